@@ -1,0 +1,53 @@
+// The data plane's end of the channel: owns the memory, accepts one key daemon at a time.
+// Main thread only. Nothing a peer writes can make a call here block, crash or run over.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <sys/types.h>
+
+#include "channel/messages.hpp"
+
+namespace culvert::channel {
+
+struct ServerStatistics {
+  std::uint64_t connects = 0, refused_uid = 0;
+  std::uint64_t requests = 0, invalid_requests = 0, torn_indices = 0;
+  std::uint64_t datagrams_in = 0, datagrams_out = 0, invalid_datagrams = 0;
+  std::uint64_t events_lost = 0, datagrams_lost = 0;  ///< ring full
+};
+
+class Server {
+ public:
+  struct Options {
+    std::filesystem::path socket;  ///< channel.sock
+    uid_t allowed_uid = 0;         ///< beside root
+  };
+  static std::expected<std::unique_ptr<Server>, std::string> create(const Options& options);
+  virtual ~Server() = default;
+
+  /// Descriptors to wait on (listening socket, connection, wake-up eventfd); may change after `poll`.
+  [[nodiscard]] virtual std::span<const int> descriptors() const = 0;
+  /// Accepts, notices disconnects. Returns true when a key daemon connected or went away.
+  virtual bool poll() = 0;
+  [[nodiscard]] virtual bool connected() const = 0;
+
+  /// The next valid request; invalid ones are counted, answered `invalid_field` where they have an id,
+  /// and skipped. The caller wipes an InstallSa's key. The slot in the ring is wiped before it returns.
+  [[nodiscard]] virtual std::optional<Request> next_request() = 0;
+  [[nodiscard]] virtual std::optional<Datagram> next_datagram() = 0;  ///< IKE → network
+  /// False (and counted) when nobody is connected or the ring is full.
+  virtual bool send(const Event& event) = 0;
+  virtual bool send(const Datagram& datagram) = 0;  ///< network → IKE
+  /// Wakes the other side once if anything was sent since the last call.
+  virtual void flush() = 0;
+  [[nodiscard]] virtual const ServerStatistics& statistics() const = 0;
+};
+
+}  // namespace culvert::channel

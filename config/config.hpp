@@ -1,0 +1,204 @@
+// The gateway's configuration: YAML in, a typed, validated, immutable Config out.
+// Every problem is a Diagnostic with file, line, column, what was found, what was expected and
+// what to write instead.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "crypto/secret.hpp"
+#include "crypto/suite.hpp"
+#include "wire/ip_address.hpp"
+#include "wire/traffic_selector.hpp"
+
+namespace culvert::config {
+
+/// A place in the configuration file, for messages that come later ("hq.yaml:14:5").
+struct Location {
+  std::uint32_t line = 0;    ///< 1-based
+  std::uint32_t column = 0;  ///< 1-based
+};
+
+enum class IdleMode : std::uint8_t { busy, adaptive, interrupt };
+enum class Mode : std::uint8_t { tunnel, transport };
+enum class StartAction : std::uint8_t { none, trap, start };
+enum class PolicyAction : std::uint8_t { bypass, discard };
+enum class AuthMethod : std::uint8_t { psk, pubkey };
+enum class Encapsulation : std::uint8_t { automatic, forced, never };  ///< UDP 4500: auto | yes | no
+
+struct Interface {
+  std::string name;
+  std::string device;  ///< PCI address or DPDK vdev string
+  std::vector<wire::Prefix> addresses;
+  std::uint16_t mtu = 1500;  ///< bytes of IP packet
+  Location location;
+};
+struct Route {
+  wire::Prefix to;
+  wire::IpAddress via;
+  Location location;
+};
+struct Limits {
+  std::uint32_t sas = 65536;      ///< inbound + outbound slots each
+  std::uint32_t policies = 16384;
+};
+struct Dataplane {
+  std::uint32_t workers = 1;
+  std::vector<std::uint32_t> cores;  ///< pinned worker cores; empty: workers float
+  std::vector<Interface> interfaces;
+  std::vector<Route> routes;
+  Limits limits;
+  IdleMode idle = IdleMode::adaptive;
+  std::optional<std::uint32_t> memory_mib;  ///< EAL memory; default: chosen from limits
+  bool huge_pages_required = false;         ///< default: use them if there, go on without
+};
+struct Policy {
+  PolicyAction action = PolicyAction::discard;
+  wire::TrafficSelector source;
+  wire::TrafficSelector destination;
+  Location location;
+};
+
+/// An identity (RFC 7296 §3.5). `text` is as written, `encoded` the ID payload's data.
+struct Identity {
+  enum class Type : std::uint8_t { ipv4 = 1, fqdn = 2, email = 3, ipv6 = 5, dn = 9, key_id = 11 };
+  Type type = Type::fqdn;
+  std::string text;
+  std::vector<std::uint8_t> encoded;
+  friend bool operator==(const Identity& a, const Identity& b) {
+    return a.type == b.type && a.encoded == b.encoded;
+  }
+};
+/// "hq.example.org" FQDN, "ops@example.org" e-mail, "10.0.0.1" / "2001:db8::1" address,
+/// "@#cafe01" key-id in hex.
+std::optional<Identity> parse_identity(std::string_view text);
+
+struct Peer {
+  std::optional<wire::IpAddress> address;  ///< nullopt: %any (remote), or chosen by route (local)
+  std::optional<Identity> id;              ///< nullopt: the address
+  AuthMethod auth = AuthMethod::psk;
+  std::string certificate;                 ///< path; pubkey only
+};
+struct Child {
+  std::string name;
+  Mode mode = Mode::tunnel;
+  std::vector<wire::TrafficSelector> local_ts;
+  std::vector<wire::TrafficSelector> remote_ts;
+  std::vector<crypto::Proposal> esp_proposals;
+  StartAction start_action = StartAction::trap;
+  std::chrono::seconds rekey_time{3600};   ///< 0: never
+  std::chrono::seconds life_time{3960};    ///< hard; default rekey_time + 10 %
+  std::uint64_t rekey_bytes = 0;           ///< 0: never
+  std::uint64_t life_bytes = 0;
+  std::uint64_t rekey_packets = 0;
+  std::uint64_t life_packets = 0;
+  std::uint32_t replay_window = 1024;      ///< packets; 32..65536, power of two; 0 only for manual SAs
+  std::uint32_t index = 0;                 ///< position among all children of the file: policy order
+  Location location;
+};
+struct Connection {
+  std::string name;
+  Peer local;
+  Peer remote;
+  std::vector<crypto::Proposal> proposals;
+  std::chrono::seconds rekey_time{14400};  ///< of the IKE SA; 0: never
+  std::chrono::seconds dpd_delay{30};      ///< 0: no liveness checks
+  Encapsulation encapsulation = Encapsulation::automatic;
+  std::vector<Child> children;
+  Location location;
+};
+/// One direction of a manually keyed SA (RFC 4301 §4.5.1).
+struct ManualSa {
+  enum class Direction : std::uint8_t { in, out };
+  std::string name;                      ///< child name it is shown under
+  Direction direction = Direction::out;
+  std::uint32_t spi = 0;                 ///< inbound: any ≥ 256; kept exactly
+  Mode mode = Mode::tunnel;
+  wire::IpAddress local;                 ///< outer addresses
+  wire::IpAddress remote;
+  std::vector<wire::TrafficSelector> local_ts;
+  std::vector<wire::TrafficSelector> remote_ts;
+  crypto::EspSuite suite;
+  std::string key_file;                  ///< hex: cipher key ‖ salt (‖ integrity key)
+  bool esn = false;
+  std::uint32_t replay_window = 1024;    ///< 0: no replay check
+  std::optional<std::uint16_t> udp_encap_local_port;   ///< 4500 when `encap: udp`
+  std::optional<std::uint16_t> udp_encap_remote_port;
+  std::uint32_t index = 0;               ///< policy order, after the children
+  Location location;
+};
+struct Secret {
+  std::vector<Identity> ids;  ///< empty: any peer
+  std::string psk_file;       ///< path
+  Location location;
+};
+struct Pki {
+  std::vector<std::string> authorities, private_keys, crls;
+};
+struct Metrics {
+  std::optional<wire::Endpoint> listen;      ///< data plane; default 127.0.0.1:9464, off: `listen: off`
+  std::optional<wire::Endpoint> ike_listen;  ///< key daemon; default: listen's port + 1
+};
+
+struct Config {
+  std::string file;  ///< as given, for messages
+  std::string instance = "default";
+  std::string user = "culvert";  ///< service user: culvert-ike runs as it, /run files belong to it
+  Dataplane dataplane;
+  std::vector<Policy> policies;
+  PolicyAction default_policy = PolicyAction::discard;
+  std::vector<Connection> connections;
+  std::vector<ManualSa> manual_sas;
+  std::vector<Secret> secrets;
+  Pki pki;
+  Metrics metrics;
+
+  [[nodiscard]] const Connection* find_connection(std::string_view name) const;
+  /// Child by its index over the whole file; nullptr when out of range.
+  [[nodiscard]] const Child* find_child(std::uint32_t index) const;
+  [[nodiscard]] const Connection* connection_of_child(std::uint32_t index) const;
+};
+
+enum class Severity : std::uint8_t { warning, error };
+struct Diagnostic {
+  Severity severity = Severity::error;
+  std::string file;
+  Location location;
+  std::string path;      ///< "connections[0].children[1].mode"
+  std::string found;     ///< what stands there
+  std::string expected;  ///< what may stand there
+  std::string advice;    ///< what to write instead
+  /// "hq.yaml:14:5: error: connections[0].children[1].mode: found "tunel", expected tunnel or
+  /// transport; write "tunnel""
+  [[nodiscard]] std::string to_string() const;
+};
+
+/// A configuration or the reasons why there is none. `config` is set only without errors.
+struct LoadResult {
+  std::optional<Config> config;
+  std::vector<Diagnostic> diagnostics;  ///< in file order
+  [[nodiscard]] bool ok() const { return config.has_value(); }
+};
+
+/// Reads, types and validates. Checks that touch other files (secrets, certificates: existence,
+/// permissions) are made relative to the file's folder. Never throws.
+LoadResult load_file(const std::filesystem::path& file);
+/// The same from memory; `check_files` off leaves other files alone (fuzzing, editors).
+LoadResult load_text(std::string_view text, std::string_view file_name, bool check_files = false);
+
+/// Reads a PSK file: text (one trailing newline cut), "0x…" hex or "0s…" base64. The error is a
+/// sentence.
+std::expected<crypto::SecretBytes, std::string> read_psk(const std::filesystem::path& file);
+/// Reads a manual SA's key file (hex).
+std::expected<crypto::SecretBytes, std::string> read_key(const std::filesystem::path& file);
+
+/// /run/culvert/<instance>, or $CULVERT_RUN_DIR/<instance>.
+std::filesystem::path run_directory(std::string_view instance);
+
+}  // namespace culvert::config

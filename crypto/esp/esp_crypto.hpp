@@ -1,0 +1,66 @@
+// ESP's cryptography: seal and open bursts of packets. IPsec-MB does the work; the same two calls
+// are served by OpenSSL where IPsec-MB cannot run and as an independent oracle in tests.
+// Layout of a packet handed in (RFC 4303 §2, RFC 4106 §3 for GCM):
+//   esp → | SPI | seq | IV | payload, padding, pad length, next header | ICV |
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "crypto/secret.hpp"
+#include "crypto/suite.hpp"
+
+namespace culvert::crypto::esp {
+
+/// Bytes an expanded key takes in `KeyTable` memory; cache-line multiple, 64-byte aligned.
+inline constexpr std::size_t kExpandedKeyBytes = 1024;
+
+/// A key schedule in place. Opaque bytes owned by the caller (huge pages in the data plane);
+/// written by `Engine::expand`, read by any worker, wiped by the caller.
+struct alignas(64) ExpandedKey {
+  std::uint8_t bytes[kExpandedKeyBytes];
+};
+
+/// One packet of a burst. Plain pointers because this is the packet path; the caller guarantees
+/// that they lie inside one contiguous buffer. `aad` is 8 bytes (SPI, seq) or 12 (SPI, ESN high,
+/// low: RFC 4106 §5); `nonce` is 12 bytes (salt, IV) in memory of its own, written well before the
+/// call (a late store costs a failed store-forward).
+struct Operation {
+  const ExpandedKey* key;
+  std::uint8_t* text;         ///< first byte after the IV; sealed or opened in place
+  const std::uint8_t* nonce;  ///< 12 bytes for AEAD; 16-byte IV for CBC
+  const std::uint8_t* aad;
+  std::uint8_t* icv;          ///< seal: written on the wire; open: computed tag goes here (16 bytes), not compared
+  std::uint32_t text_bytes;
+  std::uint8_t aad_bytes;
+};
+
+/// What happened; `suite` must be one the engine supports.
+enum class KeyError : std::uint8_t { unsupported_suite, wrong_key_size };
+
+/// One per worker (IPsec-MB's manager is not shared between threads). `seal` and `open` do no
+/// allocation, locking or system calls. All operations of a burst use one suite.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;     ///< "ipsec-mb 1.3.0 (avx512)", "openssl 3.0.x"
+  [[nodiscard]] virtual bool supports(const EspSuite& suite) const = 0;
+  /// `key`: cipher key then integrity key, without salt. Control thread.
+  [[nodiscard]] virtual std::expected<void, KeyError> expand(const EspSuite& suite, Bytes key,
+                                                             ExpandedKey& out) const = 0;
+  virtual void seal(const EspSuite& suite, std::span<const Operation> burst) = 0;
+  /// Decrypts in place and writes the computed ICV to `icv`; the caller compares in constant time
+  /// with the received one and must not act on `text` before it agrees.
+  virtual void open(const EspSuite& suite, std::span<const Operation> burst) = 0;
+};
+
+/// The best engine for this machine. IPsec-MB where AES-NI is there, else OpenSSL.
+std::unique_ptr<Engine> make_engine();
+std::unique_ptr<Engine> make_ipsec_mb_engine();  ///< nullptr where it cannot run
+std::unique_ptr<Engine> make_openssl_engine();
+
+}  // namespace culvert::crypto::esp

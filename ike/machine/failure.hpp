@@ -1,0 +1,46 @@
+// Why a negotiation failed: one enum, one table. Logs, status, diagnose and docs read it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace culvert::ike {
+
+enum class Failure : std::uint8_t {
+  peer_unreachable,          ///< retransmissions exhausted
+  no_ike_proposal_chosen,
+  no_child_proposal_chosen,
+  invalid_ke_group,
+  unknown_peer_address,      ///< a message from an address no connection expects
+  no_shared_secret,
+  authentication_failed_local,   ///< the peer's AUTH does not verify
+  authentication_failed_remote,  ///< the peer says ours does not
+  identity_mismatch,
+  traffic_selectors_unacceptable,
+  mode_mismatch,             ///< transport / tunnel
+  invalid_syntax,
+  unsupported_critical_payload,
+  unsupported_version,
+  temporary_failure,
+  child_sa_not_found,
+  no_additional_sas,
+  dataplane_refused,         ///< the data plane could not install an SA
+  no_spi_available,
+  no_local_address,
+  peer_deleted,
+  peer_vanished,             ///< liveness checks unanswered
+  lifetime_expired,
+};
+
+struct FailureInfo {
+  Failure failure;
+  std::string_view name;     ///< snake_case, stable
+  std::string_view rfc;      ///< "RFC 7296 §2.7"
+  std::string_view meaning;  ///< one sentence in the operator's words
+  std::string_view remedy;   ///< what to do
+};
+const FailureInfo& info(Failure failure);
+std::span<const FailureInfo> all_failures();
+
+}  // namespace culvert::ike

@@ -1,0 +1,192 @@
+// The IKEv2 state machine (RFC 7296): driven by datagrams, time, commands and the data plane's
+// events; answers with actions. Pure: no sockets, no clock, no files, no threads of its own, so that
+// thousands of lossy exchanges run in a second.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "channel/messages.hpp"
+#include "config/config.hpp"
+#include "crypto/ike/ike_crypto.hpp"
+#include "ike/machine/failure.hpp"
+#include "wire/cursor.hpp"
+#include "wire/ip_address.hpp"
+
+namespace culvert::ike {
+
+/// Monotonic time as the owner's clock has it; only differences mean anything.
+using Instant = std::chrono::nanoseconds;
+
+// ---- actions: what the owner carries out, in order --------------------------------------------
+
+/// An IKE message (without non-ESP marker) or a NAT keepalive. The owner sends it only after every
+/// request emitted before it has completed: an inbound SA exists before the peer learns its SPI.
+struct SendDatagram {
+  wire::Endpoint local, remote;
+  std::vector<std::uint8_t> bytes;
+  bool keepalive = false;
+};
+/// A request to the data plane. `Machine::on_completion` wants its outcome.
+struct DataplaneRequest {
+  channel::Request request;
+};
+enum class Level : std::uint8_t { debug, info, warning, error };
+/// Something an operator may want to read. Field values never hold key material.
+struct Report {
+  Level level = Level::info;
+  std::string event;  ///< snake_case, stable: "ike_sa_established", "child_rekeyed", …
+  std::vector<std::pair<std::string, std::string>> fields;
+};
+/// A command given with `CommandId` has ended; the control socket answers its caller.
+enum class CommandId : std::uint64_t {};
+struct CommandDone {
+  CommandId command{};
+  bool ok = false;
+  std::string message;  ///< on failure: what, what we have, what the peer offered, what to change
+};
+using Action = std::variant<SendDatagram, DataplaneRequest, Report, CommandDone>;
+
+// ---- inputs -------------------------------------------------------------------------------------
+
+enum class CommandVerb : std::uint8_t {
+  initiate,        ///< name: connection or child
+  terminate,       ///< name: connection (IKE SA and children) or child
+  rekey_child,     ///< name: child
+  rekey_ike,       ///< name: connection
+};
+struct Command {
+  CommandId id{};
+  CommandVerb verb{};
+  std::string name;
+};
+
+/// Where inbound SPIs come from: the owner keeps a stock leased from the data plane.
+class SpiSource {
+ public:
+  virtual ~SpiSource() = default;
+  virtual std::optional<channel::Spi> take() = 0;
+  virtual void give_back(channel::Spi spi) = 0;  ///< never installed
+};
+
+/// The pre-shared key for a pair of identities; nullptr when there is none.
+class SecretSource {
+ public:
+  virtual ~SecretSource() = default;
+  [[nodiscard]] virtual const crypto::SecretBytes* find(const config::Identity& local,
+                                                        const config::Identity& remote) const = 0;
+};
+
+struct Environment {
+  const config::Config* config = nullptr;   ///< outlives the machine
+  crypto::ike::Random* random = nullptr;
+  SpiSource* spis = nullptr;
+  const SecretSource* secrets = nullptr;
+  /// The address of ours that routes to `remote`, for connections whose local address is not given.
+  std::function<std::optional<wire::IpAddress>(const wire::IpAddress& remote)> local_address_for;
+};
+
+/// Limits and times, one place; tests shorten them.
+struct Tuning {
+  std::chrono::milliseconds retransmit_first{500};
+  double retransmit_factor = 1.8;
+  std::uint32_t retransmit_tries = 6;
+  std::chrono::milliseconds retransmit_cap{12000};
+  std::uint32_t half_open_cookie_threshold = 32;   ///< RFC 7296 §2.6
+  std::uint32_t half_open_limit = 4096;
+  std::chrono::seconds half_open_timeout{30};
+  std::chrono::seconds keepalive_interval{20};     ///< RFC 3948 §4
+  std::chrono::milliseconds old_sa_grace{5000};    ///< a replaced inbound SA lives on this long
+  std::chrono::milliseconds responder_switch_delay{1000};
+  std::chrono::seconds initiate_backoff_first{1};  ///< start_action: start retries for ever
+  std::chrono::seconds initiate_backoff_cap{60};
+  double rekey_jitter = 0.1;                       ///< fraction of rekey_time, subtracted
+};
+
+// ---- what status and metrics read ---------------------------------------------------------------
+
+struct ChildStatus {
+  std::string name;
+  std::uint32_t index = 0;
+  std::string state;            ///< "installed", "rekeying", "rekeyed", "deleting"
+  channel::Spi inbound{}, outbound{};
+  channel::SaId inbound_sa{}, outbound_sa{};
+  crypto::EspSuite suite;
+  bool esn = false;
+  std::string pfs_group;        ///< empty: none
+  bool udp_encapsulation = false;
+  std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
+  std::chrono::seconds age{}, rekey_in{}, expires_in{};
+};
+struct IkeSaStatus {
+  std::string connection;
+  std::string state;            ///< "init", "auth", "established", "rekeying", "deleting"
+  bool initiator = false;       ///< we are the original initiator
+  std::uint64_t initiator_spi = 0, responder_spi = 0;
+  wire::Endpoint local, remote;
+  std::string local_id, remote_id;
+  crypto::IkeSuite suite;
+  bool nat_local = false, nat_remote = false;
+  std::chrono::seconds age{}, rekey_in{};
+  std::vector<ChildStatus> children;
+};
+struct ConnectionStatus {
+  std::string name;
+  std::optional<Failure> last_failure;
+  std::string last_failure_detail;     ///< both sides' values
+  std::optional<std::chrono::seconds> retry_in;
+};
+struct MachineCounters {
+  std::uint64_t half_open = 0, retransmits_sent = 0, retransmits_answered = 0, cookies_sent = 0;
+  std::uint64_t invalid_messages = 0, authentication_failures = 0;
+  /// [exchange - 34][0 initiated, 1 answered][0 ok, 1 failed]
+  std::uint64_t exchanges[4][2][2] = {};
+  std::uint64_t child_rekeys_ok = 0, child_rekeys_failed = 0;
+  std::uint64_t ike_rekeys_ok = 0, ike_rekeys_failed = 0;
+};
+
+class Machine {
+ public:
+  static std::unique_ptr<Machine> create(const Environment& environment, const Tuning& tuning);
+  virtual ~Machine() = default;
+
+  /// Each call appends to `actions`, in the order in which they must be carried out.
+  virtual void start(Instant now, std::vector<Action>& actions) = 0;  ///< start_action: start
+  virtual void on_datagram(const wire::Endpoint& local, const wire::Endpoint& remote,
+                           wire::Bytes message, Instant now, std::vector<Action>& actions) = 0;
+  virtual void on_command(const Command& command, Instant now, std::vector<Action>& actions) = 0;
+  /// Acquire, expiry, unknown SPI, peer moved, snapshots. Completions go to on_completion.
+  virtual void on_event(const channel::Event& event, Instant now, std::vector<Action>& actions) = 0;
+  virtual void on_completion(const channel::Completion& completion, Instant now,
+                             std::vector<Action>& actions) = 0;
+  /// Runs everything that is due at `now`.
+  virtual void on_timer(Instant now, std::vector<Action>& actions) = 0;
+  /// When on_timer wants to be called next; nullopt: no timer is set.
+  [[nodiscard]] virtual std::optional<Instant> next_deadline() const = 0;
+
+  /// The data plane holds these from before we started (a snapshot): SAs nobody controls yet. They
+  /// keep passing traffic until the child of the same index is established anew, then are deleted
+  /// after old_sa_grace.
+  virtual void adopt(const std::vector<channel::SnapshotSa>& sas,
+                     const std::vector<channel::SnapshotPolicy>& policies, Instant now,
+                     std::vector<Action>& actions) = 0;
+  /// The data plane restarted: its tables are empty. Every child is established anew.
+  virtual void on_dataplane_lost(Instant now, std::vector<Action>& actions) = 0;
+  /// Deletes all IKE SAs politely (SIGTERM with `terminate: true`); SAs in the data plane stay
+  /// unless told otherwise.
+  virtual void shut_down(Instant now, std::vector<Action>& actions) = 0;
+
+  [[nodiscard]] virtual std::vector<IkeSaStatus> ike_sas(Instant now) const = 0;
+  [[nodiscard]] virtual std::vector<ConnectionStatus> connections(Instant now) const = 0;
+  [[nodiscard]] virtual MachineCounters counters() const = 0;
+};
+
+}  // namespace culvert::ike

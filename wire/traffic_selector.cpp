@@ -1,0 +1,205 @@
+#include "wire/traffic_selector.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <charconv>
+#include <utility>
+
+namespace culvert::wire {
+namespace {
+
+struct ProtocolName {
+  std::string_view name;
+  std::uint8_t number;
+};
+constexpr std::array kProtocolNames{
+    ProtocolName{"icmp", protocol::kIcmp}, ProtocolName{"tcp", protocol::kTcp},
+    ProtocolName{"udp", protocol::kUdp},   ProtocolName{"icmpv6", protocol::kIcmpv6},
+    ProtocolName{"sctp", protocol::kSctp}, ProtocolName{"ipip", protocol::kIpv4},
+    ProtocolName{"esp", protocol::kEsp},
+};
+
+template <typename T>
+std::optional<T> number(std::string_view digits) {
+  T value{};
+  const auto [end, error] = std::from_chars(digits.begin(), digits.end(), value);
+  if (digits.empty() || error != std::errc{} || end != digits.end()) return std::nullopt;
+  return value;
+}
+
+/// The prefix that is exactly [first, last], if there is one.
+std::optional<Prefix> as_prefix(const IpAddress& first, const IpAddress& last) {
+  std::uint8_t common = 0;
+  for (std::size_t index = 0; index < first.size(); ++index) {
+    const auto difference = static_cast<std::uint8_t>(first.bytes[index] ^ last.bytes[index]);
+    common = static_cast<std::uint8_t>(common + std::countl_zero(difference));
+    if (difference != 0) break;
+  }
+  const Prefix prefix{first, common};
+  if (prefix.first() == first && prefix.last() == last) return prefix;
+  return std::nullopt;
+}
+
+bool parse_addresses(std::string_view text, TrafficSelector& selector) {
+  const std::size_t dash = text.find('-');
+  if (dash == std::string_view::npos) {
+    const auto prefix = Prefix::parse(text);
+    if (!prefix || prefix->has_host_bits()) return false;
+    selector.first = prefix->first();
+    selector.last = prefix->last();
+    return true;
+  }
+  const auto first = IpAddress::parse(text.substr(0, dash));
+  const auto last = IpAddress::parse(text.substr(dash + 1));
+  if (!first || !last || first->family != last->family || *last < *first) return false;
+  selector.first = *first;
+  selector.last = *last;
+  return true;
+}
+
+bool parse_ports(std::string_view text, TrafficSelector& selector) {
+  if (text == "opaque") {
+    selector.port_first = 65535;
+    selector.port_last = 0;
+    return true;
+  }
+  const std::size_t dash = text.find('-');
+  const auto first = number<std::uint16_t>(text.substr(0, dash));
+  const auto last = dash == std::string_view::npos ? first
+                                                   : number<std::uint16_t>(text.substr(dash + 1));
+  if (!first || !last || *last < *first) return false;
+  selector.port_first = *first;
+  selector.port_last = *last;
+  return true;
+}
+
+}  // namespace
+
+TrafficSelector TrafficSelector::of(const Prefix& prefix) {
+  return {prefix.first(), prefix.last(), 0, 65535, 0};
+}
+
+TrafficSelector TrafficSelector::everything(Family family) {
+  return {lowest(family), highest(family), 0, 65535, 0};
+}
+
+bool TrafficSelector::contains(const IpAddress& address) const {
+  return address.family == first.family && first <= address && address <= last;
+}
+
+bool TrafficSelector::matches(const IpAddress& address, std::uint8_t packet_protocol,
+                              std::uint16_t port) const {
+  if (!contains(address)) return false;
+  if (any_protocol()) return any_port();
+  if (packet_protocol != protocol) return false;
+  return any_port() || (port_first <= port && port <= port_last);
+}
+
+bool TrafficSelector::covers(const TrafficSelector& inner) const {
+  const auto common = intersect(inner);
+  return common && *common == inner;
+}
+
+bool TrafficSelector::overlaps(const TrafficSelector& other) const {
+  return intersect(other).has_value();
+}
+
+std::optional<TrafficSelector> TrafficSelector::intersect(const TrafficSelector& other) const {
+  if (first.family != other.first.family) return std::nullopt;
+  TrafficSelector result;
+  result.first = std::max(first, other.first);
+  result.last = std::min(last, other.last);
+  if (result.last < result.first) return std::nullopt;
+  if (!any_protocol() && !other.any_protocol() && protocol != other.protocol) return std::nullopt;
+  result.protocol = any_protocol() ? other.protocol : protocol;
+  if (opaque_port() || other.opaque_port()) {
+    // OPAQUE meets OPAQUE and ANY only (RFC 4301 §4.4.1.2).
+    if (!(opaque_port() || any_port()) || !(other.opaque_port() || other.any_port())) {
+      return std::nullopt;
+    }
+    result.port_first = 65535;
+    result.port_last = 0;
+    return result;
+  }
+  result.port_first = std::max(port_first, other.port_first);
+  result.port_last = std::min(port_last, other.port_last);
+  if (result.port_last < result.port_first) return std::nullopt;
+  return result;
+}
+
+std::optional<TrafficSelector> TrafficSelector::parse(std::string_view text) {
+  TrafficSelector selector;
+  const std::size_t bracket = text.find('[');
+  if (!parse_addresses(text.substr(0, bracket), selector)) return std::nullopt;
+  if (bracket == std::string_view::npos) return selector;
+  if (text.back() != ']') return std::nullopt;
+  const std::string_view inside = text.substr(bracket + 1, text.size() - bracket - 2);
+  const std::size_t slash = inside.find('/');
+  const auto parsed_protocol = protocol::parse(inside.substr(0, slash));
+  if (!parsed_protocol) return std::nullopt;
+  selector.protocol = *parsed_protocol;
+  if (slash == std::string_view::npos) return selector;
+  if (!parse_ports(inside.substr(slash + 1), selector)) return std::nullopt;
+  // A port without a protocol means nothing (RFC 7296 §3.13.1).
+  if (selector.any_protocol() && !selector.any_port()) return std::nullopt;
+  return selector;
+}
+
+std::string TrafficSelector::to_string() const {
+  const auto prefix = as_prefix(first, last);
+  std::string text = prefix ? prefix->to_string() : first.to_string() + "-" + last.to_string();
+  if (any_protocol() && any_port()) return text;
+  text += "[" + protocol::to_string(protocol);
+  if (opaque_port()) {
+    text += "/opaque";
+  } else if (!any_port()) {
+    text += "/" + std::to_string(port_first);
+    if (port_last != port_first) text += "-" + std::to_string(port_last);
+  }
+  return text + "]";
+}
+
+std::vector<TrafficSelector> narrow(const std::vector<TrafficSelector>& proposed,
+                                    const std::vector<TrafficSelector>& configured) {
+  std::vector<TrafficSelector> result;
+  for (const TrafficSelector& theirs : proposed) {
+    for (const TrafficSelector& ours : configured) {
+      const auto common = theirs.intersect(ours);
+      if (!common) continue;
+      const auto covered_by_common = [&](const TrafficSelector& kept) { return common->covers(kept); };
+      if (std::ranges::any_of(result, [&](const auto& kept) { return kept.covers(*common); })) continue;
+      std::erase_if(result, covered_by_common);
+      result.push_back(*common);
+    }
+  }
+  return result;
+}
+
+std::string to_string(const std::vector<TrafficSelector>& selectors) {
+  std::string text;
+  for (const TrafficSelector& selector : selectors) {
+    if (!text.empty()) text += ", ";
+    text += selector.to_string();
+  }
+  return text;
+}
+
+namespace protocol {
+
+std::optional<std::uint8_t> parse(std::string_view name) {
+  for (const ProtocolName& row : kProtocolNames) {
+    if (row.name == name) return row.number;
+  }
+  return number<std::uint8_t>(name);
+}
+
+std::string to_string(std::uint8_t number) {
+  for (const ProtocolName& row : kProtocolNames) {
+    if (row.number == number) return std::string(row.name);
+  }
+  return std::to_string(static_cast<unsigned>(number));
+}
+
+}  // namespace protocol
+}  // namespace culvert::wire
