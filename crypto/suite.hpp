@@ -27,7 +27,12 @@ enum class Integrity : std::uint16_t {
   hmac_sha2_512_256 = 14,
 };
 /// Pseudo-random functions (type 2).
-enum class Prf : std::uint16_t { none = 0, hmac_sha2_256 = 5, hmac_sha2_384 = 6, hmac_sha2_512 = 7 };
+enum class Prf : std::uint16_t {
+  none = 0,
+  hmac_sha2_256 = 5,
+  hmac_sha2_384 = 6,
+  hmac_sha2_512 = 7
+};
 /// Key exchange groups (type 4).
 enum class Group : std::uint16_t {
   none = 0,
@@ -49,12 +54,14 @@ struct EncryptionInfo {
   std::uint8_t icv_bytes;    ///< tag, AEAD only
   std::uint8_t block_bytes;  ///< payload alignment needed by the cipher (1 for counter modes)
   std::span<const std::uint16_t> key_bits;  ///< permitted key lengths
+  bool esp;                                 ///< the ESP engines run it; the IKE SA runs every row
 };
 struct IntegrityInfo {
   Integrity id;
   std::string_view name;  ///< "sha256", …
   std::uint8_t key_bytes;
   std::uint8_t icv_bytes;
+  bool esp;  ///< the ESP engines run it; the IKE SA runs every row
 };
 struct PrfInfo {
   Prf id;
@@ -77,6 +84,9 @@ std::span<const EncryptionInfo> encryptions();
 std::span<const IntegrityInfo> integrities();
 std::span<const PrfInfo> prfs();
 std::span<const GroupInfo> groups();
+
+/// The PRF that comes with an integrity algorithm when an IKE proposal names none: the same hash.
+Prf implied_prf(Integrity id);
 
 /// What one child SA runs with. Trivially copyable: it crosses the channel.
 struct EspSuite {
@@ -117,7 +127,7 @@ struct Proposal {
   std::vector<Prf> prf;              ///< IKE only; derived from integrity when not written
   std::vector<Group> groups;         ///< ESP: none means no PFS
   bool esn = true;                   ///< ESP: offer extended sequence numbers ("noesn" turns off)
-  bool no_esn = true;                ///< ESP: offer 32-bit sequence numbers too ("esn" alone turns off)
+  bool no_esn = true;  ///< ESP: offer 32-bit sequence numbers too ("esn" alone turns off)
   friend bool operator==(const Proposal&, const Proposal&) = default;
   [[nodiscard]] std::string to_string() const;
 };
