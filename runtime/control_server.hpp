@@ -1,0 +1,70 @@
+// The daemon's end of a control socket: one line of JSON in, one line of JSON out
+// (docs/reference/control-protocol.md). Single-threaded and non-blocking: a slow, silent or hostile
+// client costs its own connection, never the daemon's time.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+#include <sys/types.h>
+
+namespace culvert::runtime {
+
+/// Limits of a control socket, in one place.
+inline constexpr std::size_t kMaxControlConnections = 32;         ///< more are closed at once
+inline constexpr std::size_t kMaxControlLineBytes = 1U << 20;     ///< a request (1 MiB)
+inline constexpr std::size_t kMaxControlOutputBytes = 64U << 20;  ///< unread answers a connection
+
+/// Answers one request, now or later (on the server's thread). Copies share the one answer: the
+/// first `ok` or `fail` counts, later ones are ignored. If the last copy goes away unanswered, the
+/// client gets the error "unanswered". A client that left meanwhile is no error.
+class Responder {
+ public:
+  struct Pending;  ///< the connection's side, private to the server
+  explicit Responder(std::shared_ptr<Pending> pending) : pending_(std::move(pending)) {}
+
+  void ok(const nlohmann::json& result) const;
+  /// `code`: snake_case, stable; `message`: a sentence for the operator.
+  void fail(std::string_view code, std::string_view message) const;
+  /// Whether the client is still there to be answered.
+  [[nodiscard]] bool wanted() const;
+
+ private:
+  std::shared_ptr<Pending> pending_;
+};
+
+struct ControlStatistics {
+  std::uint64_t connections = 0, refused_connections = 0, requests = 0;
+  std::uint64_t bad_lines = 0;     ///< not JSON, not a request, or too long
+  std::uint64_t dropped_slow = 0;  ///< did not read their answers
+};
+
+class ControlServer {
+ public:
+  /// `args` is an object (empty when the request had none). May throw nlohmann's exceptions on
+  /// fields of the wrong type: the client gets "bad_request".
+  using Handler = std::function<void(const nlohmann::json& args, Responder responder)>;
+
+  /// Binds `socket` (a stale file is replaced, one with a living server behind it is an error) with
+  /// `mode`, owned by `owner`. The folder must exist.
+  static std::expected<std::unique_ptr<ControlServer>, std::string> create(
+      const std::filesystem::path& socket, mode_t mode, uid_t owner);
+  virtual ~ControlServer() = default;
+
+  /// What answers `verb`. Requests are answered in order within a connection.
+  virtual void handle(std::string verb, Handler handler) = 0;
+
+  /// Readable when `poll` has something to do: one descriptor for any loop.
+  [[nodiscard]] virtual int descriptor() const = 0;
+  /// Does what can be done without waiting; bounded work per call.
+  virtual void poll() = 0;
+  [[nodiscard]] virtual const ControlStatistics& statistics() const = 0;
+};
+
+}  // namespace culvert::runtime
