@@ -3,6 +3,8 @@
 // client costs its own connection, never the daemon's time.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <filesystem>
@@ -17,9 +19,14 @@
 namespace culvert::runtime {
 
 /// Limits of a control socket, in one place.
-inline constexpr std::size_t kMaxControlConnections = 32;         ///< more are closed at once
-inline constexpr std::size_t kMaxControlLineBytes = 1U << 20;     ///< a request (1 MiB)
-inline constexpr std::size_t kMaxControlOutputBytes = 64U << 20;  ///< unread answers a connection
+struct ControlLimits {
+  std::size_t connections = 32;
+  std::size_t line_bytes = 1U << 20;      ///< a request (1 MiB)
+  std::size_t answer_bytes = 256U << 20;  ///< a larger answer is an error: no verb needs it
+  /// A connection that neither asked nor read for so long gives its place to a new one when all
+  /// are taken.
+  std::chrono::milliseconds stalled{10'000};
+};
 
 /// Answers one request, now or later (on the server's thread). Copies share the one answer: the
 /// first `ok` or `fail` counts, later ones are ignored. If the last copy goes away unanswered, the
@@ -41,8 +48,8 @@ class Responder {
 
 struct ControlStatistics {
   std::uint64_t connections = 0, refused_connections = 0, requests = 0;
-  std::uint64_t bad_lines = 0;     ///< not JSON, not a request, or too long
-  std::uint64_t dropped_slow = 0;  ///< did not read their answers
+  std::uint64_t bad_lines = 0;        ///< not JSON, not a request, or too long
+  std::uint64_t dropped_stalled = 0;  ///< gave their place to a new connection
 };
 
 class ControlServer {
@@ -54,7 +61,7 @@ class ControlServer {
   /// Binds `socket` (a stale file is replaced, one with a living server behind it is an error) with
   /// `mode`, owned by `owner`. The folder must exist.
   static std::expected<std::unique_ptr<ControlServer>, std::string> create(
-      const std::filesystem::path& socket, mode_t mode, uid_t owner);
+      const std::filesystem::path& socket, mode_t mode, uid_t owner, ControlLimits limits = {});
   virtual ~ControlServer() = default;
 
   /// What answers `verb`. Requests are answered in order within a connection.

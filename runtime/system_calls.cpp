@@ -1,0 +1,185 @@
+// The seccomp filter and culvert-ike's list for it.
+#include <array>
+#include <cstring>
+
+#include <seccomp.h>
+
+#include "runtime/privileges.hpp"
+
+namespace culvert::runtime {
+namespace {
+
+constexpr std::array kKeyDaemonCalls = std::to_array<std::string_view>({
+    // memory (allocators, threads' stacks, the channel's mapping)
+    "brk",
+    "mmap",
+    "munmap",
+    "mprotect",
+    "madvise",
+    "mremap",
+    "mlock",
+    "mlock2",
+    // descriptors
+    "read",
+    "readv",
+    "pread64",
+    "write",
+    "writev",
+    "pwrite64",
+    "close",
+    "dup",
+    "dup2",
+    "dup3",
+    "lseek",
+    "fcntl",
+    "ioctl",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    // files that a reload reads again
+    "open",
+    "openat",
+    "stat",
+    "fstat",
+    "lstat",
+    "newfstatat",
+    "statx",
+    "access",
+    "faccessat",
+    "faccessat2",
+    "getdents64",
+    "readlink",
+    "readlinkat",
+    "unlink",
+    "unlinkat",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "umask",
+    "getcwd",
+    // sockets: control, channel, metrics, service manager
+    "socket",
+    "socketpair",
+    "bind",
+    "listen",
+    "accept",
+    "accept4",
+    "connect",
+    "shutdown",
+    "getsockopt",
+    "setsockopt",
+    "getsockname",
+    "getpeername",
+    "sendto",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "sendmmsg",
+    "recvmmsg",
+    // waiting and time
+    "poll",
+    "ppoll",
+    "select",
+    "pselect6",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "eventfd2",
+    "timerfd_create",
+    "timerfd_settime",
+    "timerfd_gettime",
+    "signalfd4",
+    "clock_gettime",
+    "clock_getres",
+    "clock_nanosleep",
+    "nanosleep",
+    "gettimeofday",
+    "time",
+    // threads
+    "futex",
+    "clone",
+    "clone3",
+    "set_robust_list",
+    "get_robust_list",
+    "rseq",
+    "sched_yield",
+    "sched_getaffinity",
+    "gettid",
+    "exit",
+    "exit_group",
+    "set_tid_address",
+    "restart_syscall",
+    "membarrier",
+    // signals
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "rt_sigtimedwait",
+    "sigaltstack",
+    "tgkill",
+    // who am I
+    "getpid",
+    "getppid",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "getresuid",
+    "getresgid",
+    "getrlimit",
+    "prlimit64",
+    "getrusage",
+    "sysinfo",
+    "uname",
+    "prctl",
+    "getrandom",
+});
+
+/// Frees the filter being built; the installed one is the kernel's copy.
+class Filter {
+ public:
+  explicit Filter(std::uint32_t default_action) : context_(::seccomp_init(default_action)) {}
+  Filter(const Filter&) = delete;
+  Filter& operator=(const Filter&) = delete;
+  ~Filter() {
+    if (context_ != nullptr) ::seccomp_release(context_);
+  }
+  [[nodiscard]] scmp_filter_ctx get() const { return context_; }
+
+ private:
+  scmp_filter_ctx context_;
+};
+
+std::unexpected<std::string> failed(const std::string& what, int negative_errno) {
+  return std::unexpected("seccomp: " + what + ": " + std::strerror(-negative_errno));
+}
+
+}  // namespace
+
+std::span<const std::string_view> key_daemon_system_calls() { return kKeyDaemonCalls; }
+
+Done allow_only_system_calls(std::span<const std::string_view> allowed) {
+  const Filter filter(SCMP_ACT_KILL_PROCESS);
+  if (filter.get() == nullptr) return std::unexpected("seccomp: no filter could be made");
+  for (const std::string_view name : allowed) {
+    const int number = ::seccomp_syscall_resolve_name(std::string(name).c_str());
+    if (number == __NR_SCMP_ERROR) {
+      return std::unexpected("seccomp: there is no system call \"" + std::string(name) + "\"");
+    }
+    // Negative: another architecture's call (open on arm64). Nothing to allow.
+    if (number < 0) continue;
+    if (const int error = ::seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, number, 0); error != 0) {
+      return failed(std::string(name), error);
+    }
+  }
+  // The metrics threads run already: the filter is for them too.
+  if (const int error = ::seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1); error != 0) {
+    return failed("thread sync", error);
+  }
+  if (const int error = ::seccomp_load(filter.get()); error != 0) return failed("load", error);
+  return {};
+}
+
+}  // namespace culvert::runtime

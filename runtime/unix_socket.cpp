@@ -1,0 +1,85 @@
+#include "runtime/unix_socket.hpp"
+
+#include <cerrno>
+#include <cstring>
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace culvert::runtime {
+namespace {
+
+constexpr int kBacklog = 16;
+
+std::unexpected<std::string> problem(const std::filesystem::path& path, const std::string& what) {
+  return std::unexpected(path.string() + ": " + what);
+}
+
+/// Removes what a daemon that died left at `path`.
+std::expected<void, std::string> clear_stale(const std::filesystem::path& path,
+                                             const sockaddr_un& address) {
+  struct stat status{};
+  if (::lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return {};
+    return problem(path, std::strerror(errno));
+  }
+  if (!S_ISSOCK(status.st_mode)) return problem(path, "is in the way and is not a socket");
+  const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (probe < 0) return problem(path, std::string("socket: ") + std::strerror(errno));
+  const int connected =
+      ::connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const int error = errno;
+  ::close(probe);
+  // EAGAIN: a full backlog, so somebody lives there too.
+  if (connected == 0 || error == EAGAIN) {
+    return problem(path, "another daemon of this instance answers there");
+  }
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return problem(path, std::string("unlink: ") + std::strerror(errno));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::expected<sockaddr_un, std::string> unix_address(const std::filesystem::path& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string text = path.string();
+  if (text.empty() || text.size() >= sizeof(address.sun_path)) {
+    return problem(path, "a socket's path has 1 to 107 bytes");
+  }
+  text.copy(address.sun_path, text.size());
+  return address;
+}
+
+std::expected<int, std::string> listen_unix(const std::filesystem::path& path, mode_t mode,
+                                            uid_t owner) {
+  const auto address = unix_address(path);
+  if (!address) return std::unexpected(address.error());
+  if (auto cleared = clear_stale(path, *address); !cleared) {
+    return std::unexpected(std::move(cleared.error()));
+  }
+  const int descriptor = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (descriptor < 0) return problem(path, std::string("socket: ") + std::strerror(errno));
+  const auto fail = [&](const char* call) {
+    auto result = problem(path, std::string(call) + ": " + std::strerror(errno));
+    ::close(descriptor);
+    return result;
+  };
+  // Before bind: the file never exists with wider permissions than asked for.
+  if (::fchmod(descriptor, mode) != 0) return fail("fchmod");
+  if (::bind(descriptor, reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
+    return fail("bind");
+  }
+  // After bind: the umask may have taken away what was asked for.
+  if (::chmod(path.c_str(), mode) != 0) return fail("chmod");
+  if (owner != ::geteuid() && ::lchown(path.c_str(), owner, static_cast<gid_t>(-1)) != 0) {
+    return fail("chown");
+  }
+  if (::listen(descriptor, kBacklog) != 0) return fail("listen");
+  return descriptor;
+}
+
+}  // namespace culvert::runtime
