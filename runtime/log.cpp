@@ -134,8 +134,9 @@ std::string logfmt_value(std::string_view untrusted) {
   return quoted;
 }
 
-std::string format_event(Level level, std::string_view event,
-                         std::initializer_list<LogField> fields) {
+namespace {
+
+std::string format_fields(Level level, std::string_view event, std::span<const LogField> fields) {
   std::string line(to_string(level));
   line += ' ';
   line += event;
@@ -148,10 +149,21 @@ std::string format_event(Level level, std::string_view event,
   return line;
 }
 
+}  // namespace
+
+std::string format_event(Level level, std::string_view event,
+                         std::initializer_list<LogField> fields) {
+  return format_fields(level, event, std::span(fields.begin(), fields.size()));
+}
+
 void log(Level level, std::string_view event, std::initializer_list<LogField> fields) {
+  log_fields(level, event, std::span(fields.begin(), fields.size()));
+}
+
+void log_fields(Level level, std::string_view event, std::span<const LogField> fields) {
   if (!log_enabled(level)) return;
   // Handed over as a finished string: braces in a peer's text are no format to spdlog.
-  logger().log(spdlog_level(level), spdlog::string_view_t(format_event(level, event, fields)));
+  logger().log(spdlog_level(level), spdlog::string_view_t(format_fields(level, event, fields)));
 }
 
 void set_log_level(Level level) { logger().set_level(spdlog_level(level)); }

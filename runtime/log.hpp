@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,6 +42,8 @@ struct LogField {
 
 /// Writes one event. `event` is a literal in snake_case: what happened, not a sentence. Any thread.
 void log(Level level, std::string_view event, std::initializer_list<LogField> fields = {});
+/// The same with fields that were gathered at run time.
+void log_fields(Level level, std::string_view event, std::span<const LogField> fields);
 
 /// Events below `level` are not written. The default is info.
 void set_log_level(Level level);
