@@ -1,0 +1,97 @@
+// The verbs of ike.sock (docs/reference/control-protocol.md). Negotiations answer when they end;
+// nothing here waits.
+#include <algorithm>
+#include <string>
+
+#include <unistd.h>
+
+#include "ike/daemon/daemon.hpp"
+#include "ike/daemon/status.hpp"
+
+namespace culvert::ike {
+namespace {
+
+constexpr std::int64_t kDefaultTimeoutSeconds = 30;
+constexpr std::int64_t kLongestTimeoutSeconds = 3600;
+
+bool is_known(const config::Config& configuration, CommandVerb verb, const std::string& name) {
+  if (configuration.find_connection(name) != nullptr) return verb != CommandVerb::rekey_child;
+  if (verb == CommandVerb::rekey_ike) return false;
+  return std::ranges::any_of(configuration.connections, [&](const config::Connection& connection) {
+    return std::ranges::any_of(connection.children,
+                               [&](const config::Child& child) { return child.name == name; });
+  });
+}
+
+std::string known_names(const config::Config& configuration) {
+  std::string text;
+  for (const config::Connection& connection : configuration.connections) {
+    text += (text.empty() ? "" : ", ") + connection.name;
+    for (const config::Child& child : connection.children) text += ", " + child.name;
+  }
+  return text.empty() ? "none is configured" : text;
+}
+
+}  // namespace
+
+void Daemon::handle_verbs() {
+  control_->handle("status", [this](const nlohmann::json&, runtime::Responder responder) {
+    responder.ok(status());
+  });
+  control_->handle("counters", [this](const nlohmann::json&, runtime::Responder responder) {
+    nlohmann::json result = render_counters(machine_->counters());
+    if (client_ != nullptr) result["channel"] = render_channel(client_->statistics());
+    responder.ok(result);
+  });
+  control_->handle("initiate", [this](const nlohmann::json& args, runtime::Responder responder) {
+    command(CommandVerb::initiate, args, std::move(responder));
+  });
+  control_->handle("terminate", [this](const nlohmann::json& args, runtime::Responder responder) {
+    command(CommandVerb::terminate, args, std::move(responder));
+  });
+  control_->handle("rekey", [this](const nlohmann::json& args, runtime::Responder responder) {
+    const bool ike = args.value("ike", false);
+    command(ike ? CommandVerb::rekey_ike : CommandVerb::rekey_child, args, std::move(responder));
+  });
+}
+
+void Daemon::command(CommandVerb verb, const nlohmann::json& args, runtime::Responder responder) {
+  const std::string name = args.value("name", "");
+  if (!is_known(configuration_, verb, name)) {
+    responder.fail("unknown_name", "there is no such connection or child: \"" + name +
+                                       "\"; there are: " + known_names(configuration_));
+    return;
+  }
+  if (phase_ != Phase::running) {
+    responder.fail("dataplane_not_running",
+                   "the data plane is not connected; start culvert-dataplane first");
+    return;
+  }
+  const auto timeout =
+      std::chrono::seconds(std::clamp(args.value("timeout_seconds", kDefaultTimeoutSeconds),
+                                      std::int64_t{1}, kLongestTimeoutSeconds));
+  const CommandId id{++last_command_};
+  const auto timer = loop_.set_timer(runtime::now() + timeout, [this, id] {
+    const auto found = commands_.find(id);
+    if (found == commands_.end()) return;
+    found->second.responder.fail("timeout", "not done in the given time; it goes on: see `status`");
+    commands_.erase(found);
+  });
+  commands_.emplace(id, WaitingCommand{name, std::move(responder), timer});
+  machine_->on_command({id, verb, name}, runtime::now(), actions_);
+}
+
+nlohmann::json Daemon::status() const {
+  const Instant now = runtime::now();
+  const auto sas = machine_->ike_sas(now);
+  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(now - started_);
+  return {{"version", CULVERT_VERSION},
+          {"instance", configuration_.instance},
+          {"pid", ::getpid()},
+          {"uptime_seconds", uptime.count()},
+          {"dataplane_connected", phase_ == Phase::running},
+          {"ike_sas", render_ike_sas(sas)},
+          {"connections", render_connections(machine_->connections(now), sas, configuration_)}};
+}
+
+}  // namespace culvert::ike

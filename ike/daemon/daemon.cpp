@@ -1,0 +1,319 @@
+#include "ike/daemon/daemon.hpp"
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#include <unistd.h>
+
+#include "ike/daemon/local_address.hpp"
+#include "ike/daemon/metrics.hpp"
+#include "ike/daemon/status.hpp"
+#include "runtime/log.hpp"
+#include "runtime/privileges.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// The daemon's own requests have the top bit set; the machine counts from 1.
+constexpr auto kLeaseRequest = channel::RequestId{(1ULL << 63) | 1U};
+constexpr auto kSnapshotRequest = channel::RequestId{(1ULL << 63) | 2U};
+
+constexpr auto kReconnectInterval = 100ms;
+constexpr auto kMetricsInterval = 1s;
+/// Messages taken from each ring in one turn, so that the control socket and timers get theirs.
+constexpr int kMessagesPerTurn = 256;
+
+constexpr runtime::Level log_level(Level level) {
+  switch (level) {
+    case Level::debug:
+      return runtime::Level::debug;
+    case Level::info:
+      return runtime::Level::info;
+    case Level::warning:
+      return runtime::Level::warning;
+    case Level::error:
+      return runtime::Level::error;
+  }
+  return runtime::Level::info;
+}
+
+channel::Datagram to_ring(const SendDatagram& datagram) {
+  channel::Datagram slot;
+  slot.local = datagram.local;
+  slot.remote = datagram.remote;
+  slot.keepalive = datagram.keepalive;
+  slot.length = static_cast<std::uint32_t>(datagram.bytes.size());
+  std::ranges::copy(datagram.bytes, slot.bytes.begin());
+  return slot;
+}
+
+}  // namespace
+
+Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
+               const PreSharedKeys& keys)
+    : loop_(loop), configuration_(configuration), random_(crypto::ike::make_system_random()) {
+  Environment environment;
+  environment.config = &configuration_;
+  environment.random = random_.get();
+  environment.spis = &spis_;
+  environment.secrets = &keys;
+  environment.local_address_for = [this](const wire::IpAddress& remote) {
+    return local_address_for(configuration_.dataplane, remote);
+  };
+  machine_ = Machine::create(environment, Tuning{});
+}
+
+Daemon::~Daemon() {
+  for (auto& [id, waiting] : commands_) loop_.cancel_timer(waiting.timeout);
+}
+
+std::expected<void, std::string> Daemon::bind() {
+  const auto directory = config::run_directory(configuration_.instance);
+  auto control = runtime::ControlServer::create(directory / "ike.sock", 0600, ::geteuid());
+  if (!control) return std::unexpected(control.error());
+  control_ = std::move(*control);
+  handle_verbs();
+  if (const auto& listen = configuration_.metrics.ike_listen) {
+    auto endpoint = runtime::MetricsEndpoint::create(listen->to_string(), metrics_);
+    if (!endpoint) return std::unexpected(endpoint.error());
+    metrics_endpoint_ = std::move(*endpoint);
+  }
+  return loop_.add(control_->descriptor(), [this] {
+    control_->poll();
+    carry_out();
+  });
+}
+
+void Daemon::start() {
+  publish_metrics();
+  connect();
+}
+
+void Daemon::connect() {
+  auto client =
+      channel::Client::connect(config::run_directory(configuration_.instance) / "channel.sock");
+  if (!client) {
+    if (client.error() != last_connect_error_) {
+      last_connect_error_ = client.error();
+      runtime::log(runtime::Level::warning, "dataplane_not_reached", {{"why", client.error()}});
+    }
+    loop_.set_timer(runtime::now() + kReconnectInterval, [this] { connect(); });
+    return;
+  }
+  last_connect_error_.clear();
+  client_ = std::move(*client);
+  ++connects_;
+  phase_ = Phase::synchronizing;
+  snapshot_complete_ = false;
+  snapshot_sas_.clear();
+  snapshot_policies_.clear();
+  const auto hung_up = [this] {
+    if (client_ != nullptr && !client_->alive()) disconnected();
+  };
+  const auto watched_socket = loop_.add(client_->socket_descriptor(), hung_up);
+  const auto watched_events =
+      loop_.add(client_->event_descriptor(), [this] { on_channel_readable(); });
+  if (!watched_socket || !watched_events) {
+    disconnected();
+    return;
+  }
+  send_own(channel::RequestType::take_snapshot, kSnapshotRequest, {});
+  ask_for_spis();
+  client_->flush();
+}
+
+void Daemon::disconnected() {
+  runtime::log(runtime::Level::warning, "dataplane_lost", {});
+  loop_.remove(client_->socket_descriptor());
+  loop_.remove(client_->event_descriptor());
+  client_.reset();
+  phase_ = Phase::disconnected;
+  spis_.clear();
+  outbox_.clear();
+  loop_.set_timer(runtime::now() + kReconnectInterval, [this] { connect(); });
+}
+
+void Daemon::send_own(channel::RequestType type, channel::RequestId id,
+                      const channel::LeaseSpis& lease) {
+  channel::Request request;
+  request.type = type;
+  request.id = id;
+  if (type == channel::RequestType::lease_spis) request.body.lease_spis = lease;
+  // A full ring is emptied by the data plane; the next turn asks again.
+  if (client_->send(request) && type == channel::RequestType::lease_spis) spis_.lease_sent();
+}
+
+void Daemon::ask_for_spis() {
+  if (client_ == nullptr || !spis_.wants_lease()) return;
+  send_own(channel::RequestType::lease_spis, kLeaseRequest, {channel::kMaxLeasedSpis});
+}
+
+void Daemon::on_channel_readable() {
+  client_->acknowledge();
+  int left = kMessagesPerTurn;
+  while (left > 0) {
+    const auto event = client_->next_event();
+    if (!event) break;
+    handle(*event);
+    --left;
+  }
+  while (left > 0) {
+    const auto datagram = client_->next_datagram();
+    if (!datagram) break;
+    --left;
+    if (phase_ != Phase::running) continue;  // the peer sends it again
+    machine_->on_datagram(datagram->local, datagram->remote,
+                          wire::Bytes(datagram->bytes.data(), datagram->length), runtime::now(),
+                          actions_);
+  }
+  carry_out();
+  if (left == 0) {
+    loop_.set_timer(runtime::now(), [this] {
+      if (client_ != nullptr) on_channel_readable();
+    });
+  }
+}
+
+void Daemon::handle(const channel::Event& event) {
+  switch (event.type) {
+    case channel::EventType::completion:
+      handle_completion(event.body.completion);
+      break;
+    case channel::EventType::snapshot_sa:
+      snapshot_sas_.push_back(event.body.snapshot_sa);
+      break;
+    case channel::EventType::snapshot_policy:
+      snapshot_policies_.push_back(event.body.snapshot_policy);
+      break;
+    case channel::EventType::acquire:
+    case channel::EventType::soft_expire:
+    case channel::EventType::hard_expire:
+    case channel::EventType::unknown_spi:
+    case channel::EventType::peer_moved:
+      if (phase_ == Phase::running) machine_->on_event(event, runtime::now(), actions_);
+      break;
+    case channel::EventType::none:
+      break;
+  }
+}
+
+void Daemon::handle_completion(const channel::Completion& completion) {
+  if (completion.request == kLeaseRequest) {
+    spis_.add(completion);
+    if (completion.outcome != channel::Outcome::ok) {
+      runtime::log(runtime::Level::error, "spis_refused",
+                   {{"why", channel::to_string(completion.outcome)}});
+    }
+  } else if (completion.request == kSnapshotRequest) {
+    snapshot_complete_ = true;
+  } else {
+    outbox_.completed(completion.request);
+    machine_->on_completion(completion, runtime::now(), actions_);
+  }
+  if (phase_ == Phase::synchronizing && snapshot_complete_ && spis_.size() > 0) begin_running();
+}
+
+void Daemon::begin_running() {
+  phase_ = Phase::running;
+  const Instant now = runtime::now();
+  runtime::log(runtime::Level::info, "dataplane_connected",
+               {{"sas", snapshot_sas_.size()}, {"policies", snapshot_policies_.size()}});
+  if (machine_started_) machine_->on_dataplane_lost(now, actions_);
+  if (!snapshot_sas_.empty() || !snapshot_policies_.empty()) {
+    machine_->adopt(snapshot_sas_, snapshot_policies_, now, actions_);
+  }
+  if (!machine_started_) machine_->start(now, actions_);
+  machine_started_ = true;
+}
+
+void Daemon::carry_out() {
+  // By index: a command that ends may lead to the next one while we are here.
+  for (std::size_t index = 0; index < actions_.size(); ++index) {
+    std::visit(
+        [this](auto& action) {
+          using Kind = std::remove_cvref_t<decltype(action)>;
+          if constexpr (std::is_same_v<Kind, SendDatagram>) {
+            if (action.bytes.size() <= channel::kMaxDatagramBytes) outbox_.push(std::move(action));
+          } else if constexpr (std::is_same_v<Kind, DataplaneRequest>) {
+            outbox_.push(action.request);
+          } else {
+            carry_out(action);
+          }
+        },
+        actions_[index]);
+  }
+  actions_.clear();
+  if (client_ != nullptr) {
+    outbox_.drain([this](const channel::Request& request) { return client_->send(request); },
+                  [this](const SendDatagram& datagram) {
+                    // A full datagram ring loses one, as networks do: retransmission mends it.
+                    client_->send(to_ring(datagram));
+                    return true;
+                  });
+    ask_for_spis();
+    client_->flush();
+  }
+  arm_timer();
+}
+
+void Daemon::carry_out(const Report& report) {
+  std::vector<runtime::LogField> fields;
+  for (const auto& [key, value] : report.fields) fields.push_back({key, value});
+  runtime::log_fields(log_level(report.level), report.event, fields);
+}
+
+void Daemon::carry_out(const CommandDone& done) {
+  const auto found = commands_.find(done.command);
+  if (found == commands_.end()) return;  // its caller's time was up
+  WaitingCommand waiting = std::move(found->second);
+  commands_.erase(found);
+  loop_.cancel_timer(waiting.timeout);
+  if (done.ok) {
+    waiting.responder.ok({{"name", waiting.name}, {"message", done.message}});
+  } else {
+    waiting.responder.fail("failed", done.message);
+  }
+}
+
+void Daemon::arm_timer() {
+  if (machine_timer_) loop_.cancel_timer(*machine_timer_);
+  machine_timer_.reset();
+  // Without a data plane nothing can be sent: the machine's timers wait with it.
+  if (phase_ != Phase::running) return;
+  const auto deadline = machine_->next_deadline();
+  if (!deadline) return;
+  machine_timer_ = loop_.set_timer(*deadline, [this] {
+    machine_timer_.reset();
+    machine_->on_timer(runtime::now(), actions_);
+    carry_out();
+  });
+}
+
+void Daemon::publish_metrics() {
+  const Instant now = runtime::now();
+  metrics_.publish(render_metrics(machine_->counters(), machine_->ike_sas(now),
+                                  machine_->connections(now), phase_ == Phase::running));
+  loop_.set_timer(now + kMetricsInterval, [this] { publish_metrics(); });
+}
+
+void Daemon::reload() {
+  const auto loaded = config::load_file(configuration_.file);
+  for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
+    runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
+                                                                : runtime::Level::warning,
+                 "config_diagnostic", {{"what", diagnostic.to_string()}});
+  }
+  if (!loaded.ok()) {
+    runtime::log(runtime::Level::error, "reload_refused",
+                 {{"file", configuration_.file}, {"effect", "the running configuration stays"}});
+    return;
+  }
+  runtime::log(runtime::Level::warning, "reload_needs_restart",
+               {{"file", configuration_.file},
+                {"effect", "the file is valid; restart culvert-ike to apply it, traffic goes on"}});
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,95 @@
+// The key daemon: owns the machine and everything it must not know of (the channel, the clock, the
+// control socket, metrics, logs). One thread, one event loop.
+#pragma once
+
+#include <expected>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "channel/client.hpp"
+#include "config/config.hpp"
+#include "crypto/ike/ike_crypto.hpp"
+#include "ike/daemon/outbox.hpp"
+#include "ike/daemon/spi_stock.hpp"
+#include "ike/identity/pre_shared_keys.hpp"
+#include "ike/machine/machine.hpp"
+#include "runtime/control_server.hpp"
+#include "runtime/event_loop.hpp"
+#include "runtime/metrics_endpoint.hpp"
+
+namespace culvert::ike {
+
+class Daemon {
+ public:
+  /// `loop`, `configuration` and `keys` outlive the daemon.
+  Daemon(runtime::EventLoop& loop, const config::Config& configuration, const PreSharedKeys& keys);
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+  ~Daemon();
+
+  /// Binds the control socket and the metrics endpoint. The error is a sentence.
+  std::expected<void, std::string> bind();
+  /// Begins to look for the data plane.
+  void start();
+  /// SIGHUP: reads the file again and says what it would take to apply it.
+  void reload();
+
+ private:
+  enum class Phase : std::uint8_t { disconnected, synchronizing, running };
+
+  void connect();
+  void disconnected();
+  void on_channel_readable();
+  void handle(const channel::Event& event);
+  void handle_completion(const channel::Completion& completion);
+  void begin_running();
+  void ask_for_spis();
+  void send_own(channel::RequestType type, channel::RequestId id, const channel::LeaseSpis& lease);
+
+  /// Carries out what the machine said, sends what may go, sets the next timer.
+  void carry_out();
+  void carry_out(const Report& report);
+  void carry_out(const CommandDone& done);
+  void arm_timer();
+  void publish_metrics();
+
+  void handle_verbs();
+  void command(CommandVerb verb, const nlohmann::json& args, runtime::Responder responder);
+  [[nodiscard]] nlohmann::json status() const;
+
+  runtime::EventLoop& loop_;
+  const config::Config& configuration_;
+  std::unique_ptr<crypto::ike::Random> random_;
+  SpiStock spis_;
+  std::unique_ptr<Machine> machine_;
+  std::vector<Action> actions_;
+  Outbox outbox_;
+
+  std::unique_ptr<channel::Client> client_;
+  std::uint64_t connects_ = 0;
+  Phase phase_ = Phase::disconnected;
+  bool machine_started_ = false;
+  bool snapshot_complete_ = false;
+  std::vector<channel::SnapshotSa> snapshot_sas_;
+  std::vector<channel::SnapshotPolicy> snapshot_policies_;
+  std::string last_connect_error_;
+
+  struct WaitingCommand {
+    std::string name;
+    runtime::Responder responder;
+    runtime::TimerId timeout;
+  };
+  std::map<CommandId, WaitingCommand> commands_;
+  std::uint64_t last_command_ = 0;
+
+  std::unique_ptr<runtime::ControlServer> control_;
+  runtime::MetricsSnapshot metrics_;
+  std::unique_ptr<runtime::MetricsEndpoint> metrics_endpoint_;
+  std::optional<runtime::TimerId> machine_timer_;
+  runtime::Instant started_ = runtime::now();
+};
+
+}  // namespace culvert::ike

@@ -1,0 +1,16 @@
+// Which of our addresses a peer is reached from, by the configuration's interfaces and routes.
+#pragma once
+
+#include <optional>
+
+#include "config/config.hpp"
+#include "wire/ip_address.hpp"
+
+namespace culvert::ike {
+
+/// The first address of `remote`'s family on the interface that holds `remote` or the next hop of
+/// the longest matching route; nullopt when nothing leads there.
+std::optional<wire::IpAddress> local_address_for(const config::Dataplane& dataplane,
+                                                 const wire::IpAddress& remote);
+
+}  // namespace culvert::ike

@@ -1,0 +1,89 @@
+#include "ike/daemon/metrics.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace culvert::ike {
+namespace {
+
+using runtime::Family;
+
+double as_sample(std::uint64_t value) { return static_cast<double>(value); }
+
+prometheus::MetricFamily exchanges(const MachineCounters& counters) {
+  static constexpr std::array kExchanges{"ike_sa_init", "ike_auth", "create_child_sa",
+                                         "informational"};
+  static constexpr std::array kRoles{"initiated", "answered"};
+  static constexpr std::array kResults{"ok", "failed"};
+  Family family = Family::counter("culvert_ike_exchanges_total", "IKE exchanges that ended");
+  for (std::size_t exchange = 0; exchange < kExchanges.size(); ++exchange) {
+    for (std::size_t role = 0; role < kRoles.size(); ++role) {
+      for (std::size_t result = 0; result < kResults.size(); ++result) {
+        family.add({{"exchange", kExchanges[exchange]},
+                    {"role", kRoles[role]},
+                    {"result", kResults[result]}},
+                   as_sample(counters.exchanges[exchange][role][result]));
+      }
+    }
+  }
+  return family.take();
+}
+
+/// Every configured connection has a row for "established", 0 when it is down.
+prometheus::MetricFamily ike_sas(const std::vector<IkeSaStatus>& sas,
+                                 const std::vector<ConnectionStatus>& connections) {
+  Family family = Family::gauge("culvert_ike_sas", "IKE SAs by connection and state");
+  for (const ConnectionStatus& connection : connections) {
+    for (const char* state : {"init", "auth", "established", "rekeying", "deleting"}) {
+      const auto count = std::ranges::count_if(sas, [&](const IkeSaStatus& sa) {
+        return sa.connection == connection.name && sa.state == state;
+      });
+      family.add({{"connection", connection.name}, {"state", state}}, static_cast<double>(count));
+    }
+  }
+  return family.take();
+}
+
+prometheus::MetricFamily rekeys(const MachineCounters& counters) {
+  Family family = Family::counter("culvert_ike_rekeys_total", "Rekeys of IKE and child SAs");
+  family.add({{"kind", "child"}, {"result", "ok"}}, as_sample(counters.child_rekeys_ok));
+  family.add({{"kind", "child"}, {"result", "failed"}}, as_sample(counters.child_rekeys_failed));
+  family.add({{"kind", "ike"}, {"result", "ok"}}, as_sample(counters.ike_rekeys_ok));
+  family.add({{"kind", "ike"}, {"result", "failed"}}, as_sample(counters.ike_rekeys_failed));
+  return family.take();
+}
+
+}  // namespace
+
+runtime::MetricFamilies render_metrics(const MachineCounters& counters,
+                                       const std::vector<IkeSaStatus>& sas,
+                                       const std::vector<ConnectionStatus>& connections,
+                                       bool dataplane_connected) {
+  runtime::MetricFamilies families;
+  families.push_back(ike_sas(sas, connections));
+  families.push_back(
+      Family::gauge("culvert_ike_half_open", "IKE SAs that are not authenticated yet")
+          .add({}, as_sample(counters.half_open))
+          .take());
+  families.push_back(exchanges(counters));
+  families.push_back(Family::counter("culvert_ike_retransmits_total", "Requests sent again")
+                         .add({}, as_sample(counters.retransmits_sent))
+                         .take());
+  families.push_back(
+      Family::counter("culvert_ike_authentication_failures_total",
+                      "Peers that did not authenticate")
+          .add({{"reason", "shared_key"}}, as_sample(counters.authentication_failures))
+          .take());
+  families.push_back(rekeys(counters));
+  families.push_back(
+      Family::counter("culvert_ike_invalid_messages_total", "IKE messages refused by the parser")
+          .add({}, as_sample(counters.invalid_messages))
+          .take());
+  families.push_back(Family::gauge("culvert_ike_dataplane_connected", "1 while the channel is up")
+                         .add({}, dataplane_connected ? 1 : 0)
+                         .take());
+  families.push_back(runtime::process_start_time());
+  return families;
+}
+
+}  // namespace culvert::ike

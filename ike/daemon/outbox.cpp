@@ -1,0 +1,56 @@
+#include "ike/daemon/outbox.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace culvert::ike {
+namespace {
+
+void wipe_key(channel::Request& request) {
+  if (request.type == channel::RequestType::install_sa) request.body.install_sa.key.wipe();
+}
+
+}  // namespace
+
+void Outbox::push(channel::Request& request) {
+  requests_.push_back({++last_position_, request});
+  wipe_key(request);
+}
+
+void Outbox::push(SendDatagram datagram) {
+  datagrams_.push_back({last_position_, std::move(datagram)});
+}
+
+void Outbox::completed(channel::RequestId request) { open_.erase(request); }
+
+Outbox::Position Outbox::oldest_unfinished() const {
+  Position oldest = std::numeric_limits<Position>::max();
+  for (const auto& [request, position] : open_) oldest = std::min(oldest, position);
+  if (!requests_.empty()) oldest = std::min(oldest, requests_.front().position);
+  return oldest;
+}
+
+void Outbox::drain(const std::function<bool(const channel::Request&)>& send_request,
+                   const std::function<bool(const SendDatagram&)>& send_datagram) {
+  while (!requests_.empty() && send_request(requests_.front().request)) {
+    HeldRequest& sent = requests_.front();
+    open_.emplace(sent.request.id, sent.position);
+    wipe_key(sent.request);
+    requests_.pop_front();
+  }
+  const Position oldest = oldest_unfinished();
+  while (!datagrams_.empty() && datagrams_.front().after < oldest &&
+         send_datagram(datagrams_.front().datagram)) {
+    datagrams_.pop_front();
+  }
+}
+
+void Outbox::clear() {
+  for (HeldRequest& held : requests_) wipe_key(held.request);
+  requests_.clear();
+  open_.clear();
+  datagrams_.clear();
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,138 @@
+#include "ike/daemon/status.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <spdlog/fmt/fmt.h>
+
+namespace culvert::ike {
+namespace {
+
+using nlohmann::json;
+
+json selectors(const std::vector<wire::TrafficSelector>& items) {
+  json list = json::array();
+  for (const wire::TrafficSelector& item : items) list.push_back(item.to_string());
+  return list;
+}
+
+std::string spi(channel::Spi value) {
+  return fmt::format("0x{:08x}", static_cast<std::uint32_t>(value));
+}
+
+json render_child(const ChildStatus& child) {
+  return {{"child", child.name},
+          {"index", child.index},
+          {"state", child.state},
+          {"spi_in", spi(child.inbound)},
+          {"spi_out", spi(child.outbound)},
+          {"suite", child.suite.name()},
+          {"esn", child.esn},
+          {"pfs", child.pfs_group},
+          {"udp_encapsulation", child.udp_encapsulation},
+          {"local_ts", selectors(child.local_selectors)},
+          {"remote_ts", selectors(child.remote_selectors)},
+          {"age_seconds", child.age.count()},
+          {"rekey_in_seconds", child.rekey_in.count()},
+          {"expires_in_seconds", child.expires_in.count()}};
+}
+
+bool is_up(const config::Connection& connection, const std::vector<IkeSaStatus>& sas) {
+  const auto installed = [&](const config::Child& wanted) {
+    return std::ranges::any_of(sas, [&](const IkeSaStatus& sa) {
+      return sa.connection == connection.name &&
+             std::ranges::any_of(sa.children, [&](const ChildStatus& child) {
+               return child.index == wanted.index && child.state != "deleting";
+             });
+    });
+  };
+  return !connection.children.empty() && std::ranges::all_of(connection.children, installed);
+}
+
+bool is_negotiating(const std::string& name, const std::vector<IkeSaStatus>& sas) {
+  return std::ranges::any_of(
+      sas, [&](const IkeSaStatus& sa) { return sa.connection == name && sa.state != "deleting"; });
+}
+
+}  // namespace
+
+json render_ike_sas(const std::vector<IkeSaStatus>& sas) {
+  json list = json::array();
+  for (const IkeSaStatus& sa : sas) {
+    json children = json::array();
+    for (const ChildStatus& child : sa.children) children.push_back(render_child(child));
+    list.push_back({{"connection", sa.connection},
+                    {"state", sa.state},
+                    {"role", sa.initiator ? "initiator" : "responder"},
+                    {"initiator_spi", fmt::format("0x{:016x}", sa.initiator_spi)},
+                    {"responder_spi", fmt::format("0x{:016x}", sa.responder_spi)},
+                    {"local", sa.local.to_string()},
+                    {"remote", sa.remote.to_string()},
+                    {"local_id", sa.local_id},
+                    {"remote_id", sa.remote_id},
+                    {"suite", sa.suite.name()},
+                    {"nat_local", sa.nat_local},
+                    {"nat_remote", sa.nat_remote},
+                    {"age_seconds", sa.age.count()},
+                    {"rekey_in_seconds", sa.rekey_in.count()},
+                    {"children", std::move(children)}});
+  }
+  return list;
+}
+
+json render_connections(const std::vector<ConnectionStatus>& connections,
+                        const std::vector<IkeSaStatus>& sas, const config::Config& configuration) {
+  json list = json::array();
+  for (const ConnectionStatus& status : connections) {
+    const config::Connection* connection = configuration.find_connection(status.name);
+    json row{{"connection", status.name},
+             {"state", connection != nullptr && is_up(*connection, sas) ? "up"
+                       : is_negotiating(status.name, sas)               ? "negotiating"
+                                                                        : "down"},
+             {"last_failure", nullptr},
+             {"retry_in_seconds", nullptr}};
+    if (status.last_failure) {
+      const FailureInfo& failure = info(*status.last_failure);
+      row["last_failure"] = {{"failure", failure.name},
+                             {"detail", status.last_failure_detail},
+                             {"meaning", failure.meaning},
+                             {"remedy", failure.remedy}};
+    }
+    if (status.retry_in) row["retry_in_seconds"] = status.retry_in->count();
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+json render_counters(const MachineCounters& counters) {
+  static constexpr std::array kExchanges{"ike_sa_init", "ike_auth", "create_child_sa",
+                                         "informational"};
+  json exchanges = json::object();
+  for (std::size_t index = 0; index < kExchanges.size(); ++index) {
+    const auto& [initiated, answered] = counters.exchanges[index];
+    exchanges[kExchanges[index]] = {{"initiated", {{"ok", initiated[0]}, {"failed", initiated[1]}}},
+                                    {"answered", {{"ok", answered[0]}, {"failed", answered[1]}}}};
+  }
+  return {{"half_open", counters.half_open},
+          {"retransmits_sent", counters.retransmits_sent},
+          {"retransmits_answered", counters.retransmits_answered},
+          {"cookies_sent", counters.cookies_sent},
+          {"invalid_messages", counters.invalid_messages},
+          {"authentication_failures", counters.authentication_failures},
+          {"child_rekeys",
+           {{"ok", counters.child_rekeys_ok}, {"failed", counters.child_rekeys_failed}}},
+          {"ike_rekeys", {{"ok", counters.ike_rekeys_ok}, {"failed", counters.ike_rekeys_failed}}},
+          {"exchanges", std::move(exchanges)}};
+}
+
+json render_channel(const channel::ClientStatistics& statistics) {
+  return {{"requests", statistics.requests},
+          {"events", statistics.events},
+          {"invalid_events", statistics.invalid_events},
+          {"torn_indices", statistics.torn_indices},
+          {"datagrams_in", statistics.datagrams_in},
+          {"datagrams_out", statistics.datagrams_out},
+          {"datagrams_lost", statistics.datagrams_lost}};
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,20 @@
+// The key daemon's state as the JSON of docs/reference/control-protocol.md.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "channel/client.hpp"
+#include "ike/machine/machine.hpp"
+
+namespace culvert::ike {
+
+nlohmann::json render_ike_sas(const std::vector<IkeSaStatus>& sas);
+/// "up" when every child of the connection is installed, "negotiating" when an IKE SA is on its
+/// way, else "down".
+nlohmann::json render_connections(const std::vector<ConnectionStatus>& connections,
+                                  const std::vector<IkeSaStatus>& sas,
+                                  const config::Config& configuration);
+nlohmann::json render_counters(const MachineCounters& counters);
+nlohmann::json render_channel(const channel::ClientStatistics& statistics);
+
+}  // namespace culvert::ike

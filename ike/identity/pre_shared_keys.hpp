@@ -1,0 +1,36 @@
+// Pre-shared keys by the identities they are for. Read once, before privileges are dropped.
+#pragma once
+
+#include <expected>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "ike/machine/machine.hpp"
+
+namespace culvert::ike {
+
+/// The secrets of a configuration. The best match wins: a secret that names both identities before
+/// one that names the peer's only, before one that names ours only, before one that names none.
+class PreSharedKeys final : public SecretSource {
+ public:
+  /// Reads every secret's file, relative to the configuration's folder. The error is a sentence
+  /// with the place in the configuration.
+  static std::expected<std::unique_ptr<PreSharedKeys>, std::string> load(
+      const config::Config& configuration);
+
+  void add(std::vector<config::Identity> ids, crypto::SecretBytes key);
+
+  [[nodiscard]] const crypto::SecretBytes* find(const config::Identity& local,
+                                                const config::Identity& remote) const override;
+
+ private:
+  struct Entry {
+    std::vector<config::Identity> ids;
+    crypto::SecretBytes key;
+  };
+  std::vector<Entry> entries_;
+};
+
+}  // namespace culvert::ike

@@ -1,0 +1,85 @@
+// culvert-ike: the key daemon. Wiring only.
+#include <csignal>
+#include <iostream>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "config/config.hpp"
+#include "ike/daemon/daemon.hpp"
+#include "ike/identity/pre_shared_keys.hpp"
+#include "runtime/event_loop.hpp"
+#include "runtime/log.hpp"
+#include "runtime/notify.hpp"
+#include "runtime/privileges.hpp"
+
+namespace {
+
+using culvert::runtime::Level;
+
+int fail(std::string_view event, const std::string& why) {
+  culvert::runtime::log(Level::error, event, {{"why", why}});
+  return 1;
+}
+
+/// From root or whoever started us to the service user without a capability or a way back.
+culvert::runtime::Done confine(const culvert::config::Config& configuration) {
+  namespace runtime = culvert::runtime;
+  if (auto done = runtime::disable_core_dumps(); !done) return done;
+  if (::geteuid() == 0) {
+    if (auto done = runtime::drop_to_user(configuration.user); !done) return done;
+    // A change of user makes a process dumpable as the system's default says.
+    if (auto done = runtime::disable_core_dumps(); !done) return done;
+  }
+  return runtime::no_new_privileges();
+}
+
+int run(const culvert::config::Config& configuration) {
+  namespace runtime = culvert::runtime;
+  auto keys = culvert::ike::PreSharedKeys::load(configuration);
+  if (!keys) return fail("secrets_unreadable", keys.error());
+  if (auto done = confine(configuration); !done) return fail("not_confined", done.error());
+
+  auto loop = runtime::EventLoop::create();
+  if (!loop) return fail("event_loop_failed", loop.error());
+  culvert::ike::Daemon daemon(**loop, configuration, **keys);
+  const auto stop = [&] {
+    runtime::notify_stopping();
+    (*loop)->stop();
+  };
+  for (const int signal : {SIGTERM, SIGINT}) {
+    if (auto done = (*loop)->on_signal(signal, stop); !done) return fail("signals", done.error());
+  }
+  if (auto done = (*loop)->on_signal(SIGHUP, [&] { daemon.reload(); }); !done) {
+    return fail("signals", done.error());
+  }
+  if (auto bound = daemon.bind(); !bound) return fail("not_bound", bound.error());
+  if (auto done = runtime::allow_only_system_calls(runtime::key_daemon_system_calls()); !done) {
+    return fail("not_confined", done.error());
+  }
+  runtime::log(Level::info, "started",
+               {{"version", CULVERT_VERSION}, {"instance", configuration.instance}});
+  runtime::notify_ready("negotiating keys");
+  daemon.start();
+  (*loop)->run();
+  runtime::log(Level::info, "stopped", {});
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Culvert's IKEv2 daemon"};
+  std::string file;
+  bool check_only = false;
+  app.add_option("--config", file, "the gateway's YAML file")->required();
+  app.add_flag("--check", check_only, "validate the file and exit");
+  app.set_version_flag("--version", CULVERT_VERSION);
+  CLI11_PARSE(app, argc, argv);
+
+  const auto loaded = culvert::config::load_file(file);
+  for (const auto& diagnostic : loaded.diagnostics) std::cerr << diagnostic.to_string() << '\n';
+  if (!loaded.ok()) return 1;
+  if (check_only) return 0;
+  return run(*loaded.config);
+}
