@@ -1,0 +1,183 @@
+"""strongSwan as a peer: charon-systemd with userspace ESP (kernel-libipsec, always on UDP 4500)."""
+
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from .shell import Process, require, run
+
+PLUGINS = ("random nonce x509 pubkey pkcs1 pkcs8 pem openssl curve25519 kdf hmac gcm aes sha1 sha2 "
+           "ctr cmac drbg kernel-libipsec kernel-netlink socket-default updown vici")
+SWANCTL_FOLDERS = ("x509", "x509ca", "private", "ecdsa", "conf.d", "rsa", "pkcs8", "pubkey",
+                   "x509aa", "x509ac", "x509crl", "x509ocsp", "pkcs12", "bliss")
+
+
+@dataclass
+class PeerOptions:
+    proposals: str = "aes256gcm16-prfsha384-ecp384"
+    esp_proposals: str = "aes256gcm16-ecp384"
+    start_action: str = "none"
+    dpd_delay: str = "0s"
+    rekey_time: str = "4h"
+
+
+class StrongSwan:
+    """One charon in a gateway's namespace, everything under one directory."""
+
+    def __init__(self, namespace, directory: Path, local, remote, psk, options=None):
+        self.namespace, self.local, self.remote = namespace, local, remote
+        self.directory = Path(directory)
+        self.options = options or PeerOptions()
+        self._process = None
+        for folder in SWANCTL_FOLDERS:
+            (self.directory / "swanctl" / folder).mkdir(parents=True, exist_ok=True)
+        self.vici = f"unix://{self.directory}/vici.sock"
+        self.environment = {**os.environ,
+                            "STRONGSWAN_CONF": str(self.directory / "strongswan.conf"),
+                            "SWANCTL_DIR": str(self.directory / "swanctl")}
+        self._write_daemon_configuration()
+        self._write_connection(psk)
+
+    def _write_daemon_configuration(self):
+        (self.directory / "strongswan.conf").write_text(f"""
+charon-systemd {{
+  load = {PLUGINS}
+  retransmit_timeout = 1
+  retransmit_tries = 3
+  plugins {{ vici {{ socket = {self.vici} }} }}
+  filelog {{ log {{ path = {self.directory}/charon.log
+      default = 1
+      flush_line = yes }} }}
+}}
+swanctl {{ load = random nonce x509 pubkey pkcs1 pkcs8 pem openssl }}
+""")
+
+    def _write_connection(self, psk):
+        options, local, remote = self.options, self.local, self.remote
+        (self.directory / "swanctl/swanctl.conf").write_text(f"""
+connections {{ to-{remote.name} {{
+  version = 2
+  local_addrs = {local.wan_address}
+  remote_addrs = {remote.wan_address}
+  proposals = {options.proposals}
+  mobike = no
+  dpd_delay = {options.dpd_delay}
+  rekey_time = {options.rekey_time}
+  local {{ auth = psk
+    id = {local.identity} }}
+  remote {{ auth = psk
+    id = {remote.identity} }}
+  children {{ net {{
+    local_ts = {local.network()}
+    remote_ts = {remote.network()}
+    esp_proposals = {options.esp_proposals}
+    start_action = {options.start_action}
+    mode = tunnel }} }}
+}} }}
+secrets {{ ike-peer {{
+  id-1 = {local.identity}
+  id-2 = {remote.identity}
+  secret = "{psk}" }} }}
+""")
+
+    def prepare_kernel(self):
+        """Addresses and forwarding: unlike ours, this gateway needs the kernel's stack."""
+        self.namespace.ip("addr", "add", self.local.wan[0], "dev", "wan")
+        self.namespace.ip("addr", "add", self.local.lan[0], "dev", "lan")
+        self.namespace.sysctl("net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0",
+                              "net.ipv4.conf.default.rp_filter=0",
+                              "net.ipv4.conf.wan.rp_filter=0", "net.ipv4.conf.lan.rp_filter=0")
+
+    def start(self):
+        socket = self.directory / "vici.sock"
+        socket.unlink(missing_ok=True)
+        self._process = Process(self.namespace.command("charon-systemd"),
+                                self.directory / "stdout.log", self.environment)
+        require(self._process,
+                lambda: socket.exists() and self._control("--stats", check=False).returncode == 0,
+                15, "charon")
+        self.control("--load-all")
+        return self
+
+    def _control(self, *words, check=True, timeout=30.0):
+        return run("swanctl", *words, "--uri", self.vici, check=check,
+                   environment=self.environment, timeout=timeout)
+
+    def control(self, *words, timeout=30.0):
+        """`swanctl WORDS`; its text output."""
+        return self._control(*words, timeout=timeout).stdout
+
+    def initiate(self, child="net"):
+        return self.control("--initiate", "--child", child, "--timeout", 15)
+
+    def rekey_child(self, child="net"):
+        return self.control("--rekey", "--child", child)
+
+    def rekey_ike(self):
+        return self.control("--rekey", "--ike", f"to-{self.remote.name}")
+
+    def terminate_child(self, child="net"):
+        return self.control("--terminate", "--child", child, "--timeout", 10)
+
+    def terminate_ike(self):
+        return self.control("--terminate", "--ike", f"to-{self.remote.name}", "--timeout", 10)
+
+    def sas(self):
+        return parse_list_sas(self.control("--list-sas"))
+
+    def log(self):
+        path = self.directory / "charon.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def processes(self):
+        return [self._process] if self._process is not None else []
+
+    def kill(self):
+        """kill -9: the peer vanishes without a word."""
+        self._process.kill()
+        self._process = None
+
+    def stop(self):
+        if self._process is not None:
+            self._process.stop(signal.SIGTERM)
+            self._process = None
+
+
+_IKE = re.compile(r"^(\S+): #(\d+), (\w+), IKEv2, ([0-9a-f]+)_i\*? ([0-9a-f]+)_r", re.M)
+_CHILD = re.compile(r"^  (\S+): #(\d+), reqid \d+, (\w+), (\S+), ESP:(\S+)", re.M)
+_IN = re.compile(r"in  ([0-9a-f]+).*?,\s+(\d+) bytes,\s+(\d+) packets")
+_OUT = re.compile(r"out ([0-9a-f]+).*?,\s+(\d+) bytes,\s+(\d+) packets")
+
+
+def parse_list_sas(text):
+    """`swanctl --list-sas` as [{name, state, initiator_spi, suite, children: [...]}]."""
+    result = []
+    heads = list(_IKE.finditer(text))
+    for head, following in zip(heads, heads[1:] + [None]):
+        body = text[head.start():following.start() if following else len(text)]
+        lines = body.splitlines()
+        result.append({"name": head.group(1), "number": int(head.group(2)),
+                       "state": head.group(3), "initiator_spi": int(head.group(4), 16),
+                       "responder_spi": int(head.group(5), 16),
+                       "suite": lines[3].strip() if len(lines) > 3 else "",
+                       "children": _children(body)})
+    return result
+
+
+def _children(body):
+    children = []
+    heads = list(_CHILD.finditer(body))
+    for head, following in zip(heads, heads[1:] + [None]):
+        part = body[head.start():following.start() if following else len(body)]
+        inbound, outbound = _IN.search(part), _OUT.search(part)
+        children.append({
+            "name": head.group(1), "number": int(head.group(2)), "state": head.group(3),
+            "mode": head.group(4), "suite": head.group(5),
+            "spi_in": int(inbound.group(1), 16) if inbound else 0,
+            "in_bytes": int(inbound.group(2)) if inbound else 0,
+            "in_packets": int(inbound.group(3)) if inbound else 0,
+            "spi_out": int(outbound.group(1), 16) if outbound else 0,
+            "out_packets": int(outbound.group(3)) if outbound else 0})
+    return children

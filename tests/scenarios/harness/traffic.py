@@ -1,0 +1,122 @@
+"""Clients' traffic: ping with every reply accounted for, and iperf3."""
+
+import itertools
+import json
+import re
+import signal
+import statistics
+import time
+
+from .shell import CommandFailed, Process, wait_until
+
+_REPLY = re.compile(r"icmp_seq=(\d+) ttl=\d+ time=([\d.]+) ms")
+_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
+_counter = itertools.count()
+
+
+class PingResult:
+    def __init__(self, text):
+        summary = _SUMMARY.search(text)
+        if not summary:
+            raise CommandFailed(f"ping said:\n{text}")
+        self.transmitted = int(summary.group(1))
+        replies = [(int(sequence), float(time)) for sequence, time in _REPLY.findall(text)]
+        self.received = {sequence for sequence, _ in replies}
+        self.round_trips = [time for _, time in replies]  # ms
+        self.duplicates = len(replies) - len(self.received)
+
+    def lost(self, in_flight=0):
+        """Sequence numbers without a reply; the last `in_flight` may still have been under way."""
+        return [sequence for sequence in range(1, self.transmitted - in_flight + 1)
+                if sequence not in self.received]
+
+    def median(self):
+        return statistics.median(self.round_trips)
+
+
+def ping(namespace, address, count=3, interval=0.05, wait=1.0, size=56, extra=()):
+    """A ping of `count` packets, to its end."""
+    completed = namespace.run(
+        "ping", "-n", "-c", count, "-i", interval, "-W", wait, "-s", size, *extra, address,
+        check=False, timeout=count * max(interval, 0.01) + wait + 20)
+    return PingResult(completed.stdout)
+
+
+class SteadyPing:
+    """A hundred packets a second beside what a test does, every one accounted for at `stop`."""
+
+    IN_FLIGHT = 25  # packets sent in the last quarter of a second before SIGINT
+
+    def __init__(self, namespace, address, directory, interval=0.01, extra=()):
+        log = directory / f"ping-{next(_counter)}.log"
+        self._process = Process(namespace.command("ping", "-n", "-i", interval, *extra, address),
+                                log)
+        wait_until(lambda: _REPLY.search(self._process.text()), 10, "the first reply to ping")
+
+    def replies(self):
+        return len(_REPLY.findall(self._process.text()))
+
+    def wait_for_replies(self, count, timeout=10.0):
+        """So many more replies have come: traffic went on after what was done before."""
+        goal = self.replies() + count
+        wait_until(lambda: self.replies() >= goal, timeout, f"{count} more replies to ping", 0.05)
+
+    def stop(self):
+        """Ends it and returns the result without what was in flight."""
+        self._process.stop(signal.SIGINT)
+        result = PingResult(self._process.text())
+        result.lost_packets = result.lost(self.IN_FLIGHT)
+        return result
+
+
+class Iperf3:
+    """An iperf3 server in one namespace and a client in another."""
+
+    def __init__(self, server, client, address, directory):
+        self.client, self.address, self.directory = client, address, directory
+        self._server = Process(server.command("iperf3", "-s", "-B", address),
+                               directory / f"iperf3-server-{next(_counter)}.log")
+        wait_until(lambda: "listening" in self._server.text() or _listens(server), 5,
+                   "the iperf3 server")
+
+    def start(self, seconds, reverse=False, megabits=None, udp=False):
+        words = ["iperf3", "-J", "-c", self.address, "-t", seconds, "--connect-timeout", 3000]
+        words += ["-R"] if reverse else []
+        words += ["-u"] if udp else []
+        words += ["-b", f"{megabits}M"] if megabits else []
+        return IperfRun(self.client.command(*words),
+                        self.directory / f"iperf3-{next(_counter)}.json")
+
+    def measure(self, seconds, **options):
+        return self.start(seconds, **options).finish(seconds + 15)
+
+    def stop(self):
+        self._server.stop()
+
+
+def _listens(namespace):
+    return ":5201" in namespace.run("ss", "-ltn").stdout
+
+
+class IperfRun:
+    def __init__(self, command, log):
+        self._process = Process(command, log)
+        self._started = time.monotonic()
+
+    def running(self):
+        return self._process.running()
+
+    def finish(self, timeout):
+        """Megabits per second that arrived."""
+        try:
+            self._process.wait(timeout)
+        except Exception:
+            self._process.kill()
+            raise
+        report = json.loads(self._process.text())
+        if "error" in report:
+            raise CommandFailed(f"iperf3: {report['error']}")
+        return report["end"]["sum_received"]["bits_per_second"] / 1e6
+
+    def kill(self):
+        self._process.kill()

@@ -1,0 +1,95 @@
+"""Metrics: the names of the contract, both gateways in agreement, counters that never go back."""
+
+import time
+
+from harness.configuration import SIDE_B
+from harness.traffic import ping
+
+DATAPLANE_NAMES = {
+    "culvert_worker_packets_total", "culvert_worker_bytes_total",
+    "culvert_worker_busy_cycles_total", "culvert_worker_idle_cycles_total",
+    "culvert_worker_burst_packets_bucket", "culvert_drops_total",
+    "culvert_interface_packets_total", "culvert_interface_bytes_total",
+    "culvert_interface_missed_total", "culvert_interface_errors_total",
+    "culvert_child_packets_total", "culvert_child_bytes_total",
+    "culvert_child_last_packet_timestamp_seconds", "culvert_child_up", "culvert_sas",
+    "culvert_channel_connected", "culvert_config_info", "culvert_build_info",
+    "process_start_time_seconds",
+}
+IKE_NAMES = {
+    "culvert_ike_sas", "culvert_ike_half_open", "culvert_ike_exchanges_total",
+    "culvert_ike_retransmits_total", "culvert_ike_authentication_failures_total",
+    "culvert_ike_rekeys_total", "culvert_ike_invalid_messages_total",
+    "culvert_ike_dataplane_connected",
+}
+
+
+def test_every_name_of_the_contract_is_there(tunnel_bed):
+    gateway = tunnel_bed.gateways["a"]
+    assert DATAPLANE_NAMES - gateway.dataplane_metrics().names() == set()
+    assert IKE_NAMES - gateway.ike_metrics().names() == set()
+
+
+def test_labels_are_bounded_by_the_configuration(tunnel_bed):
+    metrics = tunnel_bed.gateways["a"].dataplane_metrics()
+    assert {(labels["connection"], labels["child"], labels["direction"])
+            for labels in metrics.labels_of("culvert_child_packets_total")} == {
+        ("to-branch", "net", "in"), ("to-branch", "net", "out")}
+    assert {labels["interface"] for labels in
+            metrics.labels_of("culvert_interface_packets_total")} == {"wan", "lan"}
+
+
+def test_both_ends_count_the_same_packets(tunnel_bed):
+    a, b = tunnel_bed.gateways["a"], tunnel_bed.gateways["b"]
+    before = {end: a.child_packets(end) for end in ("in", "out")}
+    assert tunnel_bed.ping(count=40, interval=0.01).lost() == []
+    a.culvert("rekey", "net")
+    assert tunnel_bed.ping(count=40, interval=0.01).lost() == []
+    assert a.child_packets("out") - before["out"] == 80, "totals go on over a rekey"
+    assert a.child_packets("out") == b.child_packets("in")
+    assert b.child_packets("out") == a.child_packets("in")
+
+
+def test_bytes_are_those_of_the_inner_packets(tunnel_bed):
+    gateway = tunnel_bed.gateways["a"]
+
+    def octets():
+        return gateway.dataplane_metrics().total("culvert_child_bytes_total", child="net",
+                                                 direction="out")
+
+    before = octets()
+    ping(tunnel_bed["client-a"], SIDE_B.client_address(), count=10, size=100, interval=0.01)
+    assert octets() - before == 10 * (100 + 28)
+
+
+def test_a_child_is_up_while_both_its_sas_live(tunnel_bed):
+    gateway = tunnel_bed.gateways["a"]
+    assert gateway.dataplane_metrics().total("culvert_child_up", child="net") == 1
+    assert gateway.ike_metrics().total("culvert_ike_sas", state="established") == 1
+    gateway.culvert("terminate", "to-branch")
+    assert gateway.dataplane_metrics().total("culvert_child_up", child="net") == 0, \
+        "what is configured and down is still there, as 0"
+    gateway.culvert("initiate", "net")
+    assert gateway.dataplane_metrics().total("culvert_child_up", child="net") == 1
+
+
+def test_the_last_packet_has_a_time(tunnel_bed):
+    started = time.time()
+    assert tunnel_bed.ping(count=2).lost() == []
+    seen = tunnel_bed.gateways["b"].dataplane_metrics().total(
+        "culvert_child_last_packet_timestamp_seconds", child="net", direction="in")
+    assert started - 1 <= seen <= time.time() + 1
+
+
+def test_command_and_metrics_tell_the_same(tunnel_bed):
+    gateway = tunnel_bed.gateways["a"]
+    child = gateway.status()["connections"][0]["children"][0]
+    assert child["up"] is True and child["state"] in ("up", "idle")
+    assert child["in"]["packets"] == gateway.child_packets("in")
+    assert child["out"]["packets"] == gateway.child_packets("out")
+
+
+def test_status_for_people_names_the_connection_and_its_state(tunnel_bed):
+    text = tunnel_bed.gateways["a"].text("status")
+    assert "to-branch" in text and "net" in text and "up" in text
+    assert "key" not in text.lower() or "0x" not in text.lower(), "no key material"

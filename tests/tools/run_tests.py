@@ -1,0 +1,224 @@
+#!/usr/bin/python3
+"""Runs the suite's stages, each timed, and adds up what they say.
+
+The last line of output is `N passed, N failed` (and `, N skipped` when there are any).
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUILD = REPOSITORY / "build"
+ASAN_BUILD = REPOSITORY / "build-asan"
+FUZZ_BUILD = REPOSITORY / "build-fuzz"
+FUZZ_SECONDS = 15
+
+# Leaks count only where a test frees what it allocates: DPDK keeps its memory to the end.
+SANITIZER_ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+}
+
+
+@dataclass
+class Tally:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other):
+        return Tally(self.passed + other.passed, self.failed + other.failed,
+                     self.skipped + other.skipped)
+
+    def __str__(self):
+        text = f"{self.passed} passed, {self.failed} failed"
+        return text + (f", {self.skipped} skipped" if self.skipped else "")
+
+
+def run(command, environment=None):
+    """Runs it in the repository with its output on ours; its exit status."""
+    words = [str(word) for word in command]
+    print("+", " ".join(words), flush=True)
+    return subprocess.run(words, cwd=REPOSITORY, stdin=subprocess.DEVNULL,
+                          env={**os.environ, **(environment or {})}).returncode
+
+
+# ---- unit tests -----------------------------------------------------------------------------------
+
+_ALL_PASSED = re.compile(r"All tests passed \(\d+ assertions? in (\d+) test cases?\)")
+_SOME_FAILED = re.compile(r"test cases: *(\d+)(?: \| *(\d+) passed)?(?: \| *(\d+) failed)?")
+
+
+def count_cases(result):
+    """Catch2's own count of test cases in one line of meson's testlog.json; else the test is one."""
+    output = result.get("stdout") or ""
+    good = result["result"] in ("OK", "EXPECTEDFAIL")
+    if result["result"] == "SKIP":
+        return Tally(skipped=1)
+    passed = _ALL_PASSED.search(output)
+    if good:
+        return Tally(passed=int(passed.group(1)) if passed else 1)
+    summary = _SOME_FAILED.search(output)
+    if summary and summary.group(3):
+        return Tally(passed=int(summary.group(2) or 0), failed=int(summary.group(3)))
+    return Tally(failed=1)
+
+
+def run_meson_tests(build, environment=None, timeout_factor=1):
+    run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs",
+         "--timeout-multiplier", timeout_factor], environment)
+    log = build / "meson-logs/testlog.json"
+    if not log.exists():
+        print(f"{build.name}: meson ran no test", flush=True)
+        return Tally(failed=1)
+    tally = Tally()
+    for line in log.read_text().splitlines():
+        tally += count_cases(json.loads(line))
+    return tally
+
+
+def units():
+    (BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
+    return run_meson_tests(BUILD)
+
+
+# ---- sanitizers -----------------------------------------------------------------------------------
+
+
+def set_up(build, compiler, options):
+    if (build / "build.ninja").exists():
+        return True
+    ccache = ["ccache"] if subprocess.run(["which", "ccache"], capture_output=True).returncode == 0 \
+        else []
+    environment = {"CXX": " ".join(ccache + [compiler]), "CCACHE_BASEDIR": str(REPOSITORY),
+                   "CCACHE_NOHASHDIR": "1"}
+    return run(["meson", "setup", build, *options], environment) == 0
+
+
+def test_programs(build):
+    """What the unit tests run, as ninja names it."""
+    listed = subprocess.run(["meson", "introspect", "--tests", str(build)], cwd=REPOSITORY,
+                            capture_output=True, text=True, check=True)
+    programs = {test["cmd"][0] for test in json.loads(listed.stdout)}
+    return sorted(str(Path(program).relative_to(build)) for program in programs
+                  if program.startswith(str(build)))
+
+
+def sanitizers():
+    """ASan and UBSan over the units, the storms of bad input among them."""
+    if not set_up(ASAN_BUILD, "g++", ["-Db_sanitize=address,undefined", "-Db_lundef=false",
+                                      "-Doptimization=1"]):
+        return Tally(failed=1)
+    if run(["ninja", "-C", ASAN_BUILD, *test_programs(ASAN_BUILD)]) != 0:
+        return Tally(failed=1)
+    (ASAN_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
+    return run_meson_tests(ASAN_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
+
+
+# ---- fuzzers --------------------------------------------------------------------------------------
+
+
+def fuzzers_of(build):
+    return sorted(path for path in (build / "tests/fuzz").glob("fuzz_*")
+                  if path.is_file() and os.access(path, os.X_OK))
+
+
+def fuzz_one(program):
+    """The corpus in the tree first, then FUZZ_SECONDS of new inputs; a finding is kept and fails."""
+    name = program.name.removeprefix("fuzz_")
+    corpus = REPOSITORY / "tests/fuzz/corpus" / name
+    grown = FUZZ_BUILD / "corpus" / name
+    findings = FUZZ_BUILD / "findings"
+    grown.mkdir(parents=True, exist_ok=True)
+    findings.mkdir(exist_ok=True)
+    command = [program, f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=4096",
+               "-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={findings}/{name}-", grown]
+    if corpus.is_dir():
+        command.append(corpus)
+    good = run(command, SANITIZER_ENVIRONMENT) == 0
+    print(f"{program.name}: {'no finding' if good else f'FINDING, see {findings}'}", flush=True)
+    return Tally(passed=1) if good else Tally(failed=1)
+
+
+def fuzz():
+    """Each libFuzzer target for a bounded time."""
+    options = ["-Dfuzzers=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"]
+    if not set_up(FUZZ_BUILD, "clang++-19", options):
+        return Tally(failed=1)
+    targets = [target["filename"][0] for target in fuzz_targets()]
+    if not targets:
+        print("there is no fuzzer in the build", flush=True)
+        return Tally(failed=1)
+    names = [str(Path(target).relative_to(FUZZ_BUILD)) for target in targets]
+    if run(["ninja", "-C", FUZZ_BUILD, *names]) != 0:
+        return Tally(failed=1)
+    return sum((fuzz_one(program) for program in fuzzers_of(FUZZ_BUILD)), Tally())
+
+
+def fuzz_targets():
+    listed = subprocess.run(["meson", "introspect", "--targets", str(FUZZ_BUILD)], cwd=REPOSITORY,
+                            capture_output=True, text=True, check=True)
+    return [target for target in json.loads(listed.stdout)
+            if target["type"] == "executable" and target["name"].startswith("fuzz_")]
+
+
+# ---- scenarios ------------------------------------------------------------------------------------
+
+
+def scenarios():
+    """The real daemons in network namespaces, by pytest."""
+    report = BUILD / "scenarios.xml"
+    report.unlink(missing_ok=True)
+    run(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10",
+         f"--junitxml={report}", "tests/scenarios"], {"CULVERT_BUILD": str(BUILD)})
+    if not report.exists():
+        return Tally(failed=1)
+    suite = xml.etree.ElementTree.parse(report).getroot().find("testsuite")
+    failed = int(suite.get("failures")) + int(suite.get("errors"))
+    skipped = int(suite.get("skipped"))
+    passed = int(suite.get("tests")) - failed - skipped
+    return Tally(passed, failed, skipped) + Tally(failed=0 if passed + failed else 1)
+
+
+STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="STAGE",
+                        help=f"of {', '.join(STAGES)}; none: all")
+    parser.add_argument("--list", action="store_true", help="name the stages and stop")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for name, stage in STAGES.items():
+            print(f"{name:12} {stage.__doc__ or 'the unit tests, no root and no huge pages needed'}")
+        return 0
+    unknown = [name for name in arguments.stages if name not in STAGES]
+    if unknown:
+        parser.error(f"no stage {unknown[0]}; there are {', '.join(STAGES)}")
+
+    results = []
+    for name in arguments.stages or STAGES:
+        print(f"\n==== {name}", flush=True)
+        started = time.monotonic()
+        tally = STAGES[name]()
+        results.append((name, tally, time.monotonic() - started))
+
+    print("\n==== summary")
+    for name, tally, seconds in results:
+        print(f"{name:12} {seconds:6.0f} s   {tally}")
+    total = sum((tally for _, tally, _ in results), Tally())
+    print(total)
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
