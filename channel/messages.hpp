@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <string_view>
@@ -30,9 +31,13 @@ enum class Spi : std::uint32_t {};
 enum class Direction : std::uint8_t { in = 0, out = 1 };
 enum class SaMode : std::uint8_t { tunnel = 0, transport = 1 };
 
-inline constexpr std::size_t kMaxSelectors = 16;      ///< a side, per SA
-inline constexpr std::size_t kMaxKeyBytes = 104;      ///< cipher key 32 + salt 4 + integrity key 64, rounded
-inline constexpr std::size_t kMaxLeasedSpis = 64;     ///< per LeaseSpis
+inline constexpr std::size_t kMaxSelectors = 16;  ///< a side, per SA
+inline constexpr std::size_t kMaxKeyBytes =
+    104;  ///< cipher key 32 + salt 4 + integrity key 64, rounded
+inline constexpr std::uint32_t kMaxReplayWindow = 65536;  ///< packets (RFC 4303 §3.4.3 asks for 64)
+inline constexpr std::uint32_t kMinReplayWindow = 32;   ///< packets (RFC 4303 §3.4.3); 0: no check
+inline constexpr std::uint32_t kFirstFreeSpi = 256;     ///< 0..255 are reserved (RFC 4303 §2.1)
+inline constexpr std::size_t kMaxLeasedSpis = 64;       ///< per LeaseSpis
 inline constexpr std::size_t kMaxDatagramBytes = 8064;  ///< IKE datagram without marker
 inline constexpr std::size_t kMaxCheckpointBytes = 3840;  ///< per piece
 
@@ -59,7 +64,7 @@ struct InstallSa {
   Spi spi{};                        ///< inbound: leased; outbound: the peer's
   std::uint32_t replay_window = 0;  ///< inbound, packets
   crypto::EspSuite suite;
-  wire::Endpoint local;             ///< outer; ports only with udp_encapsulation
+  wire::Endpoint local;  ///< outer; ports only with udp_encapsulation
   wire::Endpoint remote;
   Lifetime lifetime;
   SelectorSet local_selectors;
@@ -83,8 +88,8 @@ struct SwitchOutbound {
 struct DeletePolicy {
   PolicyId policy{};
 };
-/// Stops the SA; its slot is wiped and reused after a grace period of the tables. Its traffic totals
-/// stay with the child.
+/// Stops the SA; its slot is wiped and reused after a grace period of the tables. Its traffic
+/// totals stay with the child.
 struct DeleteSa {
   SaId sa{};
 };
@@ -103,23 +108,25 @@ struct LeaseSpis {
 struct QuerySa {
   SaId sa{};
 };
-/// Which SAs and policies are there? Answered by SnapshotSa/SnapshotPolicy events, then the completion.
+/// Which SAs and policies are there? Answered by SnapshotSa/SnapshotPolicy events, then the
+/// completion.
 struct TakeSnapshot {};
 
 // ---- completions and events: data plane → key daemon ------------------------------------------
 
 enum class Outcome : std::uint32_t {
   ok = 0,
-  unknown_request,      ///< message type or layout not understood
-  invalid_field,        ///< a value out of range; nothing was changed
+  unknown_request,  ///< message type or layout not understood
+  invalid_field,    ///< a value out of range; nothing was changed
   unknown_sa,
   unknown_policy,
-  duplicate,            ///< SaId, PolicyId or SPI already in use
+  duplicate,  ///< SaId, PolicyId or SPI already in use
   spi_not_leased,
   unsupported_suite,
-  no_room,              ///< limits.sas or limits.policies reached
-  no_route,             ///< no local interface or route towards the peer
+  no_room,   ///< limits.sas or limits.policies reached
+  no_route,  ///< no local interface or route towards the peer
 };
+/// "spi_not_leased"; "unknown" for a value out of range.
 std::string_view to_string(Outcome outcome);
 
 struct SaTraffic {
@@ -131,7 +138,7 @@ struct Completion {
   Outcome outcome = Outcome::ok;
   std::uint32_t spi_count = 0;  ///< LeaseSpis
   std::array<Spi, kMaxLeasedSpis> spis{};
-  SaTraffic traffic;            ///< QuerySa
+  SaTraffic traffic;  ///< QuerySa
 };
 /// A packet met a child's trap policy and there is no SA. One per child until answered.
 struct Acquire {
@@ -176,8 +183,16 @@ struct SnapshotPolicy {
 // ---- frames -------------------------------------------------------------------------------------
 
 enum class RequestType : std::uint32_t {
-  none = 0, install_sa, install_policy, switch_outbound, delete_policy, delete_sa,
-  update_endpoints, lease_spis, query_sa, take_snapshot,
+  none = 0,
+  install_sa,
+  install_policy,
+  switch_outbound,
+  delete_policy,
+  delete_sa,
+  update_endpoints,
+  lease_spis,
+  query_sa,
+  take_snapshot,
 };
 union RequestBody {
   InstallSa install_sa;
@@ -199,8 +214,15 @@ struct Request {
 };
 
 enum class EventType : std::uint32_t {
-  none = 0, completion, acquire, soft_expire, hard_expire, unknown_spi, peer_moved,
-  snapshot_sa, snapshot_policy,
+  none = 0,
+  completion,
+  acquire,
+  soft_expire,
+  hard_expire,
+  unknown_spi,
+  peer_moved,
+  snapshot_sa,
+  snapshot_policy,
 };
 union EventBody {
   Completion completion;
@@ -228,6 +250,16 @@ struct Datagram {
   std::uint32_t length = 0;  ///< bytes
   std::array<std::uint8_t, kMaxDatagramBytes> bytes{};
 };
+
+/// Names as in the enums, for logs; "unknown" for a value out of range.
+std::string_view to_string(RequestType type);
+std::string_view to_string(EventType type);
+std::string_view to_string(ExpiryCause cause);
+
+/// How many bytes at the start of a message mean something: what crosses; the rest stays behind.
+[[nodiscard]] std::size_t meaningful_bytes(const Request& request);
+[[nodiscard]] std::size_t meaningful_bytes(const Event& event);
+[[nodiscard]] std::size_t meaningful_bytes(const Datagram& datagram);
 
 static_assert(std::is_trivially_copyable_v<Request>);
 static_assert(std::is_trivially_copyable_v<Event>);

@@ -18,6 +18,7 @@ namespace culvert::channel {
 
 struct ServerStatistics {
   std::uint64_t connects = 0, refused_uid = 0;
+  std::uint64_t refused_busy = 0;  ///< a second key daemon while the first is alive
   std::uint64_t requests = 0, invalid_requests = 0, torn_indices = 0;
   std::uint64_t datagrams_in = 0, datagrams_out = 0, invalid_datagrams = 0;
   std::uint64_t events_lost = 0, datagrams_lost = 0;  ///< ring full
@@ -32,17 +33,22 @@ class Server {
   static std::expected<std::unique_ptr<Server>, std::string> create(const Options& options);
   virtual ~Server() = default;
 
-  /// Descriptors to wait on (listening socket, connection, wake-up eventfd); may change after `poll`.
+  /// Descriptors to wait on (listening socket, connection, wake-up eventfd); may change after
+  /// `poll`.
   [[nodiscard]] virtual std::span<const int> descriptors() const = 0;
   /// Accepts, notices disconnects. Returns true when a key daemon connected or went away.
   virtual bool poll() = 0;
   [[nodiscard]] virtual bool connected() const = 0;
 
-  /// The next valid request; invalid ones are counted, answered `invalid_field` where they have an id,
-  /// and skipped. The caller wipes an InstallSa's key. The slot in the ring is wiped before it returns.
+  /// The next valid request; invalid ones are counted, answered `invalid_field` (`unknown_request`
+  /// for an unknown type) where they have an id,
+  /// and skipped. The caller wipes an InstallSa's key. The slot in the ring is wiped before it
+  /// returns.
   [[nodiscard]] virtual std::optional<Request> next_request() = 0;
   [[nodiscard]] virtual std::optional<Datagram> next_datagram() = 0;  ///< IKE → network
-  /// False (and counted) when nobody is connected or the ring is full.
+  /// False (and counted) when nobody is connected or the ring is full. Places are kept free for the
+  /// completions of all requests taken, so a completion is not lost to a snapshot or to a client
+  /// that reads late: `next_request` holds back until they are read.
   virtual bool send(const Event& event) = 0;
   virtual bool send(const Datagram& datagram) = 0;  ///< network → IKE
   /// Wakes the other side once if anything was sent since the last call.
