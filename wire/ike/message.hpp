@@ -2,6 +2,7 @@
 // A parsed payload owns its bytes; nothing half-parsed leaves this room.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <expected>
 #include <optional>
@@ -19,30 +20,72 @@ inline constexpr std::size_t kHeaderBytes = 28;
 inline constexpr std::size_t kGenericHeaderBytes = 4;
 
 enum class ExchangeType : std::uint8_t {
-  ike_sa_init = 34, ike_auth = 35, create_child_sa = 36, informational = 37,
+  ike_sa_init = 34,
+  ike_auth = 35,
+  create_child_sa = 36,
+  informational = 37,
 };
 enum class PayloadType : std::uint8_t {
-  none = 0, security_association = 33, key_exchange = 34, id_initiator = 35, id_responder = 36,
-  certificate = 37, certificate_request = 38, authentication = 39, nonce = 40, notify = 41,
-  delete_ = 42, vendor_id = 43, ts_initiator = 44, ts_responder = 45, encrypted = 46,
-  configuration = 47, eap = 48, encrypted_fragment = 53,
+  none = 0,
+  security_association = 33,
+  key_exchange = 34,
+  id_initiator = 35,
+  id_responder = 36,
+  certificate = 37,
+  certificate_request = 38,
+  authentication = 39,
+  nonce = 40,
+  notify = 41,
+  delete_ = 42,
+  vendor_id = 43,
+  ts_initiator = 44,
+  ts_responder = 45,
+  encrypted = 46,
+  configuration = 47,
+  eap = 48,
+  encrypted_fragment = 53,
 };
 enum class Protocol : std::uint8_t { none = 0, ike = 1, ah = 2, esp = 3 };
 enum class TransformType : std::uint8_t {
-  encryption = 1, prf = 2, integrity = 3, key_exchange = 4, esn = 5,
+  encryption = 1,
+  prf = 2,
+  integrity = 3,
+  key_exchange = 4,
+  esn = 5,
 };
 /// Notify message types we name (RFC 7296 §3.10.1); others pass through as numbers.
 enum class NotifyType : std::uint16_t {
-  unsupported_critical_payload = 1, invalid_ike_spi = 4, invalid_major_version = 5,
-  invalid_syntax = 7, invalid_message_id = 9, invalid_spi = 11, no_proposal_chosen = 14,
-  invalid_ke_payload = 17, authentication_failed = 24, single_pair_required = 34,
-  no_additional_sas = 35, internal_address_failure = 36, failed_cp_required = 37,
-  ts_unacceptable = 38, invalid_selectors = 39, temporary_failure = 43, child_sa_not_found = 44,
-  initial_contact = 16384, set_window_size = 16385, additional_ts_possible = 16386,
-  ipcomp_supported = 16387, nat_detection_source_ip = 16388, nat_detection_destination_ip = 16389,
-  cookie = 16390, use_transport_mode = 16391, http_cert_lookup_supported = 16392, rekey_sa = 16393,
-  esp_tfc_padding_not_supported = 16394, non_first_fragments_also = 16395,
-  mobike_supported = 16396, ikev2_fragmentation_supported = 16430,
+  unsupported_critical_payload = 1,
+  invalid_ike_spi = 4,
+  invalid_major_version = 5,
+  invalid_syntax = 7,
+  invalid_message_id = 9,
+  invalid_spi = 11,
+  no_proposal_chosen = 14,
+  invalid_ke_payload = 17,
+  authentication_failed = 24,
+  single_pair_required = 34,
+  no_additional_sas = 35,
+  internal_address_failure = 36,
+  failed_cp_required = 37,
+  ts_unacceptable = 38,
+  invalid_selectors = 39,
+  temporary_failure = 43,
+  child_sa_not_found = 44,
+  initial_contact = 16384,
+  set_window_size = 16385,
+  additional_ts_possible = 16386,
+  ipcomp_supported = 16387,
+  nat_detection_source_ip = 16388,
+  nat_detection_destination_ip = 16389,
+  cookie = 16390,
+  use_transport_mode = 16391,
+  http_cert_lookup_supported = 16392,
+  rekey_sa = 16393,
+  esp_tfc_padding_not_supported = 16394,
+  non_first_fragments_also = 16395,
+  mobike_supported = 16396,
+  ikev2_fragmentation_supported = 16430,
   signature_hash_algorithms = 16431,
 };
 /// Error notifies are below 16384 (RFC 7296 §3.10.1).
@@ -63,7 +106,7 @@ struct Header {
   bool response = false;        ///< R flag
   bool higher_version = false;  ///< V flag
   std::uint32_t message_id = 0;
-  std::uint32_t length = 0;     ///< whole message, bytes
+  std::uint32_t length = 0;  ///< whole message, bytes
 };
 
 struct Transform {
@@ -76,7 +119,7 @@ struct Transform {
 struct SaProposal {
   std::uint8_t number = 1;
   Protocol protocol = Protocol::ike;
-  std::vector<std::uint8_t> spi;  ///< 0, 4 or 8 bytes
+  std::vector<std::uint8_t> spi;  ///< bytes: IKE 0 or 8, ESP and AH 4
   std::vector<Transform> transforms;
   friend bool operator==(const SaProposal&, const SaProposal&) = default;
 };
@@ -94,6 +137,7 @@ struct Identification {
   bool initiator = false;  ///< IDi or IDr
   std::uint8_t type = 0;
   std::vector<std::uint8_t> data;
+  std::array<std::uint8_t, 3> reserved{};  ///< sent as zero; as received, because AUTH covers them
   /// The payload body that AUTH covers: type, three reserved bytes, data (RFC 7296 §2.15).
   [[nodiscard]] std::vector<std::uint8_t> body() const;
   friend bool operator==(const Identification&, const Identification&) = default;
@@ -150,8 +194,9 @@ struct Encrypted {
   friend bool operator==(const Encrypted&, const Encrypted&) = default;
 };
 
-using Payload = std::variant<SecurityAssociation, KeyExchange, Identification, Authentication, Nonce,
-                             Notify, Delete, VendorId, TrafficSelectors, Opaque, Unknown, Encrypted>;
+using Payload =
+    std::variant<SecurityAssociation, KeyExchange, Identification, Authentication, Nonce, Notify,
+                 Delete, VendorId, TrafficSelectors, Opaque, Unknown, Encrypted>;
 [[nodiscard]] PayloadType type_of(const Payload& payload);
 
 struct Message {
@@ -162,20 +207,23 @@ struct Message {
 /// A failed parse also says whether RFC 7296 wants a particular answer.
 struct MessageError {
   ParseError error;
-  std::optional<Header> header;     ///< when the header itself was readable
+  std::optional<Header> header;                    ///< when the header itself was readable
   NotifyType notify = NotifyType::invalid_syntax;  ///< invalid_major_version, invalid_syntax, …
 };
 
 [[nodiscard]] Parsed<Header> parse_header(Bytes message);
 /// A whole datagram (without non-ESP marker): header and the payloads in clear, SK as `Encrypted`.
 [[nodiscard]] std::expected<Message, MessageError> parse_message(Bytes message);
-/// The payload chain inside SK, or any chain.
+/// The payload chain inside SK; an SK in it is refused. Views nothing: every payload owns its
+/// bytes.
 [[nodiscard]] Parsed<std::vector<Payload>> parse_payloads(PayloadType first, Bytes chain);
 
-/// The encoded chain; `first` gets the type of its first payload. Must not hold Encrypted.
+/// The encoded chain; `first` gets the type of its first payload. Must not hold Encrypted. Empty
+/// when it would be longer than a datagram.
 [[nodiscard]] std::vector<std::uint8_t> encode_payloads(const std::vector<Payload>& payloads,
                                                         PayloadType& first);
-/// A whole message in clear (IKE_SA_INIT and unauthenticated errors); length is filled in.
+/// A whole message in clear (IKE_SA_INIT and unauthenticated errors); length and next payload are
+/// filled in. Empty when it would be longer than a datagram.
 [[nodiscard]] std::vector<std::uint8_t> encode_message(const Header& header,
                                                        const std::vector<Payload>& payloads);
 /// Header plus the SK generic header for `sealed_bytes` of sealed data: what the protector covers.
@@ -191,7 +239,7 @@ struct PresenceError {
   PayloadType type{};
   std::string_view problem;  ///< "missing", "more often than allowed", "not allowed here"
 };
-[[nodiscard]] std::expected<void, PresenceError> check_presence(ExchangeType exchange, bool response,
-                                                               const std::vector<Payload>& payloads);
+[[nodiscard]] std::expected<void, PresenceError> check_presence(
+    ExchangeType exchange, bool response, const std::vector<Payload>& payloads);
 
 }  // namespace culvert::wire::ike
