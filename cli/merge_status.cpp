@@ -1,0 +1,172 @@
+// Judging a gateway from what its two daemons say: both byte counters of each child, not the IKE
+// state alone.
+#include <string>
+#include <utility>
+
+#include "cli/json_text.hpp"
+#include "cli/render.hpp"
+
+namespace culvert::cli {
+namespace {
+
+using nlohmann::json;
+
+/// Traffic went out for longer than this after the last packet came in: one-way.
+constexpr double kOneWaySeconds = 10;
+/// Packets sent before silence from the other side means anything.
+constexpr double kOneWayPackets = 5;
+
+/// The key daemon's entry of a child; null when there is none.
+const json& negotiated_child(const json& ike, const std::string& connection,
+                             const std::string& child) {
+  static const json nothing;
+  for (const json& sa : member(ike, "ike_sas")) {
+    if (text(sa, "connection") != connection) continue;
+    for (const json& candidate : member(sa, "children")) {
+      if (text(candidate, "child") == child && text(candidate, "state") != "deleting") {
+        return candidate;
+      }
+    }
+  }
+  return nothing;
+}
+
+const json& by_connection(const json& list, const std::string& connection) {
+  static const json nothing;
+  for (const json& candidate : list) {
+    if (text(candidate, "connection") == connection) return candidate;
+  }
+  return nothing;
+}
+
+/// Sent lately, and nothing came back since before the first of it.
+bool is_one_way(const json& sending, const json& receiving) {
+  if (number(sending, "packets") < kOneWayPackets) return false;
+  const json& last_received = member(receiving, "last_packet_seconds");
+  const json& last_sent = member(sending, "last_packet_seconds");
+  if (!last_sent.is_number()) return false;
+  if (!last_received.is_number()) return true;
+  return last_received.get<double>() - last_sent.get<double>() > kOneWaySeconds;
+}
+
+struct Judgement {
+  std::string state;
+  std::string reason;
+  std::string remedy;
+};
+
+Judgement judge_down(const json& negotiated, const json& connection, bool ike_running) {
+  if (!negotiated.is_null()) {
+    return {"down", "negotiated, but the data plane has no SA for it",
+            "see the data plane's log for the refused installation; `culvert rekey` tries again"};
+  }
+  const json& failure = member(connection, "last_failure");
+  if (failure.is_object()) {
+    return {"down", text(failure, "failure") + ": " + text(failure, "detail"),
+            text(failure, "remedy")};
+  }
+  if (!ike_running) {
+    return {"down", "culvert-ike is not running and no SA is installed", "start culvert-ike"};
+  }
+  if (text(connection, "state") == "negotiating") {
+    return {"down", "negotiation is under way", "wait a moment"};
+  }
+  return {"down", "no negotiation has been started",
+          "`culvert initiate` starts it, or set start_action: start"};
+}
+
+Judgement judge(const json& child, const json& negotiated, const json& connection,
+                bool ike_running) {
+  if (!is_true(child, "up")) return judge_down(negotiated, connection, ike_running);
+  const json& in = member(child, "in");
+  const json& out = member(child, "out");
+  if (is_one_way(out, in)) {
+    return {
+        "one-way", "packets go out, none arrive",
+        "check at the peer: does it receive ESP (firewall for protocol 50 or UDP 4500 on the way), "
+        "does it have a route back into the tunnel, do its selectors match ours"};
+  }
+  if (is_one_way(in, out)) {
+    return {"one-way", "packets arrive, none go out",
+            "check here: does the client answer (its firewall, its route back through this "
+            "gateway), do the answers match local_ts and remote_ts"};
+  }
+  if (number(in, "packets") == 0 && number(out, "packets") == 0) {
+    return {"idle", "no packet has passed yet", ""};
+  }
+  return {"up", "", ""};
+}
+
+void add_problem(json& problems, const char* severity, std::string what, std::string detail,
+                 std::string remedy) {
+  problems.push_back({{"severity", severity},
+                      {"what", std::move(what)},
+                      {"detail", std::move(detail)},
+                      {"remedy", std::move(remedy)}});
+}
+
+json merge_child(const json& child, const json& negotiated, const Judgement& judgement) {
+  return {{"child", member(child, "child")},
+          {"state", judgement.state},
+          {"up", is_true(child, "up")},
+          {"reason", judgement.reason},
+          {"in", member(child, "in")},
+          {"out", member(child, "out")},
+          {"spi_in", member(negotiated, "spi_in")},
+          {"spi_out", member(negotiated, "spi_out")},
+          {"suite", member(negotiated, "suite")},
+          {"rekey_in_seconds", member(negotiated, "rekey_in_seconds")},
+          {"local_ts", member(negotiated, "local_ts")},
+          {"remote_ts", member(negotiated, "remote_ts")}};
+}
+
+void judge_daemons(const json& dataplane, const json& ike, json& problems) {
+  if (!is_true(dataplane, "running")) {
+    add_problem(problems, "error", "the data plane does not answer", text(dataplane, "error"),
+                "start culvert-dataplane; no packet passes without it");
+  }
+  if (!is_true(ike, "running")) {
+    add_problem(problems, "warning", "the key daemon does not answer", text(ike, "error"),
+                "start culvert-ike; installed SAs carry traffic until they expire");
+  } else if (is_true(dataplane, "running") && !is_true(ike, "dataplane_connected")) {
+    add_problem(problems, "error", "the key daemon has no channel to the data plane", "",
+                "see the log of culvert-ike for the reason");
+  }
+}
+
+}  // namespace
+
+json merge_status(const std::string& instance, const json& dataplane, const json& ike) {
+  json connections = json::array();
+  json problems = json::array();
+  judge_daemons(dataplane, ike, problems);
+  for (const json& child : member(dataplane, "children")) {
+    const std::string name = text(child, "connection");
+    const json& negotiated = negotiated_child(ike, name, text(child, "child"));
+    const json& state = by_connection(member(ike, "connections"), name);
+    const json& sa = by_connection(member(ike, "ike_sas"), name);
+    const Judgement judgement = judge(child, negotiated, state, is_true(ike, "running"));
+    if (connections.empty() || text(connections.back(), "connection") != name) {
+      connections.push_back({{"connection", name},
+                             {"state", member(state, "state")},
+                             {"local", member(sa, "local")},
+                             {"remote", member(sa, "remote")},
+                             {"suite", member(sa, "suite")},
+                             {"children", json::array()}});
+    }
+    connections.back()["children"].push_back(merge_child(child, negotiated, judgement));
+    if (judgement.state == "down" || judgement.state == "one-way") {
+      add_problem(problems, judgement.state == "down" ? "error" : "warning",
+                  text(child, "child") + " is " + judgement.state, judgement.reason,
+                  judgement.remedy);
+    }
+  }
+  return {{"schema", "culvert.status.v1"},
+          {"instance", instance},
+          {"dataplane", dataplane},
+          {"ike", ike},
+          {"connections", std::move(connections)},
+          {"problems", std::move(problems)}};
+}
+
+}  // namespace culvert::cli

@@ -1,0 +1,28 @@
+// JSON from the daemons in, text for the operator out. Pure: no sockets, no clock.
+#pragma once
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+namespace culvert::cli {
+
+/// What `culvert status` knows: both daemons' `status`, merged and judged
+/// (docs/reference/control-protocol.md, The command).
+nlohmann::json merge_status(const std::string& instance, const nlohmann::json& dataplane,
+                            const nlohmann::json& ike);
+/// For a person at 3 a.m.: the verdict first, then what to do, then the details.
+std::string render_status(const nlohmann::json& status);
+
+std::string render_sas(const nlohmann::json& sas);
+std::string render_policies(const nlohmann::json& policies);
+std::string render_routes(const nlohmann::json& routes);
+std::string render_neighbors(const nlohmann::json& neighbors);
+std::string render_counters(const nlohmann::json& counters, bool drops_only);
+
+/// "3s", "4m12s", "2h05m", "3d04h"; "-" for null.
+std::string human_duration(const nlohmann::json& seconds);
+/// "17 B", "1.4 MiB".
+std::string human_bytes(const nlohmann::json& bytes);
+
+}  // namespace culvert::cli

@@ -1,0 +1,140 @@
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include <spdlog/fmt/fmt.h>
+
+#include "cli/json_text.hpp"
+#include "cli/render.hpp"
+#include "cli/table.hpp"
+
+namespace culvert::cli {
+namespace {
+
+using nlohmann::json;
+
+struct Tally {
+  int children = 0;
+  int up = 0;
+};
+
+Tally count(const json& status) {
+  Tally tally;
+  for (const json& connection : member(status, "connections")) {
+    for (const json& child : member(connection, "children")) {
+      ++tally.children;
+      if (is_true(child, "up")) ++tally.up;
+    }
+  }
+  return tally;
+}
+
+std::string verdict(const json& status) {
+  const Tally tally = count(status);
+  const std::string children = fmt::format("{} of {} {} up", tally.up, tally.children,
+                                           tally.children == 1 ? "child" : "children");
+  const std::string name = text(status, "instance");
+  if (member(status, "problems").empty()) return fmt::format("{}: OK, {}\n", name, children);
+  return fmt::format("{}: PROBLEM, {}\n", name, children);
+}
+
+std::string render_problem(const json& problem) {
+  std::string lines = fmt::format("\n{}: {}", text(problem, "severity"), text(problem, "what"));
+  const std::string detail = text(problem, "detail");
+  const std::string remedy = text(problem, "remedy");
+  if (!detail.empty() && detail != "-") lines += ": " + detail;
+  lines += '\n';
+  if (!remedy.empty() && remedy != "-") lines += "  what to do: " + remedy + "\n";
+  return lines;
+}
+
+std::string traffic(const json& direction) {
+  return fmt::format("{} ({} packets, last {} ago)", human_bytes(member(direction, "bytes")),
+                     text(direction, "packets"),
+                     human_duration(member(direction, "last_packet_seconds")));
+}
+
+std::string render_connection(const json& connection) {
+  std::string lines = fmt::format("\n{}  {}  {} -> {}  {}\n", text(connection, "connection"),
+                                  text(connection, "state"), text(connection, "local"),
+                                  text(connection, "remote"), text(connection, "suite"));
+  for (const json& child : member(connection, "children")) {
+    lines += fmt::format("  {}  {}", text(child, "child"), text(child, "state"));
+    const std::string reason = text(child, "reason");
+    if (!reason.empty() && reason != "-") lines += "  (" + reason + ")";
+    lines += '\n';
+    if (member(child, "spi_in").is_string()) {
+      lines += fmt::format("    {} === {}\n", text(child, "local_ts"), text(child, "remote_ts"));
+      lines += fmt::format("    {}, SPI in {} out {}, rekey in {}\n", text(child, "suite"),
+                           text(child, "spi_in"), text(child, "spi_out"),
+                           human_duration(member(child, "rekey_in_seconds")));
+    }
+    lines += "    in  " + traffic(member(child, "in")) + "\n";
+    lines += "    out " + traffic(member(child, "out")) + "\n";
+  }
+  return lines;
+}
+
+std::string render_daemon(const char* name, const json& daemon) {
+  if (!is_true(daemon, "running")) return fmt::format("{}: not running\n", name);
+  return fmt::format("{}: running, version {}, pid {}, up {}\n", name, text(daemon, "version"),
+                     text(daemon, "pid"), human_duration(member(daemon, "uptime_seconds")));
+}
+
+std::string render_interfaces(const json& dataplane) {
+  Table table({"interface", "link", "addresses", "rx packets", "tx packets", "missed", "errors"});
+  for (const json& interface : member(dataplane, "interfaces")) {
+    const json& link = member(interface, "link");
+    const std::string link_text = !link.is_boolean()           ? text(link)
+                                  : is_true(interface, "link") ? "up"
+                                                               : "down";
+    table.add({text(interface, "name"), link_text, text(interface, "addresses"),
+               text(interface, "rx_packets"), text(interface, "tx_packets"),
+               text(interface, "rx_missed"),
+               fmt::format("{}", number(interface, "rx_errors") + number(interface, "tx_errors"))});
+  }
+  return table.empty() ? "" : "\n" + table.to_string();
+}
+
+}  // namespace
+
+std::string render_status(const json& status) {
+  std::string lines = verdict(status);
+  for (const json& problem : member(status, "problems")) lines += render_problem(problem);
+  for (const json& connection : member(status, "connections")) {
+    lines += render_connection(connection);
+  }
+  const json& dataplane = member(status, "dataplane");
+  lines += render_interfaces(dataplane);
+  lines += '\n' + render_daemon("culvert-dataplane", dataplane);
+  if (is_true(dataplane, "running")) {
+    lines += fmt::format("  crypto {}, default policy {}\n", text(dataplane, "engine"),
+                         text(dataplane, "default_policy"));
+  }
+  lines += render_daemon("culvert-ike", member(status, "ike"));
+  return lines;
+}
+
+std::string human_duration(const json& seconds) {
+  if (!seconds.is_number()) return "-";
+  const auto total = static_cast<std::int64_t>(std::llround(seconds.get<double>()));
+  if (total < 60) return fmt::format("{}s", total);
+  if (total < 3600) return fmt::format("{}m{:02}s", total / 60, total % 60);
+  if (total < 86400) return fmt::format("{}h{:02}m", total / 3600, total % 3600 / 60);
+  return fmt::format("{}d{:02}h", total / 86400, total % 86400 / 3600);
+}
+
+std::string human_bytes(const json& bytes) {
+  if (!bytes.is_number()) return "-";
+  double value = bytes.get<double>();
+  if (value < 1024) return fmt::format("{} B", static_cast<std::int64_t>(value));
+  const char* unit = "KiB";
+  for (const char* next : {"KiB", "MiB", "GiB", "TiB"}) {
+    unit = next;
+    value /= 1024;
+    if (value < 1024) break;
+  }
+  return fmt::format("{:.1f} {}", value, unit);
+}
+
+}  // namespace culvert::cli
