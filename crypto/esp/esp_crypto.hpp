@@ -28,28 +28,37 @@ struct alignas(64) ExpandedKey {
 /// One packet of a burst. Plain pointers because this is the packet path; the caller guarantees
 /// that they lie inside one contiguous buffer. `aad` is 8 bytes (SPI, seq) or 12 (SPI, ESN high,
 /// low: RFC 4106 §5); `nonce` is 12 bytes (salt, IV) in memory of its own, written well before the
-/// call (a late store costs a failed store-forward).
+/// call (a late store costs a failed store-forward). A suite with HMAC authenticates the ESP header
+/// and IV, which stand in front of `text`, and takes the ESN's high half from a 12-byte `aad`.
 struct Operation {
   const ExpandedKey* key;
   std::uint8_t* text;         ///< first byte after the IV; sealed or opened in place
   const std::uint8_t* nonce;  ///< 12 bytes for AEAD; 16-byte IV for CBC
   const std::uint8_t* aad;
-  std::uint8_t* icv;          ///< seal: written on the wire; open: computed tag goes here (16 bytes), not compared
+  std::uint8_t* icv;  ///< seal: written on the wire; open: computed tag goes here, not compared
   std::uint32_t text_bytes;
   std::uint8_t aad_bytes;
 };
 
-/// What happened; `suite` must be one the engine supports.
+/// The longest ICV of any suite: room for `Operation::icv` (AES-GCM writes 16 bytes).
+inline constexpr std::size_t kMaxIcvBytes = 32;
+
+/// Why a key was not expanded.
 enum class KeyError : std::uint8_t { unsupported_suite, wrong_key_size };
 
 /// One per worker (IPsec-MB's manager is not shared between threads). `seal` and `open` do no
-/// allocation, locking or system calls. All operations of a burst use one suite.
+/// allocation, locking or system calls. All operations of a burst use one suite, which the engine
+/// must support, and keys that were expanded for it; they may differ from packet to packet.
+/// An engine that cannot go on (an unsupported suite, a library gone bad) aborts the process:
+/// nothing may leave in clear or pass unverified.
 class Engine {
  public:
   virtual ~Engine() = default;
-  [[nodiscard]] virtual std::string_view name() const = 0;     ///< "ipsec-mb 1.3.0 (avx512)", "openssl 3.0.x"
+  [[nodiscard]] virtual std::string_view name()
+      const = 0;  ///< "ipsec-mb 1.3.0 (avx512)", "openssl 3.0.x"
   [[nodiscard]] virtual bool supports(const EspSuite& suite) const = 0;
-  /// `key`: cipher key then integrity key, without salt. Control thread.
+  /// `key`: cipher key then integrity key, without salt. Control thread. A key expanded by one kind
+  /// of engine serves every engine of that kind and no other.
   [[nodiscard]] virtual std::expected<void, KeyError> expand(const EspSuite& suite, Bytes key,
                                                              ExpandedKey& out) const = 0;
   virtual void seal(const EspSuite& suite, std::span<const Operation> burst) = 0;

@@ -2,6 +2,9 @@
 // random bytes. No state beyond what is returned; any thread.
 #pragma once
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <expected>
 #include <memory>
 #include <span>
@@ -51,6 +54,8 @@ Result<std::unique_ptr<KeyExchange>> generate_key_exchange(Group group, Random& 
 
 /// Protects one direction of an IKE SA's SK payloads (RFC 7296 §3.14, RFC 5282 for AES-GCM).
 /// Layout: | IV | ciphertext (data, padding, pad length) | ICV |.
+/// The AES-GCM IV counts up from a point drawn from `random` at the first seal, so that an IKE SA
+/// resumed from a checkpoint with the same keys does not begin again at an IV it has used.
 class Protector {
  public:
   virtual ~Protector() = default;

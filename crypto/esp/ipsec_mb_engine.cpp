@@ -1,0 +1,150 @@
+// AES-GCM by IPsec-MB's one-shot calls on expanded keys: no job, no per-packet set-up. They equal
+// the library's burst calls within noise, and init/update/finalize costs some 20 ns more.
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include <intel-ipsec-mb.h>
+
+#include "crypto/esp/esp_crypto.hpp"
+
+namespace culvert::crypto::esp {
+namespace {
+
+static_assert(sizeof(gcm_key_data) <= kExpandedKeyBytes);
+static_assert(alignof(gcm_key_data) <= alignof(ExpandedKey));
+
+constexpr std::uint64_t kGcmTagBytes = 16;
+
+gcm_key_data* schedule(ExpandedKey& key) { return reinterpret_cast<gcm_key_data*>(key.bytes); }
+const gcm_key_data* schedule(const ExpandedKey* key) {
+  return reinterpret_cast<const gcm_key_data*>(key->bytes);
+}
+
+/// Packets between the one at work and the one whose key lines are fetched (docs/performance.md
+/// holds the measurement).
+constexpr std::size_t kKeyPrefetchDistance = 2;
+
+/// Fetches what a small packet needs of a key: the round keys at the front and the low powers of
+/// the hash key at the end. Larger packets walk the powers in between, a stream that the hardware
+/// follows by itself.
+void prefetch_key(const ExpandedKey* key) {
+  constexpr std::size_t kLine = 64;
+  for (const std::size_t line : {0U, 1U, 2U, 3U, 13U, 14U, 15U}) {
+    __builtin_prefetch(key->bytes + line * kLine);
+  }
+}
+
+/// One loop for both directions and all key lengths: `process` is the library's function for them.
+void process_burst(aes_gcm_enc_dec_t process, std::span<const Operation> burst) {
+  gcm_context_data context;
+  const std::size_t count = burst.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const Operation& operation = burst[i];
+    if (i + kKeyPrefetchDistance < count) {
+      const ExpandedKey* ahead = burst[i + kKeyPrefetchDistance].key;
+      if (ahead != operation.key) prefetch_key(ahead);
+    }
+    process(schedule(operation.key), &context, operation.text, operation.text, operation.text_bytes,
+            operation.nonce, operation.aad, operation.aad_bytes, operation.icv, kGcmTagBytes);
+  }
+}
+
+/// The library's functions for one key length.
+struct GcmFunctions {
+  aes_gcm_pre_t expand;
+  aes_gcm_enc_dec_t seal;
+  aes_gcm_enc_dec_t open;
+};
+
+GcmFunctions functions_of(const IMB_MGR& manager, const EspSuite& suite) {
+  if (suite.encryption == Encryption::aes_gcm_16 && suite.integrity == Integrity::none) {
+    switch (suite.key_bits) {
+      case 128:
+        return {manager.gcm128_pre, manager.gcm128_enc, manager.gcm128_dec};
+      case 192:
+        return {manager.gcm192_pre, manager.gcm192_enc, manager.gcm192_dec};
+      case 256:
+        return {manager.gcm256_pre, manager.gcm256_enc, manager.gcm256_dec};
+      default:  // a number, not an enum
+        break;
+    }
+  }
+  return {};
+}
+
+std::string_view architecture_name(std::uint32_t architecture) {
+  switch (architecture) {
+    case IMB_ARCH_SSE:
+      return "sse";
+    case IMB_ARCH_AVX:
+      return "avx";
+    case IMB_ARCH_AVX2:
+      return "avx2";
+    case IMB_ARCH_AVX512:
+      return "avx512";
+    default:
+      return "unknown";
+  }
+}
+
+struct FreeManager {
+  void operator()(IMB_MGR* manager) const { free_mb_mgr(manager); }
+};
+using ManagerHandle = std::unique_ptr<IMB_MGR, FreeManager>;
+
+class IpsecMbEngine final : public Engine {
+ public:
+  explicit IpsecMbEngine(ManagerHandle manager)
+      : manager_(std::move(manager)),
+        name_(std::string("ipsec-mb ") + imb_get_version_str() + " (" +
+              std::string(architecture_name(manager_->used_arch)) + ")") {}
+
+  [[nodiscard]] std::string_view name() const override { return name_; }
+
+  [[nodiscard]] bool supports(const EspSuite& suite) const override {
+    return functions_of(*manager_, suite).seal != nullptr;
+  }
+
+  [[nodiscard]] std::expected<void, KeyError> expand(const EspSuite& suite, Bytes key,
+                                                     ExpandedKey& out) const override {
+    const GcmFunctions functions = functions_of(*manager_, suite);
+    if (functions.expand == nullptr) return std::unexpected(KeyError::unsupported_suite);
+    if (key.size() != suite.encryption_key_bytes()) {
+      return std::unexpected(KeyError::wrong_key_size);
+    }
+    functions.expand(key.data(), schedule(out));
+    return {};
+  }
+
+  void seal(const EspSuite& suite, std::span<const Operation> burst) override {
+    const GcmFunctions functions = functions_of(*manager_, suite);
+    if (functions.seal == nullptr) std::abort();
+    process_burst(functions.seal, burst);
+  }
+
+  void open(const EspSuite& suite, std::span<const Operation> burst) override {
+    const GcmFunctions functions = functions_of(*manager_, suite);
+    if (functions.open == nullptr) std::abort();
+    process_burst(functions.open, burst);
+  }
+
+ private:
+  ManagerHandle manager_;
+  std::string name_;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> make_ipsec_mb_engine() {
+  ManagerHandle manager(alloc_mb_mgr(0));
+  if (manager == nullptr) return nullptr;
+  IMB_ARCH architecture = IMB_ARCH_NONE;
+  init_mb_mgr_auto(manager.get(), &architecture);
+  // Without AES-NI the library emulates it, slower than OpenSSL and not in constant time.
+  const bool has_aes = architecture >= IMB_ARCH_SSE && imb_get_errno(manager.get()) == 0;
+  if (!has_aes) return nullptr;
+  return std::make_unique<IpsecMbEngine>(std::move(manager));
+}
+
+}  // namespace culvert::crypto::esp

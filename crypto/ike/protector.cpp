@@ -1,0 +1,85 @@
+#include <openssl/err.h>
+
+#include "crypto/ike/protector_parts.hpp"
+
+namespace culvert::crypto::ike {
+namespace {
+
+Result<Hash> hash_of(Integrity id) {
+  switch (id) {
+    case Integrity::hmac_sha2_256_128:
+      return Hash::sha2_256;
+    case Integrity::hmac_sha2_384_192:
+      return Hash::sha2_384;
+    case Integrity::hmac_sha2_512_256:
+      return Hash::sha2_512;
+    case Integrity::none:
+      break;
+  }
+  return std::unexpected(CryptoError{"AES-CBC needs an integrity algorithm"});
+}
+
+/// OpenSSL's name for a suite's cipher; nullptr for a key length that AES does not have.
+const char* cipher_name(Encryption id, std::uint16_t key_bits) {
+  const bool gcm = id == Encryption::aes_gcm_16;
+  switch (key_bits) {
+    case 128:
+      return gcm ? "AES-128-GCM" : "AES-128-CBC";
+    case 192:
+      return gcm ? "AES-192-GCM" : "AES-192-CBC";
+    case 256:
+      return gcm ? "AES-256-GCM" : "AES-256-CBC";
+    default:  // a number, not an enum: a peer or a caller may have written anything here
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+CryptoError refused(const char* what) {
+  ERR_clear_error();
+  return CryptoError{what};
+}
+
+Result<SecretBytes> without_padding(const SecretBytes& padded) {
+  const Bytes all = padded.view();
+  const std::size_t padding = std::size_t{all.back()} + kPadLengthBytes;
+  if (padding > all.size()) return std::unexpected(CryptoError{"padding longer than the payload"});
+  return SecretBytes(all.first(all.size() - padding));
+}
+
+std::size_t protector_key_bytes(const IkeSuite& suite) {
+  const EncryptionInfo* info = find(suite.encryption);
+  return info == nullptr ? 0 : suite.key_bits / 8U + info->salt_bytes;
+}
+
+std::size_t protector_integrity_key_bytes(const IkeSuite& suite) {
+  const IntegrityInfo* info = find(suite.integrity);
+  return info == nullptr ? 0 : info->key_bytes;
+}
+
+Result<std::unique_ptr<Protector>> make_protector(const IkeSuite& suite, Bytes encryption_key,
+                                                  Bytes integrity_key) {
+  const EncryptionInfo* info = find(suite.encryption);
+  if (info == nullptr) return std::unexpected(CryptoError{"no such cipher"});
+  const char* name = cipher_name(suite.encryption, suite.key_bits);
+  if (name == nullptr) return std::unexpected(CryptoError{"no such key length"});
+  if (info->aead != (suite.integrity == Integrity::none)) {
+    return std::unexpected(
+        CryptoError{"AEAD goes without, and AES-CBC with, an integrity algorithm"});
+  }
+  if (encryption_key.size() != protector_key_bytes(suite) ||
+      integrity_key.size() != protector_integrity_key_bytes(suite)) {
+    return std::unexpected(CryptoError{"keys of the wrong length"});
+  }
+  openssl::Cipher cipher(EVP_CIPHER_fetch(nullptr, name, nullptr));
+  if (cipher == nullptr) return std::unexpected(refused("OpenSSL lacks this cipher"));
+  if (info->aead) return make_gcm_protector(std::move(cipher), encryption_key);
+
+  const Result<Hash> hash = hash_of(suite.integrity);
+  if (!hash) return std::unexpected(hash.error());
+  return make_cbc_protector(std::move(cipher), encryption_key, *hash, integrity_key,
+                            find(suite.integrity)->icv_bytes);
+}
+
+}  // namespace culvert::crypto::ike
