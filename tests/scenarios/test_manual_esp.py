@@ -10,8 +10,7 @@ import pytest
 
 from harness.configuration import SIDE_A, SIDE_B, write_secret
 from harness.esp_oracle import ESP, IP, IPv6, UDP, EspPeer, ManualPair, raw_ip
-from harness.shell import wait_until
-from harness.traffic import Process
+from harness.shell import Process, wait_until
 from scapy.layers.inet import ICMP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
 from scapy.packet import Raw

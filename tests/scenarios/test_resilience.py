@@ -1,12 +1,7 @@
 """What may die or go mad without stopping traffic, and what must never leave in clear."""
 
-import array
-import mmap
-import os
 import pwd
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +12,10 @@ import pytest
 from harness.capture import WireContents
 from harness.configuration import SERVICE_USER, SIDE_A, SIDE_B, TunnelOptions
 from harness.shell import wait_until
+from harness.testbed import REPOSITORY
 from harness.traffic import SteadyPing, ping
+
+HOSTILE = REPOSITORY / "tests/tools/hostile_key_daemon.py"
 
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 
@@ -107,61 +105,6 @@ def test_the_service_user_owns_what_it_must_and_no_more(pair):
 # ---- a hostile process in the place of the key daemon ---------------------------------------------
 
 
-def write_garbage(socket_path, seconds, seed):
-    """As the service user: takes the channel's memory and writes noise into all of it."""
-    user = pwd.getpwnam(SERVICE_USER)
-    os.setgroups([])
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
-    noise = random.Random(seed)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        connection.connect(str(socket_path))
-    except OSError:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect(str(socket_path))
-    connection.settimeout(3)
-    descriptors = array.array("i")
-    _, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(16 * 4))
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(data[:len(data) - len(data) % 4])
-    maps, bells = [], []
-    for descriptor in descriptors:
-        size = os.fstat(descriptor).st_size
-        if size:
-            maps.append(mmap.mmap(descriptor, size))
-        else:
-            bells.append(descriptor)
-    if not maps:
-        return 2
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for memory in maps:
-            _spoil(memory, noise)
-        for bell in bells:
-            try:
-                os.write(bell, (1).to_bytes(8, "little"))
-            except OSError:
-                pass
-    return 0
-
-
-def _spoil(memory, noise):
-    """Whole pages of noise, small plausible numbers, and sometimes all of it at once."""
-    for _ in range(200):
-        offset = noise.randrange(0, len(memory) - 4096)
-        memory[offset:offset + 4096] = noise.randbytes(4096)
-    for _ in range(2000):
-        offset = noise.randrange(0, len(memory) // 8 - 1) * 8
-        memory[offset:offset + 8] = noise.choice(
-            (noise.randrange(16), 0xFFFFFFFFFFFFFFFF, 0x8000000000000000, noise.getrandbits(64))
-        ).to_bytes(8, "little")
-    for _ in range(500):  # the header and the rings' indices
-        offset = noise.randrange(0, 4096 // 8) * 8
-        memory[offset:offset + 8] = noise.getrandbits(64).to_bytes(8, "little")
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_garbage_in_the_rings_stops_nothing(pair, seed):
     a, b = pair.gateways["a"], pair.gateways["b"]
@@ -170,11 +113,11 @@ def test_garbage_in_the_rings_stops_nothing(pair, seed):
     steady = steady_ping(pair)
     # When a process of the service user writes noise into the channel for three seconds
     hostile = subprocess.run(
-        [sys.executable, __file__, str(a.socket("channel.sock")), "3", str(seed)], timeout=30)
+        [sys.executable, str(HOSTILE), str(a.socket("channel.sock")), "3", str(seed)], timeout=30)
     assert hostile.returncode == 0, "the hostile process got hold of the memory"
     # Then the data plane counted it, lives, and lost no packet
     channel = a.status()["dataplane"]["channel"]
-    assert channel["invalid_requests"] + channel["torn_indices"] > 0
+    assert channel["invalid_requests"] > 0 and channel["torn_indices"] > 0
     assert a.dataplane.running()
     steady.wait_for_replies(100)
     assert a.status()["dataplane"]["workers"][0]["rx_packets"] > worker_packets
@@ -221,6 +164,3 @@ def test_a_clean_stop(pair):
     assert gateway.ike.stop(signal.SIGTERM) == 0
     assert gateway.dataplane.stop(signal.SIGTERM) == 0
 
-
-if __name__ == "__main__":
-    sys.exit(write_garbage(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))
