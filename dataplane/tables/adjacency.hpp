@@ -1,0 +1,70 @@
+// Where a route leads: the Ethernet header to put in front, or why there is none.
+// RCU-read by workers; single writer: main.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "dataplane/tables/ids.hpp"
+#include "wire/ip_address.hpp"
+
+namespace culvert::dataplane {
+
+using MacAddress = std::array<std::uint8_t, 6>;
+
+enum class AdjacencyKind : std::uint8_t {
+  drop,        ///< no route
+  local,       ///< one of our own addresses
+  glean,       ///< a connected network: the destination itself has to be resolved
+  incomplete,  ///< a neighbour whose MAC is asked for
+  resolved,    ///< `ethernet` is complete
+};
+
+/// One cache line. The header is written before `kind` becomes `resolved` (release), and read after
+/// `kind` was read (acquire); a MAC that changes gets a new adjacency.
+struct alignas(64) Adjacency {
+  std::atomic<AdjacencyKind> kind{AdjacencyKind::drop};
+  PortId port{};
+  std::uint16_t mtu = 0;  ///< bytes of IP packet
+  std::array<std::uint8_t, 14>
+      ethernet{};            ///< destination, source, ethertype of `next_hop`'s family
+  wire::IpAddress next_hop;  ///< the neighbour; glean: unspecified
+};
+static_assert(sizeof(Adjacency) == 64);
+
+class Adjacencies {
+ public:
+  /// Index 0 is the drop adjacency, 1 the local one.
+  static constexpr AdjacencyIndex kDrop{0};
+  static constexpr AdjacencyIndex kLocal{1};
+
+  explicit Adjacencies(std::uint32_t capacity);
+
+  [[nodiscard]] const Adjacency& operator[](AdjacencyIndex index) const {
+    return table_[raw(index)];
+  }
+
+  /// nullopt when all are in use.
+  std::optional<AdjacencyIndex> add_glean(PortId port, std::uint16_t mtu);
+  /// An incomplete neighbour.
+  std::optional<AdjacencyIndex> add_neighbor(PortId port, const wire::IpAddress& next_hop,
+                                             std::uint16_t mtu);
+  /// incomplete → resolved. `source` is our MAC.
+  void resolve(AdjacencyIndex index, const MacAddress& destination, const MacAddress& source);
+  /// resolved → incomplete, for as long as the neighbour is asked for again.
+  void unresolve(AdjacencyIndex index);
+  /// The index may be reused; call after the FIB no longer names it and a grace period has passed.
+  void release(AdjacencyIndex index);
+
+ private:
+  std::optional<AdjacencyIndex> take();
+  std::uint32_t capacity_;
+  std::unique_ptr<Adjacency[]> table_;
+  std::vector<AdjacencyIndex> free_;
+};
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,43 @@
+// What a worker counts. Single writer: its worker (the main thread has a set of its own); read by
+// the main thread with relaxed loads, which on the writer's side are plain stores.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/ids.hpp"
+
+namespace culvert::dataplane {
+
+/// A counter with one writer: no locked instruction, no torn read.
+class Counter {
+ public:
+  void add(std::uint64_t amount) {
+    // Relaxed: one writer; readers want a recent value, no ordering.
+    value_.store(value_.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t read() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+/// Every packet ends once: received + originated = sent + delivered + dropped, summed over all
+/// workers and the main thread, once the queues are still.
+struct alignas(128) WorkerCounters {
+  Counter received, received_bytes;  ///< from a port; Ethernet frames without FCS
+  Counter sent, sent_bytes;          ///< taken by a port
+  Counter delivered;                 ///< consumed by us: IKE, ARP, echo requests, …
+  Counter originated;                ///< made by us: replies, ICMP errors, IKE, ARP, …
+  Counter bursts, busy_cycles, idle_cycles;
+  std::array<Counter, 8> burst_sizes;  ///< 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more
+  std::array<std::array<Counter, kDropReasons>, kDropDirections> drops;
+
+  void drop(DropDirection direction, DropReason reason, std::uint64_t packets = 1) {
+    drops[static_cast<std::size_t>(direction)][static_cast<std::size_t>(reason)].add(packets);
+  }
+};
+
+}  // namespace culvert::dataplane

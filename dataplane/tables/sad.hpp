@@ -1,0 +1,90 @@
+// The security association database, both directions (RFC 4301 §4.4.2). What the main thread does
+// with it; what a worker reads of an SA is in sa.hpp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "channel/messages.hpp"
+#include "crypto/esp/esp_crypto.hpp"
+#include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/reclaimer.hpp"
+
+namespace culvert::dataplane {
+
+struct InboundSa;   // sa.hpp
+struct OutboundSa;  // sa.hpp
+
+/// What an SA has carried. Bytes are those of inner IP packets, counted after authentication.
+struct SaTraffic {
+  std::uint64_t packets = 0, bytes = 0;
+  std::uint64_t last_packet_tsc = 0;  ///< 0: never one
+  std::uint64_t sequence = 0;         ///< highest received and verified, or last sent
+  std::array<std::uint32_t, kDropReasons> drops{};
+};
+
+/// Why an SA no longer passes packets although it is installed; main asks (`stopped`).
+enum class StopCause : std::uint8_t { none, hard_bytes, hard_packets, hard_time, sequence };
+
+/// The configured half of an SA: control only; workers never see it. No key.
+struct SaRecord {
+  channel::InstallSa spec;  ///< the key is wiped
+  SlotIndex slot = kNoSlot;
+  std::uint64_t installed_tsc = 0;
+  bool soft_reported = false, hard_reported = false;  ///< for the main thread's expiry scan
+};
+
+class Sad {
+ public:
+  /// `capacity` slots a direction (rounded up to a power of two). `engine` expands keys; it is only
+  /// used by the main thread. The error is a sentence (no memory).
+  static std::expected<std::unique_ptr<Sad>, std::string> create(std::uint32_t capacity,
+                                                                 std::uint32_t workers,
+                                                                 const crypto::esp::Engine& engine,
+                                                                 Reclaimer& reclaimer);
+  virtual ~Sad() = default;
+
+  // ---- main thread ----
+
+  /// Up to `count` inbound SPIs that only an InstallSa of the same connection may use.
+  virtual std::vector<channel::Spi> lease_spis(std::uint32_t count) = 0;
+  /// Returns what was leased and not installed (the key daemon is gone).
+  virtual void return_leases() = 0;
+  /// Installs either direction; an inbound SPI must be leased. Does not wipe the caller's key.
+  virtual std::expected<SlotIndex, channel::Outcome> install(const channel::InstallSa& request,
+                                                             std::uint64_t now_tsc) = 0;
+  /// As `install`, for manual SAs: any inbound SPI ≥ 256 that is not in use.
+  virtual std::expected<SlotIndex, channel::Outcome> install_manual(
+      const channel::InstallSa& request, std::uint64_t now_tsc) = 0;
+  /// Stops it at once; slot and key are wiped and reusable after a grace period. Final traffic is
+  /// what `traffic` says before the call.
+  virtual channel::Outcome remove(channel::SaId sa) = 0;
+  virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
+  /// No packet more (hard lifetime by time); the SA stays visible until removed.
+  virtual void stop(channel::SaId sa, StopCause cause) = 0;
+
+  [[nodiscard]] virtual SaRecord* find(channel::SaId sa) = 0;
+  /// An inbound SA by SPI; nullptr when unknown.
+  [[nodiscard]] virtual SaRecord* find_inbound(channel::Spi spi) = 0;
+  virtual void for_each(const std::function<void(SaRecord&)>& visit) = 0;
+  [[nodiscard]] virtual std::uint32_t count(channel::Direction direction) const = 0;
+  [[nodiscard]] virtual SaTraffic traffic(const SaRecord& record) const = 0;
+  [[nodiscard]] virtual StopCause stopped(const SaRecord& record) const = 0;
+
+  // ---- workers ----
+
+  /// nullptr when there is no such SA. One array access for SPIs of ours; manual SPIs stand in a
+  /// small table that is asked when that misses.
+  [[nodiscard]] virtual InboundSa* inbound(std::uint32_t spi_host_order) const = 0;
+  [[nodiscard]] virtual OutboundSa* outbound(SlotIndex slot) const = 0;
+};
+
+}  // namespace culvert::dataplane

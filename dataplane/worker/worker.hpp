@@ -1,0 +1,38 @@
+// A packet's way, a file a stage. This is what the main thread sees of a worker.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "config/config.hpp"
+#include "crypto/esp/esp_crypto.hpp"
+#include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/tables.hpp"
+#include "dataplane/worker/punt.hpp"
+
+struct rte_ring;
+struct rte_mempool;
+
+namespace culvert::dataplane {
+
+/// Everything a worker is given. Made by the main thread before launch, freed after it returned.
+struct WorkerContext {
+  WorkerId id{};
+  Tables* tables = nullptr;
+  std::unique_ptr<crypto::esp::Engine> engine;  ///< this worker's own
+  rte_mempool* pool = nullptr;
+  rte_ring* punt = nullptr;               ///< mbufs to main; single producer, single consumer
+  rte_ring* inject = nullptr;             ///< mbufs from main; single producer, single consumer
+  rte_ring* peer_moved = nullptr;         ///< PeerMovedHint elements (rte_ring_elem) to main
+  rte_ring* handoff = nullptr;            ///< encrypted packets from other workers; multi producer
+  WorkerContext* const* peers = nullptr;  ///< all workers by id, for hand-off
+  int wake_main = -1;  ///< eventfd: written when a punt ring becomes non-empty; -1: none
+  config::IdleMode idle = config::IdleMode::adaptive;
+  std::atomic<bool> stop{false};  ///< relaxed: read once an iteration
+};
+
+/// For rte_eal_remote_launch; `context` is a WorkerContext. Returns 0 after `stop`.
+int run_worker(void* context);
+
+}  // namespace culvert::dataplane
