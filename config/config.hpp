@@ -5,11 +5,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <expected>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "crypto/secret.hpp"
@@ -30,7 +30,11 @@ enum class Mode : std::uint8_t { tunnel, transport };
 enum class StartAction : std::uint8_t { none, trap, start };
 enum class PolicyAction : std::uint8_t { bypass, discard };
 enum class AuthMethod : std::uint8_t { psk, pubkey };
-enum class Encapsulation : std::uint8_t { automatic, forced, never };  ///< UDP 4500: auto | yes | no
+enum class Encapsulation : std::uint8_t {
+  automatic,
+  forced,
+  never
+};  ///< UDP 4500: auto | yes | no
 
 struct Interface {
   std::string name;
@@ -45,7 +49,7 @@ struct Route {
   Location location;
 };
 struct Limits {
-  std::uint32_t sas = 65536;      ///< inbound + outbound slots each
+  std::uint32_t sas = 65536;  ///< inbound + outbound slots each
   std::uint32_t policies = 16384;
 };
 struct Dataplane {
@@ -83,7 +87,7 @@ struct Peer {
   std::optional<wire::IpAddress> address;  ///< nullopt: %any (remote), or chosen by route (local)
   std::optional<Identity> id;              ///< nullopt: the address
   AuthMethod auth = AuthMethod::psk;
-  std::string certificate;                 ///< path; pubkey only
+  std::string certificate;  ///< path; pubkey only
 };
 struct Child {
   std::string name;
@@ -92,14 +96,14 @@ struct Child {
   std::vector<wire::TrafficSelector> remote_ts;
   std::vector<crypto::Proposal> esp_proposals;
   StartAction start_action = StartAction::trap;
-  std::chrono::seconds rekey_time{3600};   ///< 0: never
-  std::chrono::seconds life_time{3960};    ///< hard; default rekey_time + 10 %
-  std::uint64_t rekey_bytes = 0;           ///< 0: never
+  std::chrono::seconds rekey_time{3600};  ///< 0: never
+  std::chrono::seconds life_time{3960};   ///< hard; default rekey_time + 10 %
+  std::uint64_t rekey_bytes = 0;          ///< 0: never
   std::uint64_t life_bytes = 0;
   std::uint64_t rekey_packets = 0;
   std::uint64_t life_packets = 0;
-  std::uint32_t replay_window = 1024;      ///< packets; 32..65536, power of two; 0 only for manual SAs
-  std::uint32_t index = 0;                 ///< position among all children of the file: policy order
+  std::uint32_t replay_window = 1024;  ///< packets; 32..65536, power of two; 0 only for manual SAs
+  std::uint32_t index = 0;             ///< position among all children of the file: policy order
   Location location;
 };
 struct Connection {
@@ -116,33 +120,34 @@ struct Connection {
 /// One direction of a manually keyed SA (RFC 4301 §4.5.1).
 struct ManualSa {
   enum class Direction : std::uint8_t { in, out };
-  std::string name;                      ///< child name it is shown under
+  std::string name;  ///< child name it is shown under
   Direction direction = Direction::out;
-  std::uint32_t spi = 0;                 ///< inbound: any ≥ 256; kept exactly
+  std::uint32_t spi = 0;  ///< inbound: any ≥ 256; kept exactly
   Mode mode = Mode::tunnel;
-  wire::IpAddress local;                 ///< outer addresses
+  wire::IpAddress local;  ///< outer addresses
   wire::IpAddress remote;
   std::vector<wire::TrafficSelector> local_ts;
   std::vector<wire::TrafficSelector> remote_ts;
   crypto::EspSuite suite;
-  std::string key_file;                  ///< hex: cipher key ‖ salt (‖ integrity key)
+  std::string key_file;  ///< path as psk_file; hex: cipher key ‖ salt (‖ integrity key)
   bool esn = false;
-  std::uint32_t replay_window = 1024;    ///< 0: no replay check
-  std::optional<std::uint16_t> udp_encap_local_port;   ///< 4500 when `encap: udp`
+  std::uint32_t replay_window = 1024;                 ///< 0: no replay check
+  std::optional<std::uint16_t> udp_encap_local_port;  ///< 4500 when `encap: udp`
   std::optional<std::uint16_t> udp_encap_remote_port;
-  std::uint32_t index = 0;               ///< policy order, after the children
+  std::uint32_t index =
+      0;  ///< policy order: counts on after the children; one a name, both directions
   Location location;
 };
 struct Secret {
   std::vector<Identity> ids;  ///< empty: any peer
-  std::string psk_file;       ///< path
+  std::string psk_file;       ///< path, the configuration's folder put before a relative one
   Location location;
 };
 struct Pki {
   std::vector<std::string> authorities, private_keys, crls;
 };
 struct Metrics {
-  std::optional<wire::Endpoint> listen;      ///< data plane; default 127.0.0.1:9464, off: `listen: off`
+  std::optional<wire::Endpoint> listen;  ///< data plane; default 127.0.0.1:9464, off: `listen: off`
   std::optional<wire::Endpoint> ike_listen;  ///< key daemon; default: listen's port + 1
 };
 
@@ -163,6 +168,9 @@ struct Config {
   /// Child by its index over the whole file; nullptr when out of range.
   [[nodiscard]] const Child* find_child(std::uint32_t index) const;
   [[nodiscard]] const Connection* connection_of_child(std::uint32_t index) const;
+  /// The secret for a pair of identities: one that names both, else the peer's, else ours, else one
+  /// without ids; the first of equals. nullptr when there is none.
+  [[nodiscard]] const Secret* find_secret(const Identity& local, const Identity& remote) const;
 };
 
 enum class Severity : std::uint8_t { warning, error };

@@ -1,0 +1,219 @@
+#include <algorithm>
+
+#include "config/checks.hpp"
+#include "config/limits.hpp"
+
+namespace culvert::config {
+namespace {
+
+using wire::IpAddress;
+using wire::Prefix;
+
+bool is_multicast(const IpAddress& address) {
+  return address.is_v4() ? (address.bytes[0] & 0xf0U) == 0xe0 : address.bytes[0] == 0xff;
+}
+bool is_loopback(const IpAddress& address) {
+  return address.is_v4() ? address.bytes[0] == 127 : address == *IpAddress::parse("::1");
+}
+bool is_link_local(const IpAddress& address) {
+  return !address.is_v4() && address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
+}
+
+/// The network's own address or its broadcast address (IPv4, shorter than /31: RFC 3021).
+bool is_network_or_broadcast(const Prefix& prefix) {
+  if (!prefix.address.is_v4() || prefix.length >= 31) return false;
+  return prefix.address == prefix.first() || prefix.address == prefix.last();
+}
+
+void check_interface_address(const Prefix& prefix, const std::string& path,
+                             Diagnostics& diagnostics) {
+  const IpAddress& address = prefix.address;
+  if (address.is_unspecified() || is_multicast(address) || is_loopback(address)) {
+    diagnostics.error(path, {quote(prefix.to_string()), "a unicast address of this gateway",
+                             "write the gateway's address in the network"});
+  } else if (is_network_or_broadcast(prefix)) {
+    diagnostics.error(path, {quote(prefix.to_string()) + ", the network's " +
+                                 (address == prefix.first() ? "own" : "broadcast") + " address",
+                             "the gateway's address in the network",
+                             "write one between " + prefix.first().to_string() + " and " +
+                                 prefix.last().to_string()});
+  }
+}
+
+struct Placed {
+  Prefix prefix;
+  std::string path;
+  std::size_t interface;
+};
+
+/// Two interfaces in one subnet: neither says where a packet goes.
+void check_overlaps(std::vector<Placed> placed, Diagnostics& diagnostics) {
+  std::erase_if(placed, [](const Placed& one) { return is_link_local(one.prefix.address); });
+  for (std::size_t later = 0; later < placed.size(); ++later) {
+    for (std::size_t earlier = 0; earlier < later; ++earlier) {
+      const Placed& a = placed[earlier];
+      const Placed& b = placed[later];
+      const bool overlap =
+          a.prefix.contains(b.prefix.first()) || b.prefix.contains(a.prefix.first());
+      const bool same = a.prefix.address == b.prefix.address;
+      if (!overlap || (a.interface == b.interface && !same)) continue;
+      const Location place = diagnostics.place_of(a.path);
+      diagnostics.error(b.path,
+                        {quote(b.prefix.to_string()) + ", which overlaps " + a.prefix.to_string() +
+                             " in line " + std::to_string(place.line),
+                         same ? "each address once" : "a subnet of its own on each interface",
+                         same ? "remove one" : "write another subnet, or a longer prefix"});
+      break;
+    }
+  }
+}
+
+void check_interfaces(const Dataplane& dataplane, Diagnostics& diagnostics) {
+  std::vector<Placed> placed;
+  for (std::size_t index = 0; index < dataplane.interfaces.size(); ++index) {
+    const Interface& interface = dataplane.interfaces[index];
+    const std::string path = indexed("dataplane.interfaces", index);
+    bool has_v6 = false;
+    for (std::size_t at = 0; at < interface.addresses.size(); ++at) {
+      const Prefix& prefix = interface.addresses[at];
+      has_v6 = has_v6 || !prefix.address.is_v4();
+      placed.push_back({prefix, indexed(path + ".addresses", at), index});
+      check_interface_address(prefix, placed.back().path, diagnostics);
+    }
+    if (has_v6 && interface.mtu < limits::kMtuMinV6) {
+      diagnostics.error(path + ".mtu",
+                        {std::to_string(interface.mtu),
+                         "at least 1280, because the interface has IPv6 (RFC 8200 §5)",
+                         "write mtu: 1280 or more"});
+    }
+  }
+  check_overlaps(std::move(placed), diagnostics);
+}
+
+std::string list_addresses(const Dataplane& dataplane) {
+  std::string text;
+  for (const Interface& interface : dataplane.interfaces) {
+    for (const Prefix& prefix : interface.addresses) {
+      if (!text.empty()) text += ", ";
+      text += prefix.address.to_string();
+    }
+  }
+  return text;
+}
+
+bool is_on_link(const Dataplane& dataplane, const IpAddress& address) {
+  return std::ranges::any_of(dataplane.interfaces, [&](const Interface& interface) {
+    return std::ranges::any_of(interface.addresses,
+                               [&](const Prefix& prefix) { return prefix.contains(address); });
+  });
+}
+bool is_ours(const Dataplane& dataplane, const IpAddress& address) {
+  return std::ranges::any_of(dataplane.interfaces, [&](const Interface& interface) {
+    return std::ranges::find(interface.addresses, address, &Prefix::address) !=
+           interface.addresses.end();
+  });
+}
+bool has_route(const Dataplane& dataplane, const IpAddress& address) {
+  return is_on_link(dataplane, address) ||
+         std::ranges::any_of(dataplane.routes,
+                             [&](const Route& route) { return route.to.contains(address); });
+}
+
+/// `index` counts the routes that were read; the paths count those that stand in the file, so the
+/// route's own place serves.
+void check_route(const Route& route, const Dataplane& dataplane, Diagnostics& diagnostics) {
+  const std::string path = "dataplane.routes";
+  if (is_ours(dataplane, route.via)) {
+    diagnostics.error(route.location, path,
+                      {"via " + quote(route.via.to_string()) + ", the gateway's own address",
+                       "another router's address", "write the next hop"});
+  } else if (!is_on_link(dataplane, route.via) && !is_link_local(route.via)) {
+    diagnostics.error(route.location, path,
+                      {"via " + quote(route.via.to_string()) + ", outside every interface's subnet",
+                       "an address that an interface reaches directly",
+                       "write the router in one of the interfaces' subnets"});
+  }
+}
+
+void check_routes(const Dataplane& dataplane, Diagnostics& diagnostics) {
+  std::vector<const Route*> sorted;
+  for (const Route& route : dataplane.routes) {
+    check_route(route, dataplane, diagnostics);
+    sorted.push_back(&route);
+  }
+  std::ranges::stable_sort(sorted, {}, [](const Route* route) { return route->to; });
+  for (std::size_t index = 1; index < sorted.size(); ++index) {
+    if (sorted[index]->to != sorted[index - 1]->to) continue;
+    diagnostics.error(sorted[index]->location, "dataplane.routes",
+                      {"a second route to " + sorted[index]->to.to_string(), "one route a network",
+                       "it stands in line " + std::to_string(sorted[index - 1]->location.line) +
+                           " already; remove one"});
+  }
+}
+
+void check_local(const IpAddress& address, const std::string& path, const Dataplane& dataplane,
+                 Diagnostics& diagnostics) {
+  if (is_ours(dataplane, address)) return;
+  const std::string ours = list_addresses(dataplane);
+  diagnostics.error(path, {quote(address.to_string()) + ", which no interface has",
+                           ours.empty() ? "an address of an interface" : "one of " + ours,
+                           "write one of them, or add it to an interface"});
+}
+
+void check_remote(const IpAddress& address, const std::string& path, const Dataplane& dataplane,
+                  Diagnostics& diagnostics) {
+  if (is_ours(dataplane, address)) {
+    diagnostics.error(path, {quote(address.to_string()) + ", the gateway's own address",
+                             "the peer's address", "local and remote may be swapped"});
+  } else if (!has_route(dataplane, address)) {
+    diagnostics.warning(
+        path, {quote(address.to_string()) + ", to which no route leads", "an address with a route",
+               "add a route {to: " +
+                   Prefix{address, static_cast<std::uint8_t>(address.size() * 8)}.to_string() +
+                   ", via: …}"});
+  }
+}
+
+void check_peer_families(const std::optional<IpAddress>& local,
+                         const std::optional<IpAddress>& remote, const std::string& path,
+                         Diagnostics& diagnostics) {
+  if (!local || !remote || local->family == remote->family) return;
+  diagnostics.error(
+      path, {quote(remote->to_string()),
+             std::string(local->is_v4() ? "an IPv4" : "an IPv6") + " address, as the local one is",
+             "write both of one family"});
+}
+
+}  // namespace
+
+void check_addresses(const Config& config, Diagnostics& diagnostics) {
+  const Dataplane& dataplane = config.dataplane;
+  // Half-read interfaces would make every other address look wrong.
+  if (diagnostics.has_error_under("dataplane")) return;
+  check_interfaces(dataplane, diagnostics);
+  check_routes(dataplane, diagnostics);
+  for (std::size_t index = 0; index < config.connections.size(); ++index) {
+    const Connection& connection = config.connections[index];
+    const std::string path = indexed("connections", index);
+    if (connection.local.address) {
+      check_local(*connection.local.address, path + ".local.address", dataplane, diagnostics);
+    }
+    if (connection.remote.address) {
+      check_remote(*connection.remote.address, path + ".remote.address", dataplane, diagnostics);
+    }
+    check_peer_families(connection.local.address, connection.remote.address,
+                        path + ".remote.address", diagnostics);
+  }
+  for (std::size_t index = 0; index < config.manual_sas.size(); ++index) {
+    const ManualSa& sa = config.manual_sas[index];
+    const std::string path = indexed("manual_sas", index);
+    if (!sa.local.is_unspecified()) check_local(sa.local, path + ".local", dataplane, diagnostics);
+    if (!sa.remote.is_unspecified()) {
+      check_remote(sa.remote, path + ".remote", dataplane, diagnostics);
+    }
+    if (sa.local.is_unspecified() || sa.remote.is_unspecified()) continue;
+    check_peer_families(sa.local, sa.remote, path + ".remote", diagnostics);
+  }
+}
+
+}  // namespace culvert::config

@@ -1,0 +1,191 @@
+// The policy table is ordered and the first match wins (RFC 4301 §4.4.1): explicit policies, then
+// children, then manual SAs. An entry behind one that covers it is never used; two children of the
+// same peers whose selectors meet split their traffic in a way nobody reads off the file.
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <tuple>
+
+#include "config/checks.hpp"
+#include "config/limits.hpp"
+
+namespace culvert::config {
+namespace {
+
+using wire::TrafficSelector;
+
+/// One pair of selectors as outbound packets meet it.
+struct Entry {
+  TrafficSelector local, remote;
+  std::size_t order = 0;   ///< of the policy, child or manual SA in the table
+  std::string_view peers;  ///< equal for children of the same peers; empty for others
+  bool mirrored = false;   ///< a policy's other direction: covers, but is not reported itself
+  Location location;
+};
+/// Who stands at an order, in words.
+struct Owner {
+  std::string path;  ///< "connections[0].children[1]"
+  std::string name;  ///< "child office"
+  Location location;
+};
+/// The worst that an earlier entry does to a later one.
+struct Meeting {
+  std::size_t earlier = 0;
+  bool covered = false;
+  Location location;
+  std::string selectors;
+};
+
+class PolicyTable {
+ public:
+  PolicyTable(const Config& config, Diagnostics& diagnostics) : diagnostics_(diagnostics) {
+    add_policies(config.policies);
+    add_children(config.connections);
+    add_manual_sas(config.manual_sas);
+  }
+
+  void check() {
+    sweep();
+    report();
+  }
+
+ private:
+  void add_policies(const std::vector<Policy>& policies) {
+    for (const Policy& policy : policies) {
+      const char* action = policy.action == PolicyAction::bypass ? "bypass" : "discard";
+      owners_.push_back({"policies", std::string("the ") + action + " policy", policy.location});
+      const std::size_t order = owners_.size() - 1;
+      add({policy.source, policy.destination, order, {}, false, policy.location});
+      add({policy.destination, policy.source, order, {}, true, policy.location});
+    }
+  }
+
+  void add_children(const std::vector<Connection>& connections) {
+    for (std::size_t index = 0; index < connections.size(); ++index) {
+      const Connection& connection = connections[index];
+      const std::string_view peers = peers_of(connection);
+      for (std::size_t at = 0; at < connection.children.size(); ++at) {
+        const Child& child = connection.children[at];
+        const std::string path = child_path(index, at);
+        owners_.push_back({path, "child " + child.name, child.location});
+        if (!diagnostics_.has_error_under(path)) {
+          add_pairs(child.local_ts, child.remote_ts, path, peers);
+        }
+      }
+    }
+  }
+
+  void add_manual_sas(const std::vector<ManualSa>& manual_sas) {
+    for (std::size_t index = 0; index < manual_sas.size(); ++index) {
+      const ManualSa& sa = manual_sas[index];
+      const std::string path = indexed("manual_sas", index);
+      // Only outbound SAs stand in the table; inbound ones are found by their SPI.
+      owners_.push_back({path, "manual SA " + sa.name, sa.location});
+      if (sa.direction != ManualSa::Direction::out || diagnostics_.has_error_under(path)) continue;
+      add_pairs(sa.local_ts, sa.remote_ts, path, {});
+    }
+  }
+
+  void add_pairs(const std::vector<TrafficSelector>& local,
+                 const std::vector<TrafficSelector>& remote, const std::string& path,
+                 std::string_view peers) {
+    for (std::size_t index = 0; index < remote.size(); ++index) {
+      const Location location = diagnostics_.place_of(indexed(path + ".remote_ts", index));
+      for (const TrafficSelector& one : local) {
+        if (one.first.family != remote[index].first.family) continue;
+        add({one, remote[index], owners_.size() - 1, peers, false, location});
+      }
+    }
+  }
+
+  void add(Entry entry) {
+    if (entries_.size() < limits::kComparedSelectors) {
+      entries_.push_back(std::move(entry));
+    } else {
+      incomplete_ = true;
+    }
+  }
+
+  std::string_view peers_of(const Connection& connection) {
+    const auto text = [](const Peer& peer) {
+      return (peer.address ? peer.address->to_string() : "%any") + "/" +
+             (peer.id ? peer.id->text : "");
+    };
+    const std::string peers = text(connection.local) + " " + text(connection.remote);
+    return peers_.try_emplace(peers, true).first->first;
+  }
+
+  /// Entries sorted by their remote range meet only those that begin before they end.
+  void sweep() {
+    const auto start = [](const Entry& entry) {
+      return std::tuple(entry.remote.first, entry.order);
+    };
+    std::ranges::stable_sort(entries_, {}, start);
+    std::size_t comparisons = 0;
+    for (std::size_t index = 0; index < entries_.size(); ++index) {
+      for (std::size_t other = index + 1; other < entries_.size(); ++other) {
+        if (entries_[index].remote.last < entries_[other].remote.first) break;
+        if (++comparisons > limits::kSelectorComparisons) {
+          incomplete_ = true;
+          return;
+        }
+        const bool in_order = entries_[index].order < entries_[other].order;
+        meet(entries_[in_order ? index : other], entries_[in_order ? other : index]);
+      }
+    }
+  }
+
+  void meet(const Entry& earlier, const Entry& later) {
+    if (earlier.order == later.order || later.mirrored) return;
+    const bool covered = earlier.local.covers(later.local) && earlier.remote.covers(later.remote);
+    const bool same_peers = !later.peers.empty() && earlier.peers == later.peers;
+    if (!covered && !same_peers) return;
+    if (!earlier.local.overlaps(later.local) || !earlier.remote.overlaps(later.remote)) return;
+    const auto [place, is_new] = meetings_.try_emplace(later.order);
+    Meeting& worst = place->second;
+    const bool worse = is_new || (covered && !worst.covered) ||
+                       (covered == worst.covered && earlier.order < worst.earlier);
+    if (!worse) return;
+    worst = {earlier.order, covered, later.location,
+             later.local.to_string() + " to " + later.remote.to_string()};
+  }
+
+  void report() {
+    for (const auto& [order, meeting] : meetings_) {
+      const Owner& later = owners_[order];
+      const Owner& earlier = owners_[meeting.earlier];
+      const std::string where = earlier.name + " in line " + std::to_string(earlier.location.line);
+      if (meeting.covered) {
+        diagnostics_.error(meeting.location, later.path,
+                           {quote(meeting.selectors) + ", all of which " + where + " takes",
+                            "selectors that no earlier entry covers (the first match wins)",
+                            "move it in front of " + earlier.name + ", or remove it"});
+      } else {
+        diagnostics_.warning(meeting.location, later.path,
+                             {quote(meeting.selectors) + ", which overlaps " + where,
+                              "children of the same peers with disjoint selectors",
+                              "the earlier child takes what both match; narrow one of them"});
+      }
+    }
+    if (incomplete_) {
+      diagnostics_.warning({1, 1}, "",
+                           {"more selectors than can be compared with each other",
+                            "fewer or more distinct selectors", "overlaps may go unnoticed"});
+    }
+  }
+
+  Diagnostics& diagnostics_;
+  std::vector<Entry> entries_;
+  std::vector<Owner> owners_;
+  std::map<std::string, bool> peers_;
+  std::map<std::size_t, Meeting> meetings_;  ///< by the order of the later one
+  bool incomplete_ = false;
+};
+
+}  // namespace
+
+void check_policy_order(const Config& config, Diagnostics& diagnostics) {
+  PolicyTable(config, diagnostics).check();
+}
+
+}  // namespace culvert::config

@@ -1,0 +1,50 @@
+#include "config/config.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace culvert::config {
+
+const Connection* Config::find_connection(std::string_view name) const {
+  const auto found = std::ranges::find(connections, name, &Connection::name);
+  return found == connections.end() ? nullptr : &*found;
+}
+
+const Connection* Config::connection_of_child(std::uint32_t index) const {
+  // Children are numbered in file order, so the first connection whose last child is not before
+  // `index` holds it.
+  for (const Connection& connection : connections) {
+    if (connection.children.empty() || connection.children.back().index < index) continue;
+    return connection.children.front().index <= index ? &connection : nullptr;
+  }
+  return nullptr;
+}
+
+const Child* Config::find_child(std::uint32_t index) const {
+  const Connection* connection = connection_of_child(index);
+  if (connection == nullptr) return nullptr;
+  return &connection->children[index - connection->children.front().index];
+}
+
+const Secret* Config::find_secret(const Identity& local, const Identity& remote) const {
+  const Secret* best = nullptr;
+  int best_rank = 0;
+  for (const Secret& secret : secrets) {
+    const bool names_local = std::ranges::find(secret.ids, local) != secret.ids.end();
+    const bool names_remote = std::ranges::find(secret.ids, remote) != secret.ids.end();
+    const int rank = secret.ids.empty() ? 1 : (names_remote ? 3 : 0) + (names_local ? 2 : 0);
+    if (rank > best_rank) {
+      best = &secret;
+      best_rank = rank;
+    }
+  }
+  return best;
+}
+
+std::filesystem::path run_directory(std::string_view instance) {
+  const char* moved = std::getenv("CULVERT_RUN_DIR");
+  const std::filesystem::path parent = moved != nullptr && *moved != '\0' ? moved : "/run/culvert";
+  return parent / instance;
+}
+
+}  // namespace culvert::config

@@ -1,0 +1,56 @@
+// Every limit of the configuration in one place, with its unit and its reason. A value beyond its
+// limit is refused by the check, so that nothing behind it has to ask again.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace culvert::config::limits {
+
+// ---- the text ---------------------------------------------------------------------------------
+inline constexpr std::size_t kFileBytes = 4U << 20U;  ///< bytes: some 20 000 children
+inline constexpr std::size_t kDepth = 16;             ///< nested maps and lists; we need 6
+inline constexpr std::size_t kNodes = 1U << 19U;      ///< values: bounds the memory of the tree
+inline constexpr std::size_t kDiagnostics = 200;      ///< reported; the rest is only counted
+inline constexpr std::size_t kShownCharacters = 60;   ///< of a value, in a message
+
+// ---- names ------------------------------------------------------------------------------------
+inline constexpr std::size_t kInstanceCharacters = 32;  ///< part of a Unix socket's path (108)
+inline constexpr std::size_t kNameCharacters = 64;      ///< metric label and log field
+inline constexpr std::size_t kIdentityBytes = 255;      ///< ID payload we send
+
+// ---- the data plane ---------------------------------------------------------------------------
+inline constexpr std::uint32_t kWorkers = 128;  ///< DPDK's RTE_MAX_LCORE
+inline constexpr std::uint32_t kCore = 127;     ///< highest core number, the same
+inline constexpr std::size_t kInterfaces = 32;  ///< DPDK's RTE_MAX_ETHPORTS
+inline constexpr std::size_t kInterfaceAddresses = 64;
+inline constexpr std::size_t kRoutes = 65536;
+inline constexpr std::uint32_t kMtuMin = 576;     ///< bytes; RFC 1122 §3.3.3
+inline constexpr std::uint32_t kMtuMinV6 = 1280;  ///< bytes; RFC 8200 §5
+inline constexpr std::uint32_t kMtuMax = 9000;    ///< bytes; one packet buffer
+inline constexpr std::uint32_t kSas = 1U << 20U;  ///< each direction
+inline constexpr std::uint32_t kPolicies = 1U << 17U;
+inline constexpr std::uint32_t kMemoryMibMin = 64;  ///< MiB
+inline constexpr std::uint32_t kMemoryMibMax = 1U << 20U;
+
+// ---- connections ------------------------------------------------------------------------------
+inline constexpr std::size_t kProposals = 32;     ///< a list; numbered by one byte on the wire
+inline constexpr std::size_t kSelectors = 16;     ///< a side; channel::kMaxSelectors
+inline constexpr std::uint32_t kSasPerChild = 2;  ///< slots a direction: old and new in a rekey
+inline constexpr std::chrono::seconds kTimeMax{365 * 24 * 3600};
+inline constexpr std::chrono::seconds kDpdShort{5};  ///< below: a warning, five tries take longer
+inline constexpr std::chrono::seconds kRekeyShort{60};  ///< below: a warning
+inline constexpr std::uint32_t kReplayWindowMin = 32;   ///< packets; RFC 4303 §3.4.3
+inline constexpr std::uint32_t kReplayWindowMax = 65536;
+inline constexpr std::uint32_t kSpiMin = 256;  ///< RFC 4303 §2.1 reserves 1..255
+
+// ---- the policy table's check -------------------------------------------------------------------
+inline constexpr std::size_t kComparedSelectors = 1U << 18U;     ///< pairs; bounds memory
+inline constexpr std::size_t kSelectorComparisons = 30'000'000;  ///< about a second
+
+// ---- secrets ----------------------------------------------------------------------------------
+inline constexpr std::size_t kSecretBytes = 4096;  ///< bytes of a key or PSK file
+inline constexpr std::size_t kPskShort = 16;       ///< bytes; below: a warning
+
+}  // namespace culvert::config::limits

@@ -1,0 +1,163 @@
+// children: the traffic of a connection, how it is protected and for how long.
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "config/limits.hpp"
+#include "config/scalars.hpp"
+#include "config/sections.hpp"
+
+namespace culvert::config {
+namespace {
+
+void read_proposals(const Field& field, std::vector<crypto::Proposal>& proposals) {
+  if (!field.present()) {
+    for (const std::string_view text : {"aes256gcm16", "aes128gcm16"}) {
+      if (auto proposal = crypto::parse_esp_proposal(text)) {
+        proposals.push_back(*std::move(proposal));
+      }
+    }
+    return;
+  }
+  for (const Field& item : read_items(field, "proposals", limits::kProposals)) {
+    const auto text = read_text(item, "a proposal such as aes256gcm16 or aes256gcm16-ecp384");
+    if (!text) continue;
+    const auto proposal = crypto::parse_esp_proposal(*text);
+    if (!proposal) {
+      report_proposal(item, proposal.error());
+      continue;
+    }
+    if (std::ranges::find(proposals, *proposal) != proposals.end()) {
+      item.warning({quote(*text) + " a second time", "each proposal once", "remove it"});
+    } else if (!proposals.empty() && proposals.front().groups.empty() != proposal->groups.empty()) {
+      item.warning({quote(*text), "a group in every proposal or in none",
+                    "the peer may choose the one without perfect forward secrecy"});
+    }
+    proposals.push_back(*proposal);
+  }
+  if (field.node->kind == Node::Kind::list && field.node->items.empty()) {
+    field.error(
+        {"an empty list", "at least one proposal", "leave esp_proposals out for the default"});
+  }
+}
+
+/// A hard limit that does not lie beyond the soft one stops traffic before a rekey can happen.
+void check_order(const Field& life, std::uint64_t hard, std::uint64_t soft,
+                 std::string_view soft_name) {
+  if (!life.present() || hard == 0 || soft == 0 || hard > soft) return;
+  life.error({describe(life), "more than " + std::string(soft_name),
+              "leave it out, or write some 10 % more than " + std::string(soft_name)});
+}
+
+void read_lifetimes(MapReader& map, Child& child) {
+  const Field rekey_time = map.take("rekey_time");
+  set(child.rekey_time, read_duration(rekey_time));
+  if (rekey_time.present() && child.rekey_time.count() != 0 &&
+      child.rekey_time < limits::kRekeyShort) {
+    rekey_time.warning(
+        {describe(rekey_time), "at least 60s", "keys this short-lived are for tests"});
+  }
+  const Field life_time = map.take("life_time");
+  const auto tenth = std::max<std::int64_t>(child.rekey_time.count() / 10, 1);
+  child.life_time = child.rekey_time.count() == 0 ? std::chrono::seconds{0}
+                                                  : child.rekey_time + std::chrono::seconds{tenth};
+  set(child.life_time, read_duration(life_time));
+  check_order(life_time, static_cast<std::uint64_t>(child.life_time.count()),
+              static_cast<std::uint64_t>(child.rekey_time.count()), "rekey_time");
+
+  set(child.rekey_bytes, read_size(map.take("rekey_bytes")));
+  const Field life_bytes = map.take("life_bytes");
+  set(child.life_bytes, read_size(life_bytes));
+  check_order(life_bytes, child.life_bytes, child.rekey_bytes, "rekey_bytes");
+
+  constexpr Bounds kPackets{0, std::uint64_t{1} << 62U, "packets"};
+  set(child.rekey_packets, read_number(map.take("rekey_packets"), kPackets));
+  const Field life_packets = map.take("life_packets");
+  set(child.life_packets, read_number(life_packets, kPackets));
+  check_order(life_packets, child.life_packets, child.rekey_packets, "rekey_packets");
+}
+
+/// Absent selectors mean the peers' own addresses (as "dynamic" does elsewhere).
+std::vector<wire::TrafficSelector> read_side(const Field& field, const Peer& peer) {
+  if (field.present()) return read_selectors(field);
+  if (peer.address) {
+    const auto bits = static_cast<std::uint8_t>(peer.address->size() * 8);
+    return {wire::TrafficSelector::of({*peer.address, bits})};
+  }
+  field.error({"nothing", "a list of selectors, because the peer has no fixed address",
+               "write which addresses this side may use"});
+  return {};
+}
+
+void read_child(const Field& field, const Connection& connection, Child& child) {
+  static constexpr std::array kStartActions{Word<StartAction>{"none", StartAction::none},
+                                            Word<StartAction>{"trap", StartAction::trap},
+                                            Word<StartAction>{"start", StartAction::start}};
+  MapReader map(field, "a child: name, mode, local_ts, remote_ts");
+  child.location = field.location;
+  set(child.name,
+      read_name(map.require("name", "a name", "write name: office"), limits::kNameCharacters));
+  set(child.mode, read_mode(map.take("mode")));
+  if (!map.is_map()) return;
+  child.local_ts = read_side(map.take("local_ts"), connection.local);
+  child.remote_ts = read_side(map.take("remote_ts"), connection.remote);
+  read_proposals(map.take("esp_proposals"), child.esp_proposals);
+  const Field start_action = map.take("start_action");
+  set(child.start_action, read_choice(start_action, kStartActions));
+  if (start_action.present() && child.start_action == StartAction::start &&
+      !connection.remote.address) {
+    start_action.error({"\"start\"", "none or trap, because the peer's address is not known",
+                        "write the remote address, or let the peer start"});
+  }
+  read_lifetimes(map, child);
+  set(child.replay_window, read_replay_window(map.take("replay_window"), false));
+  map.finish();
+}
+
+}  // namespace
+
+std::optional<Mode> read_mode(const Field& field) {
+  static constexpr std::array kModes{Word<Mode>{"tunnel", Mode::tunnel},
+                                     Word<Mode>{"transport", Mode::transport}};
+  return read_choice(field, kModes);
+}
+
+std::vector<wire::TrafficSelector> read_selectors(const Field& field) {
+  std::vector<wire::TrafficSelector> selectors;
+  for (const Field& item : read_items(field, "selectors", limits::kSelectors)) {
+    if (const auto selector = read_selector(item)) selectors.push_back(*selector);
+  }
+  if (field.present() && field.node->kind == Node::Kind::list && field.node->items.empty()) {
+    field.error({"an empty list", "at least one selector",
+                 "write 0.0.0.0/0 for all of IPv4, ::/0 for all of IPv6"});
+  }
+  return selectors;
+}
+
+std::optional<std::uint32_t> read_replay_window(const Field& field, bool zero_allowed) {
+  const Bounds bounds{zero_allowed ? 0 : limits::kReplayWindowMin, limits::kReplayWindowMax,
+                      "packets, a power of two"};
+  const auto value = read_number(field, bounds);
+  if (!value) return std::nullopt;
+  const auto window = static_cast<std::uint32_t>(*value);
+  const bool off = window == 0 && zero_allowed;
+  if (off || (window >= limits::kReplayWindowMin && std::has_single_bit(window))) return window;
+  field.error(
+      {quote(std::to_string(window)),
+       "a power of two from 32 to 65536" + std::string(zero_allowed ? ", or 0" : ""),
+       "write " + std::to_string(std::max(limits::kReplayWindowMin, std::bit_ceil(window)))});
+  return std::nullopt;
+}
+
+void read_children(const Field& field, Connection& connection, std::uint32_t& next_index) {
+  for (const Field& item : read_items(field, "children", limits::kSas)) {
+    Child& child = connection.children.emplace_back();
+    child.index = next_index++;
+    read_child(item, connection, child);
+  }
+  if (field.present() && field.node->kind == Node::Kind::list && field.node->items.empty()) {
+    field.error({"an empty list", "at least one child", "write the traffic to protect"});
+  }
+}
+
+}  // namespace culvert::config

@@ -1,0 +1,146 @@
+// dataplane: workers, interfaces, routes, limits, idle, memory.
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "config/limits.hpp"
+#include "config/scalars.hpp"
+#include "config/sections.hpp"
+
+namespace culvert::config {
+namespace {
+
+constexpr std::string_view kDeviceExpected =
+    "a PCI address such as 0000:03:00.0 or a DPDK virtual device such as "
+    "net_af_packet0,iface=eth0";
+
+bool is_pci_address(std::string_view text) {
+  // [domain:]bus:device.function, hexadecimal.
+  const auto matches = [text](std::string_view shape) {
+    return text.size() == shape.size() && std::ranges::equal(text, shape, [](char c, char wanted) {
+             return wanted == 'x' ? std::isxdigit(static_cast<unsigned char>(c)) != 0 : c == wanted;
+           });
+  };
+  return matches("xxxx:xx:xx.x") || matches("xx:xx.x");
+}
+
+/// "net_tap0,iface=lan": a driver of network devices, its number, and its arguments.
+bool is_virtual_device(std::string_view text) {
+  const std::string_view driver = text.substr(0, text.find(','));
+  const bool word = std::ranges::all_of(
+      driver, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; });
+  return word && driver.size() > 5 && driver.starts_with("net_") &&
+         text.find_first_of(" \t\n") == std::string_view::npos;
+}
+
+std::optional<std::string> read_device(const Field& field) {
+  auto text = read_text(field, kDeviceExpected);
+  if (!text || is_pci_address(*text) || is_virtual_device(*text)) return text;
+  const bool kernel_name = std::ranges::all_of(
+      *text, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; });
+  field.error({quote(*text), std::string(kDeviceExpected),
+               kernel_name ? "write \"net_af_packet0,iface=" + *text +
+                                 "\" for a kernel interface, or the PCI address of the NIC"
+                           : ""});
+  return std::nullopt;
+}
+
+void read_interface(const Field& field, Interface& interface) {
+  MapReader map(field, "an interface: name, device and addresses");
+  interface.location = field.location;
+  set(interface.name,
+      read_name(map.require("name", "a name", "write name: wan"), limits::kNameCharacters));
+  set(interface.device,
+      read_device(map.require("device", kDeviceExpected, "write the device's PCI address")));
+  const Field addresses = map.require("addresses", "a list of addresses with their prefix lengths",
+                                      "write addresses: [192.0.2.1/24]");
+  for (const Field& item : read_items(addresses, "addresses", limits::kInterfaceAddresses)) {
+    if (const auto prefix = read_interface_address(item)) interface.addresses.push_back(*prefix);
+  }
+  const auto mtu = read_number(map.take("mtu"), {limits::kMtuMin, limits::kMtuMax, "bytes"});
+  if (mtu) interface.mtu = static_cast<std::uint16_t>(*mtu);
+  map.finish();
+}
+
+void read_route(const Field& field, std::vector<Route>& routes) {
+  MapReader map(field, "a route: {to: NETWORK, via: ADDRESS}");
+  const auto to = read_network(
+      map.require("to", "a network such as 10.2.0.0/16", "write to: 0.0.0.0/0 for everything"));
+  const auto via = read_address(map.require("via", "the next hop's address", "write via: ADDRESS"));
+  map.finish();
+  if (!to || !via) return;
+  if (to->address.family != via->family) {
+    field.diagnostics->error(field.path + ".via",
+                             {quote(via->to_string()),
+                              std::string("an ") + (to->address.is_v4() ? "IPv4" : "IPv6") +
+                                  " address, as the network is",
+                              "write a next hop of the same family"});
+    return;
+  }
+  routes.push_back({*to, *via, field.location});
+}
+
+void read_workers(const Field& field, Dataplane& dataplane) {
+  if (!field.present()) return;
+  if (field.node->kind != Node::Kind::list) {
+    const auto count = read_number(field, {1, limits::kWorkers, "workers"});
+    if (count) dataplane.workers = static_cast<std::uint32_t>(*count);
+    return;
+  }
+  for (const Field& item : read_items(field, "cores", limits::kWorkers)) {
+    const auto core = read_number(item, {0, limits::kCore, ""});
+    if (!core) continue;
+    const auto number = static_cast<std::uint32_t>(*core);
+    if (std::ranges::find(dataplane.cores, number) != dataplane.cores.end()) {
+      item.error({"core " + std::to_string(number) + " a second time", "each core once",
+                  "one worker runs on a core"});
+    }
+    dataplane.cores.push_back(number);
+  }
+  if (field.node->items.empty()) {
+    field.error({"an empty list", "a number of workers or a list of cores", "write workers: 1"});
+  }
+  dataplane.workers =
+      std::max<std::uint32_t>(1, static_cast<std::uint32_t>(dataplane.cores.size()));
+}
+
+void read_limits(const Field& field, Limits& table_limits) {
+  MapReader map(field, "limits: {sas: NUMBER, policies: NUMBER}");
+  const auto sas = read_number(map.take("sas"), {2, limits::kSas, "SAs"});
+  if (sas) table_limits.sas = static_cast<std::uint32_t>(*sas);
+  const auto policies = read_number(map.take("policies"), {1, limits::kPolicies, "policies"});
+  if (policies) table_limits.policies = static_cast<std::uint32_t>(*policies);
+  map.finish();
+}
+
+}  // namespace
+
+void read_dataplane(const Field& field, Dataplane& dataplane) {
+  static constexpr std::array kIdleWords{Word<IdleMode>{"busy", IdleMode::busy},
+                                         Word<IdleMode>{"adaptive", IdleMode::adaptive},
+                                         Word<IdleMode>{"interrupt", IdleMode::interrupt}};
+  MapReader map(field, "a map: workers, interfaces, routes, limits, idle");
+  read_workers(map.take("workers"), dataplane);
+  const Field interfaces = map.require("interfaces", "at least one interface",
+                                       "write name, device and addresses of each");
+  for (const Field& item : read_items(interfaces, "interfaces", limits::kInterfaces)) {
+    read_interface(item, dataplane.interfaces.emplace_back());
+  }
+  if (interfaces.present() && interfaces.node->kind == Node::Kind::list &&
+      interfaces.node->items.empty()) {
+    interfaces.error(
+        {"an empty list", "at least one interface", "write name, device and addresses of each"});
+  }
+  for (const Field& item : read_items(map.take("routes"), "routes", limits::kRoutes)) {
+    read_route(item, dataplane.routes);
+  }
+  read_limits(map.take("limits"), dataplane.limits);
+  set(dataplane.idle, read_choice(map.take("idle"), kIdleWords));
+  const auto memory =
+      read_number(map.take("memory_mib"), {limits::kMemoryMibMin, limits::kMemoryMibMax, "MiB"});
+  if (memory) dataplane.memory_mib = static_cast<std::uint32_t>(*memory);
+  set(dataplane.huge_pages_required, read_boolean(map.take("huge_pages_required")));
+  map.finish();
+}
+
+}  // namespace culvert::config

@@ -1,0 +1,103 @@
+// manual_sas: one direction of a manually keyed SA each (RFC 4301 §4.5.1).
+#include <array>
+#include <unordered_map>
+
+#include "config/limits.hpp"
+#include "config/scalars.hpp"
+#include "config/sections.hpp"
+
+namespace culvert::config {
+namespace {
+
+constexpr std::uint16_t kEncapsulationPort = 4500;  // RFC 3948 §2.2
+
+/// One cipher and nothing to choose: both ends of a manual SA run what is written.
+std::optional<crypto::EspSuite> read_suite(const Field& field) {
+  constexpr std::string_view kExpected = "one suite: aes128gcm16, aes192gcm16 or aes256gcm16";
+  const auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  const auto proposal = crypto::parse_esp_proposal(*text);
+  if (!proposal) {
+    report_proposal(field, proposal.error());
+    return std::nullopt;
+  }
+  const bool one = proposal->encryption.size() == 1 && proposal->integrity.size() <= 1;
+  const bool plain = proposal->groups.empty() && proposal->esn && proposal->no_esn;
+  if (!one || !plain) {
+    field.error({quote(*text), std::string(kExpected) + ", without alternatives, group or esn",
+                 "write esn: true beside it for extended sequence numbers"});
+    return std::nullopt;
+  }
+  return crypto::EspSuite{
+      proposal->encryption.front().id, proposal->encryption.front().key_bits,
+      proposal->integrity.empty() ? crypto::Integrity::none : proposal->integrity.front()};
+}
+
+void read_encapsulation(const Field& field, ManualSa& sa) {
+  if (!field.present()) return;
+  if (field.node->kind == Node::Kind::scalar) {
+    static constexpr std::array kWords{Word<bool>{"udp", true}, Word<bool>{"no", false}};
+    if (read_choice(field, kWords).value_or(false)) {
+      sa.udp_encap_local_port = kEncapsulationPort;
+      sa.udp_encap_remote_port = kEncapsulationPort;
+    }
+    return;
+  }
+  MapReader map(field, "udp, no, or {local_port: 4500, remote_port: 4500}");
+  if (!map.is_map()) return;
+  constexpr Bounds kPorts{1, 65535, ""};
+  sa.udp_encap_local_port = static_cast<std::uint16_t>(
+      read_number(map.take("local_port"), kPorts).value_or(kEncapsulationPort));
+  sa.udp_encap_remote_port = static_cast<std::uint16_t>(
+      read_number(map.take("remote_port"), kPorts).value_or(kEncapsulationPort));
+  map.finish();
+}
+
+void read_manual_sa(const Field& field, ManualSa& sa) {
+  static constexpr std::array kDirections{
+      Word<ManualSa::Direction>{"in", ManualSa::Direction::in},
+      Word<ManualSa::Direction>{"out", ManualSa::Direction::out}};
+  MapReader map(field, "a manual SA: name, direction, spi, local, remote, suite, key_file");
+  sa.location = field.location;
+  set(sa.name,
+      read_name(map.require("name", "a name", "write name: lab"), limits::kNameCharacters));
+  set(sa.direction,
+      read_choice(map.require("direction", "in or out", "write direction: out"), kDirections));
+  const auto spi = read_number(map.require("spi", "an SPI of 256 or more", "write spi: 0x1000"),
+                               {limits::kSpiMin, 0xffffffff, ""});
+  if (spi) sa.spi = static_cast<std::uint32_t>(*spi);
+  set(sa.mode, read_mode(map.take("mode")));
+  set(sa.local, read_address(map.require("local", "our outer address", "write local: ADDRESS")));
+  set(sa.remote,
+      read_address(map.require("remote", "the peer's outer address", "write remote: ADDRESS")));
+  sa.local_ts = read_selectors(
+      map.require("local_ts", "a list of selectors", "write the addresses on our side"));
+  sa.remote_ts = read_selectors(
+      map.require("remote_ts", "a list of selectors", "write the addresses on the peer's side"));
+  set(sa.suite, read_suite(map.require("suite", "aes128gcm16, aes192gcm16 or aes256gcm16",
+                                       "write suite: aes128gcm16")));
+  set(sa.key_file, read_text(map.require("key_file", "the path of a file with the key in hex",
+                                         "write key_file: FILE"),
+                             "the path of a file with the key in hex"));
+  set(sa.esn, read_boolean(map.take("esn")));
+  set(sa.replay_window, read_replay_window(map.take("replay_window"), true));
+  read_encapsulation(map.take("encap"), sa);
+  map.finish();
+}
+
+}  // namespace
+
+void read_manual_sas(const Field& field, std::uint32_t next_index,
+                     std::vector<ManualSa>& manual_sas) {
+  std::unordered_map<std::string, std::uint32_t> index_of_name;
+  for (const Field& item : read_items(field, "manual SAs", limits::kSas)) {
+    ManualSa& sa = manual_sas.emplace_back();
+    read_manual_sa(item, sa);
+    // Both directions under one name are one child to the counters.
+    const auto [row, is_new] = index_of_name.try_emplace(sa.name, next_index);
+    if (is_new) ++next_index;
+    sa.index = row->second;
+  }
+}
+
+}  // namespace culvert::config

@@ -1,0 +1,230 @@
+#include "config/scalars.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include "config/limits.hpp"
+
+namespace culvert::config {
+namespace {
+
+std::optional<std::uint64_t> parse_unsigned(std::string_view text) {
+  int base = 10;
+  if (text.starts_with("0x") || text.starts_with("0X")) {
+    base = 16;
+    text.remove_prefix(2);
+  }
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (text.empty() || error != std::errc{} || end != text.data() + text.size()) {
+    return std::nullopt;
+  }
+  return value;
+}
+
+/// A number and the unit behind it: "64GiB" is 64 and "GiB".
+struct Quantity {
+  std::uint64_t number = 0;
+  std::string_view unit;
+};
+std::optional<Quantity> parse_quantity(std::string_view text) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto number = parse_unsigned(text.substr(0, digits));
+  if (!number) return std::nullopt;
+  std::string_view unit = text.substr(digits);
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  return Quantity{*number, unit};
+}
+
+struct Unit {
+  std::string_view name;
+  std::uint64_t factor;
+};
+constexpr std::array kTimeUnits{Unit{"s", 1}, Unit{"m", 60}, Unit{"min", 60}, Unit{"h", 3600},
+                                Unit{"d", 86400}};
+constexpr std::array kSizeUnits{Unit{"", 1},
+                                Unit{"B", 1},
+                                Unit{"KiB", 1U << 10U},
+                                Unit{"MiB", 1U << 20U},
+                                Unit{"GiB", 1U << 30U},
+                                Unit{"TiB", std::uint64_t{1} << 40U},
+                                Unit{"kB", 1000},
+                                Unit{"KB", 1000},
+                                Unit{"MB", 1000000},
+                                Unit{"GB", 1000000000},
+                                Unit{"TB", 1000000000000}};
+
+/// The product, or nullopt when it does not fit.
+std::optional<std::uint64_t> scale(const Quantity& quantity, std::span<const Unit> units) {
+  const auto unit = std::ranges::find(units, quantity.unit, &Unit::name);
+  if (unit == units.end()) return std::nullopt;
+  if (quantity.number > std::numeric_limits<std::uint64_t>::max() / unit->factor) {
+    return std::nullopt;
+  }
+  return quantity.number * unit->factor;
+}
+
+/// An address that stands where another form was expected, for the advice.
+std::string network_advice(std::string_view text) {
+  const std::size_t bracket = std::min(text.find('['), text.size());
+  const auto prefix = wire::Prefix::parse(text.substr(0, bracket));
+  if (!prefix || !prefix->has_host_bits()) return "";
+  return "write \"" + wire::Prefix{prefix->first(), prefix->length}.to_string() +
+         std::string(text.substr(bracket)) + "\"";
+}
+
+}  // namespace
+
+std::optional<std::string> read_text(const Field& field, std::string_view expected) {
+  if (!field.present()) return std::nullopt;
+  if (field.node->kind == Node::Kind::scalar && !field.node->text.empty()) return field.node->text;
+  field.error({describe(field), std::string(expected),
+               field.node->kind == Node::Kind::null ? "write a value or remove the key" : ""});
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> read_number(const Field& field, const Bounds& bounds) {
+  std::string expected =
+      "a number from " + std::to_string(bounds.least) + " to " + std::to_string(bounds.most);
+  if (!bounds.unit.empty()) expected += " " + std::string(bounds.unit);
+  const auto text = read_text(field, expected);
+  if (!text) return std::nullopt;
+  const auto value = parse_unsigned(*text);
+  if (value && *value >= bounds.least && *value <= bounds.most) return value;
+  std::string advice;
+  if (value) advice = "write " + std::to_string(std::clamp(*value, bounds.least, bounds.most));
+  field.error({quote(*text), expected, advice});
+  return std::nullopt;
+}
+
+std::optional<bool> read_boolean(const Field& field) {
+  static constexpr std::array kWords{Word<bool>{"true", true}, Word<bool>{"false", false},
+                                     Word<bool>{"yes", true}, Word<bool>{"no", false}};
+  return read_choice(field, kWords);
+}
+
+std::optional<std::chrono::seconds> read_duration(const Field& field) {
+  constexpr std::string_view kExpected = "a time such as 30s, 90m, 4h or 1d";
+  const auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  if (*text == "0") return std::chrono::seconds{0};
+  const auto quantity = parse_quantity(*text);
+  const auto seconds = quantity ? scale(*quantity, kTimeUnits) : std::nullopt;
+  const auto most = static_cast<std::uint64_t>(limits::kTimeMax.count());
+  if (seconds && *seconds <= most) {
+    return std::chrono::seconds{static_cast<std::int64_t>(*seconds)};
+  }
+  if (seconds) {
+    field.error({quote(*text), "at most 365d", "write 0 for never"});
+  } else {
+    const bool bare = quantity && quantity->unit.empty();
+    field.error(
+        {quote(*text), std::string(kExpected), bare ? "write \"" + *text + "s\" for seconds" : ""});
+  }
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> read_size(const Field& field) {
+  constexpr std::string_view kExpected = "a size such as 64GiB, 500MB or 0";
+  const auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  const auto quantity = parse_quantity(*text);
+  const auto bytes = quantity ? scale(*quantity, kSizeUnits) : std::nullopt;
+  if (bytes) return bytes;
+  field.error({quote(*text), std::string(kExpected), ""});
+  return std::nullopt;
+}
+
+std::optional<std::string> read_name(const Field& field, std::size_t longest) {
+  const std::string expected = "a name of letters, digits, '.', '_' and '-', at most " +
+                               std::to_string(longest) + " characters";
+  auto text = read_text(field, expected);
+  if (!text) return std::nullopt;
+  const auto alphanumeric = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  const bool well_formed = alphanumeric(text->front()) && text->size() <= longest &&
+                           std::ranges::all_of(*text, [&](char c) {
+                             return alphanumeric(c) || c == '.' || c == '_' || c == '-';
+                           });
+  if (well_formed) return text;
+  field.error({quote(*text), expected, ""});
+  return std::nullopt;
+}
+
+std::optional<wire::IpAddress> read_address(const Field& field) {
+  const auto text = read_text(field, "an IPv4 or IPv6 address");
+  if (!text) return std::nullopt;
+  if (auto address = wire::IpAddress::parse(*text)) return address;
+  const std::size_t slash = text->find('/');
+  const bool prefix = slash != std::string::npos && wire::Prefix::parse(*text);
+  field.error({quote(*text), "an IPv4 or IPv6 address",
+               prefix ? "write \"" + text->substr(0, slash) + "\"" : ""});
+  return std::nullopt;
+}
+
+std::optional<wire::Prefix> read_interface_address(const Field& field) {
+  constexpr std::string_view kExpected = "an address with its prefix length, such as 192.0.2.1/24";
+  const auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  const bool has_length = text->find('/') != std::string::npos;
+  const auto prefix = wire::Prefix::parse(*text);
+  if (prefix && has_length) return prefix;
+  field.error({quote(*text), std::string(kExpected),
+               prefix ? "write \"" + *text + (prefix->address.is_v4() ? "/24\"" : "/64\"") +
+                            " or the length that the network has"
+                      : ""});
+  return std::nullopt;
+}
+
+std::optional<wire::Prefix> read_network(const Field& field) {
+  constexpr std::string_view kExpected = "a network such as 10.2.0.0/16";
+  const auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  const auto prefix = wire::Prefix::parse(*text);
+  if (prefix && !prefix->has_host_bits()) return prefix;
+  field.error({quote(*text), prefix ? "a network without host bits" : std::string(kExpected),
+               network_advice(*text)});
+  return std::nullopt;
+}
+
+std::optional<wire::TrafficSelector> read_selector(const Field& field) {
+  constexpr std::string_view kExpected =
+      "a selector such as 10.2.0.0/24, 10.2.0.0/24[tcp/443] or 10.2.0.4-10.2.0.9[udp/5000-6000]";
+  const auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  if (auto selector = wire::TrafficSelector::parse(*text)) return selector;
+  field.error({quote(*text), std::string(kExpected), network_advice(*text)});
+  return std::nullopt;
+}
+
+std::optional<wire::Endpoint> read_endpoint(const Field& field) {
+  constexpr std::string_view kExpected = "an address and port such as 127.0.0.1:9464";
+  const auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  const std::size_t colon = text->rfind(':');
+  std::string_view host = std::string_view(*text).substr(0, std::min(colon, text->size()));
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  const auto address = wire::IpAddress::parse(host);
+  const std::uint64_t port =
+      colon == std::string::npos
+          ? 0
+          : parse_unsigned(std::string_view(*text).substr(colon + 1)).value_or(0);
+  if (address && address->is_v4() != bracketed && port >= 1 && port <= 65535) {
+    return wire::Endpoint{*address, static_cast<std::uint16_t>(port)};
+  }
+  field.error({quote(*text), std::string(kExpected),
+               address && colon == std::string::npos ? "write \"" + *text + ":9464\"" : ""});
+  return std::nullopt;
+}
+
+void report_choice(const Field& field, std::string_view word,
+                   std::span<const std::string_view> words) {
+  const std::string_view near = nearest(word, words);
+  field.error({quote(word), alternatives(words),
+               near.empty() ? "" : "write \"" + std::string(near) + "\""});
+}
+
+}  // namespace culvert::config

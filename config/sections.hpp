@@ -1,0 +1,32 @@
+// The sections of the file, one reader a section: field by field into the Config, each value
+// checked by itself. What concerns several values is in checks.hpp.
+#pragma once
+
+#include "config/field.hpp"
+
+namespace culvert::config {
+
+void read_dataplane(const Field& field, Dataplane& dataplane);
+void read_policies(const Field& field, std::vector<Policy>& policies);
+void read_default_policy(const Field& field, PolicyAction& action);
+void read_connections(const Field& field, std::vector<Connection>& connections);
+/// `next_index` numbers the children over the whole file.
+void read_children(const Field& field, Connection& connection, std::uint32_t& next_index);
+/// `next_index` is the first one that no child has.
+void read_manual_sas(const Field& field, std::uint32_t next_index,
+                     std::vector<ManualSa>& manual_sas);
+void read_secrets(const Field& field, std::vector<Secret>& secrets);
+void read_pki(const Field& field, Pki& pki);
+void read_metrics(const Field& field, Metrics& metrics);
+
+/// Shared by children and manual SAs.
+std::optional<Mode> read_mode(const Field& field);
+std::vector<wire::TrafficSelector> read_selectors(const Field& field);
+std::optional<std::uint32_t> read_replay_window(const Field& field, bool zero_allowed);
+/// Shared by peers and secrets.
+std::optional<Identity> read_identity(const Field& field);
+
+/// Where the offending word of a refused proposal stands: inside the scalar of `field`.
+void report_proposal(const Field& field, const crypto::ProposalError& error);
+
+}  // namespace culvert::config
