@@ -143,7 +143,7 @@ class Writer {
   }
   /// Overwrites two bytes written before (a length field known only afterwards).
   void patch_u16(std::size_t position, std::uint16_t value) {
-    if (position + sizeof(value) > at_) {
+    if (at_ < sizeof(value) || position > at_ - sizeof(value)) {
       overflowed_ = true;
       return;
     }

@@ -1,9 +1,9 @@
 #include "wire/ip_address.hpp"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <charconv>
+
+#include <arpa/inet.h>
 
 namespace culvert::wire {
 namespace {
@@ -47,6 +47,8 @@ std::uint32_t IpAddress::v4_host() const {
 }
 
 std::optional<IpAddress> IpAddress::parse(std::string_view text) {
+  // inet_pton would stop at a NUL and take what stands before it.
+  if (text.find('\0') != std::string_view::npos) return std::nullopt;
   const std::string copy(text);
   IpAddress result;
   if (inet_pton(AF_INET, copy.c_str(), result.bytes.data()) == 1) return result;
