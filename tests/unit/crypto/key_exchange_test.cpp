@@ -77,7 +77,7 @@ constexpr Group kCurves[] = {Group::ecp256, Group::ecp384, Group::ecp521};
 /// OpenSSL's own key objects, which our code does not use: the other side of an exchange.
 class OpensslPeer {
  public:
-  OpensslPeer(const char* algorithm, const char* group) : algorithm_(algorithm), group_(group) {
+  OpensslPeer(const char* algorithm, const char* group) : algorithm_(algorithm) {
     const openssl::KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, algorithm, nullptr));
     const OSSL_PARAM settings[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, const_cast<char*>(group), 0),
@@ -123,7 +123,6 @@ class OpensslPeer {
 
  private:
   const char* algorithm_;
-  const char* group_;
   openssl::Key key_;
 };
 
