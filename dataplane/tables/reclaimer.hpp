@@ -33,6 +33,8 @@ class Reclaimer {
   void poll();
   /// Waits until everything retired so far has run (shutdown, tests).
   void drain();
+  /// For DPDK's tables that wait for quiescence by themselves.
+  [[nodiscard]] rte_rcu_qsbr* handle() { return qsbr_.get(); }
   [[nodiscard]] std::size_t pending() const { return waiting_.size(); }
 
  private:

@@ -46,11 +46,12 @@ enum class Verdict : std::uint8_t {
   cleartext_violation,  ///< in clear although its reverse is protected
   no_match,             ///< default_policy decides
 };
-struct PolicyMatch {
-  Verdict verdict = Verdict::no_match;
-  std::uint32_t entry = 0;        ///< position in the snapshot, for counters
-  SlotIndex outbound = kNoSlot;   ///< protect
-  std::uint32_t child_index = 0;  ///< protect, trap
+
+/// Where a packet is from decides which rules it meets.
+enum class PacketOrigin : std::uint8_t {
+  clear,       ///< received unprotected: must not be what a reversed protect entry protects
+  tunnel,      ///< decrypted by us: its SA's selectors were checked already
+  originated,  ///< made by us
 };
 
 /// A packet's selectors (RFC 4301 §4.4.1.1). Ports in host order; ICMP: type << 8 | code in both.
@@ -60,6 +61,71 @@ struct FlowKey {
   std::uint8_t protocol = 0;
   bool ports_known = true;  ///< false for non-first fragments: only any-port and OPAQUE match
   friend bool operator==(const FlowKey&, const FlowKey&) = default;
+};
+
+/// An immutable version of the policies, but for two things that are stored into it: which SA an
+/// entry's traffic goes to (one store at a rekey), and counters.
+class SpdSnapshot {
+ public:
+  static constexpr std::uint32_t kNoEntry = 0xffffffff;
+
+  /// A worker's counter of an entry, on a cache line of its own.
+  struct alignas(64) PaddedCounter {
+    Counter packets;
+  };
+  using EntryCounters = std::shared_ptr<PaddedCounter[]>;  ///< by worker; shared between versions
+
+  struct Match {
+    std::uint32_t entry = kNoEntry;
+    bool reverse = false;
+  };
+
+  /// First match in order. `entry` is kNoEntry when there is none.
+  [[nodiscard]] Match find(const FlowKey& flow, PacketOrigin origin) const;
+  /// What a match means now; the outbound SA is read at the time of the call.
+  [[nodiscard]] Verdict verdict(const Match& match, SlotIndex& outbound) const {
+    outbound = kNoSlot;
+    if (match.entry == kNoEntry) return Verdict::no_match;
+    const Live& live = live_[match.entry];
+    switch (live.action) {
+      case PolicyAction::bypass:
+        return Verdict::bypass;
+      case PolicyAction::discard:
+        return Verdict::discard;
+      case PolicyAction::protect:
+        break;
+    }
+    if (match.reverse) return Verdict::cleartext_violation;
+    // Acquire pairs with the release in `Spd::rebind`: the SA before its slot.
+    outbound = live.outbound.load(std::memory_order_acquire);
+    return outbound == kNoSlot ? Verdict::trap : Verdict::protect;
+  }
+  [[nodiscard]] std::uint32_t child_index(const Match& match) const {
+    return live_[match.entry].child_index;
+  }
+  void count(const Match& match, WorkerId worker, std::uint64_t packets) const {
+    if (match.entry != kNoEntry) live_[match.entry].counters[raw(worker)].packets.add(packets);
+  }
+  /// Differs from that of every other version: what flow caches compare.
+  [[nodiscard]] std::uint32_t generation() const { return generation_; }
+
+ private:
+  friend class Spd;
+  struct Live {
+    std::atomic<SlotIndex> outbound{kNoSlot};
+    PolicyAction action = PolicyAction::discard;
+    std::uint32_t child_index = 0;
+    PaddedCounter* counters = nullptr;
+  };
+  struct Rule {
+    wire::TrafficSelector source, destination;
+    std::uint32_t entry = 0;
+    bool reverse = false;
+  };
+  std::vector<Rule> v4_, v6_;
+  std::unique_ptr<Live[]> live_;
+  std::vector<EntryCounters> owners_;
+  std::uint32_t generation_ = 0;
 };
 
 class Spd {
@@ -72,28 +138,31 @@ class Spd {
   // ---- main thread ----
 
   /// The whole ordered list. Packet counts of entries that stay (same origin, child, policy id and
-  /// selectors) are kept.
+  /// selectors) go on.
   void replace(std::vector<PolicyEntry> entries);
   /// One pointer store: the negotiated policy's traffic goes to another SA. False: no such policy.
   bool rebind(channel::PolicyId policy, SlotIndex outbound);
-  /// No policy may name `outbound` any more; those that did become traps.
+  /// No policy names `outbound` any more; those that did become traps.
   void unbind(SlotIndex outbound);
   /// The current list with summed packet counts.
   [[nodiscard]] std::vector<PolicyEntry> entries() const;
 
   // ---- workers ----
 
-  /// First match. `count_for` counts the packet on that worker's counter of the entry.
-  [[nodiscard]] PolicyMatch lookup(const FlowKey& flow) const;
-  void count(const PolicyMatch& match, WorkerId worker, std::uint32_t packets) const;
-  /// Changes whenever any verdict may have changed: what flow caches compare.
-  [[nodiscard]] std::uint64_t generation() const;
+  /// Valid until the worker's next quiescent report.
+  [[nodiscard]] const SpdSnapshot& snapshot() const {
+    // Acquire pairs with the release in `replace`.
+    return *current_.load(std::memory_order_acquire);
+  }
 
  private:
-  struct Snapshot;
-  std::atomic<const Snapshot*> current_;
+  [[nodiscard]] SpdSnapshot::EntryCounters counters_for(const PolicyEntry& entry) const;
+
   std::uint32_t workers_;
   Reclaimer& reclaimer_;
+  std::atomic<SpdSnapshot*> current_{nullptr};
+  std::vector<PolicyEntry> entries_;  ///< of `current_`, in order
+  std::uint32_t last_generation_ = 0;
 };
 
 }  // namespace culvert::dataplane

@@ -1,0 +1,42 @@
+// A large array of its own pages: zero until touched, huge pages where the kernel gives them, never
+// in a core dump.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include <sys/mman.h>
+
+namespace culvert::dataplane {
+
+template <typename T>
+class MappedArray {
+ public:
+  MappedArray() = default;
+  ~MappedArray() {
+    if (memory_ != nullptr) ::munmap(memory_, bytes_);
+  }
+  MappedArray(const MappedArray&) = delete;
+  MappedArray& operator=(const MappedArray&) = delete;
+
+  /// False when there is no memory. T's zero bytes must be a valid, empty T.
+  [[nodiscard]] bool map(std::size_t count) {
+    bytes_ = count * sizeof(T);
+    void* memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return false;
+    // Best effort: without huge pages it is slower, not wrong.
+    ::madvise(memory, bytes_, MADV_HUGEPAGE);
+    ::madvise(memory, bytes_, MADV_DONTDUMP);
+    memory_ = memory;
+    return true;
+  }
+
+  [[nodiscard]] T& operator[](std::size_t index) const { return static_cast<T*>(memory_)[index]; }
+
+ private:
+  void* memory_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace culvert::dataplane

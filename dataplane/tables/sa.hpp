@@ -1,0 +1,174 @@
+// What workers read and write of a security association: two cache lines inbound, one and a
+// pre-built outer header outbound. Expanded keys, windows, selectors and what is seldom needed
+// stand apart. RCU: an SA that was found stays whole until the worker's next quiescent state.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "crypto/esp/esp_crypto.hpp"
+#include "crypto/suite.hpp"
+#include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/replay_window.hpp"
+#include "dataplane/tables/sad.hpp"
+#include "wire/ip.hpp"
+#include "wire/ip_address.hpp"
+#include "wire/traffic_selector.hpp"
+
+namespace culvert::dataplane {
+
+/// ESP's sizes that every suite we run shares: AES-GCM-16 (RFC 4106). `Sad::install` refuses
+/// others.
+inline constexpr std::size_t kEspIvBytes = 8;
+inline constexpr std::size_t kEspIcvBytes = 16;
+inline constexpr std::size_t kEspSaltBytes = 4;
+
+/// Outer addresses; two sets, so that a change never shows half.
+struct SaEndpoints {
+  wire::Endpoint local, remote;
+};
+
+/// The seldom needed part of either direction. Single writer: main, but for `drops` (relaxed: any
+/// worker; a lost count is not worth a lock) and `stop_cause` (any; the first one stays).
+struct SaDetails {
+  std::uint64_t sa_id = 0;
+  crypto::EspSuite suite;
+  std::vector<wire::TrafficSelector> local, remote;
+  std::array<SaEndpoints, 2> endpoints;
+  std::atomic<std::uint8_t> current_endpoints{0};
+  std::atomic<StopCause> stop_cause{StopCause::none};
+  std::array<std::atomic<std::uint32_t>, kDropReasons> drops{};
+
+  [[nodiscard]] const SaEndpoints& outer() const {
+    // Acquire pairs with the release in Sad::update_endpoints.
+    return endpoints[current_endpoints.load(std::memory_order_acquire)];
+  }
+  void count_drop(DropReason reason) {
+    drops[static_cast<std::size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+  }
+};
+
+/// Selectors of the common shape, one IPv4 range a side with any protocol and port: two compares.
+/// `span` 0xffffffff takes every address; a shape that does not fit has `is_exact` false in the SA.
+struct SimpleSelectors {
+  std::uint32_t remote_first = 0, remote_span = 0;  ///< host order
+  std::uint32_t local_first = 0, local_span = 0;
+
+  [[nodiscard]] bool match(std::uint32_t remote, std::uint32_t local) const {
+    return remote - remote_first <= remote_span && local - local_first <= local_span;
+  }
+};
+
+struct alignas(64) InboundSa {
+  // Written by main before `spi` is published.
+  std::atomic<std::uint32_t> spi{0};  ///< host order; 0: vacant
+  std::uint32_t salt = 0;             ///< as in KEYMAT's memory
+  const crypto::esp::ExpandedKey* key = nullptr;
+  ReplayWord* window = nullptr;
+  SaDetails* details = nullptr;
+  std::atomic<std::uint64_t> outer_addresses{0};  ///< IPv4: source, destination as in the packet
+  std::atomic<std::uint32_t> outer_ports{0};      ///< UDP: source, destination as in the packet
+  std::uint32_t window_packets = 0;
+  std::uint32_t window_mask = 0;
+  SlotIndex slot = kNoSlot;
+  bool is_tunnel = true;
+  bool has_esn = false;
+  bool has_udp = false;
+  bool outer_is_v4 = true;
+  bool selectors_are_simple = false;
+  bool is_manual = false;
+  std::atomic<bool> stopped{false};
+
+  // Written by the SA's worker; main reads (relaxed).
+  alignas(64) std::uint64_t highest = 0;
+  std::atomic<std::uint64_t> packets{0}, bytes{0}, last_tsc{0};
+  std::uint64_t hard_bytes = ~0ULL, hard_packets = ~0ULL;  ///< main, before publication
+  SimpleSelectors selectors;                               ///< main, before publication
+
+  [[nodiscard]] ReplayWindow replay_window() {
+    return {highest, window, window_packets, window_mask};
+  }
+  [[nodiscard]] std::uint64_t extend(std::uint32_t low) const {
+    if (!has_esn) return low;
+    return extend_sequence(highest, window_packets == 0 ? 32 : window_packets, low);
+  }
+};
+static_assert(sizeof(InboundSa) == 128 && offsetof(InboundSa, highest) == 64);
+
+/// Bytes in front of the IV, ready but for lengths, identification, checksum, DSCP and sequence:
+/// IPv4 or IPv6, then UDP or not. Transport mode keeps only UDP's.
+inline constexpr std::size_t kMaxOuterBytes = 48;
+struct alignas(64) OuterHeader {
+  std::array<std::uint8_t, kMaxOuterBytes> bytes{};
+  std::uint32_t ipv4_sum = 0;  ///< of the constant IPv4 fields, memory order, unfolded
+  std::uint8_t ip_bytes = 0;   ///< 20, 40; transport: 0
+  std::uint8_t udp_bytes = 0;  ///< 8 or 0
+};
+static_assert(sizeof(OuterHeader) == 64);
+
+struct alignas(64) OutboundSa {
+  // Written by main before a policy names the slot.
+  std::uint32_t spi = 0;   ///< network order
+  std::uint32_t salt = 0;  ///< as in KEYMAT's memory
+  const crypto::esp::ExpandedKey* key = nullptr;
+  SaDetails* details = nullptr;
+  bool is_tunnel = true;
+  bool has_esn = false;
+  bool in_use = false;
+  std::atomic<std::uint8_t> current_header{0};
+  std::atomic<bool> stopped{true};
+
+  /// Any worker: blocks are reserved by an atomic add when there are several.
+  std::atomic<std::uint64_t> sequence{0};  ///< last number given out
+  std::atomic<std::uint64_t> bytes{0}, last_tsc{0};
+  std::uint64_t sequence_limit = 0;  ///< the last number that may be given out
+  std::uint64_t hard_bytes = ~0ULL;
+  alignas(64) std::array<OuterHeader, 2> headers;
+
+  [[nodiscard]] const OuterHeader& outer() const {
+    // Acquire pairs with the release in Sad::update_endpoints.
+    return headers[current_header.load(std::memory_order_acquire)];
+  }
+};
+static_assert(sizeof(OutboundSa) == 192 && offsetof(OutboundSa, headers) == 64);
+
+/// Adds to a counter that has one writer or, with several workers, many.
+class SharedAdd {
+ public:
+  explicit SharedAdd(std::uint32_t workers) : has_many_(workers > 1) {}
+  /// The value before.
+  std::uint64_t operator()(std::atomic<std::uint64_t>& counter, std::uint64_t amount) const {
+    // Relaxed: numbers must be unique, nothing is ordered by them.
+    if (has_many_) return counter.fetch_add(amount, std::memory_order_relaxed);
+    const std::uint64_t before = counter.load(std::memory_order_relaxed);
+    counter.store(before + amount, std::memory_order_relaxed);
+    return before;
+  }
+
+ private:
+  bool has_many_;
+};
+
+/// Numbers `first` .. `first + count - 1` are the caller's; fewer than asked when a limit is near.
+struct SequenceBlock {
+  std::uint64_t first = 0;
+  std::uint32_t count = 0;
+};
+
+/// Reserves sequence numbers for a burst at once. At the limit the SA stops (RFC 4303 §3.3.3: "the
+/// sender … MUST NOT send a packet on an SA if doing so would cause the sequence number to cycle").
+[[nodiscard]] SequenceBlock reserve_sequence(OutboundSa& sa, std::uint32_t count, SharedAdd add);
+
+/// Why an SA that stopped does not pass a packet.
+[[nodiscard]] DropReason drop_reason_of(StopCause cause);
+
+/// The general selector check (RFC 4301 §5.2 step 4): any of the remote selectors takes the source,
+/// any of the local ones the destination.
+[[nodiscard]] bool selectors_match(const SaDetails& details, const wire::IpAddress& source,
+                                   const wire::IpAddress& destination, std::uint8_t protocol,
+                                   const wire::Ports& ports);
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,25 @@
+#include "dataplane/tables/tables.hpp"
+
+#include <utility>
+
+namespace culvert::dataplane {
+
+std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
+    const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine) {
+  auto tables = std::make_unique<Tables>();
+  tables->workers = workers;
+  tables->reclaimer = std::make_unique<Reclaimer>(workers);
+  // A neighbour may have an old and a new adjacency for a moment.
+  tables->adjacencies = std::make_unique<Adjacencies>(2 * kMaxRoutes - 1);
+  auto fib = Fib::create(kMaxRoutes, *tables->reclaimer);
+  if (!fib) return std::unexpected(fib.error());
+  tables->fib = std::move(*fib);
+  auto sad = Sad::create(limits.sas, workers, engine, *tables->reclaimer);
+  if (!sad) return std::unexpected(sad.error());
+  tables->sad = std::move(*sad);
+  tables->spd = std::make_unique<Spd>(workers, *tables->reclaimer);
+  tables->counters = std::make_unique<WorkerCounters[]>(workers + 1);
+  return tables;
+}
+
+}  // namespace culvert::dataplane
