@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "runtime/control_server.hpp"
 #include "runtime/event_loop.hpp"
@@ -66,8 +67,13 @@ struct Responder::Pending {
   std::weak_ptr<ControlConnection> connection;
   bool answered = false;
 
-  void answer(const nlohmann::json& message);
+  explicit Pending(std::weak_ptr<ControlConnection> asker) : connection(std::move(asker)) {}
+  // One request, one answer: a copy that ended would answer too.
+  Pending(const Pending&) = delete;
+  Pending& operator=(const Pending&) = delete;
   ~Pending();
+
+  void answer(const nlohmann::json& message);
 };
 
 }  // namespace culvert::runtime

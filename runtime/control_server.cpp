@@ -167,7 +167,7 @@ class EpollControlServer final : public ControlServer {
     if (!args.is_object()) return refuse("\"args\" is an object");
     ++statistics_.requests;
     const auto& verb = request["verb"].get_ref<const std::string&>();
-    const Responder responder(std::make_shared<Responder::Pending>(Responder::Pending{client}));
+    const Responder responder(std::make_shared<Responder::Pending>(client));
     const auto handler = handlers_.find(verb);
     if (handler == handlers_.end()) {
       return responder.fail("unknown_verb", "this daemon answers to " + verbs());

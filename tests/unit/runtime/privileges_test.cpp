@@ -1,0 +1,128 @@
+#include "runtime/privileges.hpp"
+
+#include <csignal>
+#include <fstream>
+#include <sstream>
+
+#include <catch2/catch.hpp>
+#include <dirent.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace culvert::runtime;
+
+namespace {
+
+/// Runs `act` in a child and returns how it ended (waitpid's status).
+template <typename Act>
+int in_child(Act act) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(act() ? 0 : 1);
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  return status;
+}
+
+std::string own_status(const std::string& key) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key + ":")) return line.substr(key.size() + 2);
+  }
+  return "";
+}
+
+bool is_root() {
+  if (::geteuid() == 0) return true;
+  WARN("needs root");
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("privileges: a user that is not there is an error that says how to make it") {
+  const auto user = lookup_user("culvert-no-such-user");
+  REQUIRE_FALSE(user);
+  CHECK(user.error().find("useradd") != std::string::npos);
+  CHECK(lookup_user("root")->uid == 0);
+}
+
+TEST_CASE("privileges: a dropped process has no capability, no group of root and no way back") {
+  if (!is_root()) return;
+  const int status = in_child([] {
+    if (!drop_to_user("nobody")) return false;
+    const bool no_capabilities =
+        own_status("CapPrm") == "0000000000000000" && own_status("CapEff") == "0000000000000000" &&
+        own_status("CapInh") == "0000000000000000" && own_status("CapBnd") == "0000000000000000";
+    const bool no_root_group = ::getegid() != 0 && ::setgid(0) != 0;
+    return no_capabilities && no_root_group && ::getuid() != 0 && ::setuid(0) != 0;
+  });
+  CHECK(status == 0);
+}
+
+TEST_CASE("privileges: dropping to the user one already is changes nothing and succeeds") {
+  if (!is_root()) return;
+  CHECK(in_child([] { return drop_to_user("nobody") && drop_to_user("nobody"); }) == 0);
+}
+
+TEST_CASE("privileges: no core dump, no new privileges") {
+  CHECK(in_child([] {
+          rlimit limit{};
+          return disable_core_dumps() && no_new_privileges() &&
+                 ::getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == 0 &&
+                 ::prctl(PR_GET_DUMPABLE) == 0 && own_status("NoNewPrivs") == "1";
+        }) == 0);
+}
+
+TEST_CASE("privileges: behind the filter a listed system call works, another ends the process") {
+  const auto confined = [] {
+    return no_new_privileges() && allow_only_system_calls(key_daemon_system_calls());
+  };
+  CHECK(in_child([&] {
+          if (!confined()) return false;
+          const int descriptor = ::socket(AF_UNIX, SOCK_STREAM, 0);
+          return descriptor >= 0 && ::close(descriptor) == 0;
+        }) == 0);
+  const int status = in_child([&] {
+    if (!confined()) return false;
+    ::chroot("/");
+    return true;
+  });
+  REQUIRE(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGSYS);
+}
+
+TEST_CASE("privileges: a system call that does not exist is an error at start-up") {
+  const std::array<std::string_view, 1> names{"teleport"};
+  const auto done = allow_only_system_calls(names);
+  REQUIRE_FALSE(done);
+  CHECK(done.error().find("teleport") != std::string::npos);
+}
+
+TEST_CASE("privileges: the run directory is made, tightened, and never a link") {
+  std::string base_name = (std::filesystem::temp_directory_path() / "run-XXXXXX").string();
+  const std::filesystem::path base = ::mkdtemp(base_name.data());
+  const UserIds self{::geteuid(), ::getegid()};
+  const auto mode_of = [](const std::filesystem::path& path) {
+    struct stat status{};
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    return status.st_mode & 07777U;
+  };
+
+  CHECK(create_run_directory(base / "culvert" / "hq", self));
+  CHECK(mode_of(base / "culvert" / "hq") == 0700U);
+
+  REQUIRE(::chmod((base / "culvert" / "hq").c_str(), 0777) == 0);
+  CHECK(create_run_directory(base / "culvert" / "hq", self));
+  CHECK(mode_of(base / "culvert" / "hq") == 0700U);
+
+  std::filesystem::create_directory(base / "elsewhere");
+  std::filesystem::create_symlink(base / "elsewhere", base / "link");
+  CHECK_FALSE(create_run_directory(base / "link", self));
+  std::ofstream(base / "file").put('x');
+  CHECK_FALSE(create_run_directory(base / "file", self));
+  std::filesystem::remove_all(base);
+}
