@@ -1,4 +1,5 @@
-#include <map>
+#include <array>
+#include <charconv>
 #include <set>
 #include <unordered_map>
 
@@ -70,6 +71,12 @@ void check_connection_names(const Config& config, Diagnostics& diagnostics) {
   }
 }
 
+std::string hexadecimal(std::uint32_t value) {
+  std::array<char, 8> digits{};
+  const auto [end, error] = std::to_chars(digits.begin(), digits.end(), value, 16);
+  return "0x" + std::string(digits.begin(), end);
+}
+
 void check_manual_names(const Config& config, Diagnostics& diagnostics) {
   FirstSeen inbound(diagnostics, "name and direction");
   FirstSeen outbound(diagnostics, "name and direction");
@@ -81,7 +88,7 @@ void check_manual_names(const Config& config, Diagnostics& diagnostics) {
     const bool in = sa.direction == ManualSa::Direction::in;
     (in ? inbound : outbound).error(sa.name, path + ".name");
     if (sa.spi == 0) continue;
-    const std::string spi = std::to_string(sa.spi);
+    const std::string spi = hexadecimal(sa.spi);
     // A peer may use the SPI that another peer uses; what comes in is told apart by the SPI alone.
     if (in) {
       inbound_spis.error(spi, path + ".spi");

@@ -140,6 +140,11 @@ std::vector<Field> read_items(const Field& field, std::string_view expected, std
     }
     return items;
   }
+  if (field.node->kind == Node::Kind::map) {
+    field.error({"a map", "a list of " + std::string(expected),
+                 "put \"- \" in front of each, or brackets around them"});
+    return items;
+  }
   if (field.node->kind != Node::Kind::list) {
     items.push_back(field);
     return items;

@@ -50,7 +50,7 @@ class MapReader {
   std::vector<std::string_view> known_;
 };
 
-/// The items of a list; a single value counts as a list of one. Empty when absent or wrong.
+/// The items of a list; a single word counts as a list of one. Empty when absent or wrong.
 std::vector<Field> read_items(const Field& field, std::string_view expected, std::size_t limit);
 
 template <typename T>

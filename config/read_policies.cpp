@@ -67,14 +67,16 @@ void read_policy(const Field& field, std::vector<Policy>& policies) {
   MapReader map(field, "a policy: {action: …, source: …, destination: …}");
   const auto action = read_action(
       map.require("action", "bypass or discard", "write action: bypass or action: discard"));
-  const auto protocol = read_protocol(map.take("protocol"));
+  const Field protocol_field = map.take("protocol");
+  const auto protocol = read_protocol(protocol_field);
   const Field source_field = map.take("source");
   const Field destination_field = map.take("destination");
   const auto source = read_selector(source_field);
   const auto destination = read_selector(destination_field);
   map.finish();
   const bool failed = (source_field.present() && !source) ||
-                      (destination_field.present() && !destination) || !action;
+                      (destination_field.present() && !destination) ||
+                      (protocol_field.present() && !protocol) || !action;
   if (failed) return;
   if (source && destination && source->first.family != destination->first.family) {
     destination_field.error({quote(destination->to_string()), "addresses of the source's family",

@@ -1,0 +1,177 @@
+#include <catch2/catch.hpp>
+
+#include "config/config.hpp"
+#include "config/limits.hpp"
+#include "tests/unit/config/valid_configuration.hpp"
+
+namespace culvert::config {
+namespace {
+
+using test::kValid;
+using test::with;
+
+Config load_valid(std::string_view text) {
+  LoadResult result = load_text(text, "etc/hq.yaml");
+  for (const Diagnostic& diagnostic : result.diagnostics) UNSCOPED_INFO(diagnostic.to_string());
+  REQUIRE(result.ok());
+  return *std::move(result.config);
+}
+
+}  // namespace
+
+TEST_CASE("load: a valid file has no diagnostics and every value arrives typed") {
+  const LoadResult result = load_text(kValid, "hq.yaml");
+  REQUIRE(result.diagnostics.empty());
+  const Config& config = result.config.value();
+
+  CHECK(config.instance == "hq");
+  CHECK(config.user == "culvert");
+  CHECK(config.dataplane.cores == std::vector<std::uint32_t>{2, 3});
+  CHECK(config.dataplane.workers == 2);
+  CHECK(config.dataplane.interfaces.at(0).addresses.at(1).to_string() == "2001:db8:ffff::1/64");
+  CHECK(config.dataplane.interfaces.at(1).mtu == 1400);
+  CHECK(config.dataplane.routes.at(0).via.to_string() == "198.51.100.254");
+  CHECK(config.dataplane.limits.sas == 1024);
+  CHECK(config.dataplane.idle == IdleMode::busy);
+  CHECK(config.dataplane.memory_mib == 512U);
+  CHECK(config.dataplane.huge_pages_required);
+  CHECK(config.policies.at(0).source.to_string() == "10.1.0.0/24[icmp]");
+  CHECK(config.default_policy == PolicyAction::discard);
+  CHECK(config.metrics.listen->to_string() == "127.0.0.1:9464");
+  CHECK(config.metrics.ike_listen->to_string() == "127.0.0.1:9465");
+
+  const Connection& branch = config.connections.at(0);
+  CHECK(branch.rekey_time == std::chrono::hours{4});
+  CHECK(branch.dpd_delay == std::chrono::seconds{30});
+  CHECK(branch.encapsulation == Encapsulation::forced);
+  CHECK(branch.proposals.size() == 2);
+  CHECK(branch.location.line == 22);
+  const Child& office = branch.children.at(0);
+  CHECK(office.remote_ts.at(0).to_string() == "10.2.0.0/24[tcp/443]");
+  CHECK(office.life_time == std::chrono::minutes{70});
+  CHECK(office.rekey_bytes == std::uint64_t{64} << 30U);
+  CHECK(office.rekey_packets == 1000000);
+  CHECK(office.replay_window == 4096);
+  CHECK(office.start_action == StartAction::start);
+}
+
+TEST_CASE("load: what a child does not say has the documented default") {
+  const Config config = load_valid(kValid);
+  const Child& hosts = config.connections.at(0).children.at(1);
+  CHECK(hosts.mode == Mode::transport);
+  CHECK(hosts.local_ts.at(0).to_string() == "198.51.100.1/32");
+  CHECK(hosts.remote_ts.at(0).to_string() == "203.0.113.7/32");
+  CHECK(hosts.start_action == StartAction::trap);
+  CHECK(hosts.rekey_time == std::chrono::seconds{3600});
+  CHECK(hosts.life_time == std::chrono::seconds{3960});
+  CHECK(hosts.rekey_bytes == 0);
+  CHECK(hosts.life_bytes == 0);
+  CHECK(hosts.replay_window == 1024);
+  CHECK_FALSE(hosts.esp_proposals.empty());
+}
+
+TEST_CASE("load: children are numbered over the file and manual SAs after them") {
+  const Config config = load_valid(kValid);
+  CHECK(config.find_child(0)->name == "office");
+  CHECK(config.find_child(1)->name == "hosts");
+  CHECK(config.find_child(2) == nullptr);
+  CHECK(config.connection_of_child(1)->name == "branch");
+  CHECK(config.connection_of_child(2) == nullptr);
+  CHECK(config.manual_sas.at(0).index == 2);
+  CHECK(config.find_connection("branch") != nullptr);
+  CHECK(config.find_connection("branc") == nullptr);
+}
+
+TEST_CASE("load: a manual SA keeps its SPI, ports and disabled replay window") {
+  const ManualSa lab = load_valid(kValid).manual_sas.at(0);
+  CHECK(lab.spi == 0x1000);
+  CHECK(lab.direction == ManualSa::Direction::out);
+  CHECK(lab.suite.name() == "aes128gcm16");
+  CHECK(lab.esn);
+  CHECK(lab.replay_window == 0);
+  CHECK(lab.udp_encap_local_port == 4500);
+  CHECK(lab.udp_encap_remote_port == 4501);
+  const ManualSa udp =
+      load_valid(with("{local_port: 4500, remote_port: 4501}", "udp")).manual_sas.at(0);
+  CHECK(udp.udp_encap_remote_port == 4500);
+}
+
+TEST_CASE("load: relative paths are meant from the configuration's folder, absolute ones stay") {
+  const Config config = load_valid(kValid);
+  CHECK(config.secrets.at(0).psk_file == "etc/branch.psk");
+  CHECK(config.manual_sas.at(0).key_file == "etc/lab.key");
+  const Config absolute = load_valid(with("branch.psk", "/etc/culvert/branch.psk"));
+  CHECK(absolute.secrets.at(0).psk_file == "/etc/culvert/branch.psk");
+}
+
+TEST_CASE("load: durations and sizes take their units, and overflow is refused") {
+  CHECK(load_valid(with("life_time: 70m", "life_time: 1d")).find_child(0)->life_time ==
+        std::chrono::hours{24});
+  CHECK(load_valid(with("64GiB", "500MB")).find_child(0)->rekey_bytes == 500000000);
+  CHECK(load_valid(with("64GiB", "0")).find_child(0)->rekey_bytes == 0);
+  CHECK_FALSE(load_text(with("64GiB", "99999999999TiB"), "f").ok());
+  CHECK_FALSE(load_text(with("64GiB", "99999999999999999999999"), "f").ok());
+  CHECK_FALSE(load_text(with("64GiB", "-1"), "f").ok());
+  CHECK_FALSE(load_text(with("life_time: 70m", "life_time: 366d"), "f").ok());
+}
+
+TEST_CASE("load: rekey_time 0 means never and has no hard lifetime") {
+  const Config config = load_valid(with("rekey_time: 1h\n        life_time: 70m", "rekey_time: 0"));
+  CHECK(config.find_child(0)->rekey_time.count() == 0);
+  CHECK(config.find_child(0)->life_time.count() == 0);
+}
+
+TEST_CASE("load: a policy without addresses counts for both families") {
+  const Config config = load_valid(
+      with("{action: bypass, protocol: icmp, source: 10.1.0.0/24, destination: 198.51.100.0/24}",
+           "{action: discard, protocol: sctp}"));
+  REQUIRE(config.policies.size() == 2);
+  CHECK(config.policies[0].source.first.is_v4());
+  CHECK_FALSE(config.policies[1].source.first.is_v4());
+  CHECK(config.policies[1].destination.protocol == wire::protocol::kSctp);
+}
+
+TEST_CASE("load: metrics can be turned off, and the key daemon's follows") {
+  const Config config = load_valid(with("{listen: 127.0.0.1:9464}", "{listen: off}"));
+  CHECK_FALSE(config.metrics.listen);
+  CHECK_FALSE(config.metrics.ike_listen);
+  CHECK_FALSE(load_text(with("127.0.0.1:9464", "127.0.0.1:65535"), "f").ok());
+}
+
+TEST_CASE("load: the secret that names both peers wins over one that names the peer or nobody") {
+  const Config config = load_valid(with("secrets:\n",
+                                        "secrets:\n  - {psk_file: any.psk}\n"
+                                        "  - {ids: [branch.example.org], psk_file: peer.psk}\n"));
+  const auto id = [](std::string_view text) { return parse_identity(text).value(); };
+  const auto file = [&](std::string_view ours, std::string_view theirs) {
+    return config.find_secret(id(ours), id(theirs))->psk_file;
+  };
+  CHECK(file("hq.example.org", "branch.example.org") == "etc/branch.psk");
+  CHECK(file("lab.example.org", "branch.example.org") == "etc/peer.psk");
+  CHECK(file("lab.example.org", "else.example.org") == "etc/any.psk");
+}
+
+TEST_CASE("load: all problems of a file are reported at once, in file order") {
+  const LoadResult result = load_text(
+      "dataplane: {workers: none, interfaces: []}\nconnections: 7\nuser: [x]\nmetrics: 1\n", "f");
+  REQUIRE(result.diagnostics.size() >= 4);
+  for (std::size_t index = 1; index < result.diagnostics.size(); ++index) {
+    CHECK(result.diagnostics[index - 1].location.line <= result.diagnostics[index].location.line);
+  }
+}
+
+TEST_CASE("load: a file with thousands of mistakes is answered with a bounded list") {
+  std::string text = "dataplane: {interfaces: []}\n";
+  for (int index = 0; index < 5000; ++index) text += "wrong" + std::to_string(index) + ": 1\n";
+  const LoadResult result = load_text(text, "f");
+  REQUIRE(result.diagnostics.size() == limits::kDiagnostics + 1);
+  CHECK(result.diagnostics.back().found == "4801 problems more");
+}
+
+TEST_CASE("load: a file that is missing or a folder is a diagnostic, not an exception") {
+  CHECK_FALSE(load_file("/nonexistent/hq.yaml").ok());
+  CHECK_FALSE(load_file("/").ok());
+  CHECK(load_file("/nonexistent/hq.yaml").diagnostics.size() == 1);
+}
+
+}  // namespace culvert::config
