@@ -264,5 +264,29 @@ class Enumerations(unittest.TestCase):
         self.assertFalse(missing, f"no test names Failure: {', '.join(missing)}")
 
 
+class Deployment(unittest.TestCase):
+    """Alerts and dashboards speak of what the daemons export."""
+
+    def text_of(self, *suffixes):
+        return "\n".join((ROOT / name).read_text() for name in FILES
+                         if name.startswith("deploy/") and name.endswith(suffixes))
+
+    def test_every_metric_in_deploy_is_in_the_reference(self):
+        reference = (ROOT / "docs/reference/control-protocol.md").read_text()
+        used = set(re.findall(r"\bculvert_[a-z_]+\b", self.text_of(".yaml", ".json")))
+        self.assertTrue(used)
+        unknown = sorted(name for name in used if name not in reference)
+        self.assertFalse(unknown, f"not in docs/reference/control-protocol.md: {', '.join(unknown)}")
+
+    def test_every_drop_reason_in_an_alert_exists(self):
+        header = ROOT / "dataplane/tables/drop_reason.hpp"
+        if not header.is_file():
+            self.skipTest("there is no table of drop reasons")
+        known = set(re.findall(r"\b[a-z]\w+\b", header.read_text()))
+        for list_of_reasons in re.findall(r'culvert_drops_total\{reason=~?"([^"]+)"', self.text_of(".yaml")):
+            for reason in list_of_reasons.split("|"):
+                self.assertIn(reason, known)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
