@@ -29,9 +29,9 @@ const gcm_key_data* schedule(const ExpandedKey* key) {
 constexpr std::size_t kKeyPrefetchDistance = 6;
 
 /// Fetches what a small packet needs of a key: the round keys at the front and the low powers of
-/// the hash key at the end. Larger packets walk the powers in between, a stream that the hardware
-/// follows by itself. Always inline: g++ takes a function that only prefetches for one without
-/// effect and drops the call.
+/// the hash key, which stand at the end in the AVX-512 layout. Larger packets walk the powers in
+/// between, a stream that the hardware follows by itself. Always inline: g++ takes a function that
+/// only prefetches for one without effect and drops the call.
 [[gnu::always_inline]] inline void prefetch_key(const ExpandedKey* key) {
   constexpr std::size_t kLine = 64;
   __builtin_prefetch(key->bytes);

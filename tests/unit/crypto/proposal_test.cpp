@@ -115,7 +115,7 @@ TEST_CASE("proposal: weak algorithms are refused with the RFC that says so", "[p
       {"des-sha256-modp2048", "des", 0, "RFC 8247", "aes256gcm16"},
       {"3des-sha256-modp2048", "3des", 0, "RFC 8221", "aes256gcm16"},
       {"blowfish128-sha256-modp2048", "blowfish128", 0, "RFC 8221", "aes256gcm16"},
-      {"cast128-sha256-modp2048", "cast128", 0, "RFC 8221", "aes256gcm16"},
+      {"cast128-sha256-modp2048", "cast128", 0, "RFC 9395", "aes256gcm16"},
       {"null-sha256-modp2048", "null", 0, "RFC 8221", "aes256gcm16"},
       {"aes128gcm8-prfsha256-modp2048", "aes128gcm8", 0, "RFC 8221", "aes128gcm16"},
       {"aes256gcm12-prfsha256-modp2048", "aes256gcm12", 0, "RFC 8221", "aes256gcm16"},
