@@ -32,7 +32,13 @@ const Secret* Config::find_secret(const Identity& local, const Identity& remote)
   for (const Secret& secret : secrets) {
     const bool names_local = std::ranges::find(secret.ids, local) != secret.ids.end();
     const bool names_remote = std::ranges::find(secret.ids, remote) != secret.ids.end();
-    const int rank = secret.ids.empty() ? 1 : (names_remote ? 3 : 0) + (names_local ? 2 : 0);
+    // A secret that names a pair is for no other: half a match would pass the check and then fail
+    // the peer's authentication.
+    const bool alone = secret.ids.size() == 1;
+    int rank = secret.ids.empty() ? 1 : 0;
+    if (names_local && alone) rank = 2;
+    if (names_remote && alone) rank = 3;
+    if (names_local && names_remote) rank = 4;
     if (rank > best_rank) {
       best = &secret;
       best_rank = rank;

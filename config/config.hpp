@@ -168,8 +168,8 @@ struct Config {
   /// Child by its index over the whole file; nullptr when out of range.
   [[nodiscard]] const Child* find_child(std::uint32_t index) const;
   [[nodiscard]] const Connection* connection_of_child(std::uint32_t index) const;
-  /// The secret for a pair of identities: one that names both, else the peer's, else ours, else one
-  /// without ids; the first of equals. nullptr when there is none.
+  /// The secret for a pair of identities: one that names both, else one that names only the peer,
+  /// else only us, else one without ids; the first of equals. nullptr when there is none.
   [[nodiscard]] const Secret* find_secret(const Identity& local, const Identity& remote) const;
 };
 
