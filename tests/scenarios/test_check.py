@@ -97,8 +97,6 @@ BROKEN = [
     ("replay-window", "replay_window: 4096", "replay_window: 1000", ["1000", "power of two"]),
     ("replay-window-huge", "replay_window: 4096", "replay_window: 131072", ["131072"]),
     ("secret-missing-file", "psk_file: branch.psk", "psk_file: nowhere.psk", ["nowhere.psk"]),
-    ("secret-for-nobody", "ids: [hq.example.org, branch.example.org]",
-     "ids: [hq.example.org, other.example.org]", ["secret"]),
     ("metrics-port", "127.0.0.1:9464", "127.0.0.1:99464", ["99464"]),
     ("instance-path", "instance: hq", "instance: ../hq", ["../hq"]),
     ("list-for-map", "metrics: {listen: 127.0.0.1:9464}", "metrics: [127.0.0.1]", ["map"]),
@@ -156,6 +154,18 @@ def test_broken(tmp_path, good, bad, words):
     if words:  # a place that only YAML's grammar knows may be further down
         wrong = line_of_difference(text)
         assert min(abs(error["line"] - wrong) for error in errors) <= 1, output
+
+
+def test_a_connection_without_its_secret(tmp_path):
+    """A secret for another pair is none for this one; the connection is what is at fault."""
+    text = GOOD.replace("ids: [hq.example.org, branch.example.org]",
+                        "ids: [hq.example.org, other.example.org]")
+    plain, _ = check(tmp_path, text)
+    assert plain.returncode != 0
+    line = GOOD.splitlines().index("  - name: branch") + 1
+    output = plain.stdout + plain.stderr
+    assert f"hq.yaml:{line}:5: error: connections[0]" in output
+    assert "hq.example.org and branch.example.org" in output
 
 
 def test_an_unreachable_policy_is_a_warning(tmp_path):

@@ -15,14 +15,31 @@ from scapy.layers.inet6 import (ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, 
                                 IPv6)
 from scapy.layers.ipsec import ESP, SecurityAssociation  # noqa: E402
 from scapy.layers.l2 import ARP, Ether  # noqa: E402
+from scapy.packet import Raw  # noqa: E402
 
 NAT_T_PORT = 4500
+PROTOCOL_ESP = 50
 
 
 def raw_ip(packet):
     """The bytes again as the layer of their version: nothing that scapy remembers helps it."""
     data = bytes(packet)
     return IP(data) if data[0] >> 4 == 4 else IPv6(data)
+
+
+def without_udp(packet):
+    """The same packet with its ESP directly behind IP (RFC 3948 §3.3 in the other direction);
+    scapy's own decapsulation leaves the UDP header in IPv6 transport mode."""
+    esp = Raw(bytes(packet[UDP].payload))
+    header = packet.copy()
+    header.remove_payload()
+    if header.version == 4:
+        header.proto = PROTOCOL_ESP
+        del header.len, header.chksum
+    else:
+        header.nh = PROTOCOL_ESP
+        del header.plen
+    return raw_ip(header / esp)
 
 
 class EspPeer:
@@ -147,4 +164,5 @@ class ManualPair:
         return ESP in packet and packet[ESP].spi == self.spi_out
 
 
-__all__ = ["EspPeer", "ManualPair", "raw_ip", "ESP", "IP", "IPv6", "UDP"]
+__all__ = ["EspPeer", "ManualPair", "raw_ip", "ESP", "IP", "IPv6", "UDP",
+           "without_udp"]
