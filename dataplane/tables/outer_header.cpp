@@ -1,69 +1,68 @@
 #include "dataplane/tables/outer_header.hpp"
 
-#include "wire/cursor.hpp"
+#include <algorithm>
+
+#include "wire/udp.hpp"
+#include "wire/unaligned.hpp"
 
 namespace culvert::dataplane {
 namespace {
 
-constexpr std::uint8_t kOuterHops = 64;  // RFC 4301 §5.1.2.1: constructed, not copied
-constexpr std::uint8_t kUdp = 17, kEsp = 50;
+constexpr std::uint8_t kOuterTtl = 64;
 
-void write_ipv4(wire::Writer& out, std::uint8_t protocol, const wire::Endpoint& local,
-                const wire::Endpoint& remote) {
-  out.u8(0x45);
-  out.u8(0);   // DSCP and ECN: from the inner packet
-  out.u16(0);  // total length
-  out.u16(0);  // identification: 0 with DF, RFC 6864 §4.1
-  out.u16(0);  // flags: DF from the inner packet
-  out.u8(kOuterHops);
-  out.u8(protocol);
-  out.u16(0);  // checksum
-  out.bytes(local.address.view());
-  out.bytes(remote.address.view());
-}
-
-void write_ipv6(wire::Writer& out, std::uint8_t protocol, const wire::Endpoint& local,
-                const wire::Endpoint& remote) {
-  out.u32(6U << 28);
-  out.u16(0);  // payload length
-  out.u8(protocol);
-  out.u8(kOuterHops);
-  out.bytes(local.address.view());
-  out.bytes(remote.address.view());
-}
-
-std::uint32_t sum_of_words(wire::Bytes bytes) {
-  std::uint32_t sum = 0;
-  for (std::size_t at = 0; at + 1 < bytes.size(); at += 2) {
-    sum += static_cast<std::uint32_t>(bytes[at]) << 8 | bytes[at + 1];
+/// The sum of the words that no packet changes, in memory order as ipv4_header_sum adds them.
+std::uint32_t constant_sum(const std::uint8_t* header) {
+  std::uint64_t sum = 0;
+  for (std::size_t at = 0; at < wire::ipv4::kHeaderBytes; at += 2) {
+    sum += wire::load_raw<std::uint16_t>(header + at);
   }
-  return sum;
+  return static_cast<std::uint32_t>(sum);
+}
+
+void build_ipv4(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint& local,
+                const wire::Endpoint& remote) {
+  std::uint8_t* const header = outer.bytes.data();
+  header[0] = 0x45;
+  header[wire::ipv4::kTtl] = kOuterTtl;
+  header[wire::ipv4::kProtocol] = protocol;
+  std::copy_n(local.address.bytes.begin(), 4, header + wire::ipv4::kSource);
+  std::copy_n(remote.address.bytes.begin(), 4, header + wire::ipv4::kDestination);
+  outer.ip_bytes = wire::ipv4::kHeaderBytes;
+  outer.ipv4_sum = constant_sum(header);
+}
+
+void build_ipv6(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint& local,
+                const wire::Endpoint& remote) {
+  std::uint8_t* const header = outer.bytes.data();
+  header[0] = 0x60;
+  header[wire::ipv6::kNextHeader] = protocol;
+  header[wire::ipv6::kHopLimit] = kOuterTtl;
+  std::copy_n(local.address.bytes.begin(), 16, header + wire::ipv6::kSource);
+  std::copy_n(remote.address.bytes.begin(), 16, header + wire::ipv6::kDestination);
+  outer.ip_bytes = wire::ipv6::kHeaderBytes;
 }
 
 }  // namespace
 
-OuterHeader build_outer_header(channel::SaMode mode, bool udp_encapsulation,
-                               const wire::Endpoint& local, const wire::Endpoint& remote) {
-  OuterHeader header;
-  wire::Writer out(header.bytes);
-  const std::uint8_t protocol = udp_encapsulation ? kUdp : kEsp;
-  if (mode == channel::SaMode::tunnel) {
-    if (local.address.is_v4()) {
-      write_ipv4(out, protocol, local, remote);
+OuterHeader build_outer_header(const channel::InstallSa& spec) {
+  OuterHeader outer;
+  outer.spi = wire::Be32{static_cast<std::uint32_t>(spec.spi)}.raw();
+  const std::uint8_t protocol =
+      spec.udp_encapsulation ? wire::protocol::kUdp : wire::protocol::kEsp;
+  if (spec.mode == channel::SaMode::tunnel) {
+    if (spec.remote.address.is_v4()) {
+      build_ipv4(outer, protocol, spec.local, spec.remote);
     } else {
-      write_ipv6(out, protocol, local, remote);
+      build_ipv6(outer, protocol, spec.local, spec.remote);
     }
-    header.checksum = sum_of_words(out.written());
   }
-  if (udp_encapsulation) {
-    out.u16(local.port);
-    out.u16(remote.port);
-    out.u16(0);  // length
-    out.u16(0);  // checksum: zero for IPv4 (RFC 3948 §2.1), computed for IPv6
+  if (spec.udp_encapsulation) {
+    std::uint8_t* const udp = outer.bytes.data() + outer.ip_bytes;
+    wire::store_u16(udp, spec.local.port);
+    wire::store_u16(udp + 2, spec.remote.port);
+    outer.udp_bytes = wire::udp::kHeaderBytes;
   }
-  header.length = static_cast<std::uint8_t>(out.size());
-  if (remote.address.is_v4()) header.remote_v4 = remote.address.v4_host();
-  return header;
+  return outer;
 }
 
 }  // namespace culvert::dataplane

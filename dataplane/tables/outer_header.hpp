@@ -1,4 +1,4 @@
-// What stands in front of ESP, built once per SA (RFC 4301 §5.1.2, RFC 3948 §2.1).
+// The outer header of an outbound SA, built once when it is installed or its endpoints change.
 #pragma once
 
 #include "channel/messages.hpp"
@@ -6,8 +6,9 @@
 
 namespace culvert::dataplane {
 
-[[nodiscard]] OuterHeader build_outer_header(channel::SaMode mode, bool udp_encapsulation,
-                                             const wire::Endpoint& local,
-                                             const wire::Endpoint& remote);
+/// RFC 4301 §5.1.2: what of the outer header does not depend on the packet. TTL 64; ports as
+/// negotiated; the UDP checksum is zero (RFC 3948 §2.1, RFC 6935 for IPv6).
+/// Without the salt, which is part of the key.
+[[nodiscard]] OuterHeader build_outer_header(const channel::InstallSa& spec);
 
 }  // namespace culvert::dataplane

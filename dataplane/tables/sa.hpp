@@ -103,6 +103,8 @@ static_assert(sizeof(InboundSa) == 128 && offsetof(InboundSa, highest) == 64);
 inline constexpr std::size_t kMaxOuterBytes = 48;
 struct alignas(64) OuterHeader {
   std::array<std::uint8_t, kMaxOuterBytes> bytes{};
+  std::uint32_t spi = 0;       ///< network order
+  std::uint32_t salt = 0;      ///< as in KEYMAT's memory
   std::uint32_t ipv4_sum = 0;  ///< of the constant IPv4 fields, memory order, unfolded
   std::uint8_t ip_bytes = 0;   ///< 20, 40; transport: 0
   std::uint8_t udp_bytes = 0;  ///< 8 or 0
@@ -111,13 +113,10 @@ static_assert(sizeof(OuterHeader) == 64);
 
 struct alignas(64) OutboundSa {
   // Written by main before a policy names the slot.
-  std::uint32_t spi = 0;   ///< network order
-  std::uint32_t salt = 0;  ///< as in KEYMAT's memory
   const crypto::esp::ExpandedKey* key = nullptr;
   SaDetails* details = nullptr;
   bool is_tunnel = true;
   bool has_esn = false;
-  bool in_use = false;
   std::atomic<std::uint8_t> current_header{0};
   std::atomic<bool> stopped{true};
 

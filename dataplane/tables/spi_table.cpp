@@ -1,0 +1,69 @@
+#include "dataplane/tables/spi_table.hpp"
+
+#include <bit>
+
+namespace culvert::dataplane {
+
+SlotAllocator::SlotAllocator(std::uint32_t capacity) : used_(capacity, false) {
+  for (std::uint32_t slot = capacity; slot > 0; --slot) free_.push_back(SlotIndex{slot - 1});
+}
+
+std::optional<SlotIndex> SlotAllocator::take() {
+  while (!free_.empty()) {
+    const SlotIndex slot = free_.back();
+    free_.pop_back();
+    if (used_[raw(slot)]) continue;  // taken by name
+    used_[raw(slot)] = true;
+    ++in_use_;
+    return slot;
+  }
+  return std::nullopt;
+}
+
+bool SlotAllocator::take(SlotIndex slot) {
+  if (used_[raw(slot)]) return false;
+  used_[raw(slot)] = true;
+  ++in_use_;
+  return true;
+}
+
+void SlotAllocator::give_back(SlotIndex slot) {
+  if (!used_[raw(slot)]) return;
+  used_[raw(slot)] = false;
+  --in_use_;
+  // The longest unused first: an SPI of an SA that is gone is not seen again soon.
+  free_.push_front(slot);
+}
+
+ForeignSpis::ForeignSpis(std::uint32_t capacity)
+    : mask_(std::bit_ceil(capacity * 2U) - 1U),
+      cells_(std::make_unique<std::atomic<std::uint64_t>[]>(mask_ + 1U)) {}
+
+bool ForeignSpis::insert(std::uint32_t spi, SlotIndex slot) {
+  const std::uint64_t cell = (std::uint64_t{spi} << 32U) | raw(slot);
+  for (std::uint32_t at = hash(spi);; ++at) {
+    std::atomic<std::uint64_t>& place = cells_[at & mask_];
+    const std::uint64_t there = place.load(std::memory_order_relaxed);
+    if (there != kNever && there != kRemoved) continue;
+    // Half full at most: probes stay short, and there is always a cell that ends one.
+    if (there == kNever && used_cells_ >= (mask_ + 1U) / 2U) return false;
+    used_cells_ += there == kNever ? 1U : 0U;
+    place.store(cell, std::memory_order_release);
+    count_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  }
+}
+
+void ForeignSpis::remove(std::uint32_t spi) {
+  for (std::uint32_t at = hash(spi);; ++at) {
+    std::atomic<std::uint64_t>& place = cells_[at & mask_];
+    const std::uint64_t there = place.load(std::memory_order_relaxed);
+    if (there == kNever) return;
+    if (static_cast<std::uint32_t>(there >> 32U) != spi) continue;
+    place.store(kRemoved, std::memory_order_release);
+    count_.fetch_sub(1, std::memory_order_relaxed);
+    return;
+  }
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,62 @@
+// Inbound SPIs: those we choose are generation ‖ slot, so that the SPI is the index. Who leased
+// which slot, and where the SPIs stand that others chose (manual SAs).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "dataplane/tables/ids.hpp"
+
+namespace culvert::dataplane {
+
+/// Slots of one direction. Main thread.
+class SlotAllocator {
+ public:
+  explicit SlotAllocator(std::uint32_t capacity);
+  [[nodiscard]] std::optional<SlotIndex> take();
+  /// That very slot, if it is free.
+  [[nodiscard]] bool take(SlotIndex slot);
+  void give_back(SlotIndex slot);
+  [[nodiscard]] std::uint32_t in_use() const { return in_use_; }
+
+ private:
+  std::vector<bool> used_;
+  std::deque<SlotIndex> free_;  ///< may hold slots taken by name; `take` skips them
+  std::uint32_t in_use_ = 0;
+};
+
+/// SPIs whose low bits are not their slot. Open addressing, no allocation on lookup; RCU-read by
+/// workers, single writer: main. It holds up to half of its cells; removed ones are reused.
+class ForeignSpis {
+ public:
+  explicit ForeignSpis(std::uint32_t capacity);
+  [[nodiscard]] bool insert(std::uint32_t spi, SlotIndex slot);
+  void remove(std::uint32_t spi);
+  [[nodiscard]] SlotIndex find(std::uint32_t spi) const {
+    // Relaxed: the InboundSa's own `spi` is what is acquired and compared.
+    if (count_.load(std::memory_order_relaxed) == 0) return kNoSlot;
+    for (std::uint32_t at = hash(spi);; ++at) {
+      const std::uint64_t cell = cells_[at & mask_].load(std::memory_order_acquire);
+      if (cell == kNever) return kNoSlot;
+      if (static_cast<std::uint32_t>(cell >> 32U) == spi) {
+        return SlotIndex{static_cast<std::uint32_t>(cell)};
+      }
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t kNever = 0;              ///< ends a probe; SPI 0 is reserved
+  static constexpr std::uint64_t kRemoved = 1ULL << 32U;  ///< SPI 1 is reserved
+  static std::uint32_t hash(std::uint32_t spi) { return (spi * 0x9e3779b1U) >> 7U; }
+
+  std::uint32_t mask_;
+  std::uint32_t used_cells_ = 0;  ///< removed ones included
+  std::atomic<std::uint32_t> count_{0};
+  std::unique_ptr<std::atomic<std::uint64_t>[]> cells_;
+};
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,53 @@
+// ESP's header and trailer (RFC 4303 §2). In memory, before sealing and after opening:
+//   | SPI (4) | sequence, low half (4) | IV | payload | padding 1, 2, 3… | pad length | next header
+//   |
+#pragma once
+
+#include <cstdint>
+#include <expected>
+
+#include "wire/unaligned.hpp"
+
+namespace culvert::wire::esp {
+
+inline constexpr std::size_t kHeaderBytes = 8;   ///< SPI and sequence number
+inline constexpr std::size_t kTrailerBytes = 2;  ///< pad length, next header
+inline constexpr std::size_t kAlignment = 4;     ///< of the ICV (RFC 4303 §2.4)
+inline constexpr std::size_t kMaxPadding = 255;
+
+/// Padding that aligns `payload_bytes` and the trailer to four bytes (RFC 4303 §2.4).
+[[nodiscard]] constexpr std::size_t padding_for(std::size_t payload_bytes) {
+  return (~(payload_bytes + kTrailerBytes) + 1) & (kAlignment - 1);
+}
+
+/// Writes padding and trailer behind a payload. `padding` ≤ 3: four bytes at `end` are written and
+/// the trailer overwrites what is beyond the padding; the caller owns `padding + 2`, at least 4,
+/// bytes of room, or the ICV follows.
+inline void write_trailer(std::uint8_t* end, std::size_t padding, std::uint8_t next_header) {
+  // "the first padding byte appended to the plaintext is numbered 1" (RFC 4303 §2.4)
+  store_raw<std::uint32_t>(end, 0x00030201U);
+  end[padding] = static_cast<std::uint8_t>(padding);
+  end[padding + 1] = next_header;
+}
+
+enum class TrailerError : std::uint8_t { too_short, padding_invalid };
+struct Trailer {
+  std::size_t payload_bytes = 0;
+  std::uint8_t next_header = 0;
+};
+
+/// Reads the trailer of a decrypted text and checks the padding's contents (RFC 4303 §2.4: "the
+/// receiver SHOULD inspect the Padding field").
+[[nodiscard]] inline std::expected<Trailer, TrailerError> read_trailer(Bytes text) {
+  if (text.size() < kTrailerBytes) return std::unexpected(TrailerError::too_short);
+  const std::uint8_t* const trailer = text.data() + text.size() - kTrailerBytes;
+  const std::size_t padding = trailer[0];
+  if (padding + kTrailerBytes > text.size()) return std::unexpected(TrailerError::padding_invalid);
+  const std::uint8_t* const first = trailer - padding;
+  unsigned wrong = 0;
+  for (std::size_t i = 0; i < padding; ++i) wrong |= first[i] ^ static_cast<unsigned>(i + 1);
+  if ((wrong & 0xffU) != 0) return std::unexpected(TrailerError::padding_invalid);
+  return Trailer{text.size() - kTrailerBytes - padding, trailer[1]};
+}
+
+}  // namespace culvert::wire::esp

@@ -1,0 +1,172 @@
+// IP headers of both families as a gateway needs them: where the upper layer begins, what it is,
+// and that the lengths are possible (RFC 791, RFC 8200). Parsing yields a value that cannot point
+// outside of the packet.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+
+#include "wire/ip_address.hpp"
+#include "wire/traffic_selector.hpp"
+#include "wire/unaligned.hpp"
+
+namespace culvert::wire {
+
+enum class IpError : std::uint8_t {
+  truncated,
+  header_invalid,
+  checksum_wrong,
+  extension_unsupported,
+};
+
+struct IpHeader {
+  std::uint16_t total_bytes = 0;      ///< header and payload; ≤ what was given
+  std::uint16_t payload_offset = 0;   ///< of the upper-layer header; ≤ total_bytes
+  std::uint16_t protocol_offset = 0;  ///< of the byte that names `protocol`
+  std::uint8_t protocol = 0;          ///< upper layer, behind IPv6 extension headers
+  bool is_fragment = false;
+  bool has_upper_header = true;  ///< false for fragments that are not the first
+
+  [[nodiscard]] std::size_t payload_bytes() const {
+    return static_cast<std::size_t>(total_bytes - payload_offset);
+  }
+};
+
+/// Shapes of the fixed headers.
+namespace ipv4 {
+inline constexpr std::size_t kHeaderBytes = 20;
+inline constexpr std::size_t kTotalLength = 2, kIdentification = 4, kFragment = 6, kTtl = 8,
+                             kProtocol = 9, kChecksum = 10, kSource = 12, kDestination = 16;
+inline constexpr std::uint16_t kDontFragment = 0x4000, kMoreFragments = 0x2000,
+                               kOffsetMask = 0x1fff;
+}  // namespace ipv4
+namespace ipv6 {
+inline constexpr std::size_t kHeaderBytes = 40;
+inline constexpr std::size_t kPayloadLength = 4, kNextHeader = 6, kHopLimit = 7, kSource = 8,
+                             kDestination = 24;
+inline constexpr std::uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44,
+                              kDestinationOptions = 60;
+inline constexpr unsigned kMaxExtensionHeaders = 8;  ///< more than any honest packet has
+}  // namespace ipv6
+
+/// The sum of an IPv4 header's 16-bit words in memory order, folded to 16 bits. 0xffff means that
+/// the checksum in it is right (RFC 1071).
+[[nodiscard]] inline std::uint16_t ipv4_header_sum(const std::uint8_t* header,
+                                                   std::size_t header_bytes) {
+  std::uint64_t sum = 0;
+  for (std::size_t at = 0; at < header_bytes; at += 4) sum += load_raw<std::uint32_t>(header + at);
+  sum = (sum & 0xffffffffU) + (sum >> 32U);
+  sum = (sum & 0xffffU) + (sum >> 16U);
+  sum = (sum & 0xffffU) + (sum >> 16U);
+  return static_cast<std::uint16_t>((sum & 0xffffU) + (sum >> 16U));
+}
+
+/// Writes the checksum of the header at `header`.
+inline void write_ipv4_checksum(std::uint8_t* header, std::size_t header_bytes) {
+  store_raw<std::uint16_t>(header + ipv4::kChecksum, 0);
+  const auto sum = static_cast<std::uint16_t>(~ipv4_header_sum(header, header_bytes));
+  store_raw(header + ipv4::kChecksum, sum);
+}
+
+/// One less, with the checksum kept right (RFC 1624). Precondition: TTL > 0.
+inline void decrement_ttl(std::uint8_t* ipv4_header) {
+  --ipv4_header[ipv4::kTtl];
+  std::uint32_t sum = load_u16(ipv4_header + ipv4::kChecksum) + 0x0100U;
+  sum += sum >= 0xffffU ? 1U : 0U;
+  store_u16(ipv4_header + ipv4::kChecksum, static_cast<std::uint16_t>(sum));
+}
+
+/// `packet` begins at the IP version and may be longer than the IP packet (Ethernet's padding).
+[[nodiscard]] inline std::expected<IpHeader, IpError> parse_ipv4(Bytes packet) {
+  if (packet.size() < ipv4::kHeaderBytes) return std::unexpected(IpError::truncated);
+  const std::uint8_t* const header = packet.data();
+  const std::size_t header_bytes = (header[0] & 0x0fU) * 4U;
+  if ((header[0] >> 4U) != 4 || header_bytes < ipv4::kHeaderBytes) {
+    return std::unexpected(IpError::header_invalid);
+  }
+  const std::uint16_t total = load_u16(header + ipv4::kTotalLength);
+  if (total < header_bytes) return std::unexpected(IpError::header_invalid);
+  if (total > packet.size()) return std::unexpected(IpError::truncated);
+  if (ipv4_header_sum(header, header_bytes) != 0xffff) {
+    return std::unexpected(IpError::checksum_wrong);
+  }
+  const std::uint16_t fragment = load_u16(header + ipv4::kFragment);
+  IpHeader parsed;
+  parsed.total_bytes = total;
+  parsed.payload_offset = static_cast<std::uint16_t>(header_bytes);
+  parsed.protocol_offset = ipv4::kProtocol;
+  parsed.protocol = header[ipv4::kProtocol];
+  parsed.is_fragment = (fragment & (ipv4::kMoreFragments | ipv4::kOffsetMask)) != 0;
+  parsed.has_upper_header = (fragment & ipv4::kOffsetMask) == 0;
+  return parsed;
+}
+
+/// Follows hop-by-hop, routing, destination and fragment headers to the upper layer.
+[[nodiscard]] inline std::expected<IpHeader, IpError> parse_ipv6(Bytes packet) {
+  if (packet.size() < ipv6::kHeaderBytes) return std::unexpected(IpError::truncated);
+  if ((packet[0] >> 4U) != 6) return std::unexpected(IpError::header_invalid);
+  const std::size_t total = ipv6::kHeaderBytes + load_u16(packet.data() + ipv6::kPayloadLength);
+  if (total > packet.size()) return std::unexpected(IpError::truncated);
+  if (total > UINT16_MAX) return std::unexpected(IpError::header_invalid);
+  IpHeader parsed;
+  parsed.total_bytes = static_cast<std::uint16_t>(total);
+  parsed.protocol_offset = ipv6::kNextHeader;
+  parsed.protocol = packet[ipv6::kNextHeader];
+  std::size_t at = ipv6::kHeaderBytes;
+  for (unsigned count = 0;; ++count) {
+    const std::uint8_t type = parsed.protocol;
+    const bool is_options =
+        type == ipv6::kHopByHop || type == ipv6::kRouting || type == ipv6::kDestinationOptions;
+    if ((!is_options && type != ipv6::kFragment) || !parsed.has_upper_header) break;
+    if (count == ipv6::kMaxExtensionHeaders || at + 8 > total) {
+      return std::unexpected(IpError::extension_unsupported);
+    }
+    const std::uint8_t* const extension = packet.data() + at;
+    std::size_t extension_bytes = 8;
+    if (is_options) {
+      extension_bytes = (extension[1] + 1U) * 8U;
+    } else {
+      const std::uint16_t fragment = load_u16(extension + 2);
+      parsed.is_fragment = (fragment & 0xfff9U) != 0;  // offset and M; neither: RFC 6946 atomic
+      parsed.has_upper_header = (fragment & 0xfff8U) == 0;
+    }
+    if (at + extension_bytes > total) return std::unexpected(IpError::extension_unsupported);
+    parsed.protocol_offset = static_cast<std::uint16_t>(at);
+    parsed.protocol = extension[0];
+    at += extension_bytes;
+  }
+  parsed.payload_offset = static_cast<std::uint16_t>(at);
+  return parsed;
+}
+
+/// By the version in the first byte.
+[[nodiscard]] inline std::expected<IpHeader, IpError> parse_ip(Bytes packet) {
+  if (packet.empty()) return std::unexpected(IpError::truncated);
+  const unsigned version = packet[0] >> 4U;
+  if (version == 4) return parse_ipv4(packet);
+  if (version == 6) return parse_ipv6(packet);
+  return std::unexpected(IpError::header_invalid);
+}
+
+/// The upper layer's ports in host order, the selectors of RFC 4301 §4.4.1.1. ICMP: type << 8 |
+/// code in both. Protocols without: zeros.
+
+struct Ports {
+  std::uint16_t source = 0, destination = 0;
+  bool known = true;  ///< false: a later fragment, or the packet ends before them
+};
+[[nodiscard]] inline Ports read_ports(Bytes packet, const IpHeader& header) {
+  constexpr std::uint8_t kDccp = 33, kUdpLite = 136;
+  const bool is_icmp = header.protocol == protocol::kIcmp || header.protocol == protocol::kIcmpv6;
+  const bool has_ports = header.protocol == protocol::kTcp || header.protocol == protocol::kUdp ||
+                         header.protocol == protocol::kSctp || header.protocol == kDccp ||
+                         header.protocol == kUdpLite;
+  if (!header.has_upper_header) return {0, 0, false};
+  if (!has_ports && !is_icmp) return {};
+  if (header.payload_bytes() < 4) return {0, 0, false};
+  const std::uint8_t* const upper = packet.data() + header.payload_offset;
+  if (is_icmp) return {load_u16(upper), load_u16(upper), true};
+  return {load_u16(upper), load_u16(upper + 2), true};
+}
+
+}  // namespace culvert::wire
