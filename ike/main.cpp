@@ -4,6 +4,7 @@
 #include <string>
 
 #include <CLI/CLI.hpp>
+#include <unistd.h>
 
 #include "config/config.hpp"
 #include "ike/daemon/daemon.hpp"
@@ -22,9 +23,18 @@ int fail(std::string_view event, const std::string& why) {
   return 1;
 }
 
-/// From root or whoever started us to the service user without a capability or a way back.
+/// From root or whoever started us to the service user without a capability or a way back. Leaves
+/// the run directory to that user.
 culvert::runtime::Done confine(const culvert::config::Config& configuration) {
   namespace runtime = culvert::runtime;
+  runtime::UserIds owner{::geteuid(), ::getegid()};
+  if (owner.uid == 0) {
+    auto user = runtime::lookup_user(configuration.user);
+    if (!user) return std::unexpected(user.error());
+    owner = *user;
+  }
+  const auto directory = culvert::config::run_directory(configuration.instance);
+  if (auto done = runtime::create_run_directory(directory, owner); !done) return done;
   if (auto done = runtime::disable_core_dumps(); !done) return done;
   if (::geteuid() == 0) {
     if (auto done = runtime::drop_to_user(configuration.user); !done) return done;

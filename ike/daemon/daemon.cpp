@@ -1,7 +1,6 @@
 #include "ike/daemon/daemon.hpp"
 
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include "ike/daemon/metrics.hpp"
 #include "ike/daemon/status.hpp"
 #include "runtime/log.hpp"
+#include "runtime/notify.hpp"
 #include "runtime/privileges.hpp"
 
 namespace culvert::ike {
@@ -25,6 +25,8 @@ constexpr auto kReconnectInterval = 100ms;
 constexpr auto kMetricsInterval = 1s;
 /// Messages taken from each ring in one turn, so that the control socket and timers get theirs.
 constexpr int kMessagesPerTurn = 256;
+/// Events kept while the snapshot comes in: one acquire and some expiries for a thousand children.
+constexpr std::size_t kMostEarlyEvents = 4096;
 
 constexpr runtime::Level log_level(Level level) {
   switch (level) {
@@ -89,7 +91,15 @@ std::expected<void, std::string> Daemon::bind() {
 
 void Daemon::start() {
   publish_metrics();
+  feed_watchdog();
   connect();
+}
+
+void Daemon::feed_watchdog() {
+  const auto interval = runtime::watchdog_interval();
+  if (!interval) return;
+  runtime::notify_watchdog();
+  loop_.set_timer(runtime::now() + *interval, [this] { feed_watchdog(); });
 }
 
 void Daemon::connect() {
@@ -108,8 +118,10 @@ void Daemon::connect() {
   ++connects_;
   phase_ = Phase::synchronizing;
   snapshot_complete_ = false;
+  leased_ = false;
   snapshot_sas_.clear();
   snapshot_policies_.clear();
+  early_events_.clear();
   const auto hung_up = [this] {
     if (client_ != nullptr && !client_->alive()) disconnected();
   };
@@ -147,7 +159,7 @@ void Daemon::send_own(channel::RequestType type, channel::RequestId id,
 }
 
 void Daemon::ask_for_spis() {
-  if (client_ == nullptr || !spis_.wants_lease()) return;
+  if (client_ == nullptr || !spis_.wants_lease(runtime::now())) return;
   send_own(channel::RequestType::lease_spis, kLeaseRequest, {channel::kMaxLeasedSpis});
 }
 
@@ -183,29 +195,44 @@ void Daemon::handle(const channel::Event& event) {
       handle_completion(event.body.completion);
       break;
     case channel::EventType::snapshot_sa:
-      snapshot_sas_.push_back(event.body.snapshot_sa);
-      break;
     case channel::EventType::snapshot_policy:
-      snapshot_policies_.push_back(event.body.snapshot_policy);
+      handle_snapshot(event);
       break;
     case channel::EventType::acquire:
     case channel::EventType::soft_expire:
     case channel::EventType::hard_expire:
     case channel::EventType::unknown_spi:
     case channel::EventType::peer_moved:
-      if (phase_ == Phase::running) machine_->on_event(event, runtime::now(), actions_);
+      if (phase_ == Phase::running) {
+        machine_->on_event(event, runtime::now(), actions_);
+      } else if (early_events_.size() < kMostEarlyEvents) {
+        early_events_.push_back(event);
+      }
       break;
     case channel::EventType::none:
       break;
   }
 }
 
+void Daemon::handle_snapshot(const channel::Event& event) {
+  // Twice the slots of either direction, and no more, whatever the other side says.
+  const auto& limits = configuration_.dataplane.limits;
+  if (event.type == channel::EventType::snapshot_sa && snapshot_sas_.size() < 2ULL * limits.sas) {
+    snapshot_sas_.push_back(event.body.snapshot_sa);
+  } else if (event.type == channel::EventType::snapshot_policy &&
+             snapshot_policies_.size() < limits.policies) {
+    snapshot_policies_.push_back(event.body.snapshot_policy);
+  }
+}
+
 void Daemon::handle_completion(const channel::Completion& completion) {
   if (completion.request == kLeaseRequest) {
-    spis_.add(completion);
+    spis_.add(completion, runtime::now());
+    leased_ = true;
     if (completion.outcome != channel::Outcome::ok) {
       runtime::log(runtime::Level::error, "spis_refused",
                    {{"why", channel::to_string(completion.outcome)}});
+      loop_.set_timer(runtime::now() + SpiStock::kRefusedPause, [this] { carry_out(); });
     }
   } else if (completion.request == kSnapshotRequest) {
     snapshot_complete_ = true;
@@ -213,7 +240,7 @@ void Daemon::handle_completion(const channel::Completion& completion) {
     outbox_.completed(completion.request);
     machine_->on_completion(completion, runtime::now(), actions_);
   }
-  if (phase_ == Phase::synchronizing && snapshot_complete_ && spis_.size() > 0) begin_running();
+  if (phase_ == Phase::synchronizing && snapshot_complete_ && leased_) begin_running();
 }
 
 void Daemon::begin_running() {
@@ -227,23 +254,16 @@ void Daemon::begin_running() {
   }
   if (!machine_started_) machine_->start(now, actions_);
   machine_started_ = true;
+  for (const channel::Event& event : early_events_) machine_->on_event(event, now, actions_);
+  early_events_.clear();
+  snapshot_sas_.clear();
+  snapshot_policies_.clear();
 }
 
 void Daemon::carry_out() {
   // By index: a command that ends may lead to the next one while we are here.
   for (std::size_t index = 0; index < actions_.size(); ++index) {
-    std::visit(
-        [this](auto& action) {
-          using Kind = std::remove_cvref_t<decltype(action)>;
-          if constexpr (std::is_same_v<Kind, SendDatagram>) {
-            if (action.bytes.size() <= channel::kMaxDatagramBytes) outbox_.push(std::move(action));
-          } else if constexpr (std::is_same_v<Kind, DataplaneRequest>) {
-            outbox_.push(action.request);
-          } else {
-            carry_out(action);
-          }
-        },
-        actions_[index]);
+    std::visit([this](auto& action) { carry_out(action); }, actions_[index]);
   }
   actions_.clear();
   if (client_ != nullptr) {
@@ -257,6 +277,26 @@ void Daemon::carry_out() {
     client_->flush();
   }
   arm_timer();
+}
+
+void Daemon::carry_out(SendDatagram& datagram) {
+  if (datagram.bytes.size() > channel::kMaxDatagramBytes) {
+    runtime::log(runtime::Level::error, "message_too_long",
+                 {{"remote", datagram.remote.to_string()},
+                  {"bytes", datagram.bytes.size()},
+                  {"most", channel::kMaxDatagramBytes}});
+    return;
+  }
+  outbox_.push(std::move(datagram));
+}
+
+void Daemon::carry_out(DataplaneRequest& request) {
+  const channel::Request& asked = request.request;
+  if (asked.type == channel::RequestType::install_sa &&
+      asked.body.install_sa.direction == channel::Direction::in) {
+    spis_.installed(asked.body.install_sa.spi);
+  }
+  outbox_.push(request.request);
 }
 
 void Daemon::carry_out(const Report& report) {
@@ -300,6 +340,12 @@ void Daemon::publish_metrics() {
 }
 
 void Daemon::reload() {
+  runtime::notify_reloading();
+  reread_configuration();
+  runtime::notify_ready("negotiating keys");
+}
+
+void Daemon::reread_configuration() {
   const auto loaded = config::load_file(configuration_.file);
   for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
     runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error

@@ -40,10 +40,13 @@ class Daemon {
  private:
   enum class Phase : std::uint8_t { disconnected, synchronizing, running };
 
+  void feed_watchdog();
+  void reread_configuration();
   void connect();
   void disconnected();
   void on_channel_readable();
   void handle(const channel::Event& event);
+  void handle_snapshot(const channel::Event& event);
   void handle_completion(const channel::Completion& completion);
   void begin_running();
   void ask_for_spis();
@@ -51,6 +54,8 @@ class Daemon {
 
   /// Carries out what the machine said, sends what may go, sets the next timer.
   void carry_out();
+  void carry_out(SendDatagram& datagram);
+  void carry_out(DataplaneRequest& request);
   void carry_out(const Report& report);
   void carry_out(const CommandDone& done);
   void arm_timer();
@@ -73,8 +78,10 @@ class Daemon {
   Phase phase_ = Phase::disconnected;
   bool machine_started_ = false;
   bool snapshot_complete_ = false;
+  bool leased_ = false;  ///< the first lease was answered, if only with a refusal
   std::vector<channel::SnapshotSa> snapshot_sas_;
   std::vector<channel::SnapshotPolicy> snapshot_policies_;
+  std::vector<channel::Event> early_events_;  ///< came before the machine knew the snapshot
   std::string last_connect_error_;
 
   struct WaitingCommand {
