@@ -27,10 +27,15 @@ Answer ask(const Options& options, DaemonSocket daemon, const std::string& verb,
                                   timeout);
 }
 
+/// A file's name or a daemon's text may hold bytes that are no UTF-8; JSON may not.
+std::string printable(const json& result) {
+  return result.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
 void print_json(const Options& options, const std::string& verb, json result) {
   result["schema"] = "culvert." + verb + ".v1";
   result["instance"] = options.instance;
-  std::cout << result.dump(2) << '\n';
+  std::cout << printable(result);
 }
 
 int report(const Options& options, const std::string& verb, const runtime::ControlError& error) {
@@ -82,7 +87,7 @@ int check(const Options& options, const std::string& file) {
                       {"file", file},
                       {"ok", loaded.ok()},
                       {"diagnostics", std::move(diagnostics)}};
-    std::cout << result.dump(2) << '\n';
+    std::cout << printable(result);
     return loaded.ok() ? 0 : 1;
   }
   for (const auto& diagnostic : loaded.diagnostics) std::cout << diagnostic.to_string() << '\n';
@@ -93,8 +98,10 @@ int check(const Options& options, const std::string& file) {
 int status(const Options& options) {
   const json dataplane = running_or_error(ask(options, DaemonSocket::dataplane, "status"));
   const json ike = running_or_error(ask(options, DaemonSocket::ike, "status"));
-  const json merged = merge_status(options.instance, dataplane, ike);
-  std::cout << (options.json ? merged.dump(2) + "\n" : render_status(merged));
+  const Answer counters = ask(options, DaemonSocket::dataplane, "counters");
+  const json merged =
+      merge_status(options.instance, dataplane, ike, counters ? *counters : json(nullptr));
+  std::cout << (options.json ? printable(merged) : render_status(merged));
   return dataplane["running"] == true && ike["running"] == true ? 0 : 1;
 }
 

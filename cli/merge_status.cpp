@@ -136,7 +136,8 @@ void judge_daemons(const json& dataplane, const json& ike, json& problems) {
 
 }  // namespace
 
-json merge_status(const std::string& instance, const json& dataplane, const json& ike) {
+json merge_status(const std::string& instance, const json& dataplane, const json& ike,
+                  const json& counters) {
   json connections = json::array();
   json problems = json::array();
   judge_daemons(dataplane, ike, problems);
@@ -166,7 +167,8 @@ json merge_status(const std::string& instance, const json& dataplane, const json
           {"dataplane", dataplane},
           {"ike", ike},
           {"connections", std::move(connections)},
-          {"problems", std::move(problems)}};
+          {"problems", std::move(problems)},
+          {"drops", notable_drops(counters)}};
 }
 
 }  // namespace culvert::cli

@@ -8,9 +8,12 @@
 namespace culvert::cli {
 
 /// What `culvert status` knows: both daemons' `status`, merged and judged
-/// (docs/reference/control-protocol.md, The command).
+/// (docs/reference/control-protocol.md, The command). `counters`: the data plane's, or null.
 nlohmann::json merge_status(const std::string& instance, const nlohmann::json& dataplane,
-                            const nlohmann::json& ike);
+                            const nlohmann::json& ike, const nlohmann::json& counters = nullptr);
+/// The few drop reasons of `counters` that an operator should know of, most packets first; what a
+/// healthy network always drops is left out.
+nlohmann::json notable_drops(const nlohmann::json& counters);
 /// For a person at 3 a.m.: the verdict first, then what to do, then the details.
 std::string render_status(const nlohmann::json& status);
 

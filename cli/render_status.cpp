@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -29,29 +30,39 @@ Tally count(const json& status) {
   return tally;
 }
 
+/// "office is down: peer_unreachable: 6 tries unanswered"
+std::string sentence(const json& problem) {
+  const std::string detail = text(problem, "detail");
+  const bool has_detail = !detail.empty() && detail != "-";
+  return text(problem, "what") + (has_detail ? ": " + detail : "");
+}
+
 std::string verdict(const json& status) {
   const Tally tally = count(status);
   const std::string children = fmt::format("{} of {} {} up", tally.up, tally.children,
                                            tally.children == 1 ? "child" : "children");
   const std::string name = text(status, "instance");
-  if (member(status, "problems").empty()) return fmt::format("{}: OK, {}\n", name, children);
-  return fmt::format("{}: PROBLEM, {}\n", name, children);
+  const json& problems = member(status, "problems");
+  if (problems.empty()) return fmt::format("{}: OK, {}\n", name, children);
+  const auto is_error = [](const json& one) { return text(one, "severity") == "error"; };
+  const auto error = std::ranges::find_if(problems, is_error);
+  const json& worst = error == problems.end() ? problems.front() : *error;
+  return fmt::format("{}: {}, {}: {}\n", name, error == problems.end() ? "WARNING" : "PROBLEM",
+                     children, sentence(worst));
 }
 
 std::string render_problem(const json& problem) {
-  std::string lines = fmt::format("\n{}: {}", text(problem, "severity"), text(problem, "what"));
-  const std::string detail = text(problem, "detail");
+  std::string lines = fmt::format("\n{}: {}\n", text(problem, "severity"), sentence(problem));
   const std::string remedy = text(problem, "remedy");
-  if (!detail.empty() && detail != "-") lines += ": " + detail;
-  lines += '\n';
   if (!remedy.empty() && remedy != "-") lines += "  what to do: " + remedy + "\n";
   return lines;
 }
 
 std::string traffic(const json& direction) {
-  return fmt::format("{} ({} packets, last {} ago)", human_bytes(member(direction, "bytes")),
+  const json& last = member(direction, "last_packet_seconds");
+  return fmt::format("{} ({} packets, {})", human_bytes(member(direction, "bytes")),
                      text(direction, "packets"),
-                     human_duration(member(direction, "last_packet_seconds")));
+                     last.is_number() ? "last " + human_duration(last) + " ago" : "none yet");
 }
 
 std::string render_connection(const json& connection) {
@@ -96,6 +107,16 @@ std::string render_interfaces(const json& dataplane) {
   return table.empty() ? "" : "\n" + table.to_string();
 }
 
+std::string render_drops(const json& drops) {
+  if (drops.empty()) return "";
+  std::string lines = "\ndropped since the start (culvert counters --drops has all):\n";
+  for (const json& drop : drops) {
+    lines += fmt::format("  {} {} ({}): {}\n    {}\n", text(drop, "packets"), text(drop, "reason"),
+                         text(drop, "direction"), text(drop, "meaning"), text(drop, "remedy"));
+  }
+  return lines;
+}
+
 }  // namespace
 
 std::string render_status(const json& status) {
@@ -105,6 +126,7 @@ std::string render_status(const json& status) {
     lines += render_connection(connection);
   }
   const json& dataplane = member(status, "dataplane");
+  lines += render_drops(member(status, "drops"));
   lines += render_interfaces(dataplane);
   lines += '\n' + render_daemon("culvert-dataplane", dataplane);
   if (is_true(dataplane, "running")) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tuple>
 
 #include "config/checks.hpp"
 #include "config/limits.hpp"
@@ -141,7 +142,9 @@ void check_routes(const Dataplane& dataplane, Diagnostics& diagnostics) {
     check_route(route, dataplane, diagnostics);
     sorted.push_back(&route);
   }
-  std::ranges::stable_sort(sorted, {}, [](const Route* route) { return route->to; });
+  std::ranges::sort(sorted, {}, [](const Route* route) {
+    return std::tuple(route->to, route->location.line, route->location.column);
+  });
   for (std::size_t index = 1; index < sorted.size(); ++index) {
     if (sorted[index]->to != sorted[index - 1]->to) continue;
     diagnostics.error(sorted[index]->location, "dataplane.routes",

@@ -120,7 +120,7 @@ class PolicyTable {
     const auto start = [](const Entry& entry) {
       return std::tuple(entry.remote.first, entry.order);
     };
-    std::ranges::stable_sort(entries_, {}, start);
+    std::ranges::sort(entries_, {}, start);
     std::size_t comparisons = 0;
     for (std::size_t index = 0; index < entries_.size(); ++index) {
       for (std::size_t other = index + 1; other < entries_.size(); ++other) {

@@ -78,9 +78,10 @@ void Diagnostics::add(Severity severity, Location location, std::string_view pat
 
 std::vector<Diagnostic> Diagnostics::take() {
   const auto place = [](const Diagnostic& diagnostic) {
-    return std::pair(diagnostic.location.line, diagnostic.location.column);
+    return std::tie(diagnostic.location.line, diagnostic.location.column, diagnostic.path,
+                    diagnostic.found);
   };
-  std::ranges::stable_sort(list_, {}, place);
+  std::ranges::sort(list_, {}, place);
   if (left_out_ != 0) {
     list_.push_back({Severity::error, file_, list_.back().location, "",
                      std::to_string(left_out_) + " problems more", "fewer problems",

@@ -1,0 +1,184 @@
+// Verdicts from the two daemons' JSON, in the operator's words.
+#include <catch2/catch.hpp>
+
+#include "cli/render.hpp"
+
+namespace culvert::cli {
+namespace {
+
+using Catch::Contains;
+using nlohmann::json;
+
+json traffic(int packets, const json& last_packet_seconds) {
+  return {
+      {"packets", packets}, {"bytes", packets * 100}, {"last_packet_seconds", last_packet_seconds}};
+}
+
+json dataplane_with(bool up, const json& in, const json& out) {
+  return {{"running", true},
+          {"version", "0.1.0"},
+          {"pid", 7},
+          {"uptime_seconds", 4000},
+          {"engine", "ipsec-mb"},
+          {"default_policy", "discard"},
+          {"interfaces", json::array()},
+          {"children",
+           {{{"connection", "branch"},
+             {"child", "office"},
+             {"index", 0},
+             {"up", up},
+             {"in", in},
+             {"out", out}}}}};
+}
+
+json key_daemon_with(const json& children, const json& last_failure = nullptr) {
+  return {{"running", true},
+          {"version", "0.1.0"},
+          {"pid", 8},
+          {"uptime_seconds", 4000},
+          {"dataplane_connected", true},
+          {"ike_sas",
+           {{{"connection", "branch"},
+             {"local", "198.51.100.1:500"},
+             {"remote", "203.0.113.7:500"},
+             {"suite", "aes256gcm16-prfsha384-ecp384"},
+             {"children", children}}}},
+          {"connections",
+           {{{"connection", "branch"},
+             {"state", children.empty() ? "down" : "up"},
+             {"last_failure", last_failure}}}}};
+}
+
+json installed_child() {
+  return {{{"child", "office"},
+           {"state", "installed"},
+           {"spi_in", "0xc0000101"},
+           {"spi_out", "0xc0000202"},
+           {"suite", "aes256gcm16"},
+           {"rekey_in_seconds", 3000},
+           {"local_ts", {"10.1.0.0/24"}},
+           {"remote_ts", {"10.2.0.0/24"}}}};
+}
+
+const json kStopped{{"running", false}, {"error", "nobody listens on ike.sock"}};
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+std::string state_of_office(const json& status) {
+  return status.at("connections").at(0).at("children").at(0).at("state");
+}
+
+}  // namespace
+
+TEST_CASE("status: a tunnel with traffic both ways is OK in the first line, with its details") {
+  const json status = merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 2)),
+                                   key_daemon_with(installed_child()));
+  const std::string text = render_status(status);
+  CHECK(first_line(text) == "hq: OK, 1 of 1 child up");
+  CHECK(state_of_office(status) == "up");
+  CHECK(status.at("problems").empty());
+  CHECK_THAT(text, Contains("SPI in 0xc0000101 out 0xc0000202") && Contains("aes256gcm16") &&
+                       Contains("rekey in 50m00s") && Contains("in  1000 B (10 packets, last 1s") &&
+                       Contains("out 1.2 KiB (12 packets, last 2s"));
+}
+
+TEST_CASE("status: a failed negotiation names the child, the failure and the remedy") {
+  const json failure{{"failure", "no_ike_proposal_chosen"},
+                     {"detail", "we offer ecp384, the peer takes modp2048"},
+                     {"meaning", "…"},
+                     {"remedy", "write the same proposal at both ends"}};
+  const json status =
+      merge_status("hq", dataplane_with(false, traffic(0, nullptr), traffic(0, nullptr)),
+                   key_daemon_with(json::array(), failure));
+  const std::string text = render_status(status);
+  CHECK(first_line(text) ==
+        "hq: PROBLEM, 0 of 1 child up: office is down: "
+        "no_ike_proposal_chosen: we offer ecp384, the peer takes modp2048");
+  CHECK_THAT(text, Contains("what to do: write the same proposal at both ends"));
+}
+
+TEST_CASE("status: packets go out and none ever arrives: one-way, and what to check at the peer") {
+  const json status = merge_status("hq", dataplane_with(true, traffic(0, nullptr), traffic(500, 0)),
+                                   key_daemon_with(installed_child()));
+  CHECK(state_of_office(status) == "one-way");
+  CHECK_THAT(first_line(render_status(status)), Contains("WARNING") && Contains("none arrive"));
+  CHECK_THAT(render_status(status), Contains("UDP 4500") && Contains("none yet"));
+}
+
+TEST_CASE("status: what came in a minute ago does not excuse silence while we send") {
+  const auto state = [](const json& in, const json& out) {
+    return state_of_office(
+        merge_status("hq", dataplane_with(true, in, out), key_daemon_with(installed_child())));
+  };
+  CHECK(state(traffic(50, 60), traffic(500, 0)) == "one-way");
+  CHECK(state(traffic(50, 5), traffic(500, 0)) == "up");
+  CHECK(state(traffic(50, 600), traffic(500, 600)) == "up");
+  CHECK(state(traffic(0, nullptr), traffic(2, 0)) == "up");
+  CHECK(state(traffic(500, 0), traffic(0, nullptr)) == "one-way");
+  CHECK(state(traffic(0, nullptr), traffic(0, nullptr)) == "idle");
+}
+
+TEST_CASE("status: negotiated by IKE but without an SA in the data plane is down") {
+  const json status =
+      merge_status("hq", dataplane_with(false, traffic(0, nullptr), traffic(0, nullptr)),
+                   key_daemon_with(installed_child()));
+  CHECK(state_of_office(status) == "down");
+  CHECK_THAT(render_status(status), Contains("negotiated, but the data plane has no SA"));
+}
+
+TEST_CASE("status: without the key daemon traffic goes on, and status says so") {
+  const json status =
+      merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 1)), kStopped);
+  const std::string text = render_status(status);
+  CHECK(state_of_office(status) == "up");
+  CHECK_THAT(first_line(text), Contains("WARNING, 1 of 1 child up: the key daemon"));
+  CHECK_THAT(text, Contains("installed SAs carry traffic until they expire") &&
+                       Contains("culvert-ike: not running"));
+}
+
+TEST_CASE("status: without the data plane nothing passes, and the error comes before the warning") {
+  const json status = merge_status("hq", {{"running", false}, {"error", "no socket"}}, kStopped);
+  CHECK_THAT(first_line(render_status(status)), Contains("PROBLEM") && Contains("data plane"));
+}
+
+TEST_CASE("status: drops worth knowing come with their remedy, ordinary ones stay away") {
+  const json counters{
+      {"drops",
+       {{{"reason", "nat_keepalive"}, {"direction", "in"}, {"packets", 9999}},
+        {{"reason", "no_route"}, {"direction", "out"}, {"packets", 2}, {"remedy", "add a route"}},
+        {{"reason", "icv_mismatch"}, {"direction", "in"}, {"packets", 5}, {"remedy", "same keys?"}},
+        {{"reason", "replay_duplicate"}, {"direction", "in"}, {"packets", 0}}}}};
+  const json drops = notable_drops(counters);
+  REQUIRE(drops.size() == 2);
+  CHECK(drops[0]["reason"] == "icv_mismatch");
+  CHECK(drops[1]["reason"] == "no_route");
+  const std::string text =
+      render_status(merge_status("hq", dataplane_with(true, traffic(1, 1), traffic(1, 1)),
+                                 key_daemon_with(installed_child()), counters));
+  CHECK_THAT(text, Contains("5 icv_mismatch (in)") && Contains("same keys?") &&
+                       !Contains("nat_keepalive"));
+  CHECK(notable_drops(nullptr).empty());
+}
+
+TEST_CASE("status: fields of the wrong type or missing altogether never throw") {
+  for (const json& odd :
+       {json(nullptr), json(7), json("text"), json::array(), json::object(),
+        json{{"running", "yes"}, {"children", 5}, {"ike_sas", {1, 2}}, {"connections", "x"}},
+        json{{"running", true}, {"children", {1, {{"connection", 3}}}}, {"drops", {{"a", 1}}}}}) {
+    INFO(odd.dump());
+    CHECK_FALSE(render_status(merge_status("hq", odd, odd, odd)).empty());
+  }
+}
+
+TEST_CASE("status: durations and sizes as people say them") {
+  CHECK(human_duration(3) == "3s");
+  CHECK(human_duration(252) == "4m12s");
+  CHECK(human_duration(7500) == "2h05m");
+  CHECK(human_duration(273600) == "3d04h");
+  CHECK(human_duration(nullptr) == "-");
+  CHECK(human_bytes(17) == "17 B");
+  CHECK(human_bytes(1536) == "1.5 KiB");
+  CHECK(human_bytes(std::uint64_t{3} << 40U) == "3.0 TiB");
+}
+
+}  // namespace culvert::cli

@@ -1,0 +1,50 @@
+#include <catch2/catch.hpp>
+
+#include "cli/render.hpp"
+
+namespace culvert::cli {
+namespace {
+
+using Catch::Contains;
+using nlohmann::json;
+
+}  // namespace
+
+TEST_CASE("tables: an SA is a row, and its drops are named below") {
+  const json sas{{"sas",
+                  {{{"connection", "branch"},
+                    {"child", "office"},
+                    {"direction", "in"},
+                    {"spi", "0xc0000101"},
+                    {"suite", "aes256gcm16"},
+                    {"packets", 12},
+                    {"bytes", 2048},
+                    {"last_packet_seconds", nullptr},
+                    {"drops", {{"replay_duplicate", 3}}}}}}};
+  const std::string text = render_sas(sas);
+  CHECK_THAT(text, Contains("branch/office") && Contains("0xc0000101") && Contains("2.0 KiB"));
+  CHECK_THAT(text, Contains("3 dropped: replay_duplicate"));
+}
+
+TEST_CASE("tables: what is empty is said in words") {
+  CHECK(render_sas({{"sas", json::array()}}) == "no SA is installed\n");
+  CHECK(render_policies({{"policies", json::array()}}) == "no policy\n");
+  CHECK(render_routes({{"routes", json::array()}}) == "no route\n");
+  CHECK_FALSE(render_neighbors({{"neighbors", json::array()}}).empty());
+}
+
+TEST_CASE("tables: answers without the expected fields never throw") {
+  for (const json& odd : {json(nullptr), json(1), json::object(), json{{"sas", 3}},
+                          json{{"sas", {{{"drops", 5}}}}}, json{{"policies", {1}}},
+                          json{{"drops", {{{"reason", 1}}}}, {"totals", "x"}, {"workers", 1}}}) {
+    INFO(odd.dump());
+    CHECK_NOTHROW(render_sas(odd));
+    CHECK_NOTHROW(render_policies(odd));
+    CHECK_NOTHROW(render_routes(odd));
+    CHECK_NOTHROW(render_neighbors(odd));
+    CHECK_NOTHROW(render_counters(odd, false));
+    CHECK_NOTHROW(render_counters(odd, true));
+  }
+}
+
+}  // namespace culvert::cli
