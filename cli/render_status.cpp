@@ -39,8 +39,11 @@ std::string sentence(const json& problem) {
 
 std::string verdict(const json& status) {
   const Tally tally = count(status);
-  const std::string children = fmt::format("{} of {} {} up", tally.up, tally.children,
-                                           tally.children == 1 ? "child" : "children");
+  // Without the data plane's answer nobody knows how many there are.
+  const std::string children = is_true(member(status, "dataplane"), "running")
+                                   ? fmt::format("{} of {} {} up", tally.up, tally.children,
+                                                 tally.children == 1 ? "child" : "children")
+                                   : "no children known";
   const std::string name = text(status, "instance");
   const json& problems = member(status, "problems");
   if (problems.empty()) return fmt::format("{}: OK, {}\n", name, children);
