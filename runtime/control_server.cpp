@@ -163,7 +163,8 @@ class EpollControlServer final : public ControlServer {
     if (!request.is_object() || !request.contains("verb") || !request["verb"].is_string()) {
       return refuse("a request is an object with a \"verb\"");
     }
-    const nlohmann::json args = request.value("args", nlohmann::json::object());
+    nlohmann::json args = request.value("args", nlohmann::json::object());
+    if (args.is_null()) args = nlohmann::json::object();  // `{}` in C++ is null in JSON
     if (!args.is_object()) return refuse("\"args\" is an object");
     ++statistics_.requests;
     const auto& verb = request["verb"].get_ref<const std::string&>();

@@ -133,6 +133,12 @@ TEST_CASE("control socket: a request gets its result, an error its code and word
   CHECK(failed.error().message == "there is no child \"ofice\"");
 }
 
+TEST_CASE("control socket: no arguments, null and an empty object are the same to a handler") {
+  Daemon daemon;
+  CHECK(daemon.ask("echo", nlohmann::json{}) == nlohmann::json::object());
+  CHECK(daemon.ask("echo", nlohmann::json::object()) == nlohmann::json::object());
+}
+
 TEST_CASE("control socket: an unknown verb names those there are") {
   Daemon daemon;
   const auto failed = daemon.ask("stauts");
