@@ -43,7 +43,7 @@ TEXT_SUFFIXES = {".cpp", ".hpp", ".py", ".sh", ".md", ".build", ".yaml", ".yml",
 # On the packet path: nothing that may allocate, lock, throw or print.
 NOT_ON_THE_PACKET_PATH = [
     r"\bstd::mutex\b", r"\bnew\s+[A-Za-z_:(]", r"\bthrow\b", r"\bf?printf\s*\(", r"\bstd::function\b",
-    r"\bstd::string\b(?!_view)", r"\bstd::(unordered_)?map\b", r"\bmake_(unique|shared)\b",
+    r"\bstd::string\b(?!_view)", r"\bstd::(unordered_)?map\b",
 ]
 
 
