@@ -104,6 +104,10 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {inner_selector_mismatch, "inner_selector_mismatch", "RFC 4301 §5.2",
      "The decrypted packet is not one that the SA was negotiated for.",
      "Compare local_ts and remote_ts with the peer's; see `culvert sas` for the negotiated ones."},
+    {congestion_marked, "congestion_marked", "RFC 6040 §4.2",
+     "A router marked congestion on the tunnel, and the packet inside belongs to a flow that cannot "
+     "be told by a mark: dropping is how it is told.",
+     "Find the congested link between the peers."},
     {dummy_packet, "dummy_packet", "RFC 4303 §2.6",
      "A dummy packet that hides the traffic's pattern: discarded as the RFC wants.", "Nothing."},
     {nat_keepalive, "nat_keepalive", "RFC 3948 §4", "A keepalive that holds a NAT mapping open.",

@@ -60,6 +60,7 @@ enum class DropReason : std::uint8_t {
   esp_next_header_invalid,
   inner_header_invalid,
   inner_selector_mismatch,
+  congestion_marked,
   dummy_packet,
   nat_keepalive,
   local_protocol_unsupported,

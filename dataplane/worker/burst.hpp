@@ -1,0 +1,71 @@
+// A burst on its way through the stages: what is known of each packet, and which stage each is for.
+// Worker-local; a stage reads one list, and each of its packets leaves on another list, punted or
+// dropped with a reason.
+#pragma once
+
+#include <array>
+#include <cassert>
+#include <cstdint>
+
+#include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/spd.hpp"
+#include "wire/ip.hpp"
+
+struct rte_mbuf;
+
+namespace culvert::dataplane {
+
+/// Positions in a burst, in order of arrival at a stage.
+class PacketList {
+ public:
+  void push(std::uint32_t position) {
+    assert(size_ < kBurstPackets);
+    positions_[size_++] = static_cast<std::uint8_t>(position);
+  }
+  void clear() { size_ = 0; }
+  /// Keeps the first `size`.
+  void shrink(std::uint32_t size) { size_ = size; }
+  [[nodiscard]] std::uint32_t size() const { return size_; }
+  [[nodiscard]] std::uint8_t& operator[](std::uint32_t index) { return positions_[index]; }
+  [[nodiscard]] std::uint8_t operator[](std::uint32_t index) const { return positions_[index]; }
+  [[nodiscard]] const std::uint8_t* begin() const { return positions_.data(); }
+  [[nodiscard]] const std::uint8_t* end() const { return positions_.data() + size_; }
+
+ private:
+  std::array<std::uint8_t, kBurstPackets> positions_;
+  std::uint32_t size_ = 0;
+};
+
+struct Burst {
+  std::uint32_t count = 0;
+  std::uint64_t tsc = 0;  ///< when it was received; what SAs remember as their last packet
+
+  // By position, valid from the stage that is named on.
+  std::array<rte_mbuf*, kBurstPackets> packets;        ///< rx
+  std::array<PortId, kBurstPackets> received_on;       ///< rx
+  std::array<std::uint8_t*, kBurstPackets> ip;         ///< classify: the IP header as it is now
+  std::array<wire::IpHeader, kBurstPackets> header;    ///< classify: of the packet at `ip`
+  std::array<PacketOrigin, kBurstPackets> origin;      ///< classify
+  std::array<SlotIndex, kBurstPackets> outbound;       ///< policy: protect
+  std::array<AdjacencyIndex, kBurstPackets> next_hop;  ///< outbound, forward
+  std::array<std::uint16_t, kBurstPackets> ip_bytes;   ///< outbound, forward: length to send
+
+  // Which stage comes next.
+  PacketList encrypted;  ///< classify → inbound: ESP, plain or in UDP
+  PacketList undecided;  ///< classify, inbound, local → policy
+  PacketList ours;       ///< policy → local: for one of our addresses
+  PacketList protect;    ///< policy → outbound
+  PacketList route;      ///< policy → forward: leaves as it is
+  PacketList sealed;     ///< outbound → forward: `next_hop` is known
+
+  void clear_lists() {
+    encrypted.clear();
+    undecided.clear();
+    ours.clear();
+    protect.clear();
+    route.clear();
+    sealed.clear();
+  }
+};
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,113 @@
+// Ethernet frame → IP packet, told apart by what it is for.
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+
+#include "dataplane/worker/stages.hpp"
+#include "wire/ethernet.hpp"
+#include "wire/icmp.hpp"
+#include "wire/udp.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// Frames ahead whose first line is fetched: rx has asked for all of the burst's, this pulls the
+/// second line of what is next (outer headers end beyond 64 bytes in IPv6).
+constexpr std::uint32_t kPrefetchDistance = 4;
+
+DropReason reason_of(wire::IpError error, bool is_v4) {
+  switch (error) {
+    case wire::IpError::truncated:
+      return DropReason::truncated_packet;
+    case wire::IpError::header_invalid:
+      return is_v4 ? DropReason::ipv4_header_invalid : DropReason::ipv6_header_invalid;
+    case wire::IpError::checksum_wrong:
+      return DropReason::ipv4_checksum_wrong;
+    case wire::IpError::extension_unsupported:
+      return DropReason::ipv6_extension_unsupported;
+  }
+  return DropReason::truncated_packet;
+}
+
+/// Whether it may be an encrypted packet for us: ESP, or ESP in UDP on port 4500 (RFC 3948 §2.1).
+/// The inbound stage asks whether the SA and the address are ours. Fragments never are: they would
+/// have to be reassembled first.
+bool may_be_encrypted(const std::uint8_t* ip, const wire::IpHeader& header) {
+  if (header.is_fragment) return false;
+  if (header.protocol == wire::protocol::kEsp) return true;
+  if (header.protocol != wire::protocol::kUdp) return false;
+  if (header.payload_bytes() < wire::udp::kHeaderBytes) return false;
+  const std::uint8_t* const udp = ip + header.payload_offset;
+  return wire::load_u16(udp + 2) == wire::udp::kNatTraversalPort;
+}
+
+bool is_neighbor_discovery(const std::uint8_t* ip, const wire::IpHeader& header) {
+  return header.protocol == wire::protocol::kIcmpv6 && !header.is_fragment &&
+         header.payload_bytes() >= 4 &&
+         wire::icmpv6::is_neighbor_discovery(ip[header.payload_offset]);
+}
+
+/// An IP packet whose header is sound goes on to a stage.
+void sort(WorkerState& worker, Burst& burst, std::uint32_t position, bool is_for_a_group) {
+  const std::uint8_t* const ip = burst.ip[position];
+  const wire::IpHeader& header = burst.header[position];
+  burst.origin[position] = PacketOrigin::clear;
+  if (is_for_a_group || header.protocol == wire::protocol::kIcmpv6) [[unlikely]] {
+    if ((ip[0] >> 4U) == 6 && is_neighbor_discovery(ip, header)) {
+      punt_frame(worker, burst, position, PuntReason::neighbor_discovery);
+      return;
+    }
+    // RFC 1122 §3.3.6: a link-layer broadcast does not carry what is for one host alone.
+    if (is_for_a_group) {
+      worker.drop(burst.packets[position], DropDirection::in, DropReason::destination_multicast);
+      return;
+    }
+  }
+  if (may_be_encrypted(ip, header)) {
+    burst.encrypted.push(position);
+  } else {
+    burst.undecided.push(position);
+  }
+}
+
+void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  rte_mbuf* const packet = burst.packets[position];
+  const auto drop = [&](DropReason reason) { worker.drop(packet, DropDirection::in, reason); };
+  const wire::Bytes frame(rte_pktmbuf_mtod(packet, const std::uint8_t*), packet->data_len);
+  if (frame.size() < wire::ethernet::kHeaderBytes) return drop(DropReason::malformed_ethernet);
+  const bool is_for_a_group = wire::ethernet::is_for_a_group(frame);
+  const PortInfo& port = worker.tables.ports[raw(burst.received_on[position])];
+  if (!is_for_a_group && !wire::ethernet::is_for(frame, port.mac)) {
+    return drop(DropReason::not_for_us);
+  }
+  const wire::Bytes ip = frame.subspan(wire::ethernet::kHeaderBytes);
+  burst.ip[position] = rte_pktmbuf_mtod_offset(packet, std::uint8_t*, wire::ethernet::kHeaderBytes);
+  const std::uint16_t type = wire::ethernet::type_of(frame);
+  if (type == wire::ethernet::kIpv4) [[likely]] {
+    const auto header = wire::parse_ipv4(ip);
+    if (!header) return drop(reason_of(header.error(), true));
+    burst.header[position] = *header;
+    return sort(worker, burst, position, is_for_a_group);
+  }
+  if (type == wire::ethernet::kIpv6) {
+    const auto header = wire::parse_ipv6(ip);
+    if (!header) return drop(reason_of(header.error(), false));
+    burst.header[position] = *header;
+    return sort(worker, burst, position, is_for_a_group);
+  }
+  if (type == wire::ethernet::kArp) return punt_frame(worker, burst, position, PuntReason::arp);
+  drop(DropReason::unknown_ethertype);
+}
+
+}  // namespace
+
+void classify(WorkerState& worker, Burst& burst) {
+  for (std::uint32_t position = 0; position < burst.count; ++position) {
+    if (position + kPrefetchDistance < burst.count) {
+      rte_prefetch0(
+          rte_pktmbuf_mtod_offset(burst.packets[position + kPrefetchDistance], const void*, 64));
+    }
+    classify_one(worker, burst, position);
+  }
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,117 @@
+#include "dataplane/worker/decapsulate.hpp"
+
+#include <cstring>
+
+#include "wire/esp.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+constexpr std::uint8_t kNotEct = 0, kEct1 = 1, kCe = 3, kEcnMask = 3;
+
+bool is_v4(const std::uint8_t* ip) { return (ip[0] >> 4U) == 4; }
+
+std::uint8_t ecn_of(const std::uint8_t* ip) {
+  return static_cast<std::uint8_t>((is_v4(ip) ? ip[1] : ip[1] >> 4U) & kEcnMask);
+}
+
+void set_ecn(std::uint8_t* ip, std::uint8_t ecn) {
+  if (is_v4(ip)) {
+    ip[1] = static_cast<std::uint8_t>((ip[1] & ~kEcnMask) | ecn);
+    wire::write_ipv4_checksum(ip, (ip[0] & 0x0fU) * 4U);
+  } else {
+    ip[1] = static_cast<std::uint8_t>((ip[1] & ~(kEcnMask << 4U)) | ecn << 4U);
+  }
+}
+
+/// RFC 6040 §4.2, figure 4. False: congestion was marked on a flow that cannot be told of it; the
+/// packet is dropped so that its sender slows down all the same.
+bool propagate_ecn(std::uint8_t* inner, const std::uint8_t* outer) {
+  const std::uint8_t outside = ecn_of(outer);
+  if (outside == kNotEct) [[likely]]
+    return true;
+  const std::uint8_t inside = ecn_of(inner);
+  if (inside == kNotEct) return outside != kCe;
+  if (outside == kCe && inside != kCe) set_ecn(inner, kCe);
+  if (outside == kEct1 && inside == 2) set_ecn(inner, kEct1);
+  return true;
+}
+
+std::expected<wire::esp::Trailer, DropReason> trailer_of(wire::Bytes text) {
+  const auto trailer = wire::esp::read_trailer(text);
+  if (!trailer) return std::unexpected(DropReason::esp_padding_invalid);
+  // RFC 4303 §2.6: "a receiver MUST be prepared to discard [dummy packets] without … an error"
+  if (trailer->next_header == wire::protocol::kNoNextHeader) {
+    return std::unexpected(DropReason::dummy_packet);
+  }
+  return *trailer;
+}
+
+}  // namespace
+
+wire::IpAddress source_of(const std::uint8_t* ip) {
+  if (is_v4(ip)) return wire::IpAddress::v4(wire::load_u32(ip + wire::ipv4::kSource));
+  return wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kSource, 16));
+}
+wire::IpAddress destination_of(const std::uint8_t* ip) {
+  if (is_v4(ip)) return wire::IpAddress::v4(wire::load_u32(ip + wire::ipv4::kDestination));
+  return wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kDestination, 16));
+}
+
+std::expected<Decapsulated, DropReason> decapsulate_tunnel(wire::MutableBytes text,
+                                                           const std::uint8_t* outer) {
+  const auto trailer = trailer_of(text);
+  if (!trailer) return std::unexpected(trailer.error());
+  // The inner packet may be shorter than the payload: traffic flow padding (RFC 4303 §2.7).
+  const wire::Bytes payload = text.first(trailer->payload_bytes);
+  std::expected<wire::IpHeader, wire::IpError> header{wire::IpHeader{}};
+  if (trailer->next_header == wire::protocol::kIpv4) {
+    header = wire::parse_ipv4(payload);
+  } else if (trailer->next_header == wire::protocol::kIpv6) {
+    header = wire::parse_ipv6(payload);
+  } else {
+    return std::unexpected(DropReason::esp_next_header_invalid);
+  }
+  if (!header) return std::unexpected(DropReason::inner_header_invalid);
+  if (!propagate_ecn(text.data(), outer)) {
+    return std::unexpected(DropReason::congestion_marked);
+  }
+  return Decapsulated{text.data(), *header};
+}
+
+std::expected<Decapsulated, DropReason> decapsulate_transport(wire::MutableBytes text,
+                                                              std::uint8_t* ip,
+                                                              const wire::IpHeader& header) {
+  const auto trailer = trailer_of(text);
+  if (!trailer) return std::unexpected(trailer.error());
+  const std::size_t header_bytes = header.payload_offset;
+  std::uint8_t* const moved = text.data() - header_bytes;
+  std::memmove(moved, ip, header_bytes);
+  const std::size_t total = header_bytes + trailer->payload_bytes;
+  moved[header.protocol_offset] = trailer->next_header;
+  if (is_v4(moved)) {
+    wire::store_u16(moved + wire::ipv4::kTotalLength, static_cast<std::uint16_t>(total));
+    wire::write_ipv4_checksum(moved, header_bytes);
+  } else {
+    wire::store_u16(moved + wire::ipv6::kPayloadLength,
+                    static_cast<std::uint16_t>(total - wire::ipv6::kHeaderBytes));
+  }
+  // Parsed again: what follows may be extension headers that were under the encryption.
+  const auto inner = wire::parse_ip(wire::Bytes(moved, total));
+  if (!inner) return std::unexpected(DropReason::inner_header_invalid);
+  return Decapsulated{moved, *inner};
+}
+
+bool packet_matches_sa(const InboundSa& sa, const Decapsulated& packet) {
+  const std::uint8_t* const ip = packet.ip;
+  if (sa.selectors_are_simple) [[likely]] {
+    return is_v4(ip) && sa.selectors.match(wire::load_u32(ip + wire::ipv4::kSource),
+                                           wire::load_u32(ip + wire::ipv4::kDestination));
+  }
+  const wire::Ports ports =
+      wire::read_ports(wire::Bytes(ip, packet.header.total_bytes), packet.header);
+  return selectors_match(*sa.details, source_of(ip), destination_of(ip), packet.header.protocol,
+                         ports);
+}
+
+}  // namespace culvert::dataplane

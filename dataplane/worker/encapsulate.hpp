@@ -1,0 +1,58 @@
+// From a packet to an ESP packet that is ready to be sealed (RFC 4303 §3.3, RFC 4301 §5.1.2).
+// Pure: bytes and SA state, no DPDK.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+
+#include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/sa.hpp"
+#include "wire/esp.hpp"
+#include "wire/ip.hpp"
+
+namespace culvert::dataplane {
+
+/// What an SA adds around a packet.
+struct EspShape {
+  std::uint16_t in_front = 0;       ///< outer IP, UDP, ESP header and IV
+  std::uint16_t payload_bytes = 0;  ///< what is encrypted, without the trailer
+  std::uint16_t padding = 0;
+  std::uint16_t packet_bytes = 0;  ///< the whole result, outer IP header included
+
+  [[nodiscard]] std::uint16_t behind() const {
+    return static_cast<std::uint16_t>(padding + wire::esp::kTrailerBytes + kEspIcvBytes);
+  }
+};
+[[nodiscard]] inline EspShape shape_of(const OutboundSa& sa, const OuterHeader& outer,
+                                       const wire::IpHeader& header) {
+  // Tunnel: all of the packet is payload. Transport: what follows its IP headers.
+  const std::size_t payload = sa.is_tunnel ? header.total_bytes : header.payload_bytes();
+  const std::size_t padding = wire::esp::padding_for(payload);
+  const std::size_t in_front =
+      outer.ip_bytes + outer.udp_bytes + wire::esp::kHeaderBytes + kEspIvBytes;
+  const std::size_t total =
+      header.total_bytes + in_front + padding + wire::esp::kTrailerBytes + kEspIcvBytes;
+  return {static_cast<std::uint16_t>(in_front), static_cast<std::uint16_t>(payload),
+          static_cast<std::uint16_t>(padding), static_cast<std::uint16_t>(total)};
+}
+
+/// The largest packet that, protected, fits `mtu`: what ICMP tells the sender (RFC 4301 §8.2).
+[[nodiscard]] std::uint16_t mtu_inside(const OutboundSa& sa, const OuterHeader& outer,
+                                       const wire::IpHeader& header, std::uint16_t mtu);
+
+/// The result: where the outer packet begins and where ESP does.
+struct Encapsulated {
+  std::uint8_t* ip = nullptr;
+  std::uint8_t* esp = nullptr;
+};
+
+/// Builds everything but ciphertext and ICV around the packet at `ip`. The caller has checked that
+/// `shape.in_front` bytes before and `shape.behind()` behind it are the packet's own.
+[[nodiscard]] Encapsulated encapsulate(const OutboundSa& sa, const OuterHeader& outer,
+                                       const EspShape& shape, std::uint8_t* ip,
+                                       const wire::IpHeader& header, std::uint64_t sequence);
+
+/// UDP over IPv6 wants a checksum (RFC 8200 §8.1), which covers the ciphertext.
+void finish_ipv6_udp(std::uint8_t* ip, std::uint8_t* udp, std::size_t udp_bytes);
+
+}  // namespace culvert::dataplane

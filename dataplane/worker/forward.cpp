@@ -1,0 +1,86 @@
+// Route → neighbour → Ethernet header → the port's transmit queue (RFC 1812 §5.2).
+#include <cstring>
+
+#include <rte_mbuf.h>
+
+#include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/stages.hpp"
+#include "wire/ethernet.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+DropDirection direction_of(PacketOrigin origin) {
+  return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
+}
+
+/// The packet as it stands at `ip` is what a punt shows the main thread.
+void punt_as_is(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what) {
+  burst.header[position].total_bytes = burst.ip_bytes[position];
+  punt_ip(worker, burst, position, what);
+}
+
+/// Puts the prepared header in front and queues the frame.
+void emit(WorkerState& worker, Burst& burst, std::uint32_t position, const Adjacency& adjacency) {
+  rte_mbuf* const packet = burst.packets[position];
+  std::uint8_t* const frame = burst.ip[position] - wire::ethernet::kHeaderBytes;
+  if (frame < static_cast<const std::uint8_t*>(packet->buf_addr)) [[unlikely]] {
+    worker.drop(packet, direction_of(burst.origin[position]), DropReason::no_headroom);
+    return;
+  }
+  std::memcpy(frame, adjacency.ethernet.data(), wire::ethernet::kHeaderBytes);
+  set_data(packet, frame,
+           static_cast<std::uint16_t>(burst.ip_bytes[position] + wire::ethernet::kHeaderBytes));
+  enqueue(worker, adjacency.port, packet);
+}
+
+/// What the next hop allows.
+void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, AdjacencyIndex next_hop) {
+  const Adjacency& adjacency = (*worker.tables.adjacencies)[next_hop];
+  // Acquire pairs with the release in Adjacencies::resolve: the header is complete.
+  const AdjacencyKind kind = adjacency.kind.load(std::memory_order_acquire);
+  switch (kind) {
+    case AdjacencyKind::resolved:
+    case AdjacencyKind::glean:
+    case AdjacencyKind::incomplete:
+      if (burst.ip_bytes[position] > adjacency.mtu) [[unlikely]] {
+        return punt_as_is(worker, burst, position,
+                          {.reason = PuntReason::packet_too_big, .mtu = adjacency.mtu});
+      }
+      if (kind == AdjacencyKind::resolved) [[likely]] {
+        return emit(worker, burst, position, adjacency);
+      }
+      return punt_as_is(worker, burst, position,
+                        {.reason = PuntReason::resolve_neighbor, .adjacency = next_hop});
+    case AdjacencyKind::drop:
+      return punt_as_is(worker, burst, position, {.reason = PuntReason::no_route});
+    case AdjacencyKind::local:
+      // What we make, or seal, for one of our own addresses has nowhere to go.
+      worker.drop(burst.packets[position], direction_of(burst.origin[position]),
+                  DropReason::no_route);
+      return;
+  }
+}
+
+}  // namespace
+
+void forward(WorkerState& worker, Burst& burst) {
+  for (const std::uint32_t position : burst.sealed) {
+    // Sealed by us: it is ours now, whoever's packet is inside. An error about it is nobody's.
+    burst.origin[position] = PacketOrigin::originated;
+    send_to(worker, burst, position, burst.next_hop[position]);
+  }
+  for (const std::uint32_t position : burst.route) {
+    burst.ip_bytes[position] = burst.header[position].total_bytes;
+    const std::uint8_t* const ip = burst.ip[position];
+    const AdjacencyIndex next_hop =
+        (ip[0] >> 4U) == 4
+            ? worker.tables.fib->lookup_v4(wire::load_u32(ip + wire::ipv4::kDestination))
+            : worker.tables.fib->lookup_v6(ip + wire::ipv6::kDestination);
+    send_to(worker, burst, position, next_hop);
+  }
+  burst.sealed.clear();
+  burst.route.clear();
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,288 @@
+// Inbound IPsec (RFC 4303 §3.4, RFC 4301 §5.2), in three passes over the burst:
+//   1. SPI → SA; encapsulation, address, length; window pre-check; nonce and AAD for the whole
+//   burst
+//   2. decrypt and compute ICVs, in one call per suite
+//   3. ICV compare, window commit, lifetimes, trailer, decapsulation, selectors
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+#include <rte_ring.h>
+#include <rte_ring_elem.h>
+
+#include "dataplane/worker/crypto_burst.hpp"
+#include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/stages.hpp"
+#include "wire/esp.hpp"
+#include "wire/udp.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// One packet that is worth decrypting.
+struct Candidate {
+  InboundSa* sa;
+  std::uint64_t sequence;
+  std::uint8_t* text;
+  const std::uint8_t* received_icv;
+  std::uint16_t text_bytes;
+  std::uint8_t position;
+  bool peer_moved;
+};
+struct Candidates {
+  std::array<Candidate, kBurstPackets> items;
+  std::uint32_t count = 0;
+};
+
+/// Where ESP begins in a packet of the list, and how it came.
+struct EspAt {
+  std::uint8_t* esp = nullptr;
+  std::size_t bytes = 0;
+  bool in_udp = false;
+};
+
+EspAt esp_of(std::uint8_t* ip, const wire::IpHeader& header) {
+  std::uint8_t* const payload = ip + header.payload_offset;
+  if (header.protocol == wire::protocol::kEsp) return {payload, header.payload_bytes(), false};
+  const std::size_t length = wire::udp::length_of(wire::Bytes(payload, header.payload_bytes()));
+  if (length == 0) return {payload, 0, true};
+  return {payload + wire::udp::kHeaderBytes, length - wire::udp::kHeaderBytes, true};
+}
+
+bool is_for_us(const WorkerState& worker, const std::uint8_t* ip) {
+  return worker.tables.fib->lookup(destination_of(ip)) == Adjacencies::kLocal;
+}
+
+/// No SA of ours: a packet in transit is like any other; for us it is IKE, a keepalive or lost.
+void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const EspAt& at) {
+  const auto drop = [&](DropReason reason) {
+    worker.drop(burst.packets[position], DropDirection::in, reason);
+  };
+  if (!is_for_us(worker, burst.ip[position])) {
+    burst.undecided.push(position);
+    return;
+  }
+  if (!at.in_udp) {
+    if (at.bytes < wire::esp::kHeaderBytes) return drop(DropReason::esp_truncated);
+    return punt_frame(worker, burst, position, PuntReason::unknown_spi);
+  }
+  switch (wire::udp::classify_nat_traversal(wire::Bytes(at.esp, at.bytes))) {
+    case wire::udp::Encapsulated::keepalive:
+      return drop(DropReason::nat_keepalive);
+    case wire::udp::Encapsulated::ike:
+      return punt_frame(worker, burst, position, PuntReason::ike_nat_traversal);
+    case wire::udp::Encapsulated::truncated:
+      return drop(DropReason::esp_truncated);
+    case wire::udp::Encapsulated::esp:
+      return punt_frame(worker, burst, position, PuntReason::unknown_spi);
+  }
+}
+
+/// Whether the outer source (address, and port in UDP) is not where we send to.
+bool has_moved(const InboundSa& sa, const std::uint8_t* ip, const EspAt& at) {
+  const SaEndpoints& outer = sa.details->outer();
+  if (source_of(ip) != outer.remote.address) return true;
+  return at.in_udp && wire::load_u16(at.esp - wire::udp::kHeaderBytes) != outer.remote.port;
+}
+
+/// The common case by one compare; else by parts. nullopt: not this SA's destination.
+std::optional<bool> peer_has_moved(const InboundSa& sa, const std::uint8_t* ip, const EspAt& at) {
+  const bool as_expected =
+      sa.outer_is_v4 && (ip[0] >> 4U) == 4 &&
+      wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
+          sa.outer_addresses.load(std::memory_order_relaxed) &&
+      (!sa.has_udp || wire::load_raw<std::uint32_t>(at.esp - wire::udp::kHeaderBytes) ==
+                          sa.outer_ports.load(std::memory_order_relaxed));
+  if (as_expected) [[likely]]
+    return false;
+  if (destination_of(ip) != sa.details->outer().local.address) return std::nullopt;
+  return has_moved(sa, ip, at);
+}
+
+std::optional<DropReason> refused_by_window(ReplayVerdict verdict) {
+  switch (verdict) {
+    case ReplayVerdict::fresh:
+      return std::nullopt;
+    case ReplayVerdict::duplicate:
+      return DropReason::replay_duplicate;
+    case ReplayVerdict::left_of_window:
+      return DropReason::replay_left_of_window;
+  }
+  return DropReason::replay_duplicate;
+}
+
+void drop_of_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const InboundSa& sa,
+                DropReason reason) {
+  sa.details->count_drop(reason);
+  worker.drop(burst.packets[position], DropDirection::in, reason);
+}
+
+/// An SA belongs to one worker, so that its window has one writer. False: handed over or dropped.
+bool is_mine(WorkerState& worker, Burst& burst, std::uint32_t position, const InboundSa& sa) {
+  if (worker.tables.workers <= 1) return true;
+  const std::size_t owner = raw(sa.slot) % worker.tables.workers;
+  if (owner == raw(worker.context.id)) return true;
+  rte_mbuf* const packet = burst.packets[position];
+  PuntedPacket origin;
+  origin.received_on = burst.received_on[position];
+  punted(packet) = origin;
+  if (rte_ring_mp_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
+    drop_of_sa(worker, burst, position, sa, DropReason::handoff_queue_full);
+  }
+  return false;
+}
+
+/// Pass 1 for one packet.
+void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, InboundSa* sa,
+               const EspAt& at, Candidates& candidates) {
+  std::uint8_t* const ip = burst.ip[position];
+  if (sa == nullptr) [[unlikely]]
+    return without_sa(worker, burst, position, at);
+  if (!is_mine(worker, burst, position, *sa)) return;
+  const auto drop = [&](DropReason reason) { drop_of_sa(worker, burst, position, *sa, reason); };
+  if (at.in_udp != sa->has_udp) [[unlikely]] {
+    if (!is_for_us(worker, ip)) return burst.undecided.push(position);
+    return drop(DropReason::sa_encapsulation_mismatch);
+  }
+  const std::optional<bool> moved = peer_has_moved(*sa, ip, at);
+  if (!moved) [[unlikely]] {
+    if (!is_for_us(worker, ip)) return burst.undecided.push(position);
+    return drop(DropReason::sa_endpoint_mismatch);
+  }
+  if (sa->stopped.load(std::memory_order_relaxed)) [[unlikely]] {
+    return drop(DropReason::sa_expired);
+  }
+  constexpr std::size_t kAround = wire::esp::kHeaderBytes + kEspIvBytes + kEspIcvBytes;
+  // RFC 4303 §2.4: payload, padding and trailer end on a four-byte boundary.
+  if (at.bytes < kAround + wire::esp::kAlignment ||
+      (at.bytes - kAround) % wire::esp::kAlignment != 0) [[unlikely]] {
+    return drop(DropReason::esp_truncated);
+  }
+  const std::uint64_t sequence = sa->extend(wire::load_u32(at.esp + 4));
+  if (const auto reason = refused_by_window(sa->replay_window().check(sequence))) [[unlikely]] {
+    return drop(*reason);
+  }
+  const std::uint32_t k = candidates.count++;
+  const auto text_bytes = static_cast<std::uint16_t>(at.bytes - kAround);
+  std::uint8_t* const text = at.esp + wire::esp::kHeaderBytes + kEspIvBytes;
+  candidates.items[k] = {
+      sa,    sequence, text, text + text_bytes, text_bytes, static_cast<std::uint8_t>(position),
+      *moved};
+  CryptoScratch& scratch = worker.scratch;
+  write_nonce(scratch.nonces[k], sa->salt,
+              wire::load_raw<std::uint64_t>(at.esp + wire::esp::kHeaderBytes));
+  const std::uint8_t aad_bytes =
+      write_aad(scratch.aads[k], wire::load_raw<std::uint32_t>(at.esp), sequence, sa->has_esn);
+  scratch.operations[k] = {sa->key,
+                           text,
+                           scratch.nonces[k].bytes.data(),
+                           scratch.aads[k].bytes.data(),
+                           scratch.icvs[k].bytes.data(),
+                           text_bytes,
+                           aad_bytes};
+  scratch.suites[k] = &sa->details->suite;
+}
+
+/// Pass 1: SAs of the whole burst first, so that their lines arrive while others are looked up.
+void check_all(WorkerState& worker, Burst& burst, Candidates& candidates) {
+  std::array<EspAt, kBurstPackets> at;
+  std::array<InboundSa*, kBurstPackets> sas;
+  for (std::uint32_t i = 0; i < burst.encrypted.size(); ++i) {
+    const std::uint32_t position = burst.encrypted[i];
+    at[i] = esp_of(burst.ip[position], burst.header[position]);
+    const bool has_spi = at[i].bytes >= wire::esp::kHeaderBytes;
+    sas[i] = has_spi ? worker.tables.sad->inbound(wire::load_u32(at[i].esp)) : nullptr;
+    if (sas[i] != nullptr) rte_prefetch0(&sas[i]->highest);
+  }
+  for (std::uint32_t i = 0; i < burst.encrypted.size(); ++i) {
+    check_one(worker, burst, burst.encrypted[i], sas[i], at[i], candidates);
+  }
+}
+
+/// An authenticated packet, newer than all before, came from elsewhere (RFC 3948 §6, RFC 4555): the
+/// key daemon decides what follows.
+void hint_moved(WorkerState& worker, const Burst& burst, const Candidate& candidate) {
+  if (worker.context.peer_moved == nullptr) return;
+  const std::uint8_t* const ip = burst.ip[candidate.position];
+  const wire::IpAddress source = source_of(ip);
+  PeerMovedHint hint;
+  hint.sa = candidate.sa->details->sa_id;
+  hint.is_v6 = !source.is_v4();
+  std::copy_n(source.bytes.begin(), sizeof(hint.address), hint.address);
+  if (candidate.sa->has_udp) {
+    hint.port = wire::load_u16(ip + burst.header[candidate.position].payload_offset);
+  }
+  // A full ring holds as good a hint already.
+  static_cast<void>(rte_ring_sp_enqueue_elem(worker.context.peer_moved, &hint, sizeof(hint)));
+}
+
+/// Lifetimes count authenticated packets only: a replay or forgery does not age the SA. False: this
+/// packet would be beyond a hard limit (RFC 4301 §4.4.2.1).
+bool count_traffic(InboundSa& sa, std::uint64_t bytes, std::uint64_t tsc) {
+  const std::uint64_t packets_now = sa.packets.load(std::memory_order_relaxed) + 1;
+  const std::uint64_t bytes_now = sa.bytes.load(std::memory_order_relaxed) + bytes;
+  if (packets_now > sa.hard_packets || bytes_now > sa.hard_bytes) [[unlikely]] {
+    StopCause none = StopCause::none;
+    sa.details->stop_cause.compare_exchange_strong(
+        none, packets_now > sa.hard_packets ? StopCause::hard_packets : StopCause::hard_bytes,
+        std::memory_order_relaxed);
+    sa.stopped.store(true, std::memory_order_relaxed);
+    return false;
+  }
+  sa.packets.store(packets_now, std::memory_order_relaxed);
+  sa.bytes.store(bytes_now, std::memory_order_relaxed);
+  sa.last_tsc.store(tsc, std::memory_order_relaxed);
+  return true;
+}
+
+/// Pass 3 for one packet. nullopt: it is decapsulated and on the undecided list.
+std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst, const Candidate& candidate,
+                                     const std::uint8_t* icv) {
+  InboundSa& sa = *candidate.sa;
+  const std::uint32_t position = candidate.position;
+  if (!icvs_agree(icv, candidate.received_icv)) [[unlikely]]
+    return DropReason::icv_mismatch;
+  const bool is_newest = candidate.sequence > sa.highest;
+  if (auto refused = refused_by_window(sa.replay_window().commit(candidate.sequence)))
+      [[unlikely]] {
+    return refused;
+  }
+  if (candidate.peer_moved && is_newest) [[unlikely]]
+    hint_moved(worker, burst, candidate);
+  const wire::MutableBytes text(candidate.text, candidate.text_bytes);
+  const auto inner = sa.is_tunnel
+                         ? decapsulate_tunnel(text, burst.ip[position])
+                         : decapsulate_transport(text, burst.ip[position], burst.header[position]);
+  if (!inner) [[unlikely]]
+    return inner.error();
+  if (!count_traffic(sa, inner->header.total_bytes, burst.tsc)) [[unlikely]] {
+    return DropReason::sa_expired;
+  }
+  if (!packet_matches_sa(sa, *inner)) [[unlikely]]
+    return DropReason::inner_selector_mismatch;
+  burst.ip[position] = inner->ip;
+  burst.header[position] = inner->header;
+  burst.origin[position] = PacketOrigin::tunnel;
+  burst.undecided.push(position);
+  return std::nullopt;
+}
+
+}  // namespace
+
+void open_inbound(WorkerState& worker, Burst& burst) {
+  if (burst.encrypted.size() == 0) return;
+  Candidates candidates;
+  check_all(worker, burst, candidates);
+  burst.encrypted.clear();
+  for_each_suite(worker.scratch, candidates.count,
+                 [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {
+                   worker.context.engine->open(suite, run);
+                 });
+  for (std::uint32_t k = 0; k < candidates.count; ++k) {
+    const Candidate& candidate = candidates.items[k];
+    const std::uint8_t* const icv = worker.scratch.icvs[k].bytes.data();
+    if (const auto reason = accept_one(worker, burst, candidate, icv)) [[unlikely]] {
+      drop_of_sa(worker, burst, candidate.position, *candidate.sa, *reason);
+    }
+  }
+}
+
+}  // namespace culvert::dataplane

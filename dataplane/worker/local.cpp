@@ -1,0 +1,139 @@
+// Packets for our own addresses: echo is answered in place, IKE goes to the main thread, the rest
+// ends here with a reason.
+#include <algorithm>
+
+#include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/stages.hpp"
+#include "wire/checksum.hpp"
+#include "wire/icmp.hpp"
+#include "wire/udp.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+constexpr std::uint8_t kOurTtl = 64;
+
+/// The message's checksum with its own field included is zero when it is right.
+bool checksum_is_right(const std::uint8_t* ip, const wire::IpHeader& header) {
+  wire::ChecksumSum sum;
+  sum.add(wire::Bytes(ip + header.payload_offset, header.payload_bytes()));
+  if (header.protocol == wire::protocol::kIcmpv6) {
+    sum.add_pseudo_header(source_of(ip), destination_of(ip), header.protocol,
+                          static_cast<std::uint32_t>(header.payload_bytes()));
+  }
+  return sum.finish() == 0;
+}
+
+/// Request → reply where it stands (RFC 792, RFC 4443 §4.2): addresses change places, which keeps
+/// their sums; the type changes, which the checksum follows (RFC 1624).
+void turn_around(std::uint8_t* ip, const wire::IpHeader& header, std::uint8_t reply_type) {
+  std::uint8_t* const icmp = ip + header.payload_offset;
+  // HC' = HC + m + ~m' in one's complement, m and m' being the word with the type.
+  std::uint32_t sum = wire::load_u16(icmp + 2) + (std::uint32_t{icmp[0]} << 8U) +
+                      (0xffffU - (std::uint32_t{reply_type} << 8U));
+  while (sum >> 16U != 0) sum = (sum & 0xffffU) + (sum >> 16U);
+  icmp[0] = reply_type;
+  wire::store_u16(icmp + 2, static_cast<std::uint16_t>(sum));
+  if ((ip[0] >> 4U) == 4) {
+    std::swap_ranges(ip + wire::ipv4::kSource, ip + wire::ipv4::kDestination,
+                     ip + wire::ipv4::kDestination);
+    ip[wire::ipv4::kTtl] = kOurTtl;
+    wire::write_ipv4_checksum(ip, (ip[0] & 0x0fU) * 4U);
+  } else {
+    std::swap_ranges(ip + wire::ipv6::kSource, ip + wire::ipv6::kDestination,
+                     ip + wire::ipv6::kDestination);
+    ip[wire::ipv6::kHopLimit] = kOurTtl;
+  }
+}
+
+/// The reply is ours: it meets policy as what we originate, so that an echo that came through a
+/// tunnel returns through it.
+void answer(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint8_t reply_type) {
+  turn_around(burst.ip[position], burst.header[position], reply_type);
+  worker.counters.delivered.add(1);
+  worker.counters.originated.add(1);
+  burst.origin[position] = PacketOrigin::originated;
+  burst.undecided.push(position);
+}
+
+void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
+                std::uint8_t request_type, std::uint8_t reply_type) {
+  const std::uint8_t* const ip = burst.ip[position];
+  const wire::IpHeader& header = burst.header[position];
+  const auto drop = [&](DropReason reason) {
+    worker.drop(burst.packets[position], DropDirection::local, reason);
+  };
+  if (header.payload_bytes() < wire::icmp::kHeaderBytes) return drop(DropReason::truncated_packet);
+  const std::uint8_t* const icmp = ip + header.payload_offset;
+  if (icmp[0] != request_type || icmp[1] != 0 || !checksum_is_right(ip, header)) {
+    return drop(DropReason::icmp_ignored);
+  }
+  answer(worker, burst, position, reply_type);
+}
+
+/// What was decrypted has no frame any more: its data begins at the IP header.
+void punt_ike(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason) {
+  if (burst.origin[position] == PacketOrigin::clear) {
+    punt_frame(worker, burst, position, reason);
+  } else {
+    punt_ip(worker, burst, position, {.reason = reason});
+  }
+}
+
+void serve_udp(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  const wire::IpHeader& header = burst.header[position];
+  const std::uint8_t* const udp = burst.ip[position] + header.payload_offset;
+  const auto drop = [&](DropReason reason) {
+    worker.drop(burst.packets[position], DropDirection::local, reason);
+  };
+  const std::size_t length = header.payload_bytes() < wire::udp::kHeaderBytes
+                                 ? 0
+                                 : wire::udp::length_of(wire::Bytes(udp, header.payload_bytes()));
+  if (length == 0) return drop(DropReason::truncated_packet);
+  const std::uint16_t port = wire::load_u16(udp + 2);
+  if (port == wire::udp::kIkePort) return punt_ike(worker, burst, position, PuntReason::ike);
+  if (port != wire::udp::kNatTraversalPort) {
+    return punt_ip(worker, burst, position, {.reason = PuntReason::port_unreachable});
+  }
+  // On 4500 in clear, inbound has looked already; this one came through a tunnel.
+  switch (wire::udp::classify_nat_traversal(
+      wire::Bytes(udp + wire::udp::kHeaderBytes, length - wire::udp::kHeaderBytes))) {
+    case wire::udp::Encapsulated::ike:
+      return punt_ike(worker, burst, position, PuntReason::ike_nat_traversal);
+    case wire::udp::Encapsulated::keepalive:
+      return drop(DropReason::nat_keepalive);
+    case wire::udp::Encapsulated::esp:
+    case wire::udp::Encapsulated::truncated:
+      return drop(DropReason::local_protocol_unsupported);
+  }
+}
+
+void serve_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  const auto drop = [&](DropReason reason) {
+    worker.drop(burst.packets[position], DropDirection::local, reason);
+  };
+  const wire::IpHeader& header = burst.header[position];
+  if (header.is_fragment) return drop(DropReason::fragment_unsupported);
+  switch (header.protocol) {
+    case wire::protocol::kIcmp:
+      return serve_icmp(worker, burst, position, wire::icmp::kEchoRequest, wire::icmp::kEchoReply);
+    case wire::protocol::kIcmpv6:
+      return serve_icmp(worker, burst, position, wire::icmpv6::kEchoRequest,
+                        wire::icmpv6::kEchoReply);
+    case wire::protocol::kUdp:
+      return serve_udp(worker, burst, position);
+    case wire::protocol::kTcp:
+      return drop(DropReason::local_port_closed);
+    default:  // a number, not an enum
+      return drop(DropReason::local_protocol_unsupported);
+  }
+}
+
+}  // namespace
+
+void serve_local(WorkerState& worker, Burst& burst) {
+  for (const std::uint32_t position : burst.ours) serve_one(worker, burst, position);
+  burst.ours.clear();
+}
+
+}  // namespace culvert::dataplane

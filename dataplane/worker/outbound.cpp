@@ -1,0 +1,236 @@
+// Outbound IPsec (RFC 4303 §3.3), in three passes over the burst:
+//   1. SA, route of the outer packet, room and MTU; sequence numbers for each run of one SA at
+//   once;
+//      headers, trailer, nonce and AAD for the whole burst
+//   2. encrypt and compute ICVs, in one call per suite
+//   3. what covers the ciphertext (UDP over IPv6); on to forward
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+
+#include "dataplane/worker/crypto_burst.hpp"
+#include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/encapsulate.hpp"
+#include "dataplane/worker/stages.hpp"
+#include "wire/ethernet.hpp"
+#include "wire/udp.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// SAs ahead whose lines are fetched: with 1024 SAs each packet meets a cold one.
+constexpr std::uint32_t kPrefetchDistance = 6;
+
+void drop_of_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const OutboundSa& sa,
+                DropReason reason) {
+  sa.details->count_drop(reason);
+  worker.drop(burst.packets[position], DropDirection::out, reason);
+}
+
+/// Whether the buffer has room for what goes around the packet, and for an Ethernet header.
+bool has_room(const rte_mbuf* packet, const std::uint8_t* ip, const wire::IpHeader& header,
+              const EspShape& shape) {
+  const auto* const buffer = static_cast<const std::uint8_t*>(packet->buf_addr);
+  const auto before = static_cast<std::size_t>(ip - buffer);
+  const std::size_t used = before + header.total_bytes;
+  return before >= shape.in_front + wire::ethernet::kHeaderBytes &&
+         used + shape.behind() <= packet->buf_len;
+}
+
+/// Where the outer packet goes: the peer, or in transport mode the packet's own destination.
+AdjacencyIndex next_hop_of(const WorkerState& worker, const OutboundSa& sa,
+                           const OuterHeader& outer, const std::uint8_t* ip) {
+  return worker.tables.fib->lookup(destination_of(sa.is_tunnel ? outer.bytes.data() : ip));
+}
+
+/// A run of packets for one SA: what they share.
+struct Run {
+  OutboundSa& sa;
+  const OuterHeader& outer;
+  AdjacencyIndex next_hop{};
+  std::uint16_t mtu = 0;
+};
+
+/// Pass 1 before a number is spent on it: may this packet be sent at all? False: punted or dropped.
+bool is_fit(WorkerState& worker, Burst& burst, std::uint32_t position, const Run& run) {
+  const wire::IpHeader& header = burst.header[position];
+  const EspShape shape = shape_of(run.sa, run.outer, header);
+  if (!run.sa.is_tunnel && header.is_fragment) [[unlikely]] {
+    // RFC 4303 §3.1.1: transport mode applies to whole datagrams only.
+    drop_of_sa(worker, burst, position, run.sa, DropReason::fragment_unsupported);
+    return false;
+  }
+  if (!has_room(burst.packets[position], burst.ip[position], header, shape)) [[unlikely]] {
+    drop_of_sa(worker, burst, position, run.sa, DropReason::no_headroom);
+    return false;
+  }
+  if (shape.packet_bytes > run.mtu) [[unlikely]] {
+    const std::uint16_t inside = mtu_inside(run.sa, run.outer, header, run.mtu);
+    punt_ip(worker, burst, position, {.reason = PuntReason::packet_too_big, .mtu = inside});
+    return false;
+  }
+  return true;
+}
+
+/// Bytes against the hard lifetime: how many of the run's packets may still pass.
+std::uint32_t within_hard_bytes(const Burst& burst, const PacketList& fit, const OutboundSa& sa) {
+  std::uint64_t total = sa.bytes.load(std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < fit.size(); ++i) {
+    total += burst.header[fit[i]].total_bytes;
+    if (total > sa.hard_bytes) return i;
+  }
+  return fit.size();
+}
+
+void stop(OutboundSa& sa, StopCause cause) {
+  StopCause none = StopCause::none;
+  sa.details->stop_cause.compare_exchange_strong(none, cause, std::memory_order_relaxed);
+  sa.stopped.store(true, std::memory_order_relaxed);
+}
+
+StopCause cause_of_sequence_limit(const OutboundSa& sa) {
+  const std::uint64_t end_of_numbers = sa.has_esn ? ~0ULL : 0xffffffffULL;
+  return sa.sequence_limit < end_of_numbers ? StopCause::hard_packets : StopCause::sequence;
+}
+
+/// Builds one packet and its operation.
+void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Run& run,
+             std::uint64_t sequence) {
+  const wire::IpHeader& header = burst.header[position];
+  const EspShape shape = shape_of(run.sa, run.outer, header);
+  const Encapsulated made =
+      encapsulate(run.sa, run.outer, shape, burst.ip[position], header, sequence);
+  const std::uint32_t k = burst.sealed.size();
+  CryptoScratch& scratch = worker.scratch;
+  write_nonce(scratch.nonces[k], run.outer.salt, wire::Be64{sequence}.raw());
+  const std::uint8_t aad_bytes =
+      write_aad(scratch.aads[k], run.outer.spi, sequence, run.sa.has_esn);
+  std::uint8_t* const text = made.esp + wire::esp::kHeaderBytes + kEspIvBytes;
+  const auto text_bytes =
+      static_cast<std::uint32_t>(shape.payload_bytes + shape.padding + wire::esp::kTrailerBytes);
+  scratch.operations[k] = {run.sa.key,
+                           text,
+                           scratch.nonces[k].bytes.data(),
+                           scratch.aads[k].bytes.data(),
+                           text + text_bytes,
+                           text_bytes,
+                           aad_bytes};
+  scratch.suites[k] = &run.sa.details->suite;
+  burst.ip[position] = made.ip;
+  burst.ip_bytes[position] = shape.packet_bytes;
+  burst.next_hop[position] = run.next_hop;
+  burst.sealed.push(position);
+}
+
+/// Numbers for the packets of `fit` at once, then each is built.
+void number_and_prepare(WorkerState& worker, Burst& burst, const PacketList& fit, const Run& run) {
+  std::uint32_t count = fit.size();
+  StopCause cause = StopCause::none;
+  if (const std::uint32_t within = within_hard_bytes(burst, fit, run.sa); within < count)
+      [[unlikely]] {
+    count = within;
+    cause = StopCause::hard_bytes;
+  }
+  const SequenceBlock block = reserve_sequence(run.sa, count, worker.shared_add);
+  if (block.count < count) [[unlikely]] {
+    count = block.count;
+    cause = cause_of_sequence_limit(run.sa);
+  }
+  if (cause != StopCause::none) [[unlikely]]
+    stop(run.sa, cause);
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    bytes += burst.header[fit[i]].total_bytes;
+    prepare(worker, burst, fit[i], run, block.first + i);
+  }
+  if (count != 0) {
+    worker.shared_add(run.sa.bytes, bytes);
+    run.sa.last_tsc.store(burst.tsc, std::memory_order_relaxed);
+  }
+  for (std::uint32_t i = count; i < fit.size(); ++i) {
+    drop_of_sa(worker, burst, fit[i], run.sa, drop_reason_of(cause));
+  }
+}
+
+/// Pass 1 for packets [begin, end) of the list, which share the SA.
+void prepare_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::uint32_t end) {
+  OutboundSa& sa = *worker.tables.sad->outbound(burst.outbound[burst.protect[begin]]);
+  // Acquire pairs with the release in Sad::install.
+  if (sa.stopped.load(std::memory_order_acquire)) [[unlikely]] {
+    for (std::uint32_t i = begin; i < end; ++i) {
+      // An SA that was removed under our eyes has no details that outlive this burst: they do, for
+      // the grace period; its cause says why it stopped, none that it is gone.
+      const StopCause cause = sa.details == nullptr
+                                  ? StopCause::none
+                                  : sa.details->stop_cause.load(std::memory_order_relaxed);
+      worker.drop(burst.packets[burst.protect[i]], DropDirection::out,
+                  cause == StopCause::none ? DropReason::no_sa : drop_reason_of(cause));
+    }
+    return;
+  }
+  const OuterHeader& outer = sa.outer();
+  Run run{sa, outer, {}, 0};
+  PacketList fit;
+  for (std::uint32_t i = begin; i < end; ++i) {
+    const std::uint32_t position = burst.protect[i];
+    if (i == begin || !sa.is_tunnel) {
+      run.next_hop = next_hop_of(worker, sa, outer, burst.ip[position]);
+      const Adjacency& adjacency = (*worker.tables.adjacencies)[run.next_hop];
+      // No link, no MTU: forward says what is wrong with the route.
+      run.mtu = adjacency.mtu != 0 ? adjacency.mtu : UINT16_MAX;
+    }
+    if (!is_fit(worker, burst, position, run)) continue;
+    if (sa.is_tunnel) {
+      fit.push(position);
+      continue;
+    }
+    PacketList one;
+    one.push(position);
+    number_and_prepare(worker, burst, one, run);
+  }
+  if (fit.size() != 0) number_and_prepare(worker, burst, fit, run);
+}
+
+void prefetch_ahead(WorkerState& worker, const Burst& burst, std::uint32_t index) {
+  if (index + kPrefetchDistance >= burst.protect.size()) return;
+  const SlotIndex slot = burst.outbound[burst.protect[index + kPrefetchDistance]];
+  const OutboundSa* const sa = worker.tables.sad->outbound(slot);
+  rte_prefetch0(sa);
+  rte_prefetch0(&sa->headers[0]);
+}
+
+/// Pass 3: what covers the ciphertext.
+void finish(WorkerState& worker, Burst& burst) {
+  for (std::uint32_t k = 0; k < burst.sealed.size(); ++k) {
+    std::uint8_t* const ip = burst.ip[burst.sealed[k]];
+    const bool is_v6_udp =
+        (ip[0] >> 4U) == 6 && ip[wire::ipv6::kNextHeader] == wire::protocol::kUdp;
+    if (!is_v6_udp) [[likely]]
+      continue;
+    std::uint8_t* const udp = worker.scratch.operations[k].text - kEspIvBytes -
+                              wire::esp::kHeaderBytes - wire::udp::kHeaderBytes;
+    finish_ipv6_udp(ip, udp, static_cast<std::size_t>(ip + burst.ip_bytes[burst.sealed[k]] - udp));
+  }
+}
+
+}  // namespace
+
+void seal_outbound(WorkerState& worker, Burst& burst) {
+  if (burst.protect.size() == 0) return;
+  std::uint32_t begin = 0;
+  while (begin < burst.protect.size()) {
+    const SlotIndex slot = burst.outbound[burst.protect[begin]];
+    prefetch_ahead(worker, burst, begin);
+    std::uint32_t end = begin + 1;
+    while (end < burst.protect.size() && burst.outbound[burst.protect[end]] == slot) ++end;
+    prepare_run(worker, burst, begin, end);
+    begin = end;
+  }
+  burst.protect.clear();
+  for_each_suite(worker.scratch, burst.sealed.size(),
+                 [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {
+                   worker.context.engine->seal(suite, run);
+                 });
+  finish(worker, burst);
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,191 @@
+// Which way a packet goes by policy (RFC 4301 §5.1, §5.2): to us, protected, as it is, or nowhere.
+#include <cstring>
+
+#include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/stages.hpp"
+#include "wire/udp.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+DropDirection direction_of(PacketOrigin origin) {
+  return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
+}
+
+/// Multicast and broadcast are not forwarded (RFC 1812 §5.3.4, RFC 4291 §2.7).
+bool is_multicast(const wire::IpAddress& address) {
+  return address.is_v4() ? address.bytes[0] >= 224 : address.bytes[0] == 0xff;
+}
+/// Sources that no packet on a wire may have (RFC 1122 §3.2.1.3, RFC 4291 §2.5.2, §2.5.3, §2.7).
+bool is_impossible_source(const wire::IpAddress& address) {
+  if (is_multicast(address)) return true;
+  if (address.is_v4()) return address.bytes[0] == 127 || address.bytes[0] == 0;
+  std::uint8_t high = 0;
+  for (std::size_t i = 0; i < 15; ++i) high |= address.bytes[i];
+  return high == 0 && address.bytes[15] <= 1;
+}
+
+bool is_ike(const FlowKey& key, std::uint16_t our_port) {
+  return key.protocol == wire::protocol::kUdp && key.ports_known &&
+         (our_port == wire::udp::kIkePort || our_port == wire::udp::kNatTraversalPort);
+}
+
+CachedFlow dropped(DropReason reason) {
+  CachedFlow flow;
+  flow.decision = FlowDecision::drop;
+  flow.reason = reason;
+  return flow;
+}
+
+/// Local delivery: refused only by what policy says of it by name, and IKE never is.
+CachedFlow decide_local(const SpdSnapshot::Match& match, const SpdSnapshot& policies,
+                        bool is_for_ike) {
+  SlotIndex outbound = kNoSlot;
+  const Verdict verdict = policies.verdict(match, outbound);
+  if (!is_for_ike && verdict == Verdict::discard) return dropped(DropReason::policy_discard);
+  if (!is_for_ike && verdict == Verdict::cleartext_violation) {
+    return dropped(DropReason::cleartext_violates_policy);
+  }
+  CachedFlow flow;
+  flow.decision = FlowDecision::local;
+  flow.match = match;
+  return flow;
+}
+
+/// The long way, once a flow and snapshot: addresses, local delivery, the ordered policies.
+CachedFlow decide_flow(const WorkerState& worker, const SpdSnapshot& policies, const FlowKey& key,
+                       PacketOrigin origin) {
+  if (origin != PacketOrigin::originated) {
+    if (is_impossible_source(key.source)) return dropped(DropReason::source_address_invalid);
+    if (is_multicast(key.destination)) return dropped(DropReason::destination_multicast);
+    const Fib& fib = *worker.tables.fib;
+    if (fib.lookup(key.source) == Adjacencies::kLocal) {
+      return dropped(DropReason::source_address_invalid);
+    }
+    if (fib.lookup(key.destination) == Adjacencies::kLocal) {
+      return decide_local(policies.find(key, origin), policies, is_ike(key, key.destination_port));
+    }
+  }
+  CachedFlow flow;
+  // Our own IKE passes every policy: it is what makes the SAs (RFC 4301 §4.4.1).
+  const bool is_our_ike = origin == PacketOrigin::originated && is_ike(key, key.source_port);
+  if (!is_our_ike) flow.match = policies.find(key, origin);
+  return flow;
+}
+
+FlowKey flow_key(const std::uint8_t* ip, const wire::IpHeader& header, const wire::Ports& ports) {
+  FlowKey key;
+  key.source = source_of(ip);
+  key.destination = destination_of(ip);
+  key.source_port = ports.source;
+  key.destination_port = ports.destination;
+  key.protocol = header.protocol;
+  key.ports_known = ports.known;
+  return key;
+}
+
+CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const Burst& burst,
+                   std::uint32_t position) {
+  const std::uint8_t* const ip = burst.ip[position];
+  const wire::IpHeader& header = burst.header[position];
+  const PacketOrigin origin = burst.origin[position];
+  const wire::Ports ports = wire::read_ports(wire::Bytes(ip, header.total_bytes), header);
+  const std::uint64_t tail = flow_tail(ports, header.protocol, origin);
+  const std::uint32_t generation = policies.generation();
+  const auto through = [&](auto& cache, const auto& key) {
+    if (const CachedFlow* known = cache.find(key, generation)) [[likely]]
+      return *known;
+    return *cache.insert(key, generation,
+                         decide_flow(worker, policies, flow_key(ip, header, ports), origin));
+  };
+  if ((ip[0] >> 4U) == 4) [[likely]] {
+    return through(worker.flows_v4,
+                   FlowV4{{wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource), tail}});
+  }
+  FlowV6 key;
+  std::memcpy(key.words, ip + wire::ipv6::kSource, 32);
+  key.words[4] = tail;
+  return through(worker.flows_v6, key);
+}
+
+/// "When a packet is forwarded, a router MUST decrement the TTL" (RFC 1812 §5.3.1); inside of a
+/// tunnel too, once a gateway (RFC 4301 §5.1.2.1). False: it has run out; the main thread tells the
+/// sender.
+bool may_go_on(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  if (burst.origin[position] == PacketOrigin::originated) return true;
+  const std::uint8_t* const ip = burst.ip[position];
+  const bool is_v4 = (ip[0] >> 4U) == 4;
+  const std::uint8_t hops = ip[is_v4 ? wire::ipv4::kTtl : wire::ipv6::kHopLimit];
+  if (hops > 1) [[likely]]
+    return true;
+  punt_ip(worker, burst, position, {.reason = PuntReason::ttl_exceeded});
+  return false;
+}
+
+void count_hop(Burst& burst, std::uint32_t position) {
+  if (burst.origin[position] == PacketOrigin::originated) return;
+  std::uint8_t* const ip = burst.ip[position];
+  if ((ip[0] >> 4U) == 4) [[likely]] {
+    wire::decrement_ttl(ip);
+  } else {
+    --ip[wire::ipv6::kHopLimit];
+  }
+}
+
+/// What no policy names: clear transit by default_policy; what was decrypted passed its SA's
+/// selectors; what we made answers somebody.
+bool may_pass_unnamed(const WorkerState& worker, PacketOrigin origin) {
+  return origin != PacketOrigin::clear ||
+         worker.tables.default_policy == config::PolicyAction::bypass;
+}
+
+void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
+                std::uint32_t position) {
+  const CachedFlow flow = look_up(worker, policies, burst, position);
+  const auto drop = [&](DropReason reason) {
+    worker.drop(burst.packets[position], direction_of(burst.origin[position]), reason);
+  };
+  if (flow.decision == FlowDecision::drop) [[unlikely]]
+    return drop(flow.reason);
+  policies.count(flow.match, worker.context.id, 1);
+  if (flow.decision == FlowDecision::local) [[unlikely]]
+    return burst.ours.push(position);
+  SlotIndex outbound = kNoSlot;
+  switch (policies.verdict(flow.match, outbound)) {
+    case Verdict::protect:
+      if (!may_go_on(worker, burst, position)) return;
+      burst.outbound[position] = outbound;
+      count_hop(burst, position);
+      return burst.protect.push(position);
+    case Verdict::no_match:
+      if (!may_pass_unnamed(worker, burst.origin[position])) {
+        return drop(DropReason::no_policy_match);
+      }
+      [[fallthrough]];
+    case Verdict::bypass:
+      if (!may_go_on(worker, burst, position)) return;
+      count_hop(burst, position);
+      return burst.route.push(position);
+    case Verdict::discard:
+      return drop(DropReason::policy_discard);
+    case Verdict::cleartext_violation:
+      return drop(DropReason::cleartext_violates_policy);
+    case Verdict::trap:
+      // Held as it came: its hop is counted when it goes on.
+      if (!may_go_on(worker, burst, position)) return;
+      return punt_ip(
+          worker, burst, position,
+          {.reason = PuntReason::acquire, .child_index = policies.child_index(flow.match)});
+  }
+}
+
+}  // namespace
+
+void decide(WorkerState& worker, Burst& burst) {
+  const SpdSnapshot& policies = worker.tables.spd->snapshot();
+  const PacketList undecided = burst.undecided;
+  burst.undecided.clear();
+  for (const std::uint32_t position : undecided) decide_one(worker, policies, burst, position);
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,79 @@
+#include "dataplane/worker/punt.hpp"
+
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+#include <unistd.h>
+
+#include "dataplane/worker/stages.hpp"
+#include "wire/ethernet.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+DropDirection direction_of(PacketOrigin origin) {
+  switch (origin) {
+    case PacketOrigin::clear:
+      return DropDirection::out;
+    case PacketOrigin::tunnel:
+      return DropDirection::in;
+    case PacketOrigin::originated:
+      return DropDirection::local;
+  }
+  return DropDirection::out;
+}
+
+void wake(int eventfd) {
+  if (eventfd < 0) return;
+  const std::uint64_t one = 1;
+  // A full counter means that the main thread is awake already.
+  [[maybe_unused]] const ssize_t written = ::write(eventfd, &one, sizeof(one));
+}
+
+void hand_over(WorkerState& worker, rte_mbuf* packet, const PuntedPacket& what,
+               DropDirection direction) {
+  punted(packet) = what;
+  rte_ring* const ring = worker.context.punt;
+  const bool was_empty = rte_ring_empty(ring) == 1;
+  if (rte_ring_sp_enqueue(ring, packet) != 0) {
+    worker.drop(packet, direction, DropReason::punt_queue_full);
+    return;
+  }
+  if (was_empty) wake(worker.context.wake_main);
+}
+
+}  // namespace
+
+PuntedPacket& punted(rte_mbuf* packet) {
+  return *static_cast<PuntedPacket*>(rte_mbuf_to_priv(packet));
+}
+InjectedPacket& injected(rte_mbuf* packet) {
+  return *static_cast<InjectedPacket*>(rte_mbuf_to_priv(packet));
+}
+
+void set_data(rte_mbuf* packet, const std::uint8_t* begin, std::uint16_t bytes) {
+  const auto* const buffer = static_cast<const std::uint8_t*>(packet->buf_addr);
+  assert(begin >= buffer && begin + bytes <= buffer + packet->buf_len);
+  packet->data_off = static_cast<std::uint16_t>(begin - buffer);
+  packet->data_len = bytes;
+  packet->pkt_len = bytes;
+}
+
+void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what) {
+  rte_mbuf* const packet = burst.packets[position];
+  set_data(packet, burst.ip[position], burst.header[position].total_bytes);
+  what.received_on = burst.received_on[position];
+  what.from_tunnel = burst.origin[position] == PacketOrigin::tunnel;
+  what.originated = burst.origin[position] == PacketOrigin::originated;
+  what.ip_offset = 0;
+  hand_over(worker, packet, what, direction_of(burst.origin[position]));
+}
+
+void punt_frame(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason) {
+  PuntedPacket what;
+  what.reason = reason;
+  what.received_on = burst.received_on[position];
+  what.ip_offset = wire::ethernet::kHeaderBytes;
+  hand_over(worker, burst.packets[position], what, DropDirection::in);
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,104 @@
+// Where packets come from: a port's queue, other workers, the main thread.
+#include <algorithm>
+#include <bit>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+#include <rte_ring.h>
+
+#include "dataplane/worker/stages.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// By size: 1, 2, 3-4, 5-8, … 33-64.
+std::size_t histogram_cell(std::uint32_t packets) {
+  return static_cast<std::size_t>(std::bit_width(packets - 1));
+}
+
+/// What is in several buffers is joined, for the stages work on one. False: dropped.
+bool join_segments(WorkerState& worker, rte_mbuf* packet) {
+  if (packet->nb_segs == 1 || rte_pktmbuf_linearize(packet) == 0) return true;
+  worker.drop(packet, DropDirection::in, DropReason::multi_segment_unsupported);
+  return false;
+}
+
+void begin(Burst& burst) {
+  burst.clear_lists();
+  burst.count = 0;
+  burst.tsc = rte_rdtsc();
+}
+
+}  // namespace
+
+void receive(WorkerState& worker, PortId port, Burst& burst) {
+  begin(burst);
+  const PortInfo& info = worker.tables.ports[raw(port)];
+  const auto queue = static_cast<std::uint16_t>(worker.context.id);
+  const std::uint32_t received =
+      rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(), kBurstPackets);
+  if (received == 0) return;
+  std::uint64_t bytes = 0;
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < received; ++i) {
+    rte_mbuf* const packet = burst.packets[i];
+    rte_prefetch0(rte_pktmbuf_mtod(packet, const void*));
+    bytes += packet->pkt_len;
+    if (!join_segments(worker, packet)) [[unlikely]]
+      continue;
+    burst.packets[kept] = packet;
+    burst.received_on[kept] = port;
+    ++kept;
+  }
+  burst.count = kept;
+  worker.counters.received.add(received);
+  worker.counters.received_bytes.add(bytes);
+  worker.counters.bursts.add(1);
+  worker.counters.burst_sizes[histogram_cell(received)].add(1);
+}
+
+void receive_handed_off(WorkerState& worker, Burst& burst) {
+  begin(burst);
+  if (worker.context.handoff == nullptr) return;
+  // Ring elements are pointers; DPDK's interface is of void**.
+  burst.count = rte_ring_sc_dequeue_burst(worker.context.handoff,
+                                          reinterpret_cast<void**>(burst.packets.data()),
+                                          kBurstPackets, nullptr);
+  for (std::uint32_t i = 0; i < burst.count; ++i) {
+    burst.received_on[i] = punted(burst.packets[i]).received_on;
+  }
+}
+
+void receive_injected(WorkerState& worker, Burst& burst) {
+  begin(burst);
+  if (worker.context.inject == nullptr) return;
+  const std::uint32_t given = rte_ring_sc_dequeue_burst(
+      worker.context.inject, reinterpret_cast<void**>(burst.packets.data()), kBurstPackets,
+      nullptr);
+  for (std::uint32_t i = 0; i < given; ++i) {
+    rte_mbuf* const packet = burst.packets[i];
+    const InjectedPacket how = injected(packet);
+    if (how.kind == InjectKind::transmit) {
+      enqueue(worker, how.port, packet);
+      continue;
+    }
+    const wire::Bytes bytes(rte_pktmbuf_mtod(packet, const std::uint8_t*), packet->data_len);
+    const auto header = wire::parse_ip(bytes);
+    if (!header) {
+      worker.drop(packet, DropDirection::local, DropReason::truncated_packet);
+      continue;
+    }
+    const std::uint32_t position = burst.count++;
+    burst.packets[position] = packet;
+    burst.received_on[position] = how.port;
+    burst.ip[position] = rte_pktmbuf_mtod(packet, std::uint8_t*);
+    burst.header[position] = *header;
+    burst.origin[position] = how.kind == InjectKind::outbound_local ? PacketOrigin::originated
+                             : how.from_tunnel                      ? PacketOrigin::tunnel
+                                                                    : PacketOrigin::clear;
+    burst.undecided.push(position);
+  }
+}
+
+}  // namespace culvert::dataplane

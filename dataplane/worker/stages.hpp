@@ -1,0 +1,116 @@
+// The stages of a packet's way and the worker's state that they share. The worker alone knows their
+// order; a stage never calls a stage.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "dataplane/tables/counters.hpp"
+#include "dataplane/tables/sa.hpp"
+#include "dataplane/tables/tables.hpp"
+#include "dataplane/worker/burst.hpp"
+#include "dataplane/worker/flow_cache.hpp"
+#include "dataplane/worker/worker.hpp"
+
+namespace culvert::dataplane {
+
+/// Frames that wait for a port until the burst is through. Twice a burst: a hand-off may follow.
+struct TransmitQueue {
+  static constexpr std::uint32_t kCapacity = 2 * kBurstPackets;
+  std::array<rte_mbuf*, kCapacity> frames;
+  std::uint32_t count = 0;
+  std::uint32_t bytes = 0;
+};
+
+/// What sealing and opening need of each packet beside its bytes, apart from it and written well
+/// before the cryptography reads it: a store that is loaded wider just after costs 15 ns.
+struct CryptoScratch {
+  struct alignas(16) Block {
+    std::array<std::uint8_t, 16> bytes;
+  };
+  std::array<Block, kBurstPackets> nonces, aads, icvs;
+  std::array<crypto::esp::Operation, kBurstPackets> operations;
+  std::array<const crypto::EspSuite*, kBurstPackets> suites;
+};
+
+/// A worker's own state. Nothing in it is seen by another thread but the counters.
+class WorkerState {
+ public:
+  explicit WorkerState(WorkerContext& context);
+
+  WorkerContext& context;
+  Tables& tables;
+  WorkerCounters& counters;
+  SharedAdd shared_add;
+  FlowCacheV4 flows_v4;
+  FlowCacheV6 flows_v6;
+  CryptoScratch scratch;
+  std::array<TransmitQueue, kMaxPorts> transmit;
+
+  /// The end of a packet: counted once; its buffer is freed with the others of the burst.
+  void drop(rte_mbuf* packet, DropDirection direction, DropReason reason) {
+    counters.drop(direction, reason);
+    give_back(packet);
+  }
+  /// Consumed: the buffer is freed, nothing is counted.
+  void give_back(rte_mbuf* packet);
+  void free_given_back();
+
+ private:
+  std::array<rte_mbuf*, 4 * kBurstPackets> ended_;
+  std::uint32_t ended_count_ = 0;
+};
+
+// worker.cpp
+/// Everything once: what each port, the other workers and the main thread have. False: nothing.
+bool run_iteration(WorkerState& worker, Burst& burst);
+
+// rx.cpp
+/// Up to a burst from the worker's queue of a port.
+void receive(WorkerState& worker, PortId port, Burst& burst);
+/// Encrypted frames that other workers received for SAs of this one.
+void receive_handed_off(WorkerState& worker, Burst& burst);
+/// What the main thread gives: frames go to their port at once, IP packets to policy.
+void receive_injected(WorkerState& worker, Burst& burst);
+
+// classify.cpp
+/// Frame → IP packet, told apart: encrypted for us, or undecided. ARP and ND are punted.
+void classify(WorkerState& worker, Burst& burst);
+
+// inbound.cpp
+/// RFC 4303 §3.4, RFC 4301 §5.2: encrypted → undecided, decrypted and checked.
+void open_inbound(WorkerState& worker, Burst& burst);
+
+// policy.cpp
+/// RFC 4301 §5.1: undecided → ours, protect or route.
+void decide(WorkerState& worker, Burst& burst);
+
+// local.cpp
+/// Ours → answered (undecided again, as our own), punted or dropped.
+void serve_local(WorkerState& worker, Burst& burst);
+
+// outbound.cpp
+/// RFC 4303 §3.3: protect → sealed.
+void seal_outbound(WorkerState& worker, Burst& burst);
+
+// forward.cpp
+/// route and sealed → their port's transmit queue.
+void forward(WorkerState& worker, Burst& burst);
+
+// tx.cpp
+/// Puts a complete frame into its port's queue, sending what is there when it is full.
+void enqueue(WorkerState& worker, PortId port, rte_mbuf* frame);
+/// Sends every port's queue.
+void transmit_all(WorkerState& worker);
+
+// punt.cpp
+/// Hands a packet to the main thread. The data begins at the IP header.
+void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what);
+/// The data begins at the Ethernet header of a received frame.
+void punt_frame(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason);
+
+// leaf: an mbuf's bytes.
+/// The IP packet of `position` becomes the mbuf's data.
+void set_data(rte_mbuf* packet, const std::uint8_t* begin, std::uint16_t bytes);
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,107 @@
+// The worker's loop: poll, stages, quiescent report. It alone knows the order of the stages.
+#include "dataplane/worker/worker.hpp"
+
+#include <memory>
+
+#include <rte_cycles.h>
+#include <rte_mbuf.h>
+
+#include "dataplane/worker/idle.hpp"
+#include "dataplane/worker/stages.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// From received to queued for transmission.
+void process(WorkerState& worker, Burst& burst) {
+  open_inbound(worker, burst);
+  decide(worker, burst);
+  if (burst.ours.size() != 0) {
+    serve_local(worker, burst);
+    decide(worker, burst);  // our answers
+  }
+  seal_outbound(worker, burst);
+  forward(worker, burst);
+}
+
+bool serve_ports(WorkerState& worker, Burst& burst) {
+  bool found = false;
+  for (std::size_t port = 0; port < worker.tables.ports.size(); ++port) {
+    if (raw(worker.context.id) >= worker.tables.ports[port].queues) continue;
+    receive(worker, static_cast<PortId>(port), burst);
+    if (burst.count == 0) continue;
+    found = true;
+    classify(worker, burst);
+    process(worker, burst);
+  }
+  return found;
+}
+
+bool serve_other_workers(WorkerState& worker, Burst& burst) {
+  receive_handed_off(worker, burst);
+  if (burst.count == 0) return false;
+  classify(worker, burst);
+  process(worker, burst);
+  return true;
+}
+
+bool serve_main_thread(WorkerState& worker, Burst& burst) {
+  receive_injected(worker, burst);
+  if (burst.count != 0) process(worker, burst);
+  return burst.count != 0;
+}
+
+}  // namespace
+
+WorkerState::WorkerState(WorkerContext& given)
+    : context(given),
+      tables(*given.tables),
+      counters(given.tables->counters[raw(given.id)]),
+      shared_add(given.tables->workers) {}
+
+void WorkerState::give_back(rte_mbuf* packet) {
+  if (ended_count_ == ended_.size()) free_given_back();
+  ended_[ended_count_++] = packet;
+}
+
+void WorkerState::free_given_back() {
+  if (ended_count_ == 0) return;
+  rte_pktmbuf_free_bulk(ended_.data(), ended_count_);
+  ended_count_ = 0;
+}
+
+bool run_iteration(WorkerState& worker, Burst& burst) {
+  bool found = serve_ports(worker, burst);
+  found |= serve_other_workers(worker, burst);
+  found |= serve_main_thread(worker, burst);
+  transmit_all(worker);
+  worker.free_given_back();
+  return found;
+}
+
+int run_worker(void* context) {
+  WorkerContext& given = *static_cast<WorkerContext*>(context);
+  const auto worker = std::make_unique<WorkerState>(given);
+  const auto burst = std::make_unique<Burst>();
+  Reclaimer& reclaimer = *given.tables->reclaimer;
+  reclaimer.online(given.id);
+  Idler idler(given.idle, given.id, reclaimer);
+  std::uint64_t before = rte_rdtsc();
+  // Relaxed: a worker that sees it an iteration later stops an iteration later.
+  while (!given.stop.load(std::memory_order_relaxed)) {
+    const bool found = run_iteration(*worker, *burst);
+    reclaimer.quiescent(given.id);
+    if (found) {
+      idler.was_busy();
+    } else {
+      idler.was_idle();
+    }
+    const std::uint64_t now = rte_rdtsc();
+    (found ? worker->counters.busy_cycles : worker->counters.idle_cycles).add(now - before);
+    before = now;
+  }
+  reclaimer.offline(given.id);
+  return 0;
+}
+
+}  // namespace culvert::dataplane
