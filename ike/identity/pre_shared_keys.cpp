@@ -1,7 +1,6 @@
 #include "ike/identity/pre_shared_keys.hpp"
 
 #include <algorithm>
-#include <filesystem>
 
 namespace culvert::ike {
 namespace {
@@ -27,9 +26,8 @@ int match(const std::vector<config::Identity>& ids, const config::Identity& loca
 std::expected<std::unique_ptr<PreSharedKeys>, std::string> PreSharedKeys::load(
     const config::Config& configuration) {
   auto keys = std::make_unique<PreSharedKeys>();
-  const std::filesystem::path folder = std::filesystem::path(configuration.file).parent_path();
   for (const config::Secret& secret : configuration.secrets) {
-    auto key = config::read_psk(folder / secret.psk_file);
+    auto key = config::read_psk(secret.psk_file);
     if (!key) {
       return std::unexpected(configuration.file + ":" + std::to_string(secret.location.line) + ":" +
                              std::to_string(secret.location.column) + ": " + key.error());

@@ -15,8 +15,7 @@ namespace culvert::ike {
 /// one that names the peer's only, before one that names ours only, before one that names none.
 class PreSharedKeys final : public SecretSource {
  public:
-  /// Reads every secret's file, relative to the configuration's folder. The error is a sentence
-  /// with the place in the configuration.
+  /// Reads every secret's file. The error is a sentence with the place in the configuration.
   static std::expected<std::unique_ptr<PreSharedKeys>, std::string> load(
       const config::Config& configuration);
 

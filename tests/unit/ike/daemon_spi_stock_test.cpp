@@ -1,0 +1,94 @@
+#include <catch2/catch.hpp>
+
+#include "ike/daemon/spi_stock.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr Instant kNow = 100s;
+
+channel::Completion lease_of(std::uint32_t first, std::uint32_t count) {
+  channel::Completion lease;
+  lease.spi_count = count;
+  for (std::uint32_t index = 0; index < count; ++index) {
+    lease.spis[index] = channel::Spi{first + index};
+  }
+  return lease;
+}
+
+}  // namespace
+
+TEST_CASE("spi stock: what was leased is given out, each SPI once") {
+  SpiStock stock;
+  CHECK_FALSE(stock.take());
+  stock.add(lease_of(0x1000, 2), kNow);
+  const auto one = stock.take();
+  const auto other = stock.take();
+  REQUIRE(one);
+  REQUIRE(other);
+  CHECK(*one != *other);
+  CHECK_FALSE(stock.take());
+}
+
+TEST_CASE("spi stock: an SPI that was not used comes back into the stock") {
+  SpiStock stock;
+  stock.add(lease_of(0x1000, 1), kNow);
+  const channel::Spi spi = stock.take().value();
+  stock.give_back(spi);
+  CHECK(stock.take() == spi);
+}
+
+TEST_CASE("spi stock: an SPI is not taken back twice, nor one that nobody leased") {
+  SpiStock stock;
+  stock.add(lease_of(0x1000, 1), kNow);
+  const channel::Spi spi = stock.take().value();
+  stock.give_back(spi);
+  stock.give_back(spi);
+  stock.give_back(channel::Spi{0x9999});
+  CHECK(stock.size() == 1);
+}
+
+TEST_CASE("spi stock: an SPI of a data plane that is gone does not enter the next one's lease") {
+  SpiStock stock;
+  stock.add(lease_of(0x1000, 1), kNow);
+  const channel::Spi old = stock.take().value();
+  stock.clear();
+  stock.add(lease_of(0x2000, 1), kNow);
+  stock.give_back(old);
+  CHECK(stock.take() == channel::Spi{0x2000});
+  CHECK_FALSE(stock.take());
+}
+
+TEST_CASE("spi stock: an SPI in use is the data plane's, not the stock's") {
+  SpiStock stock;
+  stock.add(lease_of(0x1000, 1), kNow);
+  const channel::Spi spi = stock.take().value();
+  stock.installed(spi);
+  stock.give_back(spi);
+  CHECK(stock.size() == 0);
+}
+
+TEST_CASE("spi stock: it asks below the low water mark, for one lease at a time") {
+  SpiStock stock;
+  CHECK(stock.wants_lease(kNow));
+  stock.lease_sent();
+  CHECK_FALSE(stock.wants_lease(kNow));
+  stock.add(lease_of(0x1000, channel::kMaxLeasedSpis), kNow);
+  CHECK_FALSE(stock.wants_lease(kNow));
+  REQUIRE(stock.take());
+  CHECK(stock.wants_lease(kNow));
+}
+
+TEST_CASE("spi stock: a refused lease is not asked for again at once") {
+  SpiStock stock;
+  stock.lease_sent();
+  channel::Completion refused = lease_of(0x1000, 3);
+  refused.outcome = channel::Outcome::no_room;
+  stock.add(refused, kNow);
+  CHECK(stock.size() == 0);
+  CHECK_FALSE(stock.wants_lease(kNow));
+  CHECK(stock.wants_lease(kNow + SpiStock::kRefusedPause));
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,179 @@
+// What operators and their tools read: status, counters, metrics, and which address is ours.
+#include <catch2/catch.hpp>
+
+#include "ike/daemon/local_address.hpp"
+#include "ike/daemon/metrics.hpp"
+#include "ike/daemon/status.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using namespace std::chrono_literals;
+
+config::Config configuration_of(std::initializer_list<const char*> children) {
+  config::Config configuration;
+  config::Connection connection;
+  connection.name = "branch";
+  for (const char* name : children) {
+    config::Child child;
+    child.name = name;
+    child.index = static_cast<std::uint32_t>(connection.children.size());
+    connection.children.push_back(child);
+  }
+  configuration.connections.push_back(connection);
+  return configuration;
+}
+
+IkeSaStatus established(std::initializer_list<std::uint32_t> children) {
+  IkeSaStatus sa;
+  sa.connection = "branch";
+  sa.state = "established";
+  sa.initiator = true;
+  sa.initiator_spi = 0x0102030405060708;
+  sa.responder_spi = 0x1112131415161718;
+  sa.age = 90s;
+  for (const std::uint32_t index : children) {
+    ChildStatus child;
+    child.name = "office";
+    child.index = index;
+    child.state = "installed";
+    child.inbound = channel::Spi{0xc0000101};
+    child.suite = {crypto::Encryption::aes_gcm_16, 256, crypto::Integrity::none};
+    child.local_selectors = {wire::TrafficSelector::parse("10.1.0.0/24").value()};
+    sa.children.push_back(child);
+  }
+  return sa;
+}
+
+std::string state_of(const config::Config& configuration, const std::vector<IkeSaStatus>& sas) {
+  const auto rows =
+      render_connections({{"branch", std::nullopt, "", std::nullopt}}, sas, configuration);
+  return rows.at(0).at("state").get<std::string>();
+}
+
+/// The sample of `name` whose labels hold `value`.
+double sample(const runtime::MetricFamilies& families, std::string_view name,
+              std::string_view value = "") {
+  for (const auto& family : families) {
+    if (family.name != name) continue;
+    for (const auto& metric : family.metric) {
+      const bool holds = std::ranges::any_of(
+          metric.label, [&](const auto& label) { return label.value == value; });
+      if (value.empty() || holds) {
+        return family.type == prometheus::MetricType::Counter ? metric.counter.value
+                                                              : metric.gauge.value;
+      }
+    }
+  }
+  return -1;
+}
+
+}  // namespace
+
+TEST_CASE("ike status: SPIs as in packet captures, suites and selectors as in the configuration") {
+  const auto sas = render_ike_sas({established({0})});
+  REQUIRE(sas.size() == 1);
+  CHECK(sas[0]["role"] == "initiator");
+  CHECK(sas[0]["initiator_spi"] == "0x0102030405060708");
+  CHECK(sas[0]["responder_spi"] == "0x1112131415161718");
+  CHECK(sas[0]["age_seconds"] == 90);
+  const auto& child = sas[0]["children"][0];
+  CHECK(child["spi_in"] == "0xc0000101");
+  CHECK(child["spi_out"] == "0x00000000");
+  CHECK(child["suite"] == "aes256gcm16");
+  CHECK(child["local_ts"] == nlohmann::json{"10.1.0.0/24"});
+}
+
+TEST_CASE("ike status: a connection is up when each of its children has an SA") {
+  const auto two = configuration_of({"office", "lab"});
+  CHECK(state_of(two, {established({0, 1})}) == "up");
+  CHECK(state_of(two, {established({0})}) == "negotiating");
+  CHECK(state_of(two, {established({0}), established({1})}) == "up");
+  CHECK(state_of(two, {}) == "down");
+  auto leaving = established({0, 1});
+  leaving.children[1].state = "deleting";
+  CHECK(state_of(two, {leaving}) == "negotiating");
+  auto stranger = established({0, 1});
+  stranger.connection = "other";
+  CHECK(state_of(two, {stranger}) == "down");
+}
+
+TEST_CASE("ike status: a failure comes with what it means and what to do") {
+  const auto rows =
+      render_connections({{"branch", Failure::no_ike_proposal_chosen, "ours: a; theirs: b", 7s}},
+                         {}, configuration_of({"office"}));
+  const auto& failure = rows.at(0).at("last_failure");
+  CHECK(failure["failure"] == info(Failure::no_ike_proposal_chosen).name);
+  CHECK(failure["detail"] == "ours: a; theirs: b");
+  CHECK_FALSE(failure["meaning"].get<std::string>().empty());
+  CHECK_FALSE(failure["remedy"].get<std::string>().empty());
+  CHECK(rows.at(0).at("retry_in_seconds") == 7);
+}
+
+TEST_CASE("ike status: without a failure the fields are there and null") {
+  const auto rows =
+      render_connections({{"branch", std::nullopt, "", std::nullopt}}, {}, configuration_of({}));
+  CHECK(rows.at(0).at("last_failure").is_null());
+  CHECK(rows.at(0).at("retry_in_seconds").is_null());
+  CHECK(rows.at(0).at("state") == "down");  // no child: nothing that could be up
+}
+
+TEST_CASE("ike counters: each exchange in its place, initiated and answered apart") {
+  MachineCounters counters;
+  counters.exchanges[2][1][0] = 5;
+  counters.exchanges[0][0][1] = 3;
+  const auto rendered = render_counters(counters);
+  CHECK(rendered["exchanges"]["create_child_sa"]["answered"]["ok"] == 5);
+  CHECK(rendered["exchanges"]["ike_sa_init"]["initiated"]["failed"] == 3);
+  CHECK(rendered["exchanges"]["informational"]["initiated"]["ok"] == 0);
+}
+
+TEST_CASE("ike metrics: a configured connection that is down has its row of zero") {
+  const auto families = render_metrics({}, {}, {{"branch", std::nullopt, "", std::nullopt}}, false);
+  CHECK(sample(families, "culvert_ike_sas", "established") == 0);
+  CHECK(sample(families, "culvert_ike_dataplane_connected") == 0);
+}
+
+TEST_CASE("ike metrics: counters and gauges carry the machine's figures") {
+  MachineCounters counters;
+  counters.half_open = 4;
+  counters.retransmits_sent = 9;
+  counters.authentication_failures = 2;
+  counters.ike_rekeys_ok = 6;
+  counters.invalid_messages = 8;
+  const auto families = render_metrics(counters, {established({0})},
+                                       {{"branch", std::nullopt, "", std::nullopt}}, true);
+  CHECK(sample(families, "culvert_ike_sas", "established") == 1);
+  CHECK(sample(families, "culvert_ike_half_open") == 4);
+  CHECK(sample(families, "culvert_ike_retransmits_total") == 9);
+  CHECK(sample(families, "culvert_ike_authentication_failures_total") == 2);
+  CHECK(sample(families, "culvert_ike_rekeys_total", "ike") == 6);
+  CHECK(sample(families, "culvert_ike_invalid_messages_total") == 8);
+  CHECK(sample(families, "culvert_ike_dataplane_connected") == 1);
+}
+
+TEST_CASE("local address: a neighbour's interface, else the longest route's") {
+  config::Dataplane dataplane;
+  const auto interface_of = [](const char* name, std::vector<wire::Prefix> addresses) {
+    config::Interface interface;
+    interface.name = name;
+    interface.addresses = std::move(addresses);
+    return interface;
+  };
+  dataplane.interfaces.push_back(
+      interface_of("wan", {wire::Prefix::parse("198.51.100.1/24").value(),
+                           wire::Prefix::parse("2001:db8::1/64").value()}));
+  dataplane.interfaces.push_back(interface_of("lan", {wire::Prefix::parse("10.1.0.1/24").value()}));
+  const auto address = [](std::string_view text) { return wire::IpAddress::parse(text).value(); };
+  dataplane.routes.push_back(
+      {wire::Prefix::parse("0.0.0.0/0").value(), address("198.51.100.254"), {}});
+  dataplane.routes.push_back(
+      {wire::Prefix::parse("172.16.0.0/12").value(), address("10.1.0.254"), {}});
+  CHECK(local_address_for(dataplane, address("198.51.100.7")) == address("198.51.100.1"));
+  CHECK(local_address_for(dataplane, address("203.0.113.7")) == address("198.51.100.1"));
+  CHECK(local_address_for(dataplane, address("172.16.1.1")) == address("10.1.0.1"));
+  CHECK(local_address_for(dataplane, address("2001:db8::7")) == address("2001:db8::1"));
+  CHECK_FALSE(local_address_for(dataplane, address("2001:db8:1::7")));
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,91 @@
+#include <filesystem>
+#include <fstream>
+
+#include <catch2/catch.hpp>
+#include <unistd.h>
+
+#include "ike/identity/pre_shared_keys.hpp"
+
+namespace culvert::ike {
+namespace {
+
+config::Identity id(std::string_view text) { return config::parse_identity(text).value(); }
+
+/// Keys whose content names the secret they came from.
+void add(PreSharedKeys& keys, std::vector<config::Identity> ids, std::string_view name) {
+  const std::vector<std::uint8_t> bytes(name.begin(), name.end());
+  keys.add(std::move(ids), crypto::SecretBytes(crypto::Bytes(bytes)));
+}
+
+std::string found(const PreSharedKeys& keys, std::string_view local, std::string_view remote) {
+  const crypto::SecretBytes* key = keys.find(id(local), id(remote));
+  return key == nullptr ? "none" : std::string(key->view().begin(), key->view().end());
+}
+
+struct Folder {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("culvert-psk-" + std::to_string(::getpid()));
+  Folder() { std::filesystem::create_directories(path); }
+  ~Folder() { std::filesystem::remove_all(path); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+};
+
+}  // namespace
+
+TEST_CASE("pre-shared keys: both identities before one, one before none") {
+  PreSharedKeys keys;
+  add(keys, {}, "any");
+  add(keys, {id("hq.example.org")}, "ours");
+  add(keys, {id("branch.example.org")}, "theirs");
+  add(keys, {id("hq.example.org"), id("branch.example.org")}, "both");
+  CHECK(found(keys, "hq.example.org", "branch.example.org") == "both");
+  CHECK(found(keys, "branch.example.org", "hq.example.org") == "both");
+  CHECK(found(keys, "other.example.org", "branch.example.org") == "theirs");
+  CHECK(found(keys, "hq.example.org", "other.example.org") == "ours");
+  CHECK(found(keys, "a.example.org", "b.example.org") == "any");
+}
+
+TEST_CASE("pre-shared keys: the order in the file does not matter, the first of equals wins") {
+  PreSharedKeys keys;
+  add(keys, {id("hq.example.org"), id("branch.example.org")}, "first");
+  add(keys, {id("branch.example.org"), id("hq.example.org")}, "second");
+  add(keys, {}, "any");
+  CHECK(found(keys, "hq.example.org", "branch.example.org") == "first");
+}
+
+TEST_CASE("pre-shared keys: a secret of another pair is never used") {
+  PreSharedKeys keys;
+  add(keys, {id("hq.example.org"), id("branch.example.org")}, "branch");
+  CHECK(found(keys, "hq.example.org", "mallory.example.org") == "none");
+  CHECK(found(keys, "mallory.example.org", "branch.example.org") == "none");
+}
+
+TEST_CASE("pre-shared keys: an identity is its type and its bytes, not its spelling") {
+  PreSharedKeys keys;
+  add(keys, {id("192.0.2.1"), id("192.0.2.2")}, "addresses");
+  CHECK(found(keys, "192.0.2.1", "192.0.2.2") == "addresses");
+  config::Identity as_name = id("192.0.2.2");
+  as_name.type = config::Identity::Type::fqdn;
+  CHECK(keys.find(id("192.0.2.1"), as_name) == nullptr);
+}
+
+TEST_CASE("pre-shared keys: a file that cannot be read is named with its place") {
+  const Folder folder;
+  std::ofstream(folder.path / "branch.psk") << "0123456789abcdef\n";
+  std::filesystem::permissions(folder.path / "branch.psk", std::filesystem::perms::owner_read);
+  config::Config configuration;
+  configuration.file = (folder.path / "hq.yaml").string();
+  configuration.secrets.push_back(
+      {{id("branch.example.org")}, (folder.path / "branch.psk").string(), {14, 5}});
+  const auto keys = PreSharedKeys::load(configuration);
+  REQUIRE(keys);
+  CHECK(found(**keys, "hq.example.org", "branch.example.org") == "0123456789abcdef");
+
+  configuration.secrets[0].psk_file = (folder.path / "missing.psk").string();
+  const auto missing = PreSharedKeys::load(configuration);
+  REQUIRE_FALSE(missing);
+  CHECK(missing.error().starts_with(configuration.file + ":14:5: "));
+}
+
+}  // namespace culvert::ike
