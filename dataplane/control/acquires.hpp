@@ -1,0 +1,44 @@
+// Packets that met a trap: the key daemon is asked for an SA once, a bounded number of packets
+// waits for it, and goes on when the policy is there, or is dropped.
+#pragma once
+
+#include "channel/server.hpp"
+#include "config/config.hpp"
+#include "dataplane/control/acquire_tracker.hpp"
+#include "dataplane/control/hold_queue.hpp"
+#include "dataplane/control/packets.hpp"
+
+namespace culvert::dataplane::control {
+
+class Acquires {
+ public:
+  static constexpr std::size_t kHeldPerChild = 64;
+  static constexpr std::size_t kHeldInAll = 2048;
+
+  Acquires(const config::Config& config, Packets& packets, channel::Server& channel)
+      : config_(config), packets_(packets), channel_(channel) {}
+
+  /// `packet` starts at its IP header.
+  void arrived(Packet packet, const PuntedPacket& origin, Instant now);
+  /// A policy of the child was installed: what waits meets it.
+  void answered(std::uint32_t child_index);
+  void tick(Instant now);
+  /// A key daemon connected: what still waits is asked for again.
+  void key_daemon_connected(Instant now);
+  void stop();
+
+ private:
+  struct Held {
+    Packet packet;
+    PuntedPacket origin;
+  };
+  void ask(std::uint32_t child_index, wire::Bytes packet);
+
+  const config::Config& config_;
+  Packets& packets_;
+  channel::Server& channel_;
+  AcquireTracker tracker_;
+  HoldQueue<std::uint32_t, Held> held_{kHeldPerChild, kHeldInAll};
+};
+
+}  // namespace culvert::dataplane::control

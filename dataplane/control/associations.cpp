@@ -1,0 +1,179 @@
+#include "dataplane/control/associations.hpp"
+
+#include <algorithm>
+
+#include <rte_cycles.h>
+#include <spdlog/fmt/fmt.h>
+
+#include "runtime/log.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+using channel::Outcome;
+
+std::string spi_text(channel::Spi spi) {
+  return fmt::format("0x{:08x}", static_cast<std::uint32_t>(spi));
+}
+
+channel::ExpiryCause cause_of(StopCause stop) {
+  switch (stop) {
+    case StopCause::hard_bytes:
+      return channel::ExpiryCause::bytes;
+    case StopCause::hard_packets:
+      return channel::ExpiryCause::packets;
+    case StopCause::sequence:
+      return channel::ExpiryCause::sequence;
+    case StopCause::none:
+    case StopCause::hard_time:
+      break;
+  }
+  return channel::ExpiryCause::time;
+}
+
+channel::Event event_of(channel::SaId sa, const Expiry& expiry) {
+  channel::Event event;
+  switch (expiry.level) {
+    case ExpiryLevel::soft:
+      event.type = channel::EventType::soft_expire;
+      event.body.soft_expire = {sa, expiry.cause};
+      break;
+    case ExpiryLevel::hard:
+      event.type = channel::EventType::hard_expire;
+      event.body.hard_expire = {sa, expiry.cause};
+      break;
+  }
+  return event;
+}
+
+void log_sa(std::string_view event, const channel::InstallSa& spec, const ChildName& child) {
+  runtime::log(runtime::Level::info, event,
+               {{"connection", child.connection},
+                {"child", child.child},
+                {"direction", spec.direction == channel::Direction::in ? "in" : "out"},
+                {"spi", spi_text(spec.spi)},
+                {"suite", spec.suite.name()},
+                {"remote", spec.remote.address.to_string()}});
+}
+
+}  // namespace
+
+std::optional<double> seconds_since(std::uint64_t tsc) {
+  if (tsc == 0) return std::nullopt;
+  const std::uint64_t now = rte_get_tsc_cycles();
+  // A worker's reading may be a little ahead of ours.
+  return static_cast<double>(now > tsc ? now - tsc : 0) / static_cast<double>(rte_get_tsc_hz());
+}
+
+std::uint64_t idle_milliseconds(std::uint64_t last_packet_tsc) {
+  const auto seconds = seconds_since(last_packet_tsc);
+  return seconds ? static_cast<std::uint64_t>(*seconds * 1000.0) : ~std::uint64_t{0};
+}
+
+/// What the tables cannot know: whose child it is, whether the outer addresses are ours to use.
+std::optional<Outcome> Associations::refuse(const channel::InstallSa& request) const {
+  if (!topology_.is_own(request.local.address)) return Outcome::no_route;
+  if (!topology_.next_hop(request.remote.address)) return Outcome::no_route;
+  return std::nullopt;
+}
+
+Outcome Associations::install(const channel::InstallSa& request, Instant now) {
+  if (request.child_index >= children_.negotiable()) return Outcome::invalid_field;
+  if (const auto refused = refuse(request)) return *refused;
+  const auto slot = tables_.sad->install(request, rte_get_tsc_cycles());
+  if (!slot) return slot.error();
+  watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
+  log_sa("sa_installed", request, children_.name(request.child_index));
+  return Outcome::ok;
+}
+
+std::expected<SlotIndex, std::string> Associations::install_manual(
+    const channel::InstallSa& request, Instant now) {
+  const ChildName& child = children_.name(request.child_index);
+  const std::string name = "manual SA \"" + child.child + "\": ";
+  if (refuse(request)) {
+    return std::unexpected(name + "local " + request.local.address.to_string() +
+                           " is no address of ours, or there is no route to " +
+                           request.remote.address.to_string());
+  }
+  const auto slot = tables_.sad->install_manual(request, rte_get_tsc_cycles());
+  if (!slot) {
+    return std::unexpected(name + std::string(channel::to_string(slot.error())));
+  }
+  watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
+  log_sa("sa_installed", request, child);
+  return *slot;
+}
+
+Outcome Associations::remove(channel::SaId sa) {
+  const SaRecord* const record = tables_.sad->find(sa);
+  if (record == nullptr || is_manual(*record)) return Outcome::unknown_sa;
+  if (record->spec.direction == channel::Direction::out) tables_.spd->unbind(record->slot);
+  accounts_.fold(record->spec.child_index, record->spec.direction, tables_.sad->traffic(*record));
+  log_sa("sa_removed", record->spec, children_.name(record->spec.child_index));
+  watches_.erase(sa);
+  return tables_.sad->remove(sa);
+}
+
+Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request) {
+  const SaRecord* const record = tables_.sad->find(request.sa);
+  if (record == nullptr || is_manual(*record)) return Outcome::unknown_sa;
+  if (!topology_.is_own(request.local.address) || !topology_.next_hop(request.remote.address)) {
+    return Outcome::no_route;
+  }
+  return tables_.sad->update_endpoints(request);
+}
+
+std::expected<channel::SaTraffic, Outcome> Associations::query(channel::SaId sa) const {
+  const SaRecord* const record = tables_.sad->find(sa);
+  if (record == nullptr) return std::unexpected(Outcome::unknown_sa);
+  const SaTraffic traffic = tables_.sad->traffic(*record);
+  return channel::SaTraffic{traffic.packets, traffic.bytes,
+                            idle_milliseconds(traffic.last_packet_tsc)};
+}
+
+void Associations::scan(channel::Server& channel, Instant now) {
+  auto item = watches_.lower_bound(scan_from_);
+  const std::size_t count = std::min(watches_.size(), kScannedAtOnce);
+  for (std::size_t examined = 0; examined < count; ++examined) {
+    if (item == watches_.end()) item = watches_.begin();
+    examine(item->first, item->second, channel, now);
+    ++item;
+  }
+  scan_from_ = item == watches_.end() ? channel::SaId{} : item->first;
+}
+
+void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel,
+                           Instant now) {
+  SaRecord* const record = tables_.sad->find(sa);
+  if (record == nullptr) return;
+  const SaTraffic traffic = tables_.sad->traffic(*record);
+  auto due = watch.due({traffic.packets, traffic.bytes, traffic.sequence}, now);
+  // The worker stops at the very packet; its word goes before our arithmetic.
+  const StopCause stopped = tables_.sad->stopped(*record);
+  if (stopped != StopCause::none && !watch.hard_announced()) {
+    due = Expiry{ExpiryLevel::hard, cause_of(stopped)};
+  }
+  if (!due) return;
+  if (due->level == ExpiryLevel::hard && stopped == StopCause::none) {
+    tables_.sad->stop(sa, StopCause::hard_time);
+    log_sa("sa_expired", record->spec, children_.name(record->spec.child_index));
+  }
+  if (channel.send(event_of(sa, *due))) watch.announced(due->level);
+}
+
+void Associations::forget_announcements() {
+  for (auto& [sa, watch] : watches_) watch.forget_announcements();
+}
+
+bool Associations::is_live(const SaRecord& record) const {
+  return tables_.sad->stopped(record) == StopCause::none;
+}
+
+std::optional<Instant> Associations::installed(channel::SaId sa) const {
+  const auto found = watches_.find(sa);
+  if (found == watches_.end()) return std::nullopt;
+  return found->second.installed();
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,68 @@
+// Security associations as the main thread keeps them: installed and removed as the key daemon
+// asks, watched until they expire, their traffic credited to their child for good.
+#pragma once
+
+#include <expected>
+#include <map>
+#include <string>
+
+#include "channel/server.hpp"
+#include "dataplane/control/child_accounts.hpp"
+#include "dataplane/control/child_directory.hpp"
+#include "dataplane/control/lifetime.hpp"
+#include "dataplane/control/topology.hpp"
+#include "dataplane/tables/tables.hpp"
+
+namespace culvert::dataplane::control {
+
+class Associations {
+ public:
+  /// SAs examined for expiry in one scan: 64 k SAs are gone through three times a second, and a
+  /// scan takes well under a millisecond.
+  static constexpr std::size_t kScannedAtOnce = 4096;
+
+  Associations(Tables& tables, const Topology& topology, const ChildDirectory& children)
+      : tables_(tables), topology_(topology), children_(children), accounts_(children.size()) {}
+
+  /// Installs an SA that the key daemon negotiated. The caller wipes the key.
+  channel::Outcome install(const channel::InstallSa& request, Instant now);
+  /// The error is a sentence.
+  std::expected<SlotIndex, std::string> install_manual(const channel::InstallSa& request,
+                                                       Instant now);
+  /// Its policies become traps first: not a packet leaves in clear meanwhile.
+  channel::Outcome remove(channel::SaId sa);
+  channel::Outcome update_endpoints(const channel::UpdateEndpoints& request);
+  [[nodiscard]] std::expected<channel::SaTraffic, channel::Outcome> query(channel::SaId sa) const;
+
+  /// Announces what expires; stops what is over by time. Call about fifty times a second.
+  void scan(channel::Server& channel, Instant now);
+  /// A new key daemon is to be told again what is over.
+  void forget_announcements();
+  void children_added() { accounts_.grow(children_.size()); }
+
+  [[nodiscard]] bool is_live(const SaRecord& record) const;
+  [[nodiscard]] bool is_manual(const SaRecord& record) const {
+    return record.spec.child_index >= children_.negotiable();
+  }
+  [[nodiscard]] const ChildAccounts& accounts() const { return accounts_; }
+  /// When it was installed.
+  [[nodiscard]] std::optional<Instant> installed(channel::SaId sa) const;
+
+ private:
+  [[nodiscard]] std::optional<channel::Outcome> refuse(const channel::InstallSa& request) const;
+  void examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel, Instant now);
+
+  Tables& tables_;
+  const Topology& topology_;
+  const ChildDirectory& children_;
+  ChildAccounts accounts_;
+  std::map<channel::SaId, LifetimeWatch> watches_;
+  channel::SaId scan_from_{};
+};
+
+/// Milliseconds since an SA's last packet; ~0 when there never was one.
+[[nodiscard]] std::uint64_t idle_milliseconds(std::uint64_t last_packet_tsc);
+/// Seconds since a reading of the time-stamp counter; nullopt for 0.
+[[nodiscard]] std::optional<double> seconds_since(std::uint64_t tsc);
+
+}  // namespace culvert::dataplane::control

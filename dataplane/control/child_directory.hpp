@@ -1,0 +1,61 @@
+// What SAs, policies and counters hang on: the configured children, and behind them the names of
+// manual SAs, numbered as config::Child::index does. Pure.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.hpp"
+
+namespace culvert::dataplane::control {
+
+/// The connection that manual SAs are shown under.
+inline constexpr std::string_view kManualConnection = "manual";
+
+struct ChildName {
+  std::string connection;
+  std::string child;
+  bool manual = false;
+  friend bool operator==(const ChildName&, const ChildName&) = default;
+};
+
+class ChildDirectory {
+ public:
+  ChildDirectory() = default;
+  explicit ChildDirectory(const config::Config& config) {
+    for (const config::Connection& connection : config.connections) {
+      for (const config::Child& child : connection.children) {
+        if (names_.size() <= child.index) names_.resize(child.index + 1U);
+        names_[child.index] = {connection.name, child.name, false};
+      }
+    }
+    first_manual_ = static_cast<std::uint32_t>(names_.size());
+    for (const config::ManualSa& sa : config.manual_sas) {
+      if (find_manual(sa.name) < size()) continue;
+      names_.push_back({std::string(kManualConnection), sa.name, true});
+    }
+  }
+
+  [[nodiscard]] std::uint32_t size() const { return static_cast<std::uint32_t>(names_.size()); }
+  /// Children of connections: what the key daemon may name.
+  [[nodiscard]] std::uint32_t negotiable() const { return first_manual_; }
+  /// Precondition: index < size().
+  [[nodiscard]] const ChildName& name(std::uint32_t index) const { return names_[index]; }
+  /// The index of a manual SA's name; size() when it is none.
+  [[nodiscard]] std::uint32_t find_manual(std::string_view name) const {
+    const auto found =
+        std::find_if(names_.begin() + first_manual_, names_.end(),
+                     [&](const ChildName& candidate) { return candidate.child == name; });
+    return static_cast<std::uint32_t>(found - names_.begin());
+  }
+  [[nodiscard]] const std::vector<ChildName>& names() const { return names_; }
+
+ private:
+  std::vector<ChildName> names_;
+  std::uint32_t first_manual_ = 0;
+};
+
+}  // namespace culvert::dataplane::control

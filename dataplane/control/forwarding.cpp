@@ -1,0 +1,153 @@
+#include "dataplane/control/forwarding.hpp"
+
+#include <algorithm>
+
+#include "runtime/log.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+constexpr std::string_view kTableFull = "the adjacency table is full";
+
+wire::Prefix host(const wire::IpAddress& address) {
+  return {address, static_cast<std::uint8_t>(address.size() * 8)};
+}
+
+void log_failure(const wire::Prefix& prefix, const std::string& error) {
+  runtime::log(runtime::Level::error, "route_not_installed",
+               {{"to", prefix.to_string()}, {"error", error}});
+}
+
+}  // namespace
+
+std::expected<void, std::string> Forwarding::install(const Topology& topology) {
+  std::map<wire::Prefix, AdjacencyIndex> installed;
+  for (const Route& route : topology.routes()) {
+    const auto adjacency = adjacency_of(route);
+    if (!adjacency) return std::unexpected(adjacency.error());
+    // Longest first, own addresses before networks: the first route for a prefix is the one meant.
+    if (installed.contains(route.to)) continue;
+    if (auto done = add(route.to, *adjacency, installed); !done) return done;
+    if (route.kind == RouteKind::connected && has_broadcast(route.to)) {
+      for (const wire::IpAddress& nobody : {route.to.first(), route.to.last()}) {
+        if (installed.contains(host(nobody))) continue;
+        if (auto done = add(host(nobody), Adjacencies::kDrop, installed); !done) return done;
+      }
+    }
+  }
+  for (const auto& [prefix, adjacency] : installed_) {
+    if (!installed.contains(prefix)) tables_.fib->remove(prefix);
+  }
+  installed_ = std::move(installed);
+  routes_ = topology.routes();
+  return {};
+}
+
+std::expected<void, std::string> Forwarding::add(
+    const wire::Prefix& to, AdjacencyIndex adjacency,
+    std::map<wire::Prefix, AdjacencyIndex>& installed) {
+  const auto before = installed_.find(to);
+  if (before == installed_.end() || before->second != adjacency) {
+    if (auto done = tables_.fib->add(to, adjacency); !done) return done;
+  }
+  installed[to] = adjacency;
+  return {};
+}
+
+std::expected<AdjacencyIndex, std::string> Forwarding::adjacency_of(const Route& route) {
+  switch (route.kind) {
+    case RouteKind::local:
+      return Adjacencies::kLocal;
+    case RouteKind::connected:
+      return glean(route.port);
+    case RouteKind::fixed: {
+      const auto gateway = neighbor({route.port, *route.via});
+      if (!gateway) return std::unexpected(gateway.error());
+      return (*gateway)->adjacency;
+    }
+  }
+  return Adjacencies::kDrop;
+}
+
+std::expected<AdjacencyIndex, std::string> Forwarding::glean(PortId port) {
+  if (const auto known = gleans_.find(port); known != gleans_.end()) return known->second;
+  const auto index = tables_.adjacencies->add_glean(port, tables_.ports[raw(port)].mtu);
+  if (!index) return std::unexpected(std::string(kTableFull));
+  gleans_[port] = *index;
+  return *index;
+}
+
+std::expected<Forwarding::Neighbor*, std::string> Forwarding::neighbor(const NeighborKey& key) {
+  if (const auto known = neighbors_.find(key); known != neighbors_.end()) return &known->second;
+  const auto index =
+      tables_.adjacencies->add_neighbor(key.port, key.address, tables_.ports[raw(key.port)].mtu);
+  if (!index) return std::unexpected(std::string(kTableFull));
+  return &(neighbors_[key] = {*index});
+}
+
+void Forwarding::neighbor_resolved(const NeighborKey& key, const wire::MacAddress& mac) {
+  const auto known = neighbor(key);
+  if (!known) {
+    log_failure(host(key.address), known.error());
+    return;
+  }
+  Neighbor& entry = **known;
+  if (entry.resolved && entry.mac == mac) return;
+  const AdjacencyIndex old = entry.adjacency;
+  // A header that workers may be copying is not written again: what was resolved once gets another
+  // adjacency.
+  if (entry.was_resolved) {
+    const auto fresh =
+        tables_.adjacencies->add_neighbor(key.port, key.address, tables_.ports[raw(key.port)].mtu);
+    if (!fresh) {
+      log_failure(host(key.address), std::string(kTableFull));
+      return;
+    }
+    entry.adjacency = *fresh;
+  }
+  tables_.adjacencies->resolve(entry.adjacency, mac, tables_.ports[raw(key.port)].mac);
+  entry.resolved = entry.was_resolved = true;
+  entry.mac = mac;
+  point_routes(key, old, entry.adjacency);
+  if (old != entry.adjacency) release_later(old);
+}
+
+/// The neighbour's host route, and the routes through it. A host route that the operator wrote for
+/// the neighbour's address stands.
+void Forwarding::point_routes(const NeighborKey& key, AdjacencyIndex from, AdjacencyIndex to) {
+  if (!installed_.contains(host(key.address))) {
+    if (auto done = tables_.fib->add(host(key.address), to); !done) {
+      log_failure(host(key.address), done.error());
+    }
+  }
+  if (from == to) return;
+  for (auto& [prefix, adjacency] : installed_) {
+    if (adjacency != from) continue;
+    if (auto done = tables_.fib->add(prefix, to); !done) log_failure(prefix, done.error());
+    adjacency = to;
+  }
+}
+
+void Forwarding::neighbor_lost(const NeighborKey& key) {
+  const auto known = neighbors_.find(key);
+  if (known == neighbors_.end()) return;
+  tables_.adjacencies->unresolve(known->second.adjacency);
+  known->second.resolved = false;
+  if (is_gateway(key)) return;
+  if (!installed_.contains(host(key.address))) tables_.fib->remove(host(key.address));
+  release_later(known->second.adjacency);
+  neighbors_.erase(known);
+}
+
+bool Forwarding::is_gateway(const NeighborKey& key) const {
+  return std::ranges::any_of(routes_, [&](const Route& route) {
+    return route.kind == RouteKind::fixed && route.port == key.port && route.via == key.address;
+  });
+}
+
+void Forwarding::release_later(AdjacencyIndex adjacency) {
+  tables_.reclaimer->retire(
+      [adjacencies = tables_.adjacencies.get(), adjacency] { adjacencies->release(adjacency); });
+}
+
+}  // namespace culvert::dataplane::control

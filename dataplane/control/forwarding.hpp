@@ -1,0 +1,52 @@
+// The topology and the neighbours as workers read them: writes the FIB and its adjacencies.
+#pragma once
+
+#include <expected>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "dataplane/control/neighbor_table.hpp"
+#include "dataplane/control/topology.hpp"
+#include "dataplane/tables/tables.hpp"
+#include "wire/arp.hpp"
+
+namespace culvert::dataplane::control {
+
+class Forwarding {
+ public:
+  explicit Forwarding(Tables& tables) : tables_(tables) {}
+
+  /// Installs all of `topology`'s routes and takes out those it installed before and that are no
+  /// longer there. The error is a sentence; what was there before stays.
+  std::expected<void, std::string> install(const Topology& topology);
+
+  /// Packets for the neighbour and for routes through it go to `mac` from now on.
+  void neighbor_resolved(const NeighborKey& key, const wire::MacAddress& mac);
+  /// The next packet for it comes to the main thread.
+  void neighbor_lost(const NeighborKey& key);
+
+ private:
+  struct Neighbor {
+    AdjacencyIndex adjacency{};
+    bool resolved = false;
+    bool was_resolved = false;  ///< ever: its header has been read
+    wire::MacAddress mac{};
+  };
+  std::expected<AdjacencyIndex, std::string> adjacency_of(const Route& route);
+  std::expected<Neighbor*, std::string> neighbor(const NeighborKey& key);
+  std::expected<AdjacencyIndex, std::string> glean(PortId port);
+  std::expected<void, std::string> add(const wire::Prefix& to, AdjacencyIndex adjacency,
+                                       std::map<wire::Prefix, AdjacencyIndex>& installed);
+  void point_routes(const NeighborKey& key, AdjacencyIndex from, AdjacencyIndex to);
+  void release_later(AdjacencyIndex adjacency);
+  [[nodiscard]] bool is_gateway(const NeighborKey& key) const;
+
+  Tables& tables_;
+  std::map<NeighborKey, Neighbor> neighbors_;
+  std::map<PortId, AdjacencyIndex> gleans_;
+  std::vector<Route> routes_;
+  std::map<wire::Prefix, AdjacencyIndex> installed_;  ///< what the topology put into the FIB
+};
+
+}  // namespace culvert::dataplane::control

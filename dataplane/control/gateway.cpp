@@ -1,0 +1,401 @@
+#include "dataplane/control/gateway.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include <spdlog/fmt/fmt.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "channel/server.hpp"
+#include "dataplane/control/config_version.hpp"
+#include "dataplane/control/hardware.hpp"
+#include "dataplane/control/manual_sas.hpp"
+#include "dataplane/control/punts.hpp"
+#include "dataplane/control/reload.hpp"
+#include "dataplane/control/report_metrics.hpp"
+#include "dataplane/control/reporter.hpp"
+#include "dataplane/control/requests.hpp"
+#include "dataplane/control/verbs.hpp"
+#include "runtime/control_server.hpp"
+#include "runtime/log.hpp"
+#include "runtime/metrics_endpoint.hpp"
+#include "runtime/notify.hpp"
+#include "runtime/privileges.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+using namespace std::chrono_literals;
+using Failure = std::unexpected<std::string>;
+using Done = std::expected<void, std::string>;
+
+// How often what no descriptor announces is looked at. A scan of expiring SAs and a poll for RCU
+// grace take microseconds: 50 a second cost 0.1 % of a core.
+constexpr Instant kScanInterval = 20ms;
+constexpr Instant kNeighborInterval = 100ms;
+constexpr Instant kMetricsInterval = 1s;
+
+/// The eventfd that workers ring.
+class Bell {
+ public:
+  Bell() : descriptor_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+  ~Bell() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+  Bell(const Bell&) = delete;
+  Bell& operator=(const Bell&) = delete;
+  [[nodiscard]] int descriptor() const { return descriptor_; }
+  void silence() {
+    std::uint64_t count = 0;
+    while (read(descriptor_, &count, sizeof(count)) == static_cast<ssize_t>(sizeof(count))) {
+    }
+  }
+
+ private:
+  int descriptor_;
+};
+
+/// Who owns the run directory: the service user when we can give it away, else ourselves.
+std::expected<runtime::UserIds, std::string> service_user(const config::Config& config) {
+  if (geteuid() != 0) return runtime::UserIds{geteuid(), getegid()};
+  return runtime::lookup_user(config.user);
+}
+
+class RunningGateway final : public Gateway {
+ public:
+  RunningGateway(config::Config config, runtime::EventLoop& loop)
+      : config_(std::move(config)), loop_(loop), topology_(config_.dataplane), children_(config_) {}
+  ~RunningGateway() override { take_down(); }
+
+  Done bring_up();
+  void reload(config::LoadResult loaded) override;
+  void stop() override;
+
+ private:
+  Done make_run_directory();
+  Done make_duties();
+  Done install_configuration(Instant now);
+  Done install_manual_sas(Instant now);
+  Done open_control();
+  Done watch_descriptors();
+  Done watch_channel();
+  void start_timers();
+  void take_down();
+
+  void workers_called();
+  void channel_called();
+  void scan();
+  void neighbors_tick();
+  void publish_metrics();
+  void repeat(Instant interval, void (RunningGateway::*task)());
+  void know_peers(Instant now);
+
+  config::Config config_;
+  runtime::EventLoop& loop_;
+  Topology topology_;
+  ChildDirectory children_;
+  std::filesystem::path run_directory_;
+  runtime::UserIds owner_{};
+
+  std::unique_ptr<Hardware> hardware_;
+  Bell bell_;
+  std::unique_ptr<channel::Server> channel_;
+  std::unique_ptr<Workers> workers_;
+  std::optional<Packets> packets_;
+  std::optional<Forwarding> forwarding_;
+  std::optional<Neighbors> neighbors_;
+  std::optional<IcmpSender> icmp_;
+  std::optional<IkePath> ike_;
+  std::optional<Acquires> acquires_;
+  std::optional<Associations> associations_;
+  std::optional<PolicyBook> policies_;
+  std::optional<Requests> requests_;
+  std::optional<Punts> punts_;
+  std::optional<Reporter> reporter_;
+  std::unique_ptr<runtime::ControlServer> control_;
+  runtime::MetricsSnapshot metrics_;
+  std::unique_ptr<runtime::MetricsEndpoint> metrics_endpoint_;
+  std::vector<int> channel_descriptors_;  ///< those the loop watches
+  bool running_ = false;
+};
+
+Done RunningGateway::bring_up() {
+  if (auto done = make_run_directory(); !done) return done;
+  auto hardware = Hardware::start(config_);
+  if (!hardware) return Failure(hardware.error());
+  hardware_ = std::move(*hardware);
+
+  auto channel = channel::Server::create({run_directory_ / "channel.sock", owner_.uid});
+  if (!channel) return Failure(channel.error());
+  channel_ = std::move(*channel);
+  auto workers = Workers::create(*hardware_->tables, hardware_->pool.get(), config_.dataplane.idle,
+                                 bell_.descriptor());
+  if (!workers) return Failure(workers.error());
+  workers_ = std::move(*workers);
+
+  if (auto done = make_duties(); !done) return done;
+  if (auto done = install_configuration(runtime::now()); !done) return done;
+  if (auto done = open_control(); !done) return done;
+  // The tables are complete before the first packet comes in.
+  if (auto done = hardware_->start_ports(); !done) return done;
+  if (auto done = workers_->start(); !done) return done;
+  running_ = true;
+  if (auto done = watch_descriptors(); !done) return done;
+  start_timers();
+  neighbors_->announce();
+  runtime::log(runtime::Level::info, "gateway_started",
+               {{"instance", config_.instance},
+                {"workers", hardware_->tables->workers},
+                {"engine", hardware_->engine->name()},
+                {"huge_pages", hardware_->huge_pages},
+                {"run_directory", run_directory_.string()}});
+  runtime::notify_ready("forwarding on " + std::to_string(hardware_->ports.size()) + " interfaces");
+  return {};
+}
+
+Done RunningGateway::make_run_directory() {
+  const auto owner = service_user(config_);
+  if (!owner) return Failure(owner.error());
+  owner_ = *owner;
+  run_directory_ = config::run_directory(config_.instance);
+  return runtime::create_run_directory(run_directory_, owner_);
+}
+
+Done RunningGateway::make_duties() {
+  const Instant now = runtime::now();
+  Tables& tables = *hardware_->tables;
+  if (bell_.descriptor() < 0) return Failure(std::string("eventfd failed"));
+  packets_.emplace(tables, hardware_->pool.get(), workers_->inject_ring());
+  forwarding_.emplace(tables);
+  neighbors_.emplace(topology_, *forwarding_, *packets_);
+  icmp_.emplace(topology_, *tables.spd, *packets_, now);
+  ike_.emplace(topology_, *neighbors_, *packets_, *channel_, now);
+  acquires_.emplace(config_, *packets_, *channel_);
+  associations_.emplace(tables, topology_, children_);
+  policies_.emplace(tables, config_);
+  requests_.emplace(tables, *associations_, *policies_, *acquires_, *channel_);
+  punts_.emplace(tables, *packets_, *neighbors_, *icmp_, *ike_, *acquires_, *channel_, now);
+  reporter_.emplace(
+      Reporter::Sources{config_, tables, hardware_->ports, *workers_, *channel_, topology_,
+                        children_, *associations_, *policies_, *neighbors_},
+      std::string(hardware_->engine->name()), hardware_->huge_pages, now);
+  neighbors_->on_unreachable(
+      [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {
+        icmp_->report(IcmpErrorKind::host_unreachable, 0, packet, origin, runtime::now());
+      });
+  return {};
+}
+
+/// Policies before anything else: from the first packet on, nothing that a child protects leaves in
+/// clear, whether the key daemon is there or not (docs/decisions/0001).
+Done RunningGateway::install_configuration(Instant now) {
+  policies_->publish();
+  if (auto done = forwarding_->install(topology_); !done) return done;
+  if (auto done = install_manual_sas(now); !done) return done;
+  know_peers(now);
+  reporter_->configuration_changed(config_version(config_.file));
+  return {};
+}
+
+Done RunningGateway::install_manual_sas(Instant now) {
+  for (std::size_t ordinal = 0; ordinal < config_.manual_sas.size(); ++ordinal) {
+    const config::ManualSa& sa = config_.manual_sas[ordinal];
+    auto request = install_request(config_, sa, children_.find_manual(sa.name), ordinal);
+    if (!request) return Failure(request.error());
+    const auto slot = associations_->install_manual(*request, now);
+    request->key.wipe();
+    if (!slot) return Failure(slot.error());
+    if (sa.direction == config::ManualSa::Direction::in) continue;
+    policies_->add_manual({request->child_index, *slot, sa.local_ts, sa.remote_ts});
+  }
+  if (!config_.manual_sas.empty()) policies_->publish();
+  return {};
+}
+
+void RunningGateway::know_peers(Instant now) {
+  for (const config::Connection& connection : config_.connections) {
+    if (connection.remote.address) ike_->know_peer(*connection.remote.address, now);
+  }
+}
+
+Done RunningGateway::open_control() {
+  auto control =
+      runtime::ControlServer::create(run_directory_ / "dataplane.sock", 0600, owner_.uid);
+  if (!control) return Failure(control.error());
+  control_ = std::move(*control);
+  register_verbs(*control_, *reporter_);
+  publish_metrics();
+  if (!config_.metrics.listen) return {};
+  auto endpoint = runtime::MetricsEndpoint::create(config_.metrics.listen->to_string(), metrics_);
+  if (!endpoint) return Failure(endpoint.error());
+  metrics_endpoint_ = std::move(*endpoint);
+  return {};
+}
+
+Done RunningGateway::watch_descriptors() {
+  if (auto done = loop_.add(bell_.descriptor(), [this] { workers_called(); }); !done) return done;
+  if (auto done = loop_.add(control_->descriptor(), [this] { control_->poll(); }); !done) {
+    return done;
+  }
+  return watch_channel();
+}
+
+/// The channel's descriptors change when a key daemon comes or goes.
+Done RunningGateway::watch_channel() {
+  const auto wanted = channel_->descriptors();
+  for (const int descriptor : channel_descriptors_) {
+    if (std::ranges::find(wanted, descriptor) == wanted.end()) loop_.remove(descriptor);
+  }
+  for (const int descriptor : wanted) {
+    if (auto done = loop_.add(descriptor, [this] { channel_called(); }); !done) return done;
+  }
+  channel_descriptors_.assign(wanted.begin(), wanted.end());
+  return {};
+}
+
+void RunningGateway::start_timers() {
+  repeat(kScanInterval, &RunningGateway::scan);
+  repeat(kNeighborInterval, &RunningGateway::neighbors_tick);
+  repeat(kMetricsInterval, &RunningGateway::publish_metrics);
+}
+
+void RunningGateway::repeat(Instant interval, void (RunningGateway::*task)()) {
+  loop_.set_timer(runtime::now() + interval, [this, interval, task] {
+    if (!running_) return;
+    (this->*task)();
+    repeat(interval, task);
+  });
+}
+
+void RunningGateway::workers_called() {
+  // Silence first: what is put into a ring from now on rings again.
+  bell_.silence();
+  const Instant now = runtime::now();
+  const bool more = workers_->drain([&](rte_mbuf* packet) { punts_->arrived(packet, now); },
+                                    [&](const PeerMovedHint& hint) { punts_->peer_moved(hint); });
+  channel_->flush();
+  if (more)
+    loop_.set_timer(now, [this] {
+      if (running_) workers_called();
+    });
+}
+
+void RunningGateway::channel_called() {
+  const Instant now = runtime::now();
+  if (channel_->poll()) {
+    requests_->peer_changed(now);
+    if (auto done = watch_channel(); !done) {
+      runtime::log(runtime::Level::error, "channel_not_watched", {{"error", done.error()}});
+    }
+  }
+  const bool more = requests_->handle_waiting(now);
+  ike_->send_waiting(now);
+  channel_->flush();
+  if (more)
+    loop_.set_timer(now, [this] {
+      if (running_) channel_called();
+    });
+}
+
+void RunningGateway::scan() {
+  associations_->scan(*channel_, runtime::now());
+  hardware_->tables->reclaimer->poll();
+  channel_called();
+  workers_called();
+}
+
+void RunningGateway::neighbors_tick() {
+  const Instant now = runtime::now();
+  neighbors_->tick(now);
+  acquires_->tick(now);
+}
+
+void RunningGateway::publish_metrics() {
+  const double wall =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  metrics_.publish(to_metrics(reporter_->status(runtime::now()), reporter_->drops(true), wall));
+  runtime::notify_watchdog();
+}
+
+void RunningGateway::reload(config::LoadResult loaded) {
+  runtime::notify_reloading();
+  for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
+    runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
+                                                                : runtime::Level::warning,
+                 "reload_diagnostic", {{"message", diagnostic.to_string()}});
+  }
+  const auto finish = [](std::string_view event, runtime::Level level, std::string_view why) {
+    runtime::log(level, event, {{"reason", why}});
+    runtime::notify_ready(std::string(event));
+  };
+  if (!loaded.ok()) {
+    return finish("reload_refused", runtime::Level::error,
+                  "the file has errors; the running configuration stays");
+  }
+  const auto reasons = needs_restart(config_, *loaded.config);
+  if (!reasons.empty()) {
+    std::string all;
+    for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
+    return finish("reload_refused", runtime::Level::error,
+                  all + ": a restart is needed; the running configuration stays");
+  }
+  const Topology before = topology_;
+  topology_ = Topology(loaded.config->dataplane);
+  if (auto done = forwarding_->install(topology_); !done) {
+    topology_ = before;
+    return finish("reload_refused", runtime::Level::error, done.error());
+  }
+  config_ = std::move(*loaded.config);
+  children_ = ChildDirectory(config_);
+  associations_->children_added();
+  policies_->publish();
+  neighbors_->topology_changed();
+  know_peers(runtime::now());
+  reporter_->configuration_changed(config_version(config_.file));
+  finish("reloaded", runtime::Level::info, "policies, routes and children are in force");
+}
+
+void RunningGateway::stop() {
+  runtime::notify_stopping();
+  take_down();
+  runtime::log(runtime::Level::info, "gateway_stopped");
+}
+
+/// 1. no more events; 2. workers; 3. what waits is dropped, counted; 4. ports; the rest goes with
+/// the members, tables with their keys before packet memory and DPDK.
+void RunningGateway::take_down() {
+  if (!hardware_) return;
+  if (running_) {
+    loop_.remove(bell_.descriptor());
+    loop_.remove(control_->descriptor());
+    for (const int descriptor : channel_descriptors_) loop_.remove(descriptor);
+  }
+  running_ = false;
+  metrics_endpoint_.reset();
+  if (workers_) workers_->stop();
+  if (neighbors_) neighbors_->stop();
+  if (acquires_) acquires_->stop();
+  if (workers_ && packets_) {
+    workers_->empty([&](rte_mbuf* packet) {
+      packets_->drop(Packet(packet), DropDirection::local, DropReason::shutting_down);
+    });
+  }
+  for (const auto& port : hardware_->ports) port->stop();
+  control_.reset();
+  channel_.reset();
+  workers_.reset();
+  hardware_.reset();
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<Gateway>, std::string> Gateway::start(config::Config config,
+                                                                    runtime::EventLoop& loop) {
+  auto gateway = std::make_unique<RunningGateway>(std::move(config), loop);
+  if (auto done = gateway->bring_up(); !done) return Failure(done.error());
+  return gateway;
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,71 @@
+#include "dataplane/control/icmp_sender.hpp"
+
+#include <array>
+
+#include "wire/traffic_selector.hpp"
+
+namespace culvert::dataplane::control {
+
+std::optional<IpPair> addresses_of(wire::Bytes packet) {
+  if (packet.empty()) return std::nullopt;
+  const unsigned version = packet[0] >> 4U;
+  if (version == 4 && packet.size() >= 20) {
+    return IpPair{wire::IpAddress::v4(packet.subspan(12, 4)),
+                  wire::IpAddress::v4(packet.subspan(16, 4))};
+  }
+  if (version == 6 && packet.size() >= 40) {
+    return IpPair{wire::IpAddress::v6(packet.subspan(8, 16)),
+                  wire::IpAddress::v6(packet.subspan(24, 16))};
+  }
+  return std::nullopt;
+}
+
+void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& offending,
+                        const PuntedPacket& origin, Instant now) {
+  if (origin.originated) return;  // our own packet: nobody to tell
+  const auto pair = addresses_of(bytes_of(offending));
+  if (!pair) return;
+  const auto source = source_for(origin, pair->source, pair->destination);
+  if (!source) return;
+
+  std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
+  wire::Writer writer(buffer);
+  if (!build_icmp_error(writer, kind, mtu, *source, bytes_of(offending))) return;
+  // The error quotes the packet: what came encrypted must not go back in clear (RFC 4301 §6).
+  if (origin.from_tunnel && !would_be_protected(*source, pair->source, writer.written())) return;
+  if (!per_destination_.admit(pair->source, now) || !in_all_.take(kInAll, now)) return;
+  if (Packet error = packets_.make(writer.written())) packets_.originate(std::move(error));
+}
+
+/// The receiving interface's address (RFC 1812 §4.3.2.4). For a packet that came out of a tunnel
+/// that is the outer network's, which the tunnel's selectors do not cover: there, the address
+/// towards the packet's destination.
+std::optional<wire::IpAddress> IcmpSender::source_for(const PuntedPacket& origin,
+                                                      const wire::IpAddress& sender,
+                                                      const wire::IpAddress& destination) const {
+  if (topology_.is_own(destination)) return destination;
+  if (origin.from_tunnel) {
+    if (const auto next = topology_.next_hop(destination)) {
+      return topology_.source_on(next->port, next->address);
+    }
+  }
+  return topology_.source_on(origin.received_on, sender);
+}
+
+bool IcmpSender::would_be_protected(const wire::IpAddress& source,
+                                    const wire::IpAddress& destination, wire::Bytes error) const {
+  const bool v4 = source.is_v4();
+  const std::size_t icmp = v4 ? 20 : 40;
+  const auto type_and_code = static_cast<std::uint16_t>(error[icmp] << 8 | error[icmp + 1]);
+  FlowKey flow;
+  flow.source = source;
+  flow.destination = destination;
+  flow.protocol = v4 ? wire::protocol::kIcmp : wire::protocol::kIcmpv6;
+  flow.source_port = flow.destination_port = type_and_code;
+  const SpdSnapshot& policies = spd_.snapshot();
+  SlotIndex outbound = kNoSlot;
+  const Verdict verdict = policies.verdict(policies.find(flow, PacketOrigin::originated), outbound);
+  return verdict == Verdict::protect || verdict == Verdict::trap;
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,51 @@
+// Sends ICMP errors about packets that could not go on: rate limited (RFC 1812 §4.3.2.8, RFC 4443
+// §2.4 f), from the right address, and never in clear about what came out of a tunnel.
+#pragma once
+
+#include "dataplane/control/icmp_error.hpp"
+#include "dataplane/control/packets.hpp"
+#include "dataplane/control/token_bucket.hpp"
+#include "dataplane/control/topology.hpp"
+#include "dataplane/tables/spd.hpp"
+
+namespace culvert::dataplane::control {
+
+class IcmpSender {
+ public:
+  static constexpr Rate kPerDestination{20, 20};
+  static constexpr Rate kInAll{1000, 200};
+  static constexpr std::size_t kDestinations = 4096;
+
+  IcmpSender(const Topology& topology, const Spd& spd, Packets& packets, Instant now)
+      : topology_(topology),
+        spd_(spd),
+        packets_(packets),
+        in_all_(kInAll, now),
+        per_destination_(kPerDestination, kDestinations, now) {}
+
+  /// `offending` starts at its IP header; `origin` says how it came. `mtu`: packet_too_big only.
+  void report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& offending,
+              const PuntedPacket& origin, Instant now);
+
+ private:
+  [[nodiscard]] std::optional<wire::IpAddress> source_for(const PuntedPacket& origin,
+                                                          const wire::IpAddress& sender,
+                                                          const wire::IpAddress& destination) const;
+  [[nodiscard]] bool would_be_protected(const wire::IpAddress& source,
+                                        const wire::IpAddress& destination,
+                                        wire::Bytes error) const;
+
+  const Topology& topology_;
+  const Spd& spd_;
+  Packets& packets_;
+  TokenBucket in_all_;
+  SourcePolicer per_destination_;
+};
+
+/// Source and destination of an IP packet; nullopt when its header is cut short.
+struct IpPair {
+  wire::IpAddress source, destination;
+};
+[[nodiscard]] std::optional<IpPair> addresses_of(wire::Bytes ip_packet);
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,79 @@
+#include "dataplane/control/ike_path.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "dataplane/control/icmp_sender.hpp"
+#include "dataplane/control/ike_datagram.hpp"
+#include "dataplane/control/ip_fragments.hpp"
+#include "runtime/log.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+/// Datagrams from the key daemon sent in one turn of the loop.
+constexpr int kSendAtOnce = 256;
+constexpr std::uint16_t kSmallestPathMtu = 1280;
+
+}  // namespace
+
+void IkePath::arrived(Packet packet, Instant now) {
+  const auto pair = addresses_of(bytes_of(packet));
+  if (!pair || !policer_.admit(pair->source, now)) {
+    packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_policed);
+    return;
+  }
+  const auto datagram = parse_ike_packet(bytes_of(packet));
+  if (!datagram || !topology_.is_own(datagram->local.address)) {
+    packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_datagram_invalid);
+    return;
+  }
+  if (!channel_.connected() || !channel_.send(*datagram)) {
+    packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_not_connected);
+    return;
+  }
+  packets_.deliver(std::move(packet));
+}
+
+void IkePath::send_waiting(Instant now) {
+  for (int sent = 0; sent < kSendAtOnce; ++sent) {
+    const auto datagram = channel_.next_datagram();
+    if (!datagram) return;
+    send(*datagram, now);
+  }
+}
+
+/// The key daemon may speak only from our addresses and IKE's ports, to somewhere we have a route.
+void IkePath::send(const channel::Datagram& datagram, Instant now) {
+  const std::uint16_t port = datagram.local.port;
+  const auto next = topology_.next_hop(datagram.remote.address);
+  if (!topology_.is_own(datagram.local.address) || (port != kIkePort && port != kIkeNatPort) ||
+      datagram.local.address.family != datagram.remote.address.family || !next) {
+    ++refused_;
+    if (refused_ == 1 || refused_ % 1000 == 0) {
+      runtime::log(runtime::Level::warning, "ike_datagram_refused",
+                   {{"local", datagram.local.to_string()},
+                    {"remote", datagram.remote.to_string()},
+                    {"reason", next ? "local endpoint is not ours" : "no route"},
+                    {"refused", refused_}});
+    }
+    return;
+  }
+  send_fragments(datagram, *next, now);
+}
+
+void IkePath::send_fragments(const channel::Datagram& datagram, const NextHop& next, Instant now) {
+  std::array<std::uint8_t, channel::kMaxDatagramBytes + kMaxIkeHeaderBytes> buffer{};
+  wire::Writer writer(buffer);
+  build_ike_packet(writer, datagram, ++identification_);
+  PuntedPacket ours;
+  ours.originated = true;
+  const std::uint16_t mtu = std::max(kSmallestPathMtu, packets_.mtu(next.port));
+  for (const auto& fragment : fragments_of(writer.written(), mtu, identification_)) {
+    Packet packet = packets_.make(fragment);
+    if (!packet) return;
+    neighbors_.send({next.port, next.address}, std::move(packet), ours, now);
+  }
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,155 @@
+#include "dataplane/control/neighbor_table.hpp"
+
+#include <algorithm>
+
+namespace culvert::dataplane::control {
+
+std::string_view to_string(NeighborState state) {
+  switch (state) {
+    case NeighborState::incomplete:
+      return "incomplete";
+    case NeighborState::reachable:
+      return "reachable";
+    case NeighborState::probing:
+      return "reachable";
+    case NeighborState::failed:
+      return "failed";
+  }
+  return "failed";
+}
+
+const NeighborTable::Entry* NeighborTable::find(const NeighborKey& key) const {
+  const auto found = entries_.find(key);
+  return found == entries_.end() ? nullptr : &found->second;
+}
+
+bool NeighborTable::want(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out) {
+  const auto found = entries_.find(key);
+  if (found != entries_.end()) {
+    return found->second.state != NeighborState::failed;
+  }
+  if (!make_room()) return false;
+  entries_[key] = {NeighborState::incomplete, {}, 1, now, now + kRetransmit};
+  out.emplace_back(Solicit{key, std::nullopt});
+  return true;
+}
+
+void NeighborTable::answered(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
+                             std::vector<NeighborAction>& out) {
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  switch (entry.state) {
+    case NeighborState::incomplete:
+    case NeighborState::probing:
+      confirm(key, entry, mac, now, out);
+      break;
+    case NeighborState::reachable:
+      announced(key, mac, now, out);
+      break;
+    case NeighborState::failed:
+      break;
+  }
+}
+
+void NeighborTable::asked_us(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
+                             std::vector<NeighborAction>& out) {
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) {
+    if (!make_room()) return;
+    confirm(key, entries_[key], mac, now, out);
+    return;
+  }
+  switch (found->second.state) {
+    case NeighborState::incomplete:
+    case NeighborState::failed:
+      confirm(key, found->second, mac, now, out);
+      break;
+    case NeighborState::reachable:
+    case NeighborState::probing:
+      announced(key, mac, now, out);
+      break;
+  }
+}
+
+void NeighborTable::announced(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
+                              std::vector<NeighborAction>& out) {
+  const auto found = entries_.find(key);
+  if (found == entries_.end() || found->second.state != NeighborState::reachable) return;
+  if (found->second.mac == mac) return;
+  // A failover moves an address to another MAC: ask everybody at once rather than believe it.
+  Entry& entry = found->second;
+  entry.state = NeighborState::probing;
+  entry.attempts = 1;
+  entry.due = now + kRetransmit;
+  out.emplace_back(Solicit{key, std::nullopt});
+}
+
+void NeighborTable::tick(Instant now, std::vector<NeighborAction>& out) {
+  for (auto item = entries_.begin(); item != entries_.end();) {
+    const bool gone = item->second.due <= now && expire(item->first, item->second, now, out);
+    item = gone ? entries_.erase(item) : std::next(item);
+  }
+}
+
+void NeighborTable::confirm(const NeighborKey& key, Entry& entry, const wire::MacAddress& mac,
+                            Instant now, std::vector<NeighborAction>& out) {
+  const bool was_usable =
+      entry.state == NeighborState::reachable || entry.state == NeighborState::probing;
+  const bool unchanged = was_usable && entry.mac == mac;
+  entry = {NeighborState::reachable, mac, 0, now, now + kReachable};
+  if (!unchanged) out.emplace_back(Resolved{key, mac});
+}
+
+void NeighborTable::probe(const NeighborKey& key, Entry& entry, Instant now,
+                          std::vector<NeighborAction>& out) {
+  entry.state = NeighborState::probing;
+  ++entry.attempts;
+  entry.due = now + kRetransmit;
+  // The last attempt goes to everybody: the address may have moved.
+  const bool last = entry.attempts == kMaxAttempts;
+  out.emplace_back(Solicit{key, last ? std::nullopt : std::optional<wire::MacAddress>(entry.mac)});
+}
+
+bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
+                           std::vector<NeighborAction>& out) {
+  switch (entry.state) {
+    case NeighborState::incomplete:
+      if (entry.attempts < kMaxAttempts) {
+        ++entry.attempts;
+        entry.due = now + kRetransmit;
+        out.emplace_back(Solicit{key, std::nullopt});
+        return false;
+      }
+      entry.state = NeighborState::failed;
+      entry.since = now;
+      entry.due = now + kFailedHold;
+      out.emplace_back(Failed{key});
+      return false;
+    case NeighborState::reachable:
+      entry.attempts = 0;
+      probe(key, entry, now, out);
+      return false;
+    case NeighborState::probing:
+      if (entry.attempts < kMaxAttempts) {
+        probe(key, entry, now, out);
+        return false;
+      }
+      out.emplace_back(Lost{key});
+      return true;
+    case NeighborState::failed:
+      return true;
+  }
+  return true;
+}
+
+bool NeighborTable::make_room() {
+  if (entries_.size() < kMaxNeighbors) return true;
+  const auto failed = std::ranges::find_if(
+      entries_, [](const auto& item) { return item.second.state == NeighborState::failed; });
+  if (failed == entries_.end()) return false;
+  entries_.erase(failed);
+  return true;
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,112 @@
+// Who is on the link: the state of every neighbour that ARP (RFC 826) or neighbour discovery
+// (RFC 4861 §7) resolves. Pure: time comes in, actions go out; packets and tables are the caller's.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "dataplane/tables/ids.hpp"
+#include "runtime/event_loop.hpp"
+#include "wire/arp.hpp"
+#include "wire/ip_address.hpp"
+
+namespace culvert::dataplane::control {
+
+using runtime::Instant;
+
+/// A neighbour's name: an address on a port's link.
+struct NeighborKey {
+  PortId port{};
+  wire::IpAddress address;
+  friend auto operator<=>(const NeighborKey&, const NeighborKey&) = default;
+};
+
+enum class NeighborState : std::uint8_t {
+  incomplete,  ///< asked, no answer yet
+  reachable,   ///< answered lately
+  probing,     ///< in use, being asked again because the answer is old or contradicted
+  failed,      ///< did not answer; not asked again for a while
+};
+/// "incomplete", "reachable" (probing too: it is still used) or "failed".
+std::string_view to_string(NeighborState state);
+
+/// Ask the link for `key`; straight to `unicast` when it is set (RFC 4861 §7.3.3, RFC 1122
+/// §2.3.2.1).
+struct Solicit {
+  NeighborKey key;
+  std::optional<wire::MacAddress> unicast;
+};
+/// From now on packets go to `mac`; waiting ones too.
+struct Resolved {
+  NeighborKey key;
+  wire::MacAddress mac;
+};
+/// A neighbour that was reachable is no more; the next packet asks again.
+struct Lost {
+  NeighborKey key;
+};
+/// Nobody answered: what waits is dropped.
+struct Failed {
+  NeighborKey key;
+};
+using NeighborAction = std::variant<Solicit, Resolved, Lost, Failed>;
+
+class NeighborTable {
+ public:
+  static constexpr std::size_t kMaxNeighbors = 8192;
+  static constexpr int kMaxAttempts = 3;                           ///< RFC 4861 §10
+  static constexpr Instant kRetransmit = std::chrono::seconds{1};  ///< RFC 4861 §10 RetransTimer
+  static constexpr Instant kReachable = std::chrono::seconds{30};  ///< RFC 4861 §10
+  static constexpr Instant kFailedHold = std::chrono::seconds{3};
+
+  struct Entry {
+    NeighborState state = NeighborState::incomplete;
+    wire::MacAddress mac{};
+    int attempts = 0;
+    Instant since{};  ///< when the state was entered or confirmed
+    Instant due{};    ///< when something happens next without a message
+  };
+
+  /// A packet wants to go there. Starts a resolution unless one is going on, or the neighbour
+  /// failed lately. False: drop the packet (failed, or the table is full); true: hold it.
+  [[nodiscard]] bool want(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out);
+
+  /// It answered. Believed only while we are asking, or when it repeats what we know: nobody tells
+  /// us unasked (ARP spoofing).
+  void answered(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
+                std::vector<NeighborAction>& out);
+  /// It asked for one of our addresses, and wants the answer there (RFC 826; RFC 4861 §7.2.3). A
+  /// new neighbour is entered; one that claims another MAC than we know is probed.
+  void asked_us(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
+                std::vector<NeighborAction>& out);
+  /// It announced itself to everybody (gratuitous ARP, unsolicited advertisement): if it
+  /// contradicts what we know, ask.
+  void announced(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
+                 std::vector<NeighborAction>& out);
+  /// Retries, ages, forgets.
+  void tick(Instant now, std::vector<NeighborAction>& out);
+  /// Forgets everything on ports or addresses for which `gone` says so.
+  template <typename Gone>
+  void forget_if(Gone gone) {
+    std::erase_if(entries_, [&](const auto& item) { return gone(item.first); });
+  }
+
+  [[nodiscard]] const std::map<NeighborKey, Entry>& entries() const { return entries_; }
+  [[nodiscard]] const Entry* find(const NeighborKey& key) const;
+
+ private:
+  void confirm(const NeighborKey& key, Entry& entry, const wire::MacAddress& mac, Instant now,
+               std::vector<NeighborAction>& out);
+  void probe(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
+  /// Whether the entry is to be erased.
+  bool expire(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
+  bool make_room();
+
+  std::map<NeighborKey, Entry> entries_;
+};
+
+}  // namespace culvert::dataplane::control

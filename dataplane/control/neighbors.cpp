@@ -1,0 +1,238 @@
+#include "dataplane/control/neighbors.hpp"
+
+#include <array>
+#include <variant>
+
+namespace culvert::dataplane::control {
+namespace {
+
+using wire::ArpMessage;
+using wire::MacAddress;
+using wire::NeighborMessage;
+
+constexpr MacAddress kBroadcast{0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+std::uint16_t ether_type_of(const wire::IpAddress& address) {
+  return address.is_v4() ? kEtherTypeIpv4 : kEtherTypeIpv6;
+}
+
+}  // namespace
+
+void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin,
+                     Instant now) {
+  const NeighborTable::Entry* const known = table_.find(neighbor);
+  if (known != nullptr &&
+      (known->state == NeighborState::reachable || known->state == NeighborState::probing)) {
+    packets_.transmit(std::move(packet),
+                      {neighbor.port, known->mac, ether_type_of(neighbor.address)});
+    return;
+  }
+  if (!topology_.is_on_link(neighbor.port, neighbor.address) ||
+      !table_.want(neighbor, now, actions_)) {
+    if (unreachable_) unreachable_(neighbor, packet, origin);
+    packets_.drop(std::move(packet), DropDirection::out, DropReason::neighbor_unresolved);
+    return;
+  }
+  act(actions_);
+  if (held_.is_full(neighbor)) {
+    packets_.drop(std::move(packet), DropDirection::out, DropReason::neighbor_queue_full);
+    return;
+  }
+  held_.push(neighbor, {std::move(packet), origin});
+}
+
+void Neighbors::arp_arrived(PortId port, Packet packet, Instant now) {
+  const auto message = wire::parse_arp(bytes_of(packet));
+  if (!message) {
+    packets_.drop(std::move(packet), DropDirection::local, DropReason::arp_ignored);
+    return;
+  }
+  packets_.deliver(std::move(packet));
+  const NeighborKey sender{port, message->sender};
+  const bool for_us = topology_.is_own_on(port, message->target);
+  // A probe (RFC 5227) has no sender address; our own address in it is somebody else's mistake.
+  if (topology_.is_on_link(port, message->sender) && !topology_.is_own(message->sender)) {
+    const bool gratuitous = message->sender == message->target;
+    if (gratuitous) {
+      table_.announced(sender, message->sender_mac, now, actions_);
+    } else if (message->operation == ArpMessage::Operation::reply) {
+      table_.answered(sender, message->sender_mac, now, actions_);
+    } else if (for_us) {
+      table_.asked_us(sender, message->sender_mac, now, actions_);
+    }
+    act(actions_);
+  }
+  if (for_us && message->operation == ArpMessage::Operation::request) answer_arp(port, *message);
+}
+
+void Neighbors::discovery_arrived(PortId port, Packet packet, Instant now) {
+  const auto message = wire::parse_neighbor_message(bytes_of(packet));
+  if (!message) {
+    packets_.drop(std::move(packet), DropDirection::local, DropReason::neighbor_discovery_ignored);
+    return;
+  }
+  packets_.deliver(std::move(packet));
+  if (message->type == NeighborMessage::Type::advertisement) {
+    // RFC 4861 §7.2.5; an advertisement without the option confirms nothing we could use.
+    if (!message->link_layer || !topology_.is_on_link(port, message->target)) return;
+    const NeighborKey target{port, message->target};
+    if (message->solicited) {
+      table_.answered(target, *message->link_layer, now, actions_);
+    } else {
+      table_.announced(target, *message->link_layer, now, actions_);
+    }
+    act(actions_);
+    return;
+  }
+  if (!topology_.is_own_on(port, message->target)) return;
+  if (message->link_layer && topology_.is_on_link(port, message->source)) {
+    table_.asked_us({port, message->source}, *message->link_layer, now, actions_);
+    act(actions_);
+  }
+  answer_solicitation(port, *message);
+}
+
+void Neighbors::answer_arp(PortId port, const ArpMessage& request) {
+  ArpMessage reply;
+  reply.operation = ArpMessage::Operation::reply;
+  reply.sender_mac = packets_.mac(port);
+  reply.sender = request.target;
+  reply.target_mac = request.sender_mac;
+  reply.target = request.sender;
+  send_arp(port, reply, request.sender_mac);
+}
+
+/// RFC 4861 §7.2.4. Without an address or link-layer option the answer goes to all nodes.
+void Neighbors::answer_solicitation(PortId port, const NeighborMessage& request) {
+  NeighborMessage answer;
+  answer.type = NeighborMessage::Type::advertisement;
+  answer.source = request.target;
+  answer.target = request.target;
+  answer.link_layer = packets_.mac(port);
+  answer.router = true;
+  answer.override = true;
+  answer.solicited = !request.source.is_unspecified();
+  answer.destination = answer.solicited ? request.source : wire::all_nodes_multicast();
+
+  std::optional<MacAddress> to = request.link_layer;
+  if (!answer.solicited) to = wire::multicast_mac(answer.destination);
+  if (!to) {
+    const NeighborTable::Entry* const known = table_.find({port, request.source});
+    if (known == nullptr || known->state == NeighborState::incomplete) return;
+    to = known->mac;
+  }
+  send_discovery(port, answer, *to);
+}
+
+void Neighbors::announce() {
+  for (const Route& route : topology_.routes()) {
+    if (route.kind != RouteKind::local) continue;
+    const wire::IpAddress& own = route.to.address;
+    if (own.is_v4()) {
+      ArpMessage message;
+      message.sender_mac = packets_.mac(route.port);
+      message.sender = own;
+      message.target = own;
+      send_arp(route.port, message, kBroadcast);
+      continue;
+    }
+    NeighborMessage message;
+    message.type = NeighborMessage::Type::advertisement;
+    message.source = own;
+    message.destination = wire::all_nodes_multicast();
+    message.target = own;
+    message.link_layer = packets_.mac(route.port);
+    message.router = true;
+    message.override = true;
+    send_discovery(route.port, message, wire::multicast_mac(message.destination));
+  }
+}
+
+void Neighbors::tick(Instant now) {
+  table_.tick(now, actions_);
+  act(actions_);
+}
+
+void Neighbors::topology_changed() {
+  const auto gone = [&](const NeighborKey& key) {
+    return !topology_.is_on_link(key.port, key.address);
+  };
+  for (const auto& [key, entry] : table_.entries()) {
+    if (!gone(key)) continue;
+    forwarding_.neighbor_lost(key);
+    for (Held& held : held_.take(key)) {
+      packets_.drop(std::move(held.packet), DropDirection::out, DropReason::neighbor_unresolved);
+    }
+  }
+  table_.forget_if(gone);
+}
+
+void Neighbors::stop() {
+  for (Held& held : held_.take_all()) {
+    packets_.drop(std::move(held.packet), DropDirection::out, DropReason::shutting_down);
+  }
+}
+
+void Neighbors::act(std::vector<NeighborAction>& actions) {
+  for (const NeighborAction& action : actions) {
+    std::visit([&](const auto& concrete) { act(concrete); }, action);
+  }
+  actions.clear();
+}
+
+void Neighbors::act(const Solicit& action) {
+  const auto& [port, target] = action.key;
+  const auto source = topology_.source_on(port, target);
+  if (!source) return;
+  if (target.is_v4()) {
+    ArpMessage request;
+    request.sender_mac = packets_.mac(port);
+    request.sender = *source;
+    request.target = target;
+    send_arp(port, request, action.unicast.value_or(kBroadcast));
+    return;
+  }
+  NeighborMessage request;
+  request.source = *source;
+  request.destination = action.unicast ? target : wire::solicited_node_multicast(target);
+  request.target = target;
+  request.link_layer = packets_.mac(port);
+  send_discovery(port, request, action.unicast.value_or(wire::multicast_mac(request.destination)));
+}
+
+void Neighbors::act(const Resolved& action) {
+  forwarding_.neighbor_resolved(action.key, action.mac);
+  for (Held& held : held_.take(action.key)) {
+    packets_.transmit(std::move(held.packet),
+                      {action.key.port, action.mac, ether_type_of(action.key.address)});
+  }
+}
+
+void Neighbors::act(const Lost& action) { forwarding_.neighbor_lost(action.key); }
+
+void Neighbors::act(const Failed& action) {
+  for (Held& held : held_.take(action.key)) {
+    if (unreachable_) unreachable_(action.key, held.packet, held.origin);
+    packets_.drop(std::move(held.packet), DropDirection::out, DropReason::neighbor_unresolved);
+  }
+}
+
+void Neighbors::send_arp(PortId port, const ArpMessage& message, const MacAddress& to) {
+  std::array<std::uint8_t, wire::kArpBytes> buffer{};
+  wire::Writer writer(buffer);
+  wire::build_arp(writer, message);
+  if (Packet packet = packets_.make(writer.written())) {
+    packets_.transmit(std::move(packet), {port, to, kEtherTypeArp});
+  }
+}
+
+void Neighbors::send_discovery(PortId port, const NeighborMessage& message, const MacAddress& to) {
+  std::array<std::uint8_t, wire::kNeighborMessageBytes> buffer{};
+  wire::Writer writer(buffer);
+  wire::build_neighbor_message(writer, message);
+  if (Packet packet = packets_.make(writer.written())) {
+    packets_.transmit(std::move(packet), {port, to, kEtherTypeIpv6});
+  }
+}
+
+}  // namespace culvert::dataplane::control

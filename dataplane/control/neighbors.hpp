@@ -1,0 +1,71 @@
+// ARP and neighbour discovery on the wire: questions, answers, announcements, and the packets that
+// wait for an address. What is known is NeighborTable's; workers learn it through Forwarding.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "dataplane/control/forwarding.hpp"
+#include "dataplane/control/hold_queue.hpp"
+#include "dataplane/control/neighbor_table.hpp"
+#include "dataplane/control/packets.hpp"
+#include "dataplane/control/topology.hpp"
+#include "wire/neighbor_discovery.hpp"
+
+namespace culvert::dataplane::control {
+
+class Neighbors {
+ public:
+  static constexpr std::size_t kHeldPerNeighbor = 16;
+  static constexpr std::size_t kHeldInAll = 1024;
+
+  Neighbors(const Topology& topology, Forwarding& forwarding, Packets& packets)
+      : topology_(topology), forwarding_(forwarding), packets_(packets) {}
+
+  /// Sends an IP packet to a neighbour, at once or when it has answered. `origin`: how it came to
+  /// us, for the ICMP error when nobody answers.
+  void send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin, Instant now);
+  /// An ARP message or a neighbour solicitation or advertisement came in on `port`; `packet` starts
+  /// at the ARP header or the IPv6 header.
+  void arp_arrived(PortId port, Packet packet, Instant now);
+  void discovery_arrived(PortId port, Packet packet, Instant now);
+  /// Tells every link our addresses (gratuitous ARP, RFC 5227 §3; RFC 4861 §7.2.6).
+  void announce();
+  /// Retries and ages; call about ten times a second.
+  void tick(Instant now);
+  /// After a reload: forgets neighbours that are on no link of ours any more.
+  void topology_changed();
+  /// Drops all that waits.
+  void stop();
+
+  /// Called for each packet whose neighbour did not answer, before it is dropped.
+  using Unreachable = std::function<void(const NeighborKey&, const Packet&, const PuntedPacket&)>;
+  void on_unreachable(Unreachable callback) { unreachable_ = std::move(callback); }
+  [[nodiscard]] const NeighborTable& table() const { return table_; }
+
+ private:
+  struct Held {
+    Packet packet;
+    PuntedPacket origin;
+  };
+  void act(std::vector<NeighborAction>& actions);
+  void act(const Solicit& action);
+  void act(const Resolved& action);
+  void act(const Lost& action);
+  void act(const Failed& action);
+  void answer_arp(PortId port, const wire::ArpMessage& request);
+  void answer_solicitation(PortId port, const wire::NeighborMessage& request);
+  void send_arp(PortId port, const wire::ArpMessage& message, const wire::MacAddress& to);
+  void send_discovery(PortId port, const wire::NeighborMessage& message,
+                      const wire::MacAddress& to);
+
+  const Topology& topology_;
+  Forwarding& forwarding_;
+  Packets& packets_;
+  NeighborTable table_;
+  HoldQueue<NeighborKey, Held> held_{kHeldPerNeighbor, kHeldInAll};
+  std::vector<NeighborAction> actions_;  ///< reused between calls
+  Unreachable unreachable_;
+};
+
+}  // namespace culvert::dataplane::control

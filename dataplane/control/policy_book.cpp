@@ -1,0 +1,66 @@
+#include "dataplane/control/policy_book.hpp"
+
+namespace culvert::dataplane::control {
+
+using channel::Outcome;
+
+void PolicyBook::publish() {
+  // A slot whose SA was deleted must not be named again: another SA may own it by now.
+  for (auto& [id, policy] : negotiated_) {
+    const SaRecord* const record = outbound(policy.outbound_sa, policy.child_index);
+    policy.outbound = record == nullptr ? kNoSlot : record->slot;
+  }
+  auto entries = ordered_policies(config_, negotiated_, manual_);
+  size_ = entries.size();
+  tables_.spd->replace(std::move(entries));
+}
+
+const SaRecord* PolicyBook::outbound(channel::SaId sa, std::uint32_t child_index) const {
+  const SaRecord* const record = tables_.sad->find(sa);
+  const bool fits = record != nullptr && record->spec.direction == channel::Direction::out &&
+                    record->spec.child_index == child_index;
+  return fits ? record : nullptr;
+}
+
+Outcome PolicyBook::install(const channel::InstallPolicy& request) {
+  if (negotiated_.contains(request.policy)) return Outcome::duplicate;
+  const config::Child* const child = config_.find_child(request.child_index);
+  if (child == nullptr) return Outcome::invalid_field;
+  const SaRecord* const record = outbound(request.outbound, request.child_index);
+  if (record == nullptr) return Outcome::unknown_sa;
+
+  NegotiatedPolicy policy;
+  policy.outbound_sa = request.outbound;
+  policy.child_index = request.child_index;
+  policy.outbound = record->slot;
+  policy.local = selectors_of(request.local_selectors);
+  policy.remote = selectors_of(request.remote_selectors);
+  policy.age_rank = next_rank_++;
+  if (policy.local.empty() || policy.remote.empty() || !within(policy.local, child->local_ts) ||
+      !within(policy.remote, child->remote_ts)) {
+    return Outcome::invalid_field;
+  }
+  if (size_ >= config_.dataplane.limits.policies) return Outcome::no_room;
+  negotiated_.emplace(request.policy, std::move(policy));
+  publish();
+  return Outcome::ok;
+}
+
+Outcome PolicyBook::switch_outbound(const channel::SwitchOutbound& request) {
+  const auto found = negotiated_.find(request.policy);
+  if (found == negotiated_.end()) return Outcome::unknown_policy;
+  const SaRecord* const record = outbound(request.outbound, found->second.child_index);
+  if (record == nullptr) return Outcome::unknown_sa;
+  if (!tables_.spd->rebind(request.policy, record->slot)) return Outcome::unknown_policy;
+  found->second.outbound_sa = request.outbound;
+  found->second.outbound = record->slot;
+  return Outcome::ok;
+}
+
+Outcome PolicyBook::remove(channel::PolicyId policy) {
+  if (negotiated_.erase(policy) == 0) return Outcome::unknown_policy;
+  publish();
+  return Outcome::ok;
+}
+
+}  // namespace culvert::dataplane::control

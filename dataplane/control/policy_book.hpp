@@ -1,0 +1,44 @@
+// The policies in force: the configured ones and those the key daemon negotiated, published to the
+// workers as one ordered list.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "channel/messages.hpp"
+#include "config/config.hpp"
+#include "dataplane/control/policy_list.hpp"
+#include "dataplane/tables/tables.hpp"
+
+namespace culvert::dataplane::control {
+
+class PolicyBook {
+ public:
+  PolicyBook(Tables& tables, const config::Config& config) : tables_(tables), config_(config) {}
+
+  /// Builds the list anew and swaps it in: after a start, a reload, or a manual SA.
+  void publish();
+  void add_manual(ManualPolicy policy) { manual_.push_back(std::move(policy)); }
+
+  /// The key daemon can narrow a configured child, never widen it: the configuration is the
+  /// authority over what is protected by whom.
+  channel::Outcome install(const channel::InstallPolicy& request);
+  channel::Outcome switch_outbound(const channel::SwitchOutbound& request);
+  channel::Outcome remove(channel::PolicyId policy);
+
+  [[nodiscard]] const NegotiatedPolicies& negotiated() const { return negotiated_; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+
+ private:
+  /// An installed outbound SA of this child; nullptr otherwise.
+  [[nodiscard]] const SaRecord* outbound(channel::SaId sa, std::uint32_t child_index) const;
+
+  Tables& tables_;
+  const config::Config& config_;
+  NegotiatedPolicies negotiated_;
+  std::vector<ManualPolicy> manual_;
+  std::uint64_t next_rank_ = 0;
+  std::size_t size_ = 0;
+};
+
+}  // namespace culvert::dataplane::control

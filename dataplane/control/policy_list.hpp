@@ -1,0 +1,40 @@
+// The SPD's content and order: explicit policies as written, then each child's negotiated policies
+// in front of its trap, then manual SAs (docs/decisions/0001). Pure.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "config/config.hpp"
+#include "dataplane/tables/spd.hpp"
+
+namespace culvert::dataplane::control {
+
+/// A policy the key daemon installed.
+struct NegotiatedPolicy {
+  channel::SaId outbound_sa{};
+  std::uint32_t child_index = 0;
+  SlotIndex outbound = kNoSlot;
+  std::vector<wire::TrafficSelector> local, remote;
+  std::uint64_t age_rank = 0;  ///< grows with each installation: the newest of a child comes first
+};
+using NegotiatedPolicies = std::map<channel::PolicyId, NegotiatedPolicy>;
+
+/// An outbound manual SA's policy.
+struct ManualPolicy {
+  std::uint32_t child_index = 0;
+  SlotIndex outbound = kNoSlot;
+  std::vector<wire::TrafficSelector> local, remote;
+};
+
+std::vector<PolicyEntry> ordered_policies(const config::Config& config,
+                                          const NegotiatedPolicies& negotiated,
+                                          const std::vector<ManualPolicy>& manual);
+
+/// Whether every one of `narrowed` lies within one of `configured`.
+[[nodiscard]] bool within(const std::vector<wire::TrafficSelector>& narrowed,
+                          const std::vector<wire::TrafficSelector>& configured);
+[[nodiscard]] std::vector<wire::TrafficSelector> selectors_of(const channel::SelectorSet& set);
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,51 @@
+// Packets that workers hand to the main thread: each goes to the one who knows what to do with it.
+#pragma once
+
+#include "channel/server.hpp"
+#include "dataplane/control/acquires.hpp"
+#include "dataplane/control/icmp_sender.hpp"
+#include "dataplane/control/ike_path.hpp"
+#include "dataplane/control/neighbors.hpp"
+#include "dataplane/control/packets.hpp"
+#include "dataplane/tables/tables.hpp"
+
+namespace culvert::dataplane::control {
+
+class Punts {
+ public:
+  static constexpr Rate kUnknownSpiEvents{10, 10};
+
+  Punts(Tables& tables, Packets& packets, Neighbors& neighbors, IcmpSender& icmp, IkePath& ike,
+        Acquires& acquires, channel::Server& channel, Instant now)
+      : tables_(tables),
+        packets_(packets),
+        neighbors_(neighbors),
+        icmp_(icmp),
+        ike_(ike),
+        acquires_(acquires),
+        channel_(channel),
+        unknown_spi_(kUnknownSpiEvents, now) {}
+
+  /// Takes over one packet from a punt ring.
+  void arrived(rte_mbuf* packet, Instant now);
+  /// An authenticated packet came from elsewhere.
+  void peer_moved(const PeerMovedHint& hint);
+
+ private:
+  void resolve(Packet packet, const PuntedPacket& origin, Instant now);
+  void unknown_spi(Packet packet, Instant now);
+  /// Reports an ICMP error, then drops.
+  void refuse(Packet packet, const PuntedPacket& origin, IcmpErrorKind error, DropReason reason,
+              Instant now);
+
+  Tables& tables_;
+  Packets& packets_;
+  Neighbors& neighbors_;
+  IcmpSender& icmp_;
+  IkePath& ike_;
+  Acquires& acquires_;
+  channel::Server& channel_;
+  TokenBucket unknown_spi_;
+};
+
+}  // namespace culvert::dataplane::control

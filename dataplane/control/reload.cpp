@@ -1,0 +1,74 @@
+#include "dataplane/control/reload.hpp"
+
+#include <algorithm>
+
+#include "dataplane/control/child_directory.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+bool same_interface(const config::Interface& a, const config::Interface& b) {
+  return a.name == b.name && a.device == b.device && a.addresses == b.addresses && a.mtu == b.mtu;
+}
+
+bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {
+  return a.name == b.name && a.direction == b.direction && a.spi == b.spi && a.mode == b.mode &&
+         a.local == b.local && a.remote == b.remote && a.local_ts == b.local_ts &&
+         a.remote_ts == b.remote_ts && a.suite == b.suite && a.key_file == b.key_file &&
+         a.esn == b.esn && a.replay_window == b.replay_window &&
+         a.udp_encap_local_port == b.udp_encap_local_port &&
+         a.udp_encap_remote_port == b.udp_encap_remote_port;
+}
+
+void compare_dataplane(const config::Dataplane& a, const config::Dataplane& b,
+                       std::vector<std::string>& reasons) {
+  if (!std::ranges::equal(a.interfaces, b.interfaces, same_interface)) {
+    reasons.emplace_back("dataplane.interfaces changed");
+  }
+  if (a.workers != b.workers || a.cores != b.cores) {
+    reasons.emplace_back("dataplane.workers changed");
+  }
+  if (a.limits.sas != b.limits.sas || a.limits.policies != b.limits.policies) {
+    reasons.emplace_back("dataplane.limits changed");
+  }
+  if (a.idle != b.idle || a.memory_mib != b.memory_mib ||
+      a.huge_pages_required != b.huge_pages_required) {
+    reasons.emplace_back("dataplane.idle, memory or huge_pages changed");
+  }
+}
+
+/// SAs and policies name their child by number: the numbers of existing children must stay.
+void compare_children(const config::Config& running, const config::Config& wanted,
+                      std::vector<std::string>& reasons) {
+  const ChildDirectory before(running);
+  const ChildDirectory after(wanted);
+  const bool kept = after.negotiable() >= before.negotiable() &&
+                    std::equal(before.names().begin(), before.names().begin() + before.negotiable(),
+                               after.names().begin());
+  if (!kept) reasons.emplace_back("children were removed, renamed or reordered");
+  if (!std::ranges::equal(running.manual_sas, wanted.manual_sas, same_manual_sa)) {
+    reasons.emplace_back("manual_sas changed");
+  } else if (!running.manual_sas.empty() && after.negotiable() != before.negotiable()) {
+    reasons.emplace_back("children were added in front of manual_sas");
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> needs_restart(const config::Config& running,
+                                       const config::Config& wanted) {
+  std::vector<std::string> reasons;
+  if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
+  if (running.user != wanted.user) reasons.emplace_back("user changed");
+  compare_dataplane(running.dataplane, wanted.dataplane, reasons);
+  if (running.default_policy != wanted.default_policy) {
+    reasons.emplace_back("default_policy changed");
+  }
+  if (running.metrics.listen != wanted.metrics.listen) {
+    reasons.emplace_back("metrics.listen changed");
+  }
+  compare_children(running, wanted, reasons);
+  return reasons;
+}
+
+}  // namespace culvert::dataplane::control

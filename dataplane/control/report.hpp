@@ -1,0 +1,114 @@
+// What the gateway says about itself, as plain values: gathered from tables, ports and counters by
+// the main thread, rendered to JSON for the control socket (report_json.cpp) and to metrics
+// (report_metrics.cpp).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "channel/messages.hpp"
+#include "channel/server.hpp"
+#include "dataplane/ports/port.hpp"
+#include "wire/ip_address.hpp"
+#include "wire/traffic_selector.hpp"
+
+namespace culvert::dataplane::control {
+
+/// Upper bounds of the burst histogram's buckets but the last.
+inline constexpr std::array<double, 7> kBurstBounds{1, 2, 4, 8, 16, 32, 64};
+
+struct WorkerReport {
+  std::uint32_t id = 0;
+  std::string core;  ///< "2", or "0,1" when it floats
+  std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
+  std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
+  std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};
+  double idle_percent = 100;  ///< since the last report
+};
+
+struct InterfaceReport {
+  std::string name, device, mac;
+  std::uint16_t mtu = 0;
+  bool link_is_up = false;
+  std::vector<wire::Prefix> addresses;
+  ports::PortStatistics statistics;
+};
+
+/// Packets that ended for one reason.
+struct DropReport {
+  std::string reason, direction, rfc, meaning, remedy;
+  std::uint64_t packets = 0;
+};
+
+struct TotalsReport {
+  std::uint64_t received = 0, sent = 0, delivered = 0, dropped = 0, originated = 0;
+};
+
+/// One direction of a child's traffic over all its SAs, present and past. Bytes of inner packets.
+struct ChildTrafficReport {
+  std::uint64_t packets = 0, bytes = 0;
+  std::optional<double> last_packet_age_seconds;
+  std::vector<std::pair<std::string, std::uint64_t>> drops;  ///< by reason
+};
+
+struct ChildReport {
+  std::string connection, child;
+  std::uint32_t index = 0;
+  bool up = false;  ///< a live SA in both directions
+  ChildTrafficReport in, out;
+};
+
+struct SaReport {
+  std::string id, connection, child;
+  channel::Direction direction{};
+  channel::Spi spi{};
+  channel::SaMode mode{};
+  wire::Endpoint local, remote;
+  bool udp_encapsulation = false, esn = false, live = true;
+  std::string suite;
+  std::uint32_t replay_window = 0;
+  std::uint64_t packets = 0, bytes = 0, sequence = 0;
+  double age_seconds = 0;
+  std::optional<double> last_packet_age_seconds;
+  channel::Lifetime lifetime;
+  std::vector<wire::TrafficSelector> local_ts, remote_ts;
+  std::vector<std::pair<std::string, std::uint64_t>> drops;
+};
+
+struct PolicyReport {
+  std::string origin, action, connection, child;
+  std::vector<wire::TrafficSelector> source, destination;
+  std::optional<channel::Spi> outbound_spi;
+  std::uint64_t packets = 0;
+};
+
+struct RouteReport {
+  wire::Prefix to;
+  std::optional<wire::IpAddress> via;
+  std::string interface, kind;
+};
+
+struct NeighborReport {
+  std::string interface;
+  wire::IpAddress address;
+  std::optional<std::string> mac;
+  std::string state;
+  double age_seconds = 0;
+};
+
+struct StatusReport {
+  std::string version, instance, config_version, engine, default_policy;
+  std::int64_t pid = 0;
+  double uptime_seconds = 0;
+  bool huge_pages = false, channel_connected = false;
+  channel::ServerStatistics channel;
+  std::uint64_t sas_in = 0, sas_out = 0, policies = 0;
+  std::vector<WorkerReport> workers;
+  std::vector<InterfaceReport> interfaces;
+  std::vector<ChildReport> children;
+};
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,208 @@
+#include "dataplane/control/report_json.hpp"
+
+#include <spdlog/fmt/fmt.h>
+
+namespace culvert::dataplane::control {
+namespace {
+
+using nlohmann::json;
+
+template <typename Item>
+json text_array(const std::vector<Item>& items) {
+  json result = json::array();
+  for (const Item& item : items) result.push_back(item.to_string());
+  return result;
+}
+
+json or_null(const std::optional<double>& value) { return value ? json(*value) : json(nullptr); }
+
+std::string spi_text(channel::Spi spi) {
+  return fmt::format("0x{:08x}", static_cast<std::uint32_t>(spi));
+}
+
+json counts(const std::vector<std::pair<std::string, std::uint64_t>>& drops) {
+  json result = json::object();
+  for (const auto& [reason, packets] : drops) result[reason] = packets;
+  return result;
+}
+
+json worker_json(const WorkerReport& worker) {
+  return {{"id", worker.id},
+          {"core", worker.core},
+          {"idle_percent", worker.idle_percent},
+          {"rx_packets", worker.rx_packets},
+          {"tx_packets", worker.tx_packets}};
+}
+
+json worker_counters_json(const WorkerReport& worker) {
+  return {{"id", worker.id},
+          {"rx_packets", worker.rx_packets},
+          {"tx_packets", worker.tx_packets},
+          {"rx_bytes", worker.rx_bytes},
+          {"tx_bytes", worker.tx_bytes},
+          {"bursts", worker.bursts},
+          {"busy_cycles", worker.busy_cycles},
+          {"idle_cycles", worker.idle_cycles}};
+}
+
+json interface_json(const InterfaceReport& interface) {
+  const ports::PortStatistics& statistics = interface.statistics;
+  return {{"name", interface.name},
+          {"device", interface.device},
+          {"mac", interface.mac},
+          {"mtu", interface.mtu},
+          {"link", interface.link_is_up ? "up" : "down"},
+          {"addresses", text_array(interface.addresses)},
+          {"rx_packets", statistics.rx_packets},
+          {"rx_bytes", statistics.rx_bytes},
+          {"tx_packets", statistics.tx_packets},
+          {"tx_bytes", statistics.tx_bytes},
+          {"rx_missed", statistics.rx_missed},
+          {"rx_errors", statistics.rx_errors},
+          {"tx_errors", statistics.tx_errors}};
+}
+
+json channel_json(const StatusReport& status) {
+  const channel::ServerStatistics& statistics = status.channel;
+  return {{"connected", status.channel_connected},
+          {"connects", statistics.connects},
+          {"requests", statistics.requests},
+          {"invalid_requests", statistics.invalid_requests},
+          {"torn_indices", statistics.torn_indices},
+          {"datagrams_in", statistics.datagrams_in},
+          {"datagrams_out", statistics.datagrams_out},
+          {"events_lost", statistics.events_lost},
+          {"datagrams_lost", statistics.datagrams_lost}};
+}
+
+json child_traffic_json(const ChildTrafficReport& traffic) {
+  return {{"packets", traffic.packets},
+          {"bytes", traffic.bytes},
+          {"last_packet_seconds", or_null(traffic.last_packet_age_seconds)},
+          {"drops", counts(traffic.drops)}};
+}
+
+json child_json(const ChildReport& child) {
+  return {{"connection", child.connection},
+          {"child", child.child},
+          {"index", child.index},
+          {"up", child.up},
+          {"in", child_traffic_json(child.in)},
+          {"out", child_traffic_json(child.out)}};
+}
+
+json lifetime_json(const channel::Lifetime& lifetime) {
+  return {{"soft_seconds", lifetime.soft_seconds}, {"hard_seconds", lifetime.hard_seconds},
+          {"soft_bytes", lifetime.soft_bytes},     {"hard_bytes", lifetime.hard_bytes},
+          {"soft_packets", lifetime.soft_packets}, {"hard_packets", lifetime.hard_packets}};
+}
+
+std::string outer(const wire::Endpoint& endpoint, bool with_port) {
+  return with_port ? endpoint.to_string() : endpoint.address.to_string();
+}
+
+json sa_json(const SaReport& sa) {
+  return {{"id", sa.id},
+          {"connection", sa.connection},
+          {"child", sa.child},
+          {"direction", sa.direction == channel::Direction::in ? "in" : "out"},
+          {"spi", spi_text(sa.spi)},
+          {"mode", sa.mode == channel::SaMode::tunnel ? "tunnel" : "transport"},
+          {"local", outer(sa.local, sa.udp_encapsulation)},
+          {"remote", outer(sa.remote, sa.udp_encapsulation)},
+          {"udp_encapsulation", sa.udp_encapsulation},
+          {"suite", sa.suite},
+          {"esn", sa.esn},
+          {"replay_window", sa.replay_window},
+          {"packets", sa.packets},
+          {"bytes", sa.bytes},
+          {"sequence", sa.sequence},
+          {"age_seconds", sa.age_seconds},
+          {"last_packet_seconds", or_null(sa.last_packet_age_seconds)},
+          {"lifetime", lifetime_json(sa.lifetime)},
+          {"state", sa.live ? "live" : "expired"},
+          {"local_ts", text_array(sa.local_ts)},
+          {"remote_ts", text_array(sa.remote_ts)},
+          {"drops", counts(sa.drops)}};
+}
+
+template <typename Item, typename Render>
+json list(std::string_view name, const std::vector<Item>& items, Render render) {
+  json array = json::array();
+  for (const Item& item : items) array.push_back(render(item));
+  return {{std::string(name), std::move(array)}};
+}
+
+}  // namespace
+
+json to_json(const StatusReport& status) {
+  json result = {{"version", status.version},
+                 {"instance", status.instance},
+                 {"pid", status.pid},
+                 {"uptime_seconds", status.uptime_seconds},
+                 {"config_version", status.config_version},
+                 {"engine", status.engine},
+                 {"huge_pages", status.huge_pages},
+                 {"channel", channel_json(status)},
+                 {"sa_count", status.sas_in + status.sas_out},
+                 {"policy_count", status.policies},
+                 {"default_policy", status.default_policy}};
+  result.update(list("workers", status.workers, worker_json));
+  result.update(list("interfaces", status.interfaces, interface_json));
+  result.update(list("children", status.children, child_json));
+  return result;
+}
+
+json to_json(const std::vector<SaReport>& sas) { return list("sas", sas, sa_json); }
+
+json to_json(const std::vector<PolicyReport>& policies) {
+  std::size_t position = 0;
+  return list("policies", policies, [&](const PolicyReport& policy) {
+    return json{{"position", position++},
+                {"origin", policy.origin},
+                {"action", policy.action},
+                {"connection", policy.connection},
+                {"child", policy.child},
+                {"source", wire::to_string(policy.source)},
+                {"destination", wire::to_string(policy.destination)},
+                {"outbound_spi",
+                 policy.outbound_spi ? json(spi_text(*policy.outbound_spi)) : json(nullptr)},
+                {"packets", policy.packets}};
+  });
+}
+
+json to_json(const std::vector<RouteReport>& routes) {
+  return list("routes", routes, [](const RouteReport& route) {
+    return json{{"to", route.to.to_string()},
+                {"via", route.via ? json(route.via->to_string()) : json(nullptr)},
+                {"interface", route.interface},
+                {"kind", route.kind}};
+  });
+}
+
+json to_json(const std::vector<NeighborReport>& neighbors) {
+  return list("neighbors", neighbors, [](const NeighborReport& neighbor) {
+    return json{{"interface", neighbor.interface},
+                {"address", neighbor.address.to_string()},
+                {"mac", neighbor.mac ? json(*neighbor.mac) : json(nullptr)},
+                {"state", neighbor.state},
+                {"age_seconds", neighbor.age_seconds}};
+  });
+}
+
+json counters_json(const std::vector<DropReport>& drops, const TotalsReport& totals,
+                   const std::vector<WorkerReport>& workers) {
+  json result = list("drops", drops, [](const DropReport& drop) {
+    return json{{"reason", drop.reason}, {"direction", drop.direction}, {"packets", drop.packets},
+                {"rfc", drop.rfc},       {"meaning", drop.meaning},     {"remedy", drop.remedy}};
+  });
+  result["totals"] = {{"received", totals.received},
+                      {"sent", totals.sent},
+                      {"delivered", totals.delivered},
+                      {"dropped", totals.dropped},
+                      {"originated", totals.originated}};
+  result.update(list("workers", workers, worker_counters_json));
+  return result;
+}
+
+}  // namespace culvert::dataplane::control

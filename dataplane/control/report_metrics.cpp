@@ -1,0 +1,130 @@
+#include "dataplane/control/report_metrics.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+using runtime::Family;
+using runtime::Labels;
+
+double number(std::uint64_t value) { return static_cast<double>(value); }
+
+void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerReport>& workers) {
+  auto packets = Family::counter("culvert_worker_packets_total", "Packets a worker moved");
+  auto bytes = Family::counter("culvert_worker_bytes_total", "Bytes of frames a worker moved");
+  auto busy = Family::counter("culvert_worker_busy_cycles_total", "TSC cycles with packets");
+  auto idle = Family::counter("culvert_worker_idle_cycles_total", "TSC cycles without packets");
+  auto bursts = Family::histogram("culvert_worker_burst_packets", "Packets in a receive burst");
+  for (const WorkerReport& worker : workers) {
+    const std::string id = std::to_string(worker.id);
+    packets.add({{"worker", id}, {"direction", "rx"}}, number(worker.rx_packets));
+    packets.add({{"worker", id}, {"direction", "tx"}}, number(worker.tx_packets));
+    bytes.add({{"worker", id}, {"direction", "rx"}}, number(worker.rx_bytes));
+    bytes.add({{"worker", id}, {"direction", "tx"}}, number(worker.tx_bytes));
+    busy.add({{"worker", id}}, number(worker.busy_cycles));
+    idle.add({{"worker", id}}, number(worker.idle_cycles));
+    bursts.add({{"worker", id}}, kBurstBounds, worker.burst_sizes, number(worker.rx_packets));
+  }
+  families.push_back(packets.take());
+  families.push_back(bytes.take());
+  families.push_back(busy.take());
+  families.push_back(idle.take());
+  families.push_back(bursts.take());
+}
+
+void add_interfaces(runtime::MetricFamilies& families,
+                    const std::vector<InterfaceReport>& interfaces) {
+  auto packets = Family::counter("culvert_interface_packets_total", "Packets of a port");
+  auto bytes = Family::counter("culvert_interface_bytes_total", "Bytes of a port");
+  auto missed = Family::counter("culvert_interface_missed_total",
+                                "Packets lost because the receive queue was full");
+  auto errors = Family::counter("culvert_interface_errors_total", "Packets the device failed on");
+  for (const InterfaceReport& interface : interfaces) {
+    const std::string& name = interface.name;
+    const ports::PortStatistics& statistics = interface.statistics;
+    packets.add({{"interface", name}, {"direction", "rx"}}, number(statistics.rx_packets));
+    packets.add({{"interface", name}, {"direction", "tx"}}, number(statistics.tx_packets));
+    bytes.add({{"interface", name}, {"direction", "rx"}}, number(statistics.rx_bytes));
+    bytes.add({{"interface", name}, {"direction", "tx"}}, number(statistics.tx_bytes));
+    missed.add({{"interface", name}}, number(statistics.rx_missed));
+    errors.add({{"interface", name}, {"direction", "rx"}}, number(statistics.rx_errors));
+    errors.add({{"interface", name}, {"direction", "tx"}}, number(statistics.tx_errors));
+  }
+  families.push_back(packets.take());
+  families.push_back(bytes.take());
+  families.push_back(missed.take());
+  families.push_back(errors.take());
+}
+
+struct ChildFamilies {
+  Family packets = Family::counter("culvert_child_packets_total", "Packets through a child's SAs");
+  Family bytes = Family::counter("culvert_child_bytes_total", "Bytes of inner packets");
+  Family drops = Family::counter("culvert_child_drops_total", "Packets a child's SAs dropped");
+  Family last = Family::gauge("culvert_child_last_packet_timestamp_seconds",
+                              "When the last packet passed, since the epoch");
+  Family up = Family::gauge("culvert_child_up", "1 when both directions have a live SA");
+};
+
+void add_child_direction(ChildFamilies& families, const Labels& labels,
+                         const ChildTrafficReport& traffic, double wall_seconds) {
+  families.packets.add(labels, number(traffic.packets));
+  families.bytes.add(labels, number(traffic.bytes));
+  if (traffic.last_packet_age_seconds) {
+    families.last.add(labels, wall_seconds - *traffic.last_packet_age_seconds);
+  }
+  for (const auto& [reason, packets] : traffic.drops) {
+    Labels with_reason = labels;
+    with_reason.emplace_back("reason", reason);
+    families.drops.add(with_reason, number(packets));
+  }
+}
+
+void add_children(runtime::MetricFamilies& families, const std::vector<ChildReport>& children,
+                  double wall_seconds) {
+  ChildFamilies child_families;
+  for (const ChildReport& child : children) {
+    Labels labels{{"connection", child.connection}, {"child", child.child}};
+    child_families.up.add(labels, child.up ? 1 : 0);
+    labels.emplace_back("direction", "in");
+    add_child_direction(child_families, labels, child.in, wall_seconds);
+    labels.back().second = "out";
+    add_child_direction(child_families, labels, child.out, wall_seconds);
+  }
+  families.push_back(child_families.packets.take());
+  families.push_back(child_families.bytes.take());
+  families.push_back(child_families.drops.take());
+  families.push_back(child_families.last.take());
+  families.push_back(child_families.up.take());
+}
+
+}  // namespace
+
+runtime::MetricFamilies to_metrics(const StatusReport& status, const std::vector<DropReport>& drops,
+                                   double wall_seconds) {
+  runtime::MetricFamilies families;
+  add_workers(families, status.workers);
+  auto dropped = Family::counter("culvert_drops_total", "Packets that ended, by reason");
+  for (const DropReport& drop : drops) {
+    dropped.add({{"reason", drop.reason}, {"direction", drop.direction}}, number(drop.packets));
+  }
+  families.push_back(dropped.take());
+  add_interfaces(families, status.interfaces);
+  add_children(families, status.children, wall_seconds);
+
+  auto sas = Family::gauge("culvert_sas", "Security associations that pass packets");
+  sas.add({{"direction", "in"}}, number(status.sas_in));
+  sas.add({{"direction", "out"}}, number(status.sas_out));
+  families.push_back(sas.take());
+  families.push_back(Family::gauge("culvert_channel_connected", "1 while the key daemon is there")
+                         .add({}, status.channel_connected ? 1 : 0)
+                         .take());
+  families.push_back(Family::gauge("culvert_config_info", "The configuration in force")
+                         .add({{"version", status.config_version}}, 1)
+                         .take());
+  families.push_back(Family::gauge("culvert_build_info", "What runs")
+                         .add({{"version", status.version}, {"engine", status.engine}}, 1)
+                         .take());
+  families.push_back(runtime::process_start_time());
+  return families;
+}
+
+}  // namespace culvert::dataplane::control

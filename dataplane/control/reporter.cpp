@@ -1,0 +1,286 @@
+#include "dataplane/control/reporter.hpp"
+
+#include <array>
+
+#include <spdlog/fmt/fmt.h>
+#include <unistd.h>
+
+namespace culvert::dataplane::control {
+namespace {
+
+template <typename Mac>
+std::string mac_text(const Mac& mac) {
+  return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", mac[0], mac[1], mac[2], mac[3],
+                     mac[4], mac[5]);
+}
+
+double seconds(Instant time) { return std::chrono::duration<double>(time).count(); }
+
+template <typename Counts>
+std::vector<std::pair<std::string, std::uint64_t>> named(const Counts& drops) {
+  std::vector<std::pair<std::string, std::uint64_t>> result;
+  for (const DropReasonInfo& reason : all_drop_reasons()) {
+    const std::uint64_t packets = drops[static_cast<std::size_t>(reason.reason)];
+    if (packets != 0) result.emplace_back(reason.name, packets);
+  }
+  return result;
+}
+
+ChildTrafficReport traffic_report(const ChildTotals& totals) {
+  return {totals.packets, totals.bytes, seconds_since(totals.last_packet_tsc), named(totals.drops)};
+}
+
+std::string_view origin_name(PolicyOrigin origin) {
+  switch (origin) {
+    case PolicyOrigin::configured:
+      return "configured";
+    case PolicyOrigin::negotiated:
+      return "negotiated";
+    case PolicyOrigin::trap:
+      return "trap";
+    case PolicyOrigin::manual:
+      return "manual";
+  }
+  return "";
+}
+
+std::string_view action_name(PolicyAction action) {
+  switch (action) {
+    case PolicyAction::bypass:
+      return "bypass";
+    case PolicyAction::discard:
+      return "discard";
+    case PolicyAction::protect:
+      return "protect";
+  }
+  return "";
+}
+
+std::string_view action_name(config::PolicyAction action) {
+  return action == config::PolicyAction::bypass ? "bypass" : "discard";
+}
+
+}  // namespace
+
+StatusReport Reporter::status(Instant now) {
+  StatusReport report;
+  report.version = CULVERT_VERSION;
+  report.instance = sources_.config.instance;
+  report.config_version = config_version_;
+  report.engine = engine_;
+  report.default_policy = action_name(sources_.tables.default_policy);
+  report.pid = getpid();
+  report.uptime_seconds = seconds(now - started_);
+  report.huge_pages = huge_pages_;
+  report.channel_connected = sources_.channel.connected();
+  report.channel = sources_.channel.statistics();
+  report.sas_in = sources_.tables.sad->count(channel::Direction::in);
+  report.sas_out = sources_.tables.sad->count(channel::Direction::out);
+  report.policies = sources_.policies.size();
+  report.workers = workers();
+  report.interfaces = interfaces();
+  report.children = children();
+  return report;
+}
+
+std::vector<WorkerReport> Reporter::workers() {
+  std::vector<WorkerReport> reports;
+  last_cycles_.resize(sources_.tables.workers);
+  for (std::uint32_t worker = 0; worker < sources_.tables.workers; ++worker) {
+    const WorkerCounters& counters = sources_.tables.counters[worker];
+    WorkerReport report;
+    report.id = worker;
+    report.core = sources_.workers.cores_of(worker);
+    report.rx_packets = counters.received.read();
+    report.rx_bytes = counters.received_bytes.read();
+    report.tx_packets = counters.sent.read();
+    report.tx_bytes = counters.sent_bytes.read();
+    report.bursts = counters.bursts.read();
+    report.busy_cycles = counters.busy_cycles.read();
+    report.idle_cycles = counters.idle_cycles.read();
+    for (std::size_t size = 0; size < report.burst_sizes.size(); ++size) {
+      report.burst_sizes[size] = counters.burst_sizes[size].read();
+    }
+    Cycles& last = last_cycles_[worker];
+    const std::uint64_t busy = report.busy_cycles - last.busy;
+    const std::uint64_t idle = report.idle_cycles - last.idle;
+    if (busy + idle != 0) {
+      report.idle_percent = 100.0 * static_cast<double>(idle) / static_cast<double>(busy + idle);
+    }
+    last = {report.busy_cycles, report.idle_cycles};
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+std::vector<InterfaceReport> Reporter::interfaces() const {
+  std::vector<InterfaceReport> reports;
+  for (std::size_t index = 0; index < sources_.ports.size(); ++index) {
+    const config::Interface& interface = sources_.config.dataplane.interfaces[index];
+    const ports::Port& port = *sources_.ports[index];
+    reports.push_back({interface.name, interface.device, mac_text(port.mac()), interface.mtu,
+                       port.link_is_up(), interface.addresses, port.statistics()});
+  }
+  return reports;
+}
+
+std::vector<ChildReport> Reporter::children() const {
+  const ChildDirectory& names = sources_.children;
+  std::vector<std::array<ChildTotals, 2>> totals(names.size());
+  std::vector<std::array<bool, 2>> live(names.size());
+  for (std::uint32_t child = 0; child < names.size(); ++child) {
+    for (const channel::Direction direction : {channel::Direction::in, channel::Direction::out}) {
+      totals[child][static_cast<std::size_t>(direction)] =
+          sources_.associations.accounts().of(child, direction);
+    }
+  }
+  sources_.tables.sad->for_each([&](SaRecord& record) {
+    const std::uint32_t child = record.spec.child_index;
+    if (child >= names.size()) return;
+    const auto direction = static_cast<std::size_t>(record.spec.direction);
+    totals[child][direction].add(sources_.tables.sad->traffic(record));
+    if (sources_.associations.is_live(record)) live[child][direction] = true;
+  });
+  std::vector<ChildReport> reports;
+  for (std::uint32_t child = 0; child < names.size(); ++child) {
+    reports.push_back({names.name(child).connection, names.name(child).child, child,
+                       live[child][0] && live[child][1], traffic_report(totals[child][0]),
+                       traffic_report(totals[child][1])});
+  }
+  return reports;
+}
+
+std::vector<SaReport> Reporter::sas(Instant now) const {
+  std::vector<SaReport> reports;
+  sources_.tables.sad->for_each([&](SaRecord& record) { reports.push_back(sa(record, now)); });
+  return reports;
+}
+
+SaReport Reporter::sa(const SaRecord& record, Instant now) const {
+  const channel::InstallSa& spec = record.spec;
+  const SaTraffic traffic = sources_.tables.sad->traffic(record);
+  SaReport report;
+  report.id = fmt::format("{:016x}", static_cast<std::uint64_t>(spec.sa));
+  report.connection = sources_.children.name(spec.child_index).connection;
+  report.child = sources_.children.name(spec.child_index).child;
+  report.direction = spec.direction;
+  report.spi = spec.spi;
+  report.mode = spec.mode;
+  report.local = spec.local;
+  report.remote = spec.remote;
+  report.udp_encapsulation = spec.udp_encapsulation;
+  report.esn = spec.esn;
+  report.live = sources_.associations.is_live(record);
+  report.suite = spec.suite.name();
+  report.replay_window = spec.replay_window;
+  report.packets = traffic.packets;
+  report.bytes = traffic.bytes;
+  report.sequence = traffic.sequence;
+  report.age_seconds = seconds(now - sources_.associations.installed(spec.sa).value_or(now));
+  report.last_packet_age_seconds = seconds_since(traffic.last_packet_tsc);
+  report.lifetime = spec.lifetime;
+  report.local_ts = selectors_of(spec.local_selectors);
+  report.remote_ts = selectors_of(spec.remote_selectors);
+  report.drops = named(traffic.drops);
+  return report;
+}
+
+std::vector<PolicyReport> Reporter::policies() const {
+  std::map<SlotIndex, channel::Spi> outbound_spis;
+  sources_.tables.sad->for_each([&](SaRecord& record) {
+    if (record.spec.direction == channel::Direction::out) {
+      outbound_spis[record.slot] = record.spec.spi;
+    }
+  });
+  std::vector<PolicyReport> reports;
+  for (const PolicyEntry& entry : sources_.tables.spd->entries()) {
+    PolicyReport report;
+    report.origin = origin_name(entry.origin);
+    report.action = action_name(entry.action);
+    if (entry.action == PolicyAction::protect && entry.child_index < sources_.children.size()) {
+      report.connection = sources_.children.name(entry.child_index).connection;
+      report.child = sources_.children.name(entry.child_index).child;
+    }
+    report.source = entry.local;
+    report.destination = entry.remote;
+    const auto spi = outbound_spis.find(entry.outbound);
+    if (spi != outbound_spis.end()) report.outbound_spi = spi->second;
+    report.packets = entry.packets;
+    reports.push_back(std::move(report));
+  }
+  PolicyReport last;
+  last.origin = "default";
+  last.action = action_name(sources_.tables.default_policy);
+  for (const wire::Family family : {wire::Family::v4, wire::Family::v6}) {
+    last.source.push_back(wire::TrafficSelector::everything(family));
+  }
+  last.destination = last.source;
+  reports.push_back(std::move(last));
+  return reports;
+}
+
+std::string Reporter::interface_name(PortId port) const {
+  return sources_.config.dataplane.interfaces[raw(port)].name;
+}
+
+std::vector<RouteReport> Reporter::routes() const {
+  std::vector<RouteReport> reports;
+  for (const Route& route : sources_.topology.routes()) {
+    reports.push_back(
+        {route.to, route.via, interface_name(route.port), std::string(to_string(route.kind))});
+  }
+  return reports;
+}
+
+std::vector<NeighborReport> Reporter::neighbors(Instant now) const {
+  std::vector<NeighborReport> reports;
+  for (const auto& [key, entry] : sources_.neighbors.table().entries()) {
+    NeighborReport report;
+    report.interface = interface_name(key.port);
+    report.address = key.address;
+    const bool usable =
+        entry.state == NeighborState::reachable || entry.state == NeighborState::probing;
+    if (usable) report.mac = mac_text(entry.mac);
+    report.state = to_string(entry.state);
+    report.age_seconds = seconds(now - entry.since);
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+std::vector<DropReport> Reporter::drops(bool all) const {
+  std::vector<DropReport> reports;
+  for (const DropReasonInfo& reason : all_drop_reasons()) {
+    for (std::size_t direction = 0; direction < kDropDirections; ++direction) {
+      std::uint64_t packets = 0;
+      for (std::uint32_t writer = 0; writer <= sources_.tables.workers; ++writer) {
+        packets += sources_.tables.counters[writer]
+                       .drops[direction][static_cast<std::size_t>(reason.reason)]
+                       .read();
+      }
+      if (packets == 0 && !all) continue;
+      reports.push_back({std::string(reason.name),
+                         std::string(to_string(static_cast<DropDirection>(direction))),
+                         std::string(reason.rfc), std::string(reason.meaning),
+                         std::string(reason.remedy), packets});
+    }
+  }
+  return reports;
+}
+
+TotalsReport Reporter::totals() const {
+  TotalsReport report;
+  for (std::uint32_t writer = 0; writer <= sources_.tables.workers; ++writer) {
+    const WorkerCounters& counters = sources_.tables.counters[writer];
+    report.received += counters.received.read();
+    report.sent += counters.sent.read();
+    report.delivered += counters.delivered.read();
+    report.originated += counters.originated.read();
+    for (const auto& direction : counters.drops) {
+      for (const Counter& drops : direction) report.dropped += drops.read();
+    }
+  }
+  return report;
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,67 @@
+// Gathers reports from the tables, ports and counters. Main thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "channel/server.hpp"
+#include "config/config.hpp"
+#include "dataplane/control/associations.hpp"
+#include "dataplane/control/neighbors.hpp"
+#include "dataplane/control/policy_book.hpp"
+#include "dataplane/control/report.hpp"
+#include "dataplane/control/workers.hpp"
+#include "dataplane/ports/port.hpp"
+
+namespace culvert::dataplane::control {
+
+class Reporter {
+ public:
+  /// What it reads; all outlive it.
+  struct Sources {
+    const config::Config& config;
+    Tables& tables;
+    const std::vector<std::unique_ptr<ports::Port>>& ports;
+    const Workers& workers;
+    const channel::Server& channel;
+    const Topology& topology;
+    const ChildDirectory& children;
+    const Associations& associations;
+    const PolicyBook& policies;
+    const Neighbors& neighbors;
+  };
+  Reporter(const Sources& sources, std::string engine, bool huge_pages, Instant started)
+      : sources_(sources), engine_(std::move(engine)), huge_pages_(huge_pages), started_(started) {}
+
+  /// Names the configuration in force, for `config_version`.
+  void configuration_changed(std::string version) { config_version_ = std::move(version); }
+
+  [[nodiscard]] StatusReport status(Instant now);
+  [[nodiscard]] std::vector<SaReport> sas(Instant now) const;
+  [[nodiscard]] std::vector<PolicyReport> policies() const;
+  [[nodiscard]] std::vector<RouteReport> routes() const;
+  [[nodiscard]] std::vector<NeighborReport> neighbors(Instant now) const;
+  /// By reason and direction; those without packets only with `all`.
+  [[nodiscard]] std::vector<DropReport> drops(bool all) const;
+  [[nodiscard]] TotalsReport totals() const;
+  [[nodiscard]] std::vector<WorkerReport> workers();
+
+ private:
+  struct Cycles {
+    std::uint64_t busy = 0, idle = 0;
+  };
+  [[nodiscard]] std::vector<InterfaceReport> interfaces() const;
+  [[nodiscard]] std::vector<ChildReport> children() const;
+  [[nodiscard]] SaReport sa(const SaRecord& record, Instant now) const;
+  [[nodiscard]] std::string interface_name(PortId port) const;
+
+  Sources sources_;
+  std::string engine_;
+  bool huge_pages_;
+  Instant started_;
+  std::string config_version_;
+  std::vector<Cycles> last_cycles_;  ///< by worker, at the last report
+};
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,115 @@
+#include "dataplane/control/requests.hpp"
+
+#include <algorithm>
+
+#include "runtime/log.hpp"
+
+namespace culvert::dataplane::control {
+
+using channel::Outcome;
+using channel::RequestType;
+
+bool Requests::handle_waiting(Instant now) {
+  for (int handled = 0; handled < kHandledAtOnce; ++handled) {
+    auto request = channel_.next_request();
+    if (!request) return false;
+    channel::Event event;
+    event.type = channel::EventType::completion;
+    event.body.completion = handle(*request, now);
+    event.body.completion.request = request->id;
+    if (event.body.completion.outcome != Outcome::ok) {
+      runtime::log(runtime::Level::warning, "request_refused",
+                   {{"request", channel::to_string(request->type)},
+                    {"outcome", channel::to_string(event.body.completion.outcome)}});
+    }
+    channel_.send(event);
+  }
+  return true;
+}
+
+channel::Completion Requests::handle(channel::Request& request, Instant now) {
+  channel::Completion completion;
+  switch (request.type) {
+    case RequestType::none:
+      completion.outcome = Outcome::unknown_request;
+      break;
+    case RequestType::install_sa:
+      completion.outcome = associations_.install(request.body.install_sa, now);
+      request.body.install_sa.key.wipe();
+      break;
+    case RequestType::install_policy:
+      completion.outcome = install_policy(request.body.install_policy);
+      break;
+    case RequestType::switch_outbound:
+      completion.outcome = policies_.switch_outbound(request.body.switch_outbound);
+      break;
+    case RequestType::delete_policy:
+      completion.outcome = policies_.remove(request.body.delete_policy.policy);
+      break;
+    case RequestType::delete_sa:
+      completion.outcome = associations_.remove(request.body.delete_sa.sa);
+      break;
+    case RequestType::update_endpoints:
+      completion.outcome = associations_.update_endpoints(request.body.update_endpoints);
+      break;
+    case RequestType::lease_spis:
+      lease(request.body.lease_spis, completion);
+      break;
+    case RequestType::query_sa:
+      if (const auto traffic = associations_.query(request.body.query_sa.sa)) {
+        completion.traffic = *traffic;
+      } else {
+        completion.outcome = traffic.error();
+      }
+      break;
+    case RequestType::take_snapshot:
+      send_snapshot();
+      break;
+  }
+  return completion;
+}
+
+Outcome Requests::install_policy(const channel::InstallPolicy& request) {
+  const Outcome outcome = policies_.install(request);
+  if (outcome == Outcome::ok) acquires_.answered(request.child_index);
+  return outcome;
+}
+
+void Requests::lease(const channel::LeaseSpis& request, channel::Completion& completion) {
+  const auto count =
+      std::min<std::uint32_t>(request.count, static_cast<std::uint32_t>(channel::kMaxLeasedSpis));
+  const auto spis = tables_.sad->lease_spis(count);
+  if (spis.empty()) completion.outcome = Outcome::no_room;
+  completion.spi_count = static_cast<std::uint32_t>(std::min(spis.size(), completion.spis.size()));
+  std::copy_n(spis.begin(), completion.spi_count, completion.spis.begin());
+}
+
+/// What the key daemon made and may take over again; manual SAs are not its business.
+void Requests::send_snapshot() {
+  tables_.sad->for_each([&](SaRecord& record) {
+    if (associations_.is_manual(record)) return;
+    const channel::InstallSa& spec = record.spec;
+    channel::Event event;
+    event.type = channel::EventType::snapshot_sa;
+    event.body.snapshot_sa = {spec.sa,    spec.direction, spec.child_index,      spec.spi,
+                              spec.local, spec.remote,    spec.udp_encapsulation};
+    channel_.send(event);
+  });
+  for (const auto& [id, policy] : policies_.negotiated()) {
+    channel::Event event;
+    event.type = channel::EventType::snapshot_policy;
+    event.body.snapshot_policy = {id, policy.child_index, policy.outbound_sa};
+    channel_.send(event);
+  }
+}
+
+void Requests::peer_changed(Instant now) {
+  runtime::log(runtime::Level::info,
+               channel_.connected() ? "key_daemon_connected" : "key_daemon_disconnected");
+  tables_.sad->return_leases();
+  if (!channel_.connected()) return;
+  associations_.forget_announcements();
+  acquires_.key_daemon_connected(now);
+}
+
+}  // namespace culvert::dataplane::control

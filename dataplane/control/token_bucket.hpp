@@ -1,0 +1,98 @@
+// Rate limits: one bucket, and one bucket a source address in a table of fixed size. Pure: time
+// comes in.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <unordered_map>
+
+#include "runtime/event_loop.hpp"
+#include "wire/ip_address.hpp"
+
+namespace culvert::dataplane::control {
+
+using runtime::Instant;
+
+/// Events a second on average, and how many may come at once.
+struct Rate {
+  double per_second = 0;
+  double burst = 0;
+};
+
+class TokenBucket {
+ public:
+  TokenBucket(Rate rate, Instant now) : tokens_(rate.burst), last_(now) {}
+  /// Whether one more event is within the rate; takes it if so.
+  [[nodiscard]] bool take(Rate rate, Instant now) {
+    const double elapsed = std::chrono::duration<double>(now - last_).count();
+    tokens_ = std::min(rate.burst, tokens_ + std::max(0.0, elapsed) * rate.per_second);
+    last_ = now;
+    if (tokens_ < 1.0) return false;
+    tokens_ -= 1.0;
+    return true;
+  }
+  /// A full bucket says nothing that a new one would not: it can be forgotten.
+  [[nodiscard]] bool is_full(Rate rate, Instant now) const {
+    const double elapsed = std::chrono::duration<double>(now - last_).count();
+    return tokens_ + elapsed * rate.per_second >= rate.burst;
+  }
+
+ private:
+  double tokens_;
+  Instant last_;
+};
+
+/// Polices by source. When its table is full of sources that were active lately, new sources share
+/// one bucket: an attacker with many addresses slows other newcomers, never the configured peers.
+class SourcePolicer {
+ public:
+  /// `capacity`: sources that are remembered beside the peers.
+  SourcePolicer(Rate rate, std::size_t capacity, Instant now)
+      : rate_(rate), capacity_(capacity), overflow_(rate, now) {}
+
+  /// A configured peer's address: its bucket is never forgotten, nor counted against the capacity.
+  void keep(const wire::IpAddress& peer, Instant now) {
+    if (buckets_.insert_or_assign(peer, Bucket{TokenBucket(rate_, now), true}).second) ++capacity_;
+  }
+
+  [[nodiscard]] bool admit(const wire::IpAddress& source, Instant now) {
+    auto found = buckets_.find(source);
+    if (found == buckets_.end()) {
+      if (buckets_.size() >= capacity_ && now >= next_sweep_) sweep(now);
+      if (buckets_.size() >= capacity_) return overflow_.take(rate_, now);
+      found = buckets_.emplace(source, Bucket{TokenBucket(rate_, now), false}).first;
+    }
+    return found->second.tokens.take(rate_, now);
+  }
+  [[nodiscard]] std::size_t sources() const { return buckets_.size(); }
+
+ private:
+  struct Bucket {
+    TokenBucket tokens;
+    bool kept;
+  };
+  struct Hash {
+    std::size_t operator()(const wire::IpAddress& address) const {
+      // FNV-1a: the table is small and bounded, and its worst case costs only newcomers' time.
+      std::uint64_t hash = 0xcbf29ce484222325ULL;
+      for (const std::uint8_t byte : address.bytes) hash = (hash ^ byte) * 0x100000001b3ULL;
+      return hash;
+    }
+  };
+  /// Forgets idle sources; at most once a second, since it walks the whole table.
+  void sweep(Instant now) {
+    next_sweep_ = now + std::chrono::seconds{1};
+    std::erase_if(buckets_, [&](const auto& item) {
+      return !item.second.kept && item.second.tokens.is_full(rate_, now);
+    });
+  }
+
+  Rate rate_;
+  std::size_t capacity_;
+  TokenBucket overflow_;
+  Instant next_sweep_{};
+  std::unordered_map<wire::IpAddress, Bucket, Hash> buckets_;
+};
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,67 @@
+// The gateway's own addresses and the routes it was configured with, as the main thread asks about
+// them: where does a packet of ours go, is this address ours, which address do we speak from. Pure;
+// workers have the FIB.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "config/config.hpp"
+#include "dataplane/tables/ids.hpp"
+#include "wire/ip_address.hpp"
+
+namespace culvert::dataplane::control {
+
+enum class RouteKind : std::uint8_t { local, connected, fixed };
+/// "local", "connected", "static".
+std::string_view to_string(RouteKind kind);
+
+struct Route {
+  wire::Prefix to;
+  std::optional<wire::IpAddress> via;  ///< fixed only
+  PortId port{};
+  RouteKind kind = RouteKind::connected;
+  friend bool operator==(const Route&, const Route&) = default;
+};
+
+struct NextHop {
+  PortId port{};
+  wire::IpAddress address;  ///< the neighbour: the destination itself on a connected network
+  friend bool operator==(const NextHop&, const NextHop&) = default;
+};
+
+class Topology {
+ public:
+  Topology() = default;
+  explicit Topology(const config::Dataplane& dataplane);
+
+  /// Longest prefix first; own addresses are host routes.
+  [[nodiscard]] const std::vector<Route>& routes() const { return routes_; }
+  [[nodiscard]] bool is_own(const wire::IpAddress& address) const;
+  [[nodiscard]] bool is_own_on(PortId port, const wire::IpAddress& address) const;
+  /// Where a packet goes; nullopt: no route, or it is for us.
+  [[nodiscard]] std::optional<NextHop> next_hop(const wire::IpAddress& destination) const;
+  /// Our address on a port that a neighbour should know us by: the one whose network holds it,
+  /// else the first of its family.
+  [[nodiscard]] std::optional<wire::IpAddress> source_on(PortId port,
+                                                         const wire::IpAddress& neighbor) const;
+  /// Whether a neighbour may be on the port's link: inside one of its networks, and not their
+  /// network or broadcast address.
+  [[nodiscard]] bool is_on_link(PortId port, const wire::IpAddress& address) const;
+
+ private:
+  struct OwnAddress {
+    PortId port{};
+    wire::Prefix prefix;  ///< with host bits
+  };
+  std::vector<OwnAddress> own_;
+  std::vector<Route> routes_;
+};
+
+/// IPv4 networks of up to 30 bits have a network and a broadcast address that no host has
+/// (RFC 922; RFC 3021 for /31).
+[[nodiscard]] bool has_broadcast(const wire::Prefix& network);
+
+}  // namespace culvert::dataplane::control

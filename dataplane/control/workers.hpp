@@ -1,0 +1,64 @@
+// The worker threads and the rings between them and the main thread: started, drained, stopped.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "dataplane/worker/worker.hpp"
+
+struct rte_ring;
+
+namespace culvert::dataplane::control {
+
+struct FreeRing {
+  void operator()(rte_ring* ring) const;
+};
+using Ring = std::unique_ptr<rte_ring, FreeRing>;
+
+class Workers {
+ public:
+  /// Makes rings, engines and contexts; nothing runs yet. `wake_main`: eventfd that workers write.
+  static std::expected<std::unique_ptr<Workers>, std::string> create(Tables& tables,
+                                                                     rte_mempool* pool,
+                                                                     config::IdleMode idle,
+                                                                     int wake_main);
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  [[nodiscard]] std::expected<void, std::string> start();
+  /// Waits for every worker to return.
+  void stop();
+
+  /// The ring to the first worker.
+  [[nodiscard]] rte_ring* inject_ring() const;
+  /// Hands what waits in the rings to the callbacks; at most a bounded number. True: more is left.
+  bool drain(const std::function<void(rte_mbuf*)>& punt,
+             const std::function<void(const PeerMovedHint&)>& moved);
+  /// After `stop`: every packet left in any ring.
+  void empty(const std::function<void(rte_mbuf*)>& left_over);
+  /// "2", or "0,1" when the worker floats.
+  [[nodiscard]] std::string cores_of(std::uint32_t worker) const;
+
+ private:
+  struct Lane {
+    std::unique_ptr<WorkerContext> context;
+    Ring punt, inject, peer_moved, handoff;
+    unsigned int lcore = 0;
+  };
+  Workers() = default;
+  std::expected<void, std::string> add_lane(Tables& tables, rte_mempool* pool,
+                                            config::IdleMode idle, int wake_main,
+                                            std::uint16_t worker, unsigned int lcore);
+
+  std::vector<Lane> lanes_;
+  std::vector<WorkerContext*> peers_;
+  bool running_ = false;
+};
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,226 @@
+#include "dataplane/ports/eal_arguments.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include <sched.h>
+
+namespace culvert::dataplane::ports {
+namespace {
+
+// RTE_MAX_LCORE less the main thread, and RTE_MAX_ETHPORTS, of DPDK as Debian builds it.
+constexpr std::uint32_t kMaxWorkers = 127;
+constexpr std::size_t kMaxPorts = 32;
+
+// Mebibytes that do not depend on limits: mbuf pools, LPM tables (64 MiB each, two of them while a
+// change is made), rings, the drivers' descriptors.
+constexpr std::uint32_t kBaseMemoryMib = 384;
+constexpr std::uint32_t kPoolMemoryMibPerQueue = 16;
+// One SA slot: expanded key, lookup and window lines, configured part; in both directions.
+constexpr std::uint64_t kBytesPerSaSlot = 2 * 2048;
+constexpr std::uint64_t kBytesPerPolicy = 1024;
+constexpr std::uint64_t kMebibyte = 1024ULL * 1024ULL;
+
+bool is_hex(char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; }
+
+/// "03:00.0" : bus, device and function in hex.
+bool is_bus_device_function(std::string_view text) {
+  return text.size() == 7 && is_hex(text[0]) && is_hex(text[1]) && text[2] == ':' &&
+         is_hex(text[3]) && is_hex(text[4]) && text[5] == '.' && text[6] >= '0' && text[6] <= '7';
+}
+
+bool is_pci_address(std::string_view text) {
+  if (is_bus_device_function(text)) return true;
+  return text.size() == 12 && std::all_of(text.begin(), text.begin() + 4, is_hex) &&
+         text[4] == ':' && is_bus_device_function(text.substr(5));
+}
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  std::ranges::transform(result, result.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return result;
+}
+
+std::string core_list(const std::vector<std::uint32_t>& cores) {
+  std::string text;
+  for (const std::uint32_t core : cores) {
+    if (!text.empty()) text += ',';
+    text += std::to_string(core);
+  }
+  return text;
+}
+
+/// "0@(0,1),1@2,2@3": lcore 0 is the main thread; workers float over the process's cores, or are
+/// pinned, and then the main thread keeps off their cores when others are left.
+std::string lcores_argument(const EalPlan& plan, const config::Dataplane& dataplane,
+                            const Machine& machine) {
+  std::vector<std::uint32_t> main_cores = machine.cores;
+  std::erase_if(main_cores, [&](std::uint32_t core) {
+    return std::ranges::find(dataplane.cores, core) != dataplane.cores.end();
+  });
+  if (main_cores.empty()) main_cores = machine.cores;
+
+  std::string text = "0@(" + core_list(main_cores) + ")";
+  for (std::uint32_t worker = 0; worker < plan.workers; ++worker) {
+    text += "," + std::to_string(worker + 1) + "@";
+    text += dataplane.cores.empty() ? "(" + core_list(machine.cores) + ")"
+                                    : std::to_string(dataplane.cores[worker]);
+  }
+  return text;
+}
+
+std::expected<void, std::string> check_cores(const config::Dataplane& dataplane,
+                                             const Machine& machine) {
+  for (const std::uint32_t core : dataplane.cores) {
+    if (std::ranges::find(machine.cores, core) == machine.cores.end()) {
+      return std::unexpected("dataplane.workers names core " + std::to_string(core) +
+                             ", but this process may run only on cores " +
+                             core_list(machine.cores));
+    }
+  }
+  return {};
+}
+
+std::expected<void, std::string> plan_memory(EalPlan& plan, const config::Dataplane& dataplane,
+                                             const Machine& machine) {
+  plan.memory_mib = memory_mib(dataplane);
+  plan.huge_pages = machine.free_huge_page_mib >= plan.memory_mib;
+  if (plan.huge_pages) return {};
+  const std::string shortage = "needs " + std::to_string(plan.memory_mib) + " MiB of huge pages, " +
+                               std::to_string(machine.free_huge_page_mib) + " MiB are free";
+  if (dataplane.huge_pages_required) {
+    return std::unexpected("the data plane " + shortage +
+                           "; reserve more (vm.nr_hugepages), or set dataplane.huge_pages to auto");
+  }
+  plan.warnings.push_back("the data plane " + shortage +
+                          ": going on with ordinary pages, which costs throughput");
+  return {};
+}
+
+std::expected<void, std::string> plan_devices(EalPlan& plan, const config::Dataplane& dataplane) {
+  if (dataplane.interfaces.size() > kMaxPorts) {
+    return std::unexpected("dataplane.interfaces has " +
+                           std::to_string(dataplane.interfaces.size()) + " entries, DPDK takes " +
+                           std::to_string(kMaxPorts));
+  }
+  for (const config::Interface& interface : dataplane.interfaces) {
+    Device device = parse_device(interface.device, plan.workers);
+    const bool twice = std::ranges::any_of(
+        plan.devices, [&](const Device& other) { return other.name == device.name; });
+    if (twice) {
+      return std::unexpected("interface \"" + interface.name + "\" uses device " + device.name +
+                             ", which another interface uses already");
+    }
+    plan.devices.push_back(std::move(device));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string Device::to_string() const { return arguments.empty() ? name : name + "," + arguments; }
+
+Device parse_device(std::string_view text, std::uint32_t workers) {
+  const std::size_t comma = text.find(',');
+  Device device;
+  device.name = std::string(text.substr(0, comma));
+  if (comma != std::string_view::npos) device.arguments = std::string(text.substr(comma + 1));
+  if (is_pci_address(device.name)) {
+    device.kind = DeviceKind::pci;
+    device.name = lower(device.name);
+    if (device.name.size() == 7) device.name = "0000:" + device.name;
+    return device;
+  }
+  const bool packet_socket = device.name.starts_with("net_af_packet");
+  if (packet_socket && workers > 1 && device.arguments.find("qpairs=") == std::string::npos) {
+    if (!device.arguments.empty()) device.arguments += ',';
+    device.arguments += "qpairs=" + std::to_string(workers);
+  }
+  return device;
+}
+
+std::uint32_t memory_mib(const config::Dataplane& dataplane) {
+  if (dataplane.memory_mib) return *dataplane.memory_mib;
+  const std::uint64_t tables = std::uint64_t{dataplane.limits.sas} * kBytesPerSaSlot +
+                               std::uint64_t{dataplane.limits.policies} * kBytesPerPolicy;
+  const std::uint64_t queues =
+      std::uint64_t{std::max(dataplane.workers, 1U)} * (dataplane.interfaces.size() + 1);
+  return static_cast<std::uint32_t>(kBaseMemoryMib + queues * kPoolMemoryMibPerQueue +
+                                    tables / kMebibyte);
+}
+
+std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const Machine& machine) {
+  const config::Dataplane& dataplane = config.dataplane;
+  EalPlan plan;
+  plan.workers = dataplane.cores.empty() ? std::max(dataplane.workers, 1U)
+                                         : static_cast<std::uint32_t>(dataplane.cores.size());
+  if (plan.workers > kMaxWorkers) {
+    return std::unexpected("dataplane.workers is " + std::to_string(plan.workers) +
+                           ", DPDK takes at most " + std::to_string(kMaxWorkers));
+  }
+  if (auto cores = check_cores(dataplane, machine); !cores) return std::unexpected(cores.error());
+  if (auto memory = plan_memory(plan, dataplane, machine); !memory) {
+    return std::unexpected(memory.error());
+  }
+  if (auto devices = plan_devices(plan, dataplane); !devices) {
+    return std::unexpected(devices.error());
+  }
+
+  auto& arguments = plan.arguments;
+  arguments = {"culvert-dataplane",
+               "--lcores",
+               lcores_argument(plan, dataplane, machine),
+               "--main-lcore",
+               "0",
+               "--file-prefix",
+               "culvert-" + config.instance,
+               "--log-level=lib.telemetry:error"};  // it warns of a socket we do not use
+  if (plan.huge_pages) {
+    arguments.emplace_back("--in-memory");  // nothing is left behind in hugetlbfs by a crash
+  } else {
+    // --in-memory is not accepted beside --no-huge; --no-shconf leaves no files either.
+    arguments.insert(arguments.end(),
+                     {"--no-huge", "--no-shconf", "-m", std::to_string(plan.memory_mib)});
+  }
+  const bool any_pci = std::ranges::any_of(
+      plan.devices, [](const Device& device) { return device.kind == DeviceKind::pci; });
+  if (!any_pci) arguments.emplace_back("--no-pci");
+  for (const Device& device : plan.devices) {
+    arguments.emplace_back(device.kind == DeviceKind::pci ? "-a" : "--vdev");
+    arguments.push_back(device.to_string());
+  }
+  return plan;
+}
+
+Machine inspect_machine() {
+  Machine machine;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    for (std::uint32_t core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(core, &set)) machine.cores.push_back(core);
+    }
+  }
+  if (machine.cores.empty()) machine.cores.push_back(0);
+
+  // hugepages-2048kB/free_hugepages; absent where the kernel has no huge pages.
+  std::error_code ignored;
+  for (const auto& size :
+       std::filesystem::directory_iterator("/sys/kernel/mm/hugepages", ignored)) {
+    const std::string name = size.path().filename().string();
+    const std::size_t dash = name.find('-');
+    std::uint64_t kibibytes = 0;
+    if (dash != std::string::npos) kibibytes = std::strtoull(name.c_str() + dash + 1, nullptr, 10);
+    std::uint64_t free_pages = 0;
+    std::ifstream(size.path() / "free_hugepages") >> free_pages;
+    machine.free_huge_page_mib += kibibytes * free_pages / 1024;
+  }
+  return machine;
+}
+
+}  // namespace culvert::dataplane::ports

@@ -1,0 +1,56 @@
+// What the environment abstraction layer is told: the configuration turned into its arguments.
+// Pure: what the machine has (cores, free huge pages) comes in as a value.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.hpp"
+
+namespace culvert::dataplane::ports {
+
+/// What the machine offers when the daemon starts.
+struct Machine {
+  std::vector<std::uint32_t> cores;      ///< this process may run on these, ascending
+  std::uint64_t free_huge_page_mib = 0;  ///< over all page sizes
+};
+/// Reads the affinity mask and /sys/kernel/mm/hugepages.
+Machine inspect_machine();
+
+enum class DeviceKind : std::uint8_t { pci, virtual_device };
+
+/// A device as DPDK names it.
+struct Device {
+  DeviceKind kind = DeviceKind::virtual_device;
+  std::string name;       ///< "0000:03:00.0", "net_af_packet0": what the port is found by
+  std::string arguments;  ///< after the name: "iface=veth-wan,qpairs=2"; may be empty
+
+  /// "name,arguments", as -a and --vdev want it.
+  [[nodiscard]] std::string to_string() const;
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+/// Splits an interface's `device`. A PCI address gets its domain when it has none. A packet-socket
+/// device is given one queue pair a worker when its arguments do not say how many.
+Device parse_device(std::string_view text, std::uint32_t workers);
+
+/// Memory for pools, tables and keys that the limits ask for.
+std::uint32_t memory_mib(const config::Dataplane& dataplane);
+
+/// Everything rte_eal_init and what follows it must know.
+struct EalPlan {
+  std::vector<std::string> arguments;  ///< argv, the program's name first
+  std::vector<Device> devices;         ///< by PortId
+  std::uint32_t workers = 1;
+  bool huge_pages = false;
+  std::uint32_t memory_mib = 0;
+  std::vector<std::string> warnings;  ///< for the log
+};
+
+/// The error is a sentence that says what to change.
+std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const Machine& machine);
+
+}  // namespace culvert::dataplane::ports

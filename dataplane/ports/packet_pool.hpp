@@ -1,0 +1,31 @@
+// Packet memory: one pool for all ports and workers, sized by what can be in flight at once.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+
+#include "config/config.hpp"
+
+struct rte_mempool;
+
+namespace culvert::dataplane::ports {
+
+/// Packets that may be somewhere at the same time: descriptors of every queue, a worker's bursts
+/// and caches, rings to and from the main thread, and what waits there for a neighbour or an SA.
+std::uint32_t packets_in_flight(std::uint32_t ports, std::uint32_t workers);
+/// Bytes of one buffer for frames of this MTU, room for ESP's trailer and the headroom included.
+std::uint16_t buffer_bytes(std::uint16_t largest_mtu);
+
+struct FreePool {
+  void operator()(rte_mempool* pool) const;
+};
+using PacketPool = std::unique_ptr<rte_mempool, FreePool>;
+
+/// `private_bytes`: what a packet carries between threads, beside its data.
+std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane& dataplane,
+                                                        std::uint32_t workers,
+                                                        std::uint16_t private_bytes);
+
+}  // namespace culvert::dataplane::ports

@@ -1,0 +1,164 @@
+#include "dataplane/ports/port.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+
+#include "runtime/log.hpp"
+
+namespace culvert::dataplane::ports {
+namespace {
+
+// Descriptors a queue: 1024 packets are some 70 µs of 10 Gbit/s at 64 bytes, longer than a worker's
+// iteration with a full burst of ESP.
+constexpr std::uint16_t kDescriptors = 1024;
+
+std::unexpected<std::string> failure(const std::string& name, const char* what, int error) {
+  return std::unexpected("interface \"" + name + "\": " + what + ": " +
+                         rte_strerror(error < 0 ? -error : error));
+}
+
+std::expected<std::uint16_t, std::string> find_port(const config::Interface& interface,
+                                                    const Device& device) {
+  std::uint16_t port = 0;
+  if (rte_eth_dev_get_port_by_name(device.name.c_str(), &port) == 0) return port;
+  return std::unexpected(
+      "interface \"" + interface.name + "\": DPDK found no device " + device.name +
+      (device.kind == DeviceKind::pci
+           ? "; bind it to vfio-pci (dpdk-devbind.py -b vfio-pci " + device.name + ")"
+           : "; is its driver installed and its name spelled as DPDK has it?"));
+}
+
+}  // namespace
+
+std::expected<std::uint16_t, std::string> queue_limit(const config::Interface& interface,
+                                                      const Device& device) {
+  const auto port = find_port(interface, device);
+  if (!port) return std::unexpected(port.error());
+  rte_eth_dev_info info{};
+  if (const int error = rte_eth_dev_info_get(*port, &info); error != 0) {
+    return failure(interface.name, "the device does not tell what it can do", error);
+  }
+  return std::max<std::uint16_t>(1, std::min(info.max_rx_queues, info.max_tx_queues));
+}
+
+std::expected<std::unique_ptr<Port>, std::string> Port::configure(
+    const config::Interface& interface, const Device& device, std::uint16_t queues,
+    rte_mempool* pool) {
+  const auto dpdk_port = find_port(interface, device);
+  if (!dpdk_port) return std::unexpected(dpdk_port.error());
+  std::unique_ptr<Port> port(new Port(interface.name, *dpdk_port));
+  if (auto done = port->set_up(interface.mtu, queues, pool); !done) {
+    return std::unexpected(done.error());
+  }
+  return port;
+}
+
+Port::~Port() {
+  stop();
+  rte_eth_dev_close(dpdk_port_);
+}
+
+std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t queues,
+                                              rte_mempool* pool) {
+  rte_eth_dev_info info{};
+  if (const int error = rte_eth_dev_info_get(dpdk_port_, &info); error != 0) {
+    return failure(name_, "the device does not tell what it can do", error);
+  }
+  rte_eth_conf conf{};
+  // 1500 is every driver's default; some refuse it when it is asked for (their frame limit counts
+  // the FCS differently), so only another value is.
+  if (mtu != RTE_ETHER_MTU) conf.rxmode.mtu = mtu;
+  if (queues > 1) {
+    constexpr std::uint64_t kHash = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
+    conf.rx_adv_conf.rss_conf.rss_hf = kHash & info.flow_type_rss_offloads;
+    conf.rxmode.mq_mode =
+        conf.rx_adv_conf.rss_conf.rss_hf != 0 ? RTE_ETH_MQ_RX_RSS : RTE_ETH_MQ_RX_NONE;
+  }
+  if (const int error = rte_eth_dev_configure(dpdk_port_, queues, queues, &conf); error != 0) {
+    return failure(name_, "the device refused its configuration (MTU, queues)", error);
+  }
+  if (auto done = set_up_queues(queues, pool); !done) return done;
+  if (const int error = rte_eth_dev_set_mtu(dpdk_port_, mtu); error != 0 && error != -ENOTSUP) {
+    runtime::log(runtime::Level::warning, "mtu_not_set",
+                 {{"interface", name_}, {"mtu", mtu}, {"error", rte_strerror(-error)}});
+  }
+  rte_ether_addr address{};
+  if (const int error = rte_eth_macaddr_get(dpdk_port_, &address); error != 0) {
+    return failure(name_, "the device has no MAC address", error);
+  }
+  std::copy_n(address.addr_bytes, mac_.size(), mac_.begin());
+  return {};
+}
+
+std::expected<void, std::string> Port::set_up_queues(std::uint16_t queues, rte_mempool* pool) {
+  std::uint16_t rx_descriptors = kDescriptors;
+  std::uint16_t tx_descriptors = kDescriptors;
+  if (const int error =
+          rte_eth_dev_adjust_nb_rx_tx_desc(dpdk_port_, &rx_descriptors, &tx_descriptors);
+      error != 0) {
+    return failure(name_, "the device refused the number of descriptors", error);
+  }
+  const auto socket = static_cast<unsigned int>(std::max(0, rte_eth_dev_socket_id(dpdk_port_)));
+  for (std::uint16_t queue = 0; queue < queues; ++queue) {
+    if (const int error =
+            rte_eth_rx_queue_setup(dpdk_port_, queue, rx_descriptors, socket, nullptr, pool);
+        error != 0) {
+      return failure(name_, "a receive queue could not be set up", error);
+    }
+    if (const int error =
+            rte_eth_tx_queue_setup(dpdk_port_, queue, tx_descriptors, socket, nullptr);
+        error != 0) {
+      return failure(name_, "a transmit queue could not be set up", error);
+    }
+  }
+  return {};
+}
+
+std::expected<void, std::string> Port::start() {
+  if (const int error = rte_eth_dev_start(dpdk_port_); error != 0) {
+    return failure(name_, "the device did not start", error);
+  }
+  started_ = true;
+  receive_multicast();
+  return {};
+}
+
+/// Neighbour solicitations come to solicited-node multicast addresses (RFC 4861 §7.2.2); a device
+/// that cannot take all multicast is made promiscuous.
+void Port::receive_multicast() {
+  if (rte_eth_allmulticast_enable(dpdk_port_) == 0) return;
+  const int error = rte_eth_promiscuous_enable(dpdk_port_);
+  if (error == 0 || error == -ENOTSUP) return;
+  runtime::log(runtime::Level::warning, "multicast_not_received",
+               {{"interface", name_},
+                {"error", rte_strerror(-error)},
+                {"consequence", "IPv6 neighbours may not find this gateway"}});
+}
+
+void Port::stop() {
+  if (!started_) return;
+  rte_eth_dev_stop(dpdk_port_);
+  started_ = false;
+}
+
+bool Port::link_is_up() const {
+  rte_eth_link link{};
+  return rte_eth_link_get_nowait(dpdk_port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
+PortStatistics Port::statistics() const {
+  rte_eth_stats stats{};
+  if (rte_eth_stats_get(dpdk_port_, &stats) != 0) return {};
+  return {.rx_packets = stats.ipackets,
+          .rx_bytes = stats.ibytes,
+          .tx_packets = stats.opackets,
+          .tx_bytes = stats.obytes,
+          .rx_missed = stats.imissed,
+          .rx_errors = stats.ierrors,
+          .tx_errors = stats.oerrors};
+}
+
+}  // namespace culvert::dataplane::ports

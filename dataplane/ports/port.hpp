@@ -1,0 +1,61 @@
+// One Ethernet port: the device behind a configured interface, its queues, MTU, link and counters.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+
+#include "config/config.hpp"
+#include "dataplane/ports/eal_arguments.hpp"
+
+struct rte_mempool;
+
+namespace culvert::dataplane::ports {
+
+/// What the driver counted since the port was started.
+struct PortStatistics {
+  std::uint64_t rx_packets = 0, rx_bytes = 0;
+  std::uint64_t tx_packets = 0, tx_bytes = 0;
+  std::uint64_t rx_missed = 0;  ///< no room in the receive queue
+  std::uint64_t rx_errors = 0, tx_errors = 0;
+};
+
+/// Queue pairs a device can serve; the gateway runs no more workers than its poorest device has.
+std::expected<std::uint16_t, std::string> queue_limit(const config::Interface& interface,
+                                                      const Device& device);
+
+/// A configured port. Main thread. Stops and closes the device when destroyed.
+class Port {
+ public:
+  /// `queues` receive and transmit queues, one of each a worker; packets are received into `pool`.
+  static std::expected<std::unique_ptr<Port>, std::string> configure(
+      const config::Interface& interface, const Device& device, std::uint16_t queues,
+      rte_mempool* pool);
+  ~Port();
+  Port(const Port&) = delete;
+  Port& operator=(const Port&) = delete;
+
+  [[nodiscard]] std::expected<void, std::string> start();
+  void stop();
+
+  [[nodiscard]] std::uint16_t dpdk_port() const { return dpdk_port_; }
+  [[nodiscard]] const std::array<std::uint8_t, 6>& mac() const { return mac_; }
+  [[nodiscard]] bool link_is_up() const;
+  [[nodiscard]] PortStatistics statistics() const;
+
+ private:
+  Port(std::string name, std::uint16_t dpdk_port) : name_(std::move(name)), dpdk_port_(dpdk_port) {}
+  std::expected<void, std::string> set_up(std::uint16_t mtu, std::uint16_t queues,
+                                          rte_mempool* pool);
+  std::expected<void, std::string> set_up_queues(std::uint16_t queues, rte_mempool* pool);
+  void receive_multicast();
+
+  std::string name_;
+  std::uint16_t dpdk_port_;
+  std::array<std::uint8_t, 6> mac_{};
+  bool started_ = false;
+};
+
+}  // namespace culvert::dataplane::ports

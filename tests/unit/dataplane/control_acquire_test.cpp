@@ -1,0 +1,46 @@
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/acquire_tracker.hpp"
+#include "dataplane/control/hold_queue.hpp"
+
+namespace culvert::dataplane::control {
+
+using namespace std::chrono_literals;
+
+TEST_CASE("acquire: one question a child until it is answered") {
+  AcquireTracker tracker;
+  CHECK(tracker.want(3, 1s));
+  CHECK_FALSE(tracker.want(3, 2s));
+  CHECK(tracker.want(4, 2s));
+  tracker.answered(3);
+  CHECK_FALSE(tracker.is_pending(3));
+  CHECK(tracker.want(3, 3s));
+}
+
+TEST_CASE("acquire: an unanswered question ends after five seconds and may be asked again") {
+  AcquireTracker tracker;
+  CHECK(tracker.want(3, 1s));
+  CHECK(tracker.expire(5999ms).empty());
+  CHECK(tracker.expire(6s) == std::vector<std::uint32_t>{3});
+  CHECK(tracker.expire(7s).empty());
+  CHECK(tracker.want(3, 7s));
+}
+
+TEST_CASE("hold queue: bounded a key and in total, first in first out") {
+  HoldQueue<int, int> queue(2, 3);
+  queue.push(1, 10);
+  CHECK_FALSE(queue.is_full(1));
+  queue.push(1, 11);
+  CHECK(queue.is_full(1));
+  CHECK_FALSE(queue.is_full(2));
+  queue.push(2, 20);
+  CHECK(queue.is_full(3));  // three in all
+  CHECK(queue.take(1) == std::vector<int>{10, 11});
+  CHECK(queue.take(1).empty());
+  CHECK(queue.size() == 1);
+  queue.push(3, 30);
+  CHECK(queue.take_all() == std::vector<int>{20, 30});
+  CHECK(queue.size() == 0);
+}
+
+}  // namespace culvert::dataplane::control

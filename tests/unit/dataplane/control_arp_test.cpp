@@ -1,0 +1,58 @@
+#include <array>
+
+#include <catch2/catch.hpp>
+
+#include "tests/unit/dataplane/control_bytes.hpp"
+#include "wire/arp.hpp"
+
+namespace culvert::test {
+namespace {
+
+// scapy: ARP(op=1, hwsrc="02:00:00:00:00:01", psrc="192.0.2.1", pdst="192.0.2.2")
+constexpr std::string_view kRequest = "0001080006040001020000000001c0000201000000000000c0000202";
+
+}  // namespace
+
+TEST_CASE("arp: a request as scapy builds it is understood, and built alike (RFC 826)") {
+  const auto bytes = from_hex(kRequest);
+  const auto message = wire::parse_arp(bytes);
+  REQUIRE(message);
+  CHECK(message->operation == wire::ArpMessage::Operation::request);
+  CHECK(message->sender_mac == wire::MacAddress{2, 0, 0, 0, 0, 1});
+  CHECK(message->sender == address("192.0.2.1"));
+  CHECK(message->target == address("192.0.2.2"));
+
+  std::array<std::uint8_t, wire::kArpBytes> buffer{};
+  wire::Writer writer(buffer);
+  wire::build_arp(writer, *message);
+  CHECK_FALSE(writer.overflowed());
+  CHECK(std::vector<std::uint8_t>(buffer.begin(), buffer.end()) == bytes);
+}
+
+TEST_CASE("arp: every prefix of a message is truncated, and Ethernet padding is ignored") {
+  auto bytes = from_hex(kRequest);
+  for (std::size_t length = 0; length < bytes.size(); ++length) {
+    const auto message = wire::parse_arp(wire::Bytes(bytes).first(length));
+    REQUIRE_FALSE(message);
+    CHECK(message.error().problem == "truncated");
+  }
+  bytes.resize(46, 0xee);
+  CHECK(wire::parse_arp(bytes));
+}
+
+TEST_CASE("arp: other hardware, protocols, lengths and operations are refused") {
+  const auto [offset, field] = GENERATE(table<std::size_t, std::string_view>({
+      {1, "ARP hardware type"},
+      {2, "ARP protocol type"},
+      {4, "ARP address lengths"},
+      {5, "ARP address lengths"},
+      {7, "ARP operation"},
+  }));
+  auto bytes = from_hex(kRequest);
+  bytes[offset] = 0x7f;
+  const auto message = wire::parse_arp(bytes);
+  REQUIRE_FALSE(message);
+  CHECK(message.error().field == field);
+}
+
+}  // namespace culvert::test

@@ -1,0 +1,137 @@
+#include <array>
+
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/icmp_error.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+#include "wire/checksum.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+using test::address;
+using test::from_hex;
+using Built = std::expected<std::vector<std::uint8_t>, IcmpRefusal>;
+
+// scapy: IP(src="10.1.0.5", dst="10.2.0.9", ttl=1, id=7)/UDP(sport=1000, dport=2000)/b"hello"
+constexpr std::string_view kPacket4 =
+    "45000021000700000111a5b50a0100050a02000903e807d0000d9c3968656c6c6f";
+// scapy: IPv6(src="2001:db8:1::5", dst="2001:db8:2::9", hlim=1)/UDP(…)/b"hello"
+constexpr std::string_view kPacket6 =
+    "60000000000d110120010db800010000000000000000000520010db8000200000000000000000009"
+    "03e807d0000d54c768656c6c6f";
+
+Built error_about(IcmpErrorKind kind, wire::Bytes packet, std::uint32_t mtu = 0) {
+  std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
+  wire::Writer writer(buffer);
+  const bool v6 = !packet.empty() && packet[0] >> 4U == 6;
+  const auto done =
+      build_icmp_error(writer, kind, mtu, address(v6 ? "2001:db8:1::1" : "10.1.0.1"), packet);
+  if (!done) return std::unexpected(done.error());
+  REQUIRE_FALSE(writer.overflowed());
+  return std::vector<std::uint8_t>(writer.written().begin(), writer.written().end());
+}
+
+}  // namespace
+
+TEST_CASE("icmp errors: time exceeded is scapy's, byte for byte (RFC 792)") {
+  CHECK(error_about(IcmpErrorKind::time_exceeded, from_hex(kPacket4)) ==
+        from_hex("45c0003d00000000400165f90a0100010a0100050b00092f0000000045000021000700000111a5b5"
+                 "0a0100050a02000903e807d0000d9c3968656c6c6f"));
+}
+
+TEST_CASE("icmp errors: fragmentation needed names the next hop's MTU (RFC 1191 §4)") {
+  CHECK(error_about(IcmpErrorKind::packet_too_big, from_hex(kPacket4), 1438) ==
+        from_hex("45c0003d00000000400165f90a0100010a01000503040b8d0000059e45000021000700000111a5b5"
+                 "0a0100050a02000903e807d0000d9c3968656c6c6f"));
+}
+
+TEST_CASE("icmp errors: packet too big is scapy's, byte for byte (RFC 4443 §3.2)") {
+  CHECK(error_about(IcmpErrorKind::packet_too_big, from_hex(kPacket6), 1400) ==
+        from_hex("60000000003d3a4020010db800010000000000000000000120010db8000100000000000000000005"
+                 "02002ba60000057860000000000d110120010db800010000000000000000000520010db800020000"
+                 "000000000000000903e807d0000d54c768656c6c6f"));
+}
+
+TEST_CASE("icmp errors: never about an ICMP error (RFC 1122 §3.2.2, RFC 4443 §2.4 e)") {
+  for (const IcmpErrorKind kind : {IcmpErrorKind::time_exceeded, IcmpErrorKind::packet_too_big}) {
+    const auto about4 = error_about(kind, *error_about(kind, from_hex(kPacket4), 1400), 1400);
+    REQUIRE_FALSE(about4);
+    CHECK(about4.error() == IcmpRefusal::about_an_error);
+    const auto about6 = error_about(kind, *error_about(kind, from_hex(kPacket6), 1400), 1400);
+    REQUIRE_FALSE(about6);
+    CHECK(about6.error() == IcmpRefusal::about_an_error);
+  }
+}
+
+TEST_CASE("icmp errors: an echo request is reported, an echo behind options too") {
+  auto echo = from_hex(kPacket4);
+  echo[9] = 1;
+  echo[20] = 8;
+  CHECK(error_about(IcmpErrorKind::time_exceeded, echo));
+}
+
+TEST_CASE("icmp errors: only the first fragment is reported") {
+  auto fragment = from_hex(kPacket4);
+  fragment[7] = 5;
+  CHECK(error_about(IcmpErrorKind::time_exceeded, fragment).error() == IcmpRefusal::later_fragment);
+  fragment[7] = 0;
+  fragment[6] = 0x20;  // more fragments, offset 0
+  CHECK(error_about(IcmpErrorKind::time_exceeded, fragment));
+
+  auto fragment6 = from_hex(kPacket6);
+  fragment6[6] = 44;
+  fragment6[40] = 17;
+  fragment6[41] = 0;
+  fragment6[42] = 0;
+  fragment6[43] = 8;
+  CHECK(error_about(IcmpErrorKind::time_exceeded, fragment6).error() ==
+        IcmpRefusal::later_fragment);
+}
+
+TEST_CASE("icmp errors: never to or about multicast, broadcast, loopback or nobody") {
+  const auto [offset, byte] = GENERATE(table<std::size_t, int>({
+      {12, 0},    // source "this network"
+      {12, 127},  // loopback
+      {12, 224},  // multicast
+      {12, 255},
+      {16, 224},
+      {16, 255},
+  }));
+  auto packet = from_hex(kPacket4);
+  packet[offset] = static_cast<std::uint8_t>(byte);
+  const auto error = error_about(IcmpErrorKind::time_exceeded, packet);
+  REQUIRE_FALSE(error);
+  CHECK(error.error() == IcmpRefusal::not_one_host);
+}
+
+TEST_CASE("icmp errors: a long packet is quoted up to 576 and 1280 bytes") {
+  auto packet4 = from_hex(kPacket4);
+  packet4.resize(1500, 0xaa);
+  CHECK(error_about(IcmpErrorKind::time_exceeded, packet4)->size() == kMaxIcmpv4ErrorBytes);
+  auto packet6 = from_hex(kPacket6);
+  packet6.resize(1501, 0xaa);
+  CHECK(error_about(IcmpErrorKind::time_exceeded, packet6)->size() == kMaxIcmpv6ErrorBytes);
+}
+
+TEST_CASE("icmp errors: no prefix of a header makes an error or a crash") {
+  for (const std::string_view text : {kPacket4, kPacket6}) {
+    const auto packet = from_hex(text);
+    const std::size_t header = text == kPacket4 ? 20 : 40;
+    for (std::size_t length = 0; length < header; ++length) {
+      const auto error =
+          error_about(IcmpErrorKind::time_exceeded, wire::Bytes(packet).first(length));
+      REQUIRE_FALSE(error);
+      CHECK(error.error() == IcmpRefusal::malformed);
+    }
+  }
+}
+
+TEST_CASE(
+    "icmp errors: the MTU inside a tunnel is the path's less ESP's overhead (RFC 4301 §8.2)") {
+  CHECK(inner_mtu(1500, 62, wire::Family::v4) == 1438);
+  CHECK(inner_mtu(1280, 82, wire::Family::v6) == 1280);  // never below what IPv6 guarantees
+  CHECK(inner_mtu(60, 62, wire::Family::v4) == 68);
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,149 @@
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/neighbor_table.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+using namespace std::chrono_literals;
+
+const NeighborKey kPeer{PortId{0}, test::address("192.0.2.2")};
+constexpr wire::MacAddress kMac{2, 0, 0, 0, 0, 2};
+constexpr wire::MacAddress kOtherMac{2, 0, 0, 0, 0, 9};
+
+/// A table, its virtual clock and what it asked for.
+struct Link {
+  NeighborTable table;
+  Instant now{1h};
+  std::vector<NeighborAction> actions;
+
+  void pass(Instant time) {
+    now += time;
+    table.tick(now, actions);
+  }
+  bool want() { return table.want(kPeer, now, actions); }
+  void answer(const wire::MacAddress& mac) { table.answered(kPeer, mac, now, actions); }
+  template <typename Action>
+  std::size_t count() const {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        actions,
+        [](const NeighborAction& action) { return std::holds_alternative<Action>(action); }));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("neighbours: a packet asks once, the answer resolves") {
+  Link link;
+  CHECK(link.want());
+  CHECK(link.want());
+  CHECK(link.count<Solicit>() == 1);
+
+  link.answer(kMac);
+  REQUIRE(link.count<Resolved>() == 1);
+  CHECK(std::get<Resolved>(link.actions.back()).mac == kMac);
+  CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
+}
+
+TEST_CASE("neighbours: three questions a second apart, then failed and left alone (RFC 4861 §10)") {
+  Link link;
+  CHECK(link.want());
+  link.pass(999ms);
+  CHECK(link.count<Solicit>() == 1);
+  link.pass(1ms);
+  link.pass(1s);
+  CHECK(link.count<Solicit>() == 3);
+  CHECK(link.count<Failed>() == 0);
+  link.pass(1s);
+  CHECK(link.count<Failed>() == 1);
+  CHECK_FALSE(link.want());
+  CHECK(link.count<Solicit>() == 3);
+
+  link.pass(3s);
+  CHECK(link.want());
+  CHECK(link.count<Solicit>() == 4);
+}
+
+TEST_CASE("neighbours: an answer nobody asked for is not believed") {
+  Link link;
+  link.answer(kMac);
+  CHECK(link.table.find(kPeer) == nullptr);
+  CHECK(link.actions.empty());
+}
+
+TEST_CASE("neighbours: a reachable neighbour is asked again, and kept while it answers") {
+  Link link;
+  CHECK(link.want());
+  link.answer(kMac);
+  link.actions.clear();
+
+  link.pass(NeighborTable::kReachable);
+  REQUIRE(link.count<Solicit>() == 1);
+  CHECK(std::get<Solicit>(link.actions.back()).unicast == kMac);
+  link.answer(kMac);
+  CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
+  CHECK(link.count<Resolved>() == 0);  // nothing changed for the workers
+}
+
+TEST_CASE("neighbours: one that no longer answers is lost; the last question goes to everybody") {
+  Link link;
+  CHECK(link.want());
+  link.answer(kMac);
+  link.actions.clear();
+  link.pass(NeighborTable::kReachable);
+  link.pass(1s);
+  link.pass(1s);
+  REQUIRE(link.count<Solicit>() == 3);
+  CHECK_FALSE(std::get<Solicit>(link.actions[2]).unicast);
+  link.pass(1s);
+  CHECK(link.count<Lost>() == 1);
+  CHECK(link.table.find(kPeer) == nullptr);
+}
+
+TEST_CASE("neighbours: a gratuitous announcement of another MAC makes us ask, not believe") {
+  Link link;
+  CHECK(link.want());
+  link.answer(kMac);
+  link.actions.clear();
+
+  link.table.announced(kPeer, kOtherMac, link.now, link.actions);
+  REQUIRE(link.count<Solicit>() == 1);
+  CHECK(link.table.find(kPeer)->mac == kMac);
+
+  link.answer(kOtherMac);  // a failover: the address did move
+  REQUIRE(link.count<Resolved>() == 1);
+  CHECK(std::get<Resolved>(link.actions.back()).mac == kOtherMac);
+}
+
+TEST_CASE("neighbours: who asks for us is known without asking (RFC 826)") {
+  Link link;
+  link.table.asked_us(kPeer, kMac, link.now, link.actions);
+  CHECK(link.count<Resolved>() == 1);
+  CHECK(link.count<Solicit>() == 0);
+
+  // … but may not take over an address that is somebody else's by asking.
+  link.actions.clear();
+  link.table.asked_us(kPeer, kOtherMac, link.now, link.actions);
+  CHECK(link.count<Resolved>() == 0);
+  CHECK(link.count<Solicit>() == 1);
+}
+
+TEST_CASE("neighbours: a scan over a whole network fills the table and no more") {
+  Link link;
+  std::size_t admitted = 0;
+  for (std::uint32_t host = 0; host < 2 * NeighborTable::kMaxNeighbors; ++host) {
+    const NeighborKey key{PortId{0}, wire::IpAddress::v4(0x0a000000U + host)};
+    if (link.table.want(key, link.now, link.actions)) ++admitted;
+  }
+  CHECK(admitted == NeighborTable::kMaxNeighbors);
+  CHECK(link.table.entries().size() == NeighborTable::kMaxNeighbors);
+
+  // Those that failed make room again.
+  link.pass(1s);
+  link.pass(1s);
+  link.pass(1s);
+  CHECK(link.want());
+}
+
+}  // namespace culvert::dataplane::control

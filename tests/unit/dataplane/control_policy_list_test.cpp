@@ -1,0 +1,100 @@
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/policy_list.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+wire::TrafficSelector selector(std::string_view text) {
+  return wire::TrafficSelector::of(test::prefix(text));
+}
+
+config::Child child(std::string name, std::uint32_t index) {
+  config::Child result;
+  result.name = std::move(name);
+  result.index = index;
+  result.local_ts = {selector("10.1.0.0/16")};
+  result.remote_ts = {selector("10.2.0.0/16")};
+  return result;
+}
+
+/// One explicit policy and two children.
+config::Config gateway() {
+  config::Config config;
+  config::Policy policy;
+  policy.action = config::PolicyAction::bypass;
+  policy.source = selector("10.1.0.0/24");
+  policy.destination = selector("198.51.100.0/24");
+  config.policies = {policy};
+  config::Connection connection;
+  connection.children = {child("office", 0), child("lab", 1)};
+  config.connections = {connection};
+  return config;
+}
+
+NegotiatedPolicy negotiated(std::uint32_t child_index, std::uint32_t slot, std::uint64_t rank) {
+  NegotiatedPolicy policy;
+  policy.child_index = child_index;
+  policy.outbound = SlotIndex{slot};
+  policy.local = {selector("10.1.0.0/24")};
+  policy.remote = {selector("10.2.0.0/24")};
+  policy.age_rank = rank;
+  return policy;
+}
+
+}  // namespace
+
+TEST_CASE("policies: explicit, then each child's negotiated before its trap, then manual SAs") {
+  NegotiatedPolicies policies;
+  policies[channel::PolicyId{9}] = negotiated(0, 4, 1);
+  ManualPolicy manual;
+  manual.child_index = 2;
+  manual.outbound = SlotIndex{6};
+  const auto entries = ordered_policies(gateway(), policies, {manual});
+
+  REQUIRE(entries.size() == 5);
+  CHECK(entries[0].origin == PolicyOrigin::configured);
+  CHECK(entries[0].action == PolicyAction::bypass);
+  CHECK(entries[1].origin == PolicyOrigin::negotiated);
+  CHECK(entries[1].outbound == SlotIndex{4});
+  CHECK(entries[2].origin == PolicyOrigin::trap);
+  CHECK(entries[2].child_index == 0);
+  CHECK(entries[2].outbound == kNoSlot);
+  CHECK(entries[3].origin == PolicyOrigin::trap);
+  CHECK(entries[3].child_index == 1);
+  CHECK(entries[4].origin == PolicyOrigin::manual);
+}
+
+TEST_CASE("policies: without a key daemon every child is a trap, none is in clear") {
+  const auto entries = ordered_policies(gateway(), {}, {});
+  REQUIRE(entries.size() == 3);
+  for (std::size_t i = 1; i < entries.size(); ++i) {
+    CHECK(entries[i].action == PolicyAction::protect);
+    CHECK(entries[i].outbound == kNoSlot);
+  }
+}
+
+TEST_CASE("policies: of two negotiated for one child the newer matches first") {
+  NegotiatedPolicies policies;
+  policies[channel::PolicyId{9}] = negotiated(0, 4, 1);
+  policies[channel::PolicyId{3}] = negotiated(0, 5, 2);
+  const auto entries = ordered_policies(gateway(), policies, {});
+  CHECK(entries[1].outbound == SlotIndex{5});
+  CHECK(entries[2].outbound == SlotIndex{4});
+}
+
+TEST_CASE("policies: a negotiated selector must lie within a configured one") {
+  const std::vector configured{selector("10.2.0.0/16"), selector("10.9.0.0/24")};
+  CHECK(within({selector("10.2.3.0/24"), selector("10.9.0.0/24")}, configured));
+  CHECK_FALSE(within({selector("10.2.3.0/24"), selector("10.9.0.0/16")}, configured));
+  CHECK_FALSE(within({selector("0.0.0.0/0")}, configured));
+}
+
+TEST_CASE("policies: a selector count beyond the array is not followed") {
+  channel::SelectorSet set;
+  set.count = 4000000000U;
+  CHECK(selectors_of(set).size() == channel::kMaxSelectors);
+}
+
+}  // namespace culvert::dataplane::control

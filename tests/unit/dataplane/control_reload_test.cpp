@@ -1,0 +1,69 @@
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/config_version.hpp"
+#include "dataplane/control/reload.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+config::Child child(std::string name, std::uint32_t index) {
+  config::Child result;
+  result.name = std::move(name);
+  result.index = index;
+  return result;
+}
+
+config::Config gateway() {
+  config::Config config;
+  config::Interface wan;
+  wan.name = "wan";
+  wan.addresses = {test::prefix("198.51.100.1/24")};
+  config.dataplane.interfaces = {wan};
+  config::Connection connection;
+  connection.name = "branch";
+  connection.children = {child("office", 0), child("lab", 1)};
+  config.connections = {connection};
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("reload: policies, routes and further children change in place") {
+  config::Config wanted = gateway();
+  wanted.policies.emplace_back();
+  wanted.dataplane.routes.emplace_back();
+  wanted.connections[0].children.push_back(child("site", 2));
+  wanted.connections[0].children[0].rekey_time = std::chrono::seconds{99};
+  CHECK(needs_restart(gateway(), wanted).empty());
+}
+
+TEST_CASE("reload: a child that goes or moves would give its SAs to another") {
+  config::Config removed = gateway();
+  removed.connections[0].children.pop_back();
+  CHECK(needs_restart(gateway(), removed).size() == 1);
+
+  config::Config reordered = gateway();
+  std::swap(reordered.connections[0].children[0].name, reordered.connections[0].children[1].name);
+  CHECK(needs_restart(gateway(), reordered).size() == 1);
+}
+
+TEST_CASE("reload: what needs a restart is named, each thing once") {
+  config::Config wanted = gateway();
+  wanted.dataplane.interfaces[0].mtu = 9000;
+  wanted.dataplane.workers = 7;
+  wanted.default_policy = config::PolicyAction::bypass;
+  wanted.manual_sas.emplace_back();
+  const auto reasons = needs_restart(gateway(), wanted);
+  CHECK(reasons == std::vector<std::string>{"dataplane.interfaces changed",
+                                            "dataplane.workers changed", "default_policy changed",
+                                            "manual_sas changed"});
+}
+
+TEST_CASE("configuration version: equal files are equal, one changed byte shows") {
+  CHECK(version_of("a: 1\n") == version_of("a: 1\n"));
+  CHECK(version_of("a: 1\n") != version_of("a: 2\n"));
+  CHECK(version_of("").size() == 16);
+}
+
+}  // namespace culvert::dataplane::control

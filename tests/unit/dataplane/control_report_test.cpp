@@ -1,0 +1,129 @@
+#include <algorithm>
+
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/report_json.hpp"
+#include "dataplane/control/report_metrics.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+StatusReport gateway_with_one_child() {
+  StatusReport status;
+  status.workers.push_back({});
+  InterfaceReport wan;
+  wan.name = "wan";
+  wan.addresses = {test::prefix("198.51.100.1/24")};
+  status.interfaces.push_back(wan);
+  ChildReport child;
+  child.connection = "branch";
+  child.child = "office";
+  child.in.packets = 7;
+  child.in.last_packet_age_seconds = 2.0;
+  child.in.drops = {{"replay_duplicate", 3}};
+  status.children.push_back(child);
+  return status;
+}
+
+const prometheus::MetricFamily& family(const runtime::MetricFamilies& families,
+                                       std::string_view name) {
+  const auto found = std::ranges::find(families, name, &prometheus::MetricFamily::name);
+  REQUIRE(found != families.end());
+  return *found;
+}
+
+std::string label(const prometheus::ClientMetric& metric, std::string_view name) {
+  for (const auto& candidate : metric.label) {
+    if (candidate.name == name) return candidate.value;
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("report: status has every field of docs/reference/control-protocol.md") {
+  const auto json = to_json(gateway_with_one_child());
+  for (const char* field : {"version", "instance", "pid", "uptime_seconds", "config_version",
+                            "engine", "huge_pages", "workers", "interfaces", "channel", "children",
+                            "sa_count", "policy_count", "default_policy"}) {
+    CHECK(json.contains(field));
+  }
+  for (const char* field : {"id", "core", "idle_percent", "rx_packets", "tx_packets"}) {
+    CHECK(json["workers"][0].contains(field));
+  }
+  CHECK(json["interfaces"][0]["link"] == "down");
+  CHECK(json["interfaces"][0]["addresses"] == nlohmann::json::array({"198.51.100.1/24"}));
+  CHECK(json["children"][0]["in"]["last_packet_seconds"] == 2.0);
+  CHECK(json["children"][0]["out"]["last_packet_seconds"].is_null());
+}
+
+TEST_CASE("report: an SA's JSON shows ports only with UDP encapsulation, and no key") {
+  SaReport sa;
+  sa.spi = channel::Spi{0xc0000101};
+  sa.local = {test::address("192.0.2.1"), 0};
+  sa.remote = {test::address("192.0.2.2"), 4500};
+  const auto plain = to_json(std::vector{sa})["sas"][0];
+  CHECK(plain["spi"] == "0xc0000101");
+  CHECK(plain["remote"] == "192.0.2.2");
+  CHECK(plain["last_packet_seconds"].is_null());
+  CHECK_FALSE(plain.contains("key"));
+  sa.udp_encapsulation = true;
+  CHECK(to_json(std::vector{sa})["sas"][0]["remote"] == "192.0.2.2:4500");
+}
+
+TEST_CASE("report: policies are numbered in the order of matching") {
+  PolicyReport first, second;
+  first.outbound_spi = channel::Spi{0x100};
+  const auto json = to_json(std::vector{first, second})["policies"];
+  CHECK(json[0]["position"] == 0);
+  CHECK(json[0]["outbound_spi"] == "0x00000100");
+  CHECK(json[1]["position"] == 1);
+  CHECK(json[1]["outbound_spi"].is_null());
+}
+
+TEST_CASE("report: a configured child that is down has its metrics, with up at zero") {
+  const auto metrics = to_metrics(gateway_with_one_child(), {}, 1000.0);
+  const auto& up = family(metrics, "culvert_child_up");
+  REQUIRE(up.metric.size() == 1);
+  CHECK(up.metric[0].gauge.value == 0);
+
+  const auto& packets = family(metrics, "culvert_child_packets_total");
+  REQUIRE(packets.metric.size() == 2);
+  CHECK(label(packets.metric[0], "direction") == "in");
+  CHECK(packets.metric[0].counter.value == 7);
+
+  const auto& last = family(metrics, "culvert_child_last_packet_timestamp_seconds");
+  REQUIRE(last.metric.size() == 1);  // nothing ever went out
+  CHECK(last.metric[0].gauge.value == 998.0);
+  CHECK(label(family(metrics, "culvert_child_drops_total").metric[0], "reason") ==
+        "replay_duplicate");
+}
+
+TEST_CASE("report: every family the documentation names is there") {
+  const auto metrics = to_metrics(gateway_with_one_child(), {}, 1000.0);
+  for (const char* name : {"culvert_worker_packets_total",
+                           "culvert_worker_bytes_total",
+                           "culvert_worker_busy_cycles_total",
+                           "culvert_worker_idle_cycles_total",
+                           "culvert_worker_burst_packets",
+                           "culvert_drops_total",
+                           "culvert_interface_packets_total",
+                           "culvert_interface_bytes_total",
+                           "culvert_interface_missed_total",
+                           "culvert_interface_errors_total",
+                           "culvert_child_packets_total",
+                           "culvert_child_bytes_total",
+                           "culvert_child_drops_total",
+                           "culvert_child_last_packet_timestamp_seconds",
+                           "culvert_child_up",
+                           "culvert_sas",
+                           "culvert_channel_connected",
+                           "culvert_config_info",
+                           "culvert_build_info",
+                           "process_start_time_seconds"}) {
+    CHECK(std::ranges::count(metrics, name, &prometheus::MetricFamily::name) == 1);
+  }
+}
+
+}  // namespace culvert::dataplane::control

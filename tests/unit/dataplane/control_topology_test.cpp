@@ -1,0 +1,59 @@
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/topology.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+using test::address;
+using test::prefix;
+
+Topology gateway() {
+  config::Dataplane dataplane;
+  config::Interface wan;
+  wan.name = "wan";
+  wan.addresses = {prefix("198.51.100.1/24"), prefix("2001:db8::1/64")};
+  config::Interface lan;
+  lan.name = "lan";
+  lan.addresses = {prefix("10.1.0.1/24"), prefix("10.9.0.1/31")};
+  dataplane.interfaces = {wan, lan};
+  config::Route everything;
+  everything.to = prefix("0.0.0.0/0");
+  everything.via = address("198.51.100.254");
+  dataplane.routes = {everything};
+  return Topology(dataplane);
+}
+
+}  // namespace
+
+TEST_CASE("topology: the longest prefix decides the next hop") {
+  const Topology topology = gateway();
+  CHECK(topology.next_hop(address("10.1.0.5")) == NextHop{PortId{1}, address("10.1.0.5")});
+  CHECK(topology.next_hop(address("203.0.113.7")) == NextHop{PortId{0}, address("198.51.100.254")});
+  CHECK_FALSE(topology.next_hop(address("10.1.0.1")));          // that is us
+  CHECK_FALSE(topology.next_hop(address("2001:db8:ffff::1")));  // no IPv6 default
+}
+
+TEST_CASE("topology: own addresses, and which one a neighbour knows us by") {
+  const Topology topology = gateway();
+  CHECK(topology.is_own(address("10.1.0.1")));
+  CHECK_FALSE(topology.is_own(address("10.1.0.2")));
+  CHECK(topology.is_own_on(PortId{1}, address("10.1.0.1")));
+  CHECK_FALSE(topology.is_own_on(PortId{0}, address("10.1.0.1")));
+  CHECK(topology.source_on(PortId{1}, address("10.9.0.0")) == address("10.9.0.1"));
+  CHECK(topology.source_on(PortId{1}, address("192.0.2.1")) == address("10.1.0.1"));
+  CHECK_FALSE(topology.source_on(PortId{1}, address("2001:db8::5")));
+}
+
+TEST_CASE("topology: who can be a neighbour") {
+  const Topology topology = gateway();
+  CHECK(topology.is_on_link(PortId{1}, address("10.1.0.5")));
+  CHECK_FALSE(topology.is_on_link(PortId{0}, address("10.1.0.5")));
+  CHECK_FALSE(topology.is_on_link(PortId{1}, address("10.1.0.255")));  // broadcast
+  CHECK_FALSE(topology.is_on_link(PortId{1}, address("10.1.0.0")));    // network
+  CHECK(topology.is_on_link(PortId{1}, address("10.9.0.0")));          // RFC 3021
+  CHECK_FALSE(topology.is_on_link(PortId{0}, address("ff02::1")));
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,126 @@
+#include <algorithm>
+
+#include <catch2/catch.hpp>
+
+#include "dataplane/ports/eal_arguments.hpp"
+#include "dataplane/ports/packet_pool.hpp"
+
+namespace culvert::dataplane::ports {
+namespace {
+
+config::Config gateway(std::initializer_list<const char*> devices) {
+  config::Config config;
+  config.instance = "hq";
+  for (const char* device : devices) {
+    config::Interface interface;
+    interface.name = "port" + std::to_string(config.dataplane.interfaces.size());
+    interface.device = device;
+    config.dataplane.interfaces.push_back(interface);
+  }
+  return config;
+}
+
+Machine machine(std::uint64_t free_huge_page_mib) {
+  Machine result;
+  result.cores = {0, 1, 2, 3};
+  result.free_huge_page_mib = free_huge_page_mib;
+  return result;
+}
+
+/// The value behind an option; empty when the option is not there.
+std::string value_of(const EalPlan& plan, std::string_view option) {
+  const auto found = std::ranges::find(plan.arguments, option);
+  return found == plan.arguments.end() || found + 1 == plan.arguments.end() ? "" : *(found + 1);
+}
+bool has(const EalPlan& plan, std::string_view option) {
+  return std::ranges::find(plan.arguments, option) != plan.arguments.end();
+}
+
+}  // namespace
+
+TEST_CASE("eal: instances on one host do not share files") {
+  const auto plan = plan_eal(gateway({"net_null0"}), machine(0));
+  REQUIRE(plan);
+  CHECK(value_of(*plan, "--file-prefix") == "culvert-hq");
+  CHECK(has(*plan, "--no-shconf"));
+}
+
+TEST_CASE("eal: virtual devices need no PCI bus, PCI devices are named one by one") {
+  const auto plan = plan_eal(gateway({"net_af_packet0,iface=veth-wan"}), machine(0));
+  REQUIRE(plan);
+  CHECK(has(*plan, "--no-pci"));
+  CHECK(value_of(*plan, "--vdev") == "net_af_packet0,iface=veth-wan");
+
+  const auto physical = plan_eal(gateway({"0000:03:00.0", "03:00.1"}), machine(0));
+  REQUIRE(physical);
+  CHECK_FALSE(has(*physical, "--no-pci"));
+  CHECK(value_of(*physical, "-a") == "0000:03:00.0");
+  CHECK(physical->devices[1] == Device{DeviceKind::pci, "0000:03:00.1", ""});
+}
+
+TEST_CASE("eal: huge pages are used when there are enough of them") {
+  auto config = gateway({"net_null0"});
+  const auto without = plan_eal(config, machine(16));
+  REQUIRE(without);
+  CHECK_FALSE(without->huge_pages);
+  CHECK(has(*without, "--no-huge"));
+  CHECK_FALSE(has(*without, "--in-memory"));
+  CHECK(value_of(*without, "-m") == std::to_string(memory_mib(config.dataplane)));
+  CHECK(without->warnings.size() == 1);
+
+  const auto with = plan_eal(config, machine(8192));
+  REQUIRE(with);
+  CHECK(with->huge_pages);
+  CHECK_FALSE(has(*with, "--no-huge"));
+  CHECK(has(*with, "--in-memory"));
+
+  config.dataplane.huge_pages_required = true;
+  CHECK_FALSE(plan_eal(config, machine(16)));
+}
+
+TEST_CASE("eal: workers float over the process's cores, or are pinned and left alone") {
+  auto config = gateway({"net_null0"});
+  config.dataplane.workers = 2;
+  CHECK(value_of(*plan_eal(config, machine(0)), "--lcores") ==
+        "0@(0,1,2,3),1@(0,1,2,3),2@(0,1,2,3)");
+
+  config.dataplane.cores = {2, 3};
+  CHECK(value_of(*plan_eal(config, machine(0)), "--lcores") == "0@(0,1),1@2,2@3");
+
+  config.dataplane.cores = {7};
+  const auto refused = plan_eal(config, machine(0));
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().find("core 7") != std::string::npos);
+}
+
+TEST_CASE("eal: a packet-socket device gets a queue pair a worker, unless it says otherwise") {
+  CHECK(parse_device("net_af_packet0,iface=eth1", 2).arguments == "iface=eth1,qpairs=2");
+  CHECK(parse_device("net_af_packet0,iface=eth1,qpairs=4", 2).arguments == "iface=eth1,qpairs=4");
+  CHECK(parse_device("net_af_packet0,iface=eth1", 1).arguments == "iface=eth1");
+  CHECK(parse_device("net_null0", 2).arguments.empty());
+}
+
+TEST_CASE("eal: one device cannot be two interfaces") {
+  const auto plan = plan_eal(gateway({"03:00.0", "0000:03:00.0"}), machine(0));
+  REQUIRE_FALSE(plan);
+  CHECK(plan.error().find("0000:03:00.0") != std::string::npos);
+}
+
+TEST_CASE("eal: memory follows the limits, or the operator") {
+  config::Dataplane dataplane;
+  const std::uint32_t usual = memory_mib(dataplane);
+  CHECK(usual < 1024);  // a gateway without huge pages stays below 1 GiB
+  dataplane.limits.sas = 1U << 20U;
+  CHECK(memory_mib(dataplane) > usual + 3000);
+  dataplane.memory_mib = 300;
+  CHECK(memory_mib(dataplane) == 300);
+}
+
+TEST_CASE("packet pool: buffers hold the largest frame and ESP around it") {
+  CHECK(buffer_bytes(1500) == 2048 + 128);
+  CHECK(buffer_bytes(9000) >= 9000 + 14 + 49 + 128);
+  CHECK(buffer_bytes(65535) < 65536);
+  CHECK(packets_in_flight(2, 1) > 2 * 2048);
+}
+
+}  // namespace culvert::dataplane::ports
