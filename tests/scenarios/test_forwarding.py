@@ -18,7 +18,7 @@ def two_routers(bed, policies=(), default_policy="discard"):
         configuration = bed.configuration(letter)
         configuration["policies"] = list(policies)
         configuration["default_policy"] = default_policy
-        bed.add_gateway(letter, configuration)
+        bed.add_gateway(letter, configuration, start=False).start_dataplane()
     return bed.gateways["a"]
 
 
@@ -78,6 +78,7 @@ def test_a_bypass_policy_stands_before_the_tunnel(bed):
         configuration = bed.configuration(letter, TunnelOptions())
         configuration["policies"] = [bypass]
         bed.add_gateway(letter, configuration)
+    bed.ping(count=1)  # neighbours are known
     with bed.capture() as capture:
         assert bed.ping(count=10, interval=0.01).lost() == []
     wire = WireContents(capture.frames(), INNER)

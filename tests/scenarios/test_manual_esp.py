@@ -26,7 +26,8 @@ class ManualBed:
         family = options.get("family", 4)
         self.pair = ManualPair(local=SIDE_A.wan_address_of(family),
                                remote=SIDE_B.wan_address_of(family), **options)
-        self.gateway = bed.add_gateway("a", self._configuration(replay_window))
+        self.gateway = bed.add_gateway("a", self._configuration(replay_window), start=False)
+        self.gateway.start_dataplane()
         self.peer = EspPeer(bed["gw-b"], "wan", self.pair.remote, self.pair.local)
         self.peer.resolve_gateway()
         self.inbound = self.pair.scapy("in")

@@ -68,6 +68,8 @@ class Process:
 
     def kill(self):
         """kill -9, and reaps it."""
+        if self._log_file.closed:
+            return
         self.send_signal(signal.SIGKILL)
         self._process.wait(10)
         self._log_file.close()
@@ -79,7 +81,7 @@ class Process:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            status = self._process.returncode
+            return self._process.returncode
         self._log_file.close()
         return status
 

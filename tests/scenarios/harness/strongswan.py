@@ -136,8 +136,9 @@ secrets {{ ike-peer {{
 
     def kill(self):
         """kill -9: the peer vanishes without a word."""
-        self._process.kill()
-        self._process = None
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
 
     def stop(self):
         if self._process is not None:

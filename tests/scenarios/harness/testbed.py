@@ -101,7 +101,7 @@ class Testbed:
     def close(self, keep_files=False):
         for item in reversed(self._stoppable):
             with contextlib.suppress(Exception):
-                item.stop()
+                item.kill()
         self._stoppable.clear()
         self.topology.close()
         if not keep_files:
