@@ -64,14 +64,11 @@ std::expected<Decapsulated, DropReason> decapsulate_tunnel(wire::MutableBytes te
   if (!trailer) return std::unexpected(trailer.error());
   // The inner packet may be shorter than the payload: traffic flow padding (RFC 4303 §2.7).
   const wire::Bytes payload = text.first(trailer->payload_bytes);
-  std::expected<wire::IpHeader, wire::IpError> header{wire::IpHeader{}};
-  if (trailer->next_header == wire::protocol::kIpv4) {
-    header = wire::parse_ipv4(payload);
-  } else if (trailer->next_header == wire::protocol::kIpv6) {
-    header = wire::parse_ipv6(payload);
-  } else {
-    return std::unexpected(DropReason::esp_next_header_invalid);
-  }
+  const bool is_ip = trailer->next_header == wire::protocol::kIpv4 ||
+                     trailer->next_header == wire::protocol::kIpv6;
+  if (!is_ip) return std::unexpected(DropReason::esp_next_header_invalid);
+  const auto header = trailer->next_header == wire::protocol::kIpv4 ? wire::parse_ipv4(payload)
+                                                                    : wire::parse_ipv6(payload);
   if (!header) return std::unexpected(DropReason::inner_header_invalid);
   if (!propagate_ecn(text.data(), outer)) {
     return std::unexpected(DropReason::congestion_marked);

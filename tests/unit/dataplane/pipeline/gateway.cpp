@@ -1,0 +1,371 @@
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+
+#include <atomic>
+#include <stdexcept>
+
+#include <catch2/catch.hpp>
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+#include <rte_ring_elem.h>
+
+#include "dataplane/tables/sa.hpp"
+#include "wire/checksum.hpp"
+
+namespace culvert::test {
+namespace {
+
+using namespace dataplane;
+
+constexpr std::uint16_t kPorts = 2;
+
+void start_port(std::uint16_t port) {
+  rte_eth_conf configuration{};
+  constexpr std::uint16_t kQueues = 2;
+  if (rte_eth_dev_configure(port, kQueues, kQueues, &configuration) != 0) {
+    throw std::runtime_error("a looped port did not configure");
+  }
+  for (std::uint16_t queue = 0; queue < kQueues; ++queue) {
+    if (rte_eth_rx_queue_setup(port, queue, 256, 0, nullptr, packet_pool()) != 0 ||
+        rte_eth_tx_queue_setup(port, queue, 256, 0, nullptr) != 0) {
+      throw std::runtime_error("a looped port has no queues");
+    }
+  }
+  if (rte_eth_dev_start(port) != 0) throw std::runtime_error("a looped port did not start");
+}
+
+rte_ring* make_ring(const char* kind, unsigned element_bytes) {
+  static std::atomic<int> count{0};
+  const std::string name = std::string(kind) + std::to_string(count++);
+  rte_ring* const ring = rte_ring_create_elem(name.c_str(), element_bytes, 1024, 0, 0);
+  REQUIRE(ring != nullptr);
+  return ring;
+}
+
+rte_mbuf* make_mbuf(const Packet& bytes) {
+  rte_mbuf* const packet = rte_pktmbuf_alloc(packet_pool());
+  REQUIRE(packet != nullptr);
+  char* const data = rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes.size()));
+  REQUIRE(data != nullptr);
+  std::copy(bytes.begin(), bytes.end(), data);
+  return packet;
+}
+
+Packet bytes_of(const rte_mbuf* packet) {
+  const auto* const data = rte_pktmbuf_mtod(packet, const std::uint8_t*);
+  return {data, data + packet->data_len};
+}
+
+channel::SelectorSet selectors(const std::vector<std::string>& texts) {
+  channel::SelectorSet set;
+  for (const std::string& text : texts) {
+    set.items[set.count++] = wire::TrafficSelector::parse(text).value();
+  }
+  return set;
+}
+
+channel::InstallSa common_sa(const SaOptions& options, std::uint32_t spi) {
+  static std::atomic<std::uint64_t> next_id{1};
+  channel::InstallSa sa;
+  sa.sa = channel::SaId{next_id++};
+  sa.mode = options.mode;
+  sa.esn = options.esn;
+  sa.udp_encapsulation = options.udp;
+  sa.spi = channel::Spi{spi};
+  sa.replay_window = options.window;
+  sa.suite = {crypto::Encryption::aes_gcm_16, options.key_bits, crypto::Integrity::none};
+  sa.lifetime = options.lifetime;
+  Packet key(options.key_bits / 8U + 4U);
+  for (std::size_t i = 0; i < key.size(); ++i) key[i] = static_cast<std::uint8_t>(i * 7 + spi);
+  REQUIRE(sa.key.assign(key));
+  return sa;
+}
+
+}  // namespace
+
+void start_eal() {
+  static const bool started = [] {
+    std::vector<std::string> words = {
+        "test", "--no-huge",         "--no-shconf",      "-m",
+        "512",  "--no-pci",          "--no-telemetry",   "-l",
+        "0",    "--log-level=error", "--vdev=net_ring0", "--vdev=net_ring1"};
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0) {
+      throw std::runtime_error("EAL did not start");
+    }
+    for (std::uint16_t port = 0; port < kPorts; ++port) start_port(port);
+    return true;
+  }();
+  static_cast<void>(started);
+}
+
+rte_mempool* packet_pool() {
+  static rte_mempool* const pool =
+      rte_pktmbuf_pool_create("test", 4095, 0, kPuntPrivateBytes, 2048 + RTE_PKTMBUF_HEADROOM, 0);
+  return pool;
+}
+
+Addresses mirrored() {
+  return {.lan = "10.2.0.1/24",
+          .wan = "198.51.100.2/24",
+          .lan6 = "2001:db8:2::1/64",
+          .wan6 = "2001:db8:ff::2/64",
+          .peer = "198.51.100.1",
+          .peer6 = "2001:db8:ff::1",
+          .client = "10.2.0.7",
+          .client6 = "2001:db8:2::7",
+          .far = "10.1.0.0/16",
+          .far6 = "2001:db8:1::/64"};
+}
+
+Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_t worker)
+    : addresses_(addresses), engine_((start_eal(), crypto::esp::make_engine())) {
+  config::Limits limits;
+  limits.sas = 1024;
+  auto made = Tables::create(limits, workers, *engine_);
+  REQUIRE(made.has_value());
+  tables_ = std::move(*made);
+  for (std::uint16_t port = 0; port < kPorts; ++port) {
+    PortInfo info;
+    info.dpdk_port = port;
+    info.queues = 2;
+    info.mac = kOurMac;
+    tables_->ports.push_back(info);
+  }
+  for (const std::string& own : {addresses.lan, addresses.wan, addresses.lan6, addresses.wan6}) {
+    const PortId port = own == addresses.lan || own == addresses.lan6 ? kLan : kWan;
+    const auto prefix = wire::Prefix::parse(own).value();
+    add_route(own, tables_->adjacencies->add_glean(port, 1500).value());
+    add_route(prefix.address.to_string(), Adjacencies::kLocal);
+  }
+  add_neighbor(kWan, addresses.peer);
+  add_neighbor(kWan, addresses.peer6);
+  add_neighbor(kLan, addresses.client);
+  add_neighbor(kLan, addresses.client6);
+  punt_ = make_ring("punt", 8);
+  inject_ = make_ring("inject", 8);
+  handoff_ = make_ring("handoff", 8);
+  hints_ = make_ring("hints", sizeof(PeerMovedHint));
+  context_.id = WorkerId{worker};
+  context_.tables = tables_.get();
+  context_.engine = crypto::esp::make_engine();
+  context_.pool = packet_pool();
+  context_.punt = punt_;
+  context_.inject = inject_;
+  context_.handoff = handoff_;
+  context_.peer_moved = hints_;
+  peers_.fill(&context_);
+  context_.peers = peers_.data();
+  worker_ = std::make_unique<WorkerState>(context_);
+  burst_ = std::make_unique<Burst>();
+}
+
+Gateway::~Gateway() {
+  void* packet = nullptr;
+  while (rte_ring_dequeue(handoff_, &packet) == 0) rte_pktmbuf_free(static_cast<rte_mbuf*>(packet));
+  for (rte_ring* ring : {punt_, inject_, handoff_, hints_}) rte_ring_free(ring);
+}
+
+void Gateway::add_route(const std::string& prefix, AdjacencyIndex adjacency) {
+  REQUIRE(tables_->fib->add(wire::Prefix::parse(prefix).value(), adjacency).has_value());
+  tables_->reclaimer->poll();
+}
+
+void Gateway::add_neighbor(PortId port, const std::string& address) {
+  const auto parsed = wire::IpAddress::parse(address).value();
+  const auto index = tables_->adjacencies->add_neighbor(port, parsed, 1500).value();
+  // Every station of these tests has the same address: what one sends another takes.
+  tables_->adjacencies->resolve(index, kOurMac, kTheirMac);
+  add_route(address, index);
+  if (address == addresses_.peer) add_route(addresses_.far, index);
+  if (address == addresses_.peer6) add_route(addresses_.far6, index);
+}
+
+Result Gateway::receive(PortId port, const std::vector<Packet>& frames) {
+  for (const Packet& bytes : frames) {
+    rte_mbuf* packet = make_mbuf(bytes);
+    REQUIRE(rte_eth_tx_burst(static_cast<std::uint16_t>(raw(port)),
+                             static_cast<std::uint16_t>(context_.id), &packet, 1) == 1);
+  }
+  return run();
+}
+
+Result Gateway::inject(const Packet& bytes, InjectedPacket how) {
+  rte_mbuf* const packet = make_mbuf(bytes);
+  injected(packet) = how;
+  REQUIRE(rte_ring_enqueue(inject_, packet) == 0);
+  ++injected_;
+  return run();
+}
+
+Result Gateway::run() {
+  const WorkerCounters& counters = worker_->counters;
+  const auto total_drops = [&] {
+    std::map<DropReason, std::uint64_t> drops;
+    for (const auto& direction : counters.drops) {
+      for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
+        if (direction[reason].read() != 0) {
+          drops[static_cast<DropReason>(reason)] += direction[reason].read();
+        }
+      }
+    }
+    return drops;
+  };
+  const auto before = total_drops();
+  const std::uint64_t received = counters.received.read(), sent = counters.sent.read(),
+                      delivered = counters.delivered.read(),
+                      originated = counters.originated.read();
+  run_iteration(*worker_, *burst_);
+  Result result;
+  const auto queue = static_cast<std::uint16_t>(context_.id);
+  rte_mbuf* frames[128];
+  for (std::uint16_t port = 0; port < kPorts; ++port) {
+    const std::uint16_t count = rte_eth_rx_burst(port, queue, frames, 128);
+    for (std::uint16_t i = 0; i < count; ++i) {
+      (port == 0 ? result.lan : result.wan).push_back(bytes_of(frames[i]));
+      rte_pktmbuf_free(frames[i]);
+    }
+  }
+  void* packet = nullptr;
+  while (rte_ring_dequeue(punt_, &packet) == 0) {
+    auto* const mbuf = static_cast<rte_mbuf*>(packet);
+    result.punts.push_back({punted(mbuf), bytes_of(mbuf)});
+    rte_pktmbuf_free(mbuf);
+  }
+  std::uint64_t dropped = 0;
+  for (const auto& [reason, count] : total_drops()) {
+    const auto old = before.find(reason);
+    const std::uint64_t fresh = count - (old == before.end() ? 0 : old->second);
+    if (fresh != 0) result.drops[reason] = fresh;
+    dropped += fresh;
+  }
+  const std::uint64_t handed_off = rte_ring_count(handoff_);
+  CHECK(counters.received.read() - received + injected_ + counters.originated.read() - originated ==
+        counters.sent.read() - sent + counters.delivered.read() - delivered + dropped +
+            result.punts.size() + handed_off);
+  injected_ = 0;
+  return result;
+}
+
+SlotIndex Gateway::install(const channel::InstallSa& sa) {
+  const auto slot = tables_->sad->install_manual(sa, rte_rdtsc());
+  REQUIRE(slot.has_value());
+  return *slot;
+}
+
+void Gateway::protect(const std::string& local, const std::string& remote, SlotIndex outbound) {
+  PolicyEntry entry;
+  entry.origin = PolicyOrigin::negotiated;
+  entry.action = PolicyAction::protect;
+  entry.child_index = 7;
+  entry.policy = channel::PolicyId{policies_.size() + 1};
+  entry.local = {wire::TrafficSelector::parse(local).value()};
+  entry.remote = {wire::TrafficSelector::parse(remote).value()};
+  entry.outbound = outbound;
+  policies_.push_back(entry);
+  tables_->spd->replace(policies_);
+}
+
+void Gateway::policy(PolicyAction action, const std::string& local, const std::string& remote) {
+  PolicyEntry entry;
+  entry.action = action;
+  entry.local = {wire::TrafficSelector::parse(local).value()};
+  entry.remote = {wire::TrafficSelector::parse(remote).value()};
+  policies_.push_back(entry);
+  tables_->spd->replace(policies_);
+}
+
+channel::InstallSa outbound_sa(const SaOptions& options, std::uint32_t spi) {
+  channel::InstallSa sa = common_sa(options, spi);
+  sa.direction = channel::Direction::out;
+  const std::uint16_t port = options.udp ? 4500 : 0;
+  sa.local = {wire::IpAddress::parse(options.outer_local).value(), port};
+  sa.remote = {wire::IpAddress::parse(options.outer_remote).value(), port};
+  sa.local_selectors = selectors(options.local_selectors);
+  sa.remote_selectors = selectors(options.remote_selectors);
+  return sa;
+}
+
+channel::InstallSa inbound_sa(const SaOptions& options, std::uint32_t spi) {
+  channel::InstallSa sa = outbound_sa(options, spi);
+  sa.direction = channel::Direction::in;
+  std::swap(sa.local, sa.remote);
+  std::swap(sa.local_selectors, sa.remote_selectors);
+  return sa;
+}
+
+Packet ip_packet(const PacketOptions& options) {
+  const auto source = wire::IpAddress::parse(options.source).value();
+  const auto destination = wire::IpAddress::parse(options.destination).value();
+  Packet packet(source.is_v4() ? 20 : 40);
+  if (source.is_v4()) {
+    packet[0] = 0x45;
+    packet[1] = options.traffic_class;
+    wire::store_u16(&packet[2], static_cast<std::uint16_t>(20 + options.payload.size()));
+    wire::store_u16(&packet[6], options.fragment);
+    packet[8] = options.ttl;
+    packet[9] = options.protocol;
+    std::copy_n(source.bytes.begin(), 4, &packet[12]);
+    std::copy_n(destination.bytes.begin(), 4, &packet[16]);
+    wire::write_ipv4_checksum(packet.data(), 20);
+  } else {
+    wire::store_u16(&packet[0], static_cast<std::uint16_t>(0x6000 | options.traffic_class << 4));
+    wire::store_u16(&packet[4], static_cast<std::uint16_t>(options.payload.size()));
+    packet[6] = options.protocol;
+    packet[7] = options.ttl;
+    std::copy_n(source.bytes.begin(), 16, &packet[8]);
+    std::copy_n(destination.bytes.begin(), 16, &packet[24]);
+  }
+  packet.insert(packet.end(), options.payload.begin(), options.payload.end());
+  return packet;
+}
+
+Packet frame(const Packet& ip, std::uint16_t type) {
+  Packet whole(14);
+  std::copy(kOurMac.begin(), kOurMac.end(), whole.begin());
+  std::copy(kTheirMac.begin(), kTheirMac.end(), whole.begin() + 6);
+  if (type == 0) type = ip.empty() || ip[0] >> 4 == 4 ? 0x0800 : 0x86dd;
+  wire::store_u16(&whole[12], type);
+  whole.insert(whole.end(), ip.begin(), ip.end());
+  return whole;
+}
+
+Packet udp(std::uint16_t source, std::uint16_t destination, const Packet& data) {
+  Packet datagram(8);
+  wire::store_u16(&datagram[0], source);
+  wire::store_u16(&datagram[2], destination);
+  wire::store_u16(&datagram[4], static_cast<std::uint16_t>(8 + data.size()));
+  datagram.insert(datagram.end(), data.begin(), data.end());
+  return datagram;
+}
+
+Packet ip_of(const Packet& whole) { return {whole.begin() + 14, whole.end()}; }
+
+Packet echo_request(const std::string& source, const std::string& destination) {
+  PacketOptions options;
+  options.source = source;
+  options.destination = destination;
+  const bool is_v4 = wire::IpAddress::parse(source).value().is_v4();
+  options.protocol = is_v4 ? 1 : 58;
+  options.payload = Packet(40, 0x61);
+  options.payload[0] = is_v4 ? 8 : 128;
+  options.payload[1] = options.payload[2] = options.payload[3] = 0;
+  wire::ChecksumSum sum;
+  sum.add(options.payload);
+  if (!is_v4) {
+    sum.add_pseudo_header(wire::IpAddress::parse(source).value(),
+                          wire::IpAddress::parse(destination).value(), 58,
+                          static_cast<std::uint32_t>(options.payload.size()));
+  }
+  wire::store_u16(&options.payload[2], sum.finish());
+  return ip_packet(options);
+}
+
+void fix_checksum(Packet& whole) {
+  if (whole[14] >> 4 == 4) wire::write_ipv4_checksum(&whole[14], 20);
+}
+
+}  // namespace culvert::test
