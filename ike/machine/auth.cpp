@@ -1,0 +1,414 @@
+// IKE_AUTH (RFC 7296 §1.2, §2.15): identities, the proof of the shared key, the first child; and
+// what an IKE SA that stands means for others with the same peer (INITIAL_CONTACT, §2.4; both sides
+// initiating at once).
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using wire::ike::ExchangeType;
+using wire::ike::NotifyType;
+
+/// RFC 7296 §3.8: Shared Key Message Integrity Code.
+constexpr std::uint8_t kSharedKeyMethod = 2;
+/// How often a lost duplicate waits a second for its children to move.
+constexpr std::uint32_t kDuplicateWaits = 10;
+/// A duplicate that its initiator never deletes goes after this time.
+constexpr std::chrono::seconds kDuplicateLife{30};
+/// IKE SA: hard lifetime over rekey_time.
+constexpr double kHardLifetimeFactor = 1.1;
+
+config::Identity identity_from(const wire::ike::Identification& id) {
+  config::Identity identity;
+  identity.type = static_cast<config::Identity::Type>(id.type);
+  identity.encoded = id.data;
+  const auto address_bytes = id.data.size();
+  if (identity.type == config::Identity::Type::ipv4 && address_bytes == 4) {
+    identity.text = wire::IpAddress::v4(wire::Bytes(id.data)).to_string();
+  } else if (identity.type == config::Identity::Type::ipv6 && address_bytes == 16) {
+    identity.text = wire::IpAddress::v6(wire::Bytes(id.data)).to_string();
+  } else {
+    // Goes to logs and terminals: nothing unprintable.
+    for (const std::uint8_t octet : id.data) {
+      identity.text += octet >= 0x20 && octet < 0x7f ? static_cast<char>(octet) : '?';
+    }
+  }
+  return identity;
+}
+wire::ike::Identification to_payload(const config::Identity& identity, bool initiator) {
+  return {initiator, static_cast<std::uint8_t>(identity.type), identity.encoded, {}};
+}
+const wire::ike::Identification* find_id(const Payloads& payloads, bool initiator) {
+  for (const auto& payload : payloads) {
+    const auto* id = std::get_if<wire::ike::Identification>(&payload);
+    if (id != nullptr && id->initiator == initiator) return id;
+  }
+  return nullptr;
+}
+/// Without remote.id the address is the identity; without both, the key decides alone.
+bool expects(const config::Peer& peer, const config::Identity& presented) {
+  if (peer.id) return *peer.id == presented;
+  return !peer.address || identity_of(peer, *peer.address) == presented;
+}
+std::string expectation(const config::Peer& peer) {
+  if (peer.id) return peer.id->text;
+  return peer.address ? peer.address->to_string() : "%any";
+}
+
+}  // namespace
+
+std::expected<Octets, Refusal> Core::our_proof(IkeSa& ike) {
+  const crypto::SecretBytes* secret = environment_.secrets->find(ike.local_id, ike.remote_id);
+  if (secret == nullptr) {
+    return std::unexpected(Refusal{NotifyType::authentication_failed,
+                                   Failure::no_shared_secret,
+                                   "no secret for " + ike.local_id.text + " and " +
+                                       (ike.remote_id.text.empty() ? "%any" : ike.remote_id.text),
+                                   {}});
+  }
+  const Octets body = to_payload(ike.local_id, ike.initiator).body();
+  const auto proof = shared_key_auth(
+      ike.suite.prf, secret->view(), ike.initiator ? ike.initiator_message : ike.responder_message,
+      ike.initiator ? ike.responder_nonce : ike.initiator_nonce, ike.keys.prove_local.view(), body);
+  if (!proof) {
+    return std::unexpected(Refusal{
+        NotifyType::authentication_failed, Failure::no_shared_secret, proof.error().what, {}});
+  }
+  return Octets(proof->view().begin(), proof->view().end());
+}
+
+std::expected<void, Refusal> Core::verify_proof(IkeSa& ike, const wire::ike::Identification& id,
+                                                const wire::ike::Authentication& proof) {
+  if (proof.method != kSharedKeyMethod) {
+    return std::unexpected(Refusal{NotifyType::authentication_failed,
+                                   Failure::authentication_failed_local,
+                                   "ours: psk; the peer's method: " + std::to_string(proof.method),
+                                   {}});
+  }
+  const crypto::SecretBytes* secret = environment_.secrets->find(ike.local_id, ike.remote_id);
+  if (secret == nullptr) {
+    return std::unexpected(
+        Refusal{NotifyType::authentication_failed,
+                Failure::no_shared_secret,
+                "no secret for " + ike.local_id.text + " and " + ike.remote_id.text,
+                {}});
+  }
+  const auto expected = shared_key_auth(
+      ike.suite.prf, secret->view(), ike.initiator ? ike.responder_message : ike.initiator_message,
+      ike.initiator ? ike.initiator_nonce : ike.responder_nonce, ike.keys.prove_remote.view(),
+      id.body());
+  if (!expected || !crypto::equal_constant_time(expected->view(), proof.data)) {
+    return std::unexpected(Refusal{NotifyType::authentication_failed,
+                                   Failure::authentication_failed_local,
+                                   "ours: " + ike.local_id.text + "; the peer's: " +
+                                       ike.remote_id.text + ": the shared keys differ",
+                                   {}});
+  }
+  return {};
+}
+
+void Core::send_auth(IkeSa& ike) {
+  ike.state = IkeState::auth_sent;
+  ike.local_id = identity_of(ike.connection->local, ike.local.address);
+  ike.remote_id = ike.connection->remote.id || ike.connection->remote.address
+                      ? identity_of(ike.connection->remote, ike.remote.address)
+                      : config::Identity{};
+  const auto proof = our_proof(ike);
+  if (!proof) {
+    give_up_initiation(ike, proof.error().failure, proof.error().detail);
+    return;
+  }
+  Exchange exchange;
+  exchange.task.kind = TaskKind::auth;
+  exchange.task.child_index = ike.wanted.front();
+  const auto child = offer_child(ike, exchange, true);
+  if (!child) {
+    give_up_initiation(ike, child.error().failure, child.error().detail);
+    return;
+  }
+  Payloads payloads;
+  payloads.emplace_back(to_payload(ike.local_id, true));
+  if (ike.connection->remote.id) payloads.emplace_back(to_payload(ike.remote_id, false));
+  payloads.emplace_back(wire::ike::Authentication{kSharedKeyMethod, *proof});
+  if (only_one(ike)) payloads.emplace_back(make_notify(NotifyType::initial_contact));
+  payloads.insert(payloads.end(), child->begin(), child->end());
+  ike.exchange = std::move(exchange);
+  send_request(ike, ExchangeType::ike_auth, payloads);
+}
+
+std::expected<void, Refusal> Core::authenticate_peer(IkeSa& ike, const Payloads& payloads) {
+  const auto& peer_id = *find_id(payloads, true);
+  const auto* asked_id = find_id(payloads, false);
+  ike.remote_id = identity_from(peer_id);
+  const config::Connection* matching = nullptr;
+  for (const config::Connection* candidate : ike.candidates) {
+    if (!expects(candidate->remote, ike.remote_id)) continue;
+    const config::Identity ours = identity_of(candidate->local, ike.local.address);
+    if (asked_id != nullptr && identity_from(*asked_id) != ours) continue;
+    matching = candidate;
+    break;
+  }
+  if (matching == nullptr) {
+    const config::Connection& first = *ike.candidates.front();
+    return std::unexpected(
+        Refusal{NotifyType::authentication_failed,
+                Failure::identity_mismatch,
+                "ours: remote.id " + expectation(first.remote) + ", local.id " +
+                    identity_of(first.local, ike.local.address).text +
+                    "; the peer's: " + ike.remote_id.text +
+                    (asked_id != nullptr ? ", asking for " + identity_from(*asked_id).text : ""),
+                {}});
+  }
+  ike.connection = matching;
+  ike.local_id = identity_of(matching->local, ike.local.address);
+  return verify_proof(ike, peer_id, *find_payload<wire::ike::Authentication>(payloads));
+}
+
+void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
+                       const wire::Endpoint& local, const wire::Endpoint& remote) {
+  // 1. who is it  2. our proof  3. others with this peer  4. the child, inbound SA first  5. answer
+  auto verified = authenticate_peer(ike, payloads);
+  std::expected<Octets, Refusal> proof = std::unexpected(Refusal{});
+  if (verified) {
+    proof = our_proof(ike);
+    if (!proof) verified = std::unexpected(proof.error());
+  }
+  if (!verified) {
+    ++counters_.authentication_failures;
+    fail(ike.connection, verified.error().failure, verified.error().detail);
+    respond(ike, header, {make_notify(NotifyType::authentication_failed)}, local, remote);
+    close(ike, false, verified.error().detail);
+    return;
+  }
+  set_established(ike);
+  settle_with_others(ike, find_notify(payloads, NotifyType::initial_contact) != nullptr);
+
+  Payloads answer;
+  answer.emplace_back(to_payload(ike.local_id, false));
+  answer.emplace_back(wire::ike::Authentication{kSharedKeyMethod, *proof});
+  auto child = answer_child(ike, payloads, nullptr, ike.initiator_nonce, ike.responder_nonce, true);
+  if (child) {
+    answer.insert(answer.end(), child->payloads.begin(), child->payloads.end());
+  } else {
+    // RFC 7296 §1.3.1: a child that fails leaves the IKE SA standing.
+    fail(ike.connection, child.error().failure, child.error().detail);
+    answer.emplace_back(make_notify(child.error().notify, child.error().data));
+  }
+  respond(ike, header, answer, local, remote);
+  if (child) put_in_use(*child->child, false);
+  arm_established(ike);
+}
+
+void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
+  const auto* id = find_id(payloads, false);
+  const auto* proof = find_payload<wire::ike::Authentication>(payloads);
+  const auto* error = find_error(payloads);
+  if (id == nullptr || proof == nullptr) {
+    give_up_initiation(ike,
+                       error != nullptr ? failure_of(error->type, false) : Failure::invalid_syntax,
+                       "we are " + ike.local_id.text + " and expect " +
+                           expectation(ike.connection->remote) + "; the peer answers " +
+                           (error != nullptr ? wire::ike::to_string(error->type)
+                                             : std::string("without an identity")));
+    return;
+  }
+  const config::Identity presented = identity_from(*id);
+  std::expected<void, Refusal> verified;
+  if (!expects(ike.connection->remote, presented)) {
+    verified = std::unexpected(Refusal{NotifyType::authentication_failed,
+                                       Failure::identity_mismatch,
+                                       "ours: remote.id " + expectation(ike.connection->remote) +
+                                           "; the peer's: " + presented.text,
+                                       {}});
+  } else {
+    ike.remote_id = presented;
+    verified = verify_proof(ike, *id, *proof);
+  }
+  if (!verified) {
+    ++counters_.authentication_failures;
+    // RFC 7296 §2.21.2: the responder believes the IKE SA stands; it has to hear that it does not.
+    send(ike.local, ike.remote,
+         seal(ike, header_for(ike, ExchangeType::informational, false, ike.window.next_request()),
+              {make_notify(NotifyType::authentication_failed),
+               wire::ike::Delete{wire::ike::Protocol::ike, {}}}));
+    give_up_initiation(ike, verified.error().failure, verified.error().detail);
+    return;
+  }
+  Exchange exchange = std::move(*ike.exchange);
+  ike.exchange.reset();
+  set_established(ike);
+  settle_with_others(ike, false);
+  if (error != nullptr) {
+    child_failed(ike, exchange,
+                 {error->type,
+                  failure_of(error->type, true),
+                  "the peer answers " + wire::ike::to_string(error->type) + " to " +
+                      child_config(exchange.task.child_index).name,
+                  {}});
+  } else {
+    const auto child =
+        accept_child(ike, exchange, payloads, {ike.initiator_nonce, ike.responder_nonce}, true);
+    if (child) {
+      put_in_use(**child, true);
+    } else {
+      child_failed(ike, exchange, child.error());
+    }
+  }
+  arm_established(ike);
+}
+
+void Core::set_established(IkeSa& ike) {
+  ike.state = IkeState::established;
+  ike.established = now_;
+  ike.established_rank = next_rank_++;
+  ike.last_heard = now_;
+  ConnectionState& state = state_of(*ike.connection);
+  state.backoff = tuning_.initiate_backoff_first;
+  state.last_failure.reset();
+  state.last_failure_detail.clear();
+  report(Level::info, "ike_sa_established",
+         {{"connection", ike.connection->name},
+          {"role", ike.initiator ? "initiator" : "responder"},
+          {"initiator_spi", spi_text(ike.initiator_spi())},
+          {"responder_spi", spi_text(ike.responder_spi())},
+          {"local", ike.local.to_string()},
+          {"remote", ike.remote.to_string()},
+          {"local_id", ike.local_id.text},
+          {"remote_id", ike.remote_id.text},
+          {"suite", ike.suite.name()}});
+}
+
+/// Timers and waiting work of an IKE SA that stands; also after a rekey.
+void Core::arm_established(IkeSa& ike) {
+  ike.initiator_message.clear();
+  const auto rekey_time = ike.connection->rekey_time;
+  if (rekey_time.count() > 0) {
+    ike.rekey_at = ike.created + jittered(rekey_time, tuning_.rekey_jitter);
+    ike.expire_at =
+        ike.created + std::chrono::duration_cast<Instant>(rekey_time * kHardLifetimeFactor);
+    timers_.arm(ike.rekey_at, TimerKind::rekey_ike, ike.local_spi);
+    timers_.arm(ike.expire_at, TimerKind::expire_ike, ike.local_spi);
+  }
+  if (ike.connection->dpd_delay.count() > 0) {
+    ike.liveness_at = now_ + ike.connection->dpd_delay;
+    timers_.arm(ike.liveness_at, TimerKind::liveness, ike.local_spi);
+  }
+  if (ike.nat_local) {
+    timers_.arm(now_ + tuning_.keepalive_interval, TimerKind::keepalive, ike.local_spi);
+  }
+  ConnectionState& state = state_of(*ike.connection);
+  if (!ike.made_by_rekey && ike.initiator && ike.usable()) {
+    for (std::size_t i = 1; i < ike.wanted.size(); ++i) ensure(ike.wanted[i]);
+    for (const config::Child& child : ike.connection->children) {
+      const bool tried = std::ranges::find(ike.wanted, child.index) != ike.wanted.end();
+      if (wants_up(state, child) && !tried) ensure(child.index);
+    }
+  } else {
+    // The initiator goes first: both asking at once would only collide.
+    ensure_soon(state);
+  }
+  pump(ike);
+}
+
+bool Core::only_one(const IkeSa& ike) const {
+  return std::ranges::none_of(ike_sas_, [&](const auto& entry) {
+    const IkeSa& other = *entry.second;
+    return &other != &ike && other.connection == ike.connection &&
+           (other.state == IkeState::established || other.state == IkeState::rekeyed ||
+            other.state == IkeState::deleting);
+  });
+}
+
+void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
+  std::vector<std::uint64_t> abandoned;
+  for (auto& [spi, other] : ike_sas_) {
+    if (other.get() == &ike || other->connection != ike.connection) continue;
+    if (other->state == IkeState::init_sent && !ike.initiator) {
+      abandoned.push_back(spi);
+      continue;
+    }
+    if (other->state != IkeState::established || other->remote_id != ike.remote_id) continue;
+    // Both began before either stood: both sides see that alike, and choose alike.
+    const bool crossing = !other->made_by_rekey && other->initiator != ike.initiator &&
+                          ike.created_rank < other->established_rank;
+    if (crossing) {
+      const bool other_loses = other->lower_nonce < ike.lower_nonce;
+      mark_redundant(other_loses ? *other : ike, other_loses ? ike : *other);
+    } else if (!ike.initiator && !other->initiator && other->created_rank > ike.created_rank) {
+      // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
+      // the peer began last is the one it has.
+      mark_redundant(ike, *other);
+    } else if (initial_contact) {
+      supersede(*other);
+    } else {
+      mark_redundant(*other, ike);
+    }
+  }
+  for (const std::uint64_t spi : abandoned) {
+    // The peer was faster; what we wanted comes up on its IKE SA.
+    for (const std::uint32_t index : find_ike(spi)->wanted) {
+      state_of(*ike.connection).keep.insert(index);
+    }
+    remove(spi);
+  }
+}
+
+/// RFC 7296 §2.4, INITIAL_CONTACT: the peer has lost the other SAs. Ours go on until the new ones
+/// carry the traffic, then end without a word: nobody is there to hear it.
+void Core::supersede(IkeSa& ike) {
+  ConnectionState& state = state_of(*ike.connection);
+  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+  if (ike.exchange) {
+    if (ike.exchange->inbound_spi != channel::Spi{}) {
+      environment_.spis->give_back(ike.exchange->inbound_spi);
+    }
+    finish_commands(ike.exchange->task.commands, false, "the peer restarted");
+  }
+  for (const Task& task : ike.queue) {
+    finish_commands(task.commands, false, "the peer restarted");
+  }
+  ike.exchange.reset();
+  ike.queue.clear();
+  ike.window.pending.reset();
+  ike.state = IkeState::superseded;
+  ike.forget_at = now_ + tuning_.responder_switch_delay + tuning_.old_sa_grace;
+  timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);
+  report(Level::info, "ike_sa_superseded",
+         {{"connection", ike.connection->name}, {"initiator_spi", spi_text(ike.initiator_spi())}});
+}
+
+void Core::mark_redundant(IkeSa& loser, const IkeSa& winner) {
+  loser.redundant = true;
+  report(Level::info, "ike_sa_redundant",
+         {{"connection", loser.connection->name},
+          {"initiator_spi", spi_text(loser.initiator_spi())},
+          {"kept", spi_text(winner.initiator_spi())}});
+  for (const std::uint32_t index : loser.wanted) state_of(*loser.connection).keep.insert(index);
+  ensure_soon(state_of(*loser.connection));
+  // Whoever made it deletes it (RFC 7296 §2.8.2 has the rule for rekeys); the other side only if
+  // that does not happen. By then traffic has moved to the winner.
+  const Instant delay =
+      loser.initiator ? Instant(2 * tuning_.responder_switch_delay) : Instant(kDuplicateLife);
+  timers_.arm(now_ + delay, TimerKind::delete_duplicate, loser.local_spi);
+}
+
+void Core::delete_duplicate(IkeSa& ike) {
+  if (!ike.redundant || ike.state != IkeState::established) return;
+  bool complete = true;
+  for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
+    const ChildSa& child = children_.at(id);
+    if (live_child(child.index) != nullptr || child.state == ChildState::replaced) continue;
+    if (!wants_up(state_of(*ike.connection), child_config(child.index))) continue;
+    complete = false;
+    ensure(child.index);
+  }
+  if (!complete && ++ike.duplicate_waits <= kDuplicateWaits) {
+    timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);
+    return;
+  }
+  enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,46 @@
+// A child SA as the key daemon knows it: a pair of SAs in the data plane and what was negotiated.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "channel/messages.hpp"
+#include "ike/machine/machine.hpp"
+#include "wire/traffic_selector.hpp"
+
+namespace culvert::ike {
+
+enum class ChildState : std::uint8_t {
+  installed,
+  rekeying,  ///< our CREATE_CHILD_SA that replaces it is on its way
+  replaced,  ///< another pair took over; waits for its Delete
+  deleting,  ///< our Delete is on its way
+};
+/// Named by the SaId of its inbound half.
+struct ChildSa {
+  channel::SaId inbound_sa{}, outbound_sa{};
+  channel::Spi inbound_spi{}, outbound_spi{};
+  std::uint32_t index = 0;    ///< config::Child::index
+  std::uint64_t ike_spi = 0;  ///< our SPI of the IKE SA it belongs to
+  ChildState state = ChildState::installed;
+  bool made_by_us = false;      ///< we began the exchange that made it
+  bool redundant = false;       ///< lost a collision: never carries our traffic
+  channel::SaId replaced_by{};  ///< inbound SaId of its successor, 0: none
+  Instant created{};
+  Instant switch_at{};  ///< responder: outbound moves here then; 0: not planned
+  std::uint64_t soft_seconds = 0, hard_seconds = 0;
+  crypto::EspSuite suite;
+  crypto::Group pfs_group = crypto::Group::none;
+  bool esn = false, transport = false, udp_encapsulation = false;
+  std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
+};
+/// A negotiated policy in the data plane and the SA its traffic goes to.
+struct PolicyBinding {
+  channel::PolicyId policy{};
+  std::uint32_t index = 0;
+  channel::SaId outbound{};
+  bool adopted = false;  ///< from a snapshot: its selectors are not known
+  std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
+};
+
+}  // namespace culvert::ike

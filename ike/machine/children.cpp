@@ -1,0 +1,305 @@
+// Children towards the data plane: SAs and policies installed, switched and retired, make before
+// break.
+#include <algorithm>
+#include <cassert>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using wire::ike::NotifyType;
+
+channel::SelectorSet to_set(const std::vector<wire::TrafficSelector>& selectors) {
+  assert(selectors.size() <= channel::kMaxSelectors);
+  channel::SelectorSet set;
+  set.count = static_cast<std::uint32_t>(selectors.size());
+  std::ranges::copy(selectors, set.items.begin());
+  return set;
+}
+
+}  // namespace
+
+channel::RequestId Core::request(channel::Request& request) {
+  request.id = channel::RequestId{next_request_++};
+  actions_->push_back(DataplaneRequest{request});
+  return request.id;
+}
+
+ChildSa& Core::add_child(IkeSa& ike, ChildSa child) {
+  child.inbound_sa = channel::SaId{next_sa_++};
+  child.outbound_sa = channel::SaId{next_sa_++};
+  child.ike_spi = ike.local_spi;
+  child.udp_encapsulation = ike.encapsulate;
+  child.created = now_;
+  const config::Child& config = child_config(child.index);
+  if (config.rekey_time.count() > 0) {
+    // Half of the jitter range for who is nearer: both ends must not rekey in the same instant.
+    const Instant soft = jittered(config.rekey_time, tuning_.rekey_jitter);
+    child.soft_seconds = static_cast<std::uint64_t>(
+        std::max<std::int64_t>(1, std::chrono::floor<std::chrono::seconds>(soft).count()));
+  }
+  child.hard_seconds =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(0, config.life_time.count()));
+  if (config.rekey_time.count() == 0) child.hard_seconds = 0;
+  ike.children.push_back(child.inbound_sa);
+  inbound_of_outbound_[child.outbound_sa] = child.inbound_sa;
+  return children_.emplace(child.inbound_sa, std::move(child)).first->second;
+}
+
+std::expected<void, Refusal> Core::install(IkeSa& ike, ChildSa& child, const ChildKeys& keys,
+                                           bool we_initiated) {
+  const crypto::Bytes forward = keys.initiator_to_responder.view();
+  const crypto::Bytes backward = keys.responder_to_initiator.view();
+  if (forward.size() > channel::kMaxKeyBytes) {
+    return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
+                                   Failure::dataplane_refused,
+                                   child.suite.name() + ": keys too long",
+                                   {}});
+  }
+  // Inbound first: nothing may leave that the peer answers on an SA that is not there.
+  install_half(ike, child, channel::Direction::in, we_initiated ? backward : forward);
+  install_half(ike, child, channel::Direction::out, we_initiated ? forward : backward);
+  return {};
+}
+
+void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Direction direction,
+                        crypto::Bytes key) {
+  const config::Child& config = child_config(child.index);
+  const bool inbound = direction == channel::Direction::in;
+  channel::InstallSa sa;
+  sa.sa = inbound ? child.inbound_sa : child.outbound_sa;
+  sa.direction = direction;
+  sa.mode = child.transport ? channel::SaMode::transport : channel::SaMode::tunnel;
+  sa.esn = child.esn;
+  sa.udp_encapsulation = child.udp_encapsulation;
+  sa.child_index = child.index;
+  sa.spi = inbound ? child.inbound_spi : child.outbound_spi;
+  sa.replay_window = inbound ? config.replay_window : 0;
+  sa.suite = child.suite;
+  sa.local = ike.local;
+  sa.remote = ike.remote;
+  if (!sa.udp_encapsulation) sa.local.port = sa.remote.port = 0;
+  sa.lifetime = {child.soft_seconds, child.hard_seconds,   config.rekey_bytes,
+                 config.life_bytes,  config.rekey_packets, config.life_packets};
+  sa.local_selectors = to_set(child.local_selectors);
+  sa.remote_selectors = to_set(child.remote_selectors);
+  const bool fits = sa.key.assign(key);
+  assert(fits);
+  static_cast<void>(fits);
+  channel::Request message;
+  message.type = channel::RequestType::install_sa;
+  message.body.install_sa = sa;
+  installations_[request(message)] = sa.sa;
+  sa.key.wipe();
+  message.body.install_sa.key.wipe();
+}
+
+/// A child that was just installed. Who asked for it uses it at once: the other side has had it
+/// since before it answered. Who answered waits while there is another way to send.
+void Core::put_in_use(ChildSa& child, bool we_initiated) {
+  const IkeSa& ike = *find_ike(child.ike_spi);
+  const bool sending = std::ranges::any_of(bindings_, [&](const PolicyBinding& binding) {
+    return binding.index == child.index &&
+           (binding.adopted || (binding.local_selectors == child.local_selectors &&
+                                binding.remote_selectors == child.remote_selectors));
+  });
+  if (child.redundant || ike.redundant) {
+    if (!sending) activate(child);
+  } else if (we_initiated || !sending) {
+    activate(child);
+  } else {
+    child.switch_at = now_ + tuning_.responder_switch_delay;
+    timers_.arm(child.switch_at, TimerKind::switch_outbound,
+                static_cast<std::uint64_t>(child.inbound_sa));
+  }
+  ConnectionState& state = state_of(*ike.connection);
+  state.keep.insert(child.index);
+  state.held_children.erase(child.index);
+  state.held_down = false;
+  if (child.replaced_by == channel::SaId{} && !child.redundant) {
+    report(Level::info, "child_established",
+           {{"connection", ike.connection->name},
+            {"child", child_config(child.index).name},
+            {"spi_in", spi_text(child.inbound_spi)},
+            {"spi_out", spi_text(child.outbound_spi)},
+            {"suite", child.suite.name()},
+            {"local_ts", text_of(child.local_selectors)},
+            {"remote_ts", text_of(child.remote_selectors)}});
+  }
+  child_is_up(child.index);
+}
+
+PolicyBinding* Core::binding_for(const ChildSa& child) {
+  for (PolicyBinding& binding : bindings_) {
+    if (!binding.adopted && binding.index == child.index &&
+        binding.local_selectors == child.local_selectors &&
+        binding.remote_selectors == child.remote_selectors) {
+      return &binding;
+    }
+  }
+  return nullptr;
+}
+
+/// Outbound traffic goes to this child from now on.
+void Core::activate(ChildSa& child) {
+  child.switch_at = {};
+  if (PolicyBinding* binding = binding_for(child)) {
+    if (binding->outbound == child.outbound_sa) return;
+    binding->outbound = child.outbound_sa;
+    channel::Request message;
+    message.type = channel::RequestType::switch_outbound;
+    message.body.switch_outbound = {binding->policy, child.outbound_sa};
+    request(message);
+  } else {
+    PolicyBinding fresh;
+    fresh.policy = channel::PolicyId{next_policy_++};
+    fresh.index = child.index;
+    fresh.outbound = child.outbound_sa;
+    fresh.local_selectors = child.local_selectors;
+    fresh.remote_selectors = child.remote_selectors;
+    channel::Request message;
+    message.type = channel::RequestType::install_policy;
+    message.body.install_policy = {fresh.policy, child.index, child.outbound_sa,
+                                   to_set(child.local_selectors), to_set(child.remote_selectors)};
+    request(message);
+    bindings_.push_back(std::move(fresh));
+  }
+  retire_adopted(child.index, now_ + tuning_.old_sa_grace);
+}
+
+/// The child stops sending: another one with the same selectors takes over, or the policy goes and
+/// the trap behind it holds the traffic.
+void Core::release_outbound(const ChildSa& child) {
+  const auto bound = std::ranges::find(bindings_, child.outbound_sa, &PolicyBinding::outbound);
+  if (bound == bindings_.end()) return;
+  ChildSa* substitute = nullptr;
+  for (auto& [id, other] : children_) {
+    if (other.inbound_sa == child.inbound_sa || other.index != child.index) continue;
+    if (other.state != ChildState::installed && other.state != ChildState::rekeying) continue;
+    if (other.redundant || other.local_selectors != child.local_selectors ||
+        other.remote_selectors != child.remote_selectors) {
+      continue;
+    }
+    if (substitute == nullptr || other.created >= substitute->created) substitute = &other;
+  }
+  if (substitute != nullptr) {
+    activate(*substitute);
+    return;
+  }
+  delete_policy(bound->policy);
+  bindings_.erase(bound);
+}
+
+void Core::retire(channel::SaId id, bool with_grace) {
+  const auto found = children_.find(id);
+  if (found == children_.end()) return;
+  const ChildSa child = found->second;
+  if (!shutting_down_) {
+    release_outbound(child);
+    if (with_grace) {
+      delete_sa_later(child.inbound_sa, now_ + tuning_.old_sa_grace);
+      delete_sa_later(child.outbound_sa, now_ + tuning_.old_sa_grace);
+    } else {
+      delete_sa(child.inbound_sa);
+      delete_sa(child.outbound_sa);
+    }
+  }
+  if (IkeSa* ike = find_ike(child.ike_spi)) std::erase(ike->children, id);
+  inbound_of_outbound_.erase(child.outbound_sa);
+  children_.erase(id);
+}
+
+void Core::delete_sa(channel::SaId sa) {
+  channel::Request message;
+  message.type = channel::RequestType::delete_sa;
+  message.body.delete_sa = {sa};
+  request(message);
+}
+void Core::delete_policy(channel::PolicyId policy) {
+  channel::Request message;
+  message.type = channel::RequestType::delete_policy;
+  message.body.delete_policy = {policy};
+  request(message);
+}
+void Core::delete_sa_later(channel::SaId sa, Instant when) {
+  retired_.insert(sa);
+  timers_.arm(when, TimerKind::delete_sa, static_cast<std::uint64_t>(sa));
+}
+
+/// What an earlier life of the key daemon left for this child: its policies now, its SAs at `when`.
+void Core::retire_adopted(std::uint32_t child_index, Instant when) {
+  std::erase_if(bindings_, [&](const PolicyBinding& binding) {
+    if (!binding.adopted || binding.index != child_index) return false;
+    delete_policy(binding.policy);
+    return true;
+  });
+  std::erase_if(adopted_, [&](const auto& entry) {
+    if (entry.second.child_index != child_index) return false;
+    delete_sa_later(entry.first, when);
+    return true;
+  });
+}
+
+ChildSa* Core::find_child(channel::SaId inbound) {
+  const auto found = children_.find(inbound);
+  return found == children_.end() ? nullptr : &found->second;
+}
+ChildSa* Core::find_child_by_outbound(const IkeSa& ike, std::uint32_t spi) {
+  for (const channel::SaId id : ike.children) {
+    ChildSa* child = find_child(id);
+    if (child != nullptr && child->outbound_spi == channel::Spi{spi}) return child;
+  }
+  return nullptr;
+}
+ChildSa* Core::child_of_sa(channel::SaId either_half) {
+  const auto outbound = inbound_of_outbound_.find(either_half);
+  return find_child(outbound != inbound_of_outbound_.end() ? outbound->second : either_half);
+}
+
+bool Core::is_live(const ChildSa& child) const {
+  if (child.redundant) return false;
+  if (child.state != ChildState::installed && child.state != ChildState::rekeying) return false;
+  const IkeSa* ike = find_ike(child.ike_spi);
+  return ike != nullptr && ike->usable();
+}
+const ChildSa* Core::live_child(std::uint32_t child_index) const {
+  for (const auto& [id, child] : children_) {
+    if (child.index == child_index && is_live(child)) return &child;
+  }
+  return nullptr;
+}
+
+void Core::endpoints_changed(IkeSa& ike) {
+  report(Level::info, "peer_moved",
+         {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
+  for (const channel::SaId id : ike.children) {
+    const ChildSa& child = children_.at(id);
+    if (!child.udp_encapsulation) continue;
+    for (const channel::SaId half : {child.inbound_sa, child.outbound_sa}) {
+      channel::Request message;
+      message.type = channel::RequestType::update_endpoints;
+      message.body.update_endpoints = {half, ike.local, ike.remote};
+      request(message);
+    }
+  }
+}
+
+void Core::installation_failed(channel::SaId sa, channel::Outcome outcome) {
+  ChildSa* child = child_of_sa(sa);
+  if (child == nullptr || child->state == ChildState::deleting) return;
+  IkeSa* ike = find_ike(child->ike_spi);
+  if (ike == nullptr) return;
+  const std::string detail = child_config(child->index).name + ", SPI " +
+                             spi_text(child->inbound_spi) + ": " +
+                             std::string(channel::to_string(outcome));
+  fail(ike->connection, Failure::dataplane_refused, detail, Level::error);
+  child_is_not_coming(child->index, detail);
+  // The peer believes in it: it has to go there too. What it was to replace goes on where it still
+  // stands.
+  child->redundant = true;
+  enqueue(*ike, Task{.kind = TaskKind::delete_child, .child = child->inbound_sa}, true);
+  plan_retry(state_of(*ike->connection));
+}
+
+}  // namespace culvert::ike

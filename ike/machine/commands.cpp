@@ -1,0 +1,170 @@
+// The operator's commands: initiate, terminate, rekey; start and shut down.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+/// The connection a name means, and the one child of it; nullptr child: all of them.
+struct Target {
+  ConnectionState* state = nullptr;
+  const config::Child* child = nullptr;
+};
+Target find_target(std::vector<ConnectionState>& connections, const std::string& name) {
+  for (ConnectionState& state : connections) {
+    if (state.connection->name == name) return {&state, nullptr};
+  }
+  for (ConnectionState& state : connections) {
+    for (const config::Child& child : state.connection->children) {
+      if (child.name == name) return {&state, &child};
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+void Core::start(Instant now, std::vector<Action>& actions) {
+  begin(now, actions);
+  for (ConnectionState& state : connections_) retry_connection(state);
+}
+
+void Core::on_command(const Command& command, Instant now, std::vector<Action>& actions) {
+  begin(now, actions);
+  const Target target = find_target(connections_, command.name);
+  if (target.state == nullptr) {
+    finish_commands({command.id}, false,
+                    "there is no connection or child \"" + command.name + "\"");
+    return;
+  }
+  switch (command.verb) {
+    case CommandVerb::initiate:
+      initiate_target(*target.state, target.child, command.id);
+      return;
+    case CommandVerb::terminate:
+      terminate_target(*target.state, target.child, command.id);
+      return;
+    case CommandVerb::rekey_child:
+    case CommandVerb::rekey_ike:
+      rekey_target(*target.state, target.child, command);
+      return;
+  }
+}
+
+void Core::initiate_target(ConnectionState& state, const config::Child* only, CommandId id) {
+  WaitingCommand waiting{id, {}};
+  state.held_down = false;
+  for (const config::Child& child : state.connection->children) {
+    if (only != nullptr && only != &child) continue;
+    state.held_children.erase(child.index);
+    if (live_child(child.index) == nullptr) waiting.children.insert(child.index);
+  }
+  if (waiting.children.empty()) {
+    finish_commands({id}, true, "already up");
+    return;
+  }
+  const std::set<std::uint32_t> children = waiting.children;
+  waiting_.push_back(std::move(waiting));
+  for (const std::uint32_t index : children) {
+    if (ensure(index)) continue;
+    child_is_not_coming(index, state.last_failure ? std::string(info(*state.last_failure).name) +
+                                                        ": " + state.last_failure_detail
+                                                  : "cannot be initiated from here");
+    return;
+  }
+}
+
+void Core::terminate_target(ConnectionState& state, const config::Child* only, CommandId id) {
+  const auto of_interest = [&](std::uint32_t index) {
+    return only != nullptr ? only->index == index
+                           : environment_.config->connection_of_child(index) == state.connection;
+  };
+  bool waits = false;
+  if (only != nullptr) {
+    state.held_children.insert(only->index);
+    state.keep.erase(only->index);
+    for (auto& [sa, child] : children_) {
+      if (child.index != only->index || !is_live(child)) continue;
+      Task task{.kind = TaskKind::delete_child, .child = sa};
+      task.commands.push_back(id);
+      IkeSa& ike = *find_ike(child.ike_spi);
+      ike.queue.push_front(std::move(task));
+      pump(ike);
+      waits = true;
+      break;
+    }
+  } else {
+    state.held_down = true;
+    state.keep.clear();
+    state.retry_at = {};
+    std::vector<std::uint64_t> unfinished;
+    for (auto& [spi, ike] : ike_sas_) {
+      if (ike->connection != state.connection) continue;
+      if (ike->state == IkeState::init_sent || ike->state == IkeState::auth_sent ||
+          ike->state == IkeState::half_open || ike->state == IkeState::superseded) {
+        unfinished.push_back(spi);
+      } else if (ike->state == IkeState::established) {
+        Task task{.kind = TaskKind::delete_ike};
+        if (!waits && !ike->redundant) {
+          task.commands.push_back(id);
+          waits = true;
+        }
+        enqueue(*ike, std::move(task), true);
+      }
+    }
+    for (const std::uint64_t spi : unfinished) {
+      close(*find_ike(spi), false, "terminated");
+      remove(spi);
+    }
+  }
+  for (const config::Child& child : state.connection->children) {
+    if (!of_interest(child.index)) continue;
+    child_is_not_coming(child.index, "terminated");
+    retire_adopted(child.index, now_);
+  }
+  if (!waits) finish_commands({id}, true, "was not up");
+}
+
+void Core::rekey_target(ConnectionState& state, const config::Child* only, const Command& command) {
+  IkeSa* ike = usable_ike(*state.connection);
+  if (command.verb == CommandVerb::rekey_ike) {
+    if (ike == nullptr) {
+      finish_commands({command.id}, false, state.connection->name + " has no IKE SA");
+      return;
+    }
+    Task task{.kind = TaskKind::rekey_ike};
+    task.commands.push_back(command.id);
+    enqueue(*ike, std::move(task));
+    return;
+  }
+  if (only == nullptr && state.connection->children.size() == 1) {
+    only = &state.connection->children.front();
+  }
+  const ChildSa* child = only != nullptr ? live_child(only->index) : nullptr;
+  if (child == nullptr) {
+    finish_commands({command.id}, false,
+                    only != nullptr ? only->name + " is not up" : "name one child");
+    return;
+  }
+  Task task{.kind = TaskKind::rekey_child, .child_index = child->index, .child = child->inbound_sa};
+  task.commands.push_back(command.id);
+  enqueue(*find_ike(child->ike_spi), std::move(task));
+}
+
+void Core::shut_down(Instant now, std::vector<Action>& actions) {
+  begin(now, actions);
+  shutting_down_ = true;
+  std::vector<std::uint64_t> unfinished;
+  for (auto& [spi, ike] : ike_sas_) {
+    if (ike->state == IkeState::established) {
+      enqueue(*ike, Task{.kind = TaskKind::delete_ike}, true);
+    } else if (ike->state == IkeState::init_sent || ike->state == IkeState::auth_sent ||
+               ike->state == IkeState::half_open) {
+      unfinished.push_back(spi);
+    }
+  }
+  for (const std::uint64_t spi : unfinished) remove(spi);
+}
+
+}  // namespace culvert::ike

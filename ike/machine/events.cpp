@@ -1,0 +1,177 @@
+// What the data plane tells us: acquire, expiry, moved peers, completions, snapshots, its own end.
+#include <algorithm>
+#include <vector>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+
+void Core::on_event(const channel::Event& event, Instant now, std::vector<Action>& actions) {
+  begin(now, actions);
+  switch (event.type) {
+    case channel::EventType::acquire: {
+      const std::uint32_t index = event.body.acquire.child_index;
+      const config::Connection* connection = environment_.config->connection_of_child(index);
+      if (connection == nullptr || shutting_down_) return;
+      ConnectionState& state = state_of(*connection);
+      // A failure is not repeated packet by packet.
+      if (state.retry_at != Instant{} && state.last_failure) return;
+      ensure(index);
+      return;
+    }
+    case channel::EventType::soft_expire: {
+      ChildSa* child = child_of_sa(event.body.soft_expire.sa);
+      if (child == nullptr || child->state != ChildState::installed || !is_live(*child)) return;
+      child->state = ChildState::rekeying;
+      enqueue(*find_ike(child->ike_spi), Task{.kind = TaskKind::rekey_child,
+                                              .child_index = child->index,
+                                              .child = child->inbound_sa});
+      return;
+    }
+    case channel::EventType::hard_expire: {
+      const channel::SaId sa = event.body.hard_expire.sa;
+      if (const auto adopted = adopted_.find(sa); adopted != adopted_.end()) {
+        const std::uint32_t index = adopted->second.child_index;
+        adopted_.erase(adopted);
+        delete_sa(sa);
+        const bool left = std::ranges::any_of(
+            adopted_, [&](const auto& entry) { return entry.second.child_index == index; });
+        if (!left) retire_adopted(index, now_);
+        return;
+      }
+      ChildSa* child = child_of_sa(sa);
+      if (child == nullptr || child->state == ChildState::deleting) return;
+      IkeSa& ike = *find_ike(child->ike_spi);
+      if (child->state != ChildState::replaced && !child->redundant) {
+        fail(ike.connection, Failure::lifetime_expired,
+             child_config(child->index).name + ", SPI " + spi_text(child->inbound_spi));
+      }
+      const std::uint32_t index = child->index;
+      enqueue(ike, Task{.kind = TaskKind::delete_child, .child = child->inbound_sa}, true);
+      if (const ConnectionState& state = state_of(*ike.connection);
+          wants_up(state, child_config(index))) {
+        ensure_soon(state_of(*ike.connection));
+      }
+      return;
+    }
+    case channel::EventType::peer_moved: {
+      ChildSa* child = child_of_sa(event.body.peer_moved.sa);
+      IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
+      if (ike == nullptr || !ike->encapsulate || !ike->nat_remote || ike->nat_local) return;
+      if (ike->remote == event.body.peer_moved.seen) return;
+      // RFC 7296 §2.23: only the peer's own traffic, authenticated, moves it.
+      ike->remote = event.body.peer_moved.seen;
+      endpoints_changed(*ike);
+      return;
+    }
+    case channel::EventType::unknown_spi:
+      // Unauthenticated: it may make no more than a line in the log.
+      report(Level::debug, "unknown_spi",
+             {{"spi", spi_text(event.body.unknown_spi.spi)},
+              {"from", event.body.unknown_spi.from.to_string()}});
+      return;
+    case channel::EventType::none:
+    case channel::EventType::completion:
+    case channel::EventType::snapshot_sa:
+    case channel::EventType::snapshot_policy:
+      return;
+  }
+}
+
+void Core::on_completion(const channel::Completion& completion, Instant now,
+                         std::vector<Action>& actions) {
+  begin(now, actions);
+  if (const auto found = installations_.find(completion.request); found != installations_.end()) {
+    const channel::SaId sa = found->second;
+    installations_.erase(found);
+    if (completion.outcome != channel::Outcome::ok) installation_failed(sa, completion.outcome);
+    return;
+  }
+  if (const auto found = liveness_requests_.find(completion.request);
+      found != liveness_requests_.end()) {
+    IkeSa* ike = find_ike(found->second);
+    liveness_requests_.erase(found);
+    if (ike == nullptr || ike->state != IkeState::established || ike->liveness_queries == 0) return;
+    const Instant idle = std::chrono::milliseconds(
+        std::min<std::uint64_t>(completion.traffic.idle_milliseconds, 1'000'000'000));
+    if (completion.outcome == channel::Outcome::ok && idle < ike->connection->dpd_delay) {
+      ike->traffic_seen = true;
+      ike->last_heard = std::max(ike->last_heard, now_ - idle);
+    }
+    if (--ike->liveness_queries > 0 || ike->traffic_seen || ike->exchange) return;
+    enqueue(*ike, Task{.kind = TaskKind::liveness});
+    return;
+  }
+  if (completion.outcome != channel::Outcome::ok) {
+    report(Level::warning, "dataplane_refused",
+           {{"request", std::to_string(static_cast<std::uint64_t>(completion.request))},
+            {"outcome", std::string(channel::to_string(completion.outcome))}});
+  }
+}
+
+void Core::adopt(const std::vector<channel::SnapshotSa>& sas,
+                 const std::vector<channel::SnapshotPolicy>& policies, Instant now,
+                 std::vector<Action>& actions) {
+  begin(now, actions);
+  std::set<std::uint32_t> orphans;
+  for (const channel::SnapshotSa& sa : sas) {
+    const config::Connection* connection = environment_.config->connection_of_child(sa.child_index);
+    if (connection == nullptr) {
+      // Its child is not configured any more.
+      delete_sa_later(sa.sa, now_ + tuning_.old_sa_grace);
+      orphans.insert(sa.child_index);
+      continue;
+    }
+    adopted_[sa.sa] = sa;
+    state_of(*connection).keep.insert(sa.child_index);
+  }
+  for (const channel::SnapshotPolicy& policy : policies) {
+    if (environment_.config->connection_of_child(policy.child_index) == nullptr) {
+      delete_policy(policy.policy);
+      continue;
+    }
+    PolicyBinding binding;
+    binding.policy = policy.policy;
+    binding.index = policy.child_index;
+    binding.outbound = policy.outbound;
+    binding.adopted = true;
+    bindings_.push_back(std::move(binding));
+  }
+  if (!adopted_.empty()) {
+    report(Level::info, "sas_adopted", {{"count", std::to_string(adopted_.size())}});
+  }
+  // Established anew beside the old ones: the IKE SAs that controlled them are gone.
+  for (ConnectionState& state : connections_) retry_connection(state);
+}
+
+void Core::on_dataplane_lost(Instant now, std::vector<Action>& actions) {
+  begin(now, actions);
+  for (const auto& [id, child] : children_) {
+    if (!is_live(child)) continue;
+    state_of(*environment_.config->connection_of_child(child.index)).keep.insert(child.index);
+  }
+  bindings_.clear();
+  adopted_.clear();
+  retired_.clear();
+  installations_.clear();
+  liveness_requests_.clear();
+  children_.clear();
+  inbound_of_outbound_.clear();
+  std::vector<std::uint64_t> forgotten;
+  for (auto& [spi, ike] : ike_sas_) {
+    ike->children.clear();
+    if (ike->exchange) ike->exchange->inbound_spi = {};
+    // Where only the peer can begin it has to hear that there is nothing left.
+    const bool tell = ike->usable() && !address_of_peer(*ike->connection);
+    if (!tell) forgotten.push_back(spi);
+  }
+  for (const std::uint64_t spi : forgotten) {
+    close(*find_ike(spi), false, "the data plane restarted");
+    remove(spi);
+  }
+  for (auto& [spi, ike] : ike_sas_) enqueue(*ike, Task{.kind = TaskKind::delete_ike}, true);
+  report(Level::warning, "dataplane_lost", {});
+  for (ConnectionState& state : connections_) retry_connection(state);
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,95 @@
+// The table of negotiation failures; everything that names one reads it from here.
+#include "ike/machine/failure.hpp"
+
+#include <array>
+#include <cassert>
+
+namespace culvert::ike {
+namespace {
+
+using enum Failure;
+
+constexpr std::array kFailures = std::to_array<FailureInfo>({
+    {peer_unreachable, "peer_unreachable", "RFC 7296 §2.1",
+     "The peer did not answer any of the retransmissions.",
+     "Check that UDP 500 and 4500 reach the peer and that its key daemon runs."},
+    {no_ike_proposal_chosen, "no_ike_proposal_chosen", "RFC 7296 §3.3.6",
+     "No IKE proposal is acceptable to both sides.",
+     "Give connections[].proposals one proposal that the peer has too."},
+    {no_child_proposal_chosen, "no_child_proposal_chosen", "RFC 7296 §3.3.6",
+     "No ESP proposal is acceptable to both sides.",
+     "Compare esp_proposals, including the key exchange group (PFS), with the peer's."},
+    {invalid_ke_group, "invalid_ke_group", "RFC 7296 §1.2",
+     "The peer insists on a key exchange group that we do not offer.",
+     "Add the group that the peer names to the proposal."},
+    {unknown_peer_address, "unknown_peer_address", "RFC 7296 §2.6",
+     "A peer wrote from an address that no connection expects.",
+     "Set remote.address of the connection to it, or leave remote.address away."},
+    {no_shared_secret, "no_shared_secret", "RFC 7296 §2.15",
+     "There is no pre-shared key for the two identities.",
+     "Add an entry with both ids under secrets."},
+    {authentication_failed_local, "authentication_failed_local", "RFC 7296 §2.15",
+     "The peer's proof does not verify with our key.", "Compare the pre-shared key on both sides."},
+    {authentication_failed_remote, "authentication_failed_remote", "RFC 7296 §2.21.2",
+     "The peer refused our proof or our identity.",
+     "Compare the pre-shared key and the identities on both sides; the peer's log says which."},
+    {identity_mismatch, "identity_mismatch", "RFC 7296 §3.5",
+     "The peer presents an identity that the connection does not expect.",
+     "Set remote.id to what the peer presents, or correct the peer's id."},
+    {traffic_selectors_unacceptable, "traffic_selectors_unacceptable", "RFC 7296 §2.9",
+     "The traffic selectors of both sides have nothing in common.",
+     "Our local_ts must meet the peer's remote_ts, and the other way round."},
+    {mode_mismatch, "mode_mismatch", "RFC 7296 §1.3.1",
+     "One side wants transport mode and the other tunnel mode.",
+     "Set the same mode on both sides."},
+    {invalid_syntax, "invalid_syntax", "RFC 7296 §2.21", "A message breaks the protocol's rules.",
+     "Capture the exchange; one implementation has a fault."},
+    {unsupported_critical_payload, "unsupported_critical_payload", "RFC 7296 §2.5",
+     "A payload marked critical is not known to the receiver.",
+     "Turn the extension off on the side that sends it."},
+    {unsupported_version, "unsupported_version", "RFC 7296 §2.5",
+     "The peer speaks another major version of IKE.", "Configure the peer for IKEv2."},
+    {temporary_failure, "temporary_failure", "RFC 7296 §2.25",
+     "The peer is busy with a conflicting exchange.", "Nothing: it is tried again by itself."},
+    {child_sa_not_found, "child_sa_not_found", "RFC 7296 §2.25",
+     "The peer does not have the child SA that we want to rekey.",
+     "Nothing: the child is established anew."},
+    {no_additional_sas, "no_additional_sas", "RFC 7296 §1.3",
+     "The peer accepts no more child SAs on this IKE SA.",
+     "Look at the peer's limits, or put the children into connections of their own."},
+    {dataplane_refused, "dataplane_refused", "RFC 4301 §4.4.2",
+     "The data plane could not install the SA.",
+     "Read the outcome in the detail: limits, routes or the suite."},
+    {no_spi_available, "no_spi_available", "RFC 4303 §2.1",
+     "There is no inbound SPI left to give to the peer.", "Raise dataplane.limits.sas."},
+    {no_local_address, "no_local_address", "RFC 7296 §2.11",
+     "No local address is known from which to reach the peer.",
+     "Set local.address, or add a route to the peer."},
+    {peer_deleted, "peer_deleted", "RFC 7296 §1.4.1", "The peer deleted the SA.",
+     "Look at the peer's log if it was not meant to."},
+    {peer_vanished, "peer_vanished", "RFC 7296 §2.4",
+     "The peer no longer answers on an established IKE SA.",
+     "Check the path and the peer's key daemon."},
+    {lifetime_expired, "lifetime_expired", "RFC 7296 §2.8",
+     "The SA reached its hard lifetime before it was replaced.",
+     "Look for failed rekeys before it."},
+});
+
+consteval bool in_order() {
+  for (std::size_t i = 0; i < kFailures.size(); ++i) {
+    if (static_cast<std::size_t>(kFailures[i].failure) != i) return false;
+  }
+  return static_cast<std::size_t>(lifetime_expired) + 1 == kFailures.size();
+}
+static_assert(in_order(), "the table is indexed by the enum");
+
+}  // namespace
+
+const FailureInfo& info(Failure failure) {
+  const auto index = static_cast<std::size_t>(failure);
+  assert(index < kFailures.size());
+  return kFailures[index];
+}
+std::span<const FailureInfo> all_failures() { return kFailures; }
+
+}  // namespace culvert::ike

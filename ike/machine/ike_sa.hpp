@@ -1,0 +1,104 @@
+// An IKE SA: identities, keys, message window, the exchange on its way and those that wait.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ike/machine/child_sa.hpp"
+#include "ike/machine/keys.hpp"
+#include "ike/machine/machine.hpp"
+#include "ike/machine/window.hpp"
+#include "wire/ike/message.hpp"
+
+namespace culvert::ike {
+
+enum class TaskKind : std::uint8_t {
+  init,
+  auth,
+  create_child,
+  rekey_child,
+  rekey_ike,
+  delete_child,
+  delete_ike,
+  liveness,
+};
+/// An exchange we want to have on an IKE SA.
+struct Task {
+  TaskKind kind{};
+  std::uint32_t child_index = 0;
+  channel::SaId child{};  ///< inbound SaId of the child to rekey or delete
+  channel::Spi
+      orphan{};  ///< delete_child: the peer made a child with this SPI that we could not use
+  std::optional<crypto::Group> group{};  ///< the peer asked for this one (INVALID_KE_PAYLOAD)
+  Instant not_before{};
+  std::uint32_t attempts = 0;
+  std::vector<CommandId> commands{};  ///< who waits for the end
+};
+/// The exchange on its way. At most one: our window is 1.
+struct Exchange {
+  Task task;
+  Octets nonce;
+  std::unique_ptr<crypto::ike::KeyExchange> key_exchange;
+  channel::Spi inbound_spi{};
+  std::uint64_t new_ike_spi = 0;
+  /// RFC 7296 §2.8.1: what the peer made of the same SA meanwhile, and that exchange's lower nonce.
+  channel::SaId rival_child{};
+  std::uint64_t rival_ike = 0;
+  Octets rival_nonce;
+  /// Outbound SPIs the peer deleted that we do not know: perhaps of the child being made.
+  std::vector<std::uint32_t> deleted_early;
+};
+
+enum class IkeState : std::uint8_t {
+  init_sent,  ///< initiator: IKE_SA_INIT on its way
+  half_open,  ///< responder: answered IKE_SA_INIT
+  auth_sent,  ///< initiator: IKE_AUTH on its way
+  established,
+  rekeyed,     ///< its children went to a successor; waits for the Delete
+  superseded,  ///< the peer came back with another one; forgotten without a word
+  deleting,    ///< our Delete is on its way
+  closed,      ///< over; only repeats its last answer
+};
+struct IkeSa {
+  std::uint64_t local_spi = 0, remote_spi = 0;
+  bool initiator = false;  ///< original initiator
+  IkeState state = IkeState::init_sent;
+  const config::Connection* connection = nullptr;
+  std::vector<const config::Connection*> candidates;  ///< responder, before IKE_AUTH tells which
+  wire::Endpoint local, remote;
+  config::Identity local_id, remote_id;
+  crypto::IkeSuite suite;
+  IkeKeys keys;
+  bool nat_local = false, nat_remote = false, nat_detection = false, encapsulate = false;
+  /// IKE_SA_INIT's material until IKE_AUTH is over.
+  Octets initiator_nonce, responder_nonce, initiator_message, responder_message, cookie;
+  std::unique_ptr<crypto::ike::KeyExchange> key_exchange;
+  crypto::Group group = crypto::Group::none;
+  std::uint32_t init_restarts = 0;
+  /// When it began and when it stood, as ranks among all such moments: a clock may stand still.
+  std::uint64_t created_rank = 0, established_rank = 0;
+  Octets lower_nonce;  ///< of the exchange that made it: decides collisions
+  bool made_by_rekey = false;
+  bool redundant = false;  ///< lost against a crossing IKE SA: takes no new work
+  std::uint32_t duplicate_waits = 0;
+
+  MessageWindow window;
+  std::optional<Exchange> exchange;
+  std::deque<Task> queue;
+  std::vector<channel::SaId> children;
+  std::vector<std::uint32_t> wanted;  ///< children to establish once it stands
+  Instant created{}, established{}, rekey_at{}, expire_at{}, liveness_at{}, last_heard{},
+      last_sent{}, forget_at{};
+  std::uint32_t liveness_queries = 0;  ///< answers of the data plane still to come
+  bool traffic_seen = false;
+
+  [[nodiscard]] std::uint64_t initiator_spi() const { return initiator ? local_spi : remote_spi; }
+  [[nodiscard]] std::uint64_t responder_spi() const { return initiator ? remote_spi : local_spi; }
+  [[nodiscard]] bool usable() const { return state == IkeState::established && !redundant; }
+};
+
+}  // namespace culvert::ike

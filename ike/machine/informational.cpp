@@ -1,0 +1,207 @@
+// INFORMATIONAL (RFC 7296 §1.4): Delete from either side, liveness checks (§2.4).
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using wire::ike::Delete;
+using wire::ike::ExchangeType;
+using wire::ike::NotifyType;
+using wire::ike::Protocol;
+
+}  // namespace
+
+void Core::start_delete_child(IkeSa& ike, Task task) {
+  std::uint32_t spi = static_cast<std::uint32_t>(task.orphan);
+  if (task.orphan == channel::Spi{}) {
+    ChildSa* child = find_child(task.child);
+    if (child == nullptr) {
+      finish_commands(task.commands, true, "already gone");
+      return;
+    }
+    const ChildState before = std::exchange(child->state, ChildState::deleting);
+    // A child without successor stops sending at once: the peer is about to forget it.
+    if (before != ChildState::replaced && !child->redundant) release_outbound(*child);
+    spi = static_cast<std::uint32_t>(child->inbound_spi);
+  }
+  Exchange exchange;
+  exchange.task = std::move(task);
+  ike.exchange = std::move(exchange);
+  // RFC 7296 §1.4.1: the SPIs as they stand in inbound packets of the sender.
+  send_request(ike, ExchangeType::informational, {Delete{Protocol::esp, {spi}}});
+}
+
+void Core::start_delete_ike(IkeSa& ike, Task task) {
+  if (ike.state == IkeState::established) ike.state = IkeState::deleting;
+  Exchange exchange;
+  exchange.task = std::move(task);
+  ike.exchange = std::move(exchange);
+  send_request(ike, ExchangeType::informational, {Delete{Protocol::ike, {}}});
+}
+
+void Core::start_liveness(IkeSa& ike, Task task) {
+  Exchange exchange;
+  exchange.task = std::move(task);
+  ike.exchange = std::move(exchange);
+  send_request(ike, ExchangeType::informational, {});
+}
+
+void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
+                                const Payloads& payloads, const wire::Endpoint& local,
+                                const wire::Endpoint& remote) {
+  std::vector<std::uint32_t> deleted;
+  bool ike_deleted = false;
+  for (const auto& payload : payloads) {
+    const auto* request = std::get_if<Delete>(&payload);
+    if (request == nullptr) continue;
+    ike_deleted = ike_deleted || request->protocol == Protocol::ike;
+  }
+  // A peer that goes on with the successor it made has settled the collision; one that deletes that
+  // successor has lost it.
+  if (!ike_deleted) settle_rival_ike(ike);
+  for (const auto& payload : payloads) {
+    const auto* request = std::get_if<Delete>(&payload);
+    if (request == nullptr || request->protocol != Protocol::esp) continue;
+    for (const std::uint32_t spi : request->spis) {
+      if (ChildSa* child = find_child_by_outbound(ike, spi)) {
+        peer_deletes_child(ike, *child, deleted);
+      } else if (ike.exchange) {
+        ike.exchange->deleted_early.push_back(spi);
+      }
+    }
+  }
+  Payloads answer;
+  if (!deleted.empty()) answer.emplace_back(Delete{Protocol::esp, deleted});
+  respond(ike, header, answer, local, remote);
+  if (!ike_deleted) return;
+  if (find_notify(payloads, NotifyType::authentication_failed) != nullptr) {
+    fail(ike.connection, Failure::authentication_failed_remote,
+         "we are " + ike.local_id.text + "; the peer " + ike.remote_id.text + " refused our proof");
+  }
+  peer_deletes_ike(ike);
+}
+
+void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint32_t>& answer) {
+  // RFC 7296 §1.4.1: when both delete at once, the answer does not name it again.
+  if (child.state != ChildState::deleting) {
+    answer.push_back(static_cast<std::uint32_t>(child.inbound_spi));
+  }
+  const std::uint32_t index = child.index;
+  ChildSa* successor = find_child(child.replaced_by);
+  const bool replaced =
+      successor != nullptr || child.redundant || child.state == ChildState::replaced;
+  const bool asked_for = child.state == ChildState::deleting;
+  if (successor != nullptr && !successor->redundant && successor->state == ChildState::installed) {
+    // The initiator of the rekey has the new SA: it deletes the old one.
+    activate(*successor);
+  }
+  report(Level::info, "child_deleted",
+         {{"connection", ike.connection->name},
+          {"child", child_config(index).name},
+          {"by", asked_for ? "both" : "peer"},
+          {"spi_in", spi_text(child.inbound_spi)}});
+  retire(child.inbound_sa, replaced);
+  if (replaced || asked_for) return;
+  ConnectionState& state = state_of(*ike.connection);
+  state.keep.erase(index);
+  // start_action: start means up, whoever takes it down; a trap waits for the next packet.
+  ensure_soon(state);
+}
+
+void Core::peer_deletes_ike(IkeSa& ike) {
+  const bool replaced = ike.state == IkeState::rekeyed || ike.redundant;
+  if (ike.state == IkeState::established && ike.exchange && ike.exchange->rival_ike != 0) {
+    // The peer's successor of this IKE SA won; ours never came to be.
+    if (IkeSa* rival = find_ike(ike.exchange->rival_ike)) move_to_successor(ike, *rival);
+  } else if (!replaced) {
+    const bool asked_for = ike.state == IkeState::deleting;
+    report(Level::info, "ike_sa_deleted",
+           {{"connection", ike.connection->name},
+            {"by", asked_for ? "both" : "peer"},
+            {"initiator_spi", spi_text(ike.initiator_spi())}});
+    ConnectionState& state = state_of(*ike.connection);
+    for (const channel::SaId child : ike.children) {
+      if (!asked_for) state.keep.erase(children_.at(child).index);
+    }
+    ensure_soon(state);
+  }
+  if (ike.exchange && ike.exchange->task.kind == TaskKind::delete_ike) {
+    finish_commands(ike.exchange->task.commands, true, "");
+    ike.exchange->task.commands.clear();
+  }
+  close(ike, replaced, "the peer deleted the IKE SA");
+}
+
+void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& payloads) {
+  static_cast<void>(payloads);  // RFC 7296 §1.4.1: whatever it says, what we deleted is gone
+  switch (exchange.task.kind) {
+    case TaskKind::delete_child: {
+      if (exchange.task.orphan != channel::Spi{}) {
+        environment_.spis->give_back(exchange.task.orphan);
+        return;
+      }
+      if (const ChildSa* child = find_child(exchange.task.child)) {
+        const bool replaced = child->redundant || child->replaced_by != channel::SaId{};
+        report(Level::info, "child_deleted",
+               {{"connection", ike.connection->name},
+                {"child", child_config(child->index).name},
+                {"by", "us"},
+                {"spi_in", spi_text(child->inbound_spi)}});
+        retire(exchange.task.child, replaced);
+      }
+      finish_commands(exchange.task.commands, true, "");
+      return;
+    }
+    case TaskKind::delete_ike: {
+      const bool replaced = ike.redundant || ike.state == IkeState::rekeyed;
+      if (!replaced) {
+        report(Level::info, "ike_sa_deleted",
+               {{"connection", ike.connection->name},
+                {"by", "us"},
+                {"initiator_spi", spi_text(ike.initiator_spi())}});
+      }
+      const std::vector<CommandId> commands = exchange.task.commands;
+      close(ike, replaced, "the IKE SA was deleted");
+      finish_commands(commands, true, "");
+      return;
+    }
+    case TaskKind::liveness:
+    case TaskKind::init:
+    case TaskKind::auth:
+    case TaskKind::create_child:
+    case TaskKind::rekey_child:
+    case TaskKind::rekey_ike:
+      return;
+  }
+}
+
+/// RFC 7296 §2.4: a check is due only when nothing authenticated came lately, ESP included.
+void Core::check_liveness(IkeSa& ike) {
+  if (ike.state != IkeState::established) return;
+  const Instant delay = ike.connection->dpd_delay;
+  const auto again_at = [&](Instant when) {
+    ike.liveness_at = when;
+    timers_.arm(when, TimerKind::liveness, ike.local_spi);
+  };
+  if (now_ - ike.last_heard < delay) {
+    again_at(ike.last_heard + delay);
+    return;
+  }
+  again_at(now_ + delay);
+  // A request on its way is a liveness check already.
+  if (ike.exchange) return;
+  ike.traffic_seen = false;
+  ike.liveness_queries = 0;
+  for (const channel::SaId child : ike.children) {
+    channel::Request query;
+    query.type = channel::RequestType::query_sa;
+    query.body.query_sa.sa = child;
+    liveness_requests_[request(query)] = ike.local_spi;
+    ++ike.liveness_queries;
+  }
+  if (ike.liveness_queries == 0) enqueue(ike, Task{.kind = TaskKind::liveness});
+}
+
+}  // namespace culvert::ike

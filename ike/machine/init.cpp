@@ -1,0 +1,425 @@
+// IKE_SA_INIT (RFC 7296 §1.2): suites, key exchange, nonces; NAT detection (§2.23), cookies (§2.6),
+// INVALID_KE_PAYLOAD (§1.2, §2.7).
+#include <algorithm>
+#include <array>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using crypto::Bytes;
+using wire::ike::ExchangeType;
+using wire::ike::NotifyType;
+
+constexpr std::uint16_t kPort = 500, kNatPort = 4500;
+/// RFC 7296 §2.10: at least half the key of the PRF and 16 octets; 32 suits every PRF we have.
+constexpr std::size_t kNonceBytes = 32;
+/// A peer that goes on demanding cookies or groups is not worth more tries.
+constexpr std::uint32_t kMaxInitRestarts = 4;
+/// A cookie is good for one to two of these.
+constexpr std::chrono::seconds kCookieLife{60};
+/// Strangers get one log line in this time, however many packets they send.
+constexpr std::chrono::seconds kStrangerReportInterval{1};
+
+std::array<std::uint8_t, 8> octets_of(std::uint64_t value) {
+  std::array<std::uint8_t, 8> octets{};
+  wire::Writer(octets).u64(value);
+  return octets;
+}
+
+/// RFC 7296 §2.23: SHA-1(SPIi | SPIr | address | port).
+Octets nat_hash(std::uint64_t spi_i, std::uint64_t spi_r, const wire::Endpoint& endpoint) {
+  const auto i = octets_of(spi_i), r = octets_of(spi_r);
+  std::array<std::uint8_t, 2> port{};
+  wire::Writer(port).u16(endpoint.port);
+  const std::array<Bytes, 4> pieces{i, r, endpoint.address.view(), port};
+  const auto hash = crypto::ike::sha1(pieces);
+  return {hash.begin(), hash.end()};
+}
+
+/// Whether there are such notifies, and whether one of them is the hash of `endpoint`.
+struct NatEvidence {
+  bool present = false, matches = false;
+};
+NatEvidence nat_evidence(const Payloads& payloads, NotifyType type, const Octets& hash) {
+  NatEvidence evidence;
+  for (const auto& payload : payloads) {
+    const auto* notify = std::get_if<wire::ike::Notify>(&payload);
+    if (notify == nullptr || notify->type != type) continue;
+    evidence.present = true;
+    evidence.matches = evidence.matches || notify->data == hash;
+  }
+  return evidence;
+}
+
+}  // namespace
+
+bool Core::initiate(ConnectionState& state, std::vector<std::uint32_t> wanted) {
+  const config::Connection& connection = *state.connection;
+  const auto remote = address_of_peer(connection);
+  if (!remote) {
+    fail(&connection, Failure::unknown_peer_address,
+         "remote.address is not given: only the peer can begin");
+    return false;
+  }
+  auto local = connection.local.address;
+  if (!local && environment_.local_address_for) local = environment_.local_address_for(*remote);
+  if (!local) {
+    fail(&connection, Failure::no_local_address, "no local address reaches " + remote->to_string());
+    plan_retry(state);
+    return false;
+  }
+  state.retry_at = {};
+  IkeSa& ike = add_ike();
+  ike.initiator = true;
+  ike.connection = &connection;
+  ike.local = {*local, kPort};
+  ike.remote = {*remote, kPort};
+  ike.wanted = std::move(wanted);
+  ike.initiator_nonce = draw(kNonceBytes);
+  if (!connection.proposals.empty() && !connection.proposals.front().groups.empty()) {
+    ike.group = connection.proposals.front().groups.front();
+  }
+  send_init(ike);
+  return true;
+}
+
+void Core::send_init(IkeSa& ike) {
+  if (ike.key_exchange == nullptr || ike.key_exchange->group() != ike.group) {
+    auto made = crypto::ike::generate_key_exchange(ike.group, *environment_.random);
+    if (!made) {
+      give_up_initiation(ike, Failure::no_ike_proposal_chosen, made.error().what);
+      return;
+    }
+    ike.key_exchange = std::move(*made);
+  }
+  Payloads payloads;
+  // RFC 7296 §2.6: the cookie comes first, everything else unchanged.
+  if (!ike.cookie.empty()) payloads.emplace_back(make_notify(NotifyType::cookie, ike.cookie));
+  payloads.emplace_back(offer_ike(ike.connection->proposals, {}));
+  payloads.emplace_back(wire::ike::KeyExchange{static_cast<std::uint16_t>(ike.group),
+                                               ike.key_exchange->public_value()});
+  payloads.emplace_back(wire::ike::Nonce{ike.initiator_nonce});
+  add_nat_detection(payloads, ike, 0);
+  Exchange exchange;
+  exchange.task.kind = TaskKind::init;
+  ike.exchange = std::move(exchange);
+  // Every try has message ID 0 (RFC 7296 §2.2).
+  ike.window = MessageWindow{};
+  ike.initiator_message =
+      wire::ike::encode_message(header_for(ike, ExchangeType::ike_sa_init, false, 0), payloads);
+  await_answer(ike, 0, ike.initiator_message);
+}
+
+void Core::add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi) {
+  const auto encapsulation =
+      ike.connection != nullptr ? ike.connection->encapsulation : config::Encapsulation::automatic;
+  if (encapsulation == config::Encapsulation::never) return;
+  // A hash of nothing looks to the peer like a NAT in front of us: it will encapsulate.
+  Octets source = encapsulation == config::Encapsulation::forced
+                      ? draw(20)
+                      : nat_hash(ike.initiator_spi(), responder_spi, ike.local);
+  payloads.emplace_back(make_notify(NotifyType::nat_detection_source_ip, std::move(source)));
+  payloads.emplace_back(make_notify(NotifyType::nat_detection_destination_ip,
+                                    nat_hash(ike.initiator_spi(), responder_spi, ike.remote)));
+}
+
+void Core::detect_nat(IkeSa& ike, const Payloads& payloads, std::uint64_t initiator_spi,
+                      std::uint64_t responder_spi) {
+  if (ike.connection->encapsulation == config::Encapsulation::never) return;
+  const NatEvidence source = nat_evidence(payloads, NotifyType::nat_detection_source_ip,
+                                          nat_hash(initiator_spi, responder_spi, ike.remote));
+  const NatEvidence destination = nat_evidence(payloads, NotifyType::nat_detection_destination_ip,
+                                               nat_hash(initiator_spi, responder_spi, ike.local));
+  ike.nat_detection = source.present && destination.present;
+  if (!ike.nat_detection) return;
+  ike.nat_remote = !source.matches;
+  ike.nat_local = !destination.matches;
+  ike.encapsulate = ike.nat_remote || ike.nat_local ||
+                    ike.connection->encapsulation == config::Encapsulation::forced;
+}
+
+std::vector<const config::Connection*> Core::connections_between(
+    const wire::Endpoint& local, const wire::Endpoint& remote) const {
+  std::vector<const config::Connection*> exact, any;
+  for (const ConnectionState& state : connections_) {
+    const config::Connection& connection = *state.connection;
+    if (connection.local.address && *connection.local.address != local.address) continue;
+    if (!connection.remote.address) {
+      any.push_back(&connection);
+    } else if (*connection.remote.address == remote.address) {
+      exact.push_back(&connection);
+    }
+  }
+  exact.insert(exact.end(), any.begin(), any.end());
+  return exact;
+}
+
+std::size_t Core::half_open() const {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      ike_sas_, [](const auto& entry) { return entry.second->state == IkeState::half_open; }));
+}
+
+Octets Core::cookie_for(std::uint32_t version, Bytes secret, const wire::ike::Message& message,
+                        const wire::Endpoint& remote) {
+  // RFC 7296 §2.6: Cookie = <version of secret> | Hash(Ni | IPi | SPIi | secret).
+  const auto* nonce = find_payload<wire::ike::Nonce>(message.payloads);
+  const auto spi = octets_of(message.header.initiator_spi);
+  const std::array<Bytes, 4> pieces{nonce != nullptr ? Bytes(nonce->data) : Bytes{},
+                                    remote.address.view(), spi, secret};
+  const auto hash = crypto::ike::sha256(pieces);
+  Octets cookie(4 + hash.size());
+  wire::Writer writer(cookie);
+  writer.u32(version);
+  writer.bytes(hash);
+  return cookie;
+}
+
+bool Core::cookie_satisfied(const wire::ike::Message& message, const wire::Endpoint& local,
+                            const wire::Endpoint& remote) {
+  if (half_open() < tuning_.half_open_cookie_threshold) return true;
+  if (cookie_secret_.empty() || now_ - cookie_made_ >= kCookieLife) {
+    // After two lives the last secret is stale as well.
+    const bool stale = cookie_secret_.empty() || now_ - cookie_made_ >= 2 * kCookieLife;
+    previous_cookie_secret_ = stale ? crypto::SecretBytes{} : std::move(cookie_secret_);
+    cookie_secret_ = crypto::SecretBytes(std::size_t{32});
+    environment_.random->fill(cookie_secret_.span());
+    ++cookie_version_;
+    cookie_made_ = now_;
+  }
+  const Octets current = cookie_for(cookie_version_, cookie_secret_.view(), message, remote);
+  if (const auto* sent = find_notify(message.payloads, NotifyType::cookie)) {
+    if (crypto::equal_constant_time(sent->data, current)) return true;
+    if (!previous_cookie_secret_.empty() &&
+        crypto::equal_constant_time(
+            sent->data,
+            cookie_for(cookie_version_ - 1, previous_cookie_secret_.view(), message, remote))) {
+      return true;
+    }
+  }
+  ++counters_.cookies_sent;
+  refuse_init(message.header, {NotifyType::cookie, Failure::temporary_failure, "", current}, local,
+              remote);
+  return false;
+}
+
+void Core::refuse_init(const wire::ike::Header& request, const Refusal& refusal,
+                       const wire::Endpoint& local, const wire::Endpoint& remote) {
+  wire::ike::Header header = request;
+  header.from_initiator = false;
+  header.response = true;
+  send(local, remote,
+       wire::ike::encode_message(header, {make_notify(refusal.notify, refusal.data)}));
+}
+
+void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
+                           const wire::Endpoint& local, const wire::Endpoint& remote) {
+  // 1. a repeated one gets the same answer  2. known peer  3. cookie  4. suite  5. group  6. answer
+  const auto key = std::pair(remote, message.header.initiator_spi);
+  if (const auto known = init_requests_.find(key); known != init_requests_.end()) {
+    const IkeSa* ike = find_ike(known->second);
+    if (ike != nullptr && std::ranges::equal(ike->initiator_message, raw)) {
+      ++counters_.retransmits_answered;
+      send(local, remote, ike->responder_message);
+    }
+    return;
+  }
+  for (const auto& payload : message.payloads) {
+    const auto* unknown = std::get_if<wire::ike::Unknown>(&payload);
+    if (unknown == nullptr || !unknown->critical) continue;
+    refuse_init(message.header,
+                {NotifyType::unsupported_critical_payload,
+                 Failure::unsupported_critical_payload,
+                 "",
+                 {static_cast<std::uint8_t>(unknown->type)}},
+                local, remote);
+    return;
+  }
+  if (message.header.initiator_spi == 0 ||
+      !wire::ike::check_presence(ExchangeType::ike_sa_init, false, message.payloads)) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  auto candidates = connections_between(local, remote);
+  if (candidates.empty()) {
+    if (now_ - last_stranger_report_ >= kStrangerReportInterval) {
+      last_stranger_report_ = now_;
+      report(Level::warning, "negotiation_failed",
+             {{"failure", std::string(info(Failure::unknown_peer_address).name)},
+              {"remote", remote.to_string()},
+              {"local", local.to_string()}});
+    }
+    refuse_init(message.header,
+                {NotifyType::no_proposal_chosen, Failure::unknown_peer_address, "", {}}, local,
+                remote);
+    return;
+  }
+  if (half_open() >= tuning_.half_open_limit) return;
+  if (!cookie_satisfied(message, local, remote)) return;
+
+  const auto& offer = *find_payload<wire::ike::SecurityAssociation>(message.payloads);
+  const auto& peer_value = *find_payload<wire::ike::KeyExchange>(message.payloads);
+  std::optional<ChosenIke> chosen;
+  for (const config::Connection* candidate : candidates) {
+    chosen = choose_ike(candidate->proposals, offer, peer_value.group);
+    if (!chosen) continue;
+    std::ranges::stable_partition(candidates, [&](const auto* each) { return each == candidate; });
+    break;
+  }
+  if (!chosen) {
+    count(ExchangeType::ike_sa_init, true, true);
+    fail(candidates.front(), Failure::no_ike_proposal_chosen,
+         "ours: " + describe(candidates.front()->proposals) + "; the peer's: " + describe(offer));
+    refuse_init(message.header,
+                {NotifyType::no_proposal_chosen, Failure::no_ike_proposal_chosen, "", {}}, local,
+                remote);
+    return;
+  }
+  const auto group = static_cast<std::uint16_t>(chosen->suite.group);
+  if (group != peer_value.group) {
+    Octets wanted(2);
+    wire::Writer(wanted).u16(group);
+    refuse_init(message.header,
+                {NotifyType::invalid_ke_payload, Failure::invalid_ke_group, "", wanted}, local,
+                remote);
+    return;
+  }
+  const auto ours = crypto::ike::generate_key_exchange(chosen->suite.group, *environment_.random);
+  if (!ours) return;
+  const auto secret = (*ours)->shared_secret(peer_value.data);
+  if (!secret) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  IkeSa& ike = add_ike();
+  ike.state = IkeState::half_open;
+  ike.remote_spi = message.header.initiator_spi;
+  ike.connection = candidates.front();
+  ike.candidates = std::move(candidates);
+  ike.local = local;
+  ike.remote = remote;
+  ike.suite = chosen->suite;
+  ike.group = chosen->suite.group;
+  ike.initiator_nonce = find_payload<wire::ike::Nonce>(message.payloads)->data;
+  ike.responder_nonce = draw(kNonceBytes);
+  ike.lower_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
+  ike.initiator_message.assign(raw.begin(), raw.end());
+  detect_nat(ike, message.payloads, ike.remote_spi, 0);
+  auto keys = derive_first_keys(
+      {ike.suite, ike.remote_spi, ike.local_spi, ike.initiator_nonce, ike.responder_nonce, false},
+      secret->view());
+  if (!keys) {
+    report(Level::error, "key_derivation_failed", {{"error", keys.error().what}});
+    remove(ike.local_spi);
+    return;
+  }
+  ike.keys = std::move(*keys);
+  Payloads answer;
+  answer.emplace_back(wire::ike::SecurityAssociation{{chosen->answer}});
+  answer.emplace_back(wire::ike::KeyExchange{group, (*ours)->public_value()});
+  answer.emplace_back(wire::ike::Nonce{ike.responder_nonce});
+  if (ike.nat_detection) add_nat_detection(answer, ike, ike.local_spi);
+  ike.responder_message =
+      wire::ike::encode_message(header_for(ike, ExchangeType::ike_sa_init, true, 0), answer);
+  ike.window.answered(ike.responder_message);
+  init_requests_[key] = ike.local_spi;
+  timers_.arm(now_ + tuning_.half_open_timeout, TimerKind::half_open, ike.local_spi);
+  count(ExchangeType::ike_sa_init, true, false);
+  send(local, remote, ike.responder_message);
+}
+
+void Core::on_init_response(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw) {
+  if (ike.state != IkeState::init_sent || message.header.message_id != 0 ||
+      !wire::ike::check_presence(ExchangeType::ike_sa_init, true, message.payloads)) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  if (restart_init(ike, message.payloads)) return;
+  if (const auto* error = find_error(message.payloads)) {
+    count(ExchangeType::ike_sa_init, false, true);
+    give_up_initiation(ike, failure_of(error->type, false),
+                       "ours: " + describe(ike.connection->proposals) + "; the peer answers " +
+                           wire::ike::to_string(error->type));
+    return;
+  }
+  if (message.header.responder_spi == 0 ||
+      find_payload<wire::ike::SecurityAssociation>(message.payloads) == nullptr) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  ike.remote_spi = message.header.responder_spi;
+  finish_init(ike, message.payloads, raw);
+}
+
+/// The peer wants a cookie or another group: the same again with it. True when that was it.
+bool Core::restart_init(IkeSa& ike, const Payloads& payloads) {
+  if (const auto* cookie = find_notify(payloads, NotifyType::cookie)) {
+    ike.cookie = cookie->data;
+  } else if (find_notify(payloads, NotifyType::invalid_ke_payload) != nullptr) {
+    const auto group = demanded_group(payloads);
+    const bool offered =
+        group && std::ranges::any_of(ike.connection->proposals, [&](const auto& proposal) {
+          return std::ranges::find(proposal.groups, *group) != proposal.groups.end();
+        });
+    if (!offered) {
+      give_up_initiation(ike, Failure::invalid_ke_group,
+                         "ours: " + describe(ike.connection->proposals) +
+                             "; the peer wants group " +
+                             std::to_string(group ? static_cast<unsigned>(*group) : 0U));
+      return true;
+    }
+    ike.group = *group;
+  } else {
+    return false;
+  }
+  if (++ike.init_restarts > kMaxInitRestarts) {
+    give_up_initiation(ike, Failure::invalid_syntax, "the peer demands one retry after another");
+    return true;
+  }
+  send_init(ike);
+  return true;
+}
+
+void Core::finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw) {
+  const auto& answer = *find_payload<wire::ike::SecurityAssociation>(payloads);
+  const auto& peer_value = *find_payload<wire::ike::KeyExchange>(payloads);
+  const auto chosen = choose_ike(ike.connection->proposals, answer, peer_value.group);
+  if (!chosen || !is_an_answer(answer) || chosen->suite.group != ike.group ||
+      peer_value.group != static_cast<std::uint16_t>(ike.group)) {
+    give_up_initiation(
+        ike, Failure::no_ike_proposal_chosen,
+        "ours: " + describe(ike.connection->proposals) + "; the peer chose " + describe(answer));
+    return;
+  }
+  const auto secret = ike.key_exchange->shared_secret(peer_value.data);
+  if (!secret) {
+    give_up_initiation(ike, Failure::invalid_syntax, "KE payload: " + secret.error().what);
+    return;
+  }
+  ike.suite = chosen->suite;
+  ike.responder_nonce = find_payload<wire::ike::Nonce>(payloads)->data;
+  ike.lower_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
+  ike.responder_message.assign(raw.begin(), raw.end());
+  auto keys = derive_first_keys(
+      {ike.suite, ike.local_spi, ike.remote_spi, ike.initiator_nonce, ike.responder_nonce, true},
+      secret->view());
+  if (!keys) {
+    give_up_initiation(ike, Failure::invalid_syntax, keys.error().what);
+    return;
+  }
+  ike.keys = std::move(*keys);
+  ike.key_exchange.reset();
+  detect_nat(ike, payloads, ike.local_spi, ike.remote_spi);
+  if (ike.encapsulate) {
+    // RFC 7296 §2.23: from IKE_AUTH on everything uses port 4500.
+    ike.local.port = kNatPort;
+    ike.remote.port = kNatPort;
+  }
+  ike.window.pending.reset();
+  ike.exchange.reset();
+  count(ExchangeType::ike_sa_init, false, false);
+  send_auth(ike);
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,378 @@
+// Where everything comes in: datagrams, completions and timers find their IKE SA and exchange here.
+#include <algorithm>
+#include <cassert>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+
+using wire::ike::ExchangeType;
+using wire::ike::NotifyType;
+
+std::unique_ptr<Machine> Machine::create(const Environment& environment, const Tuning& tuning) {
+  return std::make_unique<Core>(environment, tuning);
+}
+
+Core::Core(const Environment& environment, const Tuning& tuning)
+    : environment_(environment), tuning_(tuning) {
+  assert(environment.config != nullptr && environment.random != nullptr);
+  assert(environment.spis != nullptr && environment.secrets != nullptr);
+  for (const config::Connection& connection : environment.config->connections) {
+    ConnectionState state;
+    state.connection = &connection;
+    state.backoff = tuning.initiate_backoff_first;
+    connections_.push_back(std::move(state));
+  }
+  // Names must not meet those of an earlier life of the key daemon that the data plane still holds.
+  next_sa_ = draw_number();
+  next_policy_ = draw_number();
+}
+
+void Core::begin(Instant now, std::vector<Action>& actions) {
+  now_ = now;
+  actions_ = &actions;
+}
+
+void Core::on_datagram(const wire::Endpoint& local, const wire::Endpoint& remote, wire::Bytes bytes,
+                       Instant now, std::vector<Action>& actions) {
+  begin(now, actions);
+  const auto message = wire::ike::parse_message(bytes);
+  if (!message) {
+    ++counters_.invalid_messages;
+    on_unreadable(message.error(), local, remote);
+    return;
+  }
+  const wire::ike::Header& header = message->header;
+  if (header.exchange == ExchangeType::ike_sa_init && !header.response) {
+    if (header.responder_spi == 0 && header.from_initiator && header.message_id == 0) {
+      on_init_request(*message, bytes, local, remote);
+    } else {
+      ++counters_.invalid_messages;
+    }
+    return;
+  }
+  // RFC 7296 §2.6: the SPI that the receiver chose names the IKE SA.
+  IkeSa* ike = find_ike(header.from_initiator ? header.responder_spi : header.initiator_spi);
+  if (ike == nullptr || header.from_initiator == ike->initiator) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  if (header.exchange == ExchangeType::ike_sa_init) {
+    on_init_response(*ike, *message, bytes);
+    return;
+  }
+  const std::uint64_t peer_spi =
+      header.from_initiator ? header.initiator_spi : header.responder_spi;
+  if (peer_spi != ike->remote_spi || ike->keys.inbound == nullptr) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  on_protected(*ike, *message, bytes, local, remote);
+}
+
+void Core::on_unreadable(const wire::ike::MessageError& error, const wire::Endpoint& local,
+                         const wire::Endpoint& remote) {
+  if (!error.header || error.header->response) return;
+  wire::ike::Header header = *error.header;
+  // RFC 7296 §2.5: a higher major version gets the highest we have; an unknown critical payload its
+  // own notify. What is broken otherwise is dropped: it is not authenticated.
+  const bool version =
+      error.notify == NotifyType::invalid_major_version && header.major_version > 2;
+  const bool critical = error.notify == NotifyType::unsupported_critical_payload &&
+                        header.exchange == ExchangeType::ike_sa_init;
+  if (!version && !critical) return;
+  header.major_version = 2;
+  header.minor_version = 0;
+  refuse_init(header, {error.notify, Failure::unsupported_version, "", {}}, local, remote);
+}
+
+void Core::on_protected(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw,
+                        const wire::Endpoint& local, const wire::Endpoint& remote) {
+  const auto* encrypted = find_payload<wire::ike::Encrypted>(message.payloads);
+  if (encrypted == nullptr || encrypted->associated_bytes > raw.size()) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  auto chain = ike.keys.inbound->open(raw.first(encrypted->associated_bytes), encrypted->sealed);
+  if (!chain) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  // From here on the message is the peer's: nobody else has the keys.
+  const wire::ike::Header& header = message.header;
+  if (header.response) {
+    if (!ike.window.awaits(header.message_id)) return;
+  } else if (ike.state == IkeState::auth_sent) {
+    // Nobody has proven anything yet, and its request may have overtaken the answer to IKE_AUTH: it
+    // comes again.
+    return;
+  } else {
+    switch (ike.window.classify(header.message_id)) {
+      case MessageWindow::Incoming::fresh:
+        break;
+      case MessageWindow::Incoming::repeated:
+        // RFC 7296 §2.1: a retransmitted request gets the same answer, octet for octet.
+        ++counters_.retransmits_answered;
+        send(local, remote, ike.window.last_response);
+        return;
+      case MessageWindow::Incoming::outside:
+        ++counters_.invalid_messages;
+        return;
+    }
+  }
+  ike.last_heard = now_;
+  auto payloads = wire::ike::parse_payloads(encrypted->first_inner, chain->view());
+  if (!payloads) {
+    ++counters_.invalid_messages;
+    // RFC 7296 §2.21.3: a syntax error inside a valid ICV is answered and ends nothing by itself.
+    if (!header.response) {
+      respond(ike, header, {make_notify(NotifyType::invalid_syntax)}, local, remote);
+      if (ike.state == IkeState::half_open) close(ike, false, "malformed IKE_AUTH");
+    }
+    fail(ike.connection, Failure::invalid_syntax,
+         std::string(payloads.error().field) + ": " + std::string(payloads.error().problem));
+    return;
+  }
+  if (header.response) {
+    on_response(ike, header, *payloads);
+  } else {
+    peer_seen_at(ike, local, remote);
+    on_request(ike, header, *payloads, local, remote);
+  }
+}
+
+void Core::peer_seen_at(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote) {
+  if (ike.local == local && ike.remote == remote) return;
+  // IKE_AUTH moves to port 4500 when there is a NAT (RFC 7296 §2.23). Later, only a peer behind a
+  // NAT may change its address: it is the last authenticated one that counts.
+  if (ike.state == IkeState::half_open) {
+    ike.local = local;
+    ike.remote = remote;
+  } else if (ike.nat_remote && !ike.nat_local && ike.encapsulate) {
+    ike.local = local;
+    ike.remote = remote;
+    endpoints_changed(ike);
+  }
+}
+
+void Core::on_request(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
+                      const wire::Endpoint& local, const wire::Endpoint& remote) {
+  for (const auto& payload : payloads) {
+    const auto* unknown = std::get_if<wire::ike::Unknown>(&payload);
+    if (unknown == nullptr || !unknown->critical) continue;
+    // RFC 7296 §2.5: the notify names the payload type; the request is not processed at all.
+    const auto type = static_cast<std::uint8_t>(unknown->type);
+    respond(ike, header, {make_notify(NotifyType::unsupported_critical_payload, {type})}, local,
+            remote);
+    fail(ike.connection, Failure::unsupported_critical_payload,
+         "the peer sent critical payload type " + std::to_string(type));
+    if (ike.state == IkeState::half_open) close(ike, false, "unsupported critical payload");
+    return;
+  }
+  const auto present = wire::ike::check_presence(header.exchange, false, payloads);
+  const bool before_auth = ike.state == IkeState::half_open;
+  if (!present || before_auth != (header.exchange == ExchangeType::ike_auth)) {
+    ++counters_.invalid_messages;
+    respond(ike, header, {make_notify(NotifyType::invalid_syntax)}, local, remote);
+    fail(ike.connection, Failure::invalid_syntax,
+         present ? std::string(wire::ike::to_string(header.exchange)) + " is out of place"
+                 : wire::ike::to_string(present.error().type) +
+                       " payload: " + std::string(present.error().problem));
+    if (before_auth) close(ike, false, "malformed IKE_AUTH");
+    return;
+  }
+  switch (header.exchange) {
+    case ExchangeType::ike_auth:
+      answer_auth(ike, header, payloads, local, remote);
+      return;
+    case ExchangeType::create_child_sa:
+      answer_create_child(ike, header, payloads, local, remote);
+      return;
+    case ExchangeType::informational:
+      answer_informational(ike, header, payloads, local, remote);
+      return;
+    case ExchangeType::ike_sa_init:
+      return;
+  }
+}
+
+void Core::on_response(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads) {
+  if (!ike.exchange) return;
+  const TaskKind kind = ike.exchange->task.kind;
+  const ExchangeType expected = kind == TaskKind::auth ? ExchangeType::ike_auth
+                                : kind == TaskKind::create_child || kind == TaskKind::rekey_child ||
+                                        kind == TaskKind::rekey_ike
+                                    ? ExchangeType::create_child_sa
+                                    : ExchangeType::informational;
+  if (header.exchange != expected) {
+    ++counters_.invalid_messages;
+    return;
+  }
+  ike.window.pending.reset();
+  count(header.exchange, false, find_error(payloads) != nullptr);
+  if (kind == TaskKind::auth) {
+    finish_auth(ike, payloads);
+    return;
+  }
+  Exchange exchange = std::move(*ike.exchange);
+  ike.exchange.reset();
+  const std::uint64_t spi = ike.local_spi;
+  switch (kind) {
+    case TaskKind::create_child:
+    case TaskKind::rekey_child:
+      finish_create_child(ike, std::move(exchange), payloads);
+      break;
+    case TaskKind::rekey_ike:
+      finish_rekey_ike(ike, std::move(exchange), payloads);
+      break;
+    case TaskKind::delete_child:
+    case TaskKind::delete_ike:
+    case TaskKind::liveness:
+      finish_informational(ike, std::move(exchange), payloads);
+      break;
+    case TaskKind::init:
+    case TaskKind::auth:
+      break;
+  }
+  if (IkeSa* still_there = find_ike(spi)) pump(*still_there);
+}
+
+void Core::on_timer(Instant now, std::vector<Action>& actions) {
+  begin(now, actions);
+  while (const auto timer = timers_.take_due(now)) dispatch(*timer);
+}
+
+void Core::dispatch(const Timer& timer) {
+  IkeSa* ike = find_ike(timer.subject);
+  switch (timer.kind) {
+    case TimerKind::retransmit:
+      if (ike != nullptr) retransmit(*ike, timer.when);
+      return;
+    case TimerKind::half_open:
+      if (ike != nullptr && ike->state == IkeState::half_open) remove(ike->local_spi);
+      return;
+    case TimerKind::start_tasks:
+      if (ike != nullptr) pump(*ike);
+      return;
+    case TimerKind::rekey_ike:
+      if (ike != nullptr && ike->rekey_at == timer.when && ike->usable()) {
+        enqueue(*ike, Task{.kind = TaskKind::rekey_ike});
+      }
+      return;
+    case TimerKind::expire_ike:
+      if (ike != nullptr && ike->expire_at == timer.when && ike->usable()) {
+        fail(ike->connection, Failure::lifetime_expired, "IKE SA " + spi_text(ike->local_spi));
+        ensure_soon(state_of(*ike->connection));
+        enqueue(*ike, Task{.kind = TaskKind::delete_ike}, true);
+      }
+      return;
+    case TimerKind::liveness:
+      if (ike != nullptr && ike->liveness_at == timer.when) check_liveness(*ike);
+      return;
+    case TimerKind::keepalive:
+      if (ike != nullptr) keepalive(*ike);
+      return;
+    case TimerKind::forget:
+      if (ike != nullptr && ike->forget_at == timer.when) {
+        if (ike->state != IkeState::closed) close(*ike, false, "replaced");
+        remove(timer.subject);
+      }
+      return;
+    case TimerKind::delete_duplicate:
+      if (ike != nullptr) delete_duplicate(*ike);
+      return;
+    case TimerKind::switch_outbound:
+      if (ChildSa* child = find_child(channel::SaId{timer.subject});
+          child != nullptr && child->switch_at == timer.when && !child->redundant) {
+        child->switch_at = {};
+        activate(*child);
+      }
+      return;
+    case TimerKind::delete_sa:
+      if (retired_.erase(channel::SaId{timer.subject}) != 0)
+        delete_sa(channel::SaId{timer.subject});
+      return;
+    case TimerKind::retry_connection:
+      if (ConnectionState& state = connections_.at(timer.subject); state.retry_at == timer.when) {
+        retry_connection(state);
+      }
+      return;
+  }
+}
+
+IkeSa* Core::find_ike(std::uint64_t local_spi) {
+  const auto found = ike_sas_.find(local_spi);
+  return found == ike_sas_.end() ? nullptr : found->second.get();
+}
+const IkeSa* Core::find_ike(std::uint64_t local_spi) const {
+  const auto found = ike_sas_.find(local_spi);
+  return found == ike_sas_.end() ? nullptr : found->second.get();
+}
+
+IkeSa& Core::add_ike() {
+  std::uint64_t spi = draw_number();
+  // RFC 7296 §3.1: the SPI must not be zero, and it names the SA among ours.
+  while (spi == 0 || ike_sas_.contains(spi)) spi = draw_number();
+  auto& slot = ike_sas_[spi];
+  slot = std::make_unique<IkeSa>();
+  slot->local_spi = spi;
+  slot->created_rank = next_rank_++;
+  slot->created = slot->last_heard = slot->last_sent = now_;
+  return *slot;
+}
+
+void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
+  // A copy: retiring a child takes it out of the list.
+  for (const channel::SaId child : std::vector<channel::SaId>(ike.children)) {
+    retire(child, children_with_grace);
+  }
+  if (ike.exchange) {
+    if (ike.exchange->inbound_spi != channel::Spi{}) {
+      environment_.spis->give_back(ike.exchange->inbound_spi);
+    }
+    finish_commands(ike.exchange->task.commands, false, why);
+  }
+  for (const Task& task : ike.queue) {
+    finish_commands(task.commands, task.kind == TaskKind::delete_ike, why);
+  }
+  ike.exchange.reset();
+  ike.queue.clear();
+  ike.window.pending.reset();
+  ike.state = IkeState::closed;
+  // Long enough for the peer to repeat its last request (RFC 7296 §2.1).
+  ike.forget_at = now_ + tuning_.half_open_timeout;
+  timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);
+}
+
+void Core::remove(std::uint64_t local_spi) {
+  std::erase_if(init_requests_, [&](const auto& entry) { return entry.second == local_spi; });
+  ike_sas_.erase(local_spi);
+}
+
+ConnectionState& Core::state_of(const config::Connection& connection) {
+  const auto found = std::ranges::find(connections_, &connection, &ConnectionState::connection);
+  assert(found != connections_.end());
+  return *found;
+}
+
+IkeSa* Core::usable_ike(const config::Connection& connection) {
+  IkeSa* best = nullptr;
+  for (auto& [spi, ike] : ike_sas_) {
+    if (ike->connection != &connection || !ike->usable()) continue;
+    if (best == nullptr || ike->established > best->established) best = ike.get();
+  }
+  return best;
+}
+
+const config::Child& Core::child_config(std::uint32_t index) const {
+  const config::Child* child = environment_.config->find_child(index);
+  assert(child != nullptr);
+  return *child;
+}
+
+void Core::count(ExchangeType exchange, bool answered, bool failed) {
+  const auto row = static_cast<unsigned>(exchange) - 34U;
+  if (row < 4) ++counters_.exchanges[row][answered ? 1 : 0][failed ? 1 : 0];
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,136 @@
+// Small readings of payload lists, and values in the operator's words.
+#include <algorithm>
+#include <cstdio>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+
+using wire::ike::NotifyType;
+
+const wire::ike::Notify* find_notify(const Payloads& payloads, NotifyType type) {
+  for (const auto& payload : payloads) {
+    const auto* notify = std::get_if<wire::ike::Notify>(&payload);
+    if (notify != nullptr && notify->type == type) return notify;
+  }
+  return nullptr;
+}
+
+const wire::ike::Notify* find_error(const Payloads& payloads) {
+  for (const auto& payload : payloads) {
+    const auto* notify = std::get_if<wire::ike::Notify>(&payload);
+    if (notify != nullptr && wire::ike::is_error(notify->type)) return notify;
+  }
+  return nullptr;
+}
+
+const wire::ike::TrafficSelectors* find_selectors(const Payloads& payloads, bool initiator) {
+  for (const auto& payload : payloads) {
+    const auto* selectors = std::get_if<wire::ike::TrafficSelectors>(&payload);
+    if (selectors != nullptr && selectors->initiator == initiator) return selectors;
+  }
+  return nullptr;
+}
+
+wire::ike::Notify make_notify(NotifyType type, Octets data) {
+  return {wire::ike::Protocol::none, type, {}, std::move(data)};
+}
+
+config::Identity identity_of(const config::Peer& peer, const wire::IpAddress& address) {
+  if (peer.id) return *peer.id;
+  config::Identity identity;
+  identity.type = address.is_v4() ? config::Identity::Type::ipv4 : config::Identity::Type::ipv6;
+  identity.text = address.to_string();
+  identity.encoded.assign(address.view().begin(), address.view().end());
+  return identity;
+}
+
+std::string spi_text(std::uint64_t spi) {
+  char text[19];
+  std::snprintf(text, sizeof(text), "0x%016llx", static_cast<unsigned long long>(spi));
+  return text;
+}
+std::string spi_text(channel::Spi spi) {
+  char text[11];
+  std::snprintf(text, sizeof(text), "0x%08x", static_cast<unsigned>(spi));
+  return text;
+}
+
+Octets lower_of(crypto::Bytes a, crypto::Bytes b) {
+  const crypto::Bytes lower = std::ranges::lexicographical_compare(a, b) ? a : b;
+  return {lower.begin(), lower.end()};
+}
+
+std::optional<crypto::Group> demanded_group(const Payloads& payloads) {
+  const auto* notify = find_notify(payloads, NotifyType::invalid_ke_payload);
+  if (notify == nullptr) return std::nullopt;
+  const auto group = wire::Reader(notify->data).u16("group");
+  if (!group || crypto::find(crypto::Group{*group}) == nullptr) return std::nullopt;
+  return crypto::Group{*group};
+}
+
+std::string text_of(const std::vector<wire::TrafficSelector>& selectors) {
+  return wire::to_string(selectors);
+}
+
+Failure failure_of(NotifyType type, bool about_child) {
+  switch (type) {
+    case NotifyType::no_proposal_chosen:
+      return about_child ? Failure::no_child_proposal_chosen : Failure::no_ike_proposal_chosen;
+    case NotifyType::invalid_ke_payload:
+      return Failure::invalid_ke_group;
+    case NotifyType::authentication_failed:
+      return Failure::authentication_failed_remote;
+    case NotifyType::ts_unacceptable:
+    case NotifyType::single_pair_required:
+    case NotifyType::invalid_selectors:
+      return Failure::traffic_selectors_unacceptable;
+    case NotifyType::temporary_failure:
+      return Failure::temporary_failure;
+    case NotifyType::child_sa_not_found:
+      return Failure::child_sa_not_found;
+    case NotifyType::no_additional_sas:
+    case NotifyType::internal_address_failure:
+    case NotifyType::failed_cp_required:
+      return Failure::no_additional_sas;
+    case NotifyType::invalid_major_version:
+      return Failure::unsupported_version;
+    case NotifyType::unsupported_critical_payload:
+      return Failure::unsupported_critical_payload;
+    // NOLINTNEXTLINE: every other error is one of syntax to us
+    case NotifyType::invalid_ike_spi:
+    case NotifyType::invalid_syntax:
+    case NotifyType::invalid_message_id:
+    case NotifyType::invalid_spi:
+    case NotifyType::initial_contact:
+    case NotifyType::set_window_size:
+    case NotifyType::additional_ts_possible:
+    case NotifyType::ipcomp_supported:
+    case NotifyType::nat_detection_source_ip:
+    case NotifyType::nat_detection_destination_ip:
+    case NotifyType::cookie:
+    case NotifyType::use_transport_mode:
+    case NotifyType::http_cert_lookup_supported:
+    case NotifyType::rekey_sa:
+    case NotifyType::esp_tfc_padding_not_supported:
+    case NotifyType::non_first_fragments_also:
+    case NotifyType::mobike_supported:
+    case NotifyType::ikev2_fragmentation_supported:
+    case NotifyType::signature_hash_algorithms:
+      return Failure::invalid_syntax;
+  }
+  return Failure::invalid_syntax;
+}
+
+/// Configured, or where what we adopted says it was.
+std::optional<wire::IpAddress> Core::address_of_peer(const config::Connection& connection) const {
+  if (connection.remote.address) return connection.remote.address;
+  for (const auto& [id, sa] : adopted_) {
+    if (environment_.config->connection_of_child(sa.child_index) != &connection) continue;
+    // Behind a NAT it cannot be reached on port 500.
+    if (!sa.udp_encapsulation) return sa.remote.address;
+  }
+  return std::nullopt;
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,374 @@
+// Replacing a child or the IKE SA itself (RFC 7296 §1.3.2, §1.3.3, §2.8), make before break, and
+// both sides doing so at once (§2.8.1, §2.8.2): of the two results the one made with the lowest of
+// the four nonces goes, and whoever made it deletes it.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using crypto::Bytes;
+using wire::ike::ExchangeType;
+using wire::ike::NotifyType;
+
+constexpr std::size_t kNonceBytes = 32;
+/// An IKE SA that its maker should delete and does not.
+constexpr std::chrono::seconds kAbandonedLife{120};
+constexpr std::chrono::seconds kRefusedRekeyDelay{60};
+constexpr std::uint32_t kMaxTemporaryFailures = 20;
+
+Octets spi_octets(std::uint64_t spi) {
+  Octets octets(8);
+  wire::Writer(octets).u64(spi);
+  return octets;
+}
+
+}  // namespace
+
+// ---- children
+// ------------------------------------------------------------------------------------
+
+void Core::child_rekey_answered(IkeSa& ike, channel::SaId old_child, ChildSa& successor,
+                                Bytes lower_nonce) {
+  ChildSa& old = *find_child(old_child);
+  old.replaced_by = successor.inbound_sa;
+  if (ike.exchange && ike.exchange->task.kind == TaskKind::rekey_child &&
+      ike.exchange->task.child == old_child) {
+    // §2.8.1: ours is on its way; which one stays is known when its answer comes.
+    ike.exchange->rival_child = successor.inbound_sa;
+    ike.exchange->rival_nonce.assign(lower_nonce.begin(), lower_nonce.end());
+    return;
+  }
+  old.state = ChildState::replaced;
+  ++counters_.child_rekeys_ok;
+  report(Level::info, "child_rekeyed",
+         {{"connection", ike.connection->name},
+          {"child", child_config(successor.index).name},
+          {"role", "responder"},
+          {"spi_in", spi_text(successor.inbound_spi)},
+          {"spi_out", spi_text(successor.outbound_spi)}});
+  // We go on sending on the old SA until the initiator surely has the new one.
+  put_in_use(successor, false);
+}
+
+void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& successor,
+                                Bytes lower_nonce) {
+  ChildSa* old = find_child(exchange.task.child);
+  ChildSa* rival = find_child(exchange.rival_child);
+  if (rival != nullptr && std::ranges::lexicographical_compare(lower_nonce, exchange.rival_nonce)) {
+    // Ours has the lowest nonce: it goes. The peer deletes the old one.
+    successor.redundant = true;
+    put_in_use(*rival, false);
+    if (old != nullptr) old->state = ChildState::replaced;
+    enqueue(ike, Task{.kind = TaskKind::delete_child, .child = successor.inbound_sa}, true);
+    return;
+  }
+  if (rival != nullptr) rival->redundant = true;
+  ++counters_.child_rekeys_ok;
+  report(Level::info, "child_rekeyed",
+         {{"connection", ike.connection->name},
+          {"child", child_config(successor.index).name},
+          {"role", "initiator"},
+          {"spi_in", spi_text(successor.inbound_spi)},
+          {"spi_out", spi_text(successor.outbound_spi)}});
+  put_in_use(successor, true);
+  if (old != nullptr && old->state != ChildState::deleting) {
+    old->state = ChildState::replaced;
+    old->replaced_by = successor.inbound_sa;
+    enqueue(ike, Task{.kind = TaskKind::delete_child, .child = old->inbound_sa}, true);
+  }
+}
+
+// ---- IKE SAs
+// -------------------------------------------------------------------------------------
+
+void Core::start_rekey_ike(IkeSa& ike, Task task) {
+  Exchange exchange;
+  exchange.task = std::move(task);
+  exchange.nonce = draw(kNonceBytes);
+  do exchange.new_ike_spi = draw_number();
+  while (exchange.new_ike_spi == 0 || ike_sas_.contains(exchange.new_ike_spi));
+  auto made = crypto::ike::generate_key_exchange(exchange.task.group.value_or(ike.suite.group),
+                                                 *environment_.random);
+  if (!made) {
+    finish_commands(exchange.task.commands, false, made.error().what);
+    return;
+  }
+  exchange.key_exchange = std::move(*made);
+  Payloads payloads;
+  payloads.emplace_back(offer_ike(ike.connection->proposals, spi_octets(exchange.new_ike_spi)));
+  payloads.emplace_back(wire::ike::Nonce{exchange.nonce});
+  payloads.emplace_back(
+      wire::ike::KeyExchange{static_cast<std::uint16_t>(exchange.key_exchange->group()),
+                             exchange.key_exchange->public_value()});
+  ike.exchange = std::move(exchange);
+  send_request(ike, ExchangeType::create_child_sa, payloads);
+}
+
+IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64_t remote_spi,
+                          bool initiator) {
+  auto& slot = ike_sas_[local_spi];
+  slot = std::make_unique<IkeSa>();
+  IkeSa& ike = *slot;
+  ike.local_spi = local_spi;
+  ike.remote_spi = remote_spi;
+  ike.initiator = initiator;
+  ike.connection = old.connection;
+  ike.local = old.local;
+  ike.remote = old.remote;
+  ike.local_id = old.local_id;
+  ike.remote_id = old.remote_id;
+  ike.nat_local = old.nat_local;
+  ike.nat_remote = old.nat_remote;
+  ike.nat_detection = old.nat_detection;
+  ike.encapsulate = old.encapsulate;
+  ike.made_by_rekey = true;
+  ike.created_rank = ike.established_rank = next_rank_++;
+  ike.state = IkeState::established;
+  ike.created = ike.established = ike.last_heard = ike.last_sent = now_;
+  return ike;
+}
+
+/// The answer's payloads; the successor stands when it returns.
+std::expected<Payloads, Refusal> Core::accept_rekey_ike(IkeSa& ike, const Payloads& payloads) {
+  const auto busy = [](const char* why) {
+    return std::unexpected(
+        Refusal{NotifyType::temporary_failure, Failure::temporary_failure, why, {}});
+  };
+  if (ike.state != IkeState::established || ike.redundant) return busy("the IKE SA is ending");
+  bool colliding = false;
+  if (ike.exchange) {
+    switch (ike.exchange->task.kind) {
+      // §2.25.2: children in the making or going would be lost between the two.
+      case TaskKind::create_child:
+      case TaskKind::rekey_child:
+      case TaskKind::delete_child:
+      case TaskKind::delete_ike:
+        return busy("another exchange is on its way");
+      case TaskKind::rekey_ike:
+        colliding = true;
+        break;
+      case TaskKind::init:
+      case TaskKind::auth:
+      case TaskKind::liveness:
+        break;
+    }
+    if (ike.exchange->rival_ike != 0) return busy("already rekeyed");
+  }
+  const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
+  const auto& peer_value = *find_payload<wire::ike::KeyExchange>(payloads);
+  const auto& peer_nonce = find_payload<wire::ike::Nonce>(payloads)->data;
+  const auto chosen = choose_ike(ike.connection->proposals, offer, peer_value.group);
+  const auto peer_spi = chosen ? wire::Reader(chosen->peer_spi).u64("SPI")
+                               : wire::Parsed<std::uint64_t>(std::uint64_t{0});
+  if (!chosen || !peer_spi || *peer_spi == 0) {
+    return std::unexpected(
+        Refusal{NotifyType::no_proposal_chosen,
+                Failure::no_ike_proposal_chosen,
+                "ours: " + describe(ike.connection->proposals) + "; the peer's: " + describe(offer),
+                {}});
+  }
+  const auto group = static_cast<std::uint16_t>(chosen->suite.group);
+  if (group != peer_value.group) {
+    Octets demanded(2);
+    wire::Writer(demanded).u16(group);
+    return std::unexpected(
+        Refusal{NotifyType::invalid_ke_payload, Failure::invalid_ke_group, "", demanded});
+  }
+  auto ours = crypto::ike::generate_key_exchange(chosen->suite.group, *environment_.random);
+  const auto secret = ours
+                          ? (*ours)->shared_secret(peer_value.data)
+                          : crypto::ike::Result<crypto::SecretBytes>(std::unexpected(ours.error()));
+  if (!secret) {
+    return std::unexpected(
+        Refusal{NotifyType::invalid_syntax, Failure::invalid_syntax, secret.error().what, {}});
+  }
+  std::uint64_t spi = draw_number();
+  while (spi == 0 || ike_sas_.contains(spi)) spi = draw_number();
+  const Octets nonce = draw(kNonceBytes);
+  auto keys = derive_rekeyed_keys({chosen->suite, *peer_spi, spi, peer_nonce, nonce, false},
+                                  ike.suite.prf, ike.keys.derive.view(), secret->view());
+  if (!keys) {
+    return std::unexpected(
+        Refusal{NotifyType::invalid_syntax, Failure::invalid_syntax, keys.error().what, {}});
+  }
+  IkeSa& successor = successor_of(ike, spi, *peer_spi, false);
+  successor.suite = chosen->suite;
+  successor.group = chosen->suite.group;
+  successor.keys = std::move(*keys);
+  successor.lower_nonce = lower_of(peer_nonce, nonce);
+  if (colliding) {
+    ike.exchange->rival_ike = spi;
+    ike.exchange->rival_nonce = successor.lower_nonce;
+  } else {
+    ++counters_.ike_rekeys_ok;
+    move_to_successor(ike, successor);
+  }
+  wire::ike::SaProposal proposal = chosen->answer;
+  proposal.spi = spi_octets(spi);
+  Payloads answer;
+  answer.emplace_back(wire::ike::SecurityAssociation{{std::move(proposal)}});
+  answer.emplace_back(wire::ike::Nonce{nonce});
+  answer.emplace_back(wire::ike::KeyExchange{group, (*ours)->public_value()});
+  return answer;
+}
+
+void Core::answer_rekey_ike(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
+                            const wire::Endpoint& local, const wire::Endpoint& remote) {
+  settle_rival_ike(ike);
+  auto answer = accept_rekey_ike(ike, payloads);
+  if (!answer) {
+    const Refusal& refusal = answer.error();
+    respond(ike, header, {make_notify(refusal.notify, refusal.data)}, local, remote);
+    if (refusal.failure == Failure::temporary_failure ||
+        refusal.failure == Failure::invalid_ke_group) {
+      return;
+    }
+    ++counters_.ike_rekeys_failed;
+    fail(ike.connection, refusal.failure, refusal.detail);
+    return;
+  }
+  respond(ike, header, *answer, local, remote);
+}
+
+void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
+  for (const channel::SaId child : old.children) {
+    children_.at(child).ike_spi = successor.local_spi;
+    successor.children.push_back(child);
+  }
+  old.children.clear();
+  for (Task& task : old.queue) {
+    if (task.kind == TaskKind::rekey_ike) {
+      finish_commands(task.commands, true, "");
+    } else {
+      // Its timer named the old IKE SA.
+      if (task.not_before > now_) {
+        timers_.arm(task.not_before, TimerKind::start_tasks, successor.local_spi);
+      }
+      successor.queue.push_back(std::move(task));
+    }
+  }
+  old.queue.clear();
+  old.state = IkeState::rekeyed;
+  // The initiator of the rekey deletes it; should that never come, it must not stay for ever.
+  old.forget_at = now_ + kAbandonedLife;
+  timers_.arm(old.forget_at, TimerKind::forget, old.local_spi);
+  report(Level::info, "ike_sa_rekeyed",
+         {{"connection", old.connection->name},
+          {"role", successor.initiator ? "initiator" : "responder"},
+          {"initiator_spi", spi_text(successor.initiator_spi())},
+          {"responder_spi", spi_text(successor.responder_spi())},
+          {"suite", successor.suite.name()}});
+  arm_established(successor);
+}
+
+std::expected<IkeSa*, Refusal> Core::make_rekeyed(IkeSa& ike, Exchange& exchange,
+                                                  const Payloads& payloads) {
+  const auto refuse = [](Failure failure, std::string detail) {
+    return std::unexpected(Refusal{NotifyType::no_proposal_chosen, failure, std::move(detail), {}});
+  };
+  const auto* answer = find_payload<wire::ike::SecurityAssociation>(payloads);
+  const auto* nonce = find_payload<wire::ike::Nonce>(payloads);
+  const auto* peer_value = find_payload<wire::ike::KeyExchange>(payloads);
+  if (answer == nullptr || nonce == nullptr || peer_value == nullptr) {
+    return refuse(Failure::invalid_syntax, "the answer lacks SA, Nr or KEr");
+  }
+  const auto chosen = choose_ike(ike.connection->proposals, *answer, peer_value->group);
+  const auto peer_spi = chosen ? wire::Reader(chosen->peer_spi).u64("SPI")
+                               : wire::Parsed<std::uint64_t>(std::uint64_t{0});
+  if (!chosen || !is_an_answer(*answer) || !peer_spi || *peer_spi == 0 ||
+      chosen->suite.group != exchange.key_exchange->group() ||
+      peer_value->group != static_cast<std::uint16_t>(chosen->suite.group)) {
+    return refuse(Failure::no_ike_proposal_chosen, "ours: " + describe(ike.connection->proposals) +
+                                                       "; the peer chose " + describe(*answer));
+  }
+  const auto secret = exchange.key_exchange->shared_secret(peer_value->data);
+  if (!secret) return refuse(Failure::invalid_syntax, secret.error().what);
+  auto keys = derive_rekeyed_keys(
+      {chosen->suite, exchange.new_ike_spi, *peer_spi, exchange.nonce, nonce->data, true},
+      ike.suite.prf, ike.keys.derive.view(), secret->view());
+  if (!keys) return refuse(Failure::invalid_syntax, keys.error().what);
+  IkeSa& successor = successor_of(ike, exchange.new_ike_spi, *peer_spi, true);
+  successor.suite = chosen->suite;
+  successor.group = chosen->suite.group;
+  successor.keys = std::move(*keys);
+  successor.lower_nonce = lower_of(exchange.nonce, nonce->data);
+  return &successor;
+}
+
+void Core::finish_rekey_ike(IkeSa& ike, Exchange exchange, const Payloads& payloads) {
+  IkeSa* rival = exchange.rival_ike != 0 ? find_ike(exchange.rival_ike) : nullptr;
+  const auto take_rival = [&] {
+    // Our rekey is not needed: the peer's stands. It deletes the old IKE SA.
+    if (ike.state == IkeState::established) move_to_successor(ike, *rival);
+    finish_commands(exchange.task.commands, true, "");
+  };
+  const auto give_up = [&](const Refusal& refusal) {
+    if (rival != nullptr) {
+      take_rival();
+      return;
+    }
+    if (refusal.failure == Failure::temporary_failure &&
+        exchange.task.attempts < kMaxTemporaryFailures) {
+      retry_task(ike, std::move(exchange.task));
+      return;
+    }
+    ++counters_.ike_rekeys_failed;
+    fail(ike.connection, refusal.failure, refusal.detail);
+    finish_commands(exchange.task.commands, false, refusal.detail);
+    Task again{.kind = TaskKind::rekey_ike};
+    again.not_before = now_ + kRefusedRekeyDelay;
+    enqueue(ike, std::move(again));
+  };
+  if (const auto* error = find_error(payloads)) {
+    const auto group =
+        error->type == NotifyType::invalid_ke_payload ? demanded_group(payloads) : std::nullopt;
+    if (group && rival == nullptr && exchange.task.attempts < 2) {
+      exchange.task.group = group;
+      ++exchange.task.attempts;
+      enqueue(ike, std::move(exchange.task), true);
+      return;
+    }
+    give_up({error->type,
+             failure_of(error->type, false),
+             "ours: " + describe(ike.connection->proposals) + "; the peer answers " +
+                 wire::ike::to_string(error->type),
+             {}});
+    return;
+  }
+  const auto made = make_rekeyed(ike, exchange, payloads);
+  if (!made) {
+    give_up(made.error());
+    return;
+  }
+  IkeSa& successor = **made;
+  if (rival != nullptr &&
+      (ike.state != IkeState::established || successor.lower_nonce < exchange.rival_nonce)) {
+    // §2.8.2: ours has the lowest nonce: it goes again.
+    take_rival();
+    successor.redundant = true;
+    enqueue(successor, Task{.kind = TaskKind::delete_ike}, true);
+    return;
+  }
+  if (rival != nullptr) {
+    rival->redundant = true;
+    rival->forget_at = now_ + kAbandonedLife;
+    timers_.arm(rival->forget_at, TimerKind::forget, rival->local_spi);
+  }
+  ++counters_.ike_rekeys_ok;
+  move_to_successor(ike, successor);
+  finish_commands(exchange.task.commands, true, "");
+  enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+}
+
+/// The peer uses the successor that it made while our own rekey is on its way: it has chosen it.
+void Core::settle_rival_ike(IkeSa& used) {
+  for (auto& [spi, old] : ike_sas_) {
+    if (!old->exchange || old->exchange->rival_ike != used.local_spi) continue;
+    if (old->state == IkeState::established) move_to_successor(*old, used);
+    return;
+  }
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,118 @@
+// What status and metrics read: copies, no references into the state.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+std::string name_of(IkeState state, const IkeSa& ike) {
+  switch (state) {
+    case IkeState::init_sent:
+    case IkeState::half_open:
+      return "init";
+    case IkeState::auth_sent:
+      return "auth";
+    case IkeState::established:
+      return ike.exchange && ike.exchange->task.kind == TaskKind::rekey_ike ? "rekeying"
+             : ike.redundant                                                ? "deleting"
+                                                                            : "established";
+    case IkeState::rekeyed:
+    case IkeState::superseded:
+    case IkeState::deleting:
+    case IkeState::closed:
+      return "deleting";
+  }
+  return "unknown";
+}
+std::string name_of(ChildState state) {
+  switch (state) {
+    case ChildState::installed:
+      return "installed";
+    case ChildState::rekeying:
+      return "rekeying";
+    case ChildState::replaced:
+      return "rekeyed";
+    case ChildState::deleting:
+      return "deleting";
+  }
+  return "unknown";
+}
+std::chrono::seconds seconds_until(Instant when, Instant now) {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::max(when - now, Instant{}));
+}
+
+ChildStatus status_of(const ChildSa& child, const config::Child& config, Instant now) {
+  ChildStatus status;
+  status.name = config.name;
+  status.index = child.index;
+  status.state = child.redundant ? "deleting" : name_of(child.state);
+  status.inbound = child.inbound_spi;
+  status.outbound = child.outbound_spi;
+  status.inbound_sa = child.inbound_sa;
+  status.outbound_sa = child.outbound_sa;
+  status.suite = child.suite;
+  status.esn = child.esn;
+  if (const auto* group = crypto::find(child.pfs_group)) status.pfs_group = group->name;
+  status.udp_encapsulation = child.udp_encapsulation;
+  status.local_selectors = child.local_selectors;
+  status.remote_selectors = child.remote_selectors;
+  status.age = seconds_until(now, child.created);
+  if (child.soft_seconds > 0) {
+    status.rekey_in = seconds_until(child.created + std::chrono::seconds(child.soft_seconds), now);
+  }
+  if (child.hard_seconds > 0) {
+    status.expires_in =
+        seconds_until(child.created + std::chrono::seconds(child.hard_seconds), now);
+  }
+  return status;
+}
+
+}  // namespace
+
+std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
+  std::vector<IkeSaStatus> all;
+  for (const auto& [spi, ike] : ike_sas_) {
+    if (ike->state == IkeState::closed) continue;
+    IkeSaStatus status;
+    status.connection = ike->connection->name;
+    status.state = name_of(ike->state, *ike);
+    status.initiator = ike->initiator;
+    status.initiator_spi = ike->initiator_spi();
+    status.responder_spi = ike->responder_spi();
+    status.local = ike->local;
+    status.remote = ike->remote;
+    status.local_id = ike->local_id.text;
+    status.remote_id = ike->remote_id.text;
+    status.suite = ike->suite;
+    status.nat_local = ike->nat_local;
+    status.nat_remote = ike->nat_remote;
+    status.age = seconds_until(now, ike->created);
+    status.rekey_in = seconds_until(ike->rekey_at, now);
+    for (const channel::SaId id : ike->children) {
+      const ChildSa& child = children_.at(id);
+      status.children.push_back(status_of(child, child_config(child.index), now));
+    }
+    all.push_back(std::move(status));
+  }
+  return all;
+}
+
+std::vector<ConnectionStatus> Core::connections(Instant now) const {
+  std::vector<ConnectionStatus> all;
+  for (const ConnectionState& state : connections_) {
+    ConnectionStatus status{state.connection->name, state.last_failure, state.last_failure_detail,
+                            std::nullopt};
+    if (state.retry_at != Instant{}) status.retry_in = seconds_until(state.retry_at, now);
+    all.push_back(std::move(status));
+  }
+  return all;
+}
+
+MachineCounters Core::counters() const {
+  MachineCounters counters = counters_;
+  counters.half_open = half_open();
+  return counters;
+}
+
+}  // namespace culvert::ike

@@ -1,0 +1,204 @@
+// What waits to be done: exchanges queued on an IKE SA (window 1), children that shall be up,
+// retries with back-off, commands that wait for an outcome.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+
+void Core::enqueue(IkeSa& ike, Task task, bool first) {
+  if (task.not_before > now_) {
+    timers_.arm(task.not_before, TimerKind::start_tasks, ike.local_spi);
+  }
+  if (first) {
+    ike.queue.push_front(std::move(task));
+  } else {
+    ike.queue.push_back(std::move(task));
+  }
+  pump(ike);
+}
+
+void Core::pump(IkeSa& ike) {
+  while (!ike.exchange && !ike.queue.empty()) {
+    const bool ending = ike.state == IkeState::rekeyed;
+    if (ike.state != IkeState::established && !ending) return;
+    const auto due = std::ranges::find_if(ike.queue, [&](const Task& task) {
+      // A replaced IKE SA has one thing left to say.
+      return task.not_before <= now_ && (!ending || task.kind == TaskKind::delete_ike);
+    });
+    if (due == ike.queue.end()) return;
+    Task task = std::move(*due);
+    ike.queue.erase(due);
+    switch (task.kind) {
+      case TaskKind::create_child:
+      case TaskKind::rekey_child:
+        start_create_child(ike, std::move(task));
+        break;
+      case TaskKind::rekey_ike:
+        start_rekey_ike(ike, std::move(task));
+        break;
+      case TaskKind::delete_child:
+        start_delete_child(ike, std::move(task));
+        break;
+      case TaskKind::delete_ike:
+        start_delete_ike(ike, std::move(task));
+        break;
+      case TaskKind::liveness:
+        start_liveness(ike, std::move(task));
+        break;
+      case TaskKind::init:
+      case TaskKind::auth:
+        break;
+    }
+  }
+}
+
+bool Core::wants_up(const ConnectionState& state, const config::Child& child) const {
+  if (shutting_down_ || state.held_down || state.held_children.contains(child.index)) return false;
+  return child.start_action == config::StartAction::start || state.keep.contains(child.index);
+}
+
+/// Sees to it that a child comes up: on the IKE SA that stands, on the one in the making, or on a
+/// new one. False when nothing can be begun.
+bool Core::ensure(std::uint32_t child_index) {
+  if (live_child(child_index) != nullptr) return true;
+  const config::Connection& connection = *environment_.config->connection_of_child(child_index);
+  if (IkeSa* ike = usable_ike(connection)) {
+    const auto creates = [&](const Task& task) {
+      return task.kind == TaskKind::create_child && task.child_index == child_index;
+    };
+    if (ike->exchange && creates(ike->exchange->task)) return true;
+    if (std::ranges::any_of(ike->queue, creates)) return true;
+    enqueue(*ike, Task{.kind = TaskKind::create_child, .child_index = child_index});
+    return true;
+  }
+  for (auto& [spi, ike] : ike_sas_) {
+    if (ike->connection != &connection || !ike->initiator) continue;
+    if (ike->state != IkeState::init_sent && ike->state != IkeState::auth_sent) continue;
+    if (std::ranges::find(ike->wanted, child_index) == ike->wanted.end()) {
+      ike->wanted.push_back(child_index);
+    }
+    return true;
+  }
+  return initiate(state_of(connection), {child_index});
+}
+
+void Core::retry_connection(ConnectionState& state) {
+  state.retry_at = {};
+  for (const config::Child& child : state.connection->children) {
+    if (!wants_up(state, child)) continue;
+    if (!ensure(child.index)) return;
+  }
+}
+
+/// After a failure: again, later and later, for ever (start_action: start).
+void Core::plan_retry(ConnectionState& state) {
+  const bool wanted = std::ranges::any_of(
+      state.connection->children, [&](const auto& child) { return wants_up(state, child); });
+  if (!wanted) return;
+  state.retry_at = now_ + jittered(state.backoff, 0.25);
+  state.backoff = std::min(state.backoff * 2, tuning_.initiate_backoff_cap);
+  timers_.arm(state.retry_at, TimerKind::retry_connection,
+              static_cast<std::uint64_t>(&state - connections_.data()));
+}
+
+/// Without a failure: soon, but not in the step in which the peer may begin as well.
+void Core::ensure_soon(ConnectionState& state) {
+  const bool missing =
+      std::ranges::any_of(state.connection->children, [&](const config::Child& child) {
+        return wants_up(state, child) && live_child(child.index) == nullptr;
+      });
+  if (!missing || state.retry_at != Instant{}) return;
+  state.retry_at = now_ + jittered(2 * Instant(tuning_.initiate_backoff_first), 0.5);
+  timers_.arm(state.retry_at, TimerKind::retry_connection,
+              static_cast<std::uint64_t>(&state - connections_.data()));
+}
+
+void Core::finish_commands(const std::vector<CommandId>& commands, bool ok,
+                           const std::string& message) {
+  for (const CommandId id : commands) actions_->push_back(CommandDone{id, ok, message});
+}
+
+void Core::child_is_up(std::uint32_t child_index) {
+  for (WaitingCommand& command : waiting_) {
+    command.children.erase(child_index);
+    if (command.children.empty()) finish_commands({command.id}, true, "");
+  }
+  std::erase_if(waiting_, [](const WaitingCommand& command) { return command.children.empty(); });
+}
+
+void Core::child_is_not_coming(std::uint32_t child_index, const std::string& why) {
+  for (const WaitingCommand& command : waiting_) {
+    if (command.children.contains(child_index)) finish_commands({command.id}, false, why);
+  }
+  std::erase_if(waiting_, [&](const WaitingCommand& command) {
+    return command.children.contains(child_index);
+  });
+}
+
+void Core::connection_is_not_coming(const config::Connection& connection, const std::string& why) {
+  for (const config::Child& child : connection.children) child_is_not_coming(child.index, why);
+}
+
+void Core::report(Level level, std::string event, Fields fields) {
+  actions_->push_back(Report{level, std::move(event), std::move(fields)});
+}
+
+void Core::fail(const config::Connection* connection, Failure failure, const std::string& detail,
+                Level level) {
+  Fields fields{{"failure", std::string(info(failure).name)}, {"detail", detail}};
+  if (connection != nullptr) {
+    fields.insert(fields.begin(), {"connection", connection->name});
+    ConnectionState& state = state_of(*connection);
+    state.last_failure = failure;
+    state.last_failure_detail = detail;
+  }
+  report(level, "negotiation_failed", std::move(fields));
+}
+
+void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail) {
+  const config::Connection& connection = *ike.connection;
+  fail(&connection, failure, detail);
+  if (ike.exchange && ike.exchange->inbound_spi != channel::Spi{}) {
+    environment_.spis->give_back(ike.exchange->inbound_spi);
+  }
+  remove(ike.local_spi);
+  if (usable_ike(connection) != nullptr) {
+    // A crossing one from the peer stands: what we wanted comes up there.
+    ensure_soon(state_of(connection));
+    return;
+  }
+  connection_is_not_coming(connection, std::string(info(failure).name) + ": " + detail);
+  plan_retry(state_of(connection));
+}
+
+/// A request was not answered by any of its retransmissions (RFC 7296 §2.4).
+void Core::vanish(IkeSa& ike) {
+  const std::string remote = ike.remote.to_string();
+  if (ike.state == IkeState::init_sent || ike.state == IkeState::auth_sent) {
+    give_up_initiation(ike, Failure::peer_unreachable,
+                       "no answer from " + remote + " to " + ike.local.to_string());
+    return;
+  }
+  if (ike.exchange && ike.exchange->rival_ike != 0 && ike.state == IkeState::established) {
+    if (IkeSa* rival = find_ike(ike.exchange->rival_ike)) move_to_successor(ike, *rival);
+  }
+  const bool ending = ike.state != IkeState::established || ike.redundant;
+  if (ending) {
+    if (ike.exchange && ike.exchange->task.kind == TaskKind::delete_ike) {
+      finish_commands(std::exchange(ike.exchange->task.commands, {}), true,
+                      "the peer did not confirm");
+    }
+    close(ike, true, "the peer did not answer");
+    return;
+  }
+  ConnectionState& state = state_of(*ike.connection);
+  fail(ike.connection, Failure::peer_vanished, "no answer from " + remote);
+  report(Level::warning, "peer_vanished",
+         {{"connection", ike.connection->name}, {"remote", remote}});
+  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+  close(ike, false, "the peer did not answer");
+  ensure_soon(state);
+}
+
+}  // namespace culvert::ike

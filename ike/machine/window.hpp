@@ -1,0 +1,50 @@
+// Message IDs of one IKE SA, window size 1 (RFC 7296 §2.1, §2.2, §2.3): what we await an answer to,
+// what we answered last.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace culvert::ike {
+
+/// A request on its way. Sent again, octet for octet, until it is answered or given up.
+struct PendingRequest {
+  std::uint32_t message_id = 0;
+  std::vector<std::uint8_t> bytes;
+  std::uint32_t tries = 1;
+  std::chrono::nanoseconds next{};   ///< when to send it again
+  std::chrono::nanoseconds delay{};  ///< between the last try and the next
+};
+
+class MessageWindow {
+ public:
+  enum class Incoming : std::uint8_t { fresh, repeated, outside };
+  /// RFC 7296 §2.3: with a window of 1 only the next request is new, and only the last repeats.
+  [[nodiscard]] Incoming classify(std::uint32_t message_id) const {
+    if (message_id == expected_request_) return Incoming::fresh;
+    if (message_id + 1 == expected_request_ && !last_response.empty()) return Incoming::repeated;
+    return Incoming::outside;
+  }
+  [[nodiscard]] bool awaits(std::uint32_t message_id) const {
+    return pending && pending->message_id == message_id;
+  }
+  [[nodiscard]] std::uint32_t next_request() const { return next_request_; }
+  void sent(PendingRequest request) {
+    next_request_ = request.message_id + 1;
+    pending = std::move(request);
+  }
+  void answered(std::vector<std::uint8_t> response) {
+    ++expected_request_;
+    last_response = std::move(response);
+  }
+
+  std::optional<PendingRequest> pending;
+  std::vector<std::uint8_t> last_response;
+
+ private:
+  std::uint32_t next_request_ = 0, expected_request_ = 0;
+};
+
+}  // namespace culvert::ike

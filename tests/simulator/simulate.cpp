@@ -1,0 +1,32 @@
+// Runs schedules and prints the ladder of the first ones that fail.
+#include <iostream>
+
+#include <CLI/CLI.hpp>
+
+#include "tests/simulator/simulator.hpp"
+
+int main(int argc, char** argv) {
+  std::uint64_t seed = 1, schedules = 10'000;
+  std::size_t show = 1;
+  bool verbose = false;
+  CLI::App app("Two IKE machines on a bad network, one schedule a seed.");
+  app.add_option("--seed", seed, "the first seed");
+  app.add_option("--schedules", schedules, "how many seeds from there");
+  app.add_option("--show", show, "how many failing ladders to print");
+  app.add_flag("--verbose", verbose, "print every ladder");
+  CLI11_PARSE(app, argc, argv);
+
+  std::size_t failed = 0;
+  for (std::uint64_t i = 0; i < schedules; ++i) {
+    const auto outcome = culvert::simulation::run_schedule(seed + i);
+    const bool bad = !outcome.failures.empty();
+    if (verbose || (bad && failed < show)) {
+      std::cout << culvert::simulation::to_text(outcome);
+    } else if (bad) {
+      std::cout << "seed " << outcome.seed << ": " << outcome.failures.front() << "\n";
+    }
+    failed += bad ? 1 : 0;
+  }
+  std::cout << schedules << " schedules from seed " << seed << ", " << failed << " failed\n";
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,279 @@
+#include "tests/simulator/world.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+
+namespace culvert::simulation {
+namespace {
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  std::size_t at = 0;
+  while (at <= text.size()) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    if (comma > at) parts.push_back(text.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return parts;
+}
+
+std::vector<wire::TrafficSelector> selectors(const std::string& text) {
+  std::vector<wire::TrafficSelector> all;
+  for (const std::string& part : split(text)) {
+    const auto selector = wire::TrafficSelector::parse(part);
+    if (!selector) throw std::runtime_error("traffic selector: " + part);
+    all.push_back(*selector);
+  }
+  return all;
+}
+
+template <typename Parse>
+std::vector<crypto::Proposal> proposals(const std::string& text, Parse parse) {
+  std::vector<crypto::Proposal> all;
+  for (const std::string& part : split(text)) {
+    auto proposal = parse(part);
+    if (!proposal) throw std::runtime_error("proposal: " + part + ": " + proposal.error().problem);
+    all.push_back(*proposal);
+  }
+  return all;
+}
+
+config::Identity fqdn(const std::string& text) {
+  return {config::Identity::Type::fqdn, text, {text.begin(), text.end()}};
+}
+
+}  // namespace
+
+config::Config make_config(const GatewayOptions& options) {
+  config::Config config;
+  config::Connection connection;
+  connection.name = "branch";
+  connection.local.address = wire::IpAddress::parse(options.address);
+  connection.remote.address = wire::IpAddress::parse(options.remote_address);
+  if (!options.id.empty()) connection.local.id = fqdn(options.id);
+  if (!options.remote_id.empty()) connection.remote.id = fqdn(options.remote_id);
+  connection.proposals = proposals(options.ike_proposal, crypto::parse_ike_proposal);
+  connection.rekey_time = options.rekey_time;
+  connection.dpd_delay = options.dpd_delay;
+  connection.encapsulation = options.encapsulation;
+  for (const ChildOptions& child_options : options.children) {
+    config::Child child;
+    child.name = child_options.name;
+    child.mode = child_options.mode;
+    child.local_ts = selectors(child_options.local_ts);
+    child.remote_ts = selectors(child_options.remote_ts);
+    child.esp_proposals = proposals(child_options.esp_proposal, crypto::parse_esp_proposal);
+    child.start_action = child_options.start_action;
+    child.rekey_time = child_options.rekey_time;
+    child.life_time = child_options.life_time;
+    child.index = static_cast<std::uint32_t>(connection.children.size());
+    connection.children.push_back(std::move(child));
+  }
+  config.connections.push_back(std::move(connection));
+  return config;
+}
+
+Gateway::Gateway(std::string its_name, const GatewayOptions& options, std::uint64_t seed,
+                 std::uint32_t first_spi, const ike::Tuning& its_tuning)
+    : name(std::move(its_name)),
+      config(make_config(options)),
+      secrets(options.psk),
+      data_plane(first_spi),
+      tuning(its_tuning),
+      random(crypto::ike::make_seeded_random(seed)) {
+  boot();
+}
+
+void Gateway::boot() {
+  ike::Environment environment;
+  environment.config = &config;
+  environment.random = random.get();
+  environment.spis = &data_plane;
+  environment.secrets = &secrets;
+  machine = ike::Machine::create(environment, tuning);
+}
+
+World::World(const GatewayOptions& a, const GatewayOptions& b, std::uint64_t seed,
+             const ike::Tuning& tuning) {
+  gateways[0] = std::make_unique<Gateway>("a", a, seed * 2 + 1, 0xa0000100, tuning);
+  gateways[1] = std::make_unique<Gateway>("b", b, seed * 2 + 2, 0xb0000100, tuning);
+  // A clock that starts at zero would hide the difference between "at zero" and "never".
+  now = std::chrono::hours(1);
+}
+
+wire::ike::Header header_of(const Flying& datagram) {
+  const auto header = wire::ike::parse_header(datagram.bytes);
+  return header ? *header : wire::ike::Header{};
+}
+
+std::string describe(const Flying& datagram) {
+  const wire::ike::Header header = header_of(datagram);
+  char spi[8];
+  std::snprintf(spi, sizeof(spi), "%04x", static_cast<unsigned>(header.initiator_spi & 0xffffU));
+  return std::string(wire::ike::to_string(header.exchange)) +
+         (header.response ? " response " : " request ") + std::to_string(header.message_id) +
+         " of " + spi + (datagram.local.port == 4500 ? " (4500)" : "");
+}
+
+void World::note(const std::string& line) {
+  char time[32];
+  std::snprintf(time, sizeof(time), "%10.3f  ",
+                std::chrono::duration<double>(now - std::chrono::hours(1)).count());
+  log.push_back(time + line);
+}
+
+void World::carry_out(int side, std::vector<ike::Action> actions) {
+  Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  std::vector<channel::Completion> completions;
+  for (ike::Action& action : actions) {
+    if (auto* datagram = std::get_if<ike::SendDatagram>(&action)) {
+      if (datagram->keepalive) {
+        ++gateway.keepalives;
+      } else {
+        send({side, datagram->local, datagram->remote, std::move(datagram->bytes), {}});
+      }
+    } else if (auto* request = std::get_if<ike::DataplaneRequest>(&action)) {
+      completions.push_back(gateway.data_plane.execute(request->request, now));
+    } else if (auto* report = std::get_if<ike::Report>(&action)) {
+      std::string line = gateway.name + ": " + report->event;
+      for (const auto& [name, value] : report->fields) line += " " + name + "=" + value;
+      note(line);
+      gateway.reports.push_back(std::move(*report));
+    } else if (auto* done = std::get_if<ike::CommandDone>(&action)) {
+      gateway.done.push_back(std::move(*done));
+    }
+  }
+  for (const channel::Completion& completion : completions) {
+    std::vector<ike::Action> more;
+    gateway.machine->on_completion(completion, now, more);
+    if (!more.empty()) carry_out(side, std::move(more));
+  }
+  if (after_step) after_step();
+}
+
+void World::start(int side) {
+  std::vector<ike::Action> actions;
+  gateways.at(static_cast<std::size_t>(side))->machine->start(now, actions);
+  carry_out(side, std::move(actions));
+}
+
+ike::CommandId World::command(int side, ike::CommandVerb verb, const std::string& name) {
+  Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  const ike::CommandId id{gateway.next_command++};
+  std::vector<ike::Action> actions;
+  gateway.machine->on_command({id, verb, name}, now, actions);
+  carry_out(side, std::move(actions));
+  return id;
+}
+
+void World::event(int side, const channel::Event& event) {
+  std::vector<ike::Action> actions;
+  gateways.at(static_cast<std::size_t>(side))->machine->on_event(event, now, actions);
+  carry_out(side, std::move(actions));
+}
+
+void World::acquire(int side, std::uint32_t child_index) {
+  channel::Event acquired;
+  acquired.type = channel::EventType::acquire;
+  acquired.body.acquire = channel::Acquire{};
+  acquired.body.acquire.child_index = child_index;
+  event(side, acquired);
+}
+
+void World::deliver(const Flying& datagram) {
+  const int to = 1 - datagram.from;
+  std::vector<ike::Action> actions;
+  gateways.at(static_cast<std::size_t>(to))
+      ->machine->on_datagram(datagram.remote, datagram.local, datagram.bytes, now, actions);
+  carry_out(to, std::move(actions));
+}
+
+void World::kill_and_restart(int side) {
+  Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  note(gateway.name + ": killed and restarted");
+  gateway.data_plane.forget_leases();
+  gateway.boot();
+  std::vector<ike::Action> actions;
+  gateway.machine->adopt(gateway.data_plane.snapshot_sas(), gateway.data_plane.snapshot_policies(),
+                         now, actions);
+  gateway.machine->start(now, actions);
+  carry_out(side, std::move(actions));
+}
+
+void World::restart_data_plane(int side) {
+  Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  note(gateway.name + ": data plane restarted");
+  gateway.data_plane.restart();
+  std::vector<ike::Action> actions;
+  gateway.machine->on_dataplane_lost(now, actions);
+  carry_out(side, std::move(actions));
+}
+
+void World::shut_down(int side) {
+  std::vector<ike::Action> actions;
+  gateways.at(static_cast<std::size_t>(side))->machine->shut_down(now, actions);
+  carry_out(side, std::move(actions));
+}
+
+std::optional<Instant> World::next_timer() const {
+  std::optional<Instant> next;
+  for (const auto& gateway : gateways) {
+    for (const auto& when :
+         {gateway->machine->next_deadline(), gateway->data_plane.next_expiry()}) {
+      if (when && (!next || *when < *next)) next = when;
+    }
+  }
+  return next;
+}
+
+void World::run_timers(Instant until) {
+  while (const auto next = next_timer()) {
+    if (*next > until) break;
+    now = std::max(now, *next);
+    for (int side = 0; side < 2; ++side) {
+      Gateway& gateway = *gateways[static_cast<std::size_t>(side)];
+      for (const channel::Event& expiry : gateway.data_plane.expire(now)) event(side, expiry);
+      const auto deadline = gateway.machine->next_deadline();
+      if (!deadline || *deadline > now) continue;
+      std::vector<ike::Action> actions;
+      gateway.machine->on_timer(now, actions);
+      carry_out(side, std::move(actions));
+    }
+  }
+  now = std::max(now, until);
+}
+
+std::string World::why_not_reaching(int from, std::uint32_t child_index) const {
+  const Gateway& sender = *gateways.at(static_cast<std::size_t>(from));
+  const Gateway& receiver = *gateways.at(static_cast<std::size_t>(1 - from));
+  const auto* out = sender.data_plane.outbound_of(child_index);
+  if (out == nullptr) return sender.name + " has no outbound SA";
+  const auto* in = receiver.data_plane.inbound(out->sa.spi);
+  if (in == nullptr)
+    return receiver.name + " lacks the inbound SA that " + sender.name + " sends on";
+  if (!std::ranges::equal(in->sa.key.view(), out->sa.key.view())) return "the keys differ";
+  if (in->sa.suite != out->sa.suite || in->sa.esn != out->sa.esn || in->sa.mode != out->sa.mode ||
+      in->sa.udp_encapsulation != out->sa.udp_encapsulation) {
+    return "suite, ESN, mode or encapsulation differ";
+  }
+  if (in->hard_raised || out->hard_raised) return "the SA has expired";
+  return {};
+}
+
+std::string World::why_not_usable(std::uint32_t child_index) const {
+  std::string why = why_not_reaching(0, child_index);
+  return why.empty() ? why_not_reaching(1, child_index) : why;
+}
+
+std::vector<std::string> World::violations() const {
+  std::vector<std::string> all;
+  for (const auto& gateway : gateways) {
+    for (const std::string& violation : gateway->data_plane.violations) {
+      all.push_back(gateway->name + ": " + violation);
+    }
+  }
+  return all;
+}
+
+}  // namespace culvert::simulation

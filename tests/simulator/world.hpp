@@ -1,0 +1,116 @@
+// Two gateways, a virtual clock and the wires between them. Tests move datagrams by hand; the
+// simulator moves them by dice.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ike/machine/machine.hpp"
+#include "tests/simulator/data_plane.hpp"
+#include "wire/ike/message.hpp"
+
+namespace culvert::simulation {
+
+/// What a gateway's configuration says, in the words of the file.
+struct ChildOptions {
+  std::string name;
+  std::string local_ts, remote_ts;
+  std::string esp_proposal = "aes256gcm16";
+  config::StartAction start_action = config::StartAction::trap;
+  config::Mode mode = config::Mode::tunnel;
+  std::chrono::seconds rekey_time{3600};
+  std::chrono::seconds life_time{3960};
+};
+struct GatewayOptions {
+  std::string address, remote_address;  ///< empty remote address: %any
+  std::string id, remote_id;
+  std::string ike_proposal = "aes256gcm16-prfsha256-x25519";
+  std::string psk = "correct horse battery staple";
+  config::Encapsulation encapsulation = config::Encapsulation::automatic;
+  std::chrono::seconds rekey_time{14400}, dpd_delay{0};
+  std::vector<ChildOptions> children;
+};
+/// Proposals are separated by commas.
+config::Config make_config(const GatewayOptions& options);
+
+class Secrets final : public ike::SecretSource {
+ public:
+  explicit Secrets(const std::string& psk)
+      : key_(crypto::Bytes(reinterpret_cast<const std::uint8_t*>(psk.data()), psk.size())) {}
+  const crypto::SecretBytes* find(const config::Identity&, const config::Identity&) const override {
+    return present ? &key_ : nullptr;
+  }
+  bool present = true;
+
+ private:
+  crypto::SecretBytes key_;
+};
+
+struct Flying {
+  int from = 0;
+  wire::Endpoint local, remote;  ///< as the sender has them
+  std::vector<std::uint8_t> bytes;
+  Instant arrives{};
+};
+
+struct Gateway {
+  Gateway(std::string its_name, const GatewayOptions& options, std::uint64_t seed,
+          std::uint32_t first_spi, const ike::Tuning& its_tuning);
+  void boot();  ///< a fresh machine; the data plane keeps what it has
+
+  std::string name;
+  config::Config config;
+  Secrets secrets;
+  DataPlane data_plane;
+  ike::Tuning tuning;
+  std::unique_ptr<crypto::ike::Random> random;
+  std::unique_ptr<ike::Machine> machine;
+  std::vector<ike::Report> reports;
+  std::vector<ike::CommandDone> done;
+  std::uint64_t keepalives = 0;
+  std::uint64_t next_command = 1;
+};
+
+class World {
+ public:
+  World(const GatewayOptions& a, const GatewayOptions& b, std::uint64_t seed,
+        const ike::Tuning& tuning);
+
+  // inputs; every one carries out what the machine answers
+  void start(int side);
+  ike::CommandId command(int side, ike::CommandVerb verb, const std::string& name);
+  void acquire(int side, std::uint32_t child_index);
+  void deliver(const Flying& datagram);
+  void event(int side, const channel::Event& event);
+  void kill_and_restart(int side);  ///< kill -9 of the key daemon, then a new one
+  void restart_data_plane(int side);
+  void shut_down(int side);
+  /// Timers and expiries up to `until`, in their order; the network is left alone.
+  void run_timers(Instant until);
+  [[nodiscard]] std::optional<Instant> next_timer() const;
+
+  /// Both sides' traffic of a child arrives: the SPI sent on is there, with the same key and suite.
+  /// Empty when it does, else why not.
+  [[nodiscard]] std::string why_not_usable(std::uint32_t child_index) const;
+  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child_index) const;
+  [[nodiscard]] std::vector<std::string> violations() const;
+  void note(const std::string& line);
+
+  std::array<std::unique_ptr<Gateway>, 2> gateways;
+  std::function<void(Flying)> send;  ///< what happens to a datagram that a machine sends
+  std::function<void()> after_step;  ///< an invariant that must hold all the time
+  Instant now{};
+  std::vector<std::string> log;  ///< the ladder, line by line
+
+ private:
+  void carry_out(int side, std::vector<ike::Action> actions);
+};
+
+[[nodiscard]] std::string describe(const Flying& datagram);
+[[nodiscard]] wire::ike::Header header_of(const Flying& datagram);
+
+}  // namespace culvert::simulation

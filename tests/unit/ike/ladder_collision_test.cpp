@@ -1,0 +1,149 @@
+// Both sides at once (RFC 7296 §2.8.1, §2.8.2, §2.25).
+#include "tests/unit/ike/ladder.hpp"
+
+namespace culvert::ladder {
+namespace {
+
+void settle(Ladder& ladder) {
+  for (int i = 0; i < 60; ++i) {
+    ladder.run();
+    ladder.pass(seconds(1));
+  }
+  ladder.run();
+}
+
+TEST_CASE("collision: both rekey the child; the lowest nonce goes (§2.8.1)") {
+  const auto seed = GENERATE(range(1, 9));
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), {}, static_cast<std::uint64_t>(seed));
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey(kA);
+  ladder.rekey(kB);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  settle(ladder);
+  ladder.converged();
+}
+
+TEST_CASE("collision: one side's rekey request is late; TEMPORARY_FAILURE, one child (§2.25.1)") {
+  const auto seed = GENERATE(range(1, 5));
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), {}, static_cast<std::uint64_t>(seed));
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey(kA);
+  ladder.rekey(kB);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  // a deletes the old child while b's request for it is still on its way.
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  settle(ladder);
+  ladder.converged();
+}
+
+TEST_CASE("collision: both rekey the IKE SA; one successor remains, with the children (§2.8.2)") {
+  const auto seed = GENERATE(range(1, 9));
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), {}, static_cast<std::uint64_t>(seed));
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey_ike(kA);
+  ladder.rekey_ike(kB);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  settle(ladder);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).initiator_spi == ladder.ike_sa(kB).initiator_spi);
+}
+
+TEST_CASE("collision: one rekeys the IKE SA, the other the child; both get through (§2.25.2)") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  const auto ike = ladder.rekey_ike(kA);
+  const auto child = ladder.rekey(kB);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  settle(ladder);
+  ladder.converged();
+  REQUIRE(ladder.outcome(kA, ike) != nullptr);
+  REQUIRE(ladder.outcome(kB, child) != nullptr);
+  CHECK(ladder.outcome(kA, ike)->ok);
+  CHECK(ladder.outcome(kB, child)->ok);
+}
+
+TEST_CASE("collision: a Delete crosses a rekey of the same child") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.world.command(kA, CommandVerb::terminate, "office");
+  ladder.rekey(kB);
+  ladder("a --> b  INFORMATIONAL request");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  settle(ladder);
+  for (const int side : {kA, kB}) {
+    CHECK(ladder.gateway(side).data_plane.sas.empty());
+    CHECK(ladder.gateway(side).data_plane.policies.empty());
+    CHECK(ladder.gateway(side).data_plane.leased.empty());
+    CHECK(ladder.gateway(side).machine->ike_sas(ladder.world.now).size() == 1);
+  }
+}
+
+TEST_CASE("collision: both delete the child; the answers do not name it again (§1.4.1)") {
+  Ladder ladder;
+  ladder.connect();
+  const auto a = ladder.world.command(kA, CommandVerb::terminate, "office");
+  const auto b = ladder.world.command(kB, CommandVerb::terminate, "office");
+  settle(ladder);
+  CHECK(ladder.outcome(kA, a)->ok);
+  CHECK(ladder.outcome(kB, b)->ok);
+  CHECK(ladder.gateway(kA).data_plane.sas.empty());
+  CHECK(ladder.gateway(kB).data_plane.sas.empty());
+}
+
+TEST_CASE("collision: both initiate; one IKE SA remains and the child never flaps") {
+  const auto seed = GENERATE(range(1, 9));
+  GatewayOptions a = gateway_a();
+  a.children[0].start_action = StartAction::start;
+  Ladder ladder(a, mirrored(a), {}, static_cast<std::uint64_t>(seed));
+  ladder.world.start(kA);
+  ladder.world.start(kB);
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT request");
+  ladder("a --> b  IKE_SA_INIT response");
+  ladder("b --> a  IKE_SA_INIT response");
+  ladder("a --> b  IKE_AUTH request");
+  ladder("b --> a  IKE_AUTH request");
+  ladder("a --> b  IKE_AUTH response");
+  ladder("b --> a  IKE_AUTH response");
+  REQUIRE(ladder.world.why_not_usable(0) == "");
+  ladder.expect_no_loss();
+  settle(ladder);
+  ladder.converged();
+  CHECK(ladder.reported(kA, "ike_sa_established") == 2);
+  CHECK(ladder.reported(kB, "ike_sa_established") == 2);
+}
+
+TEST_CASE("collision: both ask for the second child; it comes up once") {
+  GatewayOptions a = gateway_a();
+  ChildOptions second = a.children[0];
+  second.name = "lab";
+  second.local_ts = "10.1.1.0/24";
+  second.remote_ts = "10.2.1.0/24";
+  a.children.push_back(second);
+  Ladder ladder(a);
+  ladder.connect();
+  const auto first = ladder.initiate(kA, "lab");
+  const auto other = ladder.initiate(kB, "lab");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA request");
+  settle(ladder);
+  ladder.converged(2);
+  CHECK(ladder.outcome(kA, first)->ok);
+  CHECK(ladder.outcome(kB, other)->ok);
+}
+
+}  // namespace
+}  // namespace culvert::ladder

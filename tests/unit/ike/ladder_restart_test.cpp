@@ -1,0 +1,161 @@
+// Peers that vanish, key daemons that are killed, data planes that start again.
+#include "tests/unit/ike/ladder.hpp"
+
+namespace culvert::ladder {
+namespace {
+
+void settle(Ladder& ladder, int for_seconds = 20) {
+  for (int i = 0; i < for_seconds; ++i) {
+    ladder.run();
+    ladder.pass(seconds(1));
+  }
+  ladder.run();
+}
+
+TEST_CASE("restart: a killed key daemon adopts its SAs; not one packet is lost") {
+  const int killed = GENERATE(kA, kB);
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.kill_and_restart(killed);
+  settle(ladder);
+  ladder.converged();
+  ladder.rekey(killed);
+  settle(ladder);
+  ladder.rekey(1 - killed);
+  settle(ladder);
+  ladder.converged();
+}
+
+TEST_CASE("restart: with INITIAL_CONTACT the peer keeps the old SAs until the new ones carry") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.kill_and_restart(kA);
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT response");
+  ladder("a --> b  IKE_AUTH request");
+  CHECK(ladder.gateway(kB).data_plane.sas.size() == 4);
+  ladder("b --> a  IKE_AUTH response");
+  ladder.silent();
+  ladder.pass(milliseconds(1100));
+  CHECK(ladder.gateway(kB).data_plane.sas.size() == 4);
+  ladder.pass(seconds(8));
+  // Nobody is told of the old IKE SA's end: nobody would understand.
+  ladder.silent();
+  ladder.converged();
+}
+
+TEST_CASE("restart: both key daemons are killed at once") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.kill_and_restart(kA);
+  ladder.world.kill_and_restart(kB);
+  settle(ladder, 40);
+  ladder.converged();
+}
+
+TEST_CASE("restart: an empty data plane gets every child anew") {
+  const int side = GENERATE(kA, kB);
+  Ladder ladder;
+  ladder.connect();
+  ladder.world.restart_data_plane(side);
+  settle(ladder);
+  ladder.converged();
+}
+
+TEST_CASE("liveness: a silent peer is asked, then given up, then tried again (RFC 7296 §2.4)") {
+  GatewayOptions a = gateway_a();
+  a.dpd_delay = seconds(10);
+  a.children[0].start_action = StartAction::start;
+  GatewayOptions b = mirrored(gateway_a());
+  Ladder ladder(a, b);
+  ladder.world.start(kA);
+  ladder.run();
+  ladder.pass(seconds(11));
+  ladder("a --> b  INFORMATIONAL request");
+  ladder("b --> a  INFORMATIONAL response");
+  for (int i = 0; i < 60; ++i) {
+    ladder.pass(seconds(1));
+    ladder.wire.clear();
+  }
+  CHECK(ladder.reported(kA, "peer_vanished") == 1);
+  CHECK(ladder.gateway(kA).data_plane.sas.empty());
+  CHECK(ladder.connection(kA).last_failure.has_value());
+  settle(ladder, 60);
+  CHECK(ladder.world.why_not_usable(0) == "");
+}
+
+TEST_CASE("liveness: traffic that came lately makes a check needless") {
+  GatewayOptions a = gateway_a();
+  a.dpd_delay = seconds(10);
+  Ladder ladder(a, mirrored(gateway_a()));
+  ladder.connect();
+  ladder.gateway(kA).data_plane.idle_milliseconds = 20;
+  ladder.pass(seconds(100));
+  ladder.silent();
+  ladder.gateway(kA).data_plane.idle_milliseconds = 60'000;
+  ladder.pass(seconds(21));
+  CHECK(ladder.wire.size() >= 1);
+}
+
+TEST_CASE("terminate: takes the IKE SA and its children down at both ends, and it stays down") {
+  GatewayOptions a = gateway_a();
+  a.children[0].start_action = StartAction::start;
+  Ladder ladder(a, mirrored(gateway_a()));
+  ladder.world.start(kA);
+  ladder.run();
+  REQUIRE(ladder.world.why_not_usable(0) == "");
+  const auto command = ladder.world.command(kA, CommandVerb::terminate, "branch");
+  ladder("a --> b  INFORMATIONAL request");
+  ladder("b --> a  INFORMATIONAL response");
+  settle(ladder, 100);
+  CHECK(ladder.outcome(kA, command)->ok);
+  for (const int side : {kA, kB}) {
+    CHECK(ladder.gateway(side).data_plane.sas.empty());
+    CHECK(ladder.gateway(side).data_plane.policies.empty());
+    CHECK(ladder.gateway(side).machine->ike_sas(ladder.world.now).empty());
+  }
+  const auto again = ladder.initiate(kA);
+  ladder.run();
+  CHECK(ladder.outcome(kA, again)->ok);
+}
+
+TEST_CASE("expiry: a hard lifetime without a rekey brings the child back on the same IKE SA") {
+  GatewayOptions a = gateway_a();
+  a.children[0].rekey_time = seconds(0);
+  Ladder ladder(a);
+  ladder.connect();
+  channel::Event event;
+  event.type = channel::EventType::hard_expire;
+  event.body.hard_expire = {ladder.ike_sa(kA).children.front().inbound_sa,
+                            channel::ExpiryCause::packets};
+  ladder.world.event(kA, event);
+  settle(ladder, 30);
+  CHECK(ladder.connection(kA).last_failure == Failure::lifetime_expired);
+  ladder.converged();
+}
+
+TEST_CASE("acquire: a packet brings a trapped child up, once") {
+  Ladder ladder;
+  ladder.world.acquire(kA, 0);
+  ladder.world.acquire(kA, 0);
+  REQUIRE(ladder.wire.size() == 1);
+  ladder.run();
+  ladder.converged();
+}
+
+TEST_CASE("shut down: deletes politely and leaves the data plane as it is") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.world.shut_down(kA);
+  ladder("a --> b  INFORMATIONAL request");
+  ladder("b --> a  INFORMATIONAL response");
+  ladder.silent();
+  CHECK(ladder.gateway(kA).data_plane.sas.size() == 2);
+  CHECK(ladder.gateway(kB).data_plane.sas.empty());
+}
+
+}  // namespace
+}  // namespace culvert::ladder
