@@ -16,6 +16,15 @@ namespace culvert::dataplane {
 namespace {
 
 constexpr std::uint32_t kTableGroups = 4096;  ///< of 256 entries, for prefixes longer than 24 bits
+/// As many as two-byte entries can name; 16 MiB a copy.
+constexpr std::uint32_t kTableGroupsV6 = 32767;
+
+/// Groups that DPDK's IPv6 trie sets aside for a prefix at most: one for each byte behind the
+/// third.
+std::uint32_t groups_of(const wire::Prefix& network) {
+  if (network.address.is_v4() || network.length <= 24) return 0;
+  return (network.length - 24U + 7U) / 8U;
+}
 
 /// IPv6: two copies of DPDK's trie. The writer changes the one nobody reads, publishes it, and
 /// brings the other up to date after a grace period (the trie itself reuses groups at once).
@@ -36,7 +45,7 @@ class Fib6Pair {
       configuration.max_routes = static_cast<int>(max_routes);
       configuration.rib_ext_sz = 0;
       configuration.trie.nh_sz = RTE_FIB6_TRIE_2B;
-      configuration.trie.num_tbl8 = kTableGroups;
+      configuration.trie.num_tbl8 = kTableGroupsV6;
       copies_[index] =
           rte_fib6_create((name + std::to_string(index)).c_str(), SOCKET_ID_ANY, &configuration);
       if (copies_[index] == nullptr) return false;
@@ -126,6 +135,12 @@ class DpdkFib final : public Fib {
       return std::unexpected("the routing table is full (" + std::to_string(max_routes_) +
                              " routes and neighbours)");
     }
+    // Asked here, for a change reaches both copies of the trie later and must not fail then.
+    const std::uint32_t groups = known.contains(network) ? 0 : groups_of(network);
+    if (used_groups_v6_ + groups >= kTableGroupsV6) {
+      return std::unexpected("the IPv6 routing table has no room for " + network.to_string() +
+                             ": too many long prefixes and neighbours");
+    }
     if (network.length == 0) {
       default_of(network).store(adjacency, std::memory_order_release);
     } else if (network.address.is_v4()) {
@@ -139,6 +154,7 @@ class DpdkFib final : public Fib {
       v6_.change({network, adjacency, true});
     }
     known.insert(network);
+    used_groups_v6_ += groups;
     return {};
   }
 
@@ -146,6 +162,7 @@ class DpdkFib final : public Fib {
     const wire::Prefix network{prefix.first(), prefix.length};
     auto& known = prefix.address.is_v4() ? known_v4_ : known_v6_;
     if (known.erase(network) == 0) return;
+    used_groups_v6_ -= groups_of(network);
     if (network.length == 0) {
       default_of(network).store(Adjacencies::kDrop, std::memory_order_release);
     } else if (network.address.is_v4()) {
@@ -177,6 +194,7 @@ class DpdkFib final : public Fib {
   /// DPDK's LPM has no prefix of length 0.
   std::atomic<AdjacencyIndex> default_v4_{Adjacencies::kDrop}, default_v6_{Adjacencies::kDrop};
   std::set<wire::Prefix> known_v4_, known_v6_;
+  std::uint32_t used_groups_v6_ = 0;
 };
 
 }  // namespace

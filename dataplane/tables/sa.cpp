@@ -5,6 +5,10 @@
 namespace culvert::dataplane {
 namespace {
 
+/// More than all workers can reserve between one's look at the counter and its step.
+constexpr std::uint64_t kExactNearLimit = 1U << 20U;
+static_assert(kExactNearLimit > 2 * kMaxWorkers * kBurstPackets);
+
 /// Whether one side's selectors take an address. Ports that are not known match only selectors that
 /// ask for none (RFC 4301 §7.2: OPAQUE, ANY).
 bool any_matches(const std::vector<wire::TrafficSelector>& selectors,
@@ -30,12 +34,17 @@ bool selectors_match(const SaDetails& details, const wire::IpAddress& source,
 
 SequenceBlock reserve_sequence(OutboundSa& sa, std::uint32_t count, SharedAdd add) {
   // Asked before adding: a stopped SA's counter does not run on towards its own wrap.
-  const std::uint64_t last = sa.sequence.load(std::memory_order_relaxed);
+  std::uint64_t last = sa.sequence.load(std::memory_order_relaxed);
   if (last >= sa.sequence_limit) return {};
-  const std::uint64_t before = add(sa.sequence, count);
-  if (before >= sa.sequence_limit) return {};
-  const std::uint64_t left = sa.sequence_limit - before;
-  return {before + 1, static_cast<std::uint32_t>(std::min<std::uint64_t>(count, left))};
+  if (sa.sequence_limit - last > kExactNearLimit) [[likely]]
+    return {add(sa.sequence, count) + 1, count};
+  // Near the end the counter takes exact steps: with ESN, adding past the limit would cycle it.
+  std::uint32_t given = 0;
+  do {
+    if (last >= sa.sequence_limit) return {};
+    given = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, sa.sequence_limit - last));
+  } while (!sa.sequence.compare_exchange_weak(last, last + given, std::memory_order_relaxed));
+  return {last + 1, given};
 }
 
 DropReason drop_reason_of(StopCause cause) {

@@ -411,8 +411,14 @@ Outcome SadTable::remove(channel::SaId id) {
     installed->block.wipe();
     if (direction == Direction::in) {
       inbound_[raw(slot)].salt = 0;
+      inbound_[raw(slot)].key = nullptr;
+      inbound_[raw(slot)].window = nullptr;
+      inbound_[raw(slot)].details = nullptr;
     } else {
+      // A policy that still names the slot meets a stopped SA that points nowhere.
       outbound_[raw(slot)].headers = {};
+      outbound_[raw(slot)].key = nullptr;
+      outbound_[raw(slot)].details = nullptr;
     }
     give_back(direction, slot);
   });

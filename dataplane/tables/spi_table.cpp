@@ -36,7 +36,7 @@ void SlotAllocator::give_back(SlotIndex slot) {
 }
 
 ForeignSpis::ForeignSpis(std::uint32_t capacity)
-    : mask_(std::bit_ceil(capacity * 2U) - 1U),
+    : mask_(std::bit_ceil(capacity * 4U) - 1U),
       cells_(std::make_unique<std::atomic<std::uint64_t>[]>(mask_ + 1U)) {}
 
 bool ForeignSpis::insert(std::uint32_t spi, SlotIndex slot) {
@@ -62,6 +62,14 @@ void ForeignSpis::remove(std::uint32_t spi) {
     if (static_cast<std::uint32_t>(there >> 32U) != spi) continue;
     place.store(kRemoved, std::memory_order_release);
     count_.fetch_sub(1, std::memory_order_relaxed);
+    // Nothing stands behind a cell that was never used, so those in front of it need not lead on:
+    // without this, SPIs that come and go would use up every cell.
+    if (cells_[(at + 1) & mask_].load(std::memory_order_relaxed) != kNever) return;
+    while (cells_[at & mask_].load(std::memory_order_relaxed) == kRemoved) {
+      cells_[at & mask_].store(kNever, std::memory_order_release);
+      --used_cells_;
+      --at;
+    }
     return;
   }
 }

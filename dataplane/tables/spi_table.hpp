@@ -30,7 +30,7 @@ class SlotAllocator {
 };
 
 /// SPIs whose low bits are not their slot. Open addressing, no allocation on lookup; RCU-read by
-/// workers, single writer: main. It holds up to half of its cells; removed ones are reused.
+/// workers, single writer: main. Half of its cells are never used; removed ones are reused.
 class ForeignSpis {
  public:
   explicit ForeignSpis(std::uint32_t capacity);
