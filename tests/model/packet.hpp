@@ -49,7 +49,7 @@ struct IpFields {
   std::uint8_t ttl = 64;
   std::uint8_t traffic_class = 0;
   unsigned fragment = 0;  ///< IPv4: flags and offset, as on the wire
-  ByteString options;     ///< IPv4: padded to words
+  ByteString options{};   ///< IPv4: padded to words
 };
 
 inline wire::IpAddress parsed(std::string_view text) {
