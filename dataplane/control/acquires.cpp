@@ -22,7 +22,7 @@ void Acquires::arrived(Packet packet, const PuntedPacket& origin, Instant now) {
 
 void Acquires::ask(std::uint32_t child_index, wire::Bytes packet) {
   const auto flow = flow_of(packet);
-  if (!flow) return;
+  if (!flow || !channel_.connected()) return;  // asked again when the key daemon connects
   channel::Event event;
   event.type = channel::EventType::acquire;
   event.body.acquire = {child_index,    flow->source,      flow->destination,

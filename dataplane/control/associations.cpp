@@ -159,7 +159,7 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
     tables_.sad->stop(sa, StopCause::hard_time);
     log_sa("sa_expired", record->spec, children_.name(record->spec.child_index));
   }
-  if (channel.send(event_of(sa, *due))) watch.announced(due->level);
+  if (channel.connected() && channel.send(event_of(sa, *due))) watch.announced(due->level);
 }
 
 void Associations::forget_announcements() {

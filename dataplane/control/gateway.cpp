@@ -5,10 +5,10 @@
 #include <optional>
 
 #include <spdlog/fmt/fmt.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "channel/server.hpp"
+#include "dataplane/control/bell.hpp"
 #include "dataplane/control/config_version.hpp"
 #include "dataplane/control/hardware.hpp"
 #include "dataplane/control/manual_sas.hpp"
@@ -36,26 +36,6 @@ using Done = std::expected<void, std::string>;
 constexpr Instant kScanInterval = 20ms;
 constexpr Instant kNeighborInterval = 100ms;
 constexpr Instant kMetricsInterval = 1s;
-
-/// The eventfd that workers ring.
-class Bell {
- public:
-  Bell() : descriptor_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
-  ~Bell() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-  Bell(const Bell&) = delete;
-  Bell& operator=(const Bell&) = delete;
-  [[nodiscard]] int descriptor() const { return descriptor_; }
-  void silence() {
-    std::uint64_t count = 0;
-    while (read(descriptor_, &count, sizeof(count)) == static_cast<ssize_t>(sizeof(count))) {
-    }
-  }
-
- private:
-  int descriptor_;
-};
 
 /// Who owns the run directory: the service user when we can give it away, else ourselves.
 std::expected<runtime::UserIds, std::string> service_user(const config::Config& config) {

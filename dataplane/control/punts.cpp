@@ -99,6 +99,7 @@ void Punts::unknown_spi(Packet packet, Instant now) {
 }
 
 void Punts::peer_moved(const PeerMovedHint& hint) {
+  if (!channel_.connected()) return;
   channel::Event event;
   event.type = channel::EventType::peer_moved;
   wire::Endpoint seen;

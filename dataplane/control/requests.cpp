@@ -11,6 +11,7 @@ using channel::RequestType;
 
 bool Requests::handle_waiting(Instant now) {
   for (int handled = 0; handled < kHandledAtOnce; ++handled) {
+    if (!send_waiting()) return false;  // the key daemon reads first; we come back with the scan
     auto request = channel_.next_request();
     if (!request) return false;
     channel::Event event;
@@ -22,7 +23,16 @@ bool Requests::handle_waiting(Instant now) {
                    {{"request", channel::to_string(request->type)},
                     {"outcome", channel::to_string(event.body.completion.outcome)}});
     }
-    channel_.send(event);
+    waiting_.push_back(event);
+  }
+  return send_waiting();
+}
+
+/// A snapshot may be longer than the ring. True: nothing waits any more.
+bool Requests::send_waiting() {
+  while (!waiting_.empty()) {
+    if (!channel_.send(waiting_.front())) return false;
+    waiting_.pop_front();
   }
   return true;
 }
@@ -63,7 +73,7 @@ channel::Completion Requests::handle(channel::Request& request, Instant now) {
       }
       break;
     case RequestType::take_snapshot:
-      send_snapshot();
+      collect_snapshot();
       break;
   }
   return completion;
@@ -85,7 +95,7 @@ void Requests::lease(const channel::LeaseSpis& request, channel::Completion& com
 }
 
 /// What the key daemon made and may take over again; manual SAs are not its business.
-void Requests::send_snapshot() {
+void Requests::collect_snapshot() {
   tables_.sad->for_each([&](SaRecord& record) {
     if (associations_.is_manual(record)) return;
     const channel::InstallSa& spec = record.spec;
@@ -93,13 +103,13 @@ void Requests::send_snapshot() {
     event.type = channel::EventType::snapshot_sa;
     event.body.snapshot_sa = {spec.sa,    spec.direction, spec.child_index,      spec.spi,
                               spec.local, spec.remote,    spec.udp_encapsulation};
-    channel_.send(event);
+    waiting_.push_back(event);
   });
   for (const auto& [id, policy] : policies_.negotiated()) {
     channel::Event event;
     event.type = channel::EventType::snapshot_policy;
     event.body.snapshot_policy = {id, policy.child_index, policy.outbound_sa};
-    channel_.send(event);
+    waiting_.push_back(event);
   }
 }
 
@@ -107,6 +117,7 @@ void Requests::peer_changed(Instant now) {
   runtime::log(runtime::Level::info,
                channel_.connected() ? "key_daemon_connected" : "key_daemon_disconnected");
   tables_.sad->return_leases();
+  waiting_.clear();
   if (!channel_.connected()) return;
   associations_.forget_announcements();
   acquires_.key_daemon_connected(now);

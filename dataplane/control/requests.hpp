@@ -1,6 +1,8 @@
 // What the key daemon asks for: each request acted upon, and answered by one completion.
 #pragma once
 
+#include <deque>
+
 #include "channel/server.hpp"
 #include "dataplane/control/acquires.hpp"
 #include "dataplane/control/associations.hpp"
@@ -30,13 +32,15 @@ class Requests {
   channel::Completion handle(channel::Request& request, Instant now);
   channel::Outcome install_policy(const channel::InstallPolicy& request);
   void lease(const channel::LeaseSpis& request, channel::Completion& completion);
-  void send_snapshot();
+  void collect_snapshot();
+  bool send_waiting();
 
   Tables& tables_;
   Associations& associations_;
   PolicyBook& policies_;
   Acquires& acquires_;
   channel::Server& channel_;
+  std::deque<channel::Event> waiting_;  ///< completions and snapshot pieces, in order
 };
 
 }  // namespace culvert::dataplane::control

@@ -18,7 +18,7 @@ std::vector<std::uint8_t> packet_with(std::uint8_t version, std::size_t payload)
 
 TEST_CASE("fragments: what fits is not cut") {
   const auto packet = packet_with(4, 1480);
-  CHECK(fragments_of(packet, 1500, 1) == std::vector{packet});
+  CHECK(fragments_of(packet, 1500, 1) == std::vector<std::vector<std::uint8_t>>{packet});
 }
 
 TEST_CASE("fragments: IPv4 pieces join to the payload, each with a header that holds (RFC 791)") {
