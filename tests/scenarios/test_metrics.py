@@ -3,6 +3,8 @@
 import time
 
 from harness.configuration import SIDE_B
+from harness.gateway import METRICS_SECONDS
+from harness.shell import wait_until
 from harness.traffic import ping
 
 DATAPLANE_NAMES = {
@@ -39,12 +41,19 @@ def test_labels_are_bounded_by_the_configuration(tunnel_bed):
             metrics.labels_of("culvert_interface_packets_total")} == {"wan", "lan"}
 
 
+def settle():
+    """What has passed is in the metrics from now on."""
+    time.sleep(METRICS_SECONDS)
+
+
 def test_both_ends_count_the_same_packets(tunnel_bed):
     a, b = tunnel_bed.gateways["a"], tunnel_bed.gateways["b"]
+    settle()
     before = {end: a.child_packets(end) for end in ("in", "out")}
     assert tunnel_bed.ping(count=40, interval=0.01).lost() == []
     a.culvert("rekey", "net")
     assert tunnel_bed.ping(count=40, interval=0.01).lost() == []
+    settle()
     assert a.child_packets("out") - before["out"] == 80, "totals go on over a rekey"
     assert a.child_packets("out") == b.child_packets("in")
     assert b.child_packets("out") == a.child_packets("in")
@@ -57,25 +66,32 @@ def test_bytes_are_those_of_the_inner_packets(tunnel_bed):
         return gateway.dataplane_metrics().total("culvert_child_bytes_total", child="net",
                                                  direction="out")
 
+    settle()
     before = octets()
     ping(tunnel_bed["client-a"], SIDE_B.client_address(), count=10, size=100, interval=0.01)
+    settle()
     assert octets() - before == 10 * (100 + 28)
 
 
 def test_a_child_is_up_while_both_its_sas_live(tunnel_bed):
     gateway = tunnel_bed.gateways["a"]
-    assert gateway.dataplane_metrics().total("culvert_child_up", child="net") == 1
-    assert gateway.ike_metrics().total("culvert_ike_sas", state="established") == 1
+
+    def up():
+        return gateway.dataplane_metrics().total("culvert_child_up", child="net")
+
+    wait_until(lambda: up() == 1, 3, "culvert_child_up 1")
+    wait_until(lambda: gateway.ike_metrics().total("culvert_ike_sas", state="established") == 1, 3,
+               "culvert_ike_sas 1")
     gateway.culvert("terminate", "to-branch")
-    assert gateway.dataplane_metrics().total("culvert_child_up", child="net") == 0, \
-        "what is configured and down is still there, as 0"
+    wait_until(lambda: up() == 0, 3, "what is configured and down to be there as 0")
     gateway.culvert("initiate", "net")
-    assert gateway.dataplane_metrics().total("culvert_child_up", child="net") == 1
+    wait_until(lambda: up() == 1, 3, "culvert_child_up 1")
 
 
 def test_the_last_packet_has_a_time(tunnel_bed):
     started = time.time()
     assert tunnel_bed.ping(count=2).lost() == []
+    settle()
     seen = tunnel_bed.gateways["b"].dataplane_metrics().total(
         "culvert_child_last_packet_timestamp_seconds", child="net", direction="in")
     assert started - 1 <= seen <= time.time() + 1
@@ -83,6 +99,7 @@ def test_the_last_packet_has_a_time(tunnel_bed):
 
 def test_command_and_metrics_tell_the_same(tunnel_bed):
     gateway = tunnel_bed.gateways["a"]
+    settle()
     child = gateway.status()["connections"][0]["children"][0]
     assert child["up"] is True and child["state"] in ("up", "idle")
     assert child["in"]["packets"] == gateway.child_packets("in")

@@ -11,6 +11,7 @@ from .shell import Process, require, run, wait_until
 
 DATAPLANE_METRICS_PORT = 9464
 IKE_METRICS_PORT = 9465
+METRICS_SECONDS = 1.3  # the data plane publishes once a second
 
 
 class CommandError(RuntimeError):
