@@ -119,6 +119,9 @@ struct alignas(64) OutboundSa {
   bool has_esn = false;
   std::atomic<std::uint8_t> current_header{0};
   std::atomic<bool> stopped{true};
+  /// Drawn at installation: a manual SA begins again at sequence number 1 with the same key after a
+  /// restart, and must not meet the IVs of its life before.
+  std::uint32_t iv_start = 0;
 
   /// Any worker: blocks are reserved by an atomic add when there are several.
   std::atomic<std::uint64_t> sequence{0};  ///< last number given out
@@ -130,6 +133,10 @@ struct alignas(64) OutboundSa {
   [[nodiscard]] const OuterHeader& outer() const {
     // Acquire pairs with the release in Sad::update_endpoints.
     return headers[current_header.load(std::memory_order_acquire)];
+  }
+  /// The explicit IV of a packet, host order: unique under the key (RFC 4106 §3.1).
+  [[nodiscard]] std::uint64_t iv(std::uint64_t number) const {
+    return (std::uint64_t{iv_start} << 32U) + number;
   }
 };
 static_assert(sizeof(OutboundSa) == 192 && offsetof(OutboundSa, headers) == 64);

@@ -85,10 +85,9 @@ class SadTable final : public Sad {
         foreign_(capacity_) {
     // Generations begin anywhere, so that a peer's packets for an SA of before a restart do not
     // meet another one.
-    std::random_device random;
     const std::uint32_t first = first_generation();
     const std::uint32_t choices = (1U << (32U - slot_bits_)) - first;
-    for (std::uint32_t& generation : generations_) generation = first + random() % choices;
+    for (std::uint32_t& generation : generations_) generation = first + random_() % choices;
   }
 
   ~SadTable() override {
@@ -180,6 +179,7 @@ class SadTable final : public Sad {
   const crypto::esp::Engine& engine_;
   Reclaimer& reclaimer_;
   SlotAllocator inbound_slots_, outbound_slots_;
+  std::random_device random_;
   std::vector<std::uint32_t> generations_;
   std::vector<bool> leased_;
   ForeignSpis foreign_;
@@ -330,6 +330,7 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed, std::uint3
   sa.current_header.store(0, std::memory_order_relaxed);
   sa.headers[0] = build_outer_header(spec);
   sa.headers[0].salt = salt;
+  sa.iv_start = random_();
   sa.sequence.store(0, std::memory_order_relaxed);
   sa.bytes.store(0, std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);

@@ -118,11 +118,10 @@ Encapsulated encapsulate(const OutboundSa& sa, const OuterHeader& outer, const E
     std::memcpy(udp, outer.bytes.data() + outer.ip_bytes, wire::udp::kHeaderBytes);
     wire::store_u16(udp + 4, static_cast<std::uint16_t>(result + shape.packet_bytes - udp));
   }
-  // SPI and the low half of the sequence number; the IV is all of it: unique under the key, which
-  // is what RFC 4106 §3.1 asks for.
+  // SPI and the low half of the sequence number.
   const std::uint64_t low = wire::Be32{static_cast<std::uint32_t>(sequence)}.raw();
   wire::store_raw(esp, low << 32U | outer.spi);
-  wire::store_raw(esp + wire::esp::kHeaderBytes, wire::Be64{sequence}.raw());
+  wire::store_raw(esp + wire::esp::kHeaderBytes, wire::Be64{sa.iv(sequence)}.raw());
   return {result, esp};
 }
 

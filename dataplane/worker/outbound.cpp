@@ -101,7 +101,7 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Ru
       encapsulate(run.sa, run.outer, shape, burst.ip[position], header, sequence);
   const std::uint32_t k = burst.sealed.size();
   CryptoScratch& scratch = worker.scratch;
-  write_nonce(scratch.nonces[k], run.outer.salt, wire::Be64{sequence}.raw());
+  write_nonce(scratch.nonces[k], run.outer.salt, wire::Be64{run.sa.iv(sequence)}.raw());
   const std::uint8_t aad_bytes =
       write_aad(scratch.aads[k], run.outer.spi, sequence, run.sa.has_esn);
   std::uint8_t* const text = made.esp + wire::esp::kHeaderBytes + kEspIvBytes;
