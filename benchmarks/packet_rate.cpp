@@ -132,9 +132,11 @@ json to_json(const std::vector<Row>& rows, bool huge_pages) {
 }
 
 bool start_eal(bool huge_pages) {
-  std::vector<std::string> arguments{"packet_rate", "--lcores",    "0@0,1@1", "--in-memory",
-                                     "--no-pci",    "--log-level", "3",       "--no-telemetry",
-                                     "-m",          "768"};
+  std::vector<std::string> arguments{"packet_rate",    "--lcores",    "0@0,1@1",
+                                     "--no-pci",       "--log-level", "3",
+                                     "--no-telemetry", "-m",          "768"};
+  // DPDK 22.11 refuses --no-huge together with --in-memory.
+  arguments.emplace_back(huge_pages ? "--in-memory" : "--no-shconf");
   if (!huge_pages) arguments.emplace_back("--no-huge");
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());

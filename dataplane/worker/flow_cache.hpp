@@ -1,7 +1,8 @@
-// What policy said of a flow last time: one probe instead of the ordered search. Worker-local,
-// direct mapped; an entry is valid for the snapshot generation it was made under.
+// What policy said of a flow last time: one probe instead of the ordered search. Worker-local; an
+// entry is valid for the snapshot generation it was made under.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -48,38 +49,50 @@ using FlowV6 = FlowWords<5>;
          static_cast<std::uint64_t>(origin);
 }
 
-template <typename Key, std::size_t kEntries>
+/// Sets of four. Direct mapped, 1024 flows in 8192 places left every eighth with the ordered search
+/// for each of its packets, which with 1000 policies is 10 µs: 0.4 Mpps instead of 20.
+template <typename Key, std::size_t kSets>
 class FlowCache {
-  static_assert((kEntries & (kEntries - 1)) == 0);
+  static_assert((kSets & (kSets - 1)) == 0);
 
  public:
-  FlowCache() : entries_(std::make_unique<Entry[]>(kEntries)) {}
+  FlowCache() : sets_(std::make_unique<Set[]>(kSets)) {}
 
   /// nullptr when it is not known under this generation.
   [[nodiscard]] const CachedFlow* find(const Key& key, std::uint32_t generation) const {
-    const Entry& entry = entries_[place_of(key)];
-    return entry.generation == generation && entry.key == key ? &entry.flow : nullptr;
+    for (const Entry& entry : sets_[place_of(key)].entries) {
+      if (entry.key == key && entry.generation == generation) return &entry.flow;
+    }
+    return nullptr;
   }
-  /// Replaces what stood there.
+  /// Takes the place of one that is out of date, else of any.
   const CachedFlow* insert(const Key& key, std::uint32_t generation, const CachedFlow& flow) {
-    Entry& entry = entries_[place_of(key)];
-    entry = {key, flow, generation};
-    return &entry.flow;
+    Set& set = sets_[place_of(key)];
+    std::size_t way = 0;
+    while (way < kWays && set.entries[way].generation == generation) ++way;
+    if (way == kWays) way = next_victim_++ % kWays;
+    set.entries[way] = {key, flow, generation};
+    return &set.entries[way].flow;
   }
 
  private:
+  static constexpr std::size_t kWays = 4;
   struct Entry {
     Key key{};
     CachedFlow flow;
     std::uint32_t generation = 0;  ///< snapshots count from 1
   };
-  static std::size_t place_of(const Key& key) { return (key.hash() >> 24U) & (kEntries - 1); }
+  struct alignas(64) Set {
+    std::array<Entry, kWays> entries;
+  };
+  static std::size_t place_of(const Key& key) { return (key.hash() >> 24U) & (kSets - 1); }
 
-  std::unique_ptr<Entry[]> entries_;
+  std::unique_ptr<Set[]> sets_;
+  std::uint32_t next_victim_ = 0;
 };
 
-/// 40 bytes each: the common thousand flows stay in the second-level cache.
-using FlowCacheV4 = FlowCache<FlowV4, 8192>;
-using FlowCacheV6 = FlowCache<FlowV6, 2048>;
+/// 8192 flows of 32 bytes, 2048 of 56: the common thousand stay in the second-level cache.
+using FlowCacheV4 = FlowCache<FlowV4, 2048>;
+using FlowCacheV6 = FlowCache<FlowV6, 512>;
 
 }  // namespace culvert::dataplane
