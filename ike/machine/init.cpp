@@ -17,41 +17,8 @@ constexpr std::uint16_t kPort = 500, kNatPort = 4500;
 constexpr std::size_t kNonceBytes = 32;
 /// A peer that goes on demanding cookies or groups is not worth more tries.
 constexpr std::uint32_t kMaxInitRestarts = 4;
-/// A cookie is good for one to two of these.
-constexpr std::chrono::seconds kCookieLife{60};
 /// Strangers get one log line in this time, however many packets they send.
 constexpr std::chrono::seconds kStrangerReportInterval{1};
-
-std::array<std::uint8_t, 8> octets_of(std::uint64_t value) {
-  std::array<std::uint8_t, 8> octets{};
-  wire::Writer(octets).u64(value);
-  return octets;
-}
-
-/// RFC 7296 §2.23: SHA-1(SPIi | SPIr | address | port).
-Octets nat_hash(std::uint64_t spi_i, std::uint64_t spi_r, const wire::Endpoint& endpoint) {
-  const auto i = octets_of(spi_i), r = octets_of(spi_r);
-  std::array<std::uint8_t, 2> port{};
-  wire::Writer(port).u16(endpoint.port);
-  const std::array<Bytes, 4> pieces{i, r, endpoint.address.view(), port};
-  const auto hash = crypto::ike::sha1(pieces);
-  return {hash.begin(), hash.end()};
-}
-
-/// Whether there are such notifies, and whether one of them is the hash of `endpoint`.
-struct NatEvidence {
-  bool present = false, matches = false;
-};
-NatEvidence nat_evidence(const Payloads& payloads, NotifyType type, const Octets& hash) {
-  NatEvidence evidence;
-  for (const auto& payload : payloads) {
-    const auto* notify = std::get_if<wire::ike::Notify>(&payload);
-    if (notify == nullptr || notify->type != type) continue;
-    evidence.present = true;
-    evidence.matches = evidence.matches || notify->data == hash;
-  }
-  return evidence;
-}
 
 }  // namespace
 
@@ -112,34 +79,6 @@ void Core::send_init(IkeSa& ike) {
   await_answer(ike, 0, ike.initiator_message);
 }
 
-void Core::add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi) {
-  const auto encapsulation =
-      ike.connection != nullptr ? ike.connection->encapsulation : config::Encapsulation::automatic;
-  if (encapsulation == config::Encapsulation::never) return;
-  // A hash of nothing looks to the peer like a NAT in front of us: it will encapsulate.
-  Octets source = encapsulation == config::Encapsulation::forced
-                      ? draw(20)
-                      : nat_hash(ike.initiator_spi(), responder_spi, ike.local);
-  payloads.emplace_back(make_notify(NotifyType::nat_detection_source_ip, std::move(source)));
-  payloads.emplace_back(make_notify(NotifyType::nat_detection_destination_ip,
-                                    nat_hash(ike.initiator_spi(), responder_spi, ike.remote)));
-}
-
-void Core::detect_nat(IkeSa& ike, const Payloads& payloads, std::uint64_t initiator_spi,
-                      std::uint64_t responder_spi) {
-  if (ike.connection->encapsulation == config::Encapsulation::never) return;
-  const NatEvidence source = nat_evidence(payloads, NotifyType::nat_detection_source_ip,
-                                          nat_hash(initiator_spi, responder_spi, ike.remote));
-  const NatEvidence destination = nat_evidence(payloads, NotifyType::nat_detection_destination_ip,
-                                               nat_hash(initiator_spi, responder_spi, ike.local));
-  ike.nat_detection = source.present && destination.present;
-  if (!ike.nat_detection) return;
-  ike.nat_remote = !source.matches;
-  ike.nat_local = !destination.matches;
-  ike.encapsulate = ike.nat_remote || ike.nat_local ||
-                    ike.connection->encapsulation == config::Encapsulation::forced;
-}
-
 std::vector<const config::Connection*> Core::connections_between(
     const wire::Endpoint& local, const wire::Endpoint& remote) const {
   std::vector<const config::Connection*> exact, any;
@@ -159,49 +98,6 @@ std::vector<const config::Connection*> Core::connections_between(
 std::size_t Core::half_open() const {
   return static_cast<std::size_t>(std::ranges::count_if(
       ike_sas_, [](const auto& entry) { return entry.second->state == IkeState::half_open; }));
-}
-
-Octets Core::cookie_for(std::uint32_t version, Bytes secret, const wire::ike::Message& message,
-                        const wire::Endpoint& remote) {
-  // RFC 7296 §2.6: Cookie = <version of secret> | Hash(Ni | IPi | SPIi | secret).
-  const auto* nonce = find_payload<wire::ike::Nonce>(message.payloads);
-  const auto spi = octets_of(message.header.initiator_spi);
-  const std::array<Bytes, 4> pieces{nonce != nullptr ? Bytes(nonce->data) : Bytes{},
-                                    remote.address.view(), spi, secret};
-  const auto hash = crypto::ike::sha256(pieces);
-  Octets cookie(4 + hash.size());
-  wire::Writer writer(cookie);
-  writer.u32(version);
-  writer.bytes(hash);
-  return cookie;
-}
-
-bool Core::cookie_satisfied(const wire::ike::Message& message, const wire::Endpoint& local,
-                            const wire::Endpoint& remote) {
-  if (half_open() < tuning_.half_open_cookie_threshold) return true;
-  if (cookie_secret_.empty() || now_ - cookie_made_ >= kCookieLife) {
-    // After two lives the last secret is stale as well.
-    const bool stale = cookie_secret_.empty() || now_ - cookie_made_ >= 2 * kCookieLife;
-    previous_cookie_secret_ = stale ? crypto::SecretBytes{} : std::move(cookie_secret_);
-    cookie_secret_ = crypto::SecretBytes(std::size_t{32});
-    environment_.random->fill(cookie_secret_.span());
-    ++cookie_version_;
-    cookie_made_ = now_;
-  }
-  const Octets current = cookie_for(cookie_version_, cookie_secret_.view(), message, remote);
-  if (const auto* sent = find_notify(message.payloads, NotifyType::cookie)) {
-    if (crypto::equal_constant_time(sent->data, current)) return true;
-    if (!previous_cookie_secret_.empty() &&
-        crypto::equal_constant_time(
-            sent->data,
-            cookie_for(cookie_version_ - 1, previous_cookie_secret_.view(), message, remote))) {
-      return true;
-    }
-  }
-  ++counters_.cookies_sent;
-  refuse_init(message.header, {NotifyType::cookie, Failure::temporary_failure, "", current}, local,
-              remote);
-  return false;
 }
 
 void Core::refuse_init(const wire::ike::Header& request, const Refusal& refusal,

@@ -233,6 +233,18 @@ void Core::answer_rekey_ike(IkeSa& ike, const wire::ike::Header& header, const P
 }
 
 void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
+  if (successor.state != IkeState::established) {
+    // The peer, which made the successor and already uses it, has ended it with all its children.
+    ConnectionState& state = state_of(*old.connection);
+    for (const channel::SaId child : old.children) state.keep.erase(children_.at(child).index);
+    report(Level::info, "ike_sa_deleted",
+           {{"connection", old.connection->name},
+            {"by", "peer"},
+            {"initiator_spi", spi_text(old.initiator_spi())}});
+    close(old, false, "the peer deleted the IKE SA");
+    ensure_soon(state);
+    return;
+  }
   for (const channel::SaId child : old.children) {
     children_.at(child).ike_spi = successor.local_spi;
     successor.children.push_back(child);

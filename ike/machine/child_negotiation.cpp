@@ -1,0 +1,274 @@
+// What both sides agree on for one child, in IKE_AUTH and CREATE_CHILD_SA alike: suite, traffic
+// selectors and their narrowing (RFC 7296 §2.9), mode, PFS.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using crypto::Bytes;
+using wire::ike::NotifyType;
+
+constexpr std::size_t kNonceBytes = 32;
+
+void cap_selectors(std::vector<wire::TrafficSelector>& selectors) {
+  // Narrowing further is ours to do (RFC 7296 §2.9); the data plane holds so many a side.
+  if (selectors.size() > channel::kMaxSelectors) selectors.resize(channel::kMaxSelectors);
+}
+bool all_covered(const std::vector<wire::TrafficSelector>& inner,
+                 const std::vector<wire::TrafficSelector>& outer) {
+  return !inner.empty() && inner.size() <= channel::kMaxSelectors &&
+         std::ranges::all_of(inner, [&](const auto& one) {
+           return std::ranges::any_of(outer, [&](const auto& wide) { return wide.covers(one); });
+         });
+}
+
+}  // namespace
+
+std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchange, bool in_auth) {
+  const config::Child& child = child_config(exchange.task.child_index);
+  const auto spi = environment_.spis->take();
+  if (!spi) {
+    return std::unexpected(Refusal{
+        NotifyType::no_additional_sas, Failure::no_spi_available, "child " + child.name, {}});
+  }
+  exchange.inbound_spi = *spi;
+  std::vector<crypto::Proposal> proposals = child.esp_proposals;
+  Payloads payloads;
+  if (child.mode == config::Mode::transport) {
+    payloads.emplace_back(make_notify(NotifyType::use_transport_mode));
+  }
+  payloads.emplace_back(offer_esp(proposals, static_cast<std::uint32_t>(*spi), !in_auth));
+  if (!in_auth) {
+    payloads.emplace_back(wire::ike::Nonce{exchange.nonce});
+    auto group = exchange.task.group;
+    if (!group && !proposals.empty() && !proposals.front().groups.empty()) {
+      group = proposals.front().groups.front();
+    }
+    if (group && *group != crypto::Group::none) {
+      auto made = crypto::ike::generate_key_exchange(*group, *environment_.random);
+      if (!made) {
+        return std::unexpected(Refusal{
+            NotifyType::no_proposal_chosen, Failure::invalid_ke_group, made.error().what, {}});
+      }
+      exchange.key_exchange = std::move(*made);
+      payloads.emplace_back(wire::ike::KeyExchange{static_cast<std::uint16_t>(*group),
+                                                   exchange.key_exchange->public_value()});
+    }
+  }
+  payloads.emplace_back(wire::ike::TrafficSelectors{true, child.local_ts, false});
+  payloads.emplace_back(wire::ike::TrafficSelectors{false, child.remote_ts, false});
+  static_cast<void>(ike);
+  return payloads;
+}
+
+std::expected<Core::Narrowed, Refusal> Core::choose_child(const IkeSa& ike,
+                                                          const Payloads& payloads,
+                                                          const ChildSa* rekeyed) const {
+  const auto& theirs_remote = find_selectors(payloads, true)->selectors;
+  const auto& theirs_local = find_selectors(payloads, false)->selectors;
+  Narrowed best;
+  bool best_is_whole = false;
+  std::string configured;
+  for (const config::Child& child : ike.connection->children) {
+    if (rekeyed != nullptr && child.index != rekeyed->index) continue;
+    configured += (configured.empty() ? "" : "; ") + child.name + ": " + text_of(child.local_ts) +
+                  " === " + text_of(child.remote_ts);
+    Narrowed candidate{&child, wire::narrow(theirs_local, child.local_ts),
+                       wire::narrow(theirs_remote, child.remote_ts)};
+    if (candidate.local.empty() || candidate.remote.empty()) continue;
+    // A child that is not narrowed at all is the one the peer means.
+    const bool whole =
+        all_covered(theirs_local, child.local_ts) && all_covered(theirs_remote, child.remote_ts);
+    if (best.child != nullptr && (best_is_whole || !whole)) continue;
+    best = std::move(candidate);
+    best_is_whole = whole;
+  }
+  if (best.child == nullptr) {
+    return std::unexpected(
+        Refusal{NotifyType::ts_unacceptable,
+                Failure::traffic_selectors_unacceptable,
+                "ours: " + (configured.empty() ? std::string("no child") : configured) +
+                    "; the peer's: " + text_of(theirs_local) + " === " + text_of(theirs_remote),
+                {}});
+  }
+  cap_selectors(best.local);
+  cap_selectors(best.remote);
+  return best;
+}
+
+std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloads& payloads,
+                                                        const ChildSa* rekeyed,
+                                                        Bytes initiator_nonce,
+                                                        Octets& responder_nonce, bool in_auth) {
+  // 1. which child  2. mode  3. suite  4. key exchange  5. keys and SAs  6. answer
+  const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
+  auto narrowed = choose_child(ike, payloads, rekeyed);
+  if (!narrowed) return std::unexpected(narrowed.error());
+  const config::Child& config = *narrowed->child;
+  const bool wants_transport = find_notify(payloads, NotifyType::use_transport_mode) != nullptr;
+  const bool transport = config.mode == config::Mode::transport;
+  if (transport && !wants_transport) {
+    return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
+                                   Failure::mode_mismatch,
+                                   config.name + ": ours: transport; the peer's: tunnel",
+                                   {}});
+  }
+  const auto* peer_value = find_payload<wire::ike::KeyExchange>(payloads);
+  const auto chosen =
+      choose_esp(config.esp_proposals, offer, !in_auth,
+                 peer_value != nullptr ? std::optional(peer_value->group) : std::nullopt);
+  if (!chosen) {
+    return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
+                                   Failure::no_child_proposal_chosen,
+                                   config.name + ": ours: " + describe(config.esp_proposals) +
+                                       "; the peer's: " + describe(offer),
+                                   {}});
+  }
+  std::unique_ptr<crypto::ike::KeyExchange> ours;
+  crypto::SecretBytes secret;
+  if (chosen->group != crypto::Group::none) {
+    const auto group = static_cast<std::uint16_t>(chosen->group);
+    if (peer_value == nullptr || peer_value->group != group) {
+      Octets demanded(2);
+      wire::Writer(demanded).u16(group);
+      return std::unexpected(Refusal{
+          NotifyType::invalid_ke_payload, Failure::invalid_ke_group,
+          config.name + ": ours: group " + std::to_string(group) + "; the peer's: " +
+              (peer_value != nullptr ? std::to_string(peer_value->group) : std::string("none")),
+          demanded});
+    }
+    auto made = crypto::ike::generate_key_exchange(chosen->group, *environment_.random);
+    auto shared = made ? (*made)->shared_secret(peer_value->data)
+                       : crypto::ike::Result<crypto::SecretBytes>(std::unexpected(made.error()));
+    if (!shared) {
+      return std::unexpected(
+          Refusal{NotifyType::invalid_syntax, Failure::invalid_syntax, shared.error().what, {}});
+    }
+    ours = std::move(*made);
+    secret = std::move(*shared);
+  }
+  const auto spi = environment_.spis->take();
+  if (!spi) {
+    return std::unexpected(Refusal{
+        NotifyType::no_additional_sas, Failure::no_spi_available, "child " + config.name, {}});
+  }
+  if (!in_auth) responder_nonce = draw(kNonceBytes);
+  const auto keys = derive_child_keys(chosen->suite, ike.suite.prf, ike.keys.derive.view(),
+                                      secret.view(), initiator_nonce, responder_nonce);
+  ChildSa child;
+  child.index = config.index;
+  child.inbound_spi = *spi;
+  child.outbound_spi = channel::Spi{chosen->peer_spi};
+  child.suite = chosen->suite;
+  child.esn = chosen->esn;
+  child.pfs_group = chosen->group;
+  child.transport = transport;
+  child.local_selectors = narrowed->local;
+  child.remote_selectors = narrowed->remote;
+  if (!keys) {
+    environment_.spis->give_back(*spi);
+    return std::unexpected(
+        Refusal{NotifyType::no_proposal_chosen, Failure::invalid_syntax, keys.error().what, {}});
+  }
+  ChildSa& added = add_child(ike, std::move(child));
+  if (auto installed = install(ike, added, *keys, false); !installed) {
+    retire(added.inbound_sa, false);
+    return std::unexpected(installed.error());
+  }
+  Answer answer;
+  answer.child = &added;
+  wire::ike::SaProposal proposal = chosen->answer;
+  proposal.spi.resize(4);
+  wire::Writer(proposal.spi).u32(static_cast<std::uint32_t>(*spi));
+  if (transport) answer.payloads.emplace_back(make_notify(NotifyType::use_transport_mode));
+  answer.payloads.emplace_back(wire::ike::SecurityAssociation{{std::move(proposal)}});
+  if (!in_auth) answer.payloads.emplace_back(wire::ike::Nonce{responder_nonce});
+  if (ours != nullptr) {
+    answer.payloads.emplace_back(
+        wire::ike::KeyExchange{static_cast<std::uint16_t>(chosen->group), ours->public_value()});
+  }
+  answer.payloads.emplace_back(wire::ike::TrafficSelectors{true, added.remote_selectors, false});
+  answer.payloads.emplace_back(wire::ike::TrafficSelectors{false, added.local_selectors, false});
+  return answer;
+}
+
+std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchange,
+                                                    const Payloads& payloads, ChildNonces nonces,
+                                                    bool in_auth) {
+  const config::Child& config = child_config(exchange.task.child_index);
+  // The peer has the child; if we cannot use it, it must hear so.
+  const auto refuse = [&](Failure failure, const std::string& detail) {
+    Task orphan{.kind = TaskKind::delete_child};
+    orphan.orphan = std::exchange(exchange.inbound_spi, channel::Spi{});
+    ike.queue.push_front(std::move(orphan));
+    return std::unexpected(
+        Refusal{NotifyType::no_proposal_chosen, failure, config.name + ": " + detail, {}});
+  };
+  const auto* answer = find_payload<wire::ike::SecurityAssociation>(payloads);
+  const auto* ts_local = find_selectors(payloads, true);
+  const auto* ts_remote = find_selectors(payloads, false);
+  if (answer == nullptr || ts_local == nullptr || ts_remote == nullptr) {
+    return refuse(Failure::invalid_syntax, "the answer lacks SA or TS");
+  }
+  const auto* peer_value = find_payload<wire::ike::KeyExchange>(payloads);
+  const auto chosen =
+      choose_esp(config.esp_proposals, *answer, !in_auth,
+                 peer_value != nullptr ? std::optional(peer_value->group) : std::nullopt);
+  if (!chosen || !is_an_answer(*answer)) {
+    return refuse(Failure::no_child_proposal_chosen, "ours: " + describe(config.esp_proposals) +
+                                                         "; the peer chose " + describe(*answer));
+  }
+  const bool transport = find_notify(payloads, NotifyType::use_transport_mode) != nullptr;
+  if (transport != (config.mode == config::Mode::transport)) {
+    return refuse(Failure::mode_mismatch, transport ? "ours: tunnel; the peer's: transport"
+                                                    : "ours: transport; the peer's: tunnel");
+  }
+  if (!all_covered(ts_local->selectors, config.local_ts) ||
+      !all_covered(ts_remote->selectors, config.remote_ts)) {
+    return refuse(Failure::traffic_selectors_unacceptable,
+                  "ours: " + text_of(config.local_ts) + " === " + text_of(config.remote_ts) +
+                      "; the peer's: " + text_of(ts_local->selectors) +
+                      " === " + text_of(ts_remote->selectors));
+  }
+  crypto::SecretBytes secret;
+  if (chosen->group != crypto::Group::none) {
+    if (peer_value == nullptr || exchange.key_exchange == nullptr ||
+        exchange.key_exchange->group() != chosen->group ||
+        peer_value->group != static_cast<std::uint16_t>(chosen->group)) {
+      return refuse(Failure::invalid_ke_group, "the peer's KE payload is of another group");
+    }
+    auto shared = exchange.key_exchange->shared_secret(peer_value->data);
+    if (!shared) return refuse(Failure::invalid_syntax, shared.error().what);
+    secret = std::move(*shared);
+  }
+  const auto keys = derive_child_keys(chosen->suite, ike.suite.prf, ike.keys.derive.view(),
+                                      secret.view(), nonces.initiator, nonces.responder);
+  if (!keys) return refuse(Failure::invalid_syntax, keys.error().what);
+  if (std::ranges::find(exchange.deleted_early, chosen->peer_spi) != exchange.deleted_early.end()) {
+    return std::unexpected(Refusal{NotifyType::child_sa_not_found,
+                                   Failure::peer_deleted,
+                                   config.name + ": deleted as soon as made",
+                                   {}});
+  }
+  ChildSa child;
+  child.index = config.index;
+  child.made_by_us = true;
+  child.inbound_spi = std::exchange(exchange.inbound_spi, channel::Spi{});
+  child.outbound_spi = channel::Spi{chosen->peer_spi};
+  child.suite = chosen->suite;
+  child.esn = chosen->esn;
+  child.pfs_group = chosen->group;
+  child.transport = transport;
+  child.local_selectors = ts_local->selectors;
+  child.remote_selectors = ts_remote->selectors;
+  ChildSa& added = add_child(ike, std::move(child));
+  if (auto installed = install(ike, added, *keys, true); !installed) {
+    enqueue(ike, Task{.kind = TaskKind::delete_child, .child = added.inbound_sa}, true);
+    return std::unexpected(installed.error());
+  }
+  return &added;
+}
+
+}  // namespace culvert::ike

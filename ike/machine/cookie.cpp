@@ -1,0 +1,67 @@
+// Cookies against half-open floods: nothing is kept until the initiator has shown that it receives
+// at its address (RFC 7296 §2.6).
+#include <array>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using crypto::Bytes;
+using wire::ike::NotifyType;
+
+/// A cookie is good for one to two of these.
+constexpr std::chrono::seconds kCookieLife{60};
+
+std::array<std::uint8_t, 8> octets_of(std::uint64_t value) {
+  std::array<std::uint8_t, 8> octets{};
+  wire::Writer(octets).u64(value);
+  return octets;
+}
+
+}  // namespace
+
+Octets Core::cookie_for(std::uint32_t version, Bytes secret, const wire::ike::Message& message,
+                        const wire::Endpoint& remote) {
+  // RFC 7296 §2.6: Cookie = <version of secret> | Hash(Ni | IPi | SPIi | secret).
+  const auto* nonce = find_payload<wire::ike::Nonce>(message.payloads);
+  const auto spi = octets_of(message.header.initiator_spi);
+  const std::array<Bytes, 4> pieces{nonce != nullptr ? Bytes(nonce->data) : Bytes{},
+                                    remote.address.view(), spi, secret};
+  const auto hash = crypto::ike::sha256(pieces);
+  Octets cookie(4 + hash.size());
+  wire::Writer writer(cookie);
+  writer.u32(version);
+  writer.bytes(hash);
+  return cookie;
+}
+
+bool Core::cookie_satisfied(const wire::ike::Message& message, const wire::Endpoint& local,
+                            const wire::Endpoint& remote) {
+  if (half_open() < tuning_.half_open_cookie_threshold) return true;
+  if (cookie_secret_.empty() || now_ - cookie_made_ >= kCookieLife) {
+    // After two lives the last secret is stale as well.
+    const bool stale = cookie_secret_.empty() || now_ - cookie_made_ >= 2 * kCookieLife;
+    previous_cookie_secret_ = stale ? crypto::SecretBytes{} : std::move(cookie_secret_);
+    cookie_secret_ = crypto::SecretBytes(std::size_t{32});
+    environment_.random->fill(cookie_secret_.span());
+    ++cookie_version_;
+    cookie_made_ = now_;
+  }
+  const Octets current = cookie_for(cookie_version_, cookie_secret_.view(), message, remote);
+  if (const auto* sent = find_notify(message.payloads, NotifyType::cookie)) {
+    if (crypto::equal_constant_time(sent->data, current)) return true;
+    if (!previous_cookie_secret_.empty() &&
+        crypto::equal_constant_time(
+            sent->data,
+            cookie_for(cookie_version_ - 1, previous_cookie_secret_.view(), message, remote))) {
+      return true;
+    }
+  }
+  ++counters_.cookies_sent;
+  refuse_init(message.header, {NotifyType::cookie, Failure::temporary_failure, "", current}, local,
+              remote);
+  return false;
+}
+
+}  // namespace culvert::ike

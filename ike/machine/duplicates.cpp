@@ -1,0 +1,116 @@
+// Several IKE SAs with one peer: INITIAL_CONTACT (RFC 7296 §2.4), both sides initiating at once.
+// Both sides must come to the same choice, and traffic must move before anything is deleted.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+/// How often a lost duplicate waits a second for its children to move.
+constexpr std::uint32_t kDuplicateWaits = 10;
+/// A duplicate that its initiator never deletes goes after this time.
+constexpr std::chrono::seconds kDuplicateLife{30};
+
+}  // namespace
+
+bool Core::only_one(const IkeSa& ike) const {
+  return std::ranges::none_of(ike_sas_, [&](const auto& entry) {
+    const IkeSa& other = *entry.second;
+    return &other != &ike && other.connection == ike.connection &&
+           (other.state == IkeState::established || other.state == IkeState::rekeyed ||
+            other.state == IkeState::deleting);
+  });
+}
+
+void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
+  std::vector<std::uint64_t> abandoned;
+  for (auto& [spi, other] : ike_sas_) {
+    if (other.get() == &ike || other->connection != ike.connection) continue;
+    if (other->state == IkeState::init_sent && !ike.initiator) {
+      abandoned.push_back(spi);
+      continue;
+    }
+    if (other->state != IkeState::established || other->remote_id != ike.remote_id) continue;
+    // Both began before either stood: both sides see that alike, and choose alike.
+    const bool crossing = !other->made_by_rekey && other->initiator != ike.initiator &&
+                          ike.created_rank < other->established_rank;
+    if (crossing) {
+      const bool other_loses = other->lower_nonce < ike.lower_nonce;
+      mark_redundant(other_loses ? *other : ike, other_loses ? ike : *other);
+    } else if (!ike.initiator && !other->initiator && other->created_rank > ike.created_rank) {
+      // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
+      // the peer began last is the one it has.
+      mark_redundant(ike, *other);
+    } else if (initial_contact) {
+      supersede(*other);
+    } else {
+      mark_redundant(*other, ike);
+    }
+  }
+  for (const std::uint64_t spi : abandoned) {
+    // The peer was faster; what we wanted comes up on its IKE SA.
+    for (const std::uint32_t index : find_ike(spi)->wanted) {
+      state_of(*ike.connection).keep.insert(index);
+    }
+    remove(spi);
+  }
+}
+
+/// RFC 7296 §2.4, INITIAL_CONTACT: the peer has lost the other SAs. Ours go on until the new ones
+/// carry the traffic, then end without a word: nobody is there to hear it.
+void Core::supersede(IkeSa& ike) {
+  ConnectionState& state = state_of(*ike.connection);
+  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+  if (ike.exchange) {
+    if (ike.exchange->inbound_spi != channel::Spi{}) {
+      environment_.spis->give_back(ike.exchange->inbound_spi);
+    }
+    finish_commands(ike.exchange->task.commands, false, "the peer restarted");
+  }
+  for (const Task& task : ike.queue) {
+    finish_commands(task.commands, false, "the peer restarted");
+  }
+  ike.exchange.reset();
+  ike.queue.clear();
+  ike.window.pending.reset();
+  ike.state = IkeState::superseded;
+  ike.forget_at = now_ + tuning_.responder_switch_delay + tuning_.old_sa_grace;
+  timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);
+  report(Level::info, "ike_sa_superseded",
+         {{"connection", ike.connection->name}, {"initiator_spi", spi_text(ike.initiator_spi())}});
+}
+
+void Core::mark_redundant(IkeSa& loser, const IkeSa& winner) {
+  loser.redundant = true;
+  report(Level::info, "ike_sa_redundant",
+         {{"connection", loser.connection->name},
+          {"initiator_spi", spi_text(loser.initiator_spi())},
+          {"kept", spi_text(winner.initiator_spi())}});
+  for (const std::uint32_t index : loser.wanted) state_of(*loser.connection).keep.insert(index);
+  ensure_soon(state_of(*loser.connection));
+  // Whoever made it deletes it (RFC 7296 §2.8.2 has the rule for rekeys); the other side only if
+  // that does not happen. By then traffic has moved to the winner.
+  const Instant delay =
+      loser.initiator ? Instant(2 * tuning_.responder_switch_delay) : Instant(kDuplicateLife);
+  timers_.arm(now_ + delay, TimerKind::delete_duplicate, loser.local_spi);
+}
+
+void Core::delete_duplicate(IkeSa& ike) {
+  if (!ike.redundant || ike.state != IkeState::established) return;
+  bool complete = true;
+  for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
+    const ChildSa& child = children_.at(id);
+    if (live_child(child.index) != nullptr || child.state == ChildState::replaced) continue;
+    if (!wants_up(state_of(*ike.connection), child_config(child.index))) continue;
+    complete = false;
+    ensure(child.index);
+  }
+  if (!complete && ++ike.duplicate_waits <= kDuplicateWaits) {
+    timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);
+    return;
+  }
+  enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+}
+
+}  // namespace culvert::ike
