@@ -27,6 +27,7 @@ def view_of_gateway(gateway):
 
 class CulvertPeer:
     name = "Culvert"
+    totals_survive_rekeys = True
 
     def __init__(self, gateway):
         self.gateway = gateway
@@ -45,6 +46,7 @@ class CulvertPeer:
 
 class StrongSwanPeer:
     name = "strongSwan"
+    totals_survive_rekeys = False
 
     def __init__(self, strongswan: StrongSwan):
         self.strongswan = strongswan

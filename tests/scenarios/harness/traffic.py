@@ -79,11 +79,11 @@ class Iperf3:
         wait_until(lambda: "listening" in self._server.text() or _listens(server), 5,
                    "the iperf3 server")
 
-    def start(self, seconds, reverse=False, megabits=None, udp=False):
+    def start(self, seconds, reverse=False, megabits=None):
         words = ["iperf3", "-J", "-c", self.address, "-t", seconds, "--connect-timeout", 3000]
         words += ["-R"] if reverse else []
-        words += ["-u"] if udp else []
-        words += ["-b", f"{megabits}M"] if megabits else []
+        # Short blocks: a default one (128 kB) would go out at once and fill a queue by itself.
+        words += ["-b", f"{megabits}M", "-l", "8K"] if megabits else []
         return IperfRun(self.client.command(*words),
                         self.directory / f"iperf3-{next(_counter)}.json")
 
