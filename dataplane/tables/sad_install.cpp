@@ -1,0 +1,246 @@
+// How an SA comes into the SAD: leases of inbound SPIs, its key, what workers read of it, published
+// last.
+#include "dataplane/tables/outer_header.hpp"
+#include "dataplane/tables/sad_table.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+std::uint64_t limit_or_none(std::uint64_t configured) {
+  return configured == 0 ? ~0ULL : configured;
+}
+
+/// Whether the selectors are one IPv4 range a side with any protocol and any port.
+bool make_simple(const SaDetails& details, SimpleSelectors& simple) {
+  if (details.local.size() != 1 || details.remote.size() != 1) return false;
+  const wire::TrafficSelector& local = details.local.front();
+  const wire::TrafficSelector& remote = details.remote.front();
+  for (const wire::TrafficSelector* selector : {&local, &remote}) {
+    if (!selector->first.is_v4() || !selector->any_protocol() || !selector->any_port()) {
+      return false;
+    }
+  }
+  simple = {remote.first.v4_host(), remote.last.v4_host() - remote.first.v4_host(),
+            local.first.v4_host(), local.last.v4_host() - local.first.v4_host()};
+  return true;
+}
+
+/// The four bytes behind the cipher key (RFC 4106 §8.1).
+std::uint32_t salt_of(const InstallSa& request) {
+  return wire::load_raw<std::uint32_t>(request.key.bytes.data() +
+                                       request.suite.encryption_key_bytes());
+}
+
+}  // namespace
+
+std::uint64_t inbound_addresses(const SaEndpoints& outer) {
+  std::array<std::uint8_t, 8> bytes{};
+  std::copy_n(outer.remote.address.bytes.begin(), 4, bytes.begin());
+  std::copy_n(outer.local.address.bytes.begin(), 4, bytes.begin() + 4);
+  return wire::load_raw<std::uint64_t>(bytes.data());
+}
+std::uint32_t inbound_ports(const SaEndpoints& outer) {
+  std::array<std::uint8_t, 4> bytes{};
+  wire::store_u16(bytes.data(), outer.remote.port);
+  wire::store_u16(bytes.data() + 2, outer.local.port);
+  return wire::load_raw<std::uint32_t>(bytes.data());
+}
+
+std::vector<channel::Spi> SadTable::lease_spis(std::uint32_t count) {
+  std::vector<channel::Spi> spis;
+  while (spis.size() < count) {
+    const auto slot = inbound_slots_.take();
+    if (!slot) break;
+    // A manual SA may have chosen what would be the next SPI of this slot.
+    while (inbound(spi_of(*slot)) != nullptr) next_generation(*slot);
+    leased_[raw(*slot)] = true;
+    spis.push_back(channel::Spi{spi_of(*slot)});
+  }
+  return spis;
+}
+
+void SadTable::return_leases() {
+  for (std::uint32_t slot = 0; slot < capacity_; ++slot) {
+    if (!leased_[slot]) continue;
+    leased_[slot] = false;
+    give_back(Direction::in, SlotIndex{slot});
+  }
+}
+
+void SadTable::give_back(Direction direction, SlotIndex slot) {
+  if (direction == Direction::in) {
+    next_generation(slot);
+    inbound_slots_.give_back(slot);
+  } else {
+    outbound_slots_.give_back(slot);
+  }
+}
+
+std::expected<SlotIndex, Outcome> SadTable::slot_of_lease(channel::Spi spi) const {
+  const auto value = static_cast<std::uint32_t>(spi);
+  const SlotIndex slot{value & (capacity_ - 1)};
+  if (inbound(value) != nullptr) return std::unexpected(Outcome::duplicate);
+  if (!leased_[raw(slot)] || spi_of(slot) != value) {
+    return std::unexpected(Outcome::spi_not_leased);
+  }
+  return slot;
+}
+
+/// The slot that the SPI indexes, so that the fast path finds it; else any, and a foreign SPI.
+std::expected<SlotIndex, Outcome> SadTable::slot_for_manual(std::uint32_t spi) {
+  if (spi < channel::kFirstFreeSpi) return std::unexpected(Outcome::invalid_field);
+  const SlotIndex preferred{spi & (capacity_ - 1)};
+  const bool is_leased = leased_[raw(preferred)] && spi_of(preferred) == spi;
+  if (is_leased || inbound(spi) != nullptr) return std::unexpected(Outcome::duplicate);
+  if (inbound_slots_.take(preferred)) return preferred;
+  const auto slot = inbound_slots_.take();
+  if (!slot) return std::unexpected(Outcome::no_room);
+  if (!foreign_.insert(spi, *slot)) {
+    inbound_slots_.give_back(*slot);
+    return std::unexpected(Outcome::no_room);
+  }
+  return *slot;
+}
+
+std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex slot,
+                                                                     const InstallSa& request,
+                                                                     std::uint64_t now_tsc) {
+  const bool is_gcm = request.suite.encryption == crypto::Encryption::aes_gcm_16 &&
+                      request.suite.integrity == crypto::Integrity::none;
+  if (!is_gcm || !engine_.supports(request.suite)) {
+    return std::unexpected(Outcome::unsupported_suite);
+  }
+  const std::size_t cipher_bytes = request.suite.encryption_key_bytes();
+  const crypto::Bytes key = request.key.view();
+  if (key.size() != cipher_bytes + kEspSaltBytes) return std::unexpected(Outcome::invalid_field);
+  if (request.replay_window > channel::kMaxReplayWindow) {
+    return std::unexpected(Outcome::invalid_field);
+  }
+  auto installed = std::make_unique<Installed>();
+  installed->block.key = &keys_[raw(request.direction)][raw(slot)];
+  if (request.direction == Direction::in) {
+    installed->block.window.resize(replay_words(request.replay_window));
+  }
+  if (!engine_.expand(request.suite, key.first(cipher_bytes), *installed->block.key)) {
+    installed->block.wipe();
+    return std::unexpected(Outcome::unsupported_suite);
+  }
+  installed->record.spec = request;
+  installed->record.spec.key.wipe();
+  installed->record.installed_tsc = now_tsc;
+  auto details = std::make_unique<SaDetails>();
+  details->sa_id = raw(request.sa);
+  details->suite = request.suite;
+  const auto copy = [](const channel::SelectorSet& from, std::vector<wire::TrafficSelector>& to) {
+    const std::size_t count = std::min<std::size_t>(from.count, from.items.size());
+    to.assign(from.items.begin(), from.items.begin() + static_cast<std::ptrdiff_t>(count));
+  };
+  copy(request.local_selectors, details->local);
+  copy(request.remote_selectors, details->remote);
+  details->endpoints[0] = {request.local, request.remote};
+  installed->details = std::move(details);
+  return installed;
+}
+
+void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
+  const InstallSa& spec = installed.record.spec;
+  InboundSa& sa = inbound_[raw(slot)];
+  sa.key = installed.block.key;
+  sa.window = installed.block.window.data();
+  sa.details = installed.details.get();
+  sa.outer_addresses.store(inbound_addresses(installed.details->endpoints[0]),
+                           std::memory_order_relaxed);
+  sa.outer_ports.store(inbound_ports(installed.details->endpoints[0]), std::memory_order_relaxed);
+  sa.window_packets = spec.replay_window;
+  sa.window_mask = spec.replay_window == 0 ? 0 : replay_words(spec.replay_window) - 1;
+  sa.slot = slot;
+  sa.is_tunnel = spec.mode == channel::SaMode::tunnel;
+  sa.has_esn = spec.esn;
+  sa.has_udp = spec.udp_encapsulation;
+  sa.outer_is_v4 = spec.local.address.is_v4();
+  sa.selectors_are_simple = make_simple(*installed.details, sa.selectors);
+  sa.stopped.store(false, std::memory_order_relaxed);
+  sa.highest = 0;
+  sa.packets.store(0, std::memory_order_relaxed);
+  sa.bytes.store(0, std::memory_order_relaxed);
+  sa.last_tsc.store(0, std::memory_order_relaxed);
+  sa.hard_bytes = limit_or_none(spec.lifetime.hard_bytes);
+  sa.hard_packets = limit_or_none(spec.lifetime.hard_packets);
+  // Release pairs with the acquire in `inbound`: all of the above before the SPI.
+  sa.spi.store(static_cast<std::uint32_t>(spec.spi), std::memory_order_release);
+}
+
+void SadTable::publish_outbound(SlotIndex slot, Installed& installed, std::uint32_t salt) {
+  const InstallSa& spec = installed.record.spec;
+  OutboundSa& sa = outbound_[raw(slot)];
+  sa.key = installed.block.key;
+  sa.details = installed.details.get();
+  sa.is_tunnel = spec.mode == channel::SaMode::tunnel;
+  sa.has_esn = spec.esn;
+  sa.current_header.store(0, std::memory_order_relaxed);
+  sa.headers[0] = build_outer_header(spec);
+  sa.headers[0].salt = salt;
+  sa.iv_start = random_();
+  sa.sequence.store(0, std::memory_order_relaxed);
+  sa.bytes.store(0, std::memory_order_relaxed);
+  sa.last_tsc.store(0, std::memory_order_relaxed);
+  sa.sequence_limit = std::min<std::uint64_t>(limit_or_none(spec.lifetime.hard_packets),
+                                              spec.esn ? ~0ULL : 0xffffffffULL);
+  sa.hard_bytes = limit_or_none(spec.lifetime.hard_bytes);
+  // Release pairs with the acquire in the outbound stage.
+  sa.stopped.store(false, std::memory_order_release);
+}
+
+std::expected<SlotIndex, Outcome> SadTable::install_at(SlotIndex slot, const InstallSa& request,
+                                                       std::uint64_t now_tsc) {
+  auto prepared = prepare(slot, request, now_tsc);
+  if (!prepared) return std::unexpected(prepared.error());
+  Installed& installed = **prepared;
+  installed.record.slot = slot;
+  if (request.direction == Direction::in) {
+    inbound_[raw(slot)].salt = salt_of(request);
+    publish_inbound(slot, installed);
+  } else {
+    publish_outbound(slot, installed, salt_of(request));
+  }
+  ++counts_[raw(request.direction)];
+  installed_.emplace(raw(request.sa), std::move(*prepared));
+  return slot;
+}
+
+std::expected<SlotIndex, Outcome> SadTable::install_outbound(const InstallSa& request,
+                                                             std::uint64_t now_tsc) {
+  const auto slot = outbound_slots_.take();
+  if (!slot) return std::unexpected(Outcome::no_room);
+  auto done = install_at(*slot, request, now_tsc);
+  if (!done) outbound_slots_.give_back(*slot);
+  return done;
+}
+
+std::expected<SlotIndex, Outcome> SadTable::install(const InstallSa& request,
+                                                    std::uint64_t now_tsc) {
+  if (find(request.sa) != nullptr) return std::unexpected(Outcome::duplicate);
+  if (request.direction == Direction::out) return install_outbound(request, now_tsc);
+  const auto slot = slot_of_lease(request.spi);
+  if (!slot) return slot;
+  auto done = install_at(*slot, request, now_tsc);  // a failure leaves the lease
+  if (done) leased_[raw(*slot)] = false;
+  return done;
+}
+
+std::expected<SlotIndex, Outcome> SadTable::install_manual(const InstallSa& request,
+                                                           std::uint64_t now_tsc) {
+  if (find(request.sa) != nullptr) return std::unexpected(Outcome::duplicate);
+  if (request.direction == Direction::out) return install_outbound(request, now_tsc);
+  const auto spi = static_cast<std::uint32_t>(request.spi);
+  const auto slot = slot_for_manual(spi);
+  if (!slot) return slot;
+  auto done = install_at(*slot, request, now_tsc);
+  if (!done) {
+    foreign_.remove(spi);
+    inbound_slots_.give_back(*slot);
+  }
+  return done;
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,167 @@
+// The SAD as arrays by slot, main thread's side. Private to sad.cpp and sad_install.cpp.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "dataplane/tables/mapped_array.hpp"
+#include "dataplane/tables/sa.hpp"
+#include "dataplane/tables/sad.hpp"
+#include "dataplane/tables/spi_table.hpp"
+
+namespace culvert::dataplane {
+
+using channel::Direction;
+using channel::InstallSa;
+using channel::Outcome;
+
+/// An SA's secret and its window. Wiped when it ends.
+struct KeyBlock {
+  crypto::esp::ExpandedKey* key = nullptr;  ///< in the table of keys, at the SA's slot
+  std::vector<ReplayWord> window;
+
+  void wipe() {
+    if (key != nullptr) crypto::wipe(key, sizeof(*key));
+    key = nullptr;
+  }
+};
+
+/// The control side of an SA beside its record.
+struct Installed {
+  SaRecord record;
+  std::unique_ptr<SaDetails> details;
+  KeyBlock block;
+  bool endpoints_in_grace = false;
+};
+
+/// Source and destination as an IPv4 packet from the peer holds them, and its UDP ports.
+std::uint64_t inbound_addresses(const SaEndpoints& outer);
+std::uint32_t inbound_ports(const SaEndpoints& outer);
+
+class SadTable final : public Sad {
+ public:
+  SadTable(std::uint32_t capacity, const crypto::esp::Engine& engine, Reclaimer& reclaimer)
+      : capacity_(std::bit_ceil(std::max(capacity, 16U))),
+        slot_bits_(static_cast<unsigned>(std::countr_zero(capacity_))),
+        engine_(engine),
+        reclaimer_(reclaimer),
+        inbound_slots_(capacity_),
+        outbound_slots_(capacity_),
+        generations_(capacity_),
+        leased_(capacity_, false),
+        foreign_(capacity_) {
+    // Generations begin anywhere, so that a peer's packets for an SA of before a restart do not
+    // meet another one.
+    const std::uint32_t first = first_generation();
+    const std::uint32_t choices = (1U << (32U - slot_bits_)) - first;
+    for (std::uint32_t& generation : generations_) generation = first + random_() % choices;
+  }
+
+  ~SadTable() override {
+    reclaimer_.drain();  // what was removed names this
+    for (auto& [id, installed] : installed_) installed->block.wipe();
+  }
+  SadTable(const SadTable&) = delete;
+  SadTable& operator=(const SadTable&) = delete;
+
+  [[nodiscard]] bool allocate() {
+    if (!inbound_.map(capacity_) || !outbound_.map(capacity_)) return false;
+    for (std::uint32_t slot = 0; slot < capacity_; ++slot) {
+      new (&outbound_[slot]) OutboundSa;  // stopped is not zero
+    }
+    return keys_[0].map(capacity_) && keys_[1].map(capacity_);
+  }
+
+  std::vector<channel::Spi> lease_spis(std::uint32_t count) override;
+  void return_leases() override;
+  std::expected<SlotIndex, Outcome> install(const InstallSa& request,
+                                            std::uint64_t now_tsc) override;
+  std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request,
+                                                   std::uint64_t now_tsc) override;
+  Outcome remove(channel::SaId sa) override;
+  Outcome update_endpoints(const channel::UpdateEndpoints& request) override;
+  void stop(channel::SaId sa, StopCause cause) override;
+
+  [[nodiscard]] SaRecord* find(channel::SaId sa) override {
+    const auto found = installed_.find(raw(sa));
+    return found == installed_.end() ? nullptr : &found->second->record;
+  }
+  [[nodiscard]] SaRecord* find_inbound(channel::Spi spi) override {
+    const InboundSa* const sa = inbound(static_cast<std::uint32_t>(spi));
+    return sa == nullptr ? nullptr : find(channel::SaId{sa->details->sa_id});
+  }
+  void for_each(const std::function<void(SaRecord&)>& visit) override {
+    for (auto& [id, installed] : installed_) visit(installed->record);
+  }
+  [[nodiscard]] std::uint32_t count(Direction direction) const override {
+    return counts_[raw(direction)];
+  }
+  [[nodiscard]] SaTraffic traffic(const SaRecord& record) const override;
+  [[nodiscard]] StopCause stopped(const SaRecord& record) const override {
+    return installed_.at(raw(record.spec.sa))->details->stop_cause.load(std::memory_order_relaxed);
+  }
+
+  [[nodiscard]] InboundSa* inbound(std::uint32_t spi) const override {
+    InboundSa& sa = inbound_[spi & (capacity_ - 1)];
+    // Acquire pairs with the release in `publish_inbound`.
+    if (sa.spi.load(std::memory_order_acquire) == spi && spi != 0) [[likely]]
+      return &sa;
+    const SlotIndex slot = foreign_.find(spi);
+    if (slot == kNoSlot) return nullptr;
+    InboundSa& elsewhere = inbound_[raw(slot)];
+    return elsewhere.spi.load(std::memory_order_acquire) == spi ? &elsewhere : nullptr;
+  }
+  [[nodiscard]] OutboundSa* outbound(SlotIndex slot) const override {
+    return raw(slot) < capacity_ ? &outbound_[raw(slot)] : nullptr;
+  }
+
+ private:
+  /// The smallest generation that lifts an SPI over the reserved ones (RFC 4303 §2.1).
+  [[nodiscard]] std::uint32_t first_generation() const {
+    return (channel::kFirstFreeSpi >> slot_bits_) + 1;
+  }
+  [[nodiscard]] std::uint32_t spi_of(SlotIndex slot) const {
+    return (generations_[raw(slot)] << slot_bits_) | static_cast<std::uint32_t>(raw(slot));
+  }
+  void next_generation(SlotIndex slot) {
+    std::uint32_t& generation = generations_[raw(slot)];
+    ++generation;
+    if (generation >> (32U - slot_bits_) != 0) generation = first_generation();
+  }
+  [[nodiscard]] std::expected<SlotIndex, Outcome> slot_of_lease(channel::Spi spi) const;
+  [[nodiscard]] std::expected<SlotIndex, Outcome> slot_for_manual(std::uint32_t spi);
+  [[nodiscard]] std::expected<std::unique_ptr<Installed>, Outcome> prepare(SlotIndex slot,
+                                                                           const InstallSa& request,
+                                                                           std::uint64_t now_tsc);
+  void publish_inbound(SlotIndex slot, Installed& installed);
+  void publish_outbound(SlotIndex slot, Installed& installed, std::uint32_t salt);
+  std::expected<SlotIndex, Outcome> install_at(SlotIndex slot, const InstallSa& request,
+                                               std::uint64_t now_tsc);
+  std::expected<SlotIndex, Outcome> install_outbound(const InstallSa& request,
+                                                     std::uint64_t now_tsc);
+  void give_back(Direction direction, SlotIndex slot);
+
+  std::uint32_t capacity_;
+  unsigned slot_bits_;
+  const crypto::esp::Engine& engine_;
+  Reclaimer& reclaimer_;
+  SlotAllocator inbound_slots_, outbound_slots_;
+  std::random_device random_;
+  std::vector<std::uint32_t> generations_;
+  std::vector<bool> leased_;
+  ForeignSpis foreign_;
+  MappedArray<InboundSa> inbound_;  ///< vacant: zero bytes
+  MappedArray<OutboundSa> outbound_;
+  std::array<MappedArray<crypto::esp::ExpandedKey>, 2> keys_;  ///< by direction and slot
+  std::array<std::uint32_t, 2> counts_{};
+  std::unordered_map<std::uint64_t, std::unique_ptr<Installed>> installed_;
+};
+
+}  // namespace culvert::dataplane
