@@ -106,6 +106,8 @@ struct Tuning {
   std::chrono::seconds keepalive_interval{20};     ///< RFC 3948 §4
   std::chrono::milliseconds old_sa_grace{5000};    ///< a replaced inbound SA lives on this long
   std::chrono::milliseconds responder_switch_delay{1000};
+  /// From our switch to the Delete of the SA we replaced: what is on its way arrives first.
+  std::chrono::milliseconds replaced_sa_linger{250};
   std::chrono::seconds initiate_backoff_first{1};  ///< start_action: start retries for ever
   std::chrono::seconds initiate_backoff_cap{60};
   double rekey_jitter = 0.1;                       ///< fraction of rekey_time, subtracted

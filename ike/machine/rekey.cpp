@@ -76,7 +76,12 @@ void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& success
   if (old != nullptr && old->state != ChildState::deleting) {
     old->state = ChildState::replaced;
     old->replaced_by = successor.inbound_sa;
-    enqueue(ike, Task{.kind = TaskKind::delete_child, .child = old->inbound_sa}, true);
+    // Peers that take the Delete at its word stop receiving on the old SA at once.
+    enqueue(ike,
+            Task{.kind = TaskKind::delete_child,
+                 .child = old->inbound_sa,
+                 .not_before = now_ + tuning_.replaced_sa_linger},
+            true);
   }
 }
 

@@ -48,10 +48,17 @@ inline GatewayOptions mirrored(GatewayOptions options) {
   return options;
 }
 
+/// A Delete follows its rekey without a pause, so that a ladder needs no time to pass.
+inline ike::Tuning without_linger() {
+  ike::Tuning tuning;
+  tuning.replaced_sa_linger = std::chrono::milliseconds(0);
+  return tuning;
+}
+
 class Ladder {
  public:
   explicit Ladder(const GatewayOptions& a = gateway_a()) : Ladder(a, mirrored(a)) {}
-  Ladder(const GatewayOptions& a, const GatewayOptions& b, const ike::Tuning& tuning = {},
+  Ladder(const GatewayOptions& a, const GatewayOptions& b, const ike::Tuning& tuning = without_linger(),
          std::uint64_t seed = 1)
       : world(a, b, seed, tuning) {
     world.send = [this](Flying datagram) { wire.push_back(std::move(datagram)); };
