@@ -82,14 +82,14 @@ class WanCapture:
         self.path = path
         namespace = topology["wan"]
         self._process = Process(
-            namespace.command("tcpdump", "-n", "-i", port, "-U", "-B", "32768",
+            namespace.command("tcpdump", "-n", "-i", port, "-U", "-B", "32768", "--immediate-mode",
                               "-s", snap_length, "-w", path),
             path.with_suffix(".log"))
         wait_until(lambda: "listening on" in self._process.text(), 10, "tcpdump")
 
     def stop(self):
         """Ends it; the frames come from `frames`."""
-        time.sleep(0.1)  # tcpdump hands over what the kernel has buffered
+        time.sleep(0.2)  # tcpdump writes what the kernel has buffered
         self._process.stop()
         return self
 
