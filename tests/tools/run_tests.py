@@ -5,6 +5,7 @@ The last line of output is `N passed, N failed` (and `, N skipped` when there ar
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import re
@@ -16,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-BUILD = REPOSITORY / "build"
-ASAN_BUILD = REPOSITORY / "build-asan"
-FUZZ_BUILD = REPOSITORY / "build-fuzz"
+BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
+SANITIZED_BUILD = REPOSITORY / "build-sanitized"
 FUZZ_SECONDS = 15
 
 # Leaks count only where a test frees what it allocates: DPDK keeps its memory to the end.
@@ -112,16 +112,24 @@ def test_programs(build):
                   if program.startswith(str(build)))
 
 
+def set_up_sanitized():
+    """One clang build with ASan and UBSan for the units, the storms and the fuzzers."""
+    # fuzzer-no-link: libFuzzer steers by the coverage of our libraries, not only of its target.
+    # Warnings are the main build's business.
+    return set_up(SANITIZED_BUILD, "clang++-19", [
+        "-Dfuzzers=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1",
+        "-Dwerror=false",
+        "-Dcpp_args=-fno-sanitize-recover=all -fsanitize=fuzzer-no-link -gline-tables-only"])
+
+
 def sanitizers():
     """ASan and UBSan over the units, the storms of bad input among them."""
-    options = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1",
-               "-Dcpp_args=-fno-sanitize-recover=all"]
-    if not set_up(ASAN_BUILD, "g++", options):
+    if not set_up_sanitized():
         return Tally(failed=1)
-    if run(["ninja", "-C", ASAN_BUILD, *test_programs(ASAN_BUILD)]) != 0:
+    if run(["ninja", "-C", SANITIZED_BUILD, *test_programs(SANITIZED_BUILD)]) != 0:
         return Tally(failed=1)
-    (ASAN_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
-    return run_meson_tests(ASAN_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
+    (SANITIZED_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
+    return run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
 
 
 # ---- fuzzers --------------------------------------------------------------------------------------
@@ -136,8 +144,8 @@ def fuzz_one(program):
     """The corpus in the tree first, then FUZZ_SECONDS of new inputs; a finding is kept and fails."""
     name = program.name.removeprefix("fuzz_")
     corpus = REPOSITORY / "tests/fuzz/corpus" / name
-    grown = FUZZ_BUILD / "corpus" / name
-    findings = FUZZ_BUILD / "findings"
+    grown = SANITIZED_BUILD / "corpus" / name
+    findings = SANITIZED_BUILD / "findings"
     grown.mkdir(parents=True, exist_ok=True)
     findings.mkdir(exist_ok=True)
     command = [program, f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=4096",
@@ -151,23 +159,20 @@ def fuzz_one(program):
 
 def fuzz():
     """Each libFuzzer target for a bounded time."""
-    # fuzzer-no-link: libFuzzer steers by the coverage of our libraries, not only of its target.
-    options = ["-Dfuzzers=true", "-Db_sanitize=address,undefined", "-Db_lundef=false",
-               "-Dcpp_args=-fno-sanitize-recover=all -fsanitize=fuzzer-no-link"]
-    if not set_up(FUZZ_BUILD, "clang++-19", options):
+    if not set_up_sanitized():
         return Tally(failed=1)
     targets = [target["filename"][0] for target in fuzz_targets()]
     if not targets:
         print("there is no fuzzer in the build", flush=True)
         return Tally(failed=1)
-    names = [str(Path(target).relative_to(FUZZ_BUILD)) for target in targets]
-    if run(["ninja", "-C", FUZZ_BUILD, *names]) != 0:
+    names = [str(Path(target).relative_to(SANITIZED_BUILD)) for target in targets]
+    if run(["ninja", "-C", SANITIZED_BUILD, *names]) != 0:
         return Tally(failed=1)
-    return sum((fuzz_one(program) for program in fuzzers_of(FUZZ_BUILD)), Tally())
+    return sum((fuzz_one(program) for program in fuzzers_of(SANITIZED_BUILD)), Tally())
 
 
 def fuzz_targets():
-    listed = subprocess.run(["meson", "introspect", "--targets", str(FUZZ_BUILD)], cwd=REPOSITORY,
+    listed = subprocess.run(["meson", "introspect", "--targets", str(SANITIZED_BUILD)], cwd=REPOSITORY,
                             capture_output=True, text=True, check=True)
     return [target for target in json.loads(listed.stdout)
             if target["type"] == "executable" and target["name"].startswith("fuzz_")]
@@ -176,12 +181,17 @@ def fuzz_targets():
 # ---- scenarios ------------------------------------------------------------------------------------
 
 
-def scenarios():
-    """The real daemons in network namespaces, by pytest."""
-    report = BUILD / "scenarios.xml"
+def run_scenario_file(file):
+    """One pytest process; its output appears in one piece when it is done."""
+    report = BUILD / "scenarios" / f"{file.stem}.xml"
+    report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    run(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10",
-         f"--junitxml={report}", "tests/scenarios"], {"CULVERT_BUILD": str(BUILD)})
+    ended = subprocess.run(
+        ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=3",
+         f"--junitxml={report}", str(file)],
+        cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env={**os.environ, "CULVERT_BUILD": str(BUILD)})
+    print(f"-- {file.name}\n{ended.stdout}{ended.stderr}", flush=True)
     if not report.exists():
         return Tally(failed=1)
     suite = xml.etree.ElementTree.parse(report).getroot().find("testsuite")
@@ -189,6 +199,14 @@ def scenarios():
     skipped = int(suite.get("skipped"))
     passed = int(suite.get("tests")) - failed - skipped
     return Tally(passed, failed, skipped) + Tally(failed=0 if passed + failed else 1)
+
+
+def scenarios():
+    """The real daemons in network namespaces, by pytest."""
+    files = sorted((REPOSITORY / "tests/scenarios").glob("test_*.py"))
+    # Two files at a time: most of their time is waiting, and each has namespaces of its own.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(run_scenario_file, files), Tally())
 
 
 STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios}
