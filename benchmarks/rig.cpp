@@ -91,7 +91,7 @@ int run_io(void* argument) {
 }
 
 /// Runs on the worker's thread after each receive: a looped capture is a replay, so the windows go
-/// back to their start where the capture does, inside of the measured time. That is the sequence
+/// back to their start where the capture does, inside of the measured time: where the sequence
 /// number of a burst's first frame falls. Bare I/O plays the same capture, so the worker may begin
 /// anywhere in it.
 struct Wrap {

@@ -3,6 +3,7 @@
 // outside of the packet.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <expected>
 
@@ -24,13 +25,15 @@ struct IpHeader {
   std::uint16_t payload_offset = 0;   ///< of the upper-layer header; ≤ total_bytes
   std::uint16_t protocol_offset = 0;  ///< of the byte that names `protocol`
   std::uint8_t protocol = 0;          ///< upper layer, behind IPv6 extension headers
-  bool is_fragment = false;
-  bool has_upper_header = true;  ///< false for fragments that are not the first
+  bool is_fragment : 1 = false;
+  bool has_upper_header : 1 = true;  ///< false for fragments that are not the first
 
   [[nodiscard]] std::size_t payload_bytes() const {
     return static_cast<std::size_t>(total_bytes - payload_offset);
   }
 };
+
+static_assert(sizeof(IpHeader) == 8);  // one register on its way through the stages
 
 /// Shapes of the fixed headers.
 namespace ipv4 {
@@ -53,10 +56,14 @@ inline constexpr unsigned kMaxExtensionHeaders = 8;  ///< more than any honest p
 /// the checksum in it is right (RFC 1071).
 [[nodiscard]] inline std::uint16_t ipv4_header_sum(const std::uint8_t* header,
                                                    std::size_t header_bytes) {
-  std::uint64_t sum = 0;
-  for (std::size_t at = 0; at < header_bytes; at += 4) sum += load_raw<std::uint32_t>(header + at);
+  std::uint64_t sum = load_raw<std::uint32_t>(header);
+  for (std::size_t at = 4; at < ipv4::kHeaderBytes; at += 4) {
+    sum += load_raw<std::uint32_t>(header + at);
+  }
+  for (std::size_t at = ipv4::kHeaderBytes; at < header_bytes; at += 4) [[unlikely]] {
+    sum += load_raw<std::uint32_t>(header + at);
+  }
   sum = (sum & 0xffffffffU) + (sum >> 32U);
-  sum = (sum & 0xffffU) + (sum >> 16U);
   sum = (sum & 0xffffU) + (sum >> 16U);
   return static_cast<std::uint16_t>((sum & 0xffffU) + (sum >> 16U));
 }
@@ -148,6 +155,19 @@ inline void decrement_ttl(std::uint8_t* ipv4_header) {
   return std::unexpected(IpError::header_invalid);
 }
 
+/// What of a protocol's header stands for its ports.
+enum class PortsAt : std::uint8_t { none, ports, icmp };
+inline constexpr auto kPortsOfProtocol = [] {
+  constexpr std::uint8_t kDccp = 33, kUdpLite = 136;
+  std::array<PortsAt, 256> table{};
+  for (const std::uint8_t number :
+       {protocol::kTcp, protocol::kUdp, protocol::kSctp, kDccp, kUdpLite}) {
+    table[number] = PortsAt::ports;
+  }
+  table[protocol::kIcmp] = table[protocol::kIcmpv6] = PortsAt::icmp;
+  return table;
+}();
+
 /// The upper layer's ports in host order, the selectors of RFC 4301 §4.4.1.1. ICMP: type << 8 |
 /// code in both. Protocols without: zeros.
 
@@ -156,16 +176,12 @@ struct Ports {
   bool known = true;  ///< false: a later fragment, or the packet ends before them
 };
 [[nodiscard]] inline Ports read_ports(Bytes packet, const IpHeader& header) {
-  constexpr std::uint8_t kDccp = 33, kUdpLite = 136;
-  const bool is_icmp = header.protocol == protocol::kIcmp || header.protocol == protocol::kIcmpv6;
-  const bool has_ports = header.protocol == protocol::kTcp || header.protocol == protocol::kUdp ||
-                         header.protocol == protocol::kSctp || header.protocol == kDccp ||
-                         header.protocol == kUdpLite;
+  const PortsAt at = kPortsOfProtocol[header.protocol];
   if (!header.has_upper_header) return {0, 0, false};
-  if (!has_ports && !is_icmp) return {};
+  if (at == PortsAt::none) return {};
   if (header.payload_bytes() < 4) return {0, 0, false};
   const std::uint8_t* const upper = packet.data() + header.payload_offset;
-  if (is_icmp) return {load_u16(upper), load_u16(upper), true};
+  if (at == PortsAt::icmp) return {load_u16(upper), load_u16(upper), true};
   return {load_u16(upper), load_u16(upper + 2), true};
 }
 

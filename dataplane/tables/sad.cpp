@@ -29,6 +29,7 @@ Outcome SadTable::remove(channel::SaId id) {
     } else {
       // A policy that still names the slot meets a stopped SA that points nowhere.
       outbound_[raw(slot)].headers = {};
+      outbound_[raw(slot)].details = nullptr;
       outbound_[raw(slot)].key = nullptr;
       outbound_[raw(slot)].details = nullptr;
     }

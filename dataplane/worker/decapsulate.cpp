@@ -99,12 +99,8 @@ std::expected<Decapsulated, DropReason> decapsulate_transport(wire::MutableBytes
   return Decapsulated{moved, *inner};
 }
 
-bool packet_matches_sa(const InboundSa& sa, const Decapsulated& packet) {
+bool packet_matches_selectors(const InboundSa& sa, const Decapsulated& packet) {
   const std::uint8_t* const ip = packet.ip;
-  if (sa.selectors_are_simple) [[likely]] {
-    return is_v4(ip) && sa.selectors.match(wire::load_u32(ip + wire::ipv4::kSource),
-                                           wire::load_u32(ip + wire::ipv4::kDestination));
-  }
   const wire::Ports ports =
       wire::read_ports(wire::Bytes(ip, packet.header.total_bytes), packet.header);
   return selectors_match(*sa.details, source_of(ip), destination_of(ip), packet.header.protocol,

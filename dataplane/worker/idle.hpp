@@ -11,8 +11,8 @@ namespace culvert::dataplane {
 
 /// How long to sleep after `empty_polls` polls without a packet, in microseconds; 0: not at all.
 /// Traffic at any steady rate above some 20 000 packets a second never lets it sleep; a worker that
-/// has been idle for some 65 ms wakes 1 250 times a second, and a first packet waits 800 µs at most.
-/// (500 µs: 7 to 13 % of a core in a virtual machine, whose wake-ups cost 40 µs each.)
+/// has been idle for some 65 ms wakes 1 250 times a second, and a first packet waits 800 µs at
+/// most. (500 µs: 7 to 13 % of a core in a virtual machine, whose wake-ups cost 40 µs each.)
 [[nodiscard]] constexpr std::uint32_t sleep_microseconds(std::uint32_t empty_polls) {
   constexpr std::uint32_t kPollsBeforeSleep = 1024, kLongest = 800, kStep = 5;
   if (empty_polls < kPollsBeforeSleep) return 0;

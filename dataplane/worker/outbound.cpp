@@ -50,25 +50,33 @@ struct Run {
   std::uint16_t mtu = 0;
 };
 
-/// Pass 1 before a number is spent on it: may this packet be sent at all? False: punted or dropped.
-bool is_fit(WorkerState& worker, Burst& burst, std::uint32_t position, const Run& run) {
-  const wire::IpHeader& header = burst.header[position];
+/// Packets of a run that may be sent, and what is added around each.
+struct FitPackets {
+  PacketList positions;
+  std::array<EspShape, kBurstPackets> shapes;  ///< by place in `positions`
+  std::uint64_t bytes = 0;                     ///< of inner packets
+};
+
+/// Pass 1 before a number is spent on it: may this packet be sent at all? If not: punted or
+/// dropped.
+void take_if_fit(WorkerState& worker, Burst& burst, std::uint32_t position, const Run& run,
+                 FitPackets& fit) {
+  const wire::IpHeader header = burst.header[position];
   const EspShape shape = shape_of(run.sa, run.outer, header);
   if (!run.sa.is_tunnel && header.is_fragment) [[unlikely]] {
     // RFC 4303 §3.1.1: transport mode applies to whole datagrams only.
-    drop_of_sa(worker, burst, position, run.sa, DropReason::fragment_unsupported);
-    return false;
+    return drop_of_sa(worker, burst, position, run.sa, DropReason::fragment_unsupported);
   }
   if (!has_room(burst.packets[position], burst.ip[position], header, shape)) [[unlikely]] {
-    drop_of_sa(worker, burst, position, run.sa, DropReason::no_headroom);
-    return false;
+    return drop_of_sa(worker, burst, position, run.sa, DropReason::no_headroom);
   }
   if (shape.packet_bytes > run.mtu) [[unlikely]] {
     const std::uint16_t inside = mtu_inside(run.sa, run.outer, header, run.mtu);
-    punt_ip(worker, burst, position, {.reason = PuntReason::packet_too_big, .mtu = inside});
-    return false;
+    return punt_ip(worker, burst, position, {.reason = PuntReason::packet_too_big, .mtu = inside});
   }
-  return true;
+  fit.shapes[fit.positions.size()] = shape;
+  fit.positions.push(position);
+  fit.bytes += header.total_bytes;
 }
 
 /// Bytes against the hard lifetime: how many of the run's packets may still pass.
@@ -93,10 +101,9 @@ StopCause cause_of_sequence_limit(const OutboundSa& sa) {
 }
 
 /// Builds one packet and its operation.
-void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Run& run,
-             std::uint64_t sequence) {
-  const wire::IpHeader& header = burst.header[position];
-  const EspShape shape = shape_of(run.sa, run.outer, header);
+void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const EspShape& shape,
+             const Run& run, std::uint64_t sequence) {
+  const wire::IpHeader header = burst.header[position];
   const Encapsulated made =
       encapsulate(run.sa, run.outer, shape, burst.ip[position], header, sequence);
   const std::uint32_t k = burst.sealed.size();
@@ -122,12 +129,12 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Ru
 }
 
 /// Numbers for the packets of `fit` at once, then each is built.
-void number_and_prepare(WorkerState& worker, Burst& burst, const PacketList& fit, const Run& run) {
-  std::uint32_t count = fit.size();
+void number_and_prepare(WorkerState& worker, Burst& burst, FitPackets& fit, const Run& run) {
+  PacketList& positions = fit.positions;
+  std::uint32_t count = positions.size();
   StopCause cause = StopCause::none;
-  if (const std::uint32_t within = within_hard_bytes(burst, fit, run.sa); within < count)
-      [[unlikely]] {
-    count = within;
+  if (run.sa.bytes.load(std::memory_order_relaxed) + fit.bytes > run.sa.hard_bytes) [[unlikely]] {
+    count = within_hard_bytes(burst, positions, run.sa);
     cause = StopCause::hard_bytes;
   }
   const SequenceBlock block = reserve_sequence(run.sa, count, worker.shared_add);
@@ -135,20 +142,39 @@ void number_and_prepare(WorkerState& worker, Burst& burst, const PacketList& fit
     count = block.count;
     cause = cause_of_sequence_limit(run.sa);
   }
-  if (cause != StopCause::none) [[unlikely]]
+  if (cause != StopCause::none) [[unlikely]] {
     stop(run.sa, cause);
-  std::uint64_t bytes = 0;
+    for (std::uint32_t i = count; i < positions.size(); ++i) {
+      fit.bytes -= burst.header[positions[i]].total_bytes;
+      drop_of_sa(worker, burst, positions[i], run.sa, drop_reason_of(cause));
+    }
+    if (count == 0) return;
+  }
   for (std::uint32_t i = 0; i < count; ++i) {
-    bytes += burst.header[fit[i]].total_bytes;
-    prepare(worker, burst, fit[i], run, block.first + i);
+    prepare(worker, burst, positions[i], fit.shapes[i], run, block.first + i);
   }
-  if (count != 0) {
-    worker.shared_add(run.sa.bytes, bytes);
-    run.sa.last_tsc.store(burst.tsc, std::memory_order_relaxed);
+  worker.shared_add(run.sa.bytes, fit.bytes);
+  run.sa.last_tsc.store(burst.tsc, std::memory_order_relaxed);
+}
+
+/// No packet leaves by an SA that has stopped: its cause says why; none, that it is gone.
+void drop_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::uint32_t end,
+              const OutboundSa& sa) {
+  const StopCause cause = sa.details == nullptr
+                              ? StopCause::none
+                              : sa.details->stop_cause.load(std::memory_order_relaxed);
+  const DropReason reason = cause == StopCause::none ? DropReason::no_sa : drop_reason_of(cause);
+  for (std::uint32_t i = begin; i < end; ++i) {
+    worker.drop(burst.packets[burst.protect[i]], DropDirection::out, reason);
   }
-  for (std::uint32_t i = count; i < fit.size(); ++i) {
-    drop_of_sa(worker, burst, fit[i], run.sa, drop_reason_of(cause));
-  }
+}
+
+/// Where the run's outer packets go.
+void find_route(const WorkerState& worker, const std::uint8_t* ip, Run& run) {
+  run.next_hop = next_hop_of(worker, run.sa, run.outer, ip);
+  const Adjacency& adjacency = (*worker.tables.adjacencies)[run.next_hop];
+  // No link, no MTU: forward says what is wrong with the route.
+  run.mtu = adjacency.mtu != 0 ? adjacency.mtu : UINT16_MAX;
 }
 
 /// Pass 1 for packets [begin, end) of the list, which share the SA.
@@ -156,38 +182,21 @@ void prepare_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::ui
   OutboundSa& sa = *worker.tables.sad->outbound(burst.outbound[burst.protect[begin]]);
   // Acquire pairs with the release in Sad::install.
   if (sa.stopped.load(std::memory_order_acquire)) [[unlikely]] {
-    for (std::uint32_t i = begin; i < end; ++i) {
-      // An SA that was removed under our eyes has no details that outlive this burst: they do, for
-      // the grace period; its cause says why it stopped, none that it is gone.
-      const StopCause cause = sa.details == nullptr
-                                  ? StopCause::none
-                                  : sa.details->stop_cause.load(std::memory_order_relaxed);
-      worker.drop(burst.packets[burst.protect[i]], DropDirection::out,
-                  cause == StopCause::none ? DropReason::no_sa : drop_reason_of(cause));
-    }
-    return;
+    return drop_run(worker, burst, begin, end, sa);
   }
-  const OuterHeader& outer = sa.outer();
-  Run run{sa, outer, {}, 0};
-  PacketList fit;
+  Run run{sa, sa.outer(), {}, 0};
+  FitPackets fit;
   for (std::uint32_t i = begin; i < end; ++i) {
     const std::uint32_t position = burst.protect[i];
-    if (i == begin || !sa.is_tunnel) {
-      run.next_hop = next_hop_of(worker, sa, outer, burst.ip[position]);
-      const Adjacency& adjacency = (*worker.tables.adjacencies)[run.next_hop];
-      // No link, no MTU: forward says what is wrong with the route.
-      run.mtu = adjacency.mtu != 0 ? adjacency.mtu : UINT16_MAX;
-    }
-    if (!is_fit(worker, burst, position, run)) continue;
-    if (sa.is_tunnel) {
-      fit.push(position);
-      continue;
-    }
-    PacketList one;
-    one.push(position);
-    number_and_prepare(worker, burst, one, run);
+    // One route for all in tunnel mode; in transport mode each packet has its own destination.
+    if (i == begin || !sa.is_tunnel) find_route(worker, burst.ip[position], run);
+    take_if_fit(worker, burst, position, run, fit);
+    if (sa.is_tunnel || fit.positions.size() == 0) continue;
+    number_and_prepare(worker, burst, fit, run);
+    fit.positions.clear();
+    fit.bytes = 0;
   }
-  if (fit.size() != 0) number_and_prepare(worker, burst, fit, run);
+  if (fit.positions.size() != 0) number_and_prepare(worker, burst, fit, run);
 }
 
 void prefetch_ahead(WorkerState& worker, const Burst& burst, std::uint32_t index) {

@@ -50,14 +50,6 @@ InjectedPacket& injected(rte_mbuf* packet) {
   return *static_cast<InjectedPacket*>(rte_mbuf_to_priv(packet));
 }
 
-void set_data(rte_mbuf* packet, const std::uint8_t* begin, std::uint16_t bytes) {
-  const auto* const buffer = static_cast<const std::uint8_t*>(packet->buf_addr);
-  assert(begin >= buffer && begin + bytes <= buffer + packet->buf_len);
-  packet->data_off = static_cast<std::uint16_t>(begin - buffer);
-  packet->data_len = bytes;
-  packet->pkt_len = bytes;
-}
-
 void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what) {
   rte_mbuf* const packet = burst.packets[position];
   set_data(packet, burst.ip[position], burst.header[position].total_bytes);

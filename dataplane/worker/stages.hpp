@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include <rte_mbuf_core.h>
+
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/tables/tables.hpp"
@@ -98,8 +100,20 @@ void seal_outbound(WorkerState& worker, Burst& burst);
 void forward(WorkerState& worker, Burst& burst);
 
 // tx.cpp
+/// Sends a port's queue.
+void flush(WorkerState& worker, PortId port);
 /// Puts a complete frame into its port's queue, sending what is there when it is full.
-void enqueue(WorkerState& worker, PortId port, rte_mbuf* frame);
+inline void enqueue(WorkerState& worker, PortId port, rte_mbuf* frame) {
+  if (raw(port) >= worker.tables.ports.size()) [[unlikely]] {
+    worker.drop(frame, DropDirection::out, DropReason::no_route);
+    return;
+  }
+  TransmitQueue& queue = worker.transmit[raw(port)];
+  if (queue.count == TransmitQueue::kCapacity) [[unlikely]]
+    flush(worker, port);
+  queue.frames[queue.count++] = frame;
+  queue.bytes += frame->pkt_len;
+}
 /// Sends every port's queue.
 void transmit_all(WorkerState& worker);
 
@@ -110,7 +124,13 @@ void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPa
 void punt_frame(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason);
 
 // leaf: an mbuf's bytes.
-/// The IP packet of `position` becomes the mbuf's data.
-void set_data(rte_mbuf* packet, const std::uint8_t* begin, std::uint16_t bytes);
+/// The bytes from `begin` on become the mbuf's data.
+inline void set_data(rte_mbuf* packet, const std::uint8_t* begin, std::uint16_t bytes) {
+  const auto* const buffer = static_cast<const std::uint8_t*>(packet->buf_addr);
+  assert(begin >= buffer && begin + bytes <= buffer + packet->buf_len);
+  packet->data_off = static_cast<std::uint16_t>(begin - buffer);
+  packet->data_len = bytes;
+  packet->pkt_len = bytes;
+}
 
 }  // namespace culvert::dataplane

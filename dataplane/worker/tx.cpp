@@ -5,7 +5,6 @@
 #include "dataplane/worker/stages.hpp"
 
 namespace culvert::dataplane {
-namespace {
 
 void flush(WorkerState& worker, PortId port) {
   TransmitQueue& queue = worker.transmit[raw(port)];
@@ -21,19 +20,6 @@ void flush(WorkerState& worker, PortId port) {
   worker.counters.sent_bytes.add(queue.bytes);
   queue.count = 0;
   queue.bytes = 0;
-}
-
-}  // namespace
-
-void enqueue(WorkerState& worker, PortId port, rte_mbuf* frame) {
-  if (raw(port) >= worker.tables.ports.size()) {
-    worker.drop(frame, DropDirection::out, DropReason::no_route);
-    return;
-  }
-  TransmitQueue& queue = worker.transmit[raw(port)];
-  if (queue.count == TransmitQueue::kCapacity) flush(worker, port);
-  queue.frames[queue.count++] = frame;
-  queue.bytes += frame->pkt_len;
 }
 
 void transmit_all(WorkerState& worker) {
