@@ -31,7 +31,6 @@ Outcome SadTable::remove(channel::SaId id) {
       outbound_[raw(slot)].headers = {};
       outbound_[raw(slot)].details = nullptr;
       outbound_[raw(slot)].key = nullptr;
-      outbound_[raw(slot)].details = nullptr;
     }
     give_back(direction, slot);
   });
