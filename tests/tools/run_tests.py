@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
 SANITIZED_BUILD = REPOSITORY / "build-sanitized"
 FUZZ_SECONDS = 15
+WORKER_STORM_FRAMES = 1_000_000
 
 # Leaks count only where a test frees what it allocates: DPDK keeps its memory to the end.
 SANITIZER_ENVIRONMENT = {
@@ -129,7 +130,15 @@ def sanitizers():
     if run(["ninja", "-C", SANITIZED_BUILD, *test_programs(SANITIZED_BUILD)]) != 0:
         return Tally(failed=1)
     (SANITIZED_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
-    return run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
+    return run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10) + worker_storm()
+
+
+def worker_storm():
+    """A million bad frames of each kind through a whole worker; the units run a small one."""
+    storm = SANITIZED_BUILD / "tests/unit/dataplane/worker/test_worker_storm"
+    if run([storm, WORKER_STORM_FRAMES], SANITIZER_ENVIRONMENT) == 0:
+        return Tally(passed=1)
+    return Tally(failed=1)
 
 
 # ---- fuzzers --------------------------------------------------------------------------------------
