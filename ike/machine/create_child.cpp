@@ -223,9 +223,9 @@ void Core::child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal) 
 
 void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& refusal) {
   ChildSa* old = find_child(exchange.task.child);
-  if (exchange.rival_child != channel::SaId{}) {
+  if (ChildSa* rival = find_child(exchange.rival_child)) {
     // The peer's rekey of the same child went through; ours is not needed any more.
-    if (ChildSa* rival = find_child(exchange.rival_child)) put_in_use(*rival, false);
+    put_in_use(*rival, false);
     if (old != nullptr && old->state == ChildState::rekeying) old->state = ChildState::replaced;
     finish_commands(exchange.task.commands, true, "");
     return;

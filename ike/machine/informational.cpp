@@ -105,6 +105,8 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   retire(child.inbound_sa, replaced);
   if (replaced || asked_for) return;
   ConnectionState& state = state_of(*ike.connection);
+  state.last_failure = Failure::peer_deleted;
+  state.last_failure_detail = ike.remote_id.text + " deleted " + child_config(index).name;
   state.keep.erase(index);
   // start_action: start means up, whoever takes it down; a trap waits for the next packet.
   ensure_soon(state);
@@ -122,6 +124,10 @@ void Core::peer_deletes_ike(IkeSa& ike) {
             {"by", asked_for ? "both" : "peer"},
             {"initiator_spi", spi_text(ike.initiator_spi())}});
     ConnectionState& state = state_of(*ike.connection);
+    if (!asked_for) {
+      state.last_failure = Failure::peer_deleted;
+      state.last_failure_detail = ike.remote_id.text + " deleted the IKE SA and its children";
+    }
     for (const channel::SaId child : ike.children) {
       if (!asked_for) state.keep.erase(children_.at(child).index);
     }
