@@ -160,7 +160,8 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
   for (const config::Connection* candidate : candidates) {
     chosen = choose_ike(candidate->proposals, offer, peer_value.group);
     if (!chosen) continue;
-    std::ranges::stable_partition(candidates, [&](const auto* each) { return each == candidate; });
+    const auto place = std::ranges::find(candidates, candidate);
+    std::rotate(candidates.begin(), place, place + 1);
     break;
   }
   if (!chosen) {

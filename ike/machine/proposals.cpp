@@ -103,8 +103,8 @@ std::optional<crypto::Group> choose_group(const crypto::Proposal& ours, const Sa
   }
   std::vector<crypto::Group> order = ours.groups;
   if (offered) {
-    std::ranges::stable_partition(order,
-                                  [&](crypto::Group group) { return number(group) == *offered; });
+    const auto preferred = std::ranges::find(order, crypto::Group{*offered});
+    if (preferred != order.end()) std::rotate(order.begin(), preferred, preferred + 1);
   }
   for (const crypto::Group candidate : order) {
     const Transform* group = find(theirs, TransformType::key_exchange, number(candidate));
