@@ -99,7 +99,7 @@ class Demo:
     def rekeys_lose_nothing(self):
         self.report.title("Rekeys in the middle of ping (100/s) and iperf3")
         steady = SteadyPing(self.client, self.far_client, self.bed.directory)
-        stream = self.iperf.start(8, megabits=STEADY_MEGABITS)
+        stream = self.iperf.start(12, megabits=STEADY_MEGABITS)
         steady.wait_for_replies(30)
         before, _ = self._views()
         self.near.culvert("rekey", "net")
