@@ -12,10 +12,16 @@ from harness.configuration import SIDE_A, SIDE_B, TunnelOptions  # noqa: E402
 from harness.testbed import Testbed, build_directory  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time; run with nothing else beside it")
+
+
 def pytest_collection_modifyitems(items):
-    if os.geteuid() != 0:
-        for item in items:
+    for item in items:
+        if os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="network namespaces need root"))
+        if "tunnel_bed" in item.fixturenames:  # what shares a testbed runs in one process, in order
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -146,6 +146,7 @@ def test_another_user_gets_no_channel(pair):
 # ---- idling ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_an_idle_gateway_is_cheap_and_awake_at_once(pair):
     gateway = pair.gateways["a"]
     ping(pair["client-a"], SIDE_A.lan_address(), count=3)

@@ -8,8 +8,11 @@ because DPDK's af_packet device sends past the kernel's packet taps.
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import socket
+import struct
+from pathlib import Path
 
 from .shell import run
 
@@ -17,16 +20,23 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 
 
+def ip_batch(lines, namespace=None):
+    """Several `ip` commands in one process: starting sixty of them would be most of a test."""
+    where = ["-n", namespace] if namespace else []
+    return run("ip", *where, "-batch", "-", input_text="\n".join(lines) + "\n")
+
+
 class Namespace:
-    """One network namespace, made here and deleted by `close`."""
+    """One network namespace that is there already, deleted by whoever made it."""
 
     def __init__(self, name):
         self.name = name
-        run("ip", "netns", "add", name)
-        self.ip("link", "set", "lo", "up")
 
     def ip(self, *words):
         return run("ip", "-n", self.name, *words)
+
+    def ip_batch(self, *lines):
+        return ip_batch(lines, self.name)
 
     def command(self, *words):
         """The command line that runs `words` inside."""
@@ -36,7 +46,11 @@ class Namespace:
         return run(*self.command(*words), **options)
 
     def sysctl(self, *settings):
-        self.run("sysctl", "-qw", *settings)
+        """Each `net.NAME=VALUE`; the kernel resolves /proc/sys/net in the writer's namespace."""
+        with self.entered():
+            for setting in settings:
+                name, value = setting.split("=")
+                Path("/proc/sys", *name.split(".")).write_text(value)
 
     @contextlib.contextmanager
     def entered(self):
@@ -66,9 +80,6 @@ class Namespace:
         """The MAC address as text."""
         return self.run("cat", f"/sys/class/net/{device}/address").stdout.strip()
 
-    def close(self):
-        run("ip", "netns", "del", self.name, check=False)
-
 
 def _set_namespace(descriptor):
     if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
@@ -84,8 +95,6 @@ class Topology:
         self.prefix = prefix
         self._namespaces = {}
         try:
-            for role in self.ROLES:
-                self._namespaces[role] = Namespace(f"{prefix}-{role}")
             self._build()
         except BaseException:
             self.close()
@@ -95,33 +104,36 @@ class Topology:
         return self._namespaces[role]
 
     def _build(self):
+        names = {role: f"{self.prefix}-{role}" for role in self.ROLES}
+        self._namespaces = {role: Namespace(name) for role, name in names.items()}
+        lines = [f"netns add {name}" for name in names.values()]
         for side in ("a", "b"):
-            gateway, client = self[f"gw-{side}"], self[f"client-{side}"]
-            run("ip", "-n", gateway.name, "link", "add", "lan", "type", "veth",
-                "peer", "name", "eth0", "netns", client.name)
-            run("ip", "-n", gateway.name, "link", "add", "wan", "type", "veth",
-                "peer", "name", f"to-{side}", "netns", self["wan"].name)
-            quiet_kernel(gateway, "lan", "wan")
-            plain_client(client, "eth0")
+            lines.append(f"link add lan netns {names[f'gw-{side}']} type veth "
+                         f"peer name eth0 netns {names[f'client-{side}']}")
+            lines.append(f"link add wan netns {names[f'gw-{side}']} type veth "
+                         f"peer name to-{side} netns {names['wan']}")
+        ip_batch(lines)
+        for side in ("a", "b"):
+            quiet_kernel(self[f"gw-{side}"], "lan", "wan")
+            plain_client(self[f"client-{side}"], "eth0")
         middle = self["wan"]
-        middle.ip("link", "add", "bridge", "type", "bridge", "mcast_snooping", "0")
-        middle.sysctl("net.ipv6.conf.all.disable_ipv6=1")
-        for port in ("to-a", "to-b"):
-            middle.ip("link", "set", port, "master", "bridge", "up")
-        middle.ip("link", "set", "bridge", "up")
+        middle.sysctl("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+        middle.ip_batch("link add bridge type bridge mcast_snooping 0",
+                        "link set to-a master bridge up", "link set to-b master bridge up",
+                        "link set bridge up", "link set lo up")
 
     def close(self):
-        for namespace in self._namespaces.values():
-            namespace.close()
+        ended = run("ip", "-force", "-batch", "-", check=False, input_text="".join(
+            f"netns del {namespace.name}\n" for namespace in self._namespaces.values()))
         self._namespaces.clear()
+        return ended
 
 
 def quiet_kernel(gateway, *devices):
     """Links up, but the kernel has no address on them: every packet is the data plane's."""
     gateway.sysctl("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
-    for device in devices:
-        gateway.ip("link", "set", device, "up")
-        without_offloads(gateway, device)
+    without_offloads(gateway, *devices)
+    gateway.ip_batch("link set lo up", *[f"link set {device} up" for device in devices])
 
 
 def plain_client(client, device):
@@ -129,19 +141,27 @@ def plain_client(client, device):
     client.sysctl(f"net.ipv6.conf.{device}.accept_dad=0", f"net.ipv6.conf.{device}.accept_ra=0",
                   f"net.ipv6.conf.{device}.router_solicitations=0")
     without_offloads(client, device)
-    client.ip("link", "set", device, "up")
+    client.ip_batch("link set lo up", f"link set {device} up")
 
 
-def without_offloads(namespace, device):
-    namespace.run("ethtool", "-K", device, "tx", "off", "tso", "off", "gso", "off", "gro", "off",
-                  check=False)
+# linux/ethtool.h and linux/sockios.h: `ethtool -K DEVICE tso off gso off gro off tx off`.
+_SIOCETHTOOL = 0x8946
+_SET_TSO, _SET_GSO, _SET_GRO, _SET_TX_CHECKSUMS = 0x1F, 0x24, 0x2C, 0x17
+
+
+def without_offloads(namespace, *devices):
+    with namespace.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for device in devices:
+            for command in (_SET_TSO, _SET_GSO, _SET_GRO, _SET_TX_CHECKSUMS):
+                value = ctypes.create_string_buffer(struct.pack("II", command, 0), 8)
+                request = struct.pack("16sP", device.encode(), ctypes.addressof(value))
+                fcntl.ioctl(control, _SIOCETHTOOL, request.ljust(40, b"\0"))
 
 
 def give_client_addresses(client, device, addresses, gateways):
     """`addresses` with prefix length; each of `gateways` becomes its family's default route."""
-    for address in addresses:
-        extra = ["nodad"] if ":" in address else []
-        client.ip("addr", "add", address, "dev", device, *extra)
-    for gateway in gateways:
-        family = "-6" if ":" in gateway else "-4"
-        client.ip(family, "route", "add", "default", "via", gateway)
+    lines = [f"addr add {address} dev {device}" + (" nodad" if ":" in address else "")
+             for address in addresses]
+    # A batch knows no -4 and -6: the family is the gateway's.
+    lines += [f"route add default via {gateway}" for gateway in gateways]
+    client.ip_batch(*lines)

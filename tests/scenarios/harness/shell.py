@@ -74,7 +74,7 @@ class Process:
         self._process.wait(10)
         self._log_file.close()
 
-    def stop(self, number=signal.SIGTERM, timeout=5.0):
+    def stop(self, number=signal.SIGTERM, timeout=20.0):
         """Asks it to end, insists after `timeout` seconds; returns the exit status."""
         self.send_signal(number)
         try:

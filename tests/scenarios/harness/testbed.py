@@ -1,6 +1,7 @@
 """Whole gateways back to back: what a scenario starts from and what the demo shows."""
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ from .namespaces import Topology, give_client_addresses
 from .strongswan import PeerOptions, StrongSwan
 from .traffic import ping
 
+_counter = itertools.count()
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -28,7 +30,8 @@ class Testbed:
     __test__ = False  # for pytest: not a test class
 
     def __init__(self, prefix=None):
-        self.prefix = prefix or f"cv{secrets.token_hex(2)}"
+        # Namespaces are the machine's, and several runs may share it: the process tells them apart.
+        self.prefix = prefix or f"cv{os.getpid()}-{next(_counter)}"
         self.directory = Path(tempfile.mkdtemp(prefix=f"culvert-{self.prefix}-"))
         self.directory.chmod(0o755)
         self._stoppable = []

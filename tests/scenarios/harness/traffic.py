@@ -34,7 +34,7 @@ class PingResult:
         return statistics.median(self.round_trips)
 
 
-def ping(namespace, address, count=3, interval=0.05, wait=1.0, size=56, extra=()):
+def ping(namespace, address, count=3, interval=0.05, wait=2.0, size=56, extra=()):
     """A ping of `count` packets, to its end."""
     completed = namespace.run(
         "ping", "-n", "-c", count, "-i", interval, "-W", wait, "-s", size, *extra, address,
