@@ -63,6 +63,20 @@ void check_psk(const Secret& secret, const std::string& path, Diagnostics& diagn
   }
 }
 
+/// What a key file holds, in order (RFC 7296 §2.17).
+std::string key_parts(const crypto::EspSuite& suite) {
+  std::string text;
+  const auto add = [&](std::size_t bytes, std::string_view what) {
+    if (bytes == 0) return;
+    text += (text.empty() ? "" : ", then ") + std::to_string(bytes) + " of " + std::string(what);
+  };
+  const std::size_t integrity = suite.integrity_key_bytes();
+  add(suite.encryption_key_bytes(), "cipher key");
+  add(suite.keymat_bytes() - suite.encryption_key_bytes() - integrity, "salt");
+  add(integrity, "integrity key");
+  return text;
+}
+
 void check_key(const ManualSa& sa, const std::string& path, Diagnostics& diagnostics) {
   if (sa.key_file.empty() || !check_private(sa.key_file, path, diagnostics)) return;
   const auto key = read_key(sa.key_file);
@@ -72,10 +86,10 @@ void check_key(const ManualSa& sa, const std::string& path, Diagnostics& diagnos
   }
   const std::size_t wanted = sa.suite.keymat_bytes();
   if (sa.suite.encryption == crypto::Encryption::none || key->size() == wanted) return;
-  diagnostics.error(path, {"a key of " + std::to_string(key->size()) + " bytes",
-                           std::to_string(wanted) + " bytes for " + sa.suite.name() +
-                               ": cipher key, then 4 bytes of salt",
-                           "openssl rand -hex " + std::to_string(wanted) + " makes one"});
+  diagnostics.error(
+      path, {"a key of " + std::to_string(key->size()) + " bytes",
+             std::to_string(wanted) + " bytes for " + sa.suite.name() + ": " + key_parts(sa.suite),
+             "openssl rand -hex " + std::to_string(wanted) + " makes one"});
 }
 
 }  // namespace

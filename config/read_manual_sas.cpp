@@ -11,10 +11,11 @@ namespace {
 
 constexpr std::uint16_t kEncapsulationPort = 4500;  // RFC 3948 §2.2
 
+constexpr std::string_view kOneSuite = "one suite, as aes128gcm16 or aes128-sha256";
+
 /// One cipher and nothing to choose: both ends of a manual SA run what is written.
 std::optional<crypto::EspSuite> read_suite(const Field& field) {
-  constexpr std::string_view kExpected = "one suite: aes128gcm16, aes192gcm16 or aes256gcm16";
-  const auto text = read_text(field, kExpected);
+  const auto text = read_text(field, kOneSuite);
   if (!text) return std::nullopt;
   const auto proposal = crypto::parse_esp_proposal(*text);
   if (!proposal) {
@@ -24,7 +25,7 @@ std::optional<crypto::EspSuite> read_suite(const Field& field) {
   const bool one = proposal->encryption.size() == 1 && proposal->integrity.size() <= 1;
   const bool plain = proposal->groups.empty() && proposal->esn && proposal->no_esn;
   if (!one || !plain) {
-    field.error({quote(*text), std::string(kExpected) + ", without alternatives, group or esn",
+    field.error({quote(*text), std::string(kOneSuite) + ", without alternatives, group or esn",
                  "write esn: true beside it for extended sequence numbers"});
     return std::nullopt;
   }
@@ -74,8 +75,7 @@ void read_manual_sa(const Field& field, ManualSa& sa) {
       map.require("local_ts", "a list of selectors", "write the addresses on our side"));
   sa.remote_ts = read_selectors(
       map.require("remote_ts", "a list of selectors", "write the addresses on the peer's side"));
-  set(sa.suite, read_suite(map.require("suite", "aes128gcm16, aes192gcm16 or aes256gcm16",
-                                       "write suite: aes128gcm16")));
+  set(sa.suite, read_suite(map.require("suite", kOneSuite, "write suite: aes128gcm16")));
   set(sa.key_file, read_text(map.require("key_file", "the path of a file with the key in hex",
                                          "write key_file: FILE"),
                              "the path of a file with the key in hex"));

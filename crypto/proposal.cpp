@@ -31,7 +31,7 @@ constexpr std::array kRefusedNames{
     RefusedName{"blowfish128", "weak: RFC 8221 §5 forbids Blowfish (64-bit blocks)", kUseGcm},
     RefusedName{"blowfish256", "weak: RFC 8221 §5 forbids Blowfish (64-bit blocks)", kUseGcm},
     RefusedName{"cast128", "weak: RFC 9395 deprecates CAST (64-bit blocks)", kUseGcm},
-    RefusedName{"null", "hides nothing: RFC 8221 §5 allows NULL encryption, this gateway does not",
+    RefusedName{"null", "hides nothing: RFC 8221 §5 has NULL for ESP, an IKE SA is encrypted",
                 kUseGcm},
     RefusedName{"aes128gcm8", "weak: of AES-GCM, RFC 8221 §5 asks for the 16-byte ICV",
                 "aes128gcm16"},
@@ -46,8 +46,7 @@ constexpr std::array kRefusedNames{
     RefusedName{"aes256gcm12", "weak: of AES-GCM, RFC 8221 §5 asks for the 16-byte ICV",
                 "aes256gcm16"},
     RefusedName{"md5", "weak: RFC 8221 §6 and RFC 8247 §2.3 forbid HMAC-MD5", kUseSha2},
-    RefusedName{"sha1", "weak: RFC 8221 §6 and RFC 8247 §2.3 phase SHA-1 out", kUseSha2},
-    RefusedName{"sha", "weak: RFC 8221 §6 and RFC 8247 §2.3 phase SHA-1 out", kUseSha2},
+    RefusedName{"sha1", "weak: RFC 8247 §2.3 phases SHA-1 out; ESP alone still takes it", kUseSha2},
     RefusedName{"prfmd5", "weak: RFC 8247 §2.2 forbids HMAC-MD5", kUsePrf},
     RefusedName{"prfsha1", "weak: RFC 8247 §2.2 phases SHA-1 out", kUsePrf},
     RefusedName{"modp768", "weak: RFC 8247 §2.4 forbids group 1", kUseGroup},
@@ -63,10 +62,19 @@ struct Alias {
   std::string_view name;
 };
 constexpr std::array kAliases{
-    Alias{"aes128gcm128", "aes128gcm16"}, Alias{"aes192gcm128", "aes192gcm16"},
-    Alias{"aes256gcm128", "aes256gcm16"}, Alias{"aes", "aes128"},
-    Alias{"sha2_256", "sha256"},          Alias{"sha2_384", "sha384"},
-    Alias{"sha2_512", "sha512"},          Alias{"curve25519", "x25519"},
+    Alias{"aes128gcm128", "aes128gcm16"},
+    Alias{"aes192gcm128", "aes192gcm16"},
+    Alias{"aes256gcm128", "aes256gcm16"},
+    Alias{"aes", "aes128"},
+    Alias{"sha2_256", "sha256"},
+    Alias{"sha2_384", "sha384"},
+    Alias{"sha2_512", "sha512"},
+    Alias{"curve25519", "x25519"},
+    Alias{"aes128ccm128", "aes128ccm16"},
+    Alias{"aes256ccm128", "aes256ccm16"},
+    Alias{"aes128ccm64", "aes128ccm8"},
+    Alias{"aes256ccm64", "aes256ccm8"},
+    Alias{"sha", "sha1"},
 };
 
 struct Word {
@@ -136,14 +144,10 @@ class Reading {
 
 std::expected<void, ProposalError> Reading::take_cipher(const Word& word, const EncryptionInfo& row,
                                                         std::uint16_t key_bits) {
-  if (protocol_ == Protocol::esp && !row.esp) {
-    return std::unexpected(
-        refuse(word, "not available for ESP: this version's ESP runs AES-GCM", kUseGcm));
-  }
   if (!proposal_.encryption.empty() && aead_ != row.aead) {
     return std::unexpected(
         refuse(word, "mixes AEAD with other ciphers (RFC 7296 §3.3 wants a proposal for each)",
-               "two proposals, one with AES-GCM and one with AES-CBC and an integrity algorithm"));
+               "two proposals, one with AEADs and one with AES-CBC and an integrity algorithm"));
   }
   aead_ = row.aead;
   return add(proposal_.encryption, Proposal::Cipher{row.id, key_bits}, word);
@@ -166,15 +170,18 @@ std::expected<void, ProposalError> Reading::take(const Word& word) {
   }
   const std::string_view name = name_of(word.text);
   std::uint16_t key_bits = 0;
-  if (const EncryptionInfo* row = find_cipher(name, key_bits)) {
-    return take_cipher(word, *row, key_bits);
+  const EncryptionInfo* const cipher = find_cipher(name, key_bits);
+  const bool is_esp = protocol_ == Protocol::esp;
+  if (cipher != nullptr && (is_esp ? cipher->esp : cipher->ike)) {
+    return take_cipher(word, *cipher, key_bits);
   }
-  if (const IntegrityInfo* row = find_name(integrities(), name)) {
+  const IntegrityInfo* const integrity = find_name(integrities(), name);
+  if (integrity != nullptr && (is_esp ? integrity->esp : integrity->ike)) {
     if (proposal_.integrity.empty()) first_integrity_ = word;
-    return add(proposal_.integrity, row->id, word);
+    return add(proposal_.integrity, integrity->id, word);
   }
   if (const PrfInfo* row = find_name(prfs(), name)) {
-    if (protocol_ == Protocol::esp) {
+    if (is_esp) {
       return std::unexpected(
           refuse(word, "a PRF belongs to the IKE SA", "nothing here; write it in proposals"));
     }
@@ -188,11 +195,10 @@ std::expected<void, ProposalError> Reading::take(const Word& word) {
   if (refused != kRefusedNames.end()) {
     return std::unexpected(refuse(word, refused->problem, refused->expected));
   }
-  return std::unexpected(refuse(word, "unknown algorithm",
-                                protocol_ == Protocol::ike
-                                    ? "for example aes256gcm16-prfsha384-ecp384 or "
-                                      "aes128-sha256-modp2048"
-                                    : "for example aes256gcm16 or aes128gcm16-x25519"));
+  return std::unexpected(refuse(
+      word, cipher != nullptr ? "not available for the IKE SA" : "unknown algorithm",
+      is_esp ? "for example aes256gcm16, aes128gcm16-x25519, chacha20poly1305 or aes128-sha256"
+             : "for example aes256gcm16-prfsha384-ecp384 or aes128-sha256-modp2048"));
 }
 
 /// What RFC 7296 §3.3.3 requires of an IKE proposal beyond its words: a PRF and a group, and
@@ -222,7 +228,12 @@ std::expected<Proposal, ProposalError> Reading::finish(std::string_view text) {
     return std::unexpected(refuse(
         first_integrity_, "mixes AEAD with an integrity algorithm (RFC 5282 §8, RFC 4106 §8.1)",
         protocol_ == Protocol::ike ? "a PRF, as in prfsha256; AES-GCM carries its own integrity"
-                                   : "nothing here; AES-GCM carries its own integrity"));
+                                   : "nothing here; an AEAD carries its own integrity"));
+  }
+  if (protocol_ == Protocol::esp && !aead_ && proposal_.integrity.empty()) {
+    return std::unexpected(refuse(
+        whole, "names no integrity algorithm, and RFC 8221 §4 forbids encryption without one",
+        kUseSha2));
   }
   if (protocol_ == Protocol::ike) {
     if (auto checked = check_ike(whole); !checked) return std::unexpected(checked.error());

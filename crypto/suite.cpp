@@ -3,40 +3,10 @@
 #include <algorithm>
 #include <array>
 
+#include "crypto/suite_rows.hpp"
+
 namespace culvert::crypto {
 namespace {
-
-constexpr std::array<std::uint16_t, 3> kAesKeyBits{128, 192, 256};
-
-// AES-CBC protects IKE SAs only: peers that know no AEAD still negotiate, and their children run
-// AES-GCM.
-constexpr std::array kEncryptions{
-    EncryptionInfo{.id = Encryption::aes_gcm_16,  // RFC 4106, RFC 5282
-                   .name = "aesgcm16",
-                   .aead = true,
-                   .salt_bytes = 4,
-                   .iv_bytes = 8,
-                   .icv_bytes = 16,
-                   .block_bytes = 1,
-                   .key_bits = kAesKeyBits,
-                   .esp = true},
-    EncryptionInfo{.id = Encryption::aes_cbc,  // RFC 3602
-                   .name = "aes",
-                   .aead = false,
-                   .salt_bytes = 0,
-                   .iv_bytes = 16,
-                   .icv_bytes = 0,
-                   .block_bytes = 16,
-                   .key_bits = kAesKeyBits,
-                   .esp = false},
-};
-
-constexpr std::array kIntegrities{
-    // RFC 4868 §2.3
-    IntegrityInfo{Integrity::hmac_sha2_256_128, "sha256", 32, 16, false},
-    IntegrityInfo{Integrity::hmac_sha2_384_192, "sha384", 48, 24, false},
-    IntegrityInfo{Integrity::hmac_sha2_512_256, "sha512", 64, 32, false},
-};
 
 constexpr std::array kPrfs{
     // RFC 4868 §2.4
@@ -63,6 +33,7 @@ auto find_row(const Rows& rows, Id id) -> decltype(rows.data()) {
 std::string cipher_name(Encryption id, std::uint16_t key_bits) {
   const EncryptionInfo* info = find(id);
   if (info == nullptr) return "none";
+  if (info->one_key_length) return std::string(info->name);
   constexpr std::size_t kFamily = std::string_view("aes").size();
   return std::string(info->name.substr(0, kFamily)) + std::to_string(key_bits) +
          std::string(info->name.substr(kFamily));
@@ -87,6 +58,7 @@ std::span<const GroupInfo> groups() { return kGroups; }
 Prf implied_prf(Integrity id) {
   switch (id) {
     case Integrity::none:
+    case Integrity::hmac_sha1_96:  // ESP only; RFC 8247 §2.2 phases its PRF out
       return Prf::none;
     case Integrity::hmac_sha2_256_128:
       return Prf::hmac_sha2_256;

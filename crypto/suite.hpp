@@ -16,12 +16,19 @@ namespace culvert::crypto {
 /// Encryption transforms (IKE transform type 1). Values are the IANA transform IDs.
 enum class Encryption : std::uint16_t {
   none = 0,
+  null = 11,
   aes_cbc = 12,
+  aes_ctr = 13,
+  aes_ccm_8 = 14,
+  aes_ccm_16 = 16,
   aes_gcm_16 = 20,
+  null_aes_gmac = 21,
+  chacha20_poly1305 = 28,
 };
 /// Integrity transforms (type 3).
 enum class Integrity : std::uint16_t {
   none = 0,
+  hmac_sha1_96 = 2,
   hmac_sha2_256_128 = 12,
   hmac_sha2_384_192 = 13,
   hmac_sha2_512_256 = 14,
@@ -53,15 +60,18 @@ struct EncryptionInfo {
   std::uint8_t iv_bytes;     ///< explicit IV on the wire
   std::uint8_t icv_bytes;    ///< tag, AEAD only
   std::uint8_t block_bytes;  ///< payload alignment needed by the cipher (1 for counter modes)
-  std::span<const std::uint16_t> key_bits;  ///< permitted key lengths
-  bool esp;                                 ///< the ESP engines run it; the IKE SA runs every row
+  std::span<const std::uint16_t> key_bits;  ///< permitted key lengths; 0: takes no key
+  bool one_key_length;  ///< IKE carries no key length attribute (RFC 7296 §3.3.5), the name no bits
+  bool esp;             ///< the ESP engines run it
+  bool ike;             ///< the IKE SA runs it
 };
 struct IntegrityInfo {
   Integrity id;
   std::string_view name;  ///< "sha256", …
   std::uint8_t key_bytes;
   std::uint8_t icv_bytes;
-  bool esp;  ///< the ESP engines run it; the IKE SA runs every row
+  bool esp;  ///< the ESP engines run it
+  bool ike;  ///< the IKE SA runs it
 };
 struct PrfInfo {
   Prf id;

@@ -1,6 +1,6 @@
 // ESP's cryptography: seal and open bursts of packets. IPsec-MB does the work; the same two calls
 // are served by OpenSSL where IPsec-MB cannot run and as an independent oracle in tests.
-// Layout of a packet handed in (RFC 4303 §2, RFC 4106 §3 for GCM):
+// Layout of a packet handed in (RFC 4303 §2, RFC 4106 §3 for GCM); transform.hpp has the sizes:
 //   esp → | SPI | seq | IV | payload, padding, pad length, next header | ICV |
 #pragma once
 
@@ -26,14 +26,18 @@ struct alignas(64) ExpandedKey {
 };
 
 /// One packet of a burst. Plain pointers because this is the packet path; the caller guarantees
-/// that they lie inside one contiguous buffer. `aad` is 8 bytes (SPI, seq) or 12 (SPI, ESN high,
-/// low: RFC 4106 §5); `nonce` is 12 bytes (salt, IV) in memory of its own, written well before the
-/// call (a late store costs a failed store-forward). A suite with HMAC authenticates the ESP header
-/// and IV, which stand in front of `text`, and takes the ESN's high half from a 12-byte `aad`.
+/// that they lie inside one contiguous buffer, and that the ICV's place is behind `text`. `aad` is
+/// 8 bytes (SPI, seq) or 12 (SPI, ESN high, low: RFC 4106 §5); `nonce` is salt and IV in memory of
+/// its own, written well before the call (a late store costs a failed store-forward). A suite with
+/// HMAC, and AES-GMAC, authenticate the ESP header and IV, which stand in front of `text`, and take
+/// the ESN's high half from a 12-byte `aad`; four bytes in front of the header and four behind
+/// `text` may be changed and are put back. AES-CBC reads no `nonce`: its IV stands in front of
+/// `text`; `seal` expects there a block that no other packet has under this key, and makes the IV
+/// of it (RFC 3602 §3: unpredictable).
 struct Operation {
   const ExpandedKey* key;
   std::uint8_t* text;         ///< first byte after the IV; sealed or opened in place
-  const std::uint8_t* nonce;  ///< 12 bytes for AEAD; 16-byte IV for CBC
+  const std::uint8_t* nonce;  ///< 12 bytes, of AES-CCM 11; AES-CBC and NULL have none
   const std::uint8_t* aad;
   std::uint8_t* icv;  ///< seal: written on the wire; open: computed tag goes here, not compared
   std::uint32_t text_bytes;

@@ -1,5 +1,6 @@
 // AES-GCM by IPsec-MB's one-shot calls on expanded keys: no job, no per-packet set-up. They equal
-// the library's burst calls within noise, and init/update/finalize costs some 20 ns more.
+// the library's burst calls within noise, and init/update/finalize costs some 20 ns more. All other
+// suites go to multi_buffer.cpp; which way is chosen once a burst.
 #include <algorithm>
 #include <cstdlib>
 #include <string>
@@ -7,6 +8,7 @@
 #include <intel-ipsec-mb.h>
 
 #include "crypto/esp/esp_crypto.hpp"
+#include "crypto/esp/multi_buffer.hpp"
 
 namespace culvert::crypto::esp {
 namespace {
@@ -105,40 +107,50 @@ class IpsecMbEngine final : public Engine {
  public:
   explicit IpsecMbEngine(ManagerHandle manager)
       : manager_(std::move(manager)),
+        multi_buffer_(*manager_),
         name_(std::string("ipsec-mb ") + imb_get_version_str() + " (" +
               std::string(architecture_name(manager_->used_arch)) + ")") {}
 
   [[nodiscard]] std::string_view name() const override { return name_; }
 
   [[nodiscard]] bool supports(const EspSuite& suite) const override {
-    return functions_of(*manager_, suite).seal != nullptr;
+    return functions_of(*manager_, suite).seal != nullptr || MultiBuffer::supports(suite);
   }
 
   [[nodiscard]] std::expected<void, KeyError> expand(const EspSuite& suite, Bytes key,
                                                      ExpandedKey& out) const override {
-    const GcmFunctions functions = functions_of(*manager_, suite);
-    if (functions.expand == nullptr) return std::unexpected(KeyError::unsupported_suite);
-    if (key.size() != suite.encryption_key_bytes()) {
+    if (!supports(suite)) return std::unexpected(KeyError::unsupported_suite);
+    if (key.size() != suite.encryption_key_bytes() + suite.integrity_key_bytes()) {
       return std::unexpected(KeyError::wrong_key_size);
     }
-    functions.expand(key.data(), schedule(out));
+    const GcmFunctions functions = functions_of(*manager_, suite);
+    if (functions.expand != nullptr) {
+      functions.expand(key.data(), schedule(out));
+    } else {
+      MultiBuffer::expand(*manager_, suite, key, out);
+    }
     return {};
   }
 
   void seal(const EspSuite& suite, std::span<const Operation> burst) override {
     const GcmFunctions functions = functions_of(*manager_, suite);
-    if (functions.seal == nullptr) std::abort();
-    process_burst(functions.seal, burst);
+    if (functions.seal != nullptr) [[likely]]
+      return process_burst(functions.seal, burst);
+    if (!MultiBuffer::supports(suite)) std::abort();
+    multi_buffer_.seal(suite, burst);
   }
 
   void open(const EspSuite& suite, std::span<const Operation> burst) override {
     const GcmFunctions functions = functions_of(*manager_, suite);
-    if (functions.open == nullptr) std::abort();
-    process_burst(functions.open, burst);
+    if (functions.open != nullptr) [[likely]]
+      return process_burst(functions.open, burst);
+    if (!MultiBuffer::supports(suite)) std::abort();
+    multi_buffer_.open(suite, burst);
   }
 
  private:
   ManagerHandle manager_;
+  MultiBuffer multi_buffer_;
   std::string name_;
 };
 

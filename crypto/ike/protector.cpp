@@ -14,6 +14,7 @@ Result<Hash> hash_of(Integrity id) {
     case Integrity::hmac_sha2_512_256:
       return Hash::sha2_512;
     case Integrity::none:
+    case Integrity::hmac_sha1_96:
       break;
   }
   return std::unexpected(CryptoError{"AES-CBC needs an integrity algorithm"});

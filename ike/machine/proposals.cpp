@@ -17,10 +17,18 @@ std::uint16_t number(Id id) {
   return static_cast<std::uint16_t>(id);
 }
 
+/// RFC 7296 §3.3.5: the key length attribute is for ciphers with several lengths and "MUST NOT be
+/// used with transforms that use a fixed-length key" (RFC 7634 §2: ChaCha20-Poly1305; NULL).
+std::optional<std::uint16_t> key_length_attribute(const crypto::Proposal::Cipher& cipher) {
+  const crypto::EncryptionInfo* const row = crypto::find(cipher.id);
+  if (row != nullptr && row->one_key_length) return std::nullopt;
+  return cipher.key_bits;
+}
+
 void add_cipher_transforms(const crypto::Proposal& proposal, SaProposal& out) {
   for (const auto& cipher : proposal.encryption) {
     out.transforms.push_back(
-        {TransformType::encryption, number(cipher.id), cipher.key_bits, false});
+        {TransformType::encryption, number(cipher.id), key_length_attribute(cipher), false});
   }
   for (const crypto::Integrity id : proposal.integrity) {
     out.transforms.push_back({TransformType::integrity, number(id), std::nullopt, false});
@@ -64,7 +72,8 @@ std::optional<ChosenCipher> choose_cipher(const crypto::Proposal& ours, const Sa
   ChosenCipher chosen{};
   const Transform* cipher = nullptr;
   for (const auto& candidate : ours.encryption) {
-    cipher = find(theirs, TransformType::encryption, number(candidate.id), candidate.key_bits);
+    cipher = find(theirs, TransformType::encryption, number(candidate.id),
+                  key_length_attribute(candidate));
     if (cipher != nullptr) {
       chosen.cipher = candidate;
       break;

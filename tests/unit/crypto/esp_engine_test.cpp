@@ -1,131 +1,31 @@
-#include <algorithm>
-#include <random>
+// Both engines against each other, over every suite: lengths, bursts, tampering, refusals.
+#include <bit>
 
-#include <catch2/catch.hpp>
-
-#include "crypto/esp/esp_crypto.hpp"
-#include "vectors.hpp"
+#include "esp_packet.hpp"
 
 using namespace culvert::crypto;
 using namespace culvert::crypto::esp;
-using culvert::crypto::test::Buffer;
-using culvert::crypto::test::read_vectors;
+using namespace culvert::crypto::test;
 
 namespace {
 
-constexpr std::size_t kIcvBytes = 16;
 constexpr std::uint16_t kKeyBits[] = {128, 192, 256};
 
 EspSuite gcm(std::uint16_t key_bits) { return {Encryption::aes_gcm_16, key_bits, Integrity::none}; }
 
-std::vector<std::unique_ptr<Engine>> engines() {
-  std::vector<std::unique_ptr<Engine>> all;
-  all.push_back(make_openssl_engine());
-  if (auto engine = make_ipsec_mb_engine()) all.push_back(std::move(engine));
-  return all;
+/// AEADs take their header from `aad` and `nonce`; the others from the packet's bytes.
+bool authenticates_packet_bytes(const EspSuite& suite) {
+  return suite.integrity != Integrity::none || suite.encryption == Encryption::null_aes_gmac;
 }
 
-/// A packet with memory of its own; canaries follow the ICV.
-struct Packet {
-  static constexpr std::size_t kCanaries = 32;
-  static constexpr std::uint8_t kCanary = 0xC5;
-
-  Packet(const ExpandedKey& key, Buffer nonce_bytes, Buffer aad_bytes, Bytes text)
-      : expanded(&key),
-        nonce(std::move(nonce_bytes)),
-        aad(std::move(aad_bytes)),
-        size(text.size()) {
-    memory.assign(text.begin(), text.end());
-    memory.resize(size + kIcvBytes);
-    memory.resize(memory.size() + kCanaries, kCanary);
-  }
-
-  Operation operation() {
-    return {.key = expanded,
-            .text = memory.data(),
-            .nonce = nonce.data(),
-            .aad = aad.data(),
-            .icv = memory.data() + size,
-            .text_bytes = static_cast<std::uint32_t>(size),
-            .aad_bytes = static_cast<std::uint8_t>(aad.size())};
-  }
-  /// For `open`: the computed ICV goes beside, so that the received one stays to be compared.
-  Operation open_operation() {
-    Operation opened = operation();
-    opened.icv = computed_icv.data();
-    return opened;
-  }
-  [[nodiscard]] Bytes text() const { return Bytes(memory).first(size); }
-  [[nodiscard]] Bytes icv() const { return Bytes(memory).subspan(size, kIcvBytes); }
-  [[nodiscard]] bool verified() const { return equal_constant_time(icv(), computed_icv); }
-  [[nodiscard]] bool canaries_alive() const {
-    return std::ranges::all_of(Bytes(memory).last(kCanaries),
-                               [](std::uint8_t byte) { return byte == kCanary; });
-  }
-
-  const ExpandedKey* expanded;
-  Buffer nonce;
-  Buffer aad;
-  Buffer memory;
-  std::array<std::uint8_t, kIcvBytes> computed_icv{};
-  std::size_t size;
-};
-
-std::unique_ptr<ExpandedKey> expand(const Engine& engine, const EspSuite& suite, Bytes key) {
-  auto expanded = std::make_unique<ExpandedKey>();
-  REQUIRE(engine.expand(suite, key, *expanded).has_value());
-  return expanded;
-}
-
-void seal_one(Engine& engine, const EspSuite& suite, Packet& packet) {
-  const Operation operation = packet.operation();
-  engine.seal(suite, std::span(&operation, 1));
-}
-
-void open_one(Engine& engine, const EspSuite& suite, Packet& packet) {
-  const Operation operation = packet.open_operation();
-  engine.open(suite, std::span(&operation, 1));
-}
-
-class Dice {
- public:
-  explicit Dice(std::uint64_t seed) : generator_(seed) {}
-  Buffer bytes(std::size_t size) {
-    Buffer out(size);
-    for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(generator_());
-    return out;
-  }
-  std::size_t up_to(std::size_t largest) { return generator_() % (largest + 1); }
-
- private:
-  std::mt19937_64 generator_;
+/// Two packets alike, one for each engine.
+struct Twins {
+  Packet ours, theirs;
 };
 
 }  // namespace
 
-TEST_CASE("esp engine: AES-GCM agrees with the published vectors", "[esp]") {
-  for (const char* file : {"aes_gcm.txt", "aes_gcm_esp.txt"}) {
-    for (const auto& vector : read_vectors(file)) {
-      const Buffer key = vector.bytes("key");
-      const EspSuite suite = gcm(static_cast<std::uint16_t>(key.size() * 8));
-      for (const auto& engine : engines()) {
-        INFO(engine->name() << ", " << file << ", plaintext " << vector.text("plaintext"));
-        const auto expanded = expand(*engine, suite, key);
-        Packet packet(*expanded, vector.bytes("nonce"), vector.bytes("aad"),
-                      vector.bytes("plaintext"));
-        seal_one(*engine, suite, packet);
-        CHECK(test::copy(packet.text()) == vector.bytes("ciphertext"));
-        CHECK(test::copy(packet.icv()) == vector.bytes("icv"));
-        open_one(*engine, suite, packet);
-        CHECK(test::copy(packet.text()) == vector.bytes("plaintext"));
-        CHECK(packet.verified());
-        CHECK(packet.canaries_alive());
-      }
-    }
-  }
-}
-
-TEST_CASE("esp engine: IPsec-MB and OpenSSL agree at every length, key size and header", "[esp]") {
+TEST_CASE("esp engine: IPsec-MB and OpenSSL agree for every suite, length and header", "[esp]") {
   const auto fast = make_ipsec_mb_engine();
   const auto slow = make_openssl_engine();
   if (fast == nullptr) {
@@ -133,27 +33,37 @@ TEST_CASE("esp engine: IPsec-MB and OpenSSL agree at every length, key size and 
     return;
   }
   Dice dice(20);
-  for (const std::uint16_t bits : kKeyBits) {
-    const EspSuite suite = gcm(bits);
-    const Buffer key = dice.bytes(bits / 8);
+  for (const Transform& transform : kTransforms) {
+    const auto& [suite, form] = transform;
+    const Buffer key = dice.bytes(key_bytes(suite));
     const auto fast_key = expand(*fast, suite, key);
     const auto slow_key = expand(*slow, suite, key);
-    for (std::size_t size = 0; size <= 2100; ++size) {
+    // AES-GCM takes any length, an empty text too; each length of a long packet's tail once.
+    const bool is_gcm = suite.encryption == Encryption::aes_gcm_16;
+    const std::size_t step = is_gcm ? 1 : form.alignment;
+    for (std::size_t size = is_gcm ? 0 : step; size <= 2100; size += size < 600 ? step : 9 * step) {
       const Buffer plain = dice.bytes(size);
-      const Buffer nonce = dice.bytes(12);
-      const Buffer aad = dice.bytes(size % 2 == 0 ? 8 : 12);
-      Packet ours(*fast_key, nonce, aad, plain);
-      Packet theirs(*slow_key, nonce, aad, plain);
+      const Buffer nonce = dice.bytes(nonce_bytes(form));
+      const Buffer aad = dice.bytes(size / step % 2 == 0 ? 8 : 12);
+      Packet ours(form, *fast_key, nonce, aad, plain);
+      Packet theirs(form, *slow_key, nonce, aad, plain);
       seal_one(*fast, suite, ours);
       seal_one(*slow, suite, theirs);
-      INFO(bits << " bits, " << size << " bytes");
+      INFO(suite.name() << ", " << size << " bytes");
       REQUIRE(ours.memory == theirs.memory);
+      const Buffer sealed = ours.memory;
       open_one(*fast, suite, ours);
       open_one(*slow, suite, theirs);
       REQUIRE(ours.verified());
       REQUIRE(theirs.verified());
       REQUIRE(test::copy(ours.text()) == plain);
       REQUIRE(ours.memory == theirs.memory);
+      REQUIRE(ours.canaries_alive());
+      REQUIRE(theirs.canaries_alive());
+      // What is not text is as it was: the engines may borrow bytes, not keep them.
+      REQUIRE(std::equal(sealed.begin(),
+                         sealed.begin() + static_cast<std::ptrdiff_t>(ours.text_at()),
+                         ours.memory.begin()));
     }
   }
 }
@@ -165,44 +75,41 @@ TEST_CASE("esp engine: bursts with keys that differ from packet to packet agree 
   const std::uint64_t seed = std::random_device()();
   INFO("seed " << seed);
   Dice dice(seed);
-  for (int round = 0; round < 60; ++round) {
-    const std::uint16_t bits = kKeyBits[dice.up_to(2)];
-    const EspSuite suite = gcm(bits);
+  for (std::size_t round = 0; round < 4 * kTransforms.size(); ++round) {
+    const auto& [suite, form] = kTransforms[round % kTransforms.size()];
     std::vector<std::unique_ptr<ExpandedKey>> keys;
-    std::vector<Packet> ours;
-    std::vector<Packet> theirs;
+    std::vector<Twins> packets;
     std::vector<Buffer> plain;
-    const std::size_t count = dice.up_to(64);
+    const std::size_t count = dice.up_to(round % 3 == 0 ? 200 : 64);
     for (std::size_t i = 0; i < count; ++i) {
       if (keys.empty() || dice.up_to(1) == 0) {
-        const Buffer key = dice.bytes(bits / 8);
+        const Buffer key = dice.bytes(key_bytes(suite));
         keys.push_back(expand(*fast, suite, key));
         keys.push_back(expand(*slow, suite, key));
       }
-      plain.push_back(dice.bytes(dice.up_to(1500)));
-      const Buffer nonce = dice.bytes(12);
+      plain.push_back(dice.bytes((1 + dice.up_to(1500 / form.alignment)) * form.alignment));
+      const Buffer nonce = dice.bytes(nonce_bytes(form));
       const Buffer aad = dice.bytes(dice.up_to(1) == 0 ? 8 : 12);
-      ours.emplace_back(*keys[keys.size() - 2], nonce, aad, plain.back());
-      theirs.emplace_back(*keys[keys.size() - 1], nonce, aad, plain.back());
+      packets.push_back({Packet(form, *keys[keys.size() - 2], nonce, aad, plain.back()),
+                         Packet(form, *keys[keys.size() - 1], nonce, aad, plain.back())});
     }
     std::vector<Operation> our_burst;
     std::vector<Operation> their_burst;
-    for (Packet& packet : ours) our_burst.push_back(packet.operation());
-    for (Packet& packet : theirs) their_burst.push_back(packet.operation());
+    for (Twins& twins : packets) {
+      our_burst.push_back(twins.ours.operation());
+      their_burst.push_back(twins.theirs.operation());
+    }
     fast->seal(suite, our_burst);
     slow->seal(suite, their_burst);
-    for (std::size_t i = 0; i < count; ++i) {
-      INFO("round " << round << ", packet " << i << " of " << count);
-      REQUIRE(ours[i].memory == theirs[i].memory);
-    }
+    INFO(suite.name() << ", round " << round << ", " << count << " packets");
+    for (Twins& twins : packets) REQUIRE(twins.ours.memory == twins.theirs.memory);
     our_burst.clear();
-    for (Packet& packet : ours) our_burst.push_back(packet.open_operation());
+    for (Twins& twins : packets) our_burst.push_back(twins.ours.open_operation());
     fast->open(suite, our_burst);
     for (std::size_t i = 0; i < count; ++i) {
-      INFO("round " << round << ", packet " << i << " of " << count);
-      REQUIRE(ours[i].verified());
-      REQUIRE(test::copy(ours[i].text()) == plain[i]);
-      REQUIRE(ours[i].canaries_alive());
+      REQUIRE(packets[i].ours.verified());
+      REQUIRE(test::copy(packets[i].ours.text()) == plain[i]);
+      REQUIRE(packets[i].ours.canaries_alive());
     }
   }
 }
@@ -210,24 +117,33 @@ TEST_CASE("esp engine: bursts with keys that differ from packet to packet agree 
 TEST_CASE("esp engine: a bit flipped anywhere yields another ICV", "[esp]") {
   Dice dice(21);
   for (const auto& engine : engines()) {
-    for (const std::uint16_t bits : kKeyBits) {
-      const EspSuite suite = gcm(bits);
-      const auto key = expand(*engine, suite, dice.bytes(bits / 8));
+    for (const auto& [suite, form] : kTransforms) {
+      const auto key = expand(*engine, suite, dice.bytes(key_bytes(suite)));
       for (const std::size_t aad_size : {8U, 12U}) {
-        Packet sealed(*key, dice.bytes(12), dice.bytes(aad_size), dice.bytes(70));
+        constexpr std::size_t kText = 48;
+        Packet sealed(form, *key, dice.bytes(nonce_bytes(form)), dice.bytes(aad_size),
+                      dice.bytes(kText));
         seal_one(*engine, suite, sealed);
-        const auto check_flips = [&](Buffer Packet::* region, std::size_t size, const char* what) {
-          for (std::size_t bit = 0; bit < 8 * size; ++bit) {
+        const auto check_flips = [&](Buffer Packet::* region, std::size_t from, std::size_t to,
+                                     const char* what) {
+          for (std::size_t bit = 8 * from; bit < 8 * to; ++bit) {
             Packet tampered = sealed;
             (tampered.*region)[bit / 8] ^= static_cast<std::uint8_t>(1U << (bit % 8));
             open_one(*engine, suite, tampered);
-            INFO(engine->name() << ", " << bits << " bits: bit " << bit << " of the " << what);
+            INFO(engine->name() << ", " << suite.name() << ": bit " << bit << " of " << what);
             REQUIRE_FALSE(tampered.verified());
           }
         };
-        check_flips(&Packet::nonce, 12, "nonce");
-        check_flips(&Packet::aad, aad_size, "header");
-        check_flips(&Packet::memory, 70 + kIcvBytes, "text and ICV");
+        const std::size_t end = sealed.text_at() + kText + form.icv_bytes;
+        if (authenticates_packet_bytes(suite)) {
+          check_flips(&Packet::memory, Packet::kCanaries, end, "the packet");
+          // RFC 4303 §2.2.1: the high half of the sequence number, which is not in the packet.
+          if (aad_size == 12) check_flips(&Packet::aad, 4, 8, "the ESN's high half");
+        } else {
+          check_flips(&Packet::nonce, 0, nonce_bytes(form), "the nonce");
+          check_flips(&Packet::aad, 0, aad_size, "the header");
+          check_flips(&Packet::memory, sealed.text_at(), end, "text and ICV");
+        }
         Packet untouched = sealed;
         open_one(*engine, suite, untouched);
         CHECK(untouched.verified());
@@ -236,17 +152,32 @@ TEST_CASE("esp engine: a bit flipped anywhere yields another ICV", "[esp]") {
   }
 }
 
-TEST_CASE("esp engine: the high half of an extended sequence number is authenticated", "[esp]") {
-  // RFC 4106 §5: it is not on the wire, so a receiver that guesses it wrong must see a wrong ICV.
-  const auto engine = make_engine();
-  const EspSuite suite = gcm(128);
-  const auto key = expand(*engine, suite, Buffer(16, 7));
-  Buffer aad{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9};
-  Packet packet(*key, Buffer(12, 3), aad, Buffer(40, 5));
-  seal_one(*engine, suite, packet);
-  packet.aad[7] = 1;
-  open_one(*engine, suite, packet);
-  CHECK_FALSE(packet.verified());
+TEST_CASE("esp engine: AES-CBC makes an unpredictable IV of each counter (RFC 3602 §3)", "[esp]") {
+  for (const auto& engine : engines()) {
+    for (const std::uint16_t bits : kKeyBits) {
+      const EspSuite suite{Encryption::aes_cbc, bits, Integrity::hmac_sha2_256_128};
+      const Form form = transform(*find_transform(suite)).form;
+      const auto key = expand(*engine, suite, Buffer(key_bytes(suite), 7));
+      std::vector<Buffer> ivs;
+      for (std::uint8_t counter = 0; counter < 64; ++counter) {
+        Buffer block(16, 0);
+        block[15] = counter;
+        Packet packet(form, *key, block, Buffer(8, 1), Buffer(32, 2));
+        seal_one(*engine, suite, packet);
+        ivs.push_back(test::copy(packet.iv()));
+        CHECK(ivs.back() != block);
+        // As from a random function: half of the bits differ from the neighbour's.
+        if (ivs.size() < 2) continue;
+        int different = 0;
+        for (std::size_t i = 0; i < 16; ++i) {
+          different += std::popcount(static_cast<unsigned>(ivs.back()[i] ^ ivs[ivs.size() - 2][i]));
+        }
+        CHECK((different > 24 && different < 104));
+      }
+      std::ranges::sort(ivs);
+      CHECK(std::ranges::adjacent_find(ivs) == ivs.end());
+    }
+  }
 }
 
 TEST_CASE("esp engine: a key expanded by one engine serves another of its kind", "[esp]") {
@@ -254,19 +185,23 @@ TEST_CASE("esp engine: a key expanded by one engine serves another of its kind",
   const std::unique_ptr<Engine> kinds[][2] = {{make_openssl_engine(), make_openssl_engine()},
                                               {make_engine(), make_engine()}};
   for (const auto& [control, worker] : kinds) {
-    const EspSuite suite = gcm(256);
-    const auto key = expand(*control, suite, Buffer(32, 9));
-    Packet packet(*key, Buffer(12, 1), Buffer(8, 2), Buffer(100, 3));
-    seal_one(*control, suite, packet);
-    open_one(*worker, suite, packet);
-    CHECK(packet.verified());
+    for (const auto& [suite, form] : kTransforms) {
+      const auto key = expand(*control, suite, Buffer(key_bytes(suite), 9));
+      Packet packet(form, *key, Buffer(nonce_bytes(form), 1), Buffer(8, 2), Buffer(112, 3));
+      seal_one(*control, suite, packet);
+      open_one(*worker, suite, packet);
+      INFO(suite.name());
+      CHECK(packet.verified());
+    }
   }
 }
 
 TEST_CASE("esp engine: an empty burst is nothing", "[esp]") {
   for (const auto& engine : engines()) {
-    engine->seal(gcm(128), {});
-    engine->open(gcm(128), {});
+    for (const auto& [suite, form] : kTransforms) {
+      engine->seal(suite, {});
+      engine->open(suite, {});
+    }
   }
   SUCCEED();
 }
@@ -275,10 +210,9 @@ TEST_CASE("esp engine: suites and key sizes that do not fit are refused", "[esp]
   for (const auto& engine : engines()) {
     INFO(engine->name());
     ExpandedKey key{};
-    for (const std::uint16_t bits : kKeyBits) {
-      const EspSuite suite = gcm(bits);
+    for (const auto& [suite, form] : kTransforms) {
       CHECK(engine->supports(suite));
-      const std::size_t right = bits / 8U;
+      const std::size_t right = key_bytes(suite);
       for (const std::size_t size : {std::size_t{0}, right - 1, right + 1, right + 4}) {
         const auto expanded = engine->expand(suite, Buffer(size, 1), key);
         REQUIRE_FALSE(expanded.has_value());
@@ -289,7 +223,11 @@ TEST_CASE("esp engine: suites and key sizes that do not fit are refused", "[esp]
                                     gcm(0),
                                     gcm(129),
                                     {Encryption::aes_gcm_16, 128, Integrity::hmac_sha2_256_128},
-                                    {Encryption::aes_cbc, 128, Integrity::hmac_sha2_256_128}};
+                                    {Encryption::aes_cbc, 128, Integrity::none},
+                                    {Encryption::null, 0, Integrity::none},
+                                    {Encryption::aes_ctr, 128, Integrity::none},
+                                    {Encryption::aes_ccm_16, 192, Integrity::none},
+                                    {Encryption::chacha20_poly1305, 128, Integrity::none}};
     for (const EspSuite& suite : unsupported) {
       CHECK_FALSE(engine->supports(suite));
       const auto expanded = engine->expand(suite, Buffer(16, 1), key);
@@ -299,12 +237,16 @@ TEST_CASE("esp engine: suites and key sizes that do not fit are refused", "[esp]
   }
 }
 
-TEST_CASE("esp engine: every suite that the table marks for ESP is one the engines run", "[esp]") {
+TEST_CASE("esp engine: every row that the table marks for ESP is in a suite the engines run",
+          "[esp]") {
   for (const auto& engine : engines()) {
     for (const EncryptionInfo& cipher : encryptions()) {
-      if (!cipher.aead) continue;
       for (const std::uint16_t bits : cipher.key_bits) {
-        CHECK(engine->supports({cipher.id, bits, Integrity::none}) == cipher.esp);
+        if (cipher.aead) CHECK(engine->supports({cipher.id, bits, Integrity::none}) == cipher.esp);
+        for (const IntegrityInfo& integrity : integrities()) {
+          const bool wanted = !cipher.aead && cipher.esp && integrity.esp;
+          CHECK(engine->supports({cipher.id, bits, integrity.id}) == wanted);
+        }
       }
     }
   }
@@ -313,7 +255,7 @@ TEST_CASE("esp engine: every suite that the table marks for ESP is one the engin
 TEST_CASE("esp engine: names say the library and its version", "[esp]") {
   CHECK_THAT(std::string(make_openssl_engine()->name()), Catch::StartsWith("openssl 3."));
   if (const auto engine = make_ipsec_mb_engine()) {
-    CHECK_THAT(std::string(engine->name()), Catch::StartsWith("ipsec-mb 1."));
+    CHECK_THAT(std::string(engine->name()), Catch::StartsWith("ipsec-mb "));
     CHECK(make_engine()->name() == engine->name());
   }
 }

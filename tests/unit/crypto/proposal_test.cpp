@@ -133,8 +133,10 @@ TEST_CASE("proposal: weak algorithms are refused with the RFC that says so", "[p
   };
   for (const Refusal& refusal : refusals) {
     check_refusal(parse_ike_proposal(refusal.text), refusal);
-    // ESP stops at "aes128" before it reaches a weak word behind it.
-    if (refusal.offset == 0) check_refusal(parse_esp_proposal(refusal.text), refusal);
+    // ESP has NULL, SHA-1 for old peers, and no PRF, weak or not.
+    const std::string_view word = refusal.word;
+    if (word == "null" || word.starts_with("sha") || word.starts_with("prf")) continue;
+    check_refusal(parse_esp_proposal(refusal.text), refusal);
   }
   check_refusal(parse_esp_proposal("aes128gcm16-modp1024"),
                 {"aes128gcm16-modp1024", "modp1024", 12, "RFC 8247", "modp2048"});
@@ -164,18 +166,59 @@ TEST_CASE("proposal: contradictions of an IKE proposal name the word", "[proposa
   for (const Refusal& refusal : refusals) check_refusal(parse_ike_proposal(refusal.text), refusal);
 }
 
+TEST_CASE("proposal: ESP takes every suite of RFC 8221, as it is printed", "[proposal]") {
+  for (const EncryptionInfo& cipher : encryptions()) {
+    for (const std::uint16_t bits : cipher.key_bits) {
+      std::vector<Integrity> choices{Integrity::none};
+      if (!cipher.aead) {
+        choices.clear();
+        for (const IntegrityInfo& row : integrities()) choices.push_back(row.id);
+      }
+      for (const Integrity integrity : choices) {
+        const EspSuite suite{cipher.id, bits, integrity};
+        const Proposal proposal = esp(suite.name());
+        INFO(suite.name());
+        CHECK(proposal.encryption == std::vector{Cipher{cipher.id, bits}});
+        CHECK(proposal.integrity ==
+              (cipher.aead ? std::vector<Integrity>{} : std::vector<Integrity>{integrity}));
+        CHECK(proposal.to_string() == suite.name());
+      }
+    }
+  }
+  CHECK(esp("aes128ccm128") == esp("aes128ccm16"));
+  CHECK(esp("aes256ccm64") == esp("aes256ccm8"));
+  CHECK(esp("aes128-sha") == esp("aes128-sha1"));
+}
+
+TEST_CASE("proposal: an IKE SA is not offered what only ESP runs", "[proposal]") {
+  const Refusal refusals[] = {
+      {"chacha20poly1305-prfsha256-x25519", "chacha20poly1305", 0, "not available for the IKE SA",
+       "aes256gcm16"},
+      {"aes128ccm16-prfsha256-x25519", "aes128ccm16", 0, "not available for the IKE SA",
+       "aes256gcm16"},
+      {"aes128gmac-prfsha256-x25519", "aes128gmac", 0, "not available for the IKE SA",
+       "aes256gcm16"},
+      {"aes128ctr-sha256-x25519", "aes128ctr", 0, "not available for the IKE SA", "aes256gcm16"},
+  };
+  for (const Refusal& refusal : refusals) check_refusal(parse_ike_proposal(refusal.text), refusal);
+}
+
 TEST_CASE("proposal: ESP refuses what its engines do not run and what belongs to IKE",
           "[proposal]") {
   const Refusal refusals[] = {
-      {"aes128-sha256", "aes128", 0, "not available for ESP", "aes128gcm16"},
-      {"aes256gcm16-aes256-sha256", "aes256", 12, "not available for ESP", "aes128gcm16"},
+      {"aes128", "aes128", 0, "forbids encryption without", "sha256"},
+      {"null", "null", 0, "forbids encryption without", "sha256"},
+      {"aes128ctr-x25519", "aes128ctr-x25519", 0, "forbids encryption without", "sha256"},
+      {"aes256gcm16-aes256-sha256", "aes256", 12, "mixes AEAD", "two proposals"},
+      {"aes128gmac-sha256", "sha256", 11, "mixes AEAD", "carries its own integrity"},
+      {"aes192ccm16", "aes192ccm16", 0, "unknown algorithm", "aes256gcm16"},
       {"aes128gcm16-sha256", "sha256", 12, "mixes AEAD", "carries its own integrity"},
       {"aes128gcm16-prfsha256", "prfsha256", 12, "belongs to the IKE SA", "proposals"},
       {"x25519", "x25519", 0, "no cipher", "aes128gcm16"},
       {"esn", "esn", 0, "no cipher", "aes128gcm16"},
       {"aes128gcm16-esn-esn", "esn", 16, "twice", "once"},
       {"", "", 0, "empty word", "algorithms"},
-      {"chacha20poly1305", "chacha20poly1305", 0, "unknown algorithm", "aes256gcm16"},
+      {"chacha20", "chacha20", 0, "unknown algorithm", "chacha20poly1305"},
   };
   for (const Refusal& refusal : refusals) check_refusal(parse_esp_proposal(refusal.text), refusal);
 }

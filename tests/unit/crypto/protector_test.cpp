@@ -16,12 +16,14 @@ namespace {
 std::vector<IkeSuite> all_suites() {
   std::vector<IkeSuite> suites;
   for (const EncryptionInfo& cipher : encryptions()) {
+    if (!cipher.ike) continue;
     for (const std::uint16_t bits : cipher.key_bits) {
       if (cipher.aead) {
         suites.push_back({cipher.id, bits, Integrity::none, Prf::hmac_sha2_256, Group::x25519});
         continue;
       }
       for (const IntegrityInfo& integrity : integrities()) {
+        if (!integrity.ike) continue;
         suites.push_back({cipher.id, bits, integrity.id, implied_prf(integrity.id), Group::x25519});
       }
     }

@@ -46,11 +46,22 @@ TEST_CASE("suite: IANA numbers find their rows, and only those", "[suite]") {
 }
 
 TEST_CASE("suite: nothing that RFC 8221 or RFC 8247 forbids is in the table", "[suite]") {
-  for (const EncryptionInfo& row : encryptions()) {
-    CHECK((row.id == Encryption::aes_gcm_16 || row.id == Encryption::aes_cbc));
-    for (const std::uint16_t bits : row.key_bits) CHECK(bits >= 128);
+  // RFC 8221 §5: DES, DES_IV64, 3DES, Blowfish, CAST, IDEA; RFC 8221 §6: MD5, DES-MAC, KPDK.
+  for (std::uint16_t id = 1; id <= 9; ++id) {
+    CHECK(find(static_cast<Encryption>(id)) == nullptr);
   }
-  for (const IntegrityInfo& row : integrities()) CHECK(row.icv_bytes >= 16);
+  for (const unsigned id : {1U, 3U, 4U}) {
+    CHECK(find(static_cast<Integrity>(id)) == nullptr);
+  }
+  for (const EncryptionInfo& row : encryptions()) {
+    const bool is_null = row.id == Encryption::null;
+    for (const std::uint16_t bits : row.key_bits) CHECK((bits >= 128 || is_null));
+    CHECK_FALSE((is_null && row.ike));
+  }
+  for (const IntegrityInfo& row : integrities()) {
+    // SHA-1 stays for ESP with old peers (RFC 8221 §6: "MUST-") and never protects an IKE SA.
+    CHECK((row.icv_bytes >= 16 || (row.id == Integrity::hmac_sha1_96 && !row.ike)));
+  }
   for (const PrfInfo& row : prfs()) CHECK(row.output_bytes >= 32);
   for (const GroupInfo& row : groups()) CHECK(static_cast<std::uint16_t>(row.id) >= 14);
 }

@@ -54,7 +54,10 @@ TEST_CASE("handshake: every suite and group of the IKE SA") {
 
 TEST_CASE("handshake: every ESP suite, with and without extended sequence numbers") {
   const auto proposal =
-      GENERATE("aes128gcm16", "aes192gcm16", "aes256gcm16", "aes256gcm16-noesn", "aes256gcm16-esn");
+      GENERATE("aes128gcm16", "aes192gcm16", "aes256gcm16", "aes256gcm16-noesn", "aes256gcm16-esn",
+               "chacha20poly1305", "aes128ccm16", "aes256ccm8", "aes128gmac", "aes192gmac",
+               "aes128-sha256", "aes192-sha384-noesn", "aes256-sha512-esn", "aes128-sha1",
+               "aes128ctr-sha256", "aes256ctr-sha1", "null-sha256", "null-sha512-noesn");
   INFO(proposal);
   GatewayOptions options = gateway_a();
   options.children[0].esp_proposal = proposal;
@@ -63,6 +66,16 @@ TEST_CASE("handshake: every ESP suite, with and without extended sequence number
   ladder.converged();
   const bool esn = std::string(proposal).find("noesn") == std::string::npos;
   CHECK(ladder.ike_sa(kA).children.front().esn == esn);
+}
+
+TEST_CASE("handshake: key length goes with ciphers that have several (RFC 7296 §3.3.5)") {
+  GatewayOptions a = gateway_a(), b = mirrored(a);
+  a.children[0].esp_proposal = "aes256-sha256";
+  b.children[0].esp_proposal = "aes128-sha256";
+  Ladder ladder(a, b);
+  ladder.initiate(kA);
+  ladder.run();
+  CHECK(ladder.connection(kA).last_failure == Failure::no_child_proposal_chosen);
 }
 
 TEST_CASE("handshake: ESN only on one side and none on the other have nothing in common") {
