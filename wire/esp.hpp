@@ -15,17 +15,19 @@ inline constexpr std::size_t kTrailerBytes = 2;  ///< pad length, next header
 inline constexpr std::size_t kAlignment = 4;     ///< of the ICV (RFC 4303 §2.4)
 inline constexpr std::size_t kMaxPadding = 255;
 
-/// Padding that aligns `payload_bytes` and the trailer to four bytes (RFC 4303 §2.4).
-[[nodiscard]] constexpr std::size_t padding_for(std::size_t payload_bytes) {
-  return (~(payload_bytes + kTrailerBytes) + 1) & (kAlignment - 1);
+/// Padding that aligns `payload_bytes` and the trailer to `alignment` bytes, a power of two: four
+/// or the cipher's block (RFC 4303 §2.4).
+[[nodiscard]] constexpr std::size_t padding_for(std::size_t payload_bytes,
+                                                std::size_t alignment = kAlignment) {
+  return (~(payload_bytes + kTrailerBytes) + 1) & (alignment - 1);
 }
 
-/// Writes padding and trailer behind a payload. `padding` ≤ 3: four bytes at `end` are written and
-/// the trailer overwrites what is beyond the padding; the caller owns `padding + 2`, at least 4,
-/// bytes of room, or the ICV follows.
+/// Writes padding and trailer behind a payload. At least four bytes at `end` are written, and the
+/// trailer overwrites what is beyond the padding; the caller owns them, or the ICV follows.
 inline void write_trailer(std::uint8_t* end, std::size_t padding, std::uint8_t next_header) {
   // "the first padding byte appended to the plaintext is numbered 1" (RFC 4303 §2.4)
   store_raw<std::uint32_t>(end, 0x00030201U);
+  for (std::size_t i = 3; i < padding; ++i) end[i] = static_cast<std::uint8_t>(i + 1);
   end[padding] = static_cast<std::uint8_t>(padding);
   end[padding + 1] = next_header;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "crypto/esp/esp_crypto.hpp"
+#include "crypto/esp/transform.hpp"
 #include "crypto/suite.hpp"
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/ids.hpp"
@@ -19,12 +20,6 @@
 #include "wire/traffic_selector.hpp"
 
 namespace culvert::dataplane {
-
-/// ESP's sizes that every suite we run shares: AES-GCM-16 (RFC 4106). `Sad::install` refuses
-/// others.
-inline constexpr std::size_t kEspIvBytes = 8;
-inline constexpr std::size_t kEspIcvBytes = 16;
-inline constexpr std::size_t kEspSaltBytes = 4;
 
 /// Outer addresses; two sets, so that a change never shows half.
 struct SaEndpoints {
@@ -65,7 +60,7 @@ struct SimpleSelectors {
 struct alignas(64) InboundSa {
   // Written by main before `spi` is published.
   std::atomic<std::uint32_t> spi{0};  ///< host order; 0: vacant
-  std::uint32_t salt = 0;             ///< as in KEYMAT's memory
+  std::uint32_t salt = 0;             ///< as in KEYMAT's memory; AES-CCM: its last byte is zero
   const crypto::esp::ExpandedKey* key = nullptr;
   ReplayWord* window = nullptr;
   SaDetails* details = nullptr;
@@ -79,7 +74,7 @@ struct alignas(64) InboundSa {
   bool has_udp = false;
   bool outer_is_v4 = true;
   bool selectors_are_simple = false;
-  bool is_manual = false;
+  crypto::esp::TransformId transform{};
   std::atomic<bool> stopped{false};
 
   // Written by the SA's worker; main reads (relaxed).
@@ -104,10 +99,11 @@ inline constexpr std::size_t kMaxOuterBytes = 48;
 struct alignas(64) OuterHeader {
   std::array<std::uint8_t, kMaxOuterBytes> bytes{};
   std::uint32_t spi = 0;       ///< network order
-  std::uint32_t salt = 0;      ///< as in KEYMAT's memory
+  std::uint32_t salt = 0;      ///< as in InboundSa
   std::uint32_t ipv4_sum = 0;  ///< of the constant IPv4 fields, memory order, unfolded
   std::uint8_t ip_bytes = 0;   ///< 20, 40; transport: 0
   std::uint8_t udp_bytes = 0;  ///< 8 or 0
+  crypto::esp::TransformId transform{};
 };
 static_assert(sizeof(OuterHeader) == 64);
 
@@ -134,7 +130,8 @@ struct alignas(64) OutboundSa {
     // Acquire pairs with the release in Sad::update_endpoints.
     return headers[current_header.load(std::memory_order_acquire)];
   }
-  /// The explicit IV of a packet, host order: unique under the key (RFC 4106 §3.1).
+  /// What the explicit IV of a packet holds, or is made from, host order: unique under the key
+  /// (RFC 4106 §3.1).
   [[nodiscard]] std::uint64_t iv(std::uint64_t number) const {
     return (std::uint64_t{iv_start} << 32U) + number;
   }

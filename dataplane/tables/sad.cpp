@@ -74,6 +74,7 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
       static_cast<std::uint8_t>(1 - sa.current_header.load(std::memory_order_relaxed));
   sa.headers[unused] = build_outer_header(spec);
   sa.headers[unused].salt = sa.outer().salt;
+  sa.headers[unused].transform = sa.outer().transform;
   sa.current_header.store(unused, std::memory_order_release);
   return Outcome::ok;
 }

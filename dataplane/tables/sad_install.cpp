@@ -25,10 +25,24 @@ bool make_simple(const SaDetails& details, SimpleSelectors& simple) {
   return true;
 }
 
-/// The four bytes behind the cipher key (RFC 4106 §8.1).
-std::uint32_t salt_of(const InstallSa& request) {
-  return wire::load_raw<std::uint32_t>(request.key.bytes.data() +
-                                       request.suite.encryption_key_bytes());
+/// The up to four bytes behind the cipher key (RFC 4106 §8.1, RFC 4309 §7.1), the rest zero.
+std::uint32_t salt_of(const InstallSa& request, const crypto::esp::Form& form) {
+  std::array<std::uint8_t, 4> salt{};
+  std::copy_n(
+      request.key.bytes.begin() + static_cast<std::ptrdiff_t>(request.suite.encryption_key_bytes()),
+      form.salt_bytes, salt.begin());
+  return wire::load_raw<std::uint32_t>(salt.data());
+}
+
+/// The engine's key: cipher key, then integrity key, without the salt between (RFC 7296 §2.17).
+crypto::SecretBytes key_of(const InstallSa& request, const crypto::esp::Form& form) {
+  const crypto::Bytes keymat = request.key.view();
+  const std::size_t cipher_bytes = request.suite.encryption_key_bytes();
+  crypto::SecretBytes key(keymat.size() - form.salt_bytes);
+  std::ranges::copy(keymat.first(cipher_bytes), key.span().begin());
+  std::ranges::copy(keymat.subspan(cipher_bytes + form.salt_bytes),
+                    key.span().begin() + static_cast<std::ptrdiff_t>(cipher_bytes));
+  return key;
 }
 
 }  // namespace
@@ -105,14 +119,13 @@ std::expected<SlotIndex, Outcome> SadTable::slot_for_manual(std::uint32_t spi) {
 std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex slot,
                                                                      const InstallSa& request,
                                                                      std::uint64_t now_tsc) {
-  const bool is_gcm = request.suite.encryption == crypto::Encryption::aes_gcm_16 &&
-                      request.suite.integrity == crypto::Integrity::none;
-  if (!is_gcm || !engine_.supports(request.suite)) {
+  const auto transform = crypto::esp::find_transform(request.suite);
+  if (!transform || !engine_.supports(request.suite)) {
     return std::unexpected(Outcome::unsupported_suite);
   }
-  const std::size_t cipher_bytes = request.suite.encryption_key_bytes();
-  const crypto::Bytes key = request.key.view();
-  if (key.size() != cipher_bytes + kEspSaltBytes) return std::unexpected(Outcome::invalid_field);
+  if (request.key.view().size() != request.suite.keymat_bytes()) {
+    return std::unexpected(Outcome::invalid_field);
+  }
   if (request.replay_window > channel::kMaxReplayWindow) {
     return std::unexpected(Outcome::invalid_field);
   }
@@ -121,10 +134,13 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
   if (request.direction == Direction::in) {
     installed->block.window.resize(replay_words(request.replay_window));
   }
-  if (!engine_.expand(request.suite, key.first(cipher_bytes), *installed->block.key)) {
+  const crypto::esp::Form& form = crypto::esp::transform(*transform).form;
+  if (!engine_.expand(request.suite, key_of(request, form).view(), *installed->block.key)) {
     installed->block.wipe();
     return std::unexpected(Outcome::unsupported_suite);
   }
+  installed->transform = *transform;
+  installed->salt = salt_of(request, form);
   installed->record.spec = request;
   installed->record.spec.key.wipe();
   installed->record.installed_tsc = now_tsc;
@@ -145,6 +161,8 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
 void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   const InstallSa& spec = installed.record.spec;
   InboundSa& sa = inbound_[raw(slot)];
+  sa.salt = installed.salt;
+  sa.transform = installed.transform;
   sa.key = installed.block.key;
   sa.window = installed.block.window.data();
   sa.details = installed.details.get();
@@ -170,7 +188,7 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.spi.store(static_cast<std::uint32_t>(spec.spi), std::memory_order_release);
 }
 
-void SadTable::publish_outbound(SlotIndex slot, Installed& installed, std::uint32_t salt) {
+void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   const InstallSa& spec = installed.record.spec;
   OutboundSa& sa = outbound_[raw(slot)];
   sa.key = installed.block.key;
@@ -179,7 +197,8 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed, std::uint3
   sa.has_esn = spec.esn;
   sa.current_header.store(0, std::memory_order_relaxed);
   sa.headers[0] = build_outer_header(spec);
-  sa.headers[0].salt = salt;
+  sa.headers[0].salt = installed.salt;
+  sa.headers[0].transform = installed.transform;
   sa.iv_start = random_();
   sa.sequence.store(0, std::memory_order_relaxed);
   sa.bytes.store(0, std::memory_order_relaxed);
@@ -198,11 +217,11 @@ std::expected<SlotIndex, Outcome> SadTable::install_at(SlotIndex slot, const Ins
   Installed& installed = **prepared;
   installed.record.slot = slot;
   if (request.direction == Direction::in) {
-    inbound_[raw(slot)].salt = salt_of(request);
     publish_inbound(slot, installed);
   } else {
-    publish_outbound(slot, installed, salt_of(request));
+    publish_outbound(slot, installed);
   }
+  installed.salt = 0;
   ++counts_[raw(request.direction)];
   installed_.emplace(raw(request.sa), std::move(*prepared));
   return slot;

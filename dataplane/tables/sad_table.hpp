@@ -38,6 +38,8 @@ struct Installed {
   SaRecord record;
   std::unique_ptr<SaDetails> details;
   KeyBlock block;
+  crypto::esp::TransformId transform{};
+  std::uint32_t salt = 0;  ///< until it is published
   bool endpoints_in_grace = false;
 };
 
@@ -141,7 +143,7 @@ class SadTable final : public Sad {
                                                                            const InstallSa& request,
                                                                            std::uint64_t now_tsc);
   void publish_inbound(SlotIndex slot, Installed& installed);
-  void publish_outbound(SlotIndex slot, Installed& installed, std::uint32_t salt);
+  void publish_outbound(SlotIndex slot, Installed& installed);
   std::expected<SlotIndex, Outcome> install_at(SlotIndex slot, const InstallSa& request,
                                                std::uint64_t now_tsc);
   std::expected<SlotIndex, Outcome> install_outbound(const InstallSa& request,

@@ -90,17 +90,28 @@ std::uint8_t* move_own_header(const OuterHeader& outer, const EspShape& shape, s
   return moved;
 }
 
+/// A counter, which is all that an AEAD or AES-CTR asks of an IV (RFC 4106 §3.1, RFC 3686 §2.1). In
+/// front of AES-CBC it is the block that the engine encrypts into the IV; NULL has none.
+void put_iv(std::uint8_t* iv, std::size_t iv_bytes, std::uint64_t counter_raw) {
+  if (iv_bytes == sizeof(counter_raw)) [[likely]]
+    return wire::store_raw(iv, counter_raw);
+  if (iv_bytes == 0) return;
+  wire::store_raw<std::uint64_t>(iv, 0);
+  wire::store_raw(iv + sizeof(counter_raw), counter_raw);
+}
+
 }  // namespace
 
 std::uint16_t mtu_inside(const OutboundSa& sa, const OuterHeader& outer,
                          const wire::IpHeader& header, std::uint16_t mtu) {
   const std::size_t own_header = sa.is_tunnel ? 0U : header.payload_offset;
+  const crypto::esp::Form form = crypto::esp::form_of(outer.transform);
   const std::size_t around = outer.ip_bytes + outer.udp_bytes + wire::esp::kHeaderBytes +
-                             kEspIvBytes + kEspIcvBytes + own_header;
-  if (mtu < around + wire::esp::kAlignment) return 0;
-  // Payload and trailer fill whole words.
-  const std::size_t words = (mtu - around) / wire::esp::kAlignment * wire::esp::kAlignment;
-  return static_cast<std::uint16_t>(words - wire::esp::kTrailerBytes + own_header);
+                             form.iv_bytes + form.icv_bytes + own_header;
+  if (mtu < around + form.alignment) return 0;
+  // Payload and trailer fill whole words, or blocks.
+  const std::size_t text = (mtu - around) / form.alignment * form.alignment;
+  return static_cast<std::uint16_t>(text - wire::esp::kTrailerBytes + own_header);
 }
 
 Encapsulated encapsulate(const OutboundSa& sa, const OuterHeader& outer, const EspShape& shape,
@@ -110,7 +121,7 @@ Encapsulated encapsulate(const OutboundSa& sa, const OuterHeader& outer, const E
                                                  : wire::protocol::kIpv6;
   wire::esp::write_trailer(ip + header.total_bytes, shape.padding, next_header);
   std::uint8_t* const payload = ip + header.total_bytes - shape.payload_bytes;
-  std::uint8_t* const esp = payload - kEspIvBytes - wire::esp::kHeaderBytes;
+  std::uint8_t* const esp = payload - shape.form.iv_bytes - wire::esp::kHeaderBytes;
   std::uint8_t* const result = sa.is_tunnel ? put_outer(outer, shape, ip, sequence)
                                             : move_own_header(outer, shape, ip, header);
   if (outer.udp_bytes != 0) [[unlikely]] {
@@ -121,7 +132,7 @@ Encapsulated encapsulate(const OutboundSa& sa, const OuterHeader& outer, const E
   // SPI and the low half of the sequence number.
   const std::uint64_t low = wire::Be32{static_cast<std::uint32_t>(sequence)}.raw();
   wire::store_raw(esp, low << 32U | outer.spi);
-  wire::store_raw(esp + wire::esp::kHeaderBytes, wire::Be64{sa.iv(sequence)}.raw());
+  put_iv(esp + wire::esp::kHeaderBytes, shape.form.iv_bytes, wire::Be64{sa.iv(sequence)}.raw());
   return {result, esp};
 }
 

@@ -14,25 +14,27 @@ namespace culvert::dataplane {
 
 /// What an SA adds around a packet.
 struct EspShape {
+  crypto::esp::Form form{};
   std::uint16_t in_front = 0;       ///< outer IP, UDP, ESP header and IV
   std::uint16_t payload_bytes = 0;  ///< what is encrypted, without the trailer
   std::uint16_t padding = 0;
   std::uint16_t packet_bytes = 0;  ///< the whole result, outer IP header included
 
   [[nodiscard]] std::uint16_t behind() const {
-    return static_cast<std::uint16_t>(padding + wire::esp::kTrailerBytes + kEspIcvBytes);
+    return static_cast<std::uint16_t>(padding + wire::esp::kTrailerBytes + form.icv_bytes);
   }
 };
 [[nodiscard]] inline EspShape shape_of(const OutboundSa& sa, const OuterHeader& outer,
                                        const wire::IpHeader& header) {
   // Tunnel: all of the packet is payload. Transport: what follows its IP headers.
   const std::size_t payload = sa.is_tunnel ? header.total_bytes : header.payload_bytes();
-  const std::size_t padding = wire::esp::padding_for(payload);
+  const crypto::esp::Form form = crypto::esp::form_of(outer.transform);
+  const std::size_t padding = wire::esp::padding_for(payload, form.alignment);
   const std::size_t in_front =
-      outer.ip_bytes + outer.udp_bytes + wire::esp::kHeaderBytes + kEspIvBytes;
+      outer.ip_bytes + outer.udp_bytes + wire::esp::kHeaderBytes + form.iv_bytes;
   const std::size_t total =
-      header.total_bytes + in_front + padding + wire::esp::kTrailerBytes + kEspIcvBytes;
-  return {static_cast<std::uint16_t>(in_front), static_cast<std::uint16_t>(payload),
+      header.total_bytes + in_front + padding + wire::esp::kTrailerBytes + form.icv_bytes;
+  return {form, static_cast<std::uint16_t>(in_front), static_cast<std::uint16_t>(payload),
           static_cast<std::uint16_t>(padding), static_cast<std::uint16_t>(total)};
 }
 

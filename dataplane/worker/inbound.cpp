@@ -150,10 +150,11 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
   if (sa->stopped.load(std::memory_order_relaxed)) [[unlikely]] {
     return drop(DropReason::sa_expired);
   }
-  constexpr std::size_t kAround = wire::esp::kHeaderBytes + kEspIvBytes + kEspIcvBytes;
-  // RFC 4303 §2.4: payload, padding and trailer end on a four-byte boundary.
-  if (at.bytes < kAround + wire::esp::kAlignment ||
-      (at.bytes - kAround) % wire::esp::kAlignment != 0) [[unlikely]] {
+  const crypto::esp::Form form = crypto::esp::form_of(sa->transform);
+  const std::size_t around = wire::esp::kHeaderBytes + form.iv_bytes + form.icv_bytes;
+  // RFC 4303 §2.4: payload, padding and trailer end on a four-byte boundary, or fill blocks.
+  if (at.bytes < around + form.alignment || ((at.bytes - around) & (form.alignment - 1U)) != 0)
+      [[unlikely]] {
     return drop(DropReason::esp_truncated);
   }
   const std::uint64_t sequence = sa->extend(wire::load_u32(at.esp + 4));
@@ -161,13 +162,13 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
     return drop(*reason);
   }
   const std::uint32_t k = candidates.count++;
-  const auto text_bytes = static_cast<std::uint16_t>(at.bytes - kAround);
-  std::uint8_t* const text = at.esp + wire::esp::kHeaderBytes + kEspIvBytes;
+  const auto text_bytes = static_cast<std::uint16_t>(at.bytes - around);
+  std::uint8_t* const text = at.esp + wire::esp::kHeaderBytes + form.iv_bytes;
   candidates.items[k] = {
       sa,    sequence, text, text + text_bytes, text_bytes, static_cast<std::uint8_t>(position),
       *moved};
   CryptoScratch& scratch = worker.scratch;
-  write_nonce(scratch.nonces[k], sa->salt,
+  write_nonce(scratch.nonces[k], sa->salt, form,
               wire::load_raw<std::uint64_t>(at.esp + wire::esp::kHeaderBytes));
   const std::uint8_t aad_bytes =
       write_aad(scratch.aads[k], wire::load_raw<std::uint32_t>(at.esp), sequence, sa->has_esn);
@@ -178,7 +179,7 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
                            scratch.icvs[k].bytes.data(),
                            text_bytes,
                            aad_bytes};
-  scratch.suites[k] = &sa->details->suite;
+  scratch.transforms[k] = sa->transform;
 }
 
 /// Pass 1: SAs of the whole burst first, so that their lines arrive while others are looked up.
@@ -238,7 +239,8 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst, const Ca
                                      const std::uint8_t* icv) {
   InboundSa& sa = *candidate.sa;
   const std::uint32_t position = candidate.position;
-  if (!icvs_agree(icv, candidate.received_icv)) [[unlikely]]
+  if (!icvs_agree(icv, candidate.received_icv, crypto::esp::form_of(sa.transform).icv_bytes))
+      [[unlikely]]
     return DropReason::icv_mismatch;
   const bool is_newest = candidate.sequence > sa.highest;
   if (auto refused = refused_by_window(sa.replay_window().commit(candidate.sequence)))

@@ -108,10 +108,10 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Es
       encapsulate(run.sa, run.outer, shape, burst.ip[position], header, sequence);
   const std::uint32_t k = burst.sealed.size();
   CryptoScratch& scratch = worker.scratch;
-  write_nonce(scratch.nonces[k], run.outer.salt, wire::Be64{run.sa.iv(sequence)}.raw());
+  write_nonce(scratch.nonces[k], run.outer.salt, shape.form, wire::Be64{run.sa.iv(sequence)}.raw());
   const std::uint8_t aad_bytes =
       write_aad(scratch.aads[k], run.outer.spi, sequence, run.sa.has_esn);
-  std::uint8_t* const text = made.esp + wire::esp::kHeaderBytes + kEspIvBytes;
+  std::uint8_t* const text = made.esp + wire::esp::kHeaderBytes + shape.form.iv_bytes;
   const auto text_bytes =
       static_cast<std::uint32_t>(shape.payload_bytes + shape.padding + wire::esp::kTrailerBytes);
   scratch.operations[k] = {run.sa.key,
@@ -121,7 +121,7 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Es
                            text + text_bytes,
                            text_bytes,
                            aad_bytes};
-  scratch.suites[k] = &run.sa.details->suite;
+  scratch.transforms[k] = run.outer.transform;
   burst.ip[position] = made.ip;
   burst.ip_bytes[position] = shape.packet_bytes;
   burst.next_hop[position] = run.next_hop;
@@ -215,7 +215,9 @@ void finish(WorkerState& worker, Burst& burst) {
         (ip[0] >> 4U) == 6 && ip[wire::ipv6::kNextHeader] == wire::protocol::kUdp;
     if (!is_v6_udp) [[likely]]
       continue;
-    std::uint8_t* const udp = worker.scratch.operations[k].text - kEspIvBytes -
+    const CryptoScratch& scratch = worker.scratch;
+    std::uint8_t* const udp = scratch.operations[k].text -
+                              crypto::esp::form_of(scratch.transforms[k]).iv_bytes -
                               wire::esp::kHeaderBytes - wire::udp::kHeaderBytes;
     finish_ipv6_udp(ip, udp, static_cast<std::size_t>(ip + burst.ip_bytes[burst.sealed[k]] - udp));
   }

@@ -30,9 +30,14 @@ struct CryptoScratch {
   struct alignas(16) Block {
     std::array<std::uint8_t, 16> bytes;
   };
-  std::array<Block, kBurstPackets> nonces, aads, icvs;
+  struct alignas(crypto::esp::kMaxIcvBytes) Icv {
+    std::array<std::uint8_t, crypto::esp::kMaxIcvBytes> bytes;
+  };
+  std::array<Block, kBurstPackets> nonces, aads;
+  std::array<Icv, kBurstPackets> icvs;
   std::array<crypto::esp::Operation, kBurstPackets> operations;
-  std::array<const crypto::EspSuite*, kBurstPackets> suites;
+  std::array<crypto::esp::TransformId, kBurstPackets> transforms;
+  std::array<crypto::esp::Operation, kBurstPackets> gathered;  ///< of one suite among several
 };
 
 /// A worker's own state. Nothing in it is seen by another thread but the counters.

@@ -75,9 +75,10 @@ channel::InstallSa common_sa(const SaOptions& options, std::uint32_t spi) {
   sa.udp_encapsulation = options.udp;
   sa.spi = channel::Spi{spi};
   sa.replay_window = options.window;
-  sa.suite = {crypto::Encryption::aes_gcm_16, options.key_bits, crypto::Integrity::none};
+  sa.suite = options.suite.value_or(
+      crypto::EspSuite{crypto::Encryption::aes_gcm_16, options.key_bits, crypto::Integrity::none});
   sa.lifetime = options.lifetime;
-  Packet key(options.key_bits / 8U + 4U);
+  Packet key(sa.suite.keymat_bytes());
   for (std::size_t i = 0; i < key.size(); ++i) key[i] = static_cast<std::uint8_t>(i * 7 + spi);
   REQUIRE(sa.key.assign(key));
   return sa;

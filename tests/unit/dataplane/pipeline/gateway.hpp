@@ -106,7 +106,8 @@ struct SaOptions {
   std::string outer_local = "198.51.100.1", outer_remote = "198.51.100.2";
   std::vector<std::string> local_selectors = {"10.1.0.0/24"}, remote_selectors = {"10.2.0.0/16"};
   channel::Lifetime lifetime;
-  std::uint16_t key_bits = 128;
+  std::uint16_t key_bits = 128;           ///< of AES-GCM
+  std::optional<crypto::EspSuite> suite;  ///< another one
 };
 /// The SA that `from` sends on, and the same one as its peer receives it.
 channel::InstallSa outbound_sa(const SaOptions& options, std::uint32_t spi = 0x1000);

@@ -193,7 +193,7 @@ TEST_CASE(
   Database db;
   const std::uint32_t spi = db.lease();
   auto wrong_suite = sa_request(1, Direction::in, spi);
-  wrong_suite.suite = {crypto::Encryption::aes_cbc, 128, crypto::Integrity::hmac_sha2_256_128};
+  wrong_suite.suite = {crypto::Encryption::aes_cbc, 128, crypto::Integrity::none};
   CHECK(db.try_install(wrong_suite) == Outcome::unsupported_suite);
   auto wrong_bits = sa_request(1, Direction::in, spi);
   wrong_bits.suite.key_bits = 136;
@@ -207,6 +207,40 @@ TEST_CASE(
   CHECK(db.sad->count(Direction::in) == 0);
   CHECK(db.sad->inbound(spi) == nullptr);
   CHECK(db.try_install(sa_request(1, Direction::in, spi)) == Outcome::ok);  // the lease stayed
+}
+
+TEST_CASE("sad: an SA of any suite has its number and the salt behind the cipher key") {
+  Database db;
+  std::uint64_t id = 1;
+  for (std::size_t i = 0; i < crypto::esp::kTransforms.size(); ++i) {
+    const auto& [suite, form] = crypto::esp::kTransforms[i];
+    INFO(suite.name());
+    std::vector<std::uint8_t> keymat(suite.keymat_bytes());
+    for (std::size_t at = 0; at < keymat.size(); ++at) {
+      keymat[at] = static_cast<std::uint8_t>(at + 1);
+    }
+    std::array<std::uint8_t, 4> salt{};
+    const auto behind = keymat.begin() + static_cast<std::ptrdiff_t>(suite.encryption_key_bytes());
+    std::copy_n(behind, form.salt_bytes, salt.begin());
+    const std::uint32_t spi = db.lease();
+    auto in = sa_request(id++, Direction::in, spi);
+    auto out = sa_request(id++, Direction::out, 0x1000);
+    for (auto* request : {&in, &out}) {
+      request->suite = suite;
+      REQUIRE(request->key.assign(keymat));
+      REQUIRE(db.try_install(*request) == Outcome::ok);
+    }
+    const InboundSa* const in_sa = db.sad->inbound(spi);
+    REQUIRE(in_sa != nullptr);
+    CHECK(static_cast<std::size_t>(in_sa->transform) == i);
+    CHECK(in_sa->salt == wire::load_raw<std::uint32_t>(salt.data()));
+    const OuterHeader& outer = db.sad->outbound(db.sad->find(out.sa)->slot)->outer();
+    CHECK(static_cast<std::size_t>(outer.transform) == i);
+    CHECK(outer.salt == wire::load_raw<std::uint32_t>(salt.data()));
+    REQUIRE(db.sad->remove(in.sa) == Outcome::ok);
+    REQUIRE(db.sad->remove(out.sa) == Outcome::ok);
+    db.pass_grace();
+  }
 }
 
 }  // namespace
