@@ -1,9 +1,11 @@
 // What crypto::esp::Engine costs over the raw IPsec-MB calls, in one run on the same packets:
-// nanoseconds per packet of AES-GCM, sealed and opened, by size and number of keys.
+// nanoseconds per packet, sealed and opened.
 //
-//   crypto_engine [rounds]      median and least of that many rounds, 201 unless told
+//   crypto_engine [suites|keys] [rounds]
 //
-// On a machine with other work to do, believe the least.
+// `suites`: every suite by size, IMIX too, one key. `keys`: AES-128-GCM by size and number of keys.
+// Median and least of that many rounds, 201 unless told. On a machine with other work to do,
+// believe the least.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -11,38 +13,48 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include <intel-ipsec-mb.h>
-
 #include "crypto/esp/esp_crypto.hpp"
+#include "crypto/esp/transform.hpp"
+#include "raw_calls.hpp"
 
 namespace {
 
-using culvert::crypto::Encryption;
+using culvert::benchmarks::make_raw_calls;
+using culvert::benchmarks::RawCalls;
 using culvert::crypto::EspSuite;
-using culvert::crypto::Integrity;
 using namespace culvert::crypto::esp;
 
 constexpr std::size_t kBurst = 32;
 constexpr std::size_t kPacketRoom = 2048;
+constexpr std::size_t kTextAt = 128;  // room for the ESP header and the longest IV in front
 constexpr std::size_t kPacketsPerRound = 8'192;
-constexpr std::size_t kEspOverhead = 2;  // pad length and next header, sealed with the packet
+constexpr std::size_t kTrailerBytes = 2;  // pad length and next header, sealed with the packet
+/// As the packet-rate suite mixes them.
+constexpr std::size_t kImix[] = {64, 570, 64, 64, 570, 64, 64, 570, 1400, 64, 570, 64};
+constexpr std::size_t kMixed = 0;  // as a packet size: IMIX
 
 /// One burst's packets in cache, as a worker has them, and the keys that they cycle through.
 struct Workload {
-  Workload(const Engine& engine, const EspSuite& suite, std::size_t key_count,
+  Workload(const Engine& engine, const Transform& transform, std::size_t key_count,
            std::size_t packet_bytes)
       : keys(key_count), memory(kBurst * kPacketRoom), nonces(kBurst * 16), aads(kBurst * 16) {
+    const auto& [suite, form] = transform;
+    const std::size_t key_bytes = suite.encryption_key_bytes() + suite.integrity_key_bytes();
     for (std::size_t i = 0; i < key_count; ++i) {
-      std::vector<std::uint8_t> key(suite.encryption_key_bytes(), static_cast<std::uint8_t>(i));
+      std::vector<std::uint8_t> key(key_bytes, static_cast<std::uint8_t>(i));
       if (!engine.expand(suite, key, keys[i])) std::abort();
     }
-    // ESP aligns to 4 octets (RFC 4303 §2.4).
-    const std::size_t text_bytes = (packet_bytes + kEspOverhead + 3) / 4 * 4;
     for (std::size_t i = 0; i < kBurst; ++i) {
-      std::uint8_t* text = memory.data() + i * kPacketRoom + 64;
+      const std::size_t bytes = packet_bytes == kMixed ? kImix[i % std::size(kImix)] : packet_bytes;
+      // RFC 4303 §2.4: to four octets, or to the cipher's block.
+      const std::size_t text_bytes =
+          (bytes + kTrailerBytes + form.alignment - 1) / form.alignment * form.alignment;
+      std::uint8_t* text = memory.data() + i * kPacketRoom + kTextAt;
       burst.push_back({.key = &keys[0],
                        .text = text,
                        .nonce = nonces.data() + i * 16,
@@ -90,61 +102,67 @@ Figure summarize(std::vector<double> values) {
   return {values[values.size() / 2], values.front()};
 }
 
-/// The floor: the library's function in a bare loop.
-void raw(aes_gcm_enc_dec_t function, const std::vector<Operation>& burst) {
-  gcm_context_data context;
-  for (const Operation& operation : burst) {
-    function(reinterpret_cast<const gcm_key_data*>(operation.key), &context, operation.text,
-             operation.text, operation.text_bytes, operation.nonce, operation.aad,
-             operation.aad_bytes, operation.icv, 16);
-  }
-}
-
-void compare(Engine& engine, IMB_MGR& manager, std::size_t key_count, std::size_t packet_bytes,
-             int rounds) {
-  const EspSuite suite{Encryption::aes_gcm_16, 128, Integrity::none};
-  Workload work(engine, suite, key_count, packet_bytes);
-  std::vector<double> raw_seal;
-  std::vector<double> seal;
-  std::vector<double> raw_open;
-  std::vector<double> open;
+/// One line of the table: the floor beside the engine, sealing and opening.
+void compare(Engine& engine, const Transform& transform, std::size_t key_count,
+             std::size_t packet_bytes, int rounds) {
+  Workload work(engine, transform, key_count, packet_bytes);
+  const RawCalls floor = make_raw_calls(transform, work.burst);
+  const EspSuite& suite = transform.suite;
+  std::vector<double> raw_seal, seal, raw_open, open;
   for (int round = 0; round < rounds; ++round) {  // in turns: what disturbs one disturbs all
-    raw_seal.push_back(nanoseconds_per_packet(work, [&] { raw(manager.gcm128_enc, work.burst); }));
+    raw_seal.push_back(nanoseconds_per_packet(work, floor.seal));
     seal.push_back(nanoseconds_per_packet(work, [&] { engine.seal(suite, work.burst); }));
-    raw_open.push_back(nanoseconds_per_packet(work, [&] { raw(manager.gcm128_dec, work.burst); }));
+    raw_open.push_back(nanoseconds_per_packet(work, floor.open));
     open.push_back(nanoseconds_per_packet(work, [&] { engine.open(suite, work.burst); }));
   }
-  std::printf("%8zu %6zu", packet_bytes, key_count);
-  for (const auto& [floor, ours] : {std::pair(raw_seal, seal), std::pair(raw_open, open)}) {
-    const Figure bare = summarize(floor);
-    const Figure engine_figure = summarize(ours);
-    std::printf("   %7.1f (%6.1f) %7.1f (%6.1f) %5.2f", bare.median, bare.least,
-                engine_figure.median, engine_figure.least, bare.least / engine_figure.least);
+  const std::string size = packet_bytes == kMixed ? "imix" : std::to_string(packet_bytes);
+  std::printf("%-18s %5s %6zu", suite.name().c_str(), size.c_str(), key_count);
+  for (const auto& [bare_values, engine_values] :
+       {std::pair(raw_seal, seal), std::pair(raw_open, open)}) {
+    const Figure bare = summarize(bare_values);
+    const Figure ours = summarize(engine_values);
+    std::printf("   %7.1f (%6.1f) %7.1f (%6.1f) %5.2f", bare.median, bare.least, ours.median,
+                ours.least, bare.least / ours.least);
   }
   std::printf("\n");
+}
+
+void print_heading(const Engine& engine, int rounds) {
+  std::printf("%s, ns per packet, median (least) of %d, bursts of %zu\n", engine.name().data(),
+              rounds, kBurst);
+  std::printf(
+      "suite              bytes   keys          raw seal    engine seal  ratio          raw open"
+      "    engine open  ratio\n");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 201;
+  const std::string_view table = argc > 1 ? argv[1] : "suites";
+  const int rounds = argc > 2 ? std::max(1, std::atoi(argv[2])) : 201;
   const auto engine = make_ipsec_mb_engine();
-  IMB_MGR* manager = alloc_mb_mgr(0);
-  if (engine == nullptr || manager == nullptr) {
+  if (engine == nullptr) {
     std::fprintf(stderr, "IPsec-MB does not run on this machine\n");
     return 1;
   }
-  init_mb_mgr_auto(manager, nullptr);
-  std::printf("AES-128-GCM, %s, ns per packet, median (least) of %d\n", engine->name().data(),
-              rounds);
-  std::printf(
-      "   bytes   keys          raw seal    engine seal  ratio          raw open    engine open  "
-      "ratio\n");
+  if (table != "suites" && table != "keys") {
+    std::fprintf(stderr, "usage: crypto_engine [suites|keys] [rounds]\n");
+    return 2;
+  }
+  print_heading(*engine, rounds);
+  if (table == "suites") {
+    for (const Transform& transform : kTransforms) {
+      for (const std::size_t bytes :
+           {std::size_t{64}, std::size_t{512}, std::size_t{1420}, kMixed}) {
+        compare(*engine, transform, 1, bytes, rounds);
+      }
+    }
+    return 0;
+  }
   for (const std::size_t key_count : {1U, 1'024U, 10'000U, 100'000U}) {
-    for (const std::size_t packet_bytes : {64U, 512U, 1420U}) {
-      compare(*engine, *manager, key_count, packet_bytes, rounds);
+    for (const std::size_t bytes : {64U, 512U, 1420U}) {
+      compare(*engine, kTransforms[0], key_count, bytes, rounds);
     }
   }
-  free_mb_mgr(manager);
   return 0;
 }

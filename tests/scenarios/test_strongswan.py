@@ -92,6 +92,25 @@ def test_suites(bed, ike, esp):
     assert bed.ping(count=20, interval=0.01).lost() == []
 
 
+@pytest.mark.parametrize("who", ["culvert", "strongswan"])
+@pytest.mark.parametrize("esp", [
+    "aes128-sha256", "aes192-sha384", "aes256-sha512-x25519", "aes128-sha1", "chacha20poly1305",
+    "aes128ctr-sha256", "aes256ccm16", "null-sha256"])
+def test_esp_proposals(bed, esp, who):
+    """Each family of ESP transforms, proposed by either side and used in both directions."""
+    pair = Pair(bed, TunnelOptions(esp_proposals=[esp]), PeerOptions(esp_proposals=esp))
+    if who == "culvert":
+        pair.up()
+    else:
+        pair.strongswan.initiate()
+    pair.wait_until_mirrored()
+    suite = esp.removesuffix("-x25519")
+    assert pair.gateway.child()["suite"] == suite
+    assert bed.ping(count=20, interval=0.01).lost() == []
+    assert bed.ping(count=3, interval=0.01, size=1300).lost() == []
+    assert pair.gateway.drops() == {}
+
+
 def test_invalid_ke_payload_is_answered_and_followed(bed):
     """RFC 7296 §1.2: the initiator's group is not the responder's choice, in either role."""
     both = ["aes256gcm16-prfsha384-ecp384", "aes256gcm16-prfsha384-x25519"]

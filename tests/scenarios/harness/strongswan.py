@@ -8,8 +8,8 @@ from pathlib import Path
 
 from .shell import Process, require, run
 
-PLUGINS = ("random nonce x509 pubkey pkcs1 pkcs8 pem openssl curve25519 kdf hmac gcm aes sha1 sha2 "
-           "ctr cmac drbg kernel-libipsec kernel-netlink socket-default updown vici")
+PLUGINS = ("random nonce x509 pubkey pkcs1 pkcs8 pem openssl curve25519 kdf hmac gcm ccm chapoly "
+           "aes sha1 sha2 ctr cmac drbg kernel-libipsec kernel-netlink socket-default updown vici")
 SWANCTL_FOLDERS = ("x509", "x509ca", "private", "ecdsa", "conf.d", "rsa", "pkcs8", "pubkey",
                    "x509aa", "x509ac", "x509crl", "x509ocsp", "pkcs12", "bliss")
 
