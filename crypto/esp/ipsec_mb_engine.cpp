@@ -87,8 +87,10 @@ std::string_view architecture_name(std::uint32_t architecture) {
   switch (architecture) {
     case IMB_ARCH_SSE:
       return "sse";
+#if IMB_VERSION_NUM < IMB_VERSION(2, 0, 0)  // 2.0 dropped its AVX code
     case IMB_ARCH_AVX:
       return "avx";
+#endif
     case IMB_ARCH_AVX2:
       return "avx2";
     case IMB_ARCH_AVX512:
