@@ -160,7 +160,7 @@ Done RunningGateway::make_duties() {
   reporter_.emplace(
       Reporter::Sources{config_, tables, hardware_->ports, *workers_, *channel_, topology_,
                         children_, *associations_, *policies_, *neighbors_},
-      std::string(hardware_->engine->name()), hardware_->huge_pages, now);
+      *hardware_->engine, hardware_->huge_pages, now);
   neighbors_->on_unreachable(
       [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {
         icmp_->report(IcmpErrorKind::host_unreachable, 0, packet, origin, runtime::now());

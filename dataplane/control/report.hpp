@@ -101,6 +101,7 @@ struct NeighborReport {
 
 struct StatusReport {
   std::string version, instance, config_version, engine, default_policy;
+  std::vector<std::string> suites;  ///< ESP suites that the engine runs
   std::int64_t pid = 0;
   double uptime_seconds = 0;
   bool huge_pages = false, channel_connected = false;

@@ -142,6 +142,7 @@ json to_json(const StatusReport& status) {
                  {"uptime_seconds", status.uptime_seconds},
                  {"config_version", status.config_version},
                  {"engine", status.engine},
+                 {"suites", status.suites},
                  {"huge_pages", status.huge_pages},
                  {"channel", channel_json(status)},
                  {"sa_count", status.sas_in + status.sas_out},

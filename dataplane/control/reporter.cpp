@@ -5,6 +5,8 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include "crypto/esp/transform.hpp"
+
 namespace culvert::dataplane::control {
 namespace {
 
@@ -60,7 +62,23 @@ std::string_view action_name(config::PolicyAction action) {
   return action == config::PolicyAction::bypass ? "bypass" : "discard";
 }
 
+std::vector<std::string> suites_of(const crypto::esp::Engine& engine) {
+  std::vector<std::string> names;
+  for (const auto& [suite, form] : crypto::esp::kTransforms) {
+    if (engine.supports(suite)) names.push_back(suite.name());
+  }
+  return names;
+}
+
 }  // namespace
+
+Reporter::Reporter(const Sources& sources, const crypto::esp::Engine& engine, bool huge_pages,
+                   Instant started)
+    : sources_(sources),
+      engine_(engine.name()),
+      suites_(suites_of(engine)),
+      huge_pages_(huge_pages),
+      started_(started) {}
 
 StatusReport Reporter::status(Instant now) {
   StatusReport report;
@@ -68,6 +86,7 @@ StatusReport Reporter::status(Instant now) {
   report.instance = sources_.config.instance;
   report.config_version = config_version_;
   report.engine = engine_;
+  report.suites = suites_;
   report.default_policy = action_name(sources_.tables.default_policy);
   report.pid = getpid();
   report.uptime_seconds = seconds(now - started_);

@@ -7,6 +7,7 @@
 
 #include "channel/server.hpp"
 #include "config/config.hpp"
+#include "crypto/esp/esp_crypto.hpp"
 #include "dataplane/control/associations.hpp"
 #include "dataplane/control/neighbors.hpp"
 #include "dataplane/control/policy_book.hpp"
@@ -31,8 +32,8 @@ class Reporter {
     const PolicyBook& policies;
     const Neighbors& neighbors;
   };
-  Reporter(const Sources& sources, std::string engine, bool huge_pages, Instant started)
-      : sources_(sources), engine_(std::move(engine)), huge_pages_(huge_pages), started_(started) {}
+  Reporter(const Sources& sources, const crypto::esp::Engine& engine, bool huge_pages,
+           Instant started);
 
   /// Names the configuration in force, for `config_version`.
   void configuration_changed(std::string version) { config_version_ = std::move(version); }
@@ -58,6 +59,7 @@ class Reporter {
 
   Sources sources_;
   std::string engine_;
+  std::vector<std::string> suites_;
   bool huge_pages_;
   Instant started_;
   std::string config_version_;

@@ -45,8 +45,8 @@ std::string label(const prometheus::ClientMetric& metric, std::string_view name)
 TEST_CASE("report: status has every field of docs/reference/control-protocol.md") {
   const auto json = to_json(gateway_with_one_child());
   for (const char* field : {"version", "instance", "pid", "uptime_seconds", "config_version",
-                            "engine", "huge_pages", "workers", "interfaces", "channel", "children",
-                            "sa_count", "policy_count", "default_policy"}) {
+                            "engine", "suites", "huge_pages", "workers", "interfaces", "channel",
+                            "children", "sa_count", "policy_count", "default_policy"}) {
     CHECK(json.contains(field));
   }
   for (const char* field : {"id", "core", "idle_percent", "rx_packets", "tx_packets"}) {
