@@ -82,8 +82,11 @@ int main(int argc, char** argv) {
   CLI::App app{"Culvert's IKEv2 daemon"};
   std::string file;
   bool check_only = false;
+  bool debug = false;
   app.add_option("--config", file, "the gateway's YAML file")->required();
   app.add_flag("--check", check_only, "validate the file and exit");
+  app.add_flag("--debug", debug,
+               "log what is of no consequence too, such as packets of unknown SPIs");
   app.set_version_flag("--version", CULVERT_VERSION);
   CLI11_PARSE(app, argc, argv);
 
@@ -91,5 +94,6 @@ int main(int argc, char** argv) {
   for (const auto& diagnostic : loaded.diagnostics) std::cerr << diagnostic.to_string() << '\n';
   if (!loaded.ok()) return 1;
   if (check_only) return 0;
+  culvert::runtime::set_log_level(debug ? Level::debug : Level::info);
   return run(*loaded.config);
 }

@@ -37,7 +37,9 @@ std::expected<UserIds, std::string> lookup_user(const std::string& name) {
   return UserIds{entry.pw_uid, entry.pw_gid};
 }
 
-Done drop_to_user(const std::string& name) {
+Done drop_to_user(const std::string& name) { return drop_to_user_but_keep(name, {}); }
+
+Done drop_to_user_but_keep(const std::string& name, std::span<const unsigned> capabilities) {
   // 1. who  2. nothing to do?  3. groups, then gid, then uid: each step needs the rights the next
   // takes away  4. capabilities, bounding set included  5. prove that there is no way back
   const auto user = lookup_user(name);
@@ -49,11 +51,19 @@ Done drop_to_user(const std::string& name) {
   if (::initgroups(name.c_str(), user->gid) != 0) return failed("initgroups");
   if (::setresgid(user->gid, user->gid, user->gid) != 0) return failed("setresgid");
 
-  // While CAP_SETPCAP is still there; the other sets empty themselves when uid 0 is left.
+  // While CAP_SETPCAP is still there; the other sets empty themselves when uid 0 is left, unless
+  // the thread asks to keep what is permitted.
   ::capng_clear(CAPNG_SELECT_BOUNDS);
   if (::capng_apply(CAPNG_SELECT_BOUNDS) != 0) return failed("capability bounding set");
+  if (!capabilities.empty() && ::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) {
+    return failed("PR_SET_KEEPCAPS");
+  }
   if (::setresuid(user->uid, user->uid, user->uid) != 0) return failed("setresuid");
   ::capng_clear(CAPNG_SELECT_ALL);
+  for (const unsigned capability : capabilities) {
+    const auto sets = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
+    if (::capng_update(CAPNG_ADD, sets, capability) != 0) return failed("capabilities");
+  }
   if (::capng_apply(CAPNG_SELECT_CAPS) != 0) return failed("capabilities");
 
   if (user->uid != 0 && (::setuid(0) == 0 || ::geteuid() != user->uid)) {

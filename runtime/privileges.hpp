@@ -23,8 +23,11 @@ struct UserIds {
 
 /// Becomes `name` for good: supplementary groups, all gids and uids, every capability dropped from
 /// every set, bounding set included. Checks that there is no way back. Already being that user is
-/// success. Before threads are started.
+/// success. Threads that run already change along and keep no capability.
 [[nodiscard]] Done drop_to_user(const std::string& name);
+/// The same, but the calling thread keeps `capabilities` (CAP_…), permitted and effective.
+[[nodiscard]] Done drop_to_user_but_keep(const std::string& name,
+                                         std::span<const unsigned> capabilities);
 
 /// No exec can raise privileges from now on (PR_SET_NO_NEW_PRIVS).
 [[nodiscard]] Done no_new_privileges();
@@ -33,14 +36,21 @@ struct UserIds {
 /// (PR_SET_DUMPABLE, RLIMIT_CORE).
 [[nodiscard]] Done disable_core_dumps();
 
-/// From now on any system call but `allowed` (names as in syscalls(2)) ends the process with
-/// SIGSYS, in every thread. Needs no_new_privileges. A name the kernel's headers do not know is an
-/// error.
-[[nodiscard]] Done allow_only_system_calls(std::span<const std::string_view> allowed);
+/// What a system call that is not allowed does: SIGSYS for the whole process, or EPERM for its
+/// caller. The latter where drivers that we do not know make calls of their own.
+enum class DeniedCall { ends_the_process, fails };
+/// From now on only `allowed` system calls (names as in syscalls(2)) are made, in every thread.
+/// Needs no_new_privileges. A name the kernel's headers do not know is an error.
+[[nodiscard]] Done allow_only_system_calls(std::span<const std::string_view> allowed,
+                                           DeniedCall denied = DeniedCall::ends_the_process);
 
 /// The calls an event-loop daemon with sockets, timers, the channel's memory, files it re-reads at
 /// a reload, and metrics threads makes after start-up: culvert-ike's list.
 [[nodiscard]] std::span<const std::string_view> key_daemon_system_calls();
+
+/// The same for culvert-dataplane after its devices are open: what the loop, the drivers' sending
+/// and receiving, growing memory for a reload and closing devices need. No exec, no fork.
+[[nodiscard]] std::span<const std::string_view> packet_daemon_system_calls();
 
 /// Makes `path` (and its parents, 0755) owned by `owner` with mode 0700, or brings an existing one
 /// to that. A symbolic link in its place is refused.

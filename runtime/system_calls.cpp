@@ -1,6 +1,8 @@
-// The seccomp filter and culvert-ike's list for it.
+// The seccomp filter and the daemons' lists for it.
 #include <array>
+#include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include <seccomp.h>
 
@@ -137,6 +139,31 @@ constexpr std::array kKeyDaemonCalls = std::to_array<std::string_view>({
     "getrandom",
 });
 
+/// Beyond those: memory that DPDK takes and places when a table grows, drivers' waiting and
+/// sleeping, threads that go to their cores, files of theirs that are closed and removed at the
+/// end.
+constexpr std::array kPacketDaemonCalls = std::to_array<std::string_view>({
+    "fallocate",
+    "flock",
+    "get_mempolicy",
+    "getcpu",
+    "kill",
+    "mbind",
+    "memfd_create",
+    "mincore",
+    "msync",
+    "munlock",
+    "pipe2",
+    "rmdir",
+    "sched_get_priority_max",
+    "sched_get_priority_min",
+    "sched_getparam",
+    "sched_getscheduler",
+    "sched_setaffinity",
+    "set_mempolicy",
+    "setpriority",
+});
+
 /// Frees the filter being built; the installed one is the kernel's copy.
 class Filter {
  public:
@@ -160,8 +187,17 @@ std::unexpected<std::string> failed(const std::string& what, int negative_errno)
 
 std::span<const std::string_view> key_daemon_system_calls() { return kKeyDaemonCalls; }
 
-Done allow_only_system_calls(std::span<const std::string_view> allowed) {
-  const Filter filter(SCMP_ACT_KILL_PROCESS);
+std::span<const std::string_view> packet_daemon_system_calls() {
+  static const std::vector<std::string_view> all = [] {
+    std::vector<std::string_view> calls(kKeyDaemonCalls.begin(), kKeyDaemonCalls.end());
+    calls.insert(calls.end(), kPacketDaemonCalls.begin(), kPacketDaemonCalls.end());
+    return calls;
+  }();
+  return all;
+}
+
+Done allow_only_system_calls(std::span<const std::string_view> allowed, DeniedCall denied) {
+  const Filter filter(denied == DeniedCall::fails ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS);
   if (filter.get() == nullptr) return std::unexpected("seccomp: no filter could be made");
   for (const std::string_view name : allowed) {
     const int number = ::seccomp_syscall_resolve_name(std::string(name).c_str());

@@ -10,6 +10,7 @@
 #include "channel/server.hpp"
 #include "dataplane/control/bell.hpp"
 #include "dataplane/control/config_version.hpp"
+#include "dataplane/control/confinement.hpp"
 #include "dataplane/control/hardware.hpp"
 #include "dataplane/control/manual_sas.hpp"
 #include "dataplane/control/punts.hpp"
@@ -122,6 +123,8 @@ Done RunningGateway::bring_up() {
   if (auto done = hardware_->start_ports(); !done) return done;
   if (auto done = workers_->start(); !done) return done;
   running_ = true;
+  // Devices, sockets and threads are there; from here on only what forwarding needs.
+  if (auto done = confine(config_); !done) return done;
   if (auto done = watch_descriptors(); !done) return done;
   start_timers();
   neighbors_->announce();

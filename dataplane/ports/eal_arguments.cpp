@@ -189,7 +189,11 @@ std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const
   }
   const bool any_pci = std::ranges::any_of(
       plan.devices, [](const Device& device) { return device.kind == DeviceKind::pci; });
-  if (!any_pci) arguments.emplace_back("--no-pci");
+  if (!any_pci) {
+    arguments.emplace_back("--no-pci");
+    // Virtual devices need no physical addresses, which the kernel tells only root.
+    arguments.emplace_back("--iova-mode=va");
+  }
   for (const Device& device : plan.devices) {
     arguments.emplace_back(device.kind == DeviceKind::pci ? "-a" : "--vdev");
     arguments.push_back(device.to_string());

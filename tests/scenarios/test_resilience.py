@@ -11,6 +11,7 @@ import pytest
 
 from harness.capture import WireContents
 from harness.configuration import SERVICE_USER, SIDE_A, SIDE_B, TunnelOptions
+from harness.esp_oracle import ESP, IP, EspPeer
 from harness.shell import wait_until
 from harness.testbed import REPOSITORY
 from harness.traffic import SteadyPing, ping
@@ -102,6 +103,52 @@ def test_the_service_user_owns_what_it_must_and_no_more(pair):
     assert int(effective.split()[1], 16) == 0, "the key daemon needs no capability"
 
 
+def thread_states(pid):
+    """Every thread's /proc status as a dictionary, the main thread's first."""
+    result = []
+    for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda path: int(path.name)):
+        lines = (line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+        result.append({pair[0]: pair[1].strip() for pair in lines if len(pair) == 2})
+    return result
+
+
+NET_ADMIN_RAW_IPC_LOCK = 1 << 12 | 1 << 13 | 1 << 14
+
+
+def test_the_packet_daemon_keeps_only_what_forwarding_needs(pair):
+    """Service user; three capabilities in the main thread, none in the workers; seccomp; no dump."""
+    gateway = pair.gateways["a"]
+    pid = gateway.status()["dataplane"]["pid"]
+    user = str(pwd.getpwnam(SERVICE_USER).pw_uid)
+    main, *others = thread_states(pid)
+    assert int(main["CapEff"], 16) == int(main["CapPrm"], 16) == NET_ADMIN_RAW_IPC_LOCK
+    assert int(main["CapBnd"], 16) == int(main["CapInh"], 16) == int(main["CapAmb"], 16) == 0
+    assert [thread["Name"] for thread in others if thread["Name"].startswith("rte-worker")]
+    for thread in (main, *others):
+        assert set(thread["Uid"].split()) == {user}, thread["Name"]
+        assert thread["NoNewPrivs"] == "1" and thread["Seccomp"] == "2", thread["Name"]
+        if thread is not main:
+            assert int(thread["CapEff"], 16) == int(thread["CapPrm"], 16) == 0, thread["Name"]
+    assert Path(f"/proc/{pid}/mem").stat().st_uid == 0, "not dumpable: not even its user looks in"
+
+
+def test_a_confined_packet_daemon_reloads_and_stops_cleanly(pair):
+    """What a reload needs (files, memory for tables) is still to be had, and sockets go away."""
+    gateway = pair.gateways["a"]
+    configuration = gateway.configuration
+    configuration["dataplane"]["routes"].append({"to": "203.0.113.0/24", "via": SIDE_B.wan_address})
+    configuration["policies"] = [{"action": "discard", "source": "10.1.0.0/24",
+                                  "destination": "203.0.113.0/24"}]
+    gateway.configure(configuration)
+    gateway.dataplane.send_signal(signal.SIGHUP)
+    wait_until(lambda: any(route["to"] == "203.0.113.0/24"
+                           for route in gateway.culvert("routes")["routes"]), 5, "the new route")
+    assert pair.ping(count=20, interval=0.01).lost() == []
+    assert gateway.ike.stop(signal.SIGTERM) == 0
+    assert gateway.dataplane.stop(signal.SIGTERM) == 0
+    assert list(gateway.instance_directory.iterdir()) == []
+
+
 # ---- a hostile process in the place of the key daemon ---------------------------------------------
 
 
@@ -141,6 +188,51 @@ def test_another_user_gets_no_channel(pair):
     refused = subprocess.run([sys.executable, "-c", script,
                               str(pair.gateways["a"].socket("channel.sock"))], timeout=10)
     assert refused.returncode == 13
+
+
+# ---- the peer -------------------------------------------------------------------------------------
+
+
+def test_a_far_gateway_that_vanishes_is_given_up_and_found_again(bed):
+    """Liveness checks without an answer (RFC 7296 §2.4): the SAs go, nothing leaves in clear; when
+    the peer is back, traffic brings the tunnel up again."""
+    a, b = bed.two_gateways(TunnelOptions(connection_options={"dpd_delay": "1s"}))
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    b.kill()
+    wait_until(lambda: not a.ike_sas(), 150, "the peer to be given up", 0.5)
+    failure = a.status()["ike"]["connections"][0]["last_failure"]["failure"]
+    assert failure in ("peer_vanished", "peer_unreachable")
+    with bed.capture() as capture:
+        assert not bed.ping(count=10, interval=0.05, wait=0.2).received
+    wire = WireContents(capture.frames(), INNER)
+    assert wire.unexpected() == {} and wire.inner_addresses_seen == 0
+    b.start()
+    wait_until(lambda: bed.ping(count=1, wait=1).received, 90, "the tunnel to return", 0.5)
+    wait_until(lambda: mirrored(a, b), 10, "one pair of SAs", 0.1)
+
+
+def test_esp_with_an_unknown_spi_is_counted_and_told_at_most_ten_times_a_second(bed):
+    """RFC 4303 §3.4.2: an auditable event. Nobody authenticated it: it may cost a line in the log,
+    not the SAs and not the key daemon's time."""
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()), start=False)
+    gateway.debug = True
+    gateway.start()
+    peer = EspPeer(bed["gw-b"], "wan", SIDE_B.wan_address, SIDE_A.wan_address)
+    peer.resolve_gateway()
+    started = time.monotonic()
+    stranger = IP(src=SIDE_B.wan_address, dst=SIDE_A.wan_address) / ESP(
+        spi=0x0BADBAD0, seq=1, data=bytes(40))
+    for _ in range(300):
+        peer.send(stranger)
+    wait_until(lambda: gateway.drops().get("sa_not_found") == 300, 5, "all of them to be counted")
+    seconds = time.monotonic() - started
+    peer.close()
+    told = wait_until(lambda: gateway.ike.text().count("unknown_spi"), 3, "the key daemon to hear")
+    line = next(line for line in gateway.ike.text().splitlines() if "unknown_spi" in line)
+    assert "0bad" in line and SIDE_B.wan_address in line
+    assert 1 <= told <= 10 + 10 * (seconds + 1)
+    assert gateway.drops() == {"sa_not_found": 300}
 
 
 # ---- idling ---------------------------------------------------------------------------------------

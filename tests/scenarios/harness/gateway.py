@@ -39,6 +39,7 @@ class Gateway:
         self.environment = {**os.environ, "CULVERT_RUN_DIR": str(self.run_directory)}
         self.dataplane = None
         self.ike = None
+        self.debug = False
         self.configure(configuration)
 
     def configure(self, configuration):
@@ -67,7 +68,8 @@ class Gateway:
 
     def _daemon(self, name, program):
         log = self.directory / f"{self.instance}-{name}.log"
-        command = self.namespace.command(self.build / program, "--config", self.file)
+        command = self.namespace.command(self.build / program, "--config", self.file,
+                                         *(["--debug"] if self.debug else []))
         return Process(command, log, self.environment)
 
     @property

@@ -49,11 +49,13 @@ TEST_CASE("eal: virtual devices need no PCI bus, PCI devices are named one by on
   const auto plan = plan_eal(gateway({"net_af_packet0,iface=veth-wan"}), machine(0));
   REQUIRE(plan);
   CHECK(has(*plan, "--no-pci"));
+  CHECK(has(*plan, "--iova-mode=va"));  // physical addresses would need root for good
   CHECK(value_of(*plan, "--vdev") == "net_af_packet0,iface=veth-wan");
 
   const auto physical = plan_eal(gateway({"0000:03:00.0", "03:00.1"}), machine(0));
   REQUIRE(physical);
   CHECK_FALSE(has(*physical, "--no-pci"));
+  CHECK_FALSE(has(*physical, "--iova-mode=va"));
   CHECK(value_of(*physical, "-a") == "0000:03:00.0");
   CHECK(physical->devices[1] == Device{DeviceKind::pci, "0000:03:00.1", ""});
 }

@@ -7,6 +7,7 @@
 
 #include <catch2/catch.hpp>
 #include <dirent.h>
+#include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -73,6 +74,30 @@ TEST_CASE("privileges: a dropped process has no capability, no group of root and
   CHECK(status == 0);
 }
 
+TEST_CASE("privileges: what is kept is kept by the calling thread alone, and brings no way back") {
+  if (!is_root()) return;
+  const int status = in_child([] {
+    std::atomic<int> stage{0};
+    std::string of_other;
+    std::thread other([&] {
+      while (stage != 1) std::this_thread::yield();
+      std::ifstream file("/proc/thread-self/status");
+      for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("CapPrm:")) of_other = line.substr(8);
+      }
+    });
+    constexpr std::array<unsigned, 2> kept{CAP_NET_ADMIN, CAP_IPC_LOCK};
+    const bool dropped = drop_to_user_but_keep("nobody", kept).has_value();
+    stage = 1;
+    other.join();
+    return dropped && own_status("CapEff") == "0000000000005000" &&
+           own_status("CapPrm") == "0000000000005000" &&
+           own_status("CapBnd") == "0000000000000000" && of_other == "0000000000000000" &&
+           ::getuid() != 0 && ::setuid(0) != 0;
+  });
+  CHECK(status == 0);
+}
+
 TEST_CASE("privileges: dropping to the user one already is changes nothing and succeeds") {
   if (!is_root()) return;
   CHECK(in_child([] { return drop_to_user("nobody") && drop_to_user("nobody"); }) == 0);
@@ -103,6 +128,17 @@ TEST_CASE("privileges: behind the filter a listed system call works, another end
   });
   REQUIRE(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGSYS);
+}
+
+TEST_CASE("privileges: where drivers make calls of their own, a denied one fails with EPERM") {
+  CHECK(in_child([] {
+          if (!no_new_privileges() ||
+              !allow_only_system_calls(packet_daemon_system_calls(), DeniedCall::fails)) {
+            return false;
+          }
+          return ::chroot("/") == -1 && errno == EPERM && ::fork() == -1 && errno == EPERM &&
+                 ::getppid() > 0;
+        }) == 0);
 }
 
 // The address sanitizer's own threads make system calls that no daemon of ours makes.
