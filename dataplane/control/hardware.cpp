@@ -1,6 +1,12 @@
 #include "dataplane/control/hardware.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "dataplane/worker/punt.hpp"
 #include "runtime/log.hpp"
@@ -9,6 +15,30 @@ namespace culvert::dataplane::control {
 namespace {
 
 using Failure = std::unexpected<std::string>;
+
+/// Several gateways of a host may start at once: who counts the free huge pages takes his before
+/// the next one counts. A lock on a file that every process of the machine has; whoever hangs while
+/// he holds it holds nobody up for more than some seconds.
+class HugePageTurn {
+ public:
+  HugePageTurn() : descriptor_(::open("/proc/sys/vm/nr_hugepages", O_RDONLY | O_CLOEXEC)) {
+    constexpr auto kPatience = std::chrono::seconds(5);
+    constexpr auto kStep = std::chrono::milliseconds(5);
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    while (descriptor_ >= 0 && ::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 &&
+           std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(kStep);
+    }
+  }
+  ~HugePageTurn() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  HugePageTurn(const HugePageTurn&) = delete;
+  HugePageTurn& operator=(const HugePageTurn&) = delete;
+
+ private:
+  int descriptor_;
+};
 
 /// Workers that the poorest device has queues for.
 std::expected<std::uint16_t, std::string> usable_workers(const config::Config& config,
@@ -56,6 +86,7 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   if (config.dataplane.interfaces.size() > kMaxPorts) {
     return Failure("dataplane.interfaces has more than " + std::to_string(kMaxPorts) + " entries");
   }
+  const HugePageTurn turn;
   const auto plan = ports::plan_eal(config, ports::inspect_machine());
   if (!plan) return Failure(plan.error());
   for (const std::string& warning : plan->warnings) {
