@@ -1,10 +1,13 @@
 """Metrics: the names of the contract, both gateways in agreement, counters that never go back."""
 
+import shutil
 import time
+
+import pytest
 
 from harness.configuration import SIDE_B
 from harness.gateway import METRICS_SECONDS
-from harness.shell import wait_until
+from harness.shell import run, wait_until
 from harness.traffic import ping
 
 DATAPLANE_NAMES = {
@@ -111,3 +114,13 @@ def test_command_and_metrics_tell_the_same(tunnel_bed):
 def test_status_for_people_names_the_connection_and_its_state(tunnel_bed):
     text = tunnel_bed.gateways["a"].text("status")
     assert "to-branch" in text and "net" in text and "up" in text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="package prometheus is not installed")
+def test_both_endpoints_are_as_prometheus_wants_them(tunnel_bed):
+    """Names, units, help and types by promtool's rules."""
+    settle()
+    gateway = tunnel_bed.gateways["a"]
+    for samples in (gateway.dataplane_metrics(), gateway.ike_metrics()):
+        checked = run("promtool", "check", "metrics", input_text=samples.text, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -6,6 +6,9 @@ import threading
 
 import pytest
 
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
 from harness.capture import WireContents
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions, write_secret
 from harness.gateway import CommandError
@@ -97,6 +100,40 @@ def test_transport_mode_is_negotiated(bed):
     assert_mirrored(a, b)
     for gateway in (a, b):
         assert {sa["mode"] for sa in gateway.sas()["sas"]} == {"transport"}
+
+
+def packets_by_direction(gateway):
+    sas = gateway.ask("dataplane.sock", "sas")["result"]["sas"]
+    return {sa["direction"]: sa["packets"] for sa in sas}
+
+
+def test_transport_mode_carries_the_gateways_own_traffic(bed):
+    """RFC 4301 §4.1: between the two gateways' own addresses. What a gateway has to say of itself are
+    answers to ICMP and errors: each is asked for one by a packet of the other's with hop limit 1."""
+    options = TunnelOptions(mode="transport")
+    for letter, side in (("a", SIDE_A), ("b", SIDE_B)):
+        configuration = bed.configuration(letter, options)
+        configuration["policies"] = [{"action": "bypass", "source": "192.0.2.0/24",
+                                      "destination": side.network()}]
+        bed.add_gateway(letter, configuration)
+    a, b = bed.gateways["a"], bed.gateways["b"]
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    with bed.capture() as capture:
+        for near, far, device in ((SIDE_A, SIDE_B, "to-a"), (SIDE_B, SIDE_A, "to-b")):
+            gateway = bed["gw-a" if near is SIDE_A else "gw-b"]
+            packet = (Ether(dst=gateway.address_of_device("wan")) /
+                      IP(src=far.wan_address, dst=near.client_address(), ttl=1) / UDP(dport=9))
+            with contextlib.closing(bed["wan"].packet_socket(device)) as link:
+                for _ in range(5):
+                    link.send(bytes(packet))
+        # Then each one's complaint went to the other protected, with no second IP header
+        wait_until(lambda: packets_by_direction(a) == packets_by_direction(b)
+                   == {"in": 5, "out": 5}, 5, "five errors each way")
+    wire = WireContents(capture.frames())
+    assert wire.protected() == 10
+    # 20 IPv4, 8 ESP, 8 IV, 36 ICMP with what it quotes, 2 of padding, 2 of trailer, 16 ICV
+    assert {len(frame.data) - 14 for frame in capture.frames() if frame.kind == "esp"} == {92}
 
 
 def test_udp_encapsulation_can_be_forced(bed):
