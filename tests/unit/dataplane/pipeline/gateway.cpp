@@ -219,7 +219,7 @@ Result Gateway::run() {
   const std::uint64_t received = counters.received.read(), sent = counters.sent.read(),
                       delivered = counters.delivered.read(),
                       originated = counters.originated.read();
-  run_iteration(*worker_, *burst_);
+  iterate(*worker_, *burst_);
   Result result;
   const auto queue = static_cast<std::uint16_t>(context_.id);
   rte_mbuf* frames[128];

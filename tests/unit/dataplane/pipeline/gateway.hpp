@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -72,6 +73,12 @@ class Gateway {
     return receive(port, std::vector<Packet>{frame});
   }
   Result inject(const Packet& bytes, dataplane::InjectedPacket how);
+
+  /// What `receive` and `inject` have done once: a test may put something around it.
+  std::function<void(dataplane::WorkerState&, dataplane::Burst&)> iterate =
+      [](dataplane::WorkerState& state, dataplane::Burst& burst) {
+        dataplane::run_iteration(state, burst);
+      };
 
   dataplane::SlotIndex install(const channel::InstallSa& sa);
   /// A policy that protects `local` → `remote` by `outbound` (kNoSlot: a trap).
