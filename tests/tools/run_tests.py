@@ -18,6 +18,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
 SANITIZED_BUILD = REPOSITORY / "build-sanitized"
+THREAD_BUILD = REPOSITORY / "build-threads"
 FUZZ_SECONDS = 15
 WORKER_STORM_FRAMES = 1_000_000
 # Half of a scenario is waiting: two of them for each core keep it busy without starving anyone.
@@ -125,13 +126,14 @@ def set_up_sanitized():
 
 
 def sanitizers():
-    """ASan and UBSan over the units, the storms of bad input among them."""
+    """ASan and UBSan over the units, storms of bad input among them; TSan over what threads share."""
     if not set_up_sanitized():
         return Tally(failed=1)
     if run(["ninja", "-C", SANITIZED_BUILD, *test_programs(SANITIZED_BUILD)]) != 0:
         return Tally(failed=1)
     (SANITIZED_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
-    return run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10) + worker_storm()
+    return (run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
+            + worker_storm() + churn() + thread_sanitizer())
 
 
 def worker_storm():
@@ -140,6 +142,39 @@ def worker_storm():
     if run([storm, WORKER_STORM_FRAMES], SANITIZER_ENVIRONMENT) == 0:
         return Tally(passed=1)
     return Tally(failed=1)
+
+
+def churn():
+    """The packet daemon with ASan and UBSan, its tables changed a thousand times a second."""
+    if run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane"]) != 0:
+        return Tally(failed=1)
+    return run_pytest("churn", "-k", "test_churn", environment={
+        # Behind the daemon's own seccomp filter no symbolizer can be started.
+        "ASAN_OPTIONS": SANITIZER_ENVIRONMENT["ASAN_OPTIONS"] + ":symbolize=0",
+        "UBSAN_OPTIONS": SANITIZER_ENVIRONMENT["UBSAN_OPTIONS"],
+        "CULVERT_CHURN_BUILD": str(SANITIZED_BUILD), "CULVERT_CHURN_SECONDS": "15"})
+
+
+# What threads and processes of ours share: the tables with their one writer, the channel's rings.
+THREADED_PROGRAMS = {
+    "tests/unit/dataplane/race/test_tables_race": ["300"],
+    "tests/unit/channel/test_channel": ["ring:*"],
+}
+
+
+def thread_sanitizer():
+    """TSan over the programs whose threads share memory; a build of its own, of these only."""
+    if not set_up(THREAD_BUILD, "clang++-19", [
+            "-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=false",
+            "-Dcpp_args=-gline-tables-only"]):
+        return Tally(failed=1)
+    if run(["ninja", "-C", THREAD_BUILD, *THREADED_PROGRAMS]) != 0:
+        return Tally(failed=1)
+    tally = Tally()
+    for program, arguments in THREADED_PROGRAMS.items():
+        good = run([THREAD_BUILD / program, *arguments], {"TSAN_OPTIONS": "halt_on_error=1"}) == 0
+        tally += Tally(passed=1) if good else Tally(failed=1)
+    return tally
 
 
 # ---- fuzzers --------------------------------------------------------------------------------------
@@ -191,13 +226,14 @@ def fuzz_targets():
 # ---- scenarios ------------------------------------------------------------------------------------
 
 
-def run_pytest(name, *options):
+def run_pytest(name, *options, environment=None):
     """One pytest run over the scenarios, its output on ours; what its report counts."""
     report = BUILD / "scenarios" / f"{name}.xml"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
     run(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5",
-         f"--junitxml={report}", *options, "tests/scenarios"], {"CULVERT_BUILD": str(BUILD)})
+         f"--junitxml={report}", *options, "tests/scenarios"],
+        {"CULVERT_BUILD": str(BUILD), **(environment or {})})
     if not report.exists():
         return Tally(failed=1)
     suite = xml.etree.ElementTree.parse(report).getroot().find("testsuite")
@@ -214,13 +250,29 @@ def scenarios():
     return together + run_pytest("alone", "-m", "alone")
 
 
-STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios}
+# ---- lint ----------------------------------------------------------------------------------------
+
+
+def lint():
+    """clang-tidy over every source of ours (minutes, so only when it is named)"""
+    # The compiler is clang there: its warnings and builtins are what clang-tidy knows.
+    if not set_up_sanitized():
+        return Tally(failed=1)
+    rooms = "|".join(("wire", "crypto", "config", "channel", "runtime", "dataplane", "ike", "cli"))
+    good = run(["run-clang-tidy-19", "-quiet", "-p", SANITIZED_BUILD, "-j", os.cpu_count() or 1,
+                f"^{REPOSITORY}/({rooms})/.*\\.cpp$"]) == 0
+    return Tally(passed=1) if good else Tally(failed=1)
+
+
+STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios,
+          "lint": lint}
+DEFAULT_STAGES = [name for name in STAGES if name != "lint"]
 
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE",
-                        help=f"of {', '.join(STAGES)}; none: all")
+                        help=f"of {', '.join(STAGES)}; none: {', '.join(DEFAULT_STAGES)}")
     parser.add_argument("--list", action="store_true", help="name the stages and stop")
     arguments = parser.parse_args()
     if arguments.list:
@@ -232,7 +284,7 @@ def main():
         parser.error(f"no stage {unknown[0]}; there are {', '.join(STAGES)}")
 
     results = []
-    for name in arguments.stages or STAGES:
+    for name in arguments.stages or DEFAULT_STAGES:
         print(f"\n==== {name}", flush=True)
         started = time.monotonic()
         tally = STAGES[name]()
