@@ -22,7 +22,7 @@ constexpr std::string_view kUseGcm = "aes128gcm16, aes192gcm16 or aes256gcm16";
 constexpr std::string_view kUseSha2 = "sha256, sha384 or sha512";
 constexpr std::string_view kUsePrf = "prfsha256, prfsha384 or prfsha512";
 constexpr std::string_view kUseGroup =
-    "modp2048, modp3072, modp4096, ecp256, ecp384, ecp521 or x25519";
+    "modp2048, modp3072, modp4096, modp6144, modp8192, ecp256, ecp384, ecp521, x25519 or x448";
 
 constexpr std::array kRefusedNames{
     RefusedName{"des", "weak: RFC 8221 §5 and RFC 8247 §2.1 forbid DES", kUseGcm},
@@ -75,6 +75,7 @@ constexpr std::array kAliases{
     Alias{"aes128ccm64", "aes128ccm8"},
     Alias{"aes256ccm64", "aes256ccm8"},
     Alias{"sha", "sha1"},
+    Alias{"curve448", "x448"},
 };
 
 struct Word {

@@ -18,9 +18,11 @@ constexpr std::array kPrfs{
 constexpr std::array kGroups{
     GroupInfo{Group::modp2048, "modp2048", 256},  // RFC 3526
     GroupInfo{Group::modp3072, "modp3072", 384}, GroupInfo{Group::modp4096, "modp4096", 512},
+    GroupInfo{Group::modp6144, "modp6144", 768}, GroupInfo{Group::modp8192, "modp8192", 1024},
     GroupInfo{Group::ecp256, "ecp256", 64},  // RFC 5903 §7: x and y, no leading byte
     GroupInfo{Group::ecp384, "ecp384", 96},      GroupInfo{Group::ecp521, "ecp521", 132},
     GroupInfo{Group::x25519, "x25519", 32},  // RFC 8031
+    GroupInfo{Group::x448, "x448", 56},
 };
 
 template <typename Rows, typename Id>

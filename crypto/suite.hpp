@@ -46,10 +46,13 @@ enum class Group : std::uint16_t {
   modp2048 = 14,
   modp3072 = 15,
   modp4096 = 16,
+  modp6144 = 17,
+  modp8192 = 18,
   ecp256 = 19,
   ecp384 = 20,
   ecp521 = 21,
   x25519 = 31,
+  x448 = 32,
 };
 
 struct EncryptionInfo {

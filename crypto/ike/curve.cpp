@@ -20,7 +20,10 @@ int curve_of(Group group) {
     case Group::modp2048:
     case Group::modp3072:
     case Group::modp4096:
+    case Group::modp6144:
+    case Group::modp8192:
     case Group::x25519:
+    case Group::x448:
       break;
   }
   return NID_undef;

@@ -14,13 +14,16 @@ Result<std::unique_ptr<KeyExchange>> generate_key_exchange(Group group, Random& 
     case Group::modp2048:
     case Group::modp3072:
     case Group::modp4096:
+    case Group::modp6144:
+    case Group::modp8192:
       return generate_modp(group, random);
     case Group::ecp256:
     case Group::ecp384:
     case Group::ecp521:
       return generate_curve(group, random);
     case Group::x25519:
-      return generate_x25519(random);
+    case Group::x448:
+      return generate_montgomery(group, random);
     case Group::none:
       break;
   }

@@ -7,7 +7,7 @@ namespace culvert::crypto::ike {
 
 Result<std::unique_ptr<KeyExchange>> generate_modp(Group group, Random& random);
 Result<std::unique_ptr<KeyExchange>> generate_curve(Group group, Random& random);
-Result<std::unique_ptr<KeyExchange>> generate_x25519(Random& random);
+Result<std::unique_ptr<KeyExchange>> generate_montgomery(Group group, Random& random);
 
 /// OpenSSL could not do what always works: out of memory, or a broken installation. Empties
 /// OpenSSL's error queue, so that a later caller does not find this failure there.

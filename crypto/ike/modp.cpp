@@ -16,11 +16,16 @@ constexpr std::size_t exponent_bytes(Group group) {
       return 53;
     case Group::modp4096:
       return 60;
+    case Group::modp6144:
+      return 68;
+    case Group::modp8192:
+      return 78;
     case Group::none:
     case Group::ecp256:
     case Group::ecp384:
     case Group::ecp521:
     case Group::x25519:
+    case Group::x448:
       break;
   }
   return 0;
@@ -34,11 +39,16 @@ openssl::Number prime_of(Group group) {
       return openssl::Number(BN_get_rfc3526_prime_3072(nullptr));
     case Group::modp4096:
       return openssl::Number(BN_get_rfc3526_prime_4096(nullptr));
+    case Group::modp6144:
+      return openssl::Number(BN_get_rfc3526_prime_6144(nullptr));
+    case Group::modp8192:
+      return openssl::Number(BN_get_rfc3526_prime_8192(nullptr));
     case Group::none:
     case Group::ecp256:
     case Group::ecp384:
     case Group::ecp521:
     case Group::x25519:
+    case Group::x448:
       break;
   }
   return nullptr;

@@ -65,13 +65,18 @@ openssl::Number prime(Group group) {
       return openssl::Number(BN_get_rfc3526_prime_3072(nullptr));
     case Group::modp4096:
       return openssl::Number(BN_get_rfc3526_prime_4096(nullptr));
+    case Group::modp6144:
+      return openssl::Number(BN_get_rfc3526_prime_6144(nullptr));
+    case Group::modp8192:
+      return openssl::Number(BN_get_rfc3526_prime_8192(nullptr));
     default:
       FAIL("not a MODP group");
       return nullptr;
   }
 }
 
-constexpr Group kModp[] = {Group::modp2048, Group::modp3072, Group::modp4096};
+constexpr Group kModp[] = {Group::modp2048, Group::modp3072, Group::modp4096, Group::modp6144,
+                           Group::modp8192};
 constexpr Group kCurves[] = {Group::ecp256, Group::ecp384, Group::ecp521};
 
 /// OpenSSL's own key objects, which our code does not use: the other side of an exchange.
@@ -128,9 +133,9 @@ class OpensslPeer {
 
 }  // namespace
 
-TEST_CASE("key exchange: the NIST curves agree with RFC 5903 §8, X25519 with RFC 7748 §6.1",
+TEST_CASE("key exchange: the NIST curves agree with RFC 5903 §8, X25519 and X448 with RFC 7748 §6",
           "[key_exchange]") {
-  for (const char* file : {"ecp_groups.txt", "x25519.txt"}) {
+  for (const char* file : {"ecp_groups.txt", "x25519.txt", "x448.txt"}) {
     for (const auto& vector : read_vectors(file)) {
       INFO(vector.text("group"));
       const Group group = group_named(vector.text("group"));
@@ -173,7 +178,8 @@ TEST_CASE("key exchange: MODP and the curves agree with OpenSSL's own keys", "[k
     const char* algorithm;
     const char* name;
   } peers[] = {{Group::modp2048, "DH", "modp_2048"}, {Group::modp3072, "DH", "modp_3072"},
-               {Group::modp4096, "DH", "modp_4096"}, {Group::ecp256, "EC", "P-256"},
+               {Group::modp4096, "DH", "modp_4096"}, {Group::modp6144, "DH", "modp_6144"},
+               {Group::modp8192, "DH", "modp_8192"}, {Group::ecp256, "EC", "P-256"},
                {Group::ecp384, "EC", "P-384"},       {Group::ecp521, "EC", "P-521"}};
   for (const auto& [group, algorithm, name] : peers) {
     INFO(name);

@@ -36,10 +36,11 @@ TEST_CASE("handshake: the other side initiates") {
 }
 
 TEST_CASE("handshake: every suite and group of the IKE SA") {
-  const auto proposal =
-      GENERATE("aes128gcm16-prfsha256-x25519", "aes192gcm16-prfsha384-ecp384",
-               "aes256gcm16-prfsha512-ecp521", "aes128-sha256-ecp256", "aes256-sha384-modp2048",
-               "aes256-sha512-modp3072", "aes128gcm16-prfsha256-modp4096");
+  const auto proposal = GENERATE(
+      "aes128gcm16-prfsha256-x25519", "aes192gcm16-prfsha384-ecp384",
+      "aes256gcm16-prfsha512-ecp521", "aes128-sha256-ecp256", "aes256-sha384-modp2048",
+      "aes256-sha512-modp3072", "aes128gcm16-prfsha256-modp4096", "aes256gcm16-prfsha512-x448",
+      "aes256gcm16-prfsha512-modp6144", "aes256gcm16-prfsha512-modp8192");
   INFO(proposal);
   GatewayOptions options = gateway_a();
   options.ike_proposal = proposal;
