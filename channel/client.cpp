@@ -93,15 +93,28 @@ class MemfdClient final : public Client {
   ClientStatistics statistics_;
 };
 
-}  // namespace
-
-std::expected<std::unique_ptr<Client>, std::string> Client::connect(
-    const std::filesystem::path& socket) {
-  auto admission = enter(socket);
+std::expected<std::unique_ptr<Client>, std::string> admitted(
+    std::expected<Admission, std::string> admission) {
   if (!admission) return std::unexpected(std::move(admission.error()));
   auto mapping = Mapping::open(std::move(admission->memory));
   if (!mapping) return std::unexpected(std::move(mapping.error()));
   return std::make_unique<MemfdClient>(std::move(*admission), std::move(*mapping));
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<Client>, std::string> Client::connect(
+    const std::filesystem::path& socket) {
+  return admitted(enter(socket));
+}
+
+std::expected<Descriptor, std::string> Client::begin(const std::filesystem::path& socket) {
+  return knock(socket);
+}
+
+std::expected<std::unique_ptr<Client>, std::string> Client::finish(
+    const std::filesystem::path& socket, Descriptor connection) {
+  return admitted(take_greeting(socket, std::move(connection)));
 }
 
 }  // namespace culvert::channel

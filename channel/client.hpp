@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "channel/mapping.hpp"
 #include "channel/messages.hpp"
 
 namespace culvert::channel {
@@ -20,9 +21,13 @@ struct ClientStatistics {
 class Client {
  public:
   /// Connects to the data plane's channel.sock, checks the memfd's seals, size, magic and layout
-  /// version. The error is a sentence for the log.
+  /// version. The error is a sentence for the log. Waits up to two seconds.
   static std::expected<std::unique_ptr<Client>, std::string> connect(
       const std::filesystem::path& socket);
+  /// The same in two steps that never block: a connection, and, once it is readable, the client.
+  static std::expected<Descriptor, std::string> begin(const std::filesystem::path& socket);
+  static std::expected<std::unique_ptr<Client>, std::string> finish(
+      const std::filesystem::path& socket, Descriptor connection);
   virtual ~Client() = default;
 
   [[nodiscard]] virtual int socket_descriptor() const = 0;  ///< readable: the data plane went away

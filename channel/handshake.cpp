@@ -104,29 +104,26 @@ std::expected<Descriptor, std::string> listen_at(const std::filesystem::path& pa
   return listener;
 }
 
-std::expected<Admission, std::string> enter(const std::filesystem::path& path) {
-  // 1. connect  2. who serves?  3. the greeting and its descriptors  4. what it says
+std::expected<Descriptor, std::string> knock(const std::filesystem::path& path) {
   const auto address = address_of(path);
   if (!address) return failed(path, "a socket's path has 1 to 107 bytes");
-  Admission admission;
-  admission.connection = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!admission.connection.valid()) return system_failed(path, "socket");
-  if (connect_to(admission.connection.number(), *address) != 0) {
+  Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!connection.valid()) return system_failed(path, "socket");
+  if (connect_to(connection.number(), *address) != 0) {
     return failed(path, errno == ENOENT || errno == ECONNREFUSED
                             ? "the data plane is not running"
                             : std::string("connect: ") + std::strerror(errno));
   }
-
-  const uid_t server = peer_uid(admission.connection.number());
+  const uid_t server = peer_uid(connection.number());
   if (server != 0 && server != ::geteuid()) {
     return failed(path,
                   "served by uid " + std::to_string(server) + ", which is neither root nor us");
   }
+  return connection;
+}
 
-  pollfd waiting{admission.connection.number(), POLLIN, 0};
-  if (::poll(&waiting, 1, kGreetingMilliseconds) <= 0) {
-    return failed(path, "the data plane did not answer in two seconds");
-  }
+std::expected<Admission, std::string> take_greeting(const std::filesystem::path& path,
+                                                    Descriptor connection) {
   Greeting greeting{};
   iovec part{&greeting, sizeof(greeting)};
   alignas(cmsghdr) std::array<char, kControlBytes> control{};
@@ -135,8 +132,7 @@ std::expected<Admission, std::string> enter(const std::filesystem::path& path) {
   message.msg_iovlen = 1;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
-  const ssize_t count =
-      ::recvmsg(admission.connection.number(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const ssize_t count = ::recvmsg(connection.number(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   auto descriptors = take_descriptors(message);
 
   if (count != static_cast<ssize_t>(sizeof(greeting)) || greeting.magic != kMagic) {
@@ -148,12 +144,24 @@ std::expected<Admission, std::string> enter(const std::filesystem::path& path) {
                             std::to_string(kLayoutVersion) + ": run both from the same release");
   }
   if (greeting.welcome != Welcome::ok) return failed(path, refusal(greeting.welcome));
+  Admission admission;
+  admission.connection = std::move(connection);
   admission.memory = std::move(descriptors[0]);
   admission.bell = std::move(descriptors[1]);
   if (!admission.memory.valid() || !admission.bell.valid()) {
     return failed(path, "the data plane passed no memory");
   }
   return admission;
+}
+
+std::expected<Admission, std::string> enter(const std::filesystem::path& path) {
+  auto connection = knock(path);
+  if (!connection) return std::unexpected(std::move(connection.error()));
+  pollfd waiting{connection->number(), POLLIN, 0};
+  if (::poll(&waiting, 1, kGreetingMilliseconds) <= 0) {
+    return failed(path, "the data plane did not answer in two seconds");
+  }
+  return take_greeting(path, std::move(*connection));
 }
 
 bool greet(int connection, Welcome welcome, int memory, int bell) {

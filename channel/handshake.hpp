@@ -44,7 +44,12 @@ struct Admission {
 /// A non-blocking listening socket at `path`, mode 0600, owned by `owner`; a dead server's file is
 /// replaced, a living one's is an error.
 std::expected<Descriptor, std::string> listen_at(const std::filesystem::path& path, uid_t owner);
-/// Connects and takes the Greeting. Waits for the server at most two seconds.
+/// Connects, without waiting for the Greeting: it makes the connection readable.
+std::expected<Descriptor, std::string> knock(const std::filesystem::path& path);
+/// Takes the Greeting from a readable connection. Never blocks.
+std::expected<Admission, std::string> take_greeting(const std::filesystem::path& path,
+                                                    Descriptor connection);
+/// Both. Waits for the server at most two seconds: not for event loops.
 std::expected<Admission, std::string> enter(const std::filesystem::path& path);
 
 /// Sends the Greeting; `memory` and `bell` (only with Welcome::ok) are duplicated to the peer.

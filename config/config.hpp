@@ -36,6 +36,14 @@ enum class Encapsulation : std::uint8_t {
   never
 };  ///< UDP 4500: auto | yes | no
 
+/// IKE fragmentation (RFC 7383): yes | accept (take, never send) | no.
+enum class Fragmentation : std::uint8_t { yes, accept, no };
+
+/// MOBIKE (RFC 4555): accept (when the peer begins it) | yes (ask for it too) | no.
+enum class Mobike : std::uint8_t { accept, yes, no };
+/// IKE SAs without a first child (RFC 6023): allow (as responder) | prefer | force | never.
+enum class Childless : std::uint8_t { allow, prefer, force, never };
+
 struct Interface {
   std::string name;
   std::string device;  ///< PCI address or DPDK vdev string
@@ -114,6 +122,13 @@ struct Connection {
   std::chrono::seconds rekey_time{14400};  ///< of the IKE SA; 0: never
   std::chrono::seconds dpd_delay{30};      ///< 0: no liveness checks
   Encapsulation encapsulation = Encapsulation::automatic;
+  Fragmentation fragmentation = Fragmentation::yes;
+  /// Bytes of the IP packet that an IKE message may fill before it is sent in fragments.
+  std::uint32_t fragment_size = 1280;
+  Mobike mobike = Mobike::accept;
+  Childless childless = Childless::allow;
+  /// From authentication to the next one, made before the old IKE SA goes; 0: never.
+  std::chrono::seconds reauth_time{0};
   std::vector<Child> children;
   Location location;
 };

@@ -41,6 +41,9 @@ inline constexpr std::uint32_t kSasPerChild = 2;  ///< slots a direction: old an
 inline constexpr std::chrono::seconds kTimeMax{365 * 24 * 3600};
 inline constexpr std::chrono::seconds kDpdShort{5};  ///< below: a warning, five tries take longer
 inline constexpr std::chrono::seconds kRekeyShort{60};  ///< below: a warning
+inline constexpr std::uint32_t kFragmentSizeMin = 256;    ///< bytes of IP packet; some payload fits
+inline constexpr std::uint32_t kFragmentSizeShort = 576;  ///< below: a warning; RFC 7383 §2.5.1
+inline constexpr std::uint32_t kFragmentSizeMax = 8092;   ///< channel::kMaxDatagramBytes and headers
 inline constexpr std::uint32_t kReplayWindowMin = 32;   ///< packets; RFC 4303 §3.4.3
 inline constexpr std::uint32_t kReplayWindowMax = 65536;
 inline constexpr std::uint32_t kSpiMin = 256;  ///< RFC 4303 §2.1 reserves 1..255

@@ -104,6 +104,7 @@ void read_connection(const Field& field, Connection& connection, std::uint32_t& 
   read_proposals(map.take("proposals"), connection.proposals);
   read_times(map, connection);
   set(connection.encapsulation, read_choice(map.take("encap"), kEncapsulations));
+  read_path(map, connection);
   read_children(map.require("children", "at least one child: name, local_ts, remote_ts",
                             "write children: with the traffic to protect"),
                 connection, next_index);

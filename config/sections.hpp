@@ -10,6 +10,8 @@ void read_dataplane(const Field& field, Dataplane& dataplane);
 void read_policies(const Field& field, std::vector<Policy>& policies);
 void read_default_policy(const Field& field, PolicyAction& action);
 void read_connections(const Field& field, std::vector<Connection>& connections);
+/// Fragmentation and what else IKE needs on its way to the peer.
+void read_path(MapReader& map, Connection& connection);
 /// `next_index` numbers the children over the whole file.
 void read_children(const Field& field, Connection& connection, std::uint32_t& next_index);
 /// `next_index` is the first one that no child has.

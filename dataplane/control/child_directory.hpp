@@ -25,7 +25,10 @@ struct ChildName {
 class ChildDirectory {
  public:
   ChildDirectory() = default;
-  explicit ChildDirectory(const config::Config& config) {
+  /// `known_before`: numbers that SAs may still bear although their child is not configured any
+  /// more.
+  explicit ChildDirectory(const config::Config& config, std::uint32_t known_before = 0) {
+    names_.resize(known_before);
     for (const config::Connection& connection : config.connections) {
       for (const config::Child& child : connection.children) {
         if (names_.size() <= child.index) names_.resize(child.index + 1U);

@@ -331,7 +331,7 @@ void RunningGateway::reload(config::LoadResult loaded) {
     return finish("reload_refused", runtime::Level::error, done.error());
   }
   config_ = std::move(*loaded.config);
-  children_ = ChildDirectory(config_);
+  children_ = ChildDirectory(config_, children_.negotiable());
   associations_->children_added();
   policies_->publish();
   neighbors_->topology_changed();

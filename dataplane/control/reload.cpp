@@ -41,15 +41,18 @@ void compare_dataplane(const config::Dataplane& a, const config::Dataplane& b,
 void compare_children(const config::Config& running, const config::Config& wanted,
                       std::vector<std::string>& reasons) {
   const ChildDirectory before(running);
-  const ChildDirectory after(wanted);
-  const bool kept = after.negotiable() >= before.negotiable() &&
-                    std::equal(before.names().begin(), before.names().begin() + before.negotiable(),
-                               after.names().begin());
-  if (!kept) reasons.emplace_back("children were removed, renamed or reordered");
+  const ChildDirectory after(wanted, before.negotiable());
+  const bool kept = std::equal(
+      before.names().begin(), before.names().begin() + before.negotiable(), after.names().begin(),
+      [](const ChildName& was, const ChildName& is) { return was == is || is == ChildName{}; });
+  if (!kept) {
+    reasons.emplace_back("children were renamed, reordered, or removed in front of others");
+  }
   if (!std::ranges::equal(running.manual_sas, wanted.manual_sas, same_manual_sa)) {
     reasons.emplace_back("manual_sas changed");
-  } else if (!running.manual_sas.empty() && after.negotiable() != before.negotiable()) {
-    reasons.emplace_back("children were added in front of manual_sas");
+  } else if (!running.manual_sas.empty() &&
+             ChildDirectory(wanted).negotiable() != before.negotiable()) {
+    reasons.emplace_back("children were added or removed in front of manual_sas");
   }
 }
 

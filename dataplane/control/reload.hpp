@@ -9,8 +9,9 @@
 namespace culvert::dataplane::control {
 
 /// What differs and cannot be changed in a running gateway, each a sentence; empty: the new
-/// configuration can be put in force. Policies, routes, connections and children (new ones behind
-/// the old, so that the numbers by which SAs know their child stay) can change.
+/// configuration can be put in force. Policies, routes, connections and children can change: new
+/// ones behind the old, and only the last ones gone, so that the numbers by which SAs know their child
+/// stay.
 std::vector<std::string> needs_restart(const config::Config& running, const config::Config& wanted);
 
 }  // namespace culvert::dataplane::control

@@ -162,6 +162,8 @@ std::vector<ChildReport> Reporter::children() const {
   });
   std::vector<ChildReport> reports;
   for (std::uint32_t child = 0; child < names.size(); ++child) {
+    // Removed by a reload.
+    if (names.name(child).child.empty()) continue;
     reports.push_back({names.name(child).connection, names.name(child).child, child,
                        live[child][0] && live[child][1], traffic_report(totals[child][0]),
                        traffic_report(totals[child][1])});

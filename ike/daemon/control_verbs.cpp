@@ -57,9 +57,9 @@ void Daemon::handle_verbs() {
 
 void Daemon::command(CommandVerb verb, const nlohmann::json& args, runtime::Responder responder) {
   const std::string name = args.value("name", "");
-  if (!is_known(configuration_, verb, name)) {
+  if (!is_known(*configuration_, verb, name)) {
     responder.fail("unknown_name", "there is no such connection or child: \"" + name +
-                                       "\"; there are: " + known_names(configuration_));
+                                       "\"; there are: " + known_names(*configuration_));
     return;
   }
   if (phase_ != Phase::running) {
@@ -86,12 +86,12 @@ nlohmann::json Daemon::status() const {
   const auto sas = machine_->ike_sas(now);
   const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(now - started_);
   return {{"version", CULVERT_VERSION},
-          {"instance", configuration_.instance},
+          {"instance", configuration_->instance},
           {"pid", ::getpid()},
           {"uptime_seconds", uptime.count()},
           {"dataplane_connected", phase_ == Phase::running},
           {"ike_sas", render_ike_sas(sas)},
-          {"connections", render_connections(machine_->connections(now), sas, configuration_)}};
+          {"connections", render_connections(machine_->connections(now), sas, *configuration_)}};
 }
 
 }  // namespace culvert::ike

@@ -22,6 +22,7 @@ constexpr auto kLeaseRequest = channel::RequestId{(1ULL << 63) | 1U};
 constexpr auto kSnapshotRequest = channel::RequestId{(1ULL << 63) | 2U};
 
 constexpr auto kReconnectInterval = 100ms;
+constexpr auto kGreetingTimeout = 2s;
 constexpr auto kMetricsInterval = 1s;
 /// Messages taken from each ring in one turn, so that the control socket and timers get theirs.
 constexpr int kMessagesPerTurn = 256;
@@ -56,14 +57,17 @@ channel::Datagram to_ring(const SendDatagram& datagram) {
 
 Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
                const PreSharedKeys& keys)
-    : loop_(loop), configuration_(configuration), random_(crypto::ike::make_system_random()) {
+    : loop_(loop), configuration_(&configuration), random_(crypto::ike::make_system_random()) {
   Environment environment;
-  environment.config = &configuration_;
+  environment.config = configuration_;
   environment.random = random_.get();
   environment.spis = &spis_;
   environment.secrets = &keys;
   environment.local_address_for = [this](const wire::IpAddress& remote) {
-    return local_address_for(configuration_.dataplane, remote);
+    return local_address_for(configuration_->dataplane, remote);
+  };
+  environment.local_addresses_for = [this](const wire::IpAddress& remote) {
+    return local_addresses_for(configuration_->dataplane, remote);
   };
   machine_ = Machine::create(environment, Tuning{});
 }
@@ -73,12 +77,12 @@ Daemon::~Daemon() {
 }
 
 std::expected<void, std::string> Daemon::bind() {
-  const auto directory = config::run_directory(configuration_.instance);
+  const auto directory = config::run_directory(configuration_->instance);
   auto control = runtime::ControlServer::create(directory / "ike.sock", 0600, ::geteuid());
   if (!control) return std::unexpected(control.error());
   control_ = std::move(*control);
   handle_verbs();
-  if (const auto& listen = configuration_.metrics.ike_listen) {
+  if (const auto& listen = configuration_->metrics.ike_listen) {
     auto endpoint = runtime::MetricsEndpoint::create(listen->to_string(), metrics_);
     if (!endpoint) return std::unexpected(endpoint.error());
     metrics_endpoint_ = std::move(*endpoint);
@@ -102,15 +106,48 @@ void Daemon::feed_watchdog() {
   loop_.set_timer(runtime::now() + *interval, [this] { feed_watchdog(); });
 }
 
+std::filesystem::path Daemon::channel_socket() const {
+  return config::run_directory(configuration_->instance) / "channel.sock";
+}
+
 void Daemon::connect() {
-  auto client =
-      channel::Client::connect(config::run_directory(configuration_.instance) / "channel.sock");
+  // The greeting is awaited by the event loop: a data plane that is slow must not stop timers and
+  // the control socket.
+  auto connection = channel::Client::begin(channel_socket());
+  if (!connection) {
+    connect_again(connection.error());
+    return;
+  }
+  greeting_ = std::move(*connection);
+  greeting_timer_ = loop_.set_timer(runtime::now() + kGreetingTimeout, [this] {
+    greeting_timer_.reset();
+    loop_.remove(greeting_.number());
+    greeting_ = channel::Descriptor();
+    connect_again("the data plane did not answer in two seconds");
+  });
+  if (auto watched = loop_.add(greeting_.number(), [this] { greeted(); }); !watched) {
+    loop_.cancel_timer(*greeting_timer_);
+    greeting_timer_.reset();
+    greeting_ = channel::Descriptor();
+    connect_again(watched.error());
+  }
+}
+
+void Daemon::connect_again(const std::string& why) {
+  if (why != last_connect_error_) {
+    last_connect_error_ = why;
+    runtime::log(runtime::Level::warning, "dataplane_not_reached", {{"why", why}});
+  }
+  loop_.set_timer(runtime::now() + kReconnectInterval, [this] { connect(); });
+}
+
+void Daemon::greeted() {
+  if (greeting_timer_) loop_.cancel_timer(*greeting_timer_);
+  greeting_timer_.reset();
+  loop_.remove(greeting_.number());
+  auto client = channel::Client::finish(channel_socket(), std::move(greeting_));
   if (!client) {
-    if (client.error() != last_connect_error_) {
-      last_connect_error_ = client.error();
-      runtime::log(runtime::Level::warning, "dataplane_not_reached", {{"why", client.error()}});
-    }
-    loop_.set_timer(runtime::now() + kReconnectInterval, [this] { connect(); });
+    connect_again(client.error());
     return;
   }
   last_connect_error_.clear();
@@ -216,7 +253,7 @@ void Daemon::handle(const channel::Event& event) {
 
 void Daemon::handle_snapshot(const channel::Event& event) {
   // Twice the slots of either direction, and no more, whatever the other side says.
-  const auto& limits = configuration_.dataplane.limits;
+  const auto& limits = configuration_->dataplane.limits;
   if (event.type == channel::EventType::snapshot_sa && snapshot_sas_.size() < 2ULL * limits.sas) {
     snapshot_sas_.push_back(event.body.snapshot_sa);
   } else if (event.type == channel::EventType::snapshot_policy &&
@@ -337,29 +374,6 @@ void Daemon::publish_metrics() {
   metrics_.publish(render_metrics(machine_->counters(), machine_->ike_sas(now),
                                   machine_->connections(now), phase_ == Phase::running));
   loop_.set_timer(now + kMetricsInterval, [this] { publish_metrics(); });
-}
-
-void Daemon::reload() {
-  runtime::notify_reloading();
-  reread_configuration();
-  runtime::notify_ready("negotiating keys");
-}
-
-void Daemon::reread_configuration() {
-  const auto loaded = config::load_file(configuration_.file);
-  for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
-    runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
-                                                                : runtime::Level::warning,
-                 "config_diagnostic", {{"what", diagnostic.to_string()}});
-  }
-  if (!loaded.ok()) {
-    runtime::log(runtime::Level::error, "reload_refused",
-                 {{"file", configuration_.file}, {"effect", "the running configuration stays"}});
-    return;
-  }
-  runtime::log(runtime::Level::warning, "reload_needs_restart",
-               {{"file", configuration_.file},
-                {"effect", "the file is valid; restart culvert-ike to apply it, traffic goes on"}});
 }
 
 }  // namespace culvert::ike

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <expected>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,7 +25,7 @@ namespace culvert::ike {
 
 class Daemon {
  public:
-  /// `loop`, `configuration` and `keys` outlive the daemon.
+  /// `loop`, `configuration` and `keys` outlive the daemon, also beyond a reload.
   Daemon(runtime::EventLoop& loop, const config::Config& configuration, const PreSharedKeys& keys);
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -34,15 +35,18 @@ class Daemon {
   std::expected<void, std::string> bind();
   /// Begins to look for the data plane.
   void start();
-  /// SIGHUP: reads the file again and says what it would take to apply it.
+  /// SIGHUP: reads the file again and applies it, or says in the log why not (reload.cpp).
   void reload();
 
  private:
   enum class Phase : std::uint8_t { disconnected, synchronizing, running };
 
   void feed_watchdog();
-  void reread_configuration();
+  [[nodiscard]] std::string apply(config::Config wanted);
+  [[nodiscard]] std::filesystem::path channel_socket() const;
   void connect();
+  void connect_again(const std::string& why);
+  void greeted();
   void disconnected();
   void on_channel_readable();
   void handle(const channel::Event& event);
@@ -66,13 +70,17 @@ class Daemon {
   [[nodiscard]] nlohmann::json status() const;
 
   runtime::EventLoop& loop_;
-  const config::Config& configuration_;
+  const config::Config* configuration_;  ///< as started, or `reloaded_configuration_`
+  std::unique_ptr<config::Config> reloaded_configuration_;
+  std::unique_ptr<PreSharedKeys> reloaded_keys_;
   std::unique_ptr<crypto::ike::Random> random_;
   SpiStock spis_;
   std::unique_ptr<Machine> machine_;
   std::vector<Action> actions_;
   Outbox outbox_;
 
+  channel::Descriptor greeting_;  ///< connected, the data plane has not said a word yet
+  std::optional<runtime::TimerId> greeting_timer_;
   std::unique_ptr<channel::Client> client_;
   std::uint64_t connects_ = 0;
   Phase phase_ = Phase::disconnected;

@@ -1,5 +1,7 @@
 #include "ike/daemon/local_address.hpp"
 
+#include <algorithm>
+
 namespace culvert::ike {
 namespace {
 
@@ -24,6 +26,19 @@ std::optional<wire::IpAddress> local_address_for(const config::Dataplane& datapl
     if (best == nullptr || route.to.length > best->to.length) best = &route;
   }
   return best == nullptr ? std::nullopt : connected(dataplane, best->via);
+}
+
+std::vector<wire::IpAddress> local_addresses_for(const config::Dataplane& dataplane,
+                                                 const wire::IpAddress& remote) {
+  const auto first = local_address_for(dataplane, remote);
+  std::vector<wire::IpAddress> addresses;
+  for (const config::Interface& interface : dataplane.interfaces) {
+    const bool leads_there = std::ranges::any_of(
+        interface.addresses, [&](const auto& prefix) { return first && prefix.address == *first; });
+    if (!leads_there) continue;
+    for (const wire::Prefix& prefix : interface.addresses) addresses.push_back(prefix.address);
+  }
+  return addresses;
 }
 
 }  // namespace culvert::ike

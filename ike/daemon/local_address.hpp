@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "config/config.hpp"
 #include "wire/ip_address.hpp"
@@ -11,6 +12,9 @@ namespace culvert::ike {
 /// The first address of `remote`'s family on the interface that holds `remote` or the next hop of
 /// the longest matching route; nullopt when nothing leads there.
 std::optional<wire::IpAddress> local_address_for(const config::Dataplane& dataplane,
+                                                 const wire::IpAddress& remote);
+/// All addresses of that interface, of both families.
+std::vector<wire::IpAddress> local_addresses_for(const config::Dataplane& dataplane,
                                                  const wire::IpAddress& remote);
 
 }  // namespace culvert::ike

@@ -53,6 +53,14 @@ prometheus::MetricFamily rekeys(const MachineCounters& counters) {
   return family.take();
 }
 
+prometheus::MetricFamily fragments(const MachineCounters& counters) {
+  Family family = Family::counter("culvert_ike_fragments_total", "IKE fragments (RFC 7383)");
+  family.add({{"result", "sent"}}, as_sample(counters.fragments_sent));
+  family.add({{"result", "received"}}, as_sample(counters.fragments_received));
+  family.add({{"result", "discarded"}}, as_sample(counters.fragments_discarded));
+  return family.take();
+}
+
 }  // namespace
 
 runtime::MetricFamilies render_metrics(const MachineCounters& counters,
@@ -79,6 +87,7 @@ runtime::MetricFamilies render_metrics(const MachineCounters& counters,
       Family::counter("culvert_ike_invalid_messages_total", "IKE messages refused by the parser")
           .add({}, as_sample(counters.invalid_messages))
           .take());
+  families.push_back(fragments(counters));
   families.push_back(Family::gauge("culvert_ike_dataplane_connected", "1 while the channel is up")
                          .add({}, dataplane_connected ? 1 : 0)
                          .take());

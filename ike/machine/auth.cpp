@@ -117,7 +117,9 @@ void Core::send_auth(IkeSa& ike) {
   Exchange exchange;
   exchange.task.kind = TaskKind::auth;
   exchange.task.child_index = ike.wanted.front();
-  const auto child = offer_child(ike, exchange, true);
+  // RFC 6023 §4: the children come one by one, each with its own key exchange.
+  const auto child = ike.childless ? std::expected<Payloads, Refusal>(Payloads{})
+                                   : offer_child(ike, exchange, true);
   if (!child) {
     give_up_initiation(ike, child.error().failure, child.error().detail);
     return;
@@ -127,6 +129,7 @@ void Core::send_auth(IkeSa& ike) {
   if (ike.connection->remote.id) payloads.emplace_back(to_payload(ike.remote_id, false));
   payloads.emplace_back(wire::ike::Authentication{kSharedKeyMethod, *proof});
   if (only_one(ike)) payloads.emplace_back(make_notify(NotifyType::initial_contact));
+  add_mobike(payloads, ike);
   payloads.insert(payloads.end(), child->begin(), child->end());
   ike.exchange = std::move(exchange);
   send_request(ike, ExchangeType::ike_auth, payloads);
@@ -177,12 +180,18 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
     return;
   }
   set_established(ike);
+  learn_mobike(ike, payloads);
   settle_with_others(ike, find_notify(payloads, NotifyType::initial_contact) != nullptr);
 
   Payloads answer;
   answer.emplace_back(to_payload(ike.local_id, false));
   answer.emplace_back(wire::ike::Authentication{kSharedKeyMethod, *proof});
-  auto child = answer_child(ike, payloads, nullptr, ike.initiator_nonce, ike.responder_nonce, true);
+  add_mobike(answer, ike);
+  // RFC 6023 §4: a request without SA asks for no child.
+  const bool childless = find_payload<wire::ike::SecurityAssociation>(payloads) == nullptr;
+  auto child = childless ? answer_childless(ike)
+                         : answer_child(ike, payloads, nullptr, ike.initiator_nonce,
+                                        ike.responder_nonce, true);
   if (child) {
     answer.insert(answer.end(), child->payloads.begin(), child->payloads.end());
   } else {
@@ -191,8 +200,18 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
     answer.emplace_back(make_notify(child.error().notify, child.error().data));
   }
   respond(ike, header, answer, local, remote);
-  if (child) put_in_use(*child->child, false);
+  if (child && child->child != nullptr) put_in_use(*child->child, false);
   arm_established(ike);
+  arm_reauthentication(ike);
+}
+
+/// Nothing to add, unless the connection insists on a first child.
+std::expected<Core::Answer, Refusal> Core::answer_childless(const IkeSa& ike) {
+  if (ike.connection->childless != config::Childless::never) return Answer{};
+  return std::unexpected(Refusal{NotifyType::invalid_syntax,
+                                 Failure::no_additional_sas,
+                                 "ours: childless: never; the peer asks for no child",
+                                 {}});
 }
 
 void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
@@ -233,8 +252,11 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   Exchange exchange = std::move(*ike.exchange);
   ike.exchange.reset();
   set_established(ike);
+  learn_mobike(ike, payloads);
   settle_with_others(ike, false);
-  if (error != nullptr) {
+  if (ike.childless) {
+    // Its children follow: see arm_established.
+  } else if (error != nullptr) {
     child_failed(ike, exchange,
                  {error->type,
                   failure_of(error->type, true),
@@ -251,10 +273,12 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
     }
   }
   arm_established(ike);
+  arm_reauthentication(ike);
 }
 
 void Core::set_established(IkeSa& ike) {
   ike.state = IkeState::established;
+  half_open_.erase(ike.local_spi);
   ike.established = now_;
   ike.established_rank = next_rank_++;
   ike.last_heard = now_;
@@ -274,9 +298,8 @@ void Core::set_established(IkeSa& ike) {
           {"suite", ike.suite.name()}});
 }
 
-/// Timers and waiting work of an IKE SA that stands; also after a rekey.
-void Core::arm_established(IkeSa& ike) {
-  ike.initiator_message.clear();
+/// How long it lives and when it is asked for a sign of life.
+void Core::arm_lifetime(IkeSa& ike) {
   const auto rekey_time = ike.connection->rekey_time;
   if (rekey_time.count() > 0) {
     ike.rekey_at = ike.created + jittered(rekey_time, tuning_.rekey_jitter);
@@ -289,12 +312,16 @@ void Core::arm_established(IkeSa& ike) {
     ike.liveness_at = now_ + ike.connection->dpd_delay;
     timers_.arm(ike.liveness_at, TimerKind::liveness, ike.local_spi);
   }
-  if (ike.nat_local) {
-    timers_.arm(now_ + tuning_.keepalive_interval, TimerKind::keepalive, ike.local_spi);
-  }
+}
+
+/// Timers and waiting work of an IKE SA that stands; also after a rekey.
+void Core::arm_established(IkeSa& ike) {
+  ike.initiator_message.clear();
+  arm_lifetime(ike);
+  arm_keepalive(ike);
   ConnectionState& state = state_of(*ike.connection);
   if (!ike.made_by_rekey && ike.initiator && ike.usable()) {
-    for (std::size_t i = 1; i < ike.wanted.size(); ++i) ensure(ike.wanted[i]);
+    for (std::size_t i = ike.childless ? 0 : 1; i < ike.wanted.size(); ++i) ensure(ike.wanted[i]);
     for (const config::Child& child : ike.connection->children) {
       const bool tried = std::ranges::find(ike.wanted, child.index) != ike.wanted.end();
       if (wants_up(state, child) && !tried) ensure(child.index);

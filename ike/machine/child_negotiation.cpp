@@ -102,23 +102,53 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
                                                         const ChildSa* rekeyed,
                                                         Bytes initiator_nonce,
                                                         Octets& responder_nonce, bool in_auth) {
-  // 1. which child  2. mode  3. suite  4. key exchange  5. keys and SAs  6. answer
-  const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
+  // 1. which child  2. mode, suite  3. key exchange  4. keys and SAs  5. answer
   auto narrowed = choose_child(ike, payloads, rekeyed);
   if (!narrowed) return std::unexpected(narrowed.error());
-  const config::Child& config = *narrowed->child;
-  const bool wants_transport = find_notify(payloads, NotifyType::use_transport_mode) != nullptr;
-  const bool transport = config.mode == config::Mode::transport;
-  if (transport && !wants_transport) {
+  auto terms = choose_terms(*narrowed->child, payloads, in_auth);
+  if (!terms) return std::unexpected(terms.error());
+  const auto spi = environment_.spis->take();
+  if (!spi) {
+    return std::unexpected(Refusal{NotifyType::no_additional_sas,
+                                   Failure::no_spi_available,
+                                   "child " + narrowed->child->name,
+                                   {}});
+  }
+  if (!in_auth) responder_nonce = draw(kNonceBytes);
+  const auto keys = derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
+                                      terms->secret.view(), initiator_nonce, responder_nonce);
+  if (!keys) {
+    environment_.spis->give_back(*spi);
+    return std::unexpected(
+        Refusal{NotifyType::no_proposal_chosen, Failure::invalid_syntax, keys.error().what, {}});
+  }
+  ChildSa child = agreed_child(*narrowed->child, terms->chosen);
+  child.inbound_spi = *spi;
+  child.local_selectors = narrowed->local;
+  child.remote_selectors = narrowed->remote;
+  ChildSa& added = add_child(ike, std::move(child));
+  if (auto installed = install(ike, added, *keys, false); !installed) {
+    retire(added.inbound_sa, false);
+    return std::unexpected(installed.error());
+  }
+  return Answer{answer_payloads(added, *terms, in_auth ? Octets{} : responder_nonce), &added};
+}
+
+/// Mode, suite and, with a group, the shared secret.
+std::expected<Core::ChildTerms, Refusal> Core::choose_terms(const config::Child& config,
+                                                            const Payloads& payloads,
+                                                            bool in_auth) {
+  const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
+  if (config.mode == config::Mode::transport &&
+      find_notify(payloads, NotifyType::use_transport_mode) == nullptr) {
     return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
                                    Failure::mode_mismatch,
                                    config.name + ": ours: transport; the peer's: tunnel",
                                    {}});
   }
   const auto* peer_value = find_payload<wire::ike::KeyExchange>(payloads);
-  const auto chosen =
-      choose_esp(config.esp_proposals, offer, !in_auth,
-                 peer_value != nullptr ? std::optional(peer_value->group) : std::nullopt);
+  auto chosen = choose_esp(config.esp_proposals, offer, !in_auth,
+                           peer_value != nullptr ? std::optional(peer_value->group) : std::nullopt);
   if (!chosen) {
     return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
                                    Failure::no_child_proposal_chosen,
@@ -126,83 +156,107 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
                                        "; the peer's: " + describe(offer),
                                    {}});
   }
-  std::unique_ptr<crypto::ike::KeyExchange> ours;
-  crypto::SecretBytes secret;
-  if (chosen->group != crypto::Group::none) {
-    const auto group = static_cast<std::uint16_t>(chosen->group);
-    if (peer_value == nullptr || peer_value->group != group) {
-      Octets demanded(2);
-      wire::Writer(demanded).u16(group);
-      return std::unexpected(Refusal{
-          NotifyType::invalid_ke_payload, Failure::invalid_ke_group,
-          config.name + ": ours: group " + std::to_string(group) + "; the peer's: " +
-              (peer_value != nullptr ? std::to_string(peer_value->group) : std::string("none")),
-          demanded});
-    }
-    auto made = crypto::ike::generate_key_exchange(chosen->group, *environment_.random);
-    auto shared = made ? (*made)->shared_secret(peer_value->data)
-                       : crypto::ike::Result<crypto::SecretBytes>(std::unexpected(made.error()));
-    if (!shared) {
-      return std::unexpected(
-          Refusal{NotifyType::invalid_syntax, Failure::invalid_syntax, shared.error().what, {}});
-    }
-    ours = std::move(*made);
-    secret = std::move(*shared);
-  }
-  const auto spi = environment_.spis->take();
-  if (!spi) {
+  ChildTerms terms{std::move(*chosen), nullptr, {}};
+  if (terms.chosen.group == crypto::Group::none) return terms;
+  const auto group = static_cast<std::uint16_t>(terms.chosen.group);
+  if (peer_value == nullptr || peer_value->group != group) {
+    Octets demanded(2);
+    wire::Writer(demanded).u16(group);
     return std::unexpected(Refusal{
-        NotifyType::no_additional_sas, Failure::no_spi_available, "child " + config.name, {}});
+        NotifyType::invalid_ke_payload, Failure::invalid_ke_group,
+        config.name + ": ours: group " + std::to_string(group) + "; the peer's: " +
+            (peer_value != nullptr ? std::to_string(peer_value->group) : std::string("none")),
+        demanded});
   }
-  if (!in_auth) responder_nonce = draw(kNonceBytes);
-  const auto keys = derive_child_keys(chosen->suite, ike.suite.prf, ike.keys.derive.view(),
-                                      secret.view(), initiator_nonce, responder_nonce);
+  auto made = crypto::ike::generate_key_exchange(terms.chosen.group, *environment_.random);
+  auto shared = made ? (*made)->shared_secret(peer_value->data)
+                     : crypto::ike::Result<crypto::SecretBytes>(std::unexpected(made.error()));
+  if (!shared) {
+    return std::unexpected(
+        Refusal{NotifyType::invalid_syntax, Failure::invalid_syntax, shared.error().what, {}});
+  }
+  terms.key_exchange = std::move(*made);
+  terms.secret = std::move(*shared);
+  return terms;
+}
+
+/// What the chosen proposal says of a child, without SPIs of ours and selectors.
+ChildSa Core::agreed_child(const config::Child& config, const ChosenEsp& chosen) {
   ChildSa child;
   child.index = config.index;
-  child.inbound_spi = *spi;
-  child.outbound_spi = channel::Spi{chosen->peer_spi};
-  child.suite = chosen->suite;
-  child.esn = chosen->esn;
-  child.pfs_group = chosen->group;
-  child.transport = transport;
-  child.local_selectors = narrowed->local;
-  child.remote_selectors = narrowed->remote;
-  if (!keys) {
-    environment_.spis->give_back(*spi);
-    return std::unexpected(
-        Refusal{NotifyType::no_proposal_chosen, Failure::invalid_syntax, keys.error().what, {}});
-  }
-  ChildSa& added = add_child(ike, std::move(child));
-  if (auto installed = install(ike, added, *keys, false); !installed) {
-    retire(added.inbound_sa, false);
-    return std::unexpected(installed.error());
-  }
-  Answer answer;
-  answer.child = &added;
-  wire::ike::SaProposal proposal = chosen->answer;
+  child.outbound_spi = channel::Spi{chosen.peer_spi};
+  child.suite = chosen.suite;
+  child.esn = chosen.esn;
+  child.pfs_group = chosen.group;
+  child.transport = config.mode == config::Mode::transport;
+  return child;
+}
+
+/// `nonce` is empty in IKE_AUTH, which has none of its own.
+Payloads Core::answer_payloads(const ChildSa& child, const ChildTerms& terms, const Octets& nonce) {
+  Payloads payloads;
+  wire::ike::SaProposal proposal = terms.chosen.answer;
   proposal.spi.resize(4);
-  wire::Writer(proposal.spi).u32(static_cast<std::uint32_t>(*spi));
-  if (transport) answer.payloads.emplace_back(make_notify(NotifyType::use_transport_mode));
-  answer.payloads.emplace_back(wire::ike::SecurityAssociation{{std::move(proposal)}});
-  if (!in_auth) answer.payloads.emplace_back(wire::ike::Nonce{responder_nonce});
-  if (ours != nullptr) {
-    answer.payloads.emplace_back(
-        wire::ike::KeyExchange{static_cast<std::uint16_t>(chosen->group), ours->public_value()});
+  wire::Writer(proposal.spi).u32(static_cast<std::uint32_t>(child.inbound_spi));
+  if (child.transport) payloads.emplace_back(make_notify(NotifyType::use_transport_mode));
+  payloads.emplace_back(wire::ike::SecurityAssociation{{std::move(proposal)}});
+  if (!nonce.empty()) payloads.emplace_back(wire::ike::Nonce{nonce});
+  if (terms.key_exchange != nullptr) {
+    payloads.emplace_back(wire::ike::KeyExchange{static_cast<std::uint16_t>(terms.chosen.group),
+                                                 terms.key_exchange->public_value()});
   }
-  answer.payloads.emplace_back(wire::ike::TrafficSelectors{true, added.remote_selectors, false});
-  answer.payloads.emplace_back(wire::ike::TrafficSelectors{false, added.local_selectors, false});
-  return answer;
+  payloads.emplace_back(wire::ike::TrafficSelectors{true, child.remote_selectors, false});
+  payloads.emplace_back(wire::ike::TrafficSelectors{false, child.local_selectors, false});
+  return payloads;
 }
 
 std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchange,
                                                     const Payloads& payloads, ChildNonces nonces,
                                                     bool in_auth) {
+  // 1. is it an answer to what we asked  2. key exchange  3. keys  4. was it deleted meanwhile  5.
+  // SAs
   const config::Child& config = child_config(exchange.task.child_index);
-  // The peer has the child; if we cannot use it, it must hear so.
-  const auto refuse = [&](Failure failure, const std::string& detail) {
+  auto terms = check_answer(config, exchange, payloads, in_auth);
+  auto keys = terms ? derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
+                                        terms->secret.view(), nonces.initiator, nonces.responder)
+                    : crypto::ike::Result<ChildKeys>(std::unexpected(crypto::ike::CryptoError{}));
+  if (terms && !keys) {
+    terms = std::unexpected(
+        Refusal{NotifyType::no_proposal_chosen, Failure::invalid_syntax, keys.error().what, {}});
+  }
+  if (!terms) {
+    // The peer has the child; if we cannot use it, it must hear so.
     Task orphan{.kind = TaskKind::delete_child};
     orphan.orphan = std::exchange(exchange.inbound_spi, channel::Spi{});
     ike.queue.push_front(std::move(orphan));
+    return std::unexpected(terms.error());
+  }
+  const std::uint32_t peer_spi = terms->chosen.peer_spi;
+  if (std::ranges::find(exchange.deleted_early, peer_spi) != exchange.deleted_early.end()) {
+    return std::unexpected(Refusal{NotifyType::child_sa_not_found,
+                                   Failure::peer_deleted,
+                                   config.name + ": deleted as soon as made",
+                                   {}});
+  }
+  ChildSa child = agreed_child(config, terms->chosen);
+  child.made_by_us = true;
+  child.inbound_spi = std::exchange(exchange.inbound_spi, channel::Spi{});
+  child.local_selectors = find_selectors(payloads, true)->selectors;
+  child.remote_selectors = find_selectors(payloads, false)->selectors;
+  ChildSa& added = add_child(ike, std::move(child));
+  if (auto installed = install(ike, added, *keys, true); !installed) {
+    enqueue(ike, Task{.kind = TaskKind::delete_child, .child = added.inbound_sa}, true);
+    return std::unexpected(installed.error());
+  }
+  return &added;
+}
+
+/// Whether the peer chose among what we offered (RFC 7296 §3.3.6, §2.9), and the shared secret.
+std::expected<Core::ChildTerms, Refusal> Core::check_answer(const config::Child& config,
+                                                            const Exchange& exchange,
+                                                            const Payloads& payloads,
+                                                            bool in_auth) {
+  const auto refuse = [&](Failure failure, const std::string& detail) {
     return std::unexpected(
         Refusal{NotifyType::no_proposal_chosen, failure, config.name + ": " + detail, {}});
   };
@@ -213,9 +267,8 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
     return refuse(Failure::invalid_syntax, "the answer lacks SA or TS");
   }
   const auto* peer_value = find_payload<wire::ike::KeyExchange>(payloads);
-  const auto chosen =
-      choose_esp(config.esp_proposals, *answer, !in_auth,
-                 peer_value != nullptr ? std::optional(peer_value->group) : std::nullopt);
+  auto chosen = choose_esp(config.esp_proposals, *answer, !in_auth,
+                           peer_value != nullptr ? std::optional(peer_value->group) : std::nullopt);
   if (!chosen || !is_an_answer(*answer)) {
     return refuse(Failure::no_child_proposal_chosen, "ours: " + describe(config.esp_proposals) +
                                                          "; the peer chose " + describe(*answer));
@@ -232,43 +285,17 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
                       "; the peer's: " + text_of(ts_local->selectors) +
                       " === " + text_of(ts_remote->selectors));
   }
-  crypto::SecretBytes secret;
-  if (chosen->group != crypto::Group::none) {
-    if (peer_value == nullptr || exchange.key_exchange == nullptr ||
-        exchange.key_exchange->group() != chosen->group ||
-        peer_value->group != static_cast<std::uint16_t>(chosen->group)) {
-      return refuse(Failure::invalid_ke_group, "the peer's KE payload is of another group");
-    }
-    auto shared = exchange.key_exchange->shared_secret(peer_value->data);
-    if (!shared) return refuse(Failure::invalid_syntax, shared.error().what);
-    secret = std::move(*shared);
+  ChildTerms terms{std::move(*chosen), nullptr, {}};
+  if (terms.chosen.group == crypto::Group::none) return terms;
+  if (peer_value == nullptr || exchange.key_exchange == nullptr ||
+      exchange.key_exchange->group() != terms.chosen.group ||
+      peer_value->group != static_cast<std::uint16_t>(terms.chosen.group)) {
+    return refuse(Failure::invalid_ke_group, "the peer's KE payload is of another group");
   }
-  const auto keys = derive_child_keys(chosen->suite, ike.suite.prf, ike.keys.derive.view(),
-                                      secret.view(), nonces.initiator, nonces.responder);
-  if (!keys) return refuse(Failure::invalid_syntax, keys.error().what);
-  if (std::ranges::find(exchange.deleted_early, chosen->peer_spi) != exchange.deleted_early.end()) {
-    return std::unexpected(Refusal{NotifyType::child_sa_not_found,
-                                   Failure::peer_deleted,
-                                   config.name + ": deleted as soon as made",
-                                   {}});
-  }
-  ChildSa child;
-  child.index = config.index;
-  child.made_by_us = true;
-  child.inbound_spi = std::exchange(exchange.inbound_spi, channel::Spi{});
-  child.outbound_spi = channel::Spi{chosen->peer_spi};
-  child.suite = chosen->suite;
-  child.esn = chosen->esn;
-  child.pfs_group = chosen->group;
-  child.transport = transport;
-  child.local_selectors = ts_local->selectors;
-  child.remote_selectors = ts_remote->selectors;
-  ChildSa& added = add_child(ike, std::move(child));
-  if (auto installed = install(ike, added, *keys, true); !installed) {
-    enqueue(ike, Task{.kind = TaskKind::delete_child, .child = added.inbound_sa}, true);
-    return std::unexpected(installed.error());
-  }
-  return &added;
+  auto shared = exchange.key_exchange->shared_secret(peer_value->data);
+  if (!shared) return refuse(Failure::invalid_syntax, shared.error().what);
+  terms.secret = std::move(*shared);
+  return terms;
 }
 
 }  // namespace culvert::ike

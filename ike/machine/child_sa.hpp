@@ -24,6 +24,7 @@ struct ChildSa {
   std::uint64_t ike_spi = 0;  ///< our SPI of the IKE SA it belongs to
   ChildState state = ChildState::installed;
   bool made_by_us = false;      ///< we began the exchange that made it
+  bool outdated = false;        ///< the configuration changed: goes when its successor stands
   bool redundant = false;       ///< lost a collision: never carries our traffic
   channel::SaId replaced_by{};  ///< inbound SaId of its successor, 0: none
   Instant created{};

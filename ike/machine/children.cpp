@@ -177,7 +177,7 @@ void Core::release_outbound(const ChildSa& child) {
   for (auto& [id, other] : children_) {
     if (other.inbound_sa == child.inbound_sa || other.index != child.index) continue;
     if (other.state != ChildState::installed && other.state != ChildState::rekeying) continue;
-    if (other.redundant || other.local_selectors != child.local_selectors ||
+    if (other.redundant || other.outdated || other.local_selectors != child.local_selectors ||
         other.remote_selectors != child.remote_selectors) {
       continue;
     }
@@ -258,7 +258,7 @@ ChildSa* Core::child_of_sa(channel::SaId either_half) {
 }
 
 bool Core::is_live(const ChildSa& child) const {
-  if (child.redundant) return false;
+  if (child.redundant || child.outdated) return false;
   if (child.state != ChildState::installed && child.state != ChildState::rekeying) return false;
   const IkeSa* ike = find_ike(child.ike_spi);
   return ike != nullptr && ike->usable();
@@ -275,11 +275,12 @@ void Core::endpoints_changed(IkeSa& ike) {
          {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
   for (const channel::SaId id : ike.children) {
     const ChildSa& child = children_.at(id);
-    if (!child.udp_encapsulation) continue;
+    wire::Endpoint local = ike.local, remote = ike.remote;
+    if (!child.udp_encapsulation) local.port = remote.port = 0;
     for (const channel::SaId half : {child.inbound_sa, child.outbound_sa}) {
       channel::Request message;
       message.type = channel::RequestType::update_endpoints;
-      message.body.update_endpoints = {half, ike.local, ike.remote};
+      message.body.update_endpoints = {half, local, remote};
       request(message);
     }
   }

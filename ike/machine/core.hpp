@@ -35,6 +35,8 @@ struct ConnectionState {
   Instant retry_at{};  ///< 0: not planned
   std::chrono::seconds backoff{};
   bool held_down = false;  ///< the operator terminated it
+  /// What `connection` points to when it is not configured any more.
+  std::unique_ptr<config::Connection> ghost{};
   std::set<std::uint32_t> held_children;
   std::set<std::uint32_t> keep;  ///< were up and shall be again
 };
@@ -61,6 +63,8 @@ class Core final : public Machine {
              const std::vector<channel::SnapshotPolicy>& policies, Instant now,
              std::vector<Action>& actions) override;
   void on_dataplane_lost(Instant now, std::vector<Action>& actions) override;
+  void reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
+                   std::vector<Action>& actions) override;
   void shut_down(Instant now, std::vector<Action>& actions) override;
   [[nodiscard]] std::vector<IkeSaStatus> ike_sas(Instant now) const override;
   [[nodiscard]] std::vector<ConnectionStatus> connections(Instant now) const override;
@@ -69,8 +73,21 @@ class Core final : public Machine {
  private:
   // machine.cpp: entry and dispatch
   void begin(Instant now, std::vector<Action>& actions);
+
+  // receive.cpp: opening, reassembly, what is new
   void on_protected(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw,
                     const wire::Endpoint& local, const wire::Endpoint& remote);
+  void on_fragment(IkeSa& ike, const wire::ike::Header& header,
+                   const wire::ike::EncryptedFragment& fragment, wire::Bytes raw,
+                   const wire::Endpoint& local, const wire::Endpoint& remote);
+  void on_opened(IkeSa& ike, const wire::ike::Header& header, wire::ike::PayloadType first,
+                 wire::Bytes chain, const wire::Endpoint& local, const wire::Endpoint& remote);
+  /// Authentic, but is it new? `repeated`: a request that was answered already.
+  enum class Novelty : std::uint8_t { fresh, repeated, ignored };
+  [[nodiscard]] Novelty novelty_of(const IkeSa& ike, const wire::ike::Header& header);
+  void repeat_answer(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
+
+  // machine.cpp: what came is the peer's
   void on_request(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                   const wire::Endpoint& local, const wire::Endpoint& remote);
   void on_response(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads);
@@ -82,11 +99,20 @@ class Core final : public Machine {
   // transport.cpp: sealing, sending, retransmission, keepalives
   void send(const wire::Endpoint& local, const wire::Endpoint& remote, Octets bytes,
             bool keepalive = false);
-  [[nodiscard]] Octets seal(IkeSa& ike, wire::ike::Header header, const Payloads& payloads);
+  void send(const wire::Endpoint& local, const wire::Endpoint& remote, const Messages& messages);
+  [[nodiscard]] Messages seal(IkeSa& ike, wire::ike::Header header, const Payloads& payloads);
+  [[nodiscard]] Octets seal_whole(IkeSa& ike, const wire::ike::Header& header,
+                                  wire::ike::PayloadType first, const Octets& chain);
+  [[nodiscard]] Messages seal_fragments(IkeSa& ike, const wire::ike::Header& header,
+                                        wire::ike::PayloadType first, const Octets& chain);
+  [[nodiscard]] bool seal_into(IkeSa& ike, Octets& message, crypto::Bytes plain,
+                               std::size_t sealed_bytes);
+  /// Octets of UDP payload that one of our datagrams may have, the non-ESP marker aside.
+  [[nodiscard]] static std::size_t datagram_limit(const IkeSa& ike);
   [[nodiscard]] wire::ike::Header header_for(const IkeSa& ike, wire::ike::ExchangeType exchange,
                                              bool response, std::uint32_t message_id) const;
   void send_request(IkeSa& ike, wire::ike::ExchangeType exchange, const Payloads& payloads);
-  void await_answer(IkeSa& ike, std::uint32_t message_id, Octets bytes);
+  void await_answer(IkeSa& ike, std::uint32_t message_id, Messages messages);
   void respond(IkeSa& ike, const wire::ike::Header& request, const Payloads& payloads,
                const wire::Endpoint& local, const wire::Endpoint& remote);
   void retransmit(IkeSa& ike, Instant when);
@@ -100,6 +126,21 @@ class Core final : public Machine {
   void send_init(IkeSa& ike);
   void on_init_request(const wire::ike::Message& message, wire::Bytes raw,
                        const wire::Endpoint& local, const wire::Endpoint& remote);
+  bool repeat_init_answer(const wire::ike::Header& header, wire::Bytes raw,
+                          const wire::Endpoint& local, const wire::Endpoint& remote);
+  [[nodiscard]] bool init_is_readable(const wire::ike::Message& message,
+                                      const wire::Endpoint& local, const wire::Endpoint& remote);
+  void refuse_stranger(const wire::ike::Header& header, const wire::Endpoint& local,
+                       const wire::Endpoint& remote);
+  [[nodiscard]] std::optional<ChosenIke> choose_init_suite(
+      const wire::ike::Message& message, std::vector<const config::Connection*>& candidates,
+      const wire::Endpoint& local, const wire::Endpoint& remote);
+  void open_half(IkeSa& ike, const ChosenIke& chosen, const wire::ike::Message& message,
+                 wire::Bytes raw);
+  [[nodiscard]] bool answer_init(IkeSa& ike, const ChosenIke& chosen,
+                                 const wire::ike::Message& message);
+  void add_init_notifies(Payloads& payloads, const IkeSa& ike);
+  static void learn_init_notifies(IkeSa& ike, const Payloads& payloads);
   void on_init_response(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw);
   void finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw);
   [[nodiscard]] bool restart_init(IkeSa& ike, const Payloads& payloads);
@@ -111,10 +152,12 @@ class Core final : public Machine {
                                       const wire::Endpoint& local, const wire::Endpoint& remote);
   [[nodiscard]] Octets cookie_for(std::uint32_t version, crypto::Bytes secret,
                                   const wire::ike::Message& message, const wire::Endpoint& remote);
+  void add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi,
+                         const wire::Endpoint& local, const wire::Endpoint& remote);
   void detect_nat(IkeSa& ike, const Payloads& payloads, std::uint64_t initiator_spi,
                   std::uint64_t responder_spi);
   void add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi);
-  [[nodiscard]] std::size_t half_open() const;
+  [[nodiscard]] std::size_t half_open() const { return half_open_.size(); }
 
   // auth.cpp: IKE_AUTH
   void send_auth(IkeSa& ike);
@@ -129,11 +172,53 @@ class Core final : public Machine {
   void finish_auth(IkeSa& ike, const Payloads& payloads);
   void set_established(IkeSa& ike);
   void arm_established(IkeSa& ike);
+  void arm_lifetime(IkeSa& ike);
   void settle_with_others(IkeSa& ike, bool initial_contact);
   void supersede(IkeSa& ike);
   void mark_redundant(IkeSa& loser, const IkeSa& winner);
   void delete_duplicate(IkeSa& ike);
+  void revive_loser(const IkeSa& winner);
   [[nodiscard]] bool only_one(const IkeSa& ike) const;
+
+  // mobike.cpp: RFC 4555
+  [[nodiscard]] static bool may_offer_mobike(const IkeSa& ike);
+  void add_mobike(Payloads& payloads, const IkeSa& ike);
+  static void learn_mobike(IkeSa& ike, const Payloads& payloads);
+  static void learn_peer_addresses(IkeSa& ike, const Payloads& payloads);
+  void move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
+  void start_update_addresses(IkeSa& ike, Task task);
+  void finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
+  void start_check_route(IkeSa& ike, Task task);
+  void finish_check_route(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
+  void try_other_path(IkeSa& ike);
+  void answered_over(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
+  void answer_mobike(IkeSa& ike, const Payloads& payloads, const wire::Endpoint& local,
+                     const wire::Endpoint& remote, Payloads& answer);
+  void follow_peer(IkeSa& ike, const Payloads& payloads, const wire::Endpoint& local,
+                   const wire::Endpoint& remote, Payloads& answer);
+  void nat_seen_anew(IkeSa& ike, const Payloads& payloads);
+  void mapping_seen(IkeSa& ike, const Payloads& payloads);
+  void arm_keepalive(IkeSa& ike);
+
+  // version_1.cpp: peers that speak IKEv1
+  void on_version_1(const wire::ike::Header& header, const wire::Endpoint& local,
+                    const wire::Endpoint& remote);
+
+  // reconfigure.cpp: another configuration
+  void take_connections(const config::Config& config);
+  void make_ghost(ConnectionState state);
+  void reconfigure_ike(IkeSa& ike);
+  void end_removed(IkeSa& ike);
+  void remove_unfinished(IkeSa& ike);
+  void reconfigure_children(IkeSa& ike, const config::Connection& before);
+  void renew_outdated(IkeSa& ike);
+  void retire_outdated(std::uint32_t child_index);
+  [[nodiscard]] static bool permits(const crypto::Proposal& proposal,
+                                    const crypto::IkeSuite& suite);
+
+  // reauthentication.cpp
+  void arm_reauthentication(IkeSa& ike);
+  void reauthenticate(IkeSa& ike);
 
   // create_child.cpp: CREATE_CHILD_SA for children, and the child part of IKE_AUTH
   [[nodiscard]] std::expected<Payloads, Refusal> offer_child(IkeSa& ike, Exchange& exchange,
@@ -149,9 +234,26 @@ class Core final : public Machine {
                                                             const ChildSa* rekeyed,
                                                             crypto::Bytes initiator_nonce,
                                                             Octets& responder_nonce, bool in_auth);
+  [[nodiscard]] static std::expected<Answer, Refusal> answer_childless(const IkeSa& ike);
   [[nodiscard]] std::expected<ChildSa*, Refusal> accept_child(IkeSa& ike, Exchange& exchange,
                                                               const Payloads& payloads,
                                                               ChildNonces nonces, bool in_auth);
+  /// What both sides agree on for a child, beside its selectors.
+  struct ChildTerms {
+    ChosenEsp chosen;
+    std::unique_ptr<crypto::ike::KeyExchange> key_exchange;  ///< ours, as responder with PFS
+    crypto::SecretBytes secret;                              ///< empty without PFS
+  };
+  [[nodiscard]] std::expected<ChildTerms, Refusal> choose_terms(const config::Child& config,
+                                                                const Payloads& payloads,
+                                                                bool in_auth);
+  [[nodiscard]] static std::expected<ChildTerms, Refusal> check_answer(const config::Child& config,
+                                                                       const Exchange& exchange,
+                                                                       const Payloads& payloads,
+                                                                       bool in_auth);
+  [[nodiscard]] static ChildSa agreed_child(const config::Child& config, const ChosenEsp& chosen);
+  [[nodiscard]] static Payloads answer_payloads(const ChildSa& child, const ChildTerms& terms,
+                                                const Octets& nonce);
   struct Narrowed {
     const config::Child* child = nullptr;
     std::vector<wire::TrafficSelector> local, remote;
@@ -168,7 +270,7 @@ class Core final : public Machine {
   void child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal);
   void retry_task(IkeSa& ike, Task task);
 
-  // rekey.cpp: replacing children and IKE SAs, and what happens when both sides do it at once
+  // rekey_child.cpp, rekey.cpp: replacing children and IKE SAs, and both sides doing it at once
   void child_rekey_answered(IkeSa& ike, channel::SaId old_child, ChildSa& successor,
                             crypto::Bytes lower_nonce);
   void child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& successor,
@@ -177,6 +279,15 @@ class Core final : public Machine {
   void start_rekey_ike(IkeSa& ike, Task task);
   void answer_rekey_ike(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                         const wire::Endpoint& local, const wire::Endpoint& remote);
+  struct RekeyTerms {
+    ChosenIke chosen;
+    std::uint64_t peer_spi = 0;
+  };
+  [[nodiscard]] static std::optional<std::string> why_not_rekey_now(const IkeSa& ike);
+  [[nodiscard]] static std::expected<RekeyTerms, Refusal> choose_rekey_terms(
+      const IkeSa& ike, const Payloads& payloads);
+  void take_rival_ike(IkeSa& ike, const Exchange& exchange, IkeSa& rival);
+  void ike_rekey_refused(IkeSa& ike, Exchange& exchange, IkeSa* rival, const Refusal& refusal);
   [[nodiscard]] std::expected<Payloads, Refusal> accept_rekey_ike(IkeSa& ike,
                                                                   const Payloads& payloads);
   void finish_rekey_ike(IkeSa& ike, Exchange exchange, const Payloads& payloads);
@@ -272,16 +383,21 @@ class Core final : public Machine {
   std::map<channel::SaId, channel::SnapshotSa> adopted_;
   std::set<channel::SaId> retired_;  ///< wait for their grace to end
   std::map<std::pair<wire::Endpoint, std::uint64_t>, std::uint64_t> init_requests_;
+  std::set<std::uint64_t> half_open_;  ///< IKE SAs in that state, by our SPI
   std::map<channel::RequestId, std::uint64_t> liveness_requests_;  ///< to our SPI of the IKE SA
   std::map<channel::RequestId, channel::SaId> installations_;
   std::vector<ConnectionState> connections_;
   std::vector<WaitingCommand> waiting_;
+  /// While a new configuration is taken: the old connections by name.
+  std::map<std::string, config::Connection> previous_connections_;
+  std::map<std::uint32_t, config::Child> ghost_children_;  ///< not configured any more, not gone yet
 
   std::uint64_t next_request_ = 1, next_sa_ = 0, next_policy_ = 0, next_rank_ = 1;
   crypto::SecretBytes cookie_secret_, previous_cookie_secret_;
   std::uint32_t cookie_version_ = 0;
   Instant cookie_made_{};
   Instant last_stranger_report_{};
+  std::map<wire::IpAddress, Instant> version_1_peers_;  ///< answered, and when
   bool shutting_down_ = false;
 };
 

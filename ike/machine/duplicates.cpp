@@ -11,6 +11,8 @@ namespace {
 constexpr std::uint32_t kDuplicateWaits = 10;
 /// A duplicate that its initiator never deletes goes after this time.
 constexpr std::chrono::seconds kDuplicateLife{30};
+/// From a crossing to the question whether the winner is alive: IKE_AUTH is over by then.
+constexpr std::chrono::seconds kProofDelay{1};
 
 }  // namespace
 
@@ -31,13 +33,24 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
       abandoned.push_back(spi);
       continue;
     }
-    if (other->state != IkeState::established || other->remote_id != ike.remote_id) continue;
+    if (other->state != IkeState::established) continue;
+    if (other->outdated) {
+      mark_redundant(*other, ike);
+      continue;
+    }
+    if (other->remote_id != ike.remote_id) continue;
     // Both began before either stood: both sides see that alike, and choose alike.
     const bool crossing = !other->made_by_rekey && other->initiator != ike.initiator &&
                           ike.created_rank < other->established_rank;
     if (crossing) {
       const bool other_loses = other->lower_nonce < ike.lower_nonce;
-      mark_redundant(other_loses ? *other : ike, other_loses ? ike : *other);
+      IkeSa& winner = other_loses ? ike : *other;
+      IkeSa& loser = other_loses ? *other : ike;
+      mark_redundant(loser, winner);
+      // One of the two may be of an earlier life of the peer, its IKE_AUTH late on the way: the
+      // loser stays until the winner has answered.
+      winner.kept_instead_of = loser.local_spi;
+      enqueue(winner, Task{.kind = TaskKind::liveness, .not_before = now_ + kProofDelay});
     } else if (!ike.initiator && !other->initiator && other->created_rank > ike.created_rank) {
       // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
       // the peer began last is the one it has.
@@ -96,8 +109,25 @@ void Core::mark_redundant(IkeSa& loser, const IkeSa& winner) {
   timers_.arm(now_ + delay, TimerKind::delete_duplicate, loser.local_spi);
 }
 
+/// Whoever won against a crossing IKE SA does not answer: the other one is the peer's.
+void Core::revive_loser(const IkeSa& winner) {
+  IkeSa* loser = winner.kept_instead_of != 0 ? find_ike(winner.kept_instead_of) : nullptr;
+  if (loser == nullptr || loser->state != IkeState::established) return;
+  loser->redundant = false;
+  report(Level::info, "ike_sa_revived",
+         {{"connection", loser->connection->name},
+          {"initiator_spi", spi_text(loser->initiator_spi())}});
+}
+
 void Core::delete_duplicate(IkeSa& ike) {
   if (!ike.redundant || ike.state != IkeState::established) return;
+  const bool unproven = std::ranges::any_of(ike_sas_, [&](const auto& entry) {
+    return entry.second->kept_instead_of == ike.local_spi && entry.second->usable();
+  });
+  if (unproven) {
+    timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);
+    return;
+  }
   bool complete = true;
   for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
     const ChildSa& child = children_.at(id);

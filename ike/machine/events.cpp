@@ -148,7 +148,8 @@ void Core::on_dataplane_lost(Instant now, std::vector<Action>& actions) {
   begin(now, actions);
   for (const auto& [id, child] : children_) {
     if (!is_live(child)) continue;
-    state_of(*environment_.config->connection_of_child(child.index)).keep.insert(child.index);
+    const config::Connection* connection = environment_.config->connection_of_child(child.index);
+    if (connection != nullptr) state_of(*connection).keep.insert(child.index);
   }
   bindings_.clear();
   adopted_.clear();

@@ -11,6 +11,7 @@
 #include "ike/machine/child_sa.hpp"
 #include "ike/machine/keys.hpp"
 #include "ike/machine/machine.hpp"
+#include "ike/machine/reassembly.hpp"
 #include "ike/machine/window.hpp"
 #include "wire/ike/message.hpp"
 
@@ -25,6 +26,8 @@ enum class TaskKind : std::uint8_t {
   delete_child,
   delete_ike,
   liveness,
+  update_addresses,  ///< MOBIKE: we moved
+  check_route,       ///< MOBIKE: the peer moved; is it there?
 };
 /// An exchange we want to have on an IKE SA.
 struct Task {
@@ -79,13 +82,26 @@ struct IkeSa {
   std::unique_ptr<crypto::ike::KeyExchange> key_exchange;
   crypto::Group group = crypto::Group::none;
   std::uint32_t init_restarts = 0;
+  /// Responder: what its IKE_SA_INIT request is known by, to answer a repeated one.
+  std::optional<std::pair<wire::Endpoint, std::uint64_t>> init_request;
   /// When it began and when it stood, as ranks among all such moments: a clock may stand still.
   std::uint64_t created_rank = 0, established_rank = 0;
   Octets lower_nonce;  ///< of the exchange that made it: decides collisions
   bool made_by_rekey = false;
   bool redundant = false;  ///< lost against a crossing IKE SA: takes no new work
+  bool outdated = false;  ///< authenticated for what the configuration does not say any more
   std::uint32_t duplicate_waits = 0;
+  std::uint64_t kept_instead_of = 0;  ///< our SPI of the crossing IKE SA that lost, until this one answered
 
+  /// RFC 4555: agreed upon; `moves`: we initiated the first IKE SA and decide on addresses.
+  bool mobike = false, moves = false;
+  std::vector<wire::IpAddress> peer_addresses;  ///< beside `remote`
+  Octets seen_as;  ///< how the peer sees us: its NAT_DETECTION_DESTINATION_IP
+  bool keepalive_armed = false;
+  bool childless = false;       ///< the peer can do without a first child (RFC 6023)
+  Instant reauthenticate_at{};  ///< 0: never
+  bool fragmentation = false;   ///< both sides take fragments (RFC 7383 §2.3)
+  Reassembly request_pieces, response_pieces;
   MessageWindow window;
   std::optional<Exchange> exchange;
   std::deque<Task> queue;

@@ -45,7 +45,10 @@ void Core::start_liveness(IkeSa& ike, Task task) {
   Exchange exchange;
   exchange.task = std::move(task);
   ike.exchange = std::move(exchange);
-  send_request(ike, ExchangeType::informational, {});
+  Payloads payloads;
+  // RFC 4555 §3.8: behind a NAT, ask how the peer sees us.
+  if (ike.moves && ike.nat_local) add_nat_detection(payloads, ike, ike.responder_spi());
+  send_request(ike, ExchangeType::informational, payloads);
 }
 
 void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
@@ -74,8 +77,13 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
   }
   Payloads answer;
   if (!deleted.empty()) answer.emplace_back(Delete{Protocol::esp, deleted});
+  if (!ike_deleted) answer_mobike(ike, payloads, local, remote, answer);
   respond(ike, header, answer, local, remote);
-  if (!ike_deleted) return;
+  if (!ike_deleted) {
+    // A route to check, after the answer that the peer waits for.
+    pump(ike);
+    return;
+  }
   if (find_notify(payloads, NotifyType::authentication_failed) != nullptr) {
     fail(ike.connection, Failure::authentication_failed_remote,
          "we are " + ike.local_id.text + "; the peer " + ike.remote_id.text + " refused our proof");
@@ -103,7 +111,7 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
           {"by", asked_for ? "both" : "peer"},
           {"spi_in", spi_text(child.inbound_spi)}});
   retire(child.inbound_sa, replaced);
-  if (replaced || asked_for) return;
+  if (replaced || asked_for || live_child(index) != nullptr) return;
   ConnectionState& state = state_of(*ike.connection);
   state.last_failure = Failure::peer_deleted;
   state.last_failure_detail = ike.remote_id.text + " deleted " + child_config(index).name;
@@ -141,7 +149,7 @@ void Core::peer_deletes_ike(IkeSa& ike) {
 }
 
 void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& payloads) {
-  static_cast<void>(payloads);  // RFC 7296 §1.4.1: whatever it says, what we deleted is gone
+  // RFC 7296 §1.4.1: whatever the answer says, what we deleted is gone.
   switch (exchange.task.kind) {
     case TaskKind::delete_child: {
       if (exchange.task.orphan != channel::Spi{}) {
@@ -174,6 +182,15 @@ void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& p
       return;
     }
     case TaskKind::liveness:
+      ike.kept_instead_of = 0;
+      mapping_seen(ike, payloads);
+      return;
+    case TaskKind::update_addresses:
+      finish_update_addresses(ike, exchange, payloads);
+      return;
+    case TaskKind::check_route:
+      finish_check_route(ike, exchange, payloads);
+      return;
     case TaskKind::init:
     case TaskKind::auth:
     case TaskKind::create_child:

@@ -20,6 +20,10 @@ constexpr std::uint32_t kMaxInitRestarts = 4;
 /// Strangers get one log line in this time, however many packets they send.
 constexpr std::chrono::seconds kStrangerReportInterval{1};
 
+bool takes_fragments(const config::Connection& connection) {
+  return connection.fragmentation != config::Fragmentation::no;
+}
+
 }  // namespace
 
 bool Core::initiate(ConnectionState& state, std::vector<std::uint32_t> wanted) {
@@ -69,6 +73,7 @@ void Core::send_init(IkeSa& ike) {
                                                ike.key_exchange->public_value()});
   payloads.emplace_back(wire::ike::Nonce{ike.initiator_nonce});
   add_nat_detection(payloads, ike, 0);
+  add_init_notifies(payloads, ike);
   Exchange exchange;
   exchange.task.kind = TaskKind::init;
   ike.exchange = std::move(exchange);
@@ -76,13 +81,14 @@ void Core::send_init(IkeSa& ike) {
   ike.window = MessageWindow{};
   ike.initiator_message =
       wire::ike::encode_message(header_for(ike, ExchangeType::ike_sa_init, false, 0), payloads);
-  await_answer(ike, 0, ike.initiator_message);
+  await_answer(ike, 0, {ike.initiator_message});
 }
 
 std::vector<const config::Connection*> Core::connections_between(
     const wire::Endpoint& local, const wire::Endpoint& remote) const {
   std::vector<const config::Connection*> exact, any;
   for (const ConnectionState& state : connections_) {
+    if (state.ghost) continue;
     const config::Connection& connection = *state.connection;
     if (connection.local.address && *connection.local.address != local.address) continue;
     if (!connection.remote.address) {
@@ -93,11 +99,6 @@ std::vector<const config::Connection*> Core::connections_between(
   }
   exact.insert(exact.end(), any.begin(), any.end());
   return exact;
-}
-
-std::size_t Core::half_open() const {
-  return static_cast<std::size_t>(std::ranges::count_if(
-      ike_sas_, [](const auto& entry) { return entry.second->state == IkeState::half_open; }));
 }
 
 void Core::refuse_init(const wire::ike::Header& request, const Refusal& refusal,
@@ -111,16 +112,49 @@ void Core::refuse_init(const wire::ike::Header& request, const Refusal& refusal,
 
 void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
                            const wire::Endpoint& local, const wire::Endpoint& remote) {
-  // 1. a repeated one gets the same answer  2. known peer  3. cookie  4. suite  5. group  6. answer
-  const auto key = std::pair(remote, message.header.initiator_spi);
-  if (const auto known = init_requests_.find(key); known != init_requests_.end()) {
-    const IkeSa* ike = find_ike(known->second);
-    if (ike != nullptr && std::ranges::equal(ike->initiator_message, raw)) {
-      ++counters_.retransmits_answered;
-      send(local, remote, ike->responder_message);
-    }
+  // 1. a repeated one gets the same answer  2. readable  3. known peer  4. cookie  5. suite and
+  // group  6. keys and answer
+  if (repeat_init_answer(message.header, raw, local, remote)) return;
+  if (!init_is_readable(message, local, remote)) return;
+  auto candidates = connections_between(local, remote);
+  if (candidates.empty()) {
+    refuse_stranger(message.header, local, remote);
     return;
   }
+  if (half_open() >= tuning_.half_open_limit) return;
+  if (!cookie_satisfied(message, local, remote)) return;
+  const auto chosen = choose_init_suite(message, candidates, local, remote);
+  if (!chosen) return;
+  IkeSa& ike = add_ike();
+  ike.connection = candidates.front();
+  ike.candidates = std::move(candidates);
+  ike.local = local;
+  ike.remote = remote;
+  open_half(ike, *chosen, message, raw);
+  if (!answer_init(ike, *chosen, message)) {
+    remove(ike.local_spi);
+    return;
+  }
+  timers_.arm(now_ + tuning_.half_open_timeout, TimerKind::half_open, ike.local_spi);
+  count(ExchangeType::ike_sa_init, true, false);
+  send(local, remote, Octets(ike.responder_message));
+}
+
+/// True when the request is one that we have answered, whether it is the same or a forgery.
+bool Core::repeat_init_answer(const wire::ike::Header& header, Bytes raw,
+                              const wire::Endpoint& local, const wire::Endpoint& remote) {
+  const auto known = init_requests_.find({remote, header.initiator_spi});
+  if (known == init_requests_.end()) return false;
+  const IkeSa* ike = find_ike(known->second);
+  if (ike != nullptr && std::ranges::equal(ike->initiator_message, raw)) {
+    ++counters_.retransmits_answered;
+    send(local, remote, Octets(ike->responder_message));
+  }
+  return true;
+}
+
+bool Core::init_is_readable(const wire::ike::Message& message, const wire::Endpoint& local,
+                            const wire::Endpoint& remote) {
   for (const auto& payload : message.payloads) {
     const auto* unknown = std::get_if<wire::ike::Unknown>(&payload);
     if (unknown == nullptr || !unknown->critical) continue;
@@ -130,30 +164,35 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
                  "",
                  {static_cast<std::uint8_t>(unknown->type)}},
                 local, remote);
-    return;
+    return false;
   }
-  if (message.header.initiator_spi == 0 ||
-      !wire::ike::check_presence(ExchangeType::ike_sa_init, false, message.payloads)) {
-    ++counters_.invalid_messages;
-    return;
+  if (message.header.initiator_spi != 0 &&
+      wire::ike::check_presence(ExchangeType::ike_sa_init, false, message.payloads)) {
+    return true;
   }
-  auto candidates = connections_between(local, remote);
-  if (candidates.empty()) {
-    if (now_ - last_stranger_report_ >= kStrangerReportInterval) {
-      last_stranger_report_ = now_;
-      report(Level::warning, "negotiation_failed",
-             {{"failure", std::string(info(Failure::unknown_peer_address).name)},
-              {"remote", remote.to_string()},
-              {"local", local.to_string()}});
-    }
-    refuse_init(message.header,
-                {NotifyType::no_proposal_chosen, Failure::unknown_peer_address, "", {}}, local,
-                remote);
-    return;
-  }
-  if (half_open() >= tuning_.half_open_limit) return;
-  if (!cookie_satisfied(message, local, remote)) return;
+  ++counters_.invalid_messages;
+  return false;
+}
 
+void Core::refuse_stranger(const wire::ike::Header& header, const wire::Endpoint& local,
+                           const wire::Endpoint& remote) {
+  if (now_ - last_stranger_report_ >= kStrangerReportInterval) {
+    last_stranger_report_ = now_;
+    report(Level::warning, "negotiation_failed",
+           {{"failure", std::string(info(Failure::unknown_peer_address).name)},
+            {"remote", remote.to_string()},
+            {"local", local.to_string()}});
+  }
+  refuse_init(header, {NotifyType::no_proposal_chosen, Failure::unknown_peer_address, "", {}},
+              local, remote);
+}
+
+/// The suite of the first candidate that shares one with the peer; that candidate goes first. The
+/// peer has heard why when there is none.
+std::optional<ChosenIke> Core::choose_init_suite(const wire::ike::Message& message,
+                                                 std::vector<const config::Connection*>& candidates,
+                                                 const wire::Endpoint& local,
+                                                 const wire::Endpoint& remote) {
   const auto& offer = *find_payload<wire::ike::SecurityAssociation>(message.payloads);
   const auto& peer_value = *find_payload<wire::ike::KeyExchange>(message.payloads);
   std::optional<ChosenIke> chosen;
@@ -171,7 +210,7 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
     refuse_init(message.header,
                 {NotifyType::no_proposal_chosen, Failure::no_ike_proposal_chosen, "", {}}, local,
                 remote);
-    return;
+    return std::nullopt;
   }
   const auto group = static_cast<std::uint16_t>(chosen->suite.group);
   if (group != peer_value.group) {
@@ -180,50 +219,80 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
     refuse_init(message.header,
                 {NotifyType::invalid_ke_payload, Failure::invalid_ke_group, "", wanted}, local,
                 remote);
-    return;
+    return std::nullopt;
   }
-  const auto ours = crypto::ike::generate_key_exchange(chosen->suite.group, *environment_.random);
-  if (!ours) return;
-  const auto secret = (*ours)->shared_secret(peer_value.data);
-  if (!secret) {
-    ++counters_.invalid_messages;
-    return;
-  }
-  IkeSa& ike = add_ike();
+  return chosen;
+}
+
+/// What the request says, before any answer.
+void Core::open_half(IkeSa& ike, const ChosenIke& chosen, const wire::ike::Message& message,
+                     Bytes raw) {
   ike.state = IkeState::half_open;
+  half_open_.insert(ike.local_spi);
   ike.remote_spi = message.header.initiator_spi;
-  ike.connection = candidates.front();
-  ike.candidates = std::move(candidates);
-  ike.local = local;
-  ike.remote = remote;
-  ike.suite = chosen->suite;
-  ike.group = chosen->suite.group;
+  ike.init_request = {ike.remote, ike.remote_spi};
+  init_requests_[*ike.init_request] = ike.local_spi;
+  ike.suite = chosen.suite;
+  ike.group = chosen.suite.group;
   ike.initiator_nonce = find_payload<wire::ike::Nonce>(message.payloads)->data;
   ike.responder_nonce = draw(kNonceBytes);
   ike.lower_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
   ike.initiator_message.assign(raw.begin(), raw.end());
   detect_nat(ike, message.payloads, ike.remote_spi, 0);
+  learn_init_notifies(ike, message.payloads);
+}
+
+/// Keys and the answer; false when the peer's key exchange value is not one.
+bool Core::answer_init(IkeSa& ike, const ChosenIke& chosen, const wire::ike::Message& message) {
+  const auto& peer_value = *find_payload<wire::ike::KeyExchange>(message.payloads);
+  const auto ours = crypto::ike::generate_key_exchange(ike.group, *environment_.random);
+  if (!ours) return false;
+  const auto secret = (*ours)->shared_secret(peer_value.data);
+  if (!secret) {
+    ++counters_.invalid_messages;
+    return false;
+  }
   auto keys = derive_first_keys(
       {ike.suite, ike.remote_spi, ike.local_spi, ike.initiator_nonce, ike.responder_nonce, false},
       secret->view());
   if (!keys) {
     report(Level::error, "key_derivation_failed", {{"error", keys.error().what}});
-    remove(ike.local_spi);
-    return;
+    return false;
   }
   ike.keys = std::move(*keys);
   Payloads answer;
-  answer.emplace_back(wire::ike::SecurityAssociation{{chosen->answer}});
-  answer.emplace_back(wire::ike::KeyExchange{group, (*ours)->public_value()});
+  answer.emplace_back(wire::ike::SecurityAssociation{{chosen.answer}});
+  answer.emplace_back(
+      wire::ike::KeyExchange{static_cast<std::uint16_t>(ike.group), (*ours)->public_value()});
   answer.emplace_back(wire::ike::Nonce{ike.responder_nonce});
   if (ike.nat_detection) add_nat_detection(answer, ike, ike.local_spi);
+  add_init_notifies(answer, ike);
   ike.responder_message =
       wire::ike::encode_message(header_for(ike, ExchangeType::ike_sa_init, true, 0), answer);
-  ike.window.answered(ike.responder_message);
-  init_requests_[key] = ike.local_spi;
-  timers_.arm(now_ + tuning_.half_open_timeout, TimerKind::half_open, ike.local_spi);
-  count(ExchangeType::ike_sa_init, true, false);
-  send(local, remote, ike.responder_message);
+  ike.window.answered({ike.responder_message});
+  return true;
+}
+
+/// What we can do beyond RFC 7296. A responder says only what the initiator said first.
+void Core::add_init_notifies(Payloads& payloads, const IkeSa& ike) {
+  // RFC 7383 §2.3.
+  if (ike.initiator ? takes_fragments(*ike.connection) : ike.fragmentation) {
+    payloads.emplace_back(make_notify(NotifyType::ikev2_fragmentation_supported));
+  }
+  // RFC 6023 §3: the responder alone says so.
+  if (!ike.initiator && ike.connection->childless != config::Childless::never) {
+    payloads.emplace_back(make_notify(NotifyType::childless_ikev2_supported));
+  }
+}
+
+/// What both sides can do.
+void Core::learn_init_notifies(IkeSa& ike, const Payloads& payloads) {
+  ike.fragmentation = takes_fragments(*ike.connection) &&
+                      find_notify(payloads, NotifyType::ikev2_fragmentation_supported) != nullptr;
+  const bool wanted = ike.connection->childless == config::Childless::prefer ||
+                      ike.connection->childless == config::Childless::force;
+  ike.childless = ike.initiator && wanted &&
+                  find_notify(payloads, NotifyType::childless_ikev2_supported) != nullptr;
 }
 
 void Core::on_init_response(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw) {
@@ -308,14 +377,24 @@ void Core::finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw) {
   ike.keys = std::move(*keys);
   ike.key_exchange.reset();
   detect_nat(ike, payloads, ike.local_spi, ike.remote_spi);
-  if (ike.encapsulate) {
-    // RFC 7296 §2.23: from IKE_AUTH on everything uses port 4500.
+  learn_init_notifies(ike, payloads);
+  if (const auto* seen = find_notify(payloads, NotifyType::nat_detection_destination_ip)) {
+    ike.seen_as = seen->data;
+  }
+  if (ike.encapsulate || may_offer_mobike(ike)) {
+    // RFC 7296 §2.23: from IKE_AUTH on everything uses port 4500; RFC 4555 §3.3: also without a
+    // NAT.
     ike.local.port = kNatPort;
     ike.remote.port = kNatPort;
   }
   ike.window.pending.reset();
   ike.exchange.reset();
   count(ExchangeType::ike_sa_init, false, false);
+  if (ike.connection->childless == config::Childless::force && !ike.childless) {
+    give_up_initiation(ike, Failure::no_additional_sas,
+                       "childless: force; the peer cannot do without a first child");
+    return;
+  }
   send_auth(ike);
 }
 

@@ -74,6 +74,10 @@ void Core::on_unreadable(const wire::ike::MessageError& error, const wire::Endpo
                          const wire::Endpoint& remote) {
   if (!error.header || error.header->response) return;
   wire::ike::Header header = *error.header;
+  if (header.major_version == 1) {
+    on_version_1(header, local, remote);
+    return;
+  }
   // RFC 7296 §2.5: a higher major version gets the highest we have; an unknown critical payload its
   // own notify. What is broken otherwise is dropped: it is not authenticated.
   const bool version =
@@ -86,61 +90,6 @@ void Core::on_unreadable(const wire::ike::MessageError& error, const wire::Endpo
   refuse_init(header, {error.notify, Failure::unsupported_version, "", {}}, local, remote);
 }
 
-void Core::on_protected(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw,
-                        const wire::Endpoint& local, const wire::Endpoint& remote) {
-  const auto* encrypted = find_payload<wire::ike::Encrypted>(message.payloads);
-  if (encrypted == nullptr || encrypted->associated_bytes > raw.size()) {
-    ++counters_.invalid_messages;
-    return;
-  }
-  auto chain = ike.keys.inbound->open(raw.first(encrypted->associated_bytes), encrypted->sealed);
-  if (!chain) {
-    ++counters_.invalid_messages;
-    return;
-  }
-  // From here on the message is the peer's: nobody else has the keys.
-  const wire::ike::Header& header = message.header;
-  if (header.response) {
-    if (!ike.window.awaits(header.message_id)) return;
-  } else if (ike.state == IkeState::auth_sent) {
-    // Nobody has proven anything yet, and its request may have overtaken the answer to IKE_AUTH: it
-    // comes again.
-    return;
-  } else {
-    switch (ike.window.classify(header.message_id)) {
-      case MessageWindow::Incoming::fresh:
-        break;
-      case MessageWindow::Incoming::repeated:
-        // RFC 7296 §2.1: a retransmitted request gets the same answer, octet for octet.
-        ++counters_.retransmits_answered;
-        send(local, remote, ike.window.last_response);
-        return;
-      case MessageWindow::Incoming::outside:
-        ++counters_.invalid_messages;
-        return;
-    }
-  }
-  ike.last_heard = now_;
-  auto payloads = wire::ike::parse_payloads(encrypted->first_inner, chain->view());
-  if (!payloads) {
-    ++counters_.invalid_messages;
-    // RFC 7296 §2.21.3: a syntax error inside a valid ICV is answered and ends nothing by itself.
-    if (!header.response) {
-      respond(ike, header, {make_notify(NotifyType::invalid_syntax)}, local, remote);
-      if (ike.state == IkeState::half_open) close(ike, false, "malformed IKE_AUTH");
-    }
-    fail(ike.connection, Failure::invalid_syntax,
-         std::string(payloads.error().field) + ": " + std::string(payloads.error().problem));
-    return;
-  }
-  if (header.response) {
-    on_response(ike, header, *payloads);
-  } else {
-    peer_seen_at(ike, local, remote);
-    on_request(ike, header, *payloads, local, remote);
-  }
-}
-
 void Core::peer_seen_at(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote) {
   if (ike.local == local && ike.remote == remote) return;
   // IKE_AUTH moves to port 4500 when there is a NAT (RFC 7296 §2.23). Later, only a peer behind a
@@ -148,7 +97,8 @@ void Core::peer_seen_at(IkeSa& ike, const wire::Endpoint& local, const wire::End
   if (ike.state == IkeState::half_open) {
     ike.local = local;
     ike.remote = remote;
-  } else if (ike.nat_remote && !ike.nat_local && ike.encapsulate) {
+  } else if (ike.nat_remote && !ike.nat_local && ike.encapsulate && !ike.mobike) {
+    // With MOBIKE the peer says so itself (RFC 4555 §3.5).
     ike.local = local;
     ike.remote = remote;
     endpoints_changed(ike);
@@ -228,6 +178,8 @@ void Core::on_response(IkeSa& ike, const wire::ike::Header& header, const Payloa
     case TaskKind::delete_child:
     case TaskKind::delete_ike:
     case TaskKind::liveness:
+    case TaskKind::update_addresses:
+    case TaskKind::check_route:
       finish_informational(ike, std::move(exchange), payloads);
       break;
     case TaskKind::init:
@@ -266,6 +218,9 @@ void Core::dispatch(const Timer& timer) {
         enqueue(*ike, Task{.kind = TaskKind::delete_ike}, true);
       }
       return;
+    case TimerKind::reauthenticate:
+      if (ike != nullptr && ike->reauthenticate_at == timer.when) reauthenticate(*ike);
+      return;
     case TimerKind::liveness:
       if (ike != nullptr && ike->liveness_at == timer.when) check_liveness(*ike);
       return;
@@ -293,8 +248,10 @@ void Core::dispatch(const Timer& timer) {
         delete_sa(channel::SaId{timer.subject});
       return;
     case TimerKind::retry_connection:
-      if (ConnectionState& state = connections_.at(timer.subject); state.retry_at == timer.when) {
-        retry_connection(state);
+      // A reload may have left fewer of them.
+      if (timer.subject < connections_.size() &&
+          connections_[timer.subject].retry_at == timer.when) {
+        retry_connection(connections_[timer.subject]);
       }
       return;
   }
@@ -338,6 +295,9 @@ void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
   ike.exchange.reset();
   ike.queue.clear();
   ike.window.pending.reset();
+  ike.request_pieces.clear();
+  ike.response_pieces.clear();
+  half_open_.erase(ike.local_spi);
   ike.state = IkeState::closed;
   // Long enough for the peer to repeat its last request (RFC 7296 §2.1).
   ike.forget_at = now_ + tuning_.half_open_timeout;
@@ -345,8 +305,11 @@ void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
 }
 
 void Core::remove(std::uint64_t local_spi) {
-  std::erase_if(init_requests_, [&](const auto& entry) { return entry.second == local_spi; });
-  ike_sas_.erase(local_spi);
+  const auto found = ike_sas_.find(local_spi);
+  if (found == ike_sas_.end()) return;
+  if (found->second->init_request) init_requests_.erase(*found->second->init_request);
+  half_open_.erase(local_spi);
+  ike_sas_.erase(found);
 }
 
 ConnectionState& Core::state_of(const config::Connection& connection) {
@@ -366,8 +329,7 @@ IkeSa* Core::usable_ike(const config::Connection& connection) {
 
 const config::Child& Core::child_config(std::uint32_t index) const {
   const config::Child* child = environment_.config->find_child(index);
-  assert(child != nullptr);
-  return *child;
+  return child != nullptr ? *child : ghost_children_.at(index);
 }
 
 void Core::count(ExchangeType exchange, bool answered, bool failed) {

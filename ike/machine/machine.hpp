@@ -92,6 +92,8 @@ struct Environment {
   const SecretSource* secrets = nullptr;
   /// The address of ours that routes to `remote`, for connections whose local address is not given.
   std::function<std::optional<wire::IpAddress>(const wire::IpAddress& remote)> local_address_for;
+  /// All addresses of the interface that leads to `remote`, for MOBIKE; may be empty.
+  std::function<std::vector<wire::IpAddress>(const wire::IpAddress& remote)> local_addresses_for;
 };
 
 /// Limits and times, one place; tests shorten them.
@@ -104,6 +106,7 @@ struct Tuning {
   std::uint32_t half_open_limit = 4096;
   std::chrono::seconds half_open_timeout{30};
   std::chrono::seconds keepalive_interval{20};     ///< RFC 3948 §4
+  std::chrono::seconds reauthentication_retry{60}; ///< a new IKE SA that did not come up
   std::chrono::milliseconds old_sa_grace{5000};    ///< a replaced inbound SA lives on this long
   std::chrono::milliseconds responder_switch_delay{1000};
   /// From our switch to the Delete of the SA we replaced: what is on its way arrives first.
@@ -137,6 +140,8 @@ struct IkeSaStatus {
   std::string local_id, remote_id;
   crypto::IkeSuite suite;
   bool nat_local = false, nat_remote = false;
+  bool fragmentation = false;   ///< agreed upon (RFC 7383)
+  bool mobike = false;          ///< agreed upon (RFC 4555)
   std::chrono::seconds age{}, rekey_in{};
   std::vector<ChildStatus> children;
 };
@@ -149,6 +154,8 @@ struct ConnectionStatus {
 struct MachineCounters {
   std::uint64_t half_open = 0, retransmits_sent = 0, retransmits_answered = 0, cookies_sent = 0;
   std::uint64_t invalid_messages = 0, authentication_failures = 0;
+  /// RFC 7383. Discarded: replayed, not verified, of an older division, or not agreed upon.
+  std::uint64_t fragments_sent = 0, fragments_received = 0, fragments_discarded = 0;
   /// [exchange - 34][0 initiated, 1 answered][0 ok, 1 failed]
   std::uint64_t exchanges[4][2][2] = {};
   std::uint64_t child_rekeys_ok = 0, child_rekeys_failed = 0;
@@ -182,6 +189,10 @@ class Machine {
                      std::vector<Action>& actions) = 0;
   /// The data plane restarted: its tables are empty. Every child is established anew.
   virtual void on_dataplane_lost(Instant now, std::vector<Action>& actions) = 0;
+  /// A new configuration takes the place of the old one, which may go afterwards. Children keep their
+  /// numbers: new ones come at the end, and only the last ones may be gone.
+  virtual void reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
+                           std::vector<Action>& actions) = 0;
   /// Deletes all IKE SAs politely (SIGTERM with `terminate: true`); SAs in the data plane stay
   /// unless told otherwise.
   virtual void shut_down(Instant now, std::vector<Action>& actions) = 0;

@@ -43,16 +43,21 @@ NatEvidence nat_evidence(const Payloads& payloads, NotifyType type, const Octets
 }  // namespace
 
 void Core::add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi) {
+  add_nat_detection(payloads, ike, responder_spi, ike.local, ike.remote);
+}
+
+void Core::add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi,
+                             const wire::Endpoint& local, const wire::Endpoint& remote) {
   const auto encapsulation =
       ike.connection != nullptr ? ike.connection->encapsulation : config::Encapsulation::automatic;
   if (encapsulation == config::Encapsulation::never) return;
   // A hash of nothing looks to the peer like a NAT in front of us: it will encapsulate.
   Octets source = encapsulation == config::Encapsulation::forced
                       ? draw(20)
-                      : nat_hash(ike.initiator_spi(), responder_spi, ike.local);
+                      : nat_hash(ike.initiator_spi(), responder_spi, local);
   payloads.emplace_back(make_notify(NotifyType::nat_detection_source_ip, std::move(source)));
   payloads.emplace_back(make_notify(NotifyType::nat_detection_destination_ip,
-                                    nat_hash(ike.initiator_spi(), responder_spi, ike.remote)));
+                                    nat_hash(ike.initiator_spi(), responder_spi, remote)));
 }
 
 void Core::detect_nat(IkeSa& ike, const Payloads& payloads, std::uint64_t initiator_spi,

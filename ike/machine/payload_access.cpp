@@ -115,6 +115,15 @@ Failure failure_of(NotifyType type, bool about_child) {
     case NotifyType::esp_tfc_padding_not_supported:
     case NotifyType::non_first_fragments_also:
     case NotifyType::mobike_supported:
+    case NotifyType::unacceptable_addresses:
+    case NotifyType::unexpected_nat_detected:
+    case NotifyType::additional_ip4_address:
+    case NotifyType::additional_ip6_address:
+    case NotifyType::no_additional_addresses:
+    case NotifyType::update_sa_addresses:
+    case NotifyType::cookie2:
+    case NotifyType::no_nats_allowed:
+    case NotifyType::childless_ikev2_supported:
     case NotifyType::ikev2_fragmentation_supported:
     case NotifyType::signature_hash_algorithms:
       return Failure::invalid_syntax;

@@ -1,6 +1,6 @@
-// Replacing a child or the IKE SA itself (RFC 7296 §1.3.2, §1.3.3, §2.8), make before break, and
-// both sides doing so at once (§2.8.1, §2.8.2): of the two results the one made with the lowest of
-// the four nonces goes, and whoever made it deletes it.
+// Replacing the IKE SA itself (RFC 7296 §1.3.2, §2.8): its children move along; and both sides
+// doing so at once (§2.8.2): of the two results the one made with the lowest of the four nonces
+// goes, and whoever made it deletes it.
 #include <algorithm>
 
 #include "ike/machine/core.hpp"
@@ -8,7 +8,6 @@
 namespace culvert::ike {
 namespace {
 
-using crypto::Bytes;
 using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 
@@ -25,68 +24,6 @@ Octets spi_octets(std::uint64_t spi) {
 }
 
 }  // namespace
-
-// ---- children
-// ------------------------------------------------------------------------------------
-
-void Core::child_rekey_answered(IkeSa& ike, channel::SaId old_child, ChildSa& successor,
-                                Bytes lower_nonce) {
-  ChildSa& old = *find_child(old_child);
-  old.replaced_by = successor.inbound_sa;
-  if (ike.exchange && ike.exchange->task.kind == TaskKind::rekey_child &&
-      ike.exchange->task.child == old_child) {
-    // §2.8.1: ours is on its way; which one stays is known when its answer comes.
-    ike.exchange->rival_child = successor.inbound_sa;
-    ike.exchange->rival_nonce.assign(lower_nonce.begin(), lower_nonce.end());
-    return;
-  }
-  old.state = ChildState::replaced;
-  ++counters_.child_rekeys_ok;
-  report(Level::info, "child_rekeyed",
-         {{"connection", ike.connection->name},
-          {"child", child_config(successor.index).name},
-          {"role", "responder"},
-          {"spi_in", spi_text(successor.inbound_spi)},
-          {"spi_out", spi_text(successor.outbound_spi)}});
-  // We go on sending on the old SA until the initiator surely has the new one.
-  put_in_use(successor, false);
-}
-
-void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& successor,
-                                Bytes lower_nonce) {
-  ChildSa* old = find_child(exchange.task.child);
-  ChildSa* rival = find_child(exchange.rival_child);
-  if (rival != nullptr && std::ranges::lexicographical_compare(lower_nonce, exchange.rival_nonce)) {
-    // Ours has the lowest nonce: it goes. The peer deletes the old one.
-    successor.redundant = true;
-    put_in_use(*rival, false);
-    if (old != nullptr) old->state = ChildState::replaced;
-    enqueue(ike, Task{.kind = TaskKind::delete_child, .child = successor.inbound_sa}, true);
-    return;
-  }
-  if (rival != nullptr) rival->redundant = true;
-  ++counters_.child_rekeys_ok;
-  report(Level::info, "child_rekeyed",
-         {{"connection", ike.connection->name},
-          {"child", child_config(successor.index).name},
-          {"role", "initiator"},
-          {"spi_in", spi_text(successor.inbound_spi)},
-          {"spi_out", spi_text(successor.outbound_spi)}});
-  put_in_use(successor, true);
-  if (old != nullptr && old->state != ChildState::deleting) {
-    old->state = ChildState::replaced;
-    old->replaced_by = successor.inbound_sa;
-    // Peers that take the Delete at its word stop receiving on the old SA at once.
-    enqueue(ike,
-            Task{.kind = TaskKind::delete_child,
-                 .child = old->inbound_sa,
-                 .not_before = now_ + tuning_.replaced_sa_linger},
-            true);
-  }
-}
-
-// ---- IKE SAs
-// -------------------------------------------------------------------------------------
 
 void Core::start_rekey_ike(IkeSa& ike, Task task) {
   Exchange exchange;
@@ -128,6 +65,11 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.nat_remote = old.nat_remote;
   ike.nat_detection = old.nat_detection;
   ike.encapsulate = old.encapsulate;
+  ike.fragmentation = old.fragmentation;
+  ike.mobike = old.mobike;
+  ike.moves = old.moves;
+  ike.peer_addresses = old.peer_addresses;
+  ike.reauthenticate_at = old.reauthenticate_at;
   ike.made_by_rekey = true;
   ike.created_rank = ike.established_rank = next_rank_++;
   ike.state = IkeState::established;
@@ -135,36 +77,35 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   return ike;
 }
 
-/// The answer's payloads; the successor stands when it returns.
-std::expected<Payloads, Refusal> Core::accept_rekey_ike(IkeSa& ike, const Payloads& payloads) {
-  const auto busy = [](const char* why) {
-    return std::unexpected(
-        Refusal{NotifyType::temporary_failure, Failure::temporary_failure, why, {}});
-  };
-  if (ike.state != IkeState::established || ike.redundant) return busy("the IKE SA is ending");
-  bool colliding = false;
-  if (ike.exchange) {
-    switch (ike.exchange->task.kind) {
-      // §2.25.2: children in the making or going would be lost between the two.
-      case TaskKind::create_child:
-      case TaskKind::rekey_child:
-      case TaskKind::delete_child:
-      case TaskKind::delete_ike:
-        return busy("another exchange is on its way");
-      case TaskKind::rekey_ike:
-        colliding = true;
-        break;
-      case TaskKind::init:
-      case TaskKind::auth:
-      case TaskKind::liveness:
-        break;
-    }
-    if (ike.exchange->rival_ike != 0) return busy("already rekeyed");
+/// RFC 7296 §2.25.2: children in the making or going would be lost between the two IKE SAs.
+std::optional<std::string> Core::why_not_rekey_now(const IkeSa& ike) {
+  if (ike.state != IkeState::established || ike.redundant) return "the IKE SA is ending";
+  if (!ike.exchange) return std::nullopt;
+  switch (ike.exchange->task.kind) {
+    case TaskKind::create_child:
+    case TaskKind::rekey_child:
+    case TaskKind::delete_child:
+    case TaskKind::delete_ike:
+      return "another exchange is on its way";
+    case TaskKind::rekey_ike:
+    case TaskKind::init:
+    case TaskKind::auth:
+    case TaskKind::liveness:
+    case TaskKind::update_addresses:
+    case TaskKind::check_route:
+      break;
   }
+  if (ike.exchange->rival_ike != 0) return "already rekeyed";
+  return std::nullopt;
+}
+
+/// What the peer's offer and our proposals have in common, with the peer's SPI and the group it
+/// used.
+std::expected<Core::RekeyTerms, Refusal> Core::choose_rekey_terms(const IkeSa& ike,
+                                                                  const Payloads& payloads) {
   const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
   const auto& peer_value = *find_payload<wire::ike::KeyExchange>(payloads);
-  const auto& peer_nonce = find_payload<wire::ike::Nonce>(payloads)->data;
-  const auto chosen = choose_ike(ike.connection->proposals, offer, peer_value.group);
+  auto chosen = choose_ike(ike.connection->proposals, offer, peer_value.group);
   const auto peer_spi = chosen ? wire::Reader(chosen->peer_spi).u64("SPI")
                                : wire::Parsed<std::uint64_t>(std::uint64_t{0});
   if (!chosen || !peer_spi || *peer_spi == 0) {
@@ -181,10 +122,23 @@ std::expected<Payloads, Refusal> Core::accept_rekey_ike(IkeSa& ike, const Payloa
     return std::unexpected(
         Refusal{NotifyType::invalid_ke_payload, Failure::invalid_ke_group, "", demanded});
   }
-  auto ours = crypto::ike::generate_key_exchange(chosen->suite.group, *environment_.random);
-  const auto secret = ours
-                          ? (*ours)->shared_secret(peer_value.data)
-                          : crypto::ike::Result<crypto::SecretBytes>(std::unexpected(ours.error()));
+  return RekeyTerms{std::move(*chosen), *peer_spi};
+}
+
+/// The answer's payloads; the successor stands when it returns.
+std::expected<Payloads, Refusal> Core::accept_rekey_ike(IkeSa& ike, const Payloads& payloads) {
+  // 1. is it the time  2. suite  3. key exchange and keys  4. the successor, or a rival  5. answer
+  if (auto why = why_not_rekey_now(ike)) {
+    return std::unexpected(
+        Refusal{NotifyType::temporary_failure, Failure::temporary_failure, std::move(*why), {}});
+  }
+  auto terms = choose_rekey_terms(ike, payloads);
+  if (!terms) return std::unexpected(terms.error());
+  const auto& peer_nonce = find_payload<wire::ike::Nonce>(payloads)->data;
+  auto ours = crypto::ike::generate_key_exchange(terms->chosen.suite.group, *environment_.random);
+  const auto secret =
+      ours ? (*ours)->shared_secret(find_payload<wire::ike::KeyExchange>(payloads)->data)
+           : crypto::ike::Result<crypto::SecretBytes>(std::unexpected(ours.error()));
   if (!secret) {
     return std::unexpected(
         Refusal{NotifyType::invalid_syntax, Failure::invalid_syntax, secret.error().what, {}});
@@ -192,30 +146,32 @@ std::expected<Payloads, Refusal> Core::accept_rekey_ike(IkeSa& ike, const Payloa
   std::uint64_t spi = draw_number();
   while (spi == 0 || ike_sas_.contains(spi)) spi = draw_number();
   const Octets nonce = draw(kNonceBytes);
-  auto keys = derive_rekeyed_keys({chosen->suite, *peer_spi, spi, peer_nonce, nonce, false},
-                                  ike.suite.prf, ike.keys.derive.view(), secret->view());
+  auto keys =
+      derive_rekeyed_keys({terms->chosen.suite, terms->peer_spi, spi, peer_nonce, nonce, false},
+                          ike.suite.prf, ike.keys.derive.view(), secret->view());
   if (!keys) {
     return std::unexpected(
         Refusal{NotifyType::invalid_syntax, Failure::invalid_syntax, keys.error().what, {}});
   }
-  IkeSa& successor = successor_of(ike, spi, *peer_spi, false);
-  successor.suite = chosen->suite;
-  successor.group = chosen->suite.group;
+  IkeSa& successor = successor_of(ike, spi, terms->peer_spi, false);
+  successor.suite = terms->chosen.suite;
+  successor.group = terms->chosen.suite.group;
   successor.keys = std::move(*keys);
   successor.lower_nonce = lower_of(peer_nonce, nonce);
-  if (colliding) {
+  if (ike.exchange && ike.exchange->task.kind == TaskKind::rekey_ike) {
     ike.exchange->rival_ike = spi;
     ike.exchange->rival_nonce = successor.lower_nonce;
   } else {
     ++counters_.ike_rekeys_ok;
     move_to_successor(ike, successor);
   }
-  wire::ike::SaProposal proposal = chosen->answer;
+  wire::ike::SaProposal proposal = terms->chosen.answer;
   proposal.spi = spi_octets(spi);
   Payloads answer;
   answer.emplace_back(wire::ike::SecurityAssociation{{std::move(proposal)}});
   answer.emplace_back(wire::ike::Nonce{nonce});
-  answer.emplace_back(wire::ike::KeyExchange{group, (*ours)->public_value()});
+  answer.emplace_back(wire::ike::KeyExchange{static_cast<std::uint16_t>(terms->chosen.suite.group),
+                                             (*ours)->public_value()});
   return answer;
 }
 
@@ -278,6 +234,7 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
           {"responder_spi", spi_text(successor.responder_spi())},
           {"suite", successor.suite.name()}});
   arm_established(successor);
+  arm_reauthentication(successor);
 }
 
 std::expected<IkeSa*, Refusal> Core::make_rekeyed(IkeSa& ike, Exchange& exchange,
@@ -315,29 +272,8 @@ std::expected<IkeSa*, Refusal> Core::make_rekeyed(IkeSa& ike, Exchange& exchange
 }
 
 void Core::finish_rekey_ike(IkeSa& ike, Exchange exchange, const Payloads& payloads) {
+  // 1. refused: another group, later, or the peer's own  2. ours  3. which of two stays
   IkeSa* rival = exchange.rival_ike != 0 ? find_ike(exchange.rival_ike) : nullptr;
-  const auto take_rival = [&] {
-    // Our rekey is not needed: the peer's stands. It deletes the old IKE SA.
-    if (ike.state == IkeState::established) move_to_successor(ike, *rival);
-    finish_commands(exchange.task.commands, true, "");
-  };
-  const auto give_up = [&](const Refusal& refusal) {
-    if (rival != nullptr) {
-      take_rival();
-      return;
-    }
-    if (refusal.failure == Failure::temporary_failure &&
-        exchange.task.attempts < kMaxTemporaryFailures) {
-      retry_task(ike, std::move(exchange.task));
-      return;
-    }
-    ++counters_.ike_rekeys_failed;
-    fail(ike.connection, refusal.failure, refusal.detail);
-    finish_commands(exchange.task.commands, false, refusal.detail);
-    Task again{.kind = TaskKind::rekey_ike};
-    again.not_before = now_ + kRefusedRekeyDelay;
-    enqueue(ike, std::move(again));
-  };
   if (const auto* error = find_error(payloads)) {
     const auto group =
         error->type == NotifyType::invalid_ke_payload ? demanded_group(payloads) : std::nullopt;
@@ -347,23 +283,24 @@ void Core::finish_rekey_ike(IkeSa& ike, Exchange exchange, const Payloads& paylo
       enqueue(ike, std::move(exchange.task), true);
       return;
     }
-    give_up({error->type,
-             failure_of(error->type, false),
-             "ours: " + describe(ike.connection->proposals) + "; the peer answers " +
-                 wire::ike::to_string(error->type),
-             {}});
+    ike_rekey_refused(ike, exchange, rival,
+                      {error->type,
+                       failure_of(error->type, false),
+                       "ours: " + describe(ike.connection->proposals) + "; the peer answers " +
+                           wire::ike::to_string(error->type),
+                       {}});
     return;
   }
   const auto made = make_rekeyed(ike, exchange, payloads);
   if (!made) {
-    give_up(made.error());
+    ike_rekey_refused(ike, exchange, rival, made.error());
     return;
   }
   IkeSa& successor = **made;
   if (rival != nullptr &&
       (ike.state != IkeState::established || successor.lower_nonce < exchange.rival_nonce)) {
     // §2.8.2: ours has the lowest nonce: it goes again.
-    take_rival();
+    take_rival_ike(ike, exchange, *rival);
     successor.redundant = true;
     enqueue(successor, Task{.kind = TaskKind::delete_ike}, true);
     return;
@@ -377,6 +314,30 @@ void Core::finish_rekey_ike(IkeSa& ike, Exchange exchange, const Payloads& paylo
   move_to_successor(ike, successor);
   finish_commands(exchange.task.commands, true, "");
   enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+}
+
+/// Our rekey is not needed: the peer's stands. It deletes the old IKE SA.
+void Core::take_rival_ike(IkeSa& ike, const Exchange& exchange, IkeSa& rival) {
+  if (ike.state == IkeState::established) move_to_successor(ike, rival);
+  finish_commands(exchange.task.commands, true, "");
+}
+
+void Core::ike_rekey_refused(IkeSa& ike, Exchange& exchange, IkeSa* rival, const Refusal& refusal) {
+  if (rival != nullptr) {
+    take_rival_ike(ike, exchange, *rival);
+    return;
+  }
+  if (refusal.failure == Failure::temporary_failure &&
+      exchange.task.attempts < kMaxTemporaryFailures) {
+    retry_task(ike, std::move(exchange.task));
+    return;
+  }
+  ++counters_.ike_rekeys_failed;
+  fail(ike.connection, refusal.failure, refusal.detail);
+  finish_commands(exchange.task.commands, false, refusal.detail);
+  Task again{.kind = TaskKind::rekey_ike};
+  again.not_before = now_ + kRefusedRekeyDelay;
+  enqueue(ike, std::move(again));
 }
 
 /// The peer uses the successor that it made while our own rekey is on its way: it has chosen it.

@@ -87,6 +87,8 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
     status.suite = ike->suite;
     status.nat_local = ike->nat_local;
     status.nat_remote = ike->nat_remote;
+    status.fragmentation = ike->fragmentation;
+    status.mobike = ike->mobike;
     status.age = seconds_until(now, ike->created);
     status.rekey_in = seconds_until(ike->rekey_at, now);
     for (const channel::SaId id : ike->children) {
@@ -101,6 +103,7 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
 std::vector<ConnectionStatus> Core::connections(Instant now) const {
   std::vector<ConnectionStatus> all;
   for (const ConnectionState& state : connections_) {
+    if (state.ghost) continue;
     ConnectionStatus status{state.connection->name, state.last_failure, state.last_failure_detail,
                             std::nullopt};
     if (state.retry_at != Instant{}) status.retry_in = seconds_until(state.retry_at, now);

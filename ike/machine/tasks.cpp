@@ -46,6 +46,12 @@ void Core::pump(IkeSa& ike) {
       case TaskKind::liveness:
         start_liveness(ike, std::move(task));
         break;
+      case TaskKind::update_addresses:
+        start_update_addresses(ike, std::move(task));
+        break;
+      case TaskKind::check_route:
+        start_check_route(ike, std::move(task));
+        break;
       case TaskKind::init:
       case TaskKind::auth:
         break;
@@ -62,7 +68,9 @@ bool Core::wants_up(const ConnectionState& state, const config::Child& child) co
 /// new one. False when nothing can be begun.
 bool Core::ensure(std::uint32_t child_index) {
   if (live_child(child_index) != nullptr) return true;
-  const config::Connection& connection = *environment_.config->connection_of_child(child_index);
+  const config::Connection* configured = environment_.config->connection_of_child(child_index);
+  if (configured == nullptr) return false;
+  const config::Connection& connection = *configured;
   if (IkeSa* ike = usable_ike(connection)) {
     const auto creates = [&](const Task& task) {
       return task.kind == TaskKind::create_child && task.child_index == child_index;
@@ -120,6 +128,7 @@ void Core::finish_commands(const std::vector<CommandId>& commands, bool ok,
 }
 
 void Core::child_is_up(std::uint32_t child_index) {
+  retire_outdated(child_index);
   for (WaitingCommand& command : waiting_) {
     command.children.erase(child_index);
     if (command.children.empty()) finish_commands({command.id}, true, "");
@@ -197,6 +206,7 @@ void Core::vanish(IkeSa& ike) {
   report(Level::warning, "peer_vanished",
          {{"connection", ike.connection->name}, {"remote", remote}});
   for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+  revive_loser(ike);
   close(ike, false, "the peer did not answer");
   ensure_soon(state);
 }

@@ -17,6 +17,7 @@ enum class TimerKind : std::uint8_t {
   start_tasks,       ///< IKE SA: a delayed task may start
   rekey_ike,         ///< IKE SA
   expire_ike,        ///< IKE SA
+  reauthenticate,    ///< IKE SA
   liveness,          ///< IKE SA
   keepalive,         ///< IKE SA
   forget,            ///< IKE SA: its time after the end is over

@@ -8,6 +8,13 @@ namespace culvert::ike {
 
 using wire::ike::ExchangeType;
 
+namespace {
+
+constexpr std::uint16_t kNatPort = 4500;
+constexpr std::size_t kUdpHeaderBytes = 8;
+
+}  // namespace
+
 void Core::send(const wire::Endpoint& local, const wire::Endpoint& remote, Octets bytes,
                 bool keepalive_only) {
   actions_->push_back(SendDatagram{local, remote, std::move(bytes), keepalive_only});
@@ -25,21 +32,74 @@ wire::ike::Header Core::header_for(const IkeSa& ike, ExchangeType exchange, bool
   return header;
 }
 
-Octets Core::seal(IkeSa& ike, wire::ike::Header header, const Payloads& payloads) {
+void Core::send(const wire::Endpoint& local, const wire::Endpoint& remote,
+                const Messages& messages) {
+  for (const Octets& message : messages) send(local, remote, Octets(message));
+}
+
+std::size_t Core::datagram_limit(const IkeSa& ike) {
+  const std::size_t ip_header = ike.remote.address.is_v4() ? 20 : 40;
+  const std::size_t marker = ike.local.port == kNatPort ? 4 : 0;
+  return ike.connection->fragment_size - ip_header - kUdpHeaderBytes - marker;
+}
+
+Messages Core::seal(IkeSa& ike, wire::ike::Header header, const Payloads& payloads) {
   wire::ike::PayloadType first{};
   const Octets chain = wire::ike::encode_payloads(payloads, first);
+  const std::size_t whole_bytes = wire::ike::kHeaderBytes + wire::ike::kGenericHeaderBytes +
+                                  ike.keys.outbound->sealed_bytes(chain.size());
+  if (ike.fragmentation && ike.connection->fragmentation == config::Fragmentation::yes &&
+      whole_bytes > datagram_limit(ike)) {
+    return seal_fragments(ike, header, first, chain);
+  }
+  return {seal_whole(ike, header, first, chain)};
+}
+
+/// RFC 7383 §2.5: the chain of payloads in pieces, each sealed on its own.
+Messages Core::seal_fragments(IkeSa& ike, const wire::ike::Header& header,
+                              wire::ike::PayloadType first, const Octets& chain) {
+  const std::size_t most = datagram_limit(ike) - wire::ike::kHeaderBytes -
+                           wire::ike::kGenericHeaderBytes - wire::ike::kFragmentNumberBytes;
+  std::size_t piece_bytes = most;
+  while (ike.keys.outbound->sealed_bytes(piece_bytes) > most) --piece_bytes;
+  const std::size_t total = (chain.size() + piece_bytes - 1) / piece_bytes;
+  Messages messages;
+  for (std::size_t number = 1; number <= total; ++number) {
+    const auto piece = crypto::Bytes(chain).subspan(
+        (number - 1) * piece_bytes,
+        std::min(piece_bytes, chain.size() - (number - 1) * piece_bytes));
+    const wire::ike::EncryptedFragment fragment{// RFC 7383 §2.5: all but the first name no payload.
+                                                number == 1 ? first : wire::ike::PayloadType::none,
+                                                static_cast<std::uint16_t>(number),
+                                                static_cast<std::uint16_t>(total),
+                                                0,
+                                                {}};
+    const std::size_t sealed_bytes = ike.keys.outbound->sealed_bytes(piece.size());
+    Octets message = wire::ike::encode_fragment_prefix(header, fragment, sealed_bytes);
+    if (!seal_into(ike, message, piece, sealed_bytes)) return {};
+    messages.push_back(std::move(message));
+  }
+  counters_.fragments_sent += total;
+  return messages;
+}
+
+Octets Core::seal_whole(IkeSa& ike, const wire::ike::Header& header, wire::ike::PayloadType first,
+                        const Octets& chain) {
   const std::size_t sealed_bytes = ike.keys.outbound->sealed_bytes(chain.size());
   Octets message = wire::ike::encode_encrypted_prefix(header, first, sealed_bytes);
+  if (!seal_into(ike, message, chain, sealed_bytes)) return {};
+  return message;
+}
+
+/// Behind what stands in `message`, and covering it.
+bool Core::seal_into(IkeSa& ike, Octets& message, crypto::Bytes plain, std::size_t sealed_bytes) {
   const std::size_t prefix_bytes = message.size();
   message.resize(prefix_bytes + sealed_bytes);
   const crypto::MutableBytes whole(message);
-  const auto sealed = ike.keys.outbound->seal(whole.first(prefix_bytes), chain,
+  const auto sealed = ike.keys.outbound->seal(whole.first(prefix_bytes), plain,
                                               *environment_.random, whole.subspan(prefix_bytes));
-  if (!sealed) {
-    report(Level::error, "seal_failed", {{"error", sealed.error().what}});
-    return {};
-  }
-  return message;
+  if (!sealed) report(Level::error, "seal_failed", {{"error", sealed.error().what}});
+  return sealed.has_value();
 }
 
 void Core::send_request(IkeSa& ike, ExchangeType exchange, const Payloads& payloads) {
@@ -47,26 +107,27 @@ void Core::send_request(IkeSa& ike, ExchangeType exchange, const Payloads& paylo
   await_answer(ike, id, seal(ike, header_for(ike, exchange, false, id), payloads));
 }
 
-void Core::await_answer(IkeSa& ike, std::uint32_t message_id, Octets bytes) {
+void Core::await_answer(IkeSa& ike, std::uint32_t message_id, Messages messages) {
   PendingRequest pending;
   pending.message_id = message_id;
-  pending.bytes = bytes;
+  pending.messages = std::move(messages);
   pending.delay = tuning_.retransmit_first;
   pending.next = now_ + pending.delay;
   timers_.arm(pending.next, TimerKind::retransmit, ike.local_spi);
   ike.window.sent(std::move(pending));
   ike.last_sent = now_;
-  send(ike.local, ike.remote, std::move(bytes));
+  send(ike.local, ike.remote, ike.window.pending->messages);
 }
 
 void Core::respond(IkeSa& ike, const wire::ike::Header& request, const Payloads& payloads,
                    const wire::Endpoint& local, const wire::Endpoint& remote) {
   count(request.exchange, true, find_error(payloads) != nullptr);
-  Octets bytes = seal(ike, header_for(ike, request.exchange, true, request.message_id), payloads);
-  ike.window.answered(bytes);
+  Messages answer =
+      seal(ike, header_for(ike, request.exchange, true, request.message_id), payloads);
+  ike.window.answered(std::move(answer));
   ike.last_sent = now_;
   // RFC 7296 §2.11: an answer goes back the way its request came.
-  send(local, remote, std::move(bytes));
+  send(local, remote, ike.window.last_response);
 }
 
 void Core::retransmit(IkeSa& ike, Instant when) {
@@ -83,17 +144,27 @@ void Core::retransmit(IkeSa& ike, Instant when) {
   pending.next = now_ + pending.delay;
   timers_.arm(pending.next, TimerKind::retransmit, ike.local_spi);
   ike.last_sent = now_;
-  send(ike.local, ike.remote, pending.bytes);
+  // RFC 7383 §2.6.1: all fragments again; which of them arrived is not known.
+  send(ike.local, ike.remote, pending.messages);
+  try_other_path(ike);
 }
 
 void Core::keepalive(IkeSa& ike) {
+  ike.keepalive_armed = false;
   if (!ike.usable() || !ike.nat_local) return;
   // RFC 3948 §4: only when nothing else kept the mapping alive. ESP may have; one octet is cheap.
   if (now_ - ike.last_sent >= tuning_.keepalive_interval) {
     send(ike.local, ike.remote, {}, true);
     ike.last_sent = now_;
   }
-  timers_.arm(ike.last_sent + tuning_.keepalive_interval, TimerKind::keepalive, ike.local_spi);
+  arm_keepalive(ike);
+}
+
+void Core::arm_keepalive(IkeSa& ike) {
+  if (!ike.nat_local || ike.keepalive_armed) return;
+  ike.keepalive_armed = true;
+  timers_.arm(std::max(now_, ike.last_sent) + tuning_.keepalive_interval, TimerKind::keepalive,
+              ike.local_spi);
 }
 
 Octets Core::draw(std::size_t bytes) {

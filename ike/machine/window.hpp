@@ -9,10 +9,13 @@
 
 namespace culvert::ike {
 
+/// The datagrams of one message: one, or a fragment each (RFC 7383).
+using Messages = std::vector<std::vector<std::uint8_t>>;
+
 /// A request on its way. Sent again, octet for octet, until it is answered or given up.
 struct PendingRequest {
   std::uint32_t message_id = 0;
-  std::vector<std::uint8_t> bytes;
+  Messages messages;  ///< one, or its fragments in order
   std::uint32_t tries = 1;
   std::chrono::nanoseconds next{};   ///< when to send it again
   std::chrono::nanoseconds delay{};  ///< between the last try and the next
@@ -35,13 +38,13 @@ class MessageWindow {
     next_request_ = request.message_id + 1;
     pending = std::move(request);
   }
-  void answered(std::vector<std::uint8_t> response) {
+  void answered(Messages response) {
     ++expected_request_;
     last_response = std::move(response);
   }
 
   std::optional<PendingRequest> pending;
-  std::vector<std::uint8_t> last_response;
+  Messages last_response;
 
  private:
   std::uint32_t next_request_ = 0, expected_request_ = 0;

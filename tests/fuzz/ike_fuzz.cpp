@@ -52,6 +52,13 @@ void check_chain(PayloadType first, Bytes chain) {
 }
 
 std::vector<std::uint8_t> build(const Message& message) {
+  if (!message.payloads.empty()) {
+    if (const auto* piece = std::get_if<EncryptedFragment>(&message.payloads.back())) {
+      auto bytes = encode_fragment_prefix(message.header, *piece, piece->sealed.size());
+      bytes.insert(bytes.end(), piece->sealed.begin(), piece->sealed.end());
+      return bytes;
+    }
+  }
   if (message.payloads.empty() || !std::holds_alternative<Encrypted>(message.payloads.back())) {
     return encode_message(message.header, message.payloads);
   }
@@ -66,7 +73,9 @@ void check_message(Bytes bytes) {
   if (!parsed) return check_error(parsed.error().error, bytes.size());
   check_presence_of(*parsed);
   const bool clear_before_sealed =
-      parsed->payloads.size() > 1 && std::holds_alternative<Encrypted>(parsed->payloads.back());
+      parsed->payloads.size() > 1 &&
+      (std::holds_alternative<Encrypted>(parsed->payloads.back()) ||
+       std::holds_alternative<EncryptedFragment>(parsed->payloads.back()));
   if (clear_before_sealed || std::ranges::any_of(parsed->payloads, only_readable)) return;
   const auto built = build(*parsed);
   require(built.size() == bytes.size());

@@ -72,6 +72,10 @@ class Schedule {
     a.id = "a.example.org";
     a.remote_id = "b.example.org";
     a.dpd_delay = chance(0.5) ? seconds(10) : seconds(0);
+    // Small enough that all but the shortest messages come in pieces.
+    if (chance(0.3)) a.fragment_size = static_cast<std::uint32_t>(pick(256, 400));
+    if (chance(0.2)) a.mobike = config::Mobike::yes;
+    if (chance(0.2)) a.childless = config::Childless::prefer;
     const int children = pick(1, 3);
     for (int i = 0; i < children; ++i) {
       ChildOptions child;

@@ -48,7 +48,7 @@ config::Identity fqdn(const std::string& text) {
 config::Config make_config(const GatewayOptions& options) {
   config::Config config;
   config::Connection connection;
-  connection.name = "branch";
+  connection.name = options.name;
   connection.local.address = wire::IpAddress::parse(options.address);
   connection.remote.address = wire::IpAddress::parse(options.remote_address);
   if (!options.id.empty()) connection.local.id = fqdn(options.id);
@@ -57,6 +57,11 @@ config::Config make_config(const GatewayOptions& options) {
   connection.rekey_time = options.rekey_time;
   connection.dpd_delay = options.dpd_delay;
   connection.encapsulation = options.encapsulation;
+  connection.fragmentation = options.fragmentation;
+  connection.fragment_size = options.fragment_size;
+  connection.mobike = options.mobike;
+  connection.childless = options.childless;
+  connection.reauth_time = options.reauth_time;
   for (const ChildOptions& child_options : options.children) {
     config::Child child;
     child.name = child_options.name;
@@ -77,20 +82,25 @@ config::Config make_config(const GatewayOptions& options) {
 Gateway::Gateway(std::string its_name, const GatewayOptions& options, std::uint64_t seed,
                  std::uint32_t first_spi, const ike::Tuning& its_tuning)
     : name(std::move(its_name)),
-      config(make_config(options)),
+      config(std::make_unique<config::Config>(make_config(options))),
       secrets(options.psk),
       data_plane(first_spi),
       tuning(its_tuning),
       random(crypto::ike::make_seeded_random(seed)) {
+  addresses.push_back(*wire::IpAddress::parse(options.address));
+  for (const std::string& address : options.other_addresses) {
+    addresses.push_back(*wire::IpAddress::parse(address));
+  }
   boot();
 }
 
 void Gateway::boot() {
   ike::Environment environment;
-  environment.config = &config;
+  environment.config = config.get();
   environment.random = random.get();
   environment.spis = &data_plane;
   environment.secrets = &secrets;
+  environment.local_addresses_for = [this](const wire::IpAddress&) { return addresses; };
   machine = ike::Machine::create(environment, tuning);
 }
 
@@ -109,11 +119,18 @@ wire::ike::Header header_of(const Flying& datagram) {
 
 std::string describe(const Flying& datagram) {
   const wire::ike::Header header = header_of(datagram);
+  const auto message = wire::ike::parse_message(datagram.bytes);
+  std::string fragment;
+  if (message && !message->payloads.empty()) {
+    if (const auto* piece = std::get_if<wire::ike::EncryptedFragment>(&message->payloads.back())) {
+      fragment = " (" + std::to_string(piece->number) + "/" + std::to_string(piece->total) + ")";
+    }
+  }
   char spi[8];
   std::snprintf(spi, sizeof(spi), "%04x", static_cast<unsigned>(header.initiator_spi & 0xffffU));
   return std::string(wire::ike::to_string(header.exchange)) +
          (header.response ? " response " : " request ") + std::to_string(header.message_id) +
-         " of " + spi + (datagram.local.port == 4500 ? " (4500)" : "");
+         fragment + " of " + spi + (datagram.local.port == 4500 ? " (4500)" : "");
 }
 
 void World::note(const std::string& line) {
@@ -213,6 +230,17 @@ void World::restart_data_plane(int side) {
 void World::shut_down(int side) {
   std::vector<ike::Action> actions;
   gateways.at(static_cast<std::size_t>(side))->machine->shut_down(now, actions);
+  carry_out(side, std::move(actions));
+}
+
+void World::reconfigure(int side, const GatewayOptions& options) {
+  Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  note(gateway.name + ": reloads");
+  auto config = std::make_unique<config::Config>(make_config(options));
+  std::vector<ike::Action> actions;
+  gateway.machine->reconfigure(*config, gateway.secrets, now, actions);
+  // The old one goes: what still pointed there would be found by a sanitizer.
+  gateway.config = std::move(config);
   carry_out(side, std::move(actions));
 }
 

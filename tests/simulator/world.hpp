@@ -26,11 +26,18 @@ struct ChildOptions {
   std::chrono::seconds life_time{3960};
 };
 struct GatewayOptions {
+  std::string name = "branch";
   std::string address, remote_address;  ///< empty remote address: %any
   std::string id, remote_id;
   std::string ike_proposal = "aes256gcm16-prfsha256-x25519";
   std::string psk = "correct horse battery staple";
   config::Encapsulation encapsulation = config::Encapsulation::automatic;
+  config::Fragmentation fragmentation = config::Fragmentation::yes;
+  std::uint32_t fragment_size = 1280;
+  config::Mobike mobike = config::Mobike::accept;
+  config::Childless childless = config::Childless::allow;
+  std::chrono::seconds reauth_time{0};
+  std::vector<std::string> other_addresses;  ///< of ours towards the peer
   std::chrono::seconds rekey_time{14400}, dpd_delay{0};
   std::vector<ChildOptions> children;
 };
@@ -63,8 +70,9 @@ struct Gateway {
   void boot();  ///< a fresh machine; the data plane keeps what it has
 
   std::string name;
-  config::Config config;
+  std::unique_ptr<config::Config> config;
   Secrets secrets;
+  std::vector<wire::IpAddress> addresses;
   DataPlane data_plane;
   ike::Tuning tuning;
   std::unique_ptr<crypto::ike::Random> random;
@@ -89,6 +97,7 @@ class World {
   void kill_and_restart(int side);  ///< kill -9 of the key daemon, then a new one
   void restart_data_plane(int side);
   void shut_down(int side);
+  void reconfigure(int side, const GatewayOptions& options);  ///< SIGHUP after the file changed
   /// Timers and expiries up to `until`, in their order; the network is left alone.
   void run_timers(Instant until);
   [[nodiscard]] std::optional<Instant> next_timer() const;

@@ -2,6 +2,7 @@
 #include "wire/ike/message.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <utility>
 
@@ -57,8 +58,9 @@ Parsed<Payload> parse_body(PayloadType type, GenericHeader header, Reader body) 
     case PayloadType::configuration:
     case PayloadType::eap:
       return as_payload(parse_opaque(body, type));
-    case PayloadType::none:
     case PayloadType::encrypted_fragment:
+      return as_payload(parse_encrypted_fragment(body, header.next));
+    case PayloadType::none:
       break;
   }
   return as_payload(parse_unknown(body, type, header.critical));
@@ -118,6 +120,25 @@ void build_payload(const Payload& payload, PayloadType next, Writer& writer) {
   writer.patch_u16(start + 2, static_cast<std::uint16_t>(writer.size() - start));
 }
 
+/// Header, generic header of SK or SKF, and what stands in front of the sealed bytes.
+std::vector<std::uint8_t> encode_prefix(const Header& header, PayloadType type,
+                                        PayloadType first_inner, Bytes numbers,
+                                        std::size_t sealed_bytes) {
+  const std::size_t payload_bytes = kGenericHeaderBytes + numbers.size() + sealed_bytes;
+  assert(kHeaderBytes + payload_bytes <= kMaxMessageBytes);
+  Header filled = header;
+  filled.next_payload = type;
+  filled.length = static_cast<std::uint32_t>(kHeaderBytes + payload_bytes);
+  std::vector<std::uint8_t> prefix(kHeaderBytes + kGenericHeaderBytes + numbers.size());
+  Writer writer(prefix);
+  build_header(filled, writer);
+  writer.u8(std::to_underlying(first_inner));
+  writer.u8(0);
+  writer.u16(static_cast<std::uint16_t>(payload_bytes));
+  writer.bytes(numbers);
+  return prefix;
+}
+
 PayloadType first_type(const std::vector<Payload>& payloads) {
   return payloads.empty() ? PayloadType::none : type_of(payloads.front());
 }
@@ -141,6 +162,7 @@ PayloadType type_of(const Payload& payload) {
     }
     PayloadType operator()(const Opaque& opaque) { return opaque.type; }
     PayloadType operator()(const Unknown& unknown) { return unknown.type; }
+    PayloadType operator()(const EncryptedFragment&) { return PayloadType::encrypted_fragment; }
     PayloadType operator()(const Encrypted&) { return PayloadType::encrypted; }
   } type;
   return std::visit(type, payload);
@@ -211,7 +233,7 @@ std::vector<std::uint8_t> encode_payloads(const std::vector<Payload>& payloads,
   std::vector<std::uint8_t> buffer(kMaxMessageBytes);
   Writer writer(buffer);
   for (std::size_t index = 0; index < payloads.size(); ++index) {
-    assert(!std::holds_alternative<Encrypted>(payloads[index]));
+    assert(!ends_chain(type_of(payloads[index])));
     const bool last = index + 1 == payloads.size();
     build_payload(payloads[index], last ? PayloadType::none : type_of(payloads[index + 1]), writer);
   }
@@ -235,17 +257,18 @@ std::vector<std::uint8_t> encode_message(const Header& header,
 
 std::vector<std::uint8_t> encode_encrypted_prefix(const Header& header, PayloadType first_inner,
                                                   std::size_t sealed_bytes) {
-  assert(sealed_bytes + kHeaderBytes + kGenericHeaderBytes <= kMaxMessageBytes);
-  Header filled = header;
-  filled.next_payload = PayloadType::encrypted;
-  filled.length = static_cast<std::uint32_t>(kHeaderBytes + kGenericHeaderBytes + sealed_bytes);
-  std::vector<std::uint8_t> prefix(kHeaderBytes + kGenericHeaderBytes);
-  Writer writer(prefix);
-  build_header(filled, writer);
-  writer.u8(std::to_underlying(first_inner));
-  writer.u8(0);
-  writer.u16(static_cast<std::uint16_t>(kGenericHeaderBytes + sealed_bytes));
-  return prefix;
+  return encode_prefix(header, PayloadType::encrypted, first_inner, {}, sealed_bytes);
+}
+
+std::vector<std::uint8_t> encode_fragment_prefix(const Header& header,
+                                                 const EncryptedFragment& fragment,
+                                                 std::size_t sealed_bytes) {
+  std::array<std::uint8_t, kFragmentNumberBytes> numbers{};
+  Writer writer(numbers);
+  writer.u16(fragment.number);
+  writer.u16(fragment.total);
+  return encode_prefix(header, PayloadType::encrypted_fragment, fragment.first_inner, numbers,
+                       sealed_bytes);
 }
 
 }  // namespace culvert::wire::ike

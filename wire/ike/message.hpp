@@ -18,6 +18,7 @@ namespace culvert::wire::ike {
 
 inline constexpr std::size_t kHeaderBytes = 28;
 inline constexpr std::size_t kGenericHeaderBytes = 4;
+inline constexpr std::size_t kFragmentNumberBytes = 4;  ///< RFC 7383 §2.5: number and total
 
 enum class ExchangeType : std::uint8_t {
   ike_sa_init = 34,
@@ -70,6 +71,8 @@ enum class NotifyType : std::uint16_t {
   failed_cp_required = 37,
   ts_unacceptable = 38,
   invalid_selectors = 39,
+  unacceptable_addresses = 40,   ///< RFC 4555 §4.3
+  unexpected_nat_detected = 41,  ///< RFC 4555 §4.3
   temporary_failure = 43,
   child_sa_not_found = 44,
   initial_contact = 16384,
@@ -85,6 +88,13 @@ enum class NotifyType : std::uint16_t {
   esp_tfc_padding_not_supported = 16394,
   non_first_fragments_also = 16395,
   mobike_supported = 16396,
+  additional_ip4_address = 16397,
+  additional_ip6_address = 16398,
+  no_additional_addresses = 16399,
+  update_sa_addresses = 16400,
+  cookie2 = 16401,
+  no_nats_allowed = 16402,
+  childless_ikev2_supported = 16418,  ///< RFC 6023
   ikev2_fragmentation_supported = 16430,
   signature_hash_algorithms = 16431,
 };
@@ -193,10 +203,19 @@ struct Encrypted {
   std::vector<std::uint8_t> sealed;  ///< IV, ciphertext, ICV
   friend bool operator==(const Encrypted&, const Encrypted&) = default;
 };
+/// SKF: one fragment of what an SK payload would hold (RFC 7383 §2.5). `number` counts from 1 to
+/// `total`.
+struct EncryptedFragment {
+  PayloadType first_inner = PayloadType::none;  ///< none in all but the first fragment
+  std::uint16_t number = 1, total = 1;
+  std::size_t associated_bytes = 0;  ///< up to and incl. the fragment numbers
+  std::vector<std::uint8_t> sealed;  ///< IV, ciphertext, ICV
+  friend bool operator==(const EncryptedFragment&, const EncryptedFragment&) = default;
+};
 
 using Payload =
     std::variant<SecurityAssociation, KeyExchange, Identification, Authentication, Nonce, Notify,
-                 Delete, VendorId, TrafficSelectors, Opaque, Unknown, Encrypted>;
+                 Delete, VendorId, TrafficSelectors, Opaque, Unknown, Encrypted, EncryptedFragment>;
 [[nodiscard]] PayloadType type_of(const Payload& payload);
 
 struct Message {
@@ -231,6 +250,16 @@ struct MessageError {
 [[nodiscard]] std::vector<std::uint8_t> encode_encrypted_prefix(const Header& header,
                                                                 PayloadType first_inner,
                                                                 std::size_t sealed_bytes);
+
+/// The same for one fragment: header, SKF generic header, fragment numbers (RFC 7383 §2.5).
+[[nodiscard]] std::vector<std::uint8_t> encode_fragment_prefix(const Header& header,
+                                                               const EncryptedFragment& fragment,
+                                                               std::size_t sealed_bytes);
+
+/// An IKEv1 Informational that says INVALID-MAJOR-VERSION, to who sent a message with `request`'s
+/// cookies (RFC 2408 §3.14).
+[[nodiscard]] std::vector<std::uint8_t> encode_version_1_refusal(const Header& request,
+                                                                 std::uint32_t message_id);
 
 /// Which payloads may stand in which exchange, and how often (RFC 7296 §1.2-1.4, §1.3.x): a table.
 /// The error names the payload and the rule. Unknown non-critical payloads, VendorId and unknown

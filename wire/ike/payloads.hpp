@@ -20,6 +20,9 @@ namespace culvert::wire::ike {
 /// `first_inner` stood in the next-payload field of the SK payload's generic header.
 [[nodiscard]] Parsed<Encrypted> parse_encrypted(Reader body, PayloadType first_inner);
 
+[[nodiscard]] Parsed<EncryptedFragment> parse_encrypted_fragment(Reader body,
+                                                                 PayloadType first_inner);
+
 void build(const SecurityAssociation& payload, Writer& writer);
 void build(const KeyExchange& payload, Writer& writer);
 void build(const Identification& payload, Writer& writer);
@@ -32,5 +35,6 @@ void build(const TrafficSelectors& payload, Writer& writer);
 void build(const Opaque& payload, Writer& writer);
 void build(const Unknown& payload, Writer& writer);
 void build(const Encrypted& payload, Writer& writer);
+void build(const EncryptedFragment& payload, Writer& writer);
 
 }  // namespace culvert::wire::ike

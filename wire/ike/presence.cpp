@@ -48,6 +48,14 @@ constexpr std::array kAuthRequest = std::to_array<Count>({{id_initiator, 1, 1},
                                                           {ts_initiator, 1, 1},
                                                           {ts_responder, 1, 1},
                                                           {notify, 0, kAny}});
+// RFC 6023 §4: SK {IDi, [CERT,] [CERTREQ,] [IDr,] AUTH}, and no child.
+constexpr std::array kChildlessRequest = std::to_array<Count>({{id_initiator, 1, 1},
+                                                               {id_responder, 0, 1},
+                                                               {certificate, 0, kAny},
+                                                               {certificate_request, 0, kAny},
+                                                               {authentication, 1, 1},
+                                                               {configuration, 0, 1},
+                                                               {notify, 0, kAny}});
 // §1.2: SK {IDr, [CERT,] AUTH, SAr2, TSi, TSr}.
 constexpr std::array kAuthResponse = std::to_array<Count>({{id_responder, 1, 1},
                                                            {certificate, 0, kAny},
@@ -57,22 +65,28 @@ constexpr std::array kAuthResponse = std::to_array<Count>({{id_responder, 1, 1},
                                                            {ts_initiator, 1, 1},
                                                            {ts_responder, 1, 1},
                                                            {notify, 0, kAny}});
-// §1.2: the IKE SA stands though its first child was refused: SK {IDr, AUTH, N}.
+// §1.2: the IKE SA stands though its first child was refused: SK {IDr, AUTH, N}; RFC 6023 §4: or
+// none was asked for.
 constexpr std::array kAuthResponseWithoutChild = std::to_array<Count>({{id_responder, 1, 1},
                                                                        {certificate, 0, kAny},
                                                                        {authentication, 1, 1},
                                                                        {configuration, 0, 1},
-                                                                       {notify, 1, kAny}});
-// §1.3.1 and §1.3.3: SK {[N(REKEY_SA),] SA, Ni, [KEi,] TSi, TSr}; the answer has the same.
+                                                                       {notify, 0, kAny}});
+// §1.3.1 and §1.3.3: SK {[N(REKEY_SA),] SA, Ni, [KEi,] TSi, TSr}; the answer has the same. Some
+// peers add a configuration payload unasked (§3.15 allows to ignore it).
 constexpr std::array kChild = std::to_array<Count>({{security_association, 1, 1},
                                                     {nonce, 1, 1},
                                                     {key_exchange, 0, 1},
                                                     {ts_initiator, 1, 1},
                                                     {ts_responder, 1, 1},
+                                                    {configuration, 0, 1},
                                                     {notify, 0, kAny}});
 // §1.3.2: SK {SA, Ni, KEi}; the answer has the same.
-constexpr std::array kIkeRekey = std::to_array<Count>(
-    {{security_association, 1, 1}, {nonce, 1, 1}, {key_exchange, 1, 1}, {notify, 0, kAny}});
+constexpr std::array kIkeRekey = std::to_array<Count>({{security_association, 1, 1},
+                                                       {nonce, 1, 1},
+                                                       {key_exchange, 1, 1},
+                                                       {configuration, 0, 1},
+                                                       {notify, 0, kAny}});
 // §1.4: SK {[N,] [D,] [CP,] …}, empty for a liveness check.
 constexpr std::array kInformational =
     std::to_array<Count>({{notify, 0, kAny}, {delete_, 0, kAny}, {configuration, 0, 1}});
@@ -84,6 +98,7 @@ constexpr std::array kShapes = std::to_array<Shape>({
     {ExchangeType::ike_sa_init, true, kInitResponse},
     {ExchangeType::ike_sa_init, true, kRefusal},
     {ExchangeType::ike_auth, false, kAuthRequest},
+    {ExchangeType::ike_auth, false, kChildlessRequest},
     {ExchangeType::ike_auth, true, kAuthResponse},
     {ExchangeType::ike_auth, true, kAuthResponseWithoutChild},
     {ExchangeType::ike_auth, true, kRefusal},

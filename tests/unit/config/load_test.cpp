@@ -44,6 +44,11 @@ TEST_CASE("load: a valid file has no diagnostics and every value arrives typed")
   CHECK(branch.rekey_time == std::chrono::hours{4});
   CHECK(branch.dpd_delay == std::chrono::seconds{30});
   CHECK(branch.encapsulation == Encapsulation::forced);
+  CHECK(branch.fragmentation == Fragmentation::accept);
+  CHECK(branch.fragment_size == 1400);
+  CHECK(branch.mobike == Mobike::yes);
+  CHECK(branch.childless == Childless::prefer);
+  CHECK(branch.reauth_time == std::chrono::hours{8});
   CHECK(branch.proposals.size() == 2);
   CHECK(branch.location.line == 22);
   const Child& office = branch.children.at(0);

@@ -35,6 +35,11 @@ connections:
     rekey_time: 4h
     dpd_delay: 30s
     encap: yes
+    fragmentation: accept
+    mobike: yes
+    childless: prefer
+    reauth_time: 8h
+    fragment_size: 1400
     children:
       - name: office
         mode: tunnel

@@ -40,8 +40,15 @@ TEST_CASE("reload: policies, routes and further children change in place") {
 
 TEST_CASE("reload: a child that goes or moves would give its SAs to another") {
   config::Config removed = gateway();
-  removed.connections[0].children.pop_back();
+  removed.connections[0].children.erase(removed.connections[0].children.begin());
+  removed.connections[0].children[0].index = 0;
   CHECK(needs_restart(gateway(), removed).size() == 1);
+
+  config::Config without_last = gateway();
+  without_last.connections[0].children.pop_back();
+  CHECK(needs_restart(gateway(), without_last).empty());
+  without_last.connections.clear();
+  CHECK(needs_restart(gateway(), without_last).empty());
 
   config::Config reordered = gateway();
   std::swap(reordered.connections[0].children[0].name, reordered.connections[0].children[1].name);

@@ -51,7 +51,7 @@ TEST_CASE("refusal: a peer that is busy is called that (RFC 7296 §2.25)") {
 
 TEST_CASE("refusal: without a local address towards the peer nothing is sent") {
   Ladder ladder;
-  ladder.gateway(kA).config.connections.front().local.address.reset();
+  ladder.gateway(kA).config->connections.front().local.address.reset();
   const auto command = ladder.initiate(kA);
   ladder.silent();
   CHECK(ladder.connection(kA).last_failure == Failure::no_local_address);

@@ -127,10 +127,35 @@ TEST_CASE("ike chain: SK is the last payload, its header names the first inner o
 
 TEST_CASE("ike chain: SK inside SK is refused, fragments too") {
   for (const PayloadType type : {PayloadType::encrypted, PayloadType::encrypted_fragment}) {
-    const auto parsed = parse_payloads(type, chain_of(from_hex("aabb")));
+    const auto parsed = parse_payloads(type, chain_of(from_hex("00010002aabb")));
     REQUIRE_FALSE(parsed);
     CHECK(parsed.error().field == "encrypted");
   }
+}
+
+TEST_CASE("ike fragment: number and total stand between header and data (RFC 7383 §2.5)") {
+  const auto parsed = parse_message(message_of("35", "23 00 000b 0001 0003 aabbcc"));
+  REQUIRE(parsed);
+  CHECK(parsed->payloads.at(0) ==
+        Payload{EncryptedFragment{
+            PayloadType::id_initiator, 1, 3, 28 + 4 + 4, {0xaa, 0xbb, 0xcc}}});
+  auto built = encode_fragment_prefix(parsed->header,
+                                      std::get<EncryptedFragment>(parsed->payloads.at(0)), 3);
+  built.insert(built.end(), {0xaa, 0xbb, 0xcc});
+  CHECK(to_hex(built) == to_hex(message_of("35", "23 00 000b 0001 0003 aabbcc")));
+}
+
+TEST_CASE("ike fragment: zero, or a number above the total, is no fragment (RFC 7383 §2.6)") {
+  CHECK(field_of(parse_message(message_of("35", "23 00 0009 0000 0003 aa"))) == "fragment number");
+  CHECK(field_of(parse_message(message_of("35", "23 00 0009 0001 0000 aa"))) == "total fragments");
+  CHECK(field_of(parse_message(message_of("35", "23 00 0009 0004 0003 aa"))) == "fragment number");
+  CHECK(parse_message(message_of("35", "00 00 0009 0003 0003 aa")));
+}
+
+TEST_CASE("ike fragment: a body cut short names what is missing") {
+  CHECK(field_of(parse_message(message_of("35", "23 00 0005 00"))) == "fragment number");
+  CHECK(field_of(parse_message(message_of("35", "23 00 0007 0001 00"))) == "total fragments");
+  CHECK(field_of(parse_message(message_of("35", "23 00 0009 0001 0002 aa 00"))) == "encrypted");
 }
 
 TEST_CASE("ike chain: no more payloads than the limit") {

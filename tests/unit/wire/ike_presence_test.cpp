@@ -51,8 +51,10 @@ std::vector<Payload> payloads_of(const Types& types) {
       case eap:
         payloads.emplace_back(Opaque{type, {}});
         break;
-      case none:
       case encrypted_fragment:
+        payloads.emplace_back(EncryptedFragment{});
+        break;
+      case none:
         payloads.emplace_back(Unknown{type, false, {}});
         break;
     }
@@ -195,10 +197,27 @@ TEST_CASE("ike presence: a refusal is notifies alone, in answers only (§2.21)")
 TEST_CASE("ike presence: an IKE SA may stand though its first child was refused (§1.2)") {
   CHECK(check_presence(ExchangeType::ike_auth, true,
                        payloads_of({id_responder, authentication, notify})));
-  CHECK_FALSE(
-      check_presence(ExchangeType::ike_auth, true, payloads_of({id_responder, authentication})));
   CHECK_FALSE(check_presence(ExchangeType::ike_auth, true,
                              payloads_of({id_responder, authentication, notify, ts_initiator})));
+}
+
+TEST_CASE("ike presence: an IKE SA may be made without a child (RFC 6023 §4)") {
+  CHECK(check_presence(ExchangeType::ike_auth, false,
+                       payloads_of({id_initiator, id_responder, authentication, notify})));
+  CHECK(check_presence(ExchangeType::ike_auth, true, payloads_of({id_responder, authentication})));
+  // but not with half of one
+  CHECK_FALSE(check_presence(ExchangeType::ike_auth, false,
+                             payloads_of({id_initiator, authentication, security_association})));
+}
+
+TEST_CASE("ike presence: a configuration payload that was not asked for is tolerated (§3.15)") {
+  for (const bool response : {false, true}) {
+    CHECK(check_presence(ExchangeType::create_child_sa, response,
+                         payloads_of({configuration, security_association, nonce, ts_initiator,
+                                      ts_responder})));
+    CHECK(check_presence(ExchangeType::create_child_sa, response,
+                         payloads_of({configuration, security_association, nonce, key_exchange})));
+  }
 }
 
 TEST_CASE("ike presence: a liveness check is empty both ways (§1.4)") {

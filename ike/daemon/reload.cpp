@@ -1,0 +1,84 @@
+#include "ike/daemon/reload.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "ike/daemon/daemon.hpp"
+#include "runtime/log.hpp"
+#include "runtime/notify.hpp"
+
+namespace culvert::ike {
+namespace {
+
+using ChildName = std::pair<std::string, std::string>;
+
+std::vector<ChildName> children_of(const config::Config& config) {
+  std::vector<ChildName> names;
+  for (const config::Connection& connection : config.connections) {
+    for (const config::Child& child : connection.children) {
+      names.emplace_back(connection.name, child.name);
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+std::vector<std::string> needs_restart(const config::Config& running,
+                                       const config::Config& wanted) {
+  std::vector<std::string> reasons;
+  if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
+  if (running.user != wanted.user) reasons.emplace_back("user changed");
+  if (running.metrics.ike_listen != wanted.metrics.ike_listen) {
+    reasons.emplace_back("metrics.ike_listen changed");
+  }
+  const auto before = children_of(running), after = children_of(wanted);
+  const auto common = static_cast<std::ptrdiff_t>(std::min(before.size(), after.size()));
+  if (!std::equal(before.begin(), before.begin() + common, after.begin())) {
+    // Both daemons know a child by its number.
+    reasons.emplace_back("children were renamed, reordered, or removed in front of others");
+  }
+  return reasons;
+}
+
+void Daemon::reload() {
+  runtime::notify_reloading();
+  auto loaded = config::load_file(configuration_->file);
+  for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
+    runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
+                                                                : runtime::Level::warning,
+                 "config_diagnostic", {{"what", diagnostic.to_string()}});
+  }
+  const std::string refused =
+      loaded.ok() ? apply(*std::move(loaded.config)) : std::string("the file has errors");
+  if (!refused.empty()) {
+    runtime::log(runtime::Level::error, "reload_refused",
+                 {{"file", configuration_->file},
+                  {"why", refused},
+                  {"effect", "the running configuration stays"}});
+  }
+  runtime::notify_ready("negotiating keys");
+}
+
+/// The reason why it was not applied; empty when it was.
+std::string Daemon::apply(config::Config wanted) {
+  const auto reasons = needs_restart(*configuration_, wanted);
+  if (!reasons.empty()) {
+    std::string all;
+    for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
+    return all + ": restart both daemons";
+  }
+  auto keys = PreSharedKeys::load(wanted);
+  if (!keys) return keys.error();
+  auto configuration = std::make_unique<config::Config>(std::move(wanted));
+  machine_->reconfigure(*configuration, **keys, runtime::now(), actions_);
+  // Nothing of the machine points to the old ones any more.
+  reloaded_configuration_ = std::move(configuration);
+  reloaded_keys_ = std::move(*keys);
+  configuration_ = reloaded_configuration_.get();
+  runtime::log(runtime::Level::info, "reloaded", {{"file", configuration_->file}});
+  carry_out();
+  return {};
+}
+
+}  // namespace culvert::ike

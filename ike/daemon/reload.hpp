@@ -1,0 +1,16 @@
+// What a new configuration may change while the key daemon runs, and what needs a restart. Pure.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+
+namespace culvert::ike {
+
+/// What differs and cannot be changed, each a sentence; empty: the new configuration can be applied.
+/// Connections and children may change and be added at the end; only the last ones may be removed.
+[[nodiscard]] std::vector<std::string> needs_restart(const config::Config& running,
+                                                     const config::Config& wanted);
+
+}  // namespace culvert::ike

@@ -1,0 +1,240 @@
+// A new configuration for a machine that runs: what did not change is left alone, what changed is
+// negotiated anew beside what it replaces, what is gone is deleted. Never an outage.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+bool same_peer(const config::Peer& a, const config::Peer& b) {
+  return a.address == b.address && a.id == b.id && a.auth == b.auth &&
+         a.certificate == b.certificate;
+}
+/// Whether the IKE SA that stands is what the new configuration would make, suites and times aside.
+bool same_authentication(const config::Connection& a, const config::Connection& b) {
+  return same_peer(a.local, b.local) && same_peer(a.remote, b.remote) &&
+         a.encapsulation == b.encapsulation && a.mobike == b.mobike;
+}
+/// Whether the traffic and its protection stay; if not, the child is made anew beside the old one.
+bool same_protection(const config::Child& a, const config::Child& b) {
+  return a.name == b.name && a.mode == b.mode && a.local_ts == b.local_ts &&
+         a.remote_ts == b.remote_ts && a.esp_proposals == b.esp_proposals;
+}
+/// What every SA of a child carries with it; a rekey brings the new values.
+bool same_limits(const config::Child& a, const config::Child& b) {
+  return a.rekey_time == b.rekey_time && a.life_time == b.life_time &&
+         a.rekey_bytes == b.rekey_bytes && a.life_bytes == b.life_bytes &&
+         a.rekey_packets == b.rekey_packets && a.life_packets == b.life_packets &&
+         a.replay_window == b.replay_window;
+}
+
+/// Whether what is on its way says what would be said now.
+bool same_negotiation(const config::Connection& a, const config::Connection& b) {
+  return same_authentication(a, b) && a.proposals == b.proposals &&
+         std::ranges::equal(a.children, b.children, same_protection);
+}
+
+}  // namespace
+
+void Core::reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
+                       std::vector<Action>& actions) {
+  // 1. connections by name  2. IKE SAs  3. children  4. what shall be up
+  begin(now, actions);
+  environment_.secrets = &secrets;
+  take_connections(config);
+  std::vector<std::uint64_t> all;
+  for (const auto& [spi, ike] : ike_sas_) all.push_back(spi);
+  for (const std::uint64_t spi : all) {
+    if (IkeSa* ike = find_ike(spi)) reconfigure_ike(*ike);
+  }
+  for (ConnectionState& state : connections_) {
+    if (!state.ghost) retry_connection(state);
+  }
+  report(Level::info, "reconfigured", {{"connections", std::to_string(config.connections.size())}});
+}
+
+/// What a connection remembers goes over to the one of the same name. One that is gone stays, as a
+/// ghost, as long as IKE SAs of it are there to be ended.
+void Core::take_connections(const config::Config& config) {
+  std::vector<ConnectionState> before = std::exchange(connections_, {});
+  previous_connections_.clear();
+  for (const config::Connection& connection : config.connections) {
+    const auto known = std::ranges::find_if(before, [&](const ConnectionState& state) {
+      return !state.ghost && state.connection->name == connection.name;
+    });
+    ConnectionState state;
+    state.backoff = tuning_.initiate_backoff_first;
+    if (known != before.end()) {
+      state = std::move(*known);
+      previous_connections_[connection.name] = *state.connection;
+      before.erase(known);
+    }
+    state.connection = &connection;
+    const auto gone = [&](std::uint32_t index) {
+      return std::ranges::find(connection.children, index, &config::Child::index) ==
+             connection.children.end();
+    };
+    std::erase_if(state.keep, gone);
+    std::erase_if(state.held_children, gone);
+    connections_.push_back(std::move(state));
+  }
+  for (ConnectionState& state : before) make_ghost(std::move(state));
+  for (std::size_t place = 0; place < connections_.size(); ++place) {
+    // Timers know a connection by its place.
+    if (connections_[place].retry_at != Instant{}) {
+      timers_.arm(connections_[place].retry_at, TimerKind::retry_connection, place);
+    }
+  }
+  environment_.config = &config;
+}
+
+void Core::make_ghost(ConnectionState state) {
+  const bool needed = std::ranges::any_of(
+      ike_sas_, [&](const auto& entry) { return entry.second->connection == state.connection; });
+  if (!needed) return;
+  for (const config::Child& child : state.connection->children) {
+    child_is_not_coming(child.index, "removed from the configuration");
+  }
+  for (const config::Child& child : state.connection->children) {
+    ghost_children_.insert_or_assign(child.index, child);
+  }
+  auto ghost = std::make_unique<config::Connection>(*state.connection);
+  for (auto& [spi, ike] : ike_sas_) {
+    if (ike->connection == state.connection) ike->connection = ghost.get();
+  }
+  state.connection = ghost.get();
+  state.ghost = std::move(ghost);
+  state.held_down = true;
+  state.keep.clear();
+  state.retry_at = {};
+  connections_.push_back(std::move(state));
+}
+
+void Core::reconfigure_ike(IkeSa& ike) {
+  const auto is_ghost = [&](const ConnectionState& state) {
+    return state.ghost != nullptr && state.ghost.get() == ike.connection;
+  };
+  if (std::ranges::any_of(connections_, is_ghost)) {
+    end_removed(ike);
+    return;
+  }
+  const std::string name = ike.connection->name;
+  ike.connection = environment_.config->find_connection(name);
+  ike.candidates.clear();
+  const config::Connection& before = previous_connections_.at(name);
+  std::erase_if(ike.wanted, [&](std::uint32_t index) {
+    return environment_.config->connection_of_child(index) != ike.connection;
+  });
+  if (ike.state == IkeState::half_open) {
+    ike.candidates = connections_between(ike.local, ike.remote);
+    if (ike.candidates.empty()) remove_unfinished(ike);
+    return;
+  }
+  if (ike.state == IkeState::init_sent || ike.state == IkeState::auth_sent) {
+    if (same_negotiation(before, *ike.connection)) return;
+    // Nothing is agreed upon yet: begun anew in the words of the new configuration.
+    const std::vector<std::uint32_t> wanted = ike.wanted;
+    remove_unfinished(ike);
+    for (const std::uint32_t index : wanted) ensure(index);
+    return;
+  }
+  if (ike.state != IkeState::established) return;
+  if (!same_authentication(before, *ike.connection)) {
+    ike.outdated = true;
+    renew_outdated(ike);
+    return;
+  }
+  reconfigure_children(ike, before);
+  const bool suite_stays = std::ranges::any_of(
+      ike.connection->proposals,
+      [&](const crypto::Proposal& proposal) { return permits(proposal, ike.suite); });
+  if (!suite_stays) enqueue(ike, Task{.kind = TaskKind::rekey_ike});
+  if (before.rekey_time != ike.connection->rekey_time ||
+      before.dpd_delay != ike.connection->dpd_delay) {
+    arm_lifetime(ike);
+  }
+  if (before.reauth_time != ike.connection->reauth_time) {
+    ike.reauthenticate_at = {};
+    arm_reauthentication(ike);
+  }
+}
+
+void Core::end_removed(IkeSa& ike) {
+  if (ike.state == IkeState::established) {
+    enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+  } else if (ike.state == IkeState::init_sent || ike.state == IkeState::auth_sent ||
+             ike.state == IkeState::half_open) {
+    remove_unfinished(ike);
+  }
+}
+
+void Core::remove_unfinished(IkeSa& ike) {
+  const std::uint64_t spi = ike.local_spi;
+  close(ike, false, "the configuration changed");
+  remove(spi);
+}
+
+void Core::reconfigure_children(IkeSa& ike, const config::Connection& before) {
+  for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
+    ChildSa& child = children_.at(id);
+    if (child.state == ChildState::deleting || child.state == ChildState::replaced) continue;
+    const auto old = std::ranges::find(before.children, child.index, &config::Child::index);
+    const config::Child* wanted = environment_.config->find_child(child.index);
+    if (old == before.children.end()) continue;
+    if (wanted == nullptr ||
+        environment_.config->connection_of_child(child.index) != ike.connection) {
+      ghost_children_.insert_or_assign(child.index, *old);
+      enqueue(ike, Task{.kind = TaskKind::delete_child, .child = id}, true);
+    } else if (!same_protection(*old, *wanted)) {
+      // Goes on until its successor stands: see child_is_up.
+      child.outdated = true;
+      state_of(*ike.connection).keep.insert(child.index);
+      ensure(child.index);
+    } else if (!same_limits(*old, *wanted)) {
+      enqueue(ike, Task{.kind = TaskKind::rekey_child, .child_index = child.index, .child = id});
+    }
+  }
+  for (const config::Child& old : before.children) {
+    if (environment_.config->find_child(old.index) == nullptr) {
+      ghost_children_.insert_or_assign(old.index, old);
+      retire_adopted(old.index, now_);
+    }
+  }
+}
+
+/// What an IKE SA was authenticated for has changed. Where we can begin, a new one is made beside
+/// it; else the peer has to, and hears that this one is over.
+void Core::renew_outdated(IkeSa& ike) {
+  if (!address_of_peer(*ike.connection)) {
+    enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+    return;
+  }
+  ike.reauthenticate_at = now_;
+  timers_.arm(now_, TimerKind::reauthenticate, ike.local_spi);
+}
+
+/// A child of the new configuration stands: what it was made in place of may go.
+void Core::retire_outdated(std::uint32_t child_index) {
+  for (auto& [id, child] : children_) {
+    if (child.index != child_index || !child.outdated || child.state == ChildState::deleting) {
+      continue;
+    }
+    IkeSa* ike = find_ike(child.ike_spi);
+    if (ike == nullptr || ike->state != IkeState::established) continue;
+    enqueue(*ike, Task{.kind = TaskKind::delete_child,
+                       .child = id,
+                       .not_before = now_ + tuning_.responder_switch_delay});
+  }
+}
+
+bool Core::permits(const crypto::Proposal& proposal, const crypto::IkeSuite& suite) {
+  const auto has = [](const auto& list, const auto& value) {
+    return std::ranges::find(list, value) != list.end();
+  };
+  return has(proposal.encryption, crypto::Proposal::Cipher{suite.encryption, suite.key_bits}) &&
+         (suite.integrity == crypto::Integrity::none || has(proposal.integrity, suite.integrity)) &&
+         has(proposal.prf, suite.prf) && has(proposal.groups, suite.group);
+}
+
+}  // namespace culvert::ike

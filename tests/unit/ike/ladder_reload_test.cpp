@@ -1,0 +1,185 @@
+// Another configuration while the machine runs: added, removed, changed; and never an outage.
+#include "ike/daemon/reload.hpp"
+#include "tests/unit/ike/ladder.hpp"
+
+namespace culvert::ladder {
+namespace {
+
+GatewayOptions two_children() {
+  GatewayOptions options = gateway_a();
+  ChildOptions second = options.children.front();
+  second.name = "lab";
+  second.local_ts = "10.1.1.0/24";
+  second.remote_ts = "10.2.1.0/24";
+  options.children.push_back(second);
+  return options;
+}
+void later(Ladder& ladder, int for_seconds) {
+  for (int i = 0; i < for_seconds; ++i) {
+    ladder.pass(seconds(1));
+    ladder.run();
+  }
+}
+
+TEST_CASE("reload: what did not change is not touched") {
+  Ladder ladder(two_children());
+  ladder.initiate(kA);
+  ladder.initiate(kA, "lab");
+  ladder.run();
+  const auto before = ladder.ike_sa(kA);
+  ladder.world.reconfigure(kA, two_children());
+  ladder.world.reconfigure(kB, mirrored(two_children()));
+  ladder.silent();
+  later(ladder, 30);
+  CHECK(ladder.ike_sa(kA).initiator_spi == before.initiator_spi);
+  CHECK(ladder.ike_sa(kA).children.at(0).inbound == before.children.at(0).inbound);
+  CHECK(ladder.ike_sa(kA).children.at(1).inbound == before.children.at(1).inbound);
+  ladder.converged(2);
+}
+
+TEST_CASE("reload: a child that was added comes up, one that was removed goes") {
+  GatewayOptions more = two_children();
+  more.children[1].start_action = StartAction::start;
+  Ladder ladder;
+  ladder.connect();
+  const auto office = ladder.ike_sa(kA).children.front().inbound;
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kB, mirrored(two_children()));
+  ladder.world.reconfigure(kA, more);
+  later(ladder, 5);
+  ladder.converged(2);
+  ladder.world.reconfigure(kA, gateway_a());
+  later(ladder, 20);
+  CHECK(ladder.ike_sa(kA).children.size() == 1);
+  CHECK(ladder.ike_sa(kA).children.front().inbound == office);
+  ladder.world.reconfigure(kB, mirrored(gateway_a()));
+  later(ladder, 5);
+  ladder.converged(1);
+}
+
+TEST_CASE("reload: a child whose protection changed is made anew beside the old one") {
+  GatewayOptions changed = gateway_a();
+  changed.children[0].esp_proposal = "aes128gcm16";
+  Ladder ladder;
+  ladder.connect();
+  const auto before = ladder.ike_sa(kA);
+  ladder.expect_no_loss();
+  const bool peer_first = GENERATE(true, false);
+  if (peer_first) ladder.world.reconfigure(kB, mirrored(changed));
+  later(ladder, 1);
+  ladder.world.reconfigure(kA, changed);
+  later(ladder, 20);
+  if (!peer_first) {
+    // The peer knows nothing of it yet: the old child goes on
+    ladder.converged();
+    ladder.world.reconfigure(kB, mirrored(changed));
+  }
+  later(ladder, 120);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).initiator_spi == before.initiator_spi);
+  CHECK(ladder.ike_sa(kA).children.front().suite.name() == "aes128gcm16");
+}
+
+TEST_CASE("reload: new lifetimes come by a rekey, at the side that changed") {
+  GatewayOptions changed = gateway_a();
+  changed.children[0].rekey_time = seconds(1000);
+  changed.children[0].life_time = seconds(1100);
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kA, changed);
+  later(ladder, 20);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).children.front().expires_in <= seconds(1100));
+  CHECK(ladder.reported(kA, "child_rekeyed") == 1);
+}
+
+TEST_CASE("reload: another suite for the IKE SA comes by its rekey") {
+  GatewayOptions changed = gateway_a();
+  changed.ike_proposal = "aes256gcm16-prfsha384-ecp384";
+  Ladder ladder;
+  ladder.connect();
+  const auto child = ladder.ike_sa(kA).children.front().inbound;
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kB, mirrored(changed));
+  ladder.world.reconfigure(kA, changed);
+  later(ladder, 140);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).suite.group == crypto::Group::ecp384);
+  CHECK(ladder.ike_sa(kA).children.front().inbound == child);
+}
+
+TEST_CASE("reload: another identity means another authentication, made before the old one goes") {
+  GatewayOptions changed = gateway_a();
+  changed.id = "hq.example.org";
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kB, mirrored(changed));
+  ladder.world.reconfigure(kA, changed);
+  later(ladder, 90);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).local_id == "hq.example.org");
+  CHECK(ladder.ike_sa(kB).remote_id == "hq.example.org");
+}
+
+TEST_CASE("reload: a connection that was removed is ended politely") {
+  GatewayOptions none = gateway_a();
+  none.name = "other";
+  Ladder ladder;
+  ladder.connect();
+  ladder.world.reconfigure(kA, none);
+  later(ladder, 10);
+  CHECK(ladder.gateway(kA).machine->ike_sas(ladder.world.now).empty());
+  CHECK(ladder.gateway(kB).machine->ike_sas(ladder.world.now).empty());
+  CHECK(ladder.gateway(kA).data_plane.sas.empty());
+  CHECK(ladder.gateway(kA).data_plane.policies.empty());
+  CHECK(ladder.connection(kA).name == "other");
+}
+
+TEST_CASE("reload: in the middle of any exchange nothing is left dangling") {
+  const int delivered = GENERATE(range(0, 5));
+  const bool removed = GENERATE(true, false);
+  GatewayOptions changed = gateway_a();
+  if (removed) {
+    changed.name = "other";
+  } else {
+    changed.children[0].esp_proposal = "aes128gcm16";
+    changed.ike_proposal = "aes256gcm16-prfsha384-ecp384";
+  }
+  Ladder ladder;
+  ladder.initiate(kA);
+  for (int i = 0; i < delivered && !ladder.wire.empty(); ++i) {
+    const Flying datagram = ladder.wire.front();
+    ladder.wire.erase(ladder.wire.begin());
+    ladder.world.deliver(datagram);
+  }
+  ladder.world.reconfigure(kA, changed);
+  ladder.world.reconfigure(kB, mirrored(changed));
+  later(ladder, 200);
+  if (removed) {
+    CHECK(ladder.gateway(kA).data_plane.sas.empty());
+    CHECK(ladder.gateway(kA).machine->ike_sas(ladder.world.now).empty());
+  } else {
+    ladder.initiate(kA);
+    later(ladder, 60);
+    ladder.converged();
+  }
+}
+
+TEST_CASE("reload: what both daemons number may not move, and what was bound needs a restart") {
+  const config::Config running = simulation::make_config(two_children());
+  CHECK(ike::needs_restart(running, simulation::make_config(two_children())).empty());
+  CHECK(ike::needs_restart(running, simulation::make_config(gateway_a())).empty());
+  GatewayOptions swapped = two_children();
+  std::swap(swapped.children[0], swapped.children[1]);
+  CHECK(ike::needs_restart(running, simulation::make_config(swapped)).size() == 1);
+  config::Config elsewhere = simulation::make_config(two_children());
+  elsewhere.instance = "other";
+  elsewhere.user = "nobody";
+  elsewhere.metrics.ike_listen = wire::Endpoint{*wire::IpAddress::parse("127.0.0.1"), 9999};
+  CHECK(ike::needs_restart(running, elsewhere).size() == 3);
+}
+
+}  // namespace
+}  // namespace culvert::ladder
