@@ -245,3 +245,29 @@ def test_kill_of_the_key_daemon_beside_strongswan(pair):
     pair.wait_until_mirrored()
     steady.wait_for_replies(600, timeout=15)
     assert len(steady.stop().lost_packets) <= 5
+
+
+@pytest.mark.parametrize("who", ["culvert", "strongswan"])
+def test_ike_fragmentation(bed, who):
+    """RFC 7383, both roles: IKE_AUTH and CREATE_CHILD_SA in pieces either way."""
+    pair = Pair(bed, TunnelOptions(connection_options={"fragment_size": 300}),
+                PeerOptions(fragment_size=300))
+    with bed.capture() as capture:
+        if who == "culvert":
+            pair.up()
+        else:
+            pair.strongswan.initiate()
+        pair.wait_until_mirrored()
+        pair.gateway.culvert("rekey", "net")
+        pair.strongswan.rekey_child()
+        pair.wait_until_mirrored()
+    assert pair.gateway.ike_sas()[0]["fragmentation"]
+    assert bed.ping(count=20, interval=0.01).lost() == []
+    fragments = pair.gateway.ike_metrics()
+    assert fragments.total("culvert_ike_fragments_total", result="sent") >= 4
+    assert fragments.total("culvert_ike_fragments_total", result="received") >= 4
+    assert fragments.total("culvert_ike_fragments_total", result="discarded") == 0
+    frames = [frame for frame in capture.frames() if frame.kind == "ike"]
+    nat_port = (4500).to_bytes(2, "big")
+    protected = [frame for frame in frames if nat_port in (frame.data[34:36], frame.data[36:38])]
+    assert protected and max(len(frame.data) for frame in protected) <= 300 + 14

@@ -21,12 +21,19 @@ class PeerOptions:
     start_action: str = "none"
     dpd_delay: str = "0s"
     rekey_time: str = "4h"
+    fragment_size: int = 1280
+    mobike: str = "no"
+    local_address: str = ""   # its own, unless it may use any
+    remote_address: str = ""  # where we are seen, when a NAT stands between
+    connection: str = ""      # further lines of the connection
 
 
 class StrongSwan:
     """One charon in a gateway's namespace, everything under one directory."""
 
-    def __init__(self, namespace, directory: Path, local, remote, psk, options=None):
+    def __init__(self, namespace, directory: Path, local, remote, psk, options=None,
+                 router=None):
+        self.router = router
         self.namespace, self.local, self.remote = namespace, local, remote
         self.directory = Path(directory)
         self.options = options or PeerOptions()
@@ -46,6 +53,7 @@ charon-systemd {{
   load = {PLUGINS}
   retransmit_timeout = 1
   retransmit_tries = 3
+  fragment_size = {self.options.fragment_size}
   plugins {{ vici {{ socket = {self.vici} }} }}
   filelog {{ log {{ path = {self.directory}/charon.log
       default = 1
@@ -59,10 +67,11 @@ swanctl {{ load = random nonce x509 pubkey pkcs1 pkcs8 pem openssl }}
         (self.directory / "swanctl/swanctl.conf").write_text(f"""
 connections {{ to-{remote.name} {{
   version = 2
-  local_addrs = {local.wan_address}
-  remote_addrs = {remote.wan_address}
+  local_addrs = {options.local_address or local.wan_address}
+  remote_addrs = {options.remote_address or remote.wan_address}
   proposals = {options.proposals}
-  mobike = no
+  mobike = {options.mobike}
+  {options.connection}
   dpd_delay = {options.dpd_delay}
   rekey_time = {options.rekey_time}
   local {{ auth = psk
@@ -85,6 +94,8 @@ secrets {{ ike-peer {{
     def prepare_kernel(self):
         """Addresses and forwarding: unlike ours, this gateway needs the kernel's stack."""
         self.namespace.ip("addr", "add", self.local.wan[0], "dev", "wan")
+        if self.router:
+            self.namespace.ip("route", "add", "default", "via", self.router)
         self.namespace.ip("addr", "add", self.local.lan[0], "dev", "lan")
         self.namespace.sysctl("net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0",
                               "net.ipv4.conf.default.rp_filter=0",

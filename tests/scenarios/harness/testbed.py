@@ -1,6 +1,7 @@
 """Whole gateways back to back: what a scenario starts from and what the demo shows."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import secrets
@@ -71,10 +72,12 @@ class Testbed:
         return (self.add_gateway("a", self.configuration("a", options)),
                 self.add_gateway("b", self.configuration("b", options)))
 
-    def add_strongswan(self, options=None):
-        """strongSwan in the place of gateway b."""
-        peer = StrongSwan(self.topology["gw-b"], self.directory / "strongswan", SIDE_B, SIDE_A,
-                          self.psk, options or PeerOptions())
+    def add_strongswan(self, options=None, behind=None):
+        """strongSwan in the place of gateway b, behind a router if there is one (see nat.py)."""
+        side = dataclasses.replace(SIDE_B, wan=[f"{behind.inside}/24"]) if behind else SIDE_B
+        peer = StrongSwan(self.topology["gw-b"], self.directory / "strongswan", side, SIDE_A,
+                          self.psk, options or PeerOptions(),
+                          router=behind.router if behind else None)
         self._stoppable.append(peer)
         peer.prepare_kernel()
         return peer.start()

@@ -301,6 +301,28 @@ TEST_CASE("channel: no data plane is said in an operator's words") {
   CHECK_FALSE(Client::connect(std::string(200, 'x')));
 }
 
+TEST_CASE("channel: connecting in two steps never waits for a data plane that says nothing") {
+  const Folder folder;
+  const auto listener = listen_at(folder.socket(), ::geteuid());
+  REQUIRE(listener);
+  // Nobody accepts: still it returns, and there is nothing to read.
+  auto connection = Client::begin(folder.socket());
+  REQUIRE(connection);
+  CHECK_FALSE(Client::finish(folder.socket(), std::move(*connection)));
+}
+
+TEST_CASE("channel: connecting in two steps gives a client that works") {
+  const Folder folder;
+  auto server = Server::create({folder.socket(), ::geteuid()});
+  REQUIRE(server);
+  auto connection = Client::begin(folder.socket());
+  REQUIRE(connection);
+  (*server)->poll();
+  const auto client = Client::finish(folder.socket(), std::move(*connection));
+  REQUIRE(client);
+  CHECK((*client)->alive());
+}
+
 TEST_CASE("channel: memory that a server passed cannot shrink, grow or be resealed") {
   Pair pair;
   pair.client.reset();

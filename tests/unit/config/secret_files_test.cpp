@@ -102,7 +102,7 @@ TEST_CASE("check: a pre-shared key that everybody may read is refused") {
   write_all_files(folder);
   folder.write("branch.psk", "a pre-shared key of good length\n", 0644);
   CHECK_THAT(only_diagnostic(folder),
-             Catch::Contains("hq.yaml:57:59: error: secrets[0].psk_file") &&
+             Catch::Contains("hq.yaml:62:59: error: secrets[0].psk_file") &&
                  Catch::Contains("everybody may read") && Catch::Contains("chmod 640"));
 }
 

@@ -148,7 +148,7 @@ TEST_CASE("proposal: contradictions of an IKE proposal name the word", "[proposa
       {"-", "", 0, "empty word", "algorithms"},
       {"aes128gcm16-", "", 12, "empty word", "algorithms"},
       {"aes128gcm16--x25519", "", 12, "empty word", "algorithms"},
-      {"aes128gcm16-prfsha256-x448", "x448", 22, "unknown algorithm", "ecp384"},
+      {"aes128gcm16-prfsha256-x449", "x449", 22, "unknown algorithm", "ecp384"},
       {"AES128GCM16-prfsha256-x25519", "AES128GCM16", 0, "unknown algorithm", "aes256gcm16"},
       {"aes512gcm16-prfsha256-x25519", "aes512gcm16", 0, "unknown algorithm", "aes256gcm16"},
       {"aes128gcm16 -prfsha256-x25519", "aes128gcm16 ", 0, "unknown algorithm", "aes256gcm16"},

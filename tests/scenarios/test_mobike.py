@@ -1,0 +1,74 @@
+"""MOBIKE (RFC 4555): an address that changes under a tunnel that stays."""
+
+from harness.configuration import SIDE_B, TunnelOptions
+from harness.shell import run, wait_until
+from harness.strongswan import PeerOptions
+from harness.traffic import SteadyPing
+
+MOBILE = {"mobike": "yes", "dpd_delay": "5s"}
+OTHER_A, OTHER_B = "192.0.2.21", "192.0.2.22"
+
+
+def block(bed, address):
+    """Nothing from or to this address passes the link any more."""
+    run(*bed["wan"].command("nft", "-f", "-"), input_text=f"""
+table bridge broken {{ chain forward {{ type filter hook forward priority 0;
+  ip saddr {address} drop
+  ip daddr {address} drop }} }}
+""")
+
+
+def test_strongswan_moves_to_another_address(bed):
+    """Its address goes away: it says UPDATE_SA_ADDRESSES from the other one, we check and follow."""
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(
+        connection_options=MOBILE)))
+    strongswan = bed.add_strongswan(PeerOptions(mobike="yes", local_address="%any"))
+    strongswan.initiate()
+    gateway.wait_for_child()
+    assert gateway.ike_sas()[0]["mobike"]
+    child = gateway.child()["spi_in"]
+    assert bed.ping(count=10, interval=0.02).lost() == []
+    strongswan.namespace.ip("addr", "add", f"{OTHER_B}/24", "dev", "wan")
+    strongswan.namespace.ip("addr", "del", SIDE_B.wan[0], "dev", "wan")
+    wait_until(lambda: gateway.ike_sas()[0]["remote"].startswith(f"{OTHER_B}:"), 15,
+               "strongSwan at its new address", 0.1)
+    wait_until(lambda: {sa["remote"].rsplit(":", 1)[0] for sa in gateway.sas()["sas"]}
+               == {OTHER_B}, 5, "ESP to follow", 0.05)
+    assert gateway.child()["spi_in"] == child, "the same SAs"
+    assert bed.ping(count=20, interval=0.02).lost() == []
+
+
+def test_we_leave_a_path_that_died(bed):
+    """We have a second address; the first one's packets do not pass any more. strongSwan follows."""
+    configuration = bed.configuration("a", TunnelOptions(connection_options=MOBILE))
+    configuration["dataplane"]["interfaces"][0]["addresses"].append(f"{OTHER_A}/24")
+    gateway = bed.add_gateway("a", configuration)
+    bed.add_strongswan(PeerOptions(mobike="yes"))
+    gateway.culvert("initiate", "net")
+    child = gateway.child()["spi_in"]
+    assert bed.ping(count=10, interval=0.02).lost() == []
+    block(bed, "192.0.2.1")
+    wait_until(lambda: gateway.ike_sas()[0]["local"].startswith(f"{OTHER_A}:"), 30,
+               "us at the other address", 0.1)
+    assert gateway.child()["spi_in"] == child
+    wait_until(lambda: bed.ping(count=1, wait=1).received, 10, "the tunnel over the new path")
+    assert bed.ping(count=20, interval=0.02).lost() == []
+
+
+def test_two_gateways_leave_a_path_that_died(bed):
+    options = TunnelOptions(connection_options=MOBILE)
+    configuration = bed.configuration("a", options)
+    configuration["dataplane"]["interfaces"][0]["addresses"].append(f"{OTHER_A}/24")
+    a = bed.add_gateway("a", configuration)
+    b = bed.add_gateway("b", bed.configuration("b", options))
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    child = a.child()["spi_in"]
+    steady = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    block(bed, "192.0.2.1")
+    wait_until(lambda: b.ike_sas()[0]["remote"].startswith(f"{OTHER_A}:"), 30,
+               "b to see a at the other address", 0.1)
+    steady.wait_for_replies(50)
+    steady.stop()
+    assert a.child()["spi_in"] == child
+    assert {sa["remote"].rsplit(":", 1)[0] for sa in b.sas()["sas"]} <= {OTHER_A, OTHER_A + ":0"}

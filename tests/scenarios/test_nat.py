@@ -1,0 +1,161 @@
+"""A real NAT between the gateways: nftables masquerades in a router of its own (RFC 7296 §2.23,
+RFC 3948), in front of the initiator, in front of both, and one that forgets its mappings."""
+
+import contextlib
+
+import pytest
+
+from harness.capture import WireContents
+from harness.configuration import (SIDE_A, SIDE_B, TunnelOptions, connection,
+                                   gateway_configuration, with_psk)
+from harness.nat import behind, nats_before, through
+from harness.shell import wait_until
+from harness.strongswan import PeerOptions
+from harness.traffic import SteadyPing
+
+ADDRESSES = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
+
+
+@contextlib.contextmanager
+def natted(bed, letters, forward=False):
+    """Configurations of both gateways with routers in front of those named."""
+    with nats_before(bed, letters) as routers:
+        inside = {"a": SIDE_A, "b": SIDE_B}
+        outside = dict(inside)
+        for letter, nat in routers.items():
+            outside[letter] = behind(inside[letter], nat)
+            outside[letter].wan = [f"{nat.outside}/24"]
+            inside[letter] = behind(inside[letter], nat)
+            if forward and letter == "b":
+                nat.rules(forward=True)
+        configurations = {}
+        for letter, other in (("a", "b"), ("b", "a")):
+            local, remote = inside[letter], outside[other]
+            configuration = gateway_configuration(local.name, local, remote)
+            if letter in routers:
+                through(configuration, routers[letter])
+            else:
+                configuration["dataplane"]["routes"] = [
+                    route for route in configuration["dataplane"]["routes"]
+                    if ":" not in route["to"]]
+            configuration["dataplane"]["interfaces"][0]["addresses"] = [local.wan[0]]
+            options = TunnelOptions(connection_options={"dpd_delay": "5s"})
+            configuration["connections"] = [connection(local, remote, options)]
+            with_psk(configuration, local, remote, bed.psk_file)
+            configurations[letter] = configuration
+        yield routers, configurations
+
+
+def test_initiator_behind_a_nat(bed):
+    with natted(bed, "a") as (_, configurations):
+        a = bed.add_gateway("a", configurations["a"])
+        b = bed.add_gateway("b", configurations["b"])
+        with bed.capture(port="to-b") as capture:
+            a.culvert("initiate", "net")
+            b.wait_for_child()
+            assert bed.ping(count=50, interval=0.01).lost() == []
+        near, far = a.ike_sas()[0], b.ike_sas()[0]
+        assert near["nat_local"] and not near["nat_remote"]
+        assert far["nat_remote"] and not far["nat_local"]
+        assert far["remote"].startswith("192.0.2.11:")
+        assert a.child()["udp_encapsulation"] and b.child()["udp_encapsulation"]
+        # rekeys from either side pass the router
+        for gateway in (a, b):
+            gateway.culvert("rekey", "net")
+            gateway.culvert("rekey", "--ike", gateway.configuration["connections"][0]["name"])
+        assert bed.ping(count=20, interval=0.01).lost() == []
+    wire = WireContents(capture.frames(), ADDRESSES)
+    assert wire.inner_addresses_seen == 0
+    assert wire.kinds["esp"] == 0
+
+
+def test_both_behind_nats(bed):
+    """The responder's router forwards both ports; source ports are the router's choice."""
+    with natted(bed, "ab", forward=True) as (routers, configurations):
+        routers["a"].rules("20000-20999")
+        a = bed.add_gateway("a", configurations["a"])
+        b = bed.add_gateway("b", configurations["b"])
+        a.culvert("initiate", "net")
+        b.wait_for_child()
+        for gateway in (a, b):
+            sa = gateway.ike_sas()[0]
+            assert sa["nat_local"] and sa["nat_remote"]
+        port = int(b.ike_sas()[0]["remote"].rsplit(":", 1)[1])
+        assert 20000 <= port <= 20999
+        assert bed.ping(count=50, interval=0.01).lost() == []
+        b.culvert("rekey", "net")
+        assert bed.ping(count=20, interval=0.01).lost() == []
+
+
+def test_esp_moves_with_the_mapping(bed):
+    """The router forgets the port mid-flow: the next ESP packet from inside shows the new one, and
+    both ESP and IKE follow it (RFC 7296 §2.23)."""
+    with natted(bed, "a") as (routers, configurations):
+        a = bed.add_gateway("a", configurations["a"])
+        b = bed.add_gateway("b", configurations["b"])
+        a.culvert("initiate", "net")
+        b.wait_for_child()
+        child = b.child()["spi_in"]
+        steady = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+        steady.wait_for_replies(20)
+        routers["a"].rebind("30000-30999")
+
+        def remote_port():
+            return int(b.ike_sas()[0]["remote"].rsplit(":", 1)[1])
+
+        wait_until(lambda: 30000 <= remote_port() <= 30999, 10, "the new port at b", 0.05)
+        steady.wait_for_replies(100)
+        assert b.child()["spi_in"] == child, "the same SAs, at another address"
+        outer = {sa["remote"] for sa in b.sas()["sas"]}
+        assert outer == {f"192.0.2.11:{remote_port()}"}
+        # and IKE goes there too
+        b.culvert("rekey", "net")
+        steady.wait_for_replies(50)
+        steady.stop()
+        assert any("peer_moved" in text for text in b.logs().values())
+
+
+def test_ike_moves_with_the_mapping(bed):
+    """No traffic: the liveness check from inside shows the new port."""
+    with natted(bed, "a") as (routers, configurations):
+        a = bed.add_gateway("a", configurations["a"])
+        b = bed.add_gateway("b", configurations["b"])
+        a.culvert("initiate", "net")
+        b.wait_for_child()
+        routers["a"].rebind("31000-31999")
+        wait_until(lambda: ":31" in b.ike_sas()[0]["remote"], 20, "the new port at b", 0.1)
+        assert bed.ping(count=10, interval=0.02).lost() == []
+
+
+@pytest.mark.parametrize("who", ["culvert", "strongswan"])
+def test_we_are_behind_a_nat_before_strongswan(bed, who):
+    with natted(bed, "a") as (routers, configurations):
+        routers["a"].rules("22000-22999")
+        a = bed.add_gateway("a", configurations["a"])
+        strongswan = bed.add_strongswan(PeerOptions(remote_address="192.0.2.11"))
+        a.culvert("initiate", "net")
+        wait_until(strongswan.sas, 5, "strongSwan's IKE SA")
+        assert a.ike_sas()[0]["nat_local"]
+        assert bed.ping(count=50, interval=0.01).lost() == []
+        if who == "culvert":
+            a.culvert("rekey", "net")
+        else:
+            strongswan.rekey_child()
+        assert bed.ping(count=50, interval=0.01).lost() == []
+
+
+def test_strongswan_is_behind_a_nat(bed):
+    with natted(bed, "b") as (routers, configurations):
+        routers["b"].rules("23000-23999")
+        a = bed.add_gateway("a", configurations["a"])
+        strongswan = bed.add_strongswan(PeerOptions(), behind=routers["b"])
+        strongswan.initiate()
+        a.wait_for_child()
+        sa = a.ike_sas()[0]
+        assert sa["nat_remote"] and not sa["nat_local"]
+        assert 23000 <= int(sa["remote"].rsplit(":", 1)[1]) <= 23999
+        assert bed.ping(count=50, interval=0.01).lost() == []
+        routers["b"].rebind("24000-24999")
+        strongswan.rekey_child()
+        wait_until(lambda: ":24" in a.ike_sas()[0]["remote"], 10, "the new port", 0.1)
+        assert bed.ping(count=50, interval=0.01).lost() == []
