@@ -235,8 +235,9 @@ void Core::mapping_seen(IkeSa& ike, const Payloads& payloads) {
   if (changed) enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
 }
 
-/// NAT detection of a new path. Where that changes what wraps ESP, children are rekeyed: an SA
-/// keeps its encapsulation.
+/// NAT detection of a new path. Where UDP is needed now, children are rekeyed: an SA keeps what it
+/// has. It goes on in UDP where that is not needed any more: RFC 7296 §2.23 allows it at any time, and
+/// the peer may have asked for it.
 void Core::nat_seen_anew(IkeSa& ike, const Payloads& payloads) {
   const bool before = ike.encapsulate;
   const auto* seen = find_notify(payloads, NotifyType::nat_detection_destination_ip);
@@ -246,6 +247,7 @@ void Core::nat_seen_anew(IkeSa& ike, const Payloads& payloads) {
   ike.seen_as = seen->data;
   detect_nat(ike, payloads, ike.initiator_spi(), ike.responder_spi());
   arm_keepalive(ike);
+  ike.encapsulate = ike.encapsulate || before;
   if (before == ike.encapsulate) return;
   for (const channel::SaId id : ike.children) {
     ChildSa& child = children_.at(id);
