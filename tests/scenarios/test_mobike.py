@@ -12,9 +12,13 @@ OTHER_A, OTHER_B = "192.0.2.21", "192.0.2.22"
 def block(bed, address):
     """Nothing from or to this address passes the link any more."""
     run(*bed["wan"].command("nft", "-f", "-"), input_text=f"""
-table bridge broken {{ chain forward {{ type filter hook forward priority 0;
-  ip saddr {address} drop
-  ip daddr {address} drop }} }}
+table bridge broken {{
+  chain forward {{
+    type filter hook forward priority 0;
+    ip saddr {address} drop
+    ip daddr {address} drop
+  }}
+}}
 """)
 
 
@@ -28,6 +32,8 @@ def test_strongswan_moves_to_another_address(bed):
     assert gateway.ike_sas()[0]["mobike"]
     child = gateway.child()["spi_in"]
     assert bed.ping(count=10, interval=0.02).lost() == []
+    # the second address of a network stays when the first goes
+    strongswan.namespace.sysctl("net.ipv4.conf.wan.promote_secondaries=1")
     strongswan.namespace.ip("addr", "add", f"{OTHER_B}/24", "dev", "wan")
     strongswan.namespace.ip("addr", "del", SIDE_B.wan[0], "dev", "wan")
     wait_until(lambda: gateway.ike_sas()[0]["remote"].startswith(f"{OTHER_B}:"), 15,
@@ -41,7 +47,8 @@ def test_strongswan_moves_to_another_address(bed):
 def test_we_leave_a_path_that_died(bed):
     """We have a second address; the first one's packets do not pass any more. strongSwan follows."""
     configuration = bed.configuration("a", TunnelOptions(connection_options=MOBILE))
-    configuration["dataplane"]["interfaces"][0]["addresses"].append(f"{OTHER_A}/24")
+    wan = configuration["dataplane"]["interfaces"][0]
+    wan["addresses"] = [*wan["addresses"], f"{OTHER_A}/24"]
     gateway = bed.add_gateway("a", configuration)
     bed.add_strongswan(PeerOptions(mobike="yes"))
     gateway.culvert("initiate", "net")
@@ -58,7 +65,8 @@ def test_we_leave_a_path_that_died(bed):
 def test_two_gateways_leave_a_path_that_died(bed):
     options = TunnelOptions(connection_options=MOBILE)
     configuration = bed.configuration("a", options)
-    configuration["dataplane"]["interfaces"][0]["addresses"].append(f"{OTHER_A}/24")
+    wan = configuration["dataplane"]["interfaces"][0]
+    wan["addresses"] = [*wan["addresses"], f"{OTHER_A}/24"]
     a = bed.add_gateway("a", configuration)
     b = bed.add_gateway("b", bed.configuration("b", options))
     a.culvert("initiate", "net")

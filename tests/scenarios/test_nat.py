@@ -2,6 +2,7 @@
 RFC 3948), in front of the initiator, in front of both, and one that forgets its mappings."""
 
 import contextlib
+import dataclasses
 
 import pytest
 
@@ -20,7 +21,8 @@ ADDRESSES = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 def natted(bed, letters, forward=False):
     """Configurations of both gateways with routers in front of those named."""
     with nats_before(bed, letters) as routers:
-        inside = {"a": SIDE_A, "b": SIDE_B}
+        inside = {letter: dataclasses.replace(side, wan=side.wan[:1], networks=side.networks[:1])
+                  for letter, side in (("a", SIDE_A), ("b", SIDE_B))}
         outside = dict(inside)
         for letter, nat in routers.items():
             outside[letter] = behind(inside[letter], nat)
@@ -34,11 +36,6 @@ def natted(bed, letters, forward=False):
             configuration = gateway_configuration(local.name, local, remote)
             if letter in routers:
                 through(configuration, routers[letter])
-            else:
-                configuration["dataplane"]["routes"] = [
-                    route for route in configuration["dataplane"]["routes"]
-                    if ":" not in route["to"]]
-            configuration["dataplane"]["interfaces"][0]["addresses"] = [local.wan[0]]
             options = TunnelOptions(connection_options={"dpd_delay": "5s"})
             configuration["connections"] = [connection(local, remote, options)]
             with_psk(configuration, local, remote, bed.psk_file)

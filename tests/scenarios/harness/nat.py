@@ -24,12 +24,14 @@ class Nat:
         to = f" to :{source_ports}" if source_ports else ""
         forwarding = (f"""
   chain in {{ type nat hook prerouting priority -100;
-    iifname "outside" udp dport {{ 500, 4500 }} dnat to {self.inside} }}""" if forward else "")
+    iifname "outside" udp dport {{ 500, 4500 }} dnat to {self.inside}
+  }}""" if forward else "")
         script = f"""
 table ip nat {{
   chain out {{ type nat hook postrouting priority 100;
     oifname "outside" meta l4proto udp masquerade{to}
-    oifname "outside" masquerade }}{forwarding}
+    oifname "outside" masquerade
+  }}{forwarding}
 }}
 """
         self.namespace.run("nft", "flush", "ruleset")
@@ -43,7 +45,7 @@ table ip nat {{
         self.namespace.ip("link", "set", "outside", "up")
 
     def close(self):
-        self.namespace.close()
+        run("ip", "netns", "del", self.namespace.name, check=False)
 
 
 def put_nat_before(bed, letter):
@@ -51,6 +53,7 @@ def put_nat_before(bed, letter):
     number = {"a": 1, "b": 2}[letter]
     middle = bed["wan"]
     router = Namespace(f"{bed.prefix}-nat-{letter}")
+    run("ip", "netns", "add", router.name)
     nat = Nat(router, f"192.168.{number}.1", f"192.168.{number}.254", f"192.0.2.{10 + number}")
     middle.ip("link", "set", f"to-{letter}", "nomaster")
     middle.ip("link", "set", f"to-{letter}", "netns", router.name)
@@ -77,8 +80,6 @@ def through(configuration, nat):
     """A gateway behind the router reaches everything through it."""
     for route in configuration["dataplane"]["routes"]:
         route["via"] = nat.router
-    configuration["dataplane"]["routes"] = [
-        route for route in configuration["dataplane"]["routes"] if ":" not in route["to"]]
     configuration["dataplane"]["routes"].append({"to": "0.0.0.0/0", "via": nat.router})
     return configuration
 
