@@ -1,4 +1,7 @@
-"""MOBIKE (RFC 4555): an address that changes under a tunnel that stays."""
+"""MOBIKE (RFC 4555): an address that changes under a tunnel that stays.
+
+strongSwan's userspace ESP cannot move an SA: it rekeys its child by itself when the IKE SA has moved.
+"""
 
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.shell import run, wait_until
@@ -30,7 +33,7 @@ def test_strongswan_moves_to_another_address(bed):
     strongswan.initiate()
     gateway.wait_for_child()
     assert gateway.ike_sas()[0]["mobike"]
-    child = gateway.child()["spi_in"]
+    ike = gateway.ike_sas()[0]["initiator_spi"]
     assert bed.ping(count=10, interval=0.02).lost() == []
     # the second address of a network stays when the first goes
     strongswan.namespace.sysctl("net.ipv4.conf.wan.promote_secondaries=1")
@@ -40,7 +43,7 @@ def test_strongswan_moves_to_another_address(bed):
                "strongSwan at its new address", 0.1)
     wait_until(lambda: {sa["remote"].rsplit(":", 1)[0] for sa in gateway.sas()["sas"]}
                == {OTHER_B}, 5, "ESP to follow", 0.05)
-    assert gateway.child()["spi_in"] == child, "the same SAs"
+    assert [sa["initiator_spi"] for sa in gateway.ike_sas()] == [ike]
     assert bed.ping(count=20, interval=0.02).lost() == []
 
 
@@ -52,12 +55,12 @@ def test_we_leave_a_path_that_died(bed):
     gateway = bed.add_gateway("a", configuration)
     bed.add_strongswan(PeerOptions(mobike="yes"))
     gateway.culvert("initiate", "net")
-    child = gateway.child()["spi_in"]
+    ike = gateway.ike_sas()[0]["initiator_spi"]
     assert bed.ping(count=10, interval=0.02).lost() == []
     block(bed, "192.0.2.1")
     wait_until(lambda: gateway.ike_sas()[0]["local"].startswith(f"{OTHER_A}:"), 30,
                "us at the other address", 0.1)
-    assert gateway.child()["spi_in"] == child
+    assert [sa["initiator_spi"] for sa in gateway.ike_sas()] == [ike]
     wait_until(lambda: bed.ping(count=1, wait=1).received, 10, "the tunnel over the new path")
     assert bed.ping(count=20, interval=0.02).lost() == []
 
