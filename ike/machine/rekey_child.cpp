@@ -1,5 +1,5 @@
-// Replacing a child (RFC 7296 §1.3.3), make before break, and both sides doing so at once (§2.8.1):
-// of the two results the one made with the lowest of the four nonces goes, and whoever made it
+// Replacing a child (RFC 7296 §1.3.3, RFC 7296 §2.8), make before break, and both sides doing so at once
+// (§2.8.1): of the two results the one made with the lowest of the four nonces goes, and whoever made it
 // deletes it.
 #include <algorithm>
 
