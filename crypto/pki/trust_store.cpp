@@ -1,0 +1,234 @@
+#include "crypto/pki/trust_store.hpp"
+
+#include <algorithm>
+
+#include <openssl/err.h>
+
+#include "crypto/pki/openssl_x509.hpp"
+
+namespace culvert::crypto::pki {
+namespace {
+
+using CertificateStack =
+    openssl::Handle<STACK_OF(X509), [](STACK_OF(X509) * stack) { sk_X509_free(stack); }>;
+
+/// Certificates between the end entity and the authority. Real paths have one or two.
+constexpr int kMaxDepth = 8;
+/// OpenSSL's level of 112 bits: RSA from 2048, no SHA-1 signatures (RFC 8247 §4.2, §4.3).
+constexpr int kSecurityLevel = 2;
+
+/// What the callback decides and remembers while OpenSSL walks along a path.
+struct Walk {
+  const ValidationRules* rules = nullptr;
+  const X509_CRL* forged =
+      nullptr;  ///< a list whose signature does not hold: its entries do not count
+  std::vector<std::string> notes;
+};
+int walk_index() {
+  static const int index = X509_STORE_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  return index;
+}
+
+std::string subject_of(const X509* certificate) {
+  return certificate == nullptr
+             ? "the certificate"
+             : "\"" + openssl::text_of(X509_get_subject_name(certificate)) + "\"";
+}
+std::string issuer_of(const X509* certificate) {
+  return certificate == nullptr ? "its issuer"
+                                : "\"" + openssl::text_of(X509_get_issuer_name(certificate)) + "\"";
+}
+
+bool about_a_list(int error) {
+  switch (error) {
+    case X509_V_ERR_UNABLE_TO_GET_CRL:
+    case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
+    case X509_V_ERR_CRL_NOT_YET_VALID:
+    case X509_V_ERR_CRL_HAS_EXPIRED:
+    case X509_V_ERR_CRL_SIGNATURE_FAILURE:
+    case X509_V_ERR_UNABLE_TO_DECRYPT_CRL_SIGNATURE:
+    case X509_V_ERR_ERROR_IN_CRL_LAST_UPDATE_FIELD:
+    case X509_V_ERR_ERROR_IN_CRL_NEXT_UPDATE_FIELD:
+    case X509_V_ERR_DIFFERENT_CRL_SCOPE:
+    case X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION:
+    case X509_V_ERR_KEYUSAGE_NO_CRL_SIGN:
+    case X509_V_ERR_CRL_PATH_VALIDATION_ERROR:
+      return true;
+    default:  // NOLINT: OpenSSL's numbers
+      return false;
+  }
+}
+
+std::string list_problem(int error, const X509* certificate) {
+  const std::string what = error == X509_V_ERR_UNABLE_TO_GET_CRL
+                               ? "no revocation list of " + issuer_of(certificate)
+                           : error == X509_V_ERR_CRL_HAS_EXPIRED
+                               ? "the revocation list of " + issuer_of(certificate) + " has expired"
+                               : "the revocation list of " + issuer_of(certificate) + ": " +
+                                     X509_verify_cert_error_string(error);
+  return what + ", so whether " + subject_of(certificate) + " is revoked is not known";
+}
+
+/// OpenSSL asks for each problem whether to go on.
+int judge(int holds, X509_STORE_CTX* context) {
+  if (holds == 1) return 1;
+  auto& walk = *static_cast<Walk*>(X509_STORE_CTX_get_ex_data(context, walk_index()));
+  const int error = X509_STORE_CTX_get_error(context);
+  const X509_CRL* list = X509_STORE_CTX_get0_current_crl(context);
+  if (error == X509_V_ERR_CERT_REVOKED && list != nullptr && list == walk.forged) return 1;
+  if (!about_a_list(error)) return 0;
+  if (error == X509_V_ERR_CRL_SIGNATURE_FAILURE) walk.forged = list;
+  const int anchor_depth = sk_X509_num(X509_STORE_CTX_get0_chain(context)) - 1;
+  // RFC 5280 §6.1: the anchor is trusted by configuration; nobody above it could revoke it.
+  if (X509_STORE_CTX_get_error_depth(context) >= anchor_depth && anchor_depth > 0) return 1;
+  if (walk.rules->revocation == RevocationPolicy::strict) return 0;
+  const std::string note = list_problem(error, X509_STORE_CTX_get_current_cert(context));
+  if (std::ranges::find(walk.notes, note) == walk.notes.end()) walk.notes.push_back(note);
+  return 1;
+}
+
+std::string validity_of(const X509* x509) {
+  if (x509 == nullptr) return "";
+  unsigned char* der = nullptr;
+  const int size = i2d_X509(x509, &der);
+  if (size <= 0) return "";
+  const auto certificate = Certificate::from_der({der, static_cast<std::size_t>(size)});
+  OPENSSL_free(der);
+  return certificate
+             ? date_text(certificate->not_before()) + " to " + date_text(certificate->not_after())
+             : "";
+}
+
+Rejection rejection_of(X509_STORE_CTX* context, const Certificate& end_entity,
+                       const std::vector<Certificate>& authorities, std::int64_t now) {
+  const int error = X509_STORE_CTX_get_error(context);
+  const X509* at = X509_STORE_CTX_get_current_cert(context);
+  const std::string subject = subject_of(at);
+  switch (error) {
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_CERT_UNTRUSTED:
+    case X509_V_ERR_CERT_SIGNATURE_FAILURE: {
+      std::string ours;
+      for (const Certificate& authority : authorities) {
+        ours += (ours.empty() ? "\"" : ", \"") + authority.subject() + "\"";
+      }
+      return {RejectionReason::untrusted,
+              "the peer's certificate \"" + end_entity.subject() + "\" leads to " + issuer_of(at) +
+                  "; our authorities: " + (ours.empty() ? "none" : ours)};
+    }
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+      return {RejectionReason::not_valid_now,
+              subject +
+                  (error == X509_V_ERR_CERT_HAS_EXPIRED ? " has expired" : " is not valid yet") +
+                  ": valid from " + validity_of(at) + ", now is " + date_text(now)};
+    case X509_V_ERR_CERT_REVOKED:
+      return {RejectionReason::revoked, subject + " was revoked by its issuer " + issuer_of(at)};
+    default:  // NOLINT: OpenSSL's numbers
+      break;
+  }
+  if (about_a_list(error)) return {RejectionReason::revocation_unknown, list_problem(error, at)};
+  return {RejectionReason::unsuitable, subject + ": " + X509_verify_cert_error_string(error)};
+}
+
+std::expected<void, Rejection> check_end_entity(const Certificate& certificate,
+                                                const ValidationRules& rules) {
+  const std::string subject = "\"" + certificate.subject() + "\"";
+  const auto unsuitable = [](std::string what) {
+    return std::unexpected(Rejection{RejectionReason::unsuitable, std::move(what)});
+  };
+  if (const auto key = certificate.key_type(); !key)
+    return unsuitable(subject + " " + key.error().what);
+  if (!certificate.may_sign()) {
+    return unsuitable(subject +
+                      " has a keyUsage without digitalSignature and nonRepudiation (RFC 4945 "
+                      "§5.1.3.2)");
+  }
+  if (rules.check_extended_key_usage && !certificate.may_serve_ike()) {
+    return unsuitable(subject +
+                      " has an extendedKeyUsage without ipsecIKE and anyExtendedKeyUsage (RFC 4945 "
+                      "§5.1.3.12); pki.extended_key_usage: ignore accepts it");
+  }
+  return {};
+}
+
+bool push(STACK_OF(X509) * stack, const Certificate& certificate) {
+  return sk_X509_push(stack, certificate.handle()) > 0;
+}
+
+void set_rules(X509_STORE_CTX* context, const ValidationRules& rules, bool any_list) {
+  X509_VERIFY_PARAM* parameters = X509_STORE_CTX_get0_param(context);
+  // An authority that is listed is an anchor, also when somebody above has signed it.
+  unsigned long flags = X509_V_FLAG_PARTIAL_CHAIN;
+  const bool asks = rules.revocation == RevocationPolicy::strict ||
+                    (rules.revocation == RevocationPolicy::if_available && any_list);
+  if (asks) flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
+  X509_VERIFY_PARAM_set_flags(parameters, flags);
+  X509_VERIFY_PARAM_set_time(parameters, rules.now);
+  X509_VERIFY_PARAM_set_depth(parameters, kMaxDepth);
+  X509_VERIFY_PARAM_set_auth_level(parameters, kSecurityLevel);
+}
+
+}  // namespace
+
+std::expected<ValidPath, Rejection> TrustStore::validate(const Certificate& end_entity,
+                                                         std::span<const Certificate> theirs,
+                                                         const ValidationRules& rules) const {
+  // 1. anchors and lists  2. helpers  3. the walk  4. what IKE wants of the end entity
+  const openssl::X509Store store(X509_STORE_new());
+  const openssl::X509StoreContext context(X509_STORE_CTX_new());
+  const CertificateStack untrusted(sk_X509_new_null());
+  const Rejection out_of_memory{RejectionReason::unsuitable, "path validation could not begin"};
+  if (store == nullptr || context == nullptr || untrusted == nullptr) {
+    return std::unexpected(out_of_memory);
+  }
+  bool ready = true;
+  for (const Certificate& authority : authorities_) {
+    ready = ready && X509_STORE_add_cert(store.get(), authority.handle()) == 1;
+  }
+  for (const RevocationList& list : lists_) {
+    ready = ready && X509_STORE_add_crl(store.get(), list.handle()) == 1;
+  }
+  for (const Certificate& helper : theirs) ready = ready && push(untrusted.get(), helper);
+  for (const Certificate& helper : intermediates_) ready = ready && push(untrusted.get(), helper);
+  Walk walk{&rules, nullptr, {}};
+  if (!ready ||
+      X509_STORE_CTX_init(context.get(), store.get(), end_entity.handle(), untrusted.get()) != 1 ||
+      X509_STORE_CTX_set_ex_data(context.get(), walk_index(), &walk) != 1) {
+    return std::unexpected(out_of_memory);
+  }
+  set_rules(context.get(), rules, !lists_.empty());
+  X509_STORE_CTX_set_verify_cb(context.get(), judge);
+  const int holds = X509_verify_cert(context.get());
+  ERR_clear_error();
+  if (holds != 1) {
+    return std::unexpected(rejection_of(context.get(), end_entity, authorities_, rules.now));
+  }
+  if (const auto fits = check_end_entity(end_entity, rules); !fits) {
+    return std::unexpected(fits.error());
+  }
+  ValidPath path;
+  path.notes = std::move(walk.notes);
+  if (rules.revocation == RevocationPolicy::if_available && lists_.empty()) {
+    path.notes.push_back("no revocation list is configured, so whether \"" + end_entity.subject() +
+                         "\" is revoked is not known");
+  }
+  STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(context.get());
+  for (int index = 0; index < sk_X509_num(chain); ++index) {
+    unsigned char* der = nullptr;
+    const int size = i2d_X509(sk_X509_value(chain, index), &der);
+    if (size > 0) {
+      if (auto one = Certificate::from_der({der, static_cast<std::size_t>(size)})) {
+        path.certificates.push_back(std::move(*one));
+      }
+    }
+    OPENSSL_free(der);
+  }
+  return path;
+}
+
+}  // namespace culvert::crypto::pki
