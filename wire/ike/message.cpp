@@ -54,7 +54,9 @@ Parsed<Payload> parse_body(PayloadType type, GenericHeader header, Reader body) 
     case PayloadType::encrypted:
       return as_payload(parse_encrypted(body, header.next));
     case PayloadType::certificate:
+      return as_payload(parse_certificate(body));
     case PayloadType::certificate_request:
+      return as_payload(parse_certificate_request(body));
     case PayloadType::configuration:
     case PayloadType::eap:
       return as_payload(parse_opaque(body, type));
@@ -160,6 +162,8 @@ PayloadType type_of(const Payload& payload) {
     PayloadType operator()(const TrafficSelectors& selectors) {
       return selectors.initiator ? PayloadType::ts_initiator : PayloadType::ts_responder;
     }
+    PayloadType operator()(const Certificate&) { return PayloadType::certificate; }
+    PayloadType operator()(const CertificateRequest&) { return PayloadType::certificate_request; }
     PayloadType operator()(const Opaque& opaque) { return opaque.type; }
     PayloadType operator()(const Unknown& unknown) { return unknown.type; }
     PayloadType operator()(const EncryptedFragment&) { return PayloadType::encrypted_fragment; }

@@ -183,7 +183,26 @@ struct TrafficSelectors {
   bool skipped_unknown = false;  ///< a selector type we do not know was left out
   friend bool operator==(const TrafficSelectors&, const TrafficSelectors&) = default;
 };
-/// Certificates, CERTREQ, CP, EAP: carried opaque.
+/// RFC 7296 §3.6: encodings we name; others pass through as numbers.
+enum class CertificateEncoding : std::uint8_t {
+  x509_signature = 4,  ///< one DER certificate
+  crl = 7,
+  hash_and_url = 12,
+  ocsp_content = 14,  ///< RFC 4806
+};
+struct Certificate {
+  CertificateEncoding encoding{};
+  std::vector<std::uint8_t> data;
+  friend bool operator==(const Certificate&, const Certificate&) = default;
+};
+/// RFC 7296 §3.7: `authorities` are SHA-1 hashes of trust anchors' keys, 20 octets each, for
+/// x509_signature; it may be empty.
+struct CertificateRequest {
+  CertificateEncoding encoding{};
+  std::vector<std::uint8_t> authorities;
+  friend bool operator==(const CertificateRequest&, const CertificateRequest&) = default;
+};
+/// CP, EAP: carried opaque.
 struct Opaque {
   PayloadType type{};
   std::vector<std::uint8_t> data;
@@ -215,7 +234,8 @@ struct EncryptedFragment {
 
 using Payload =
     std::variant<SecurityAssociation, KeyExchange, Identification, Authentication, Nonce, Notify,
-                 Delete, VendorId, TrafficSelectors, Opaque, Unknown, Encrypted, EncryptedFragment>;
+                 Delete, VendorId, TrafficSelectors, Certificate, CertificateRequest, Opaque,
+                 Unknown, Encrypted, EncryptedFragment>;
 [[nodiscard]] PayloadType type_of(const Payload& payload);
 
 struct Message {

@@ -1,5 +1,5 @@
 // Payloads whose body is carried as it is: vendor IDs (RFC 7296 §3.12), what we do not interpret
-// (certificates, CERTREQ, CP, EAP) and what we do not know (§2.5).
+// (CP, EAP) and what we do not know (§2.5).
 #include <utility>
 
 #include "wire/ike/fields.hpp"

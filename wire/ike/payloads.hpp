@@ -15,6 +15,8 @@ namespace culvert::wire::ike {
 [[nodiscard]] Parsed<Delete> parse_delete(Reader body);
 [[nodiscard]] Parsed<VendorId> parse_vendor_id(Reader body);
 [[nodiscard]] Parsed<TrafficSelectors> parse_traffic_selectors(Reader body, PayloadType type);
+[[nodiscard]] Parsed<Certificate> parse_certificate(Reader body);
+[[nodiscard]] Parsed<CertificateRequest> parse_certificate_request(Reader body);
 [[nodiscard]] Parsed<Opaque> parse_opaque(Reader body, PayloadType type);
 [[nodiscard]] Parsed<Unknown> parse_unknown(Reader body, PayloadType type, bool critical);
 /// `first_inner` stood in the next-payload field of the SK payload's generic header.
@@ -32,6 +34,8 @@ void build(const Notify& payload, Writer& writer);
 void build(const Delete& payload, Writer& writer);
 void build(const VendorId& payload, Writer& writer);
 void build(const TrafficSelectors& payload, Writer& writer);
+void build(const Certificate& payload, Writer& writer);
+void build(const CertificateRequest& payload, Writer& writer);
 void build(const Opaque& payload, Writer& writer);
 void build(const Unknown& payload, Writer& writer);
 void build(const Encrypted& payload, Writer& writer);

@@ -193,7 +193,7 @@ TEST_CASE("ike message: an empty chain encodes to nothing, a huge one to nothing
   CHECK(encode_payloads({}, first).empty());
   CHECK(first == PayloadType::none);
   CHECK(encode_message(Header{}, {}).size() == kHeaderBytes);
-  const Opaque half{PayloadType::certificate, std::vector<std::uint8_t>(40000)};
+  const Certificate half{CertificateEncoding::x509_signature, std::vector<std::uint8_t>(40000)};
   CHECK(encode_payloads({half, half}, first).empty());
   CHECK(encode_message(Header{}, {half, half}).empty());
 }

@@ -46,7 +46,11 @@ std::vector<Payload> payloads_of(const Types& types) {
         payloads.emplace_back(Encrypted{});
         break;
       case certificate:
+        payloads.emplace_back(Certificate{});
+        break;
       case certificate_request:
+        payloads.emplace_back(CertificateRequest{});
+        break;
       case configuration:
       case eap:
         payloads.emplace_back(Opaque{type, {}});

@@ -132,10 +132,27 @@ inline std::vector<Sample> samples() {
                   {"IP protocol ID", 6},
                   {"selector length", 8},
                   {"traffic selector", 20}}});
-  all.push_back({"CERTREQ (§3.7), carried as it is",
+  all.push_back({"CERT (§3.6): an X.509 certificate",
+                 PayloadType::certificate,
+                 Certificate{CertificateEncoding::x509_signature, {0x30, 0x01, 0x02}},
+                 "04 300102",
+                 {{"certificate encoding", 1}, {"certificate data", 2}}});
+  all.push_back({"CERTREQ (§3.7): two authorities",
                  PayloadType::certificate_request,
-                 Opaque{PayloadType::certificate_request, {4, 1, 2}},
-                 "040102",
+                 CertificateRequest{CertificateEncoding::x509_signature,
+                                    std::vector<std::uint8_t>(40, 0xab)},
+                 "04 abababababababababababababababababababab"
+                 "abababababababababababababababababababab",
+                 {{"certificate encoding", 1}}});
+  all.push_back({"CERTREQ (§3.7): an encoding nobody named, carried as it is",
+                 PayloadType::certificate_request,
+                 CertificateRequest{CertificateEncoding{99}, {1, 2}},
+                 "63 0102",
+                 {{"certificate encoding", 1}}});
+  all.push_back({"CP (§3.15), carried as it is",
+                 PayloadType::configuration,
+                 Opaque{PayloadType::configuration, {1, 0, 0, 0}},
+                 "01000000",
                  {}});
   all.push_back({"a payload type nobody assigned",
                  static_cast<PayloadType>(200),
