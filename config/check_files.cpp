@@ -8,9 +8,7 @@
 #include "config/limits.hpp"
 
 namespace culvert::config {
-namespace {
 
-/// There, a regular file and readable; reported otherwise.
 bool check_readable(const std::string& file, const std::string& path, Diagnostics& diagnostics) {
   struct stat status{};
   if (::stat(file.c_str(), &status) != 0) {
@@ -33,7 +31,6 @@ bool check_readable(const std::string& file, const std::string& path, Diagnostic
   return true;
 }
 
-/// As above, and nobody beyond owner and group may read or write it.
 bool check_private(const std::string& file, const std::string& path, Diagnostics& diagnostics) {
   if (!check_readable(file, path, diagnostics)) return false;
   struct stat status{};
@@ -48,6 +45,8 @@ bool check_private(const std::string& file, const std::string& path, Diagnostics
                     {quote(file) + std::string(who), "mode 0600 or 0640", "chmod 640 " + file});
   return false;
 }
+
+namespace {
 
 void check_psk(const Secret& secret, const std::string& path, Diagnostics& diagnostics) {
   if (secret.psk_file.empty() || !check_private(secret.psk_file, path, diagnostics)) return;
@@ -101,20 +100,7 @@ void check_files(const Config& config, Diagnostics& diagnostics) {
   for (std::size_t index = 0; index < config.manual_sas.size(); ++index) {
     check_key(config.manual_sas[index], indexed("manual_sas", index) + ".key_file", diagnostics);
   }
-  for (std::size_t index = 0; index < config.connections.size(); ++index) {
-    const std::string& certificate = config.connections[index].local.certificate;
-    if (certificate.empty()) continue;
-    check_readable(certificate, indexed("connections", index) + ".local.certificate", diagnostics);
-  }
-  for (std::size_t index = 0; index < config.pki.private_keys.size(); ++index) {
-    check_private(config.pki.private_keys[index], indexed("pki.private_keys", index), diagnostics);
-  }
-  for (std::size_t index = 0; index < config.pki.authorities.size(); ++index) {
-    check_readable(config.pki.authorities[index], indexed("pki.authorities", index), diagnostics);
-  }
-  for (std::size_t index = 0; index < config.pki.crls.size(); ++index) {
-    check_readable(config.pki.crls[index], indexed("pki.crls", index), diagnostics);
-  }
+  check_certificates(config, diagnostics);
 }
 
 }  // namespace culvert::config

@@ -1,12 +1,12 @@
 #include "config/checks.hpp"
 
 namespace culvert::config {
-namespace {
-
-std::optional<Identity> identity_of(const Peer& peer) {
+std::optional<Identity> configured_identity(const Peer& peer) {
   if (peer.id) return peer.id;
   return peer.address ? parse_identity(peer.address->to_string()) : std::nullopt;
 }
+
+namespace {
 
 std::string show(const std::optional<Identity>& identity) {
   return identity ? identity->text : "%any";
@@ -20,14 +20,14 @@ void check_secrets(const Config& config, Diagnostics& diagnostics) {
     const Connection& connection = config.connections[index];
     const std::string path = indexed("connections", index);
     const bool psk =
-        connection.local.auth == AuthMethod::psk && connection.remote.auth == AuthMethod::psk;
+        connection.local.auth == AuthMethod::psk || connection.remote.auth == AuthMethod::psk;
     if (!psk || diagnostics.has_error_under(path + ".local") ||
         diagnostics.has_error_under(path + ".remote")) {
       continue;
     }
     const Identity nobody{Identity::Type::fqdn, "", {}};
-    const auto local = identity_of(connection.local);
-    const auto remote = identity_of(connection.remote);
+    const auto local = configured_identity(connection.local);
+    const auto remote = configured_identity(connection.remote);
     // What a peer of unknown address and identity calls itself shows only when it comes.
     if (!remote && !config.secrets.empty()) continue;
     if (config.find_secret(local.value_or(nobody), remote.value_or(nobody)) != nullptr) continue;

@@ -16,10 +16,24 @@ void check_addresses(const Config& config, Diagnostics& diagnostics);
 void check_selectors(const Config& config, Diagnostics& diagnostics);
 /// Entries of the policy table that an earlier one covers or meets (RFC 4301 §4.4.1).
 void check_policy_order(const Config& config, Diagnostics& diagnostics);
-/// A secret for each connection.
+/// A secret for each connection that needs one.
 void check_secrets(const Config& config, Diagnostics& diagnostics);
-/// Secrets' and certificates' files: there, readable, for nobody else, of the right length.
+/// What certificates need of the configuration, without looking into files: a certificate, a
+/// private key, authorities, a way to learn of revocations.
+void check_pki(const Config& config, Diagnostics& diagnostics);
+/// Secrets' files: there, readable, for nobody else, of the right length; then check_certificates.
 void check_files(const Config& config, Diagnostics& diagnostics);
+/// What is in the files of certificates, keys and revocation lists, at this time.
+void check_certificates(const Config& config, Diagnostics& diagnostics);
+
+/// There, a regular file and readable; reported at `path` otherwise.
+[[nodiscard]] bool check_readable(const std::string& file, const std::string& path,
+                                  Diagnostics& diagnostics);
+/// As above, and nobody beyond owner and group may read or write it.
+[[nodiscard]] bool check_private(const std::string& file, const std::string& path,
+                                 Diagnostics& diagnostics);
+/// The identity that a side of a connection has by its configuration; nullopt: %any.
+[[nodiscard]] std::optional<Identity> configured_identity(const Peer& peer);
 
 /// Where a child's values stand.
 std::string child_path(std::size_t connection, std::size_t child);

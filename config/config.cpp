@@ -26,19 +26,21 @@ const Child* Config::find_child(std::uint32_t index) const {
   return &connection->children[index - connection->children.front().index];
 }
 
+int secret_rank(const std::vector<Identity>& ids, const Identity& local, const Identity& remote) {
+  if (ids.empty()) return 1;
+  const bool alone = ids.size() == 1;
+  const bool names_local = std::ranges::find(ids, local) != ids.end();
+  const bool names_remote = std::ranges::find(ids, remote) != ids.end();
+  if (names_local && names_remote) return 4;
+  if (names_remote && alone) return 3;
+  return names_local && alone ? 2 : 0;
+}
+
 const Secret* Config::find_secret(const Identity& local, const Identity& remote) const {
   const Secret* best = nullptr;
   int best_rank = 0;
   for (const Secret& secret : secrets) {
-    const bool names_local = std::ranges::find(secret.ids, local) != secret.ids.end();
-    const bool names_remote = std::ranges::find(secret.ids, remote) != secret.ids.end();
-    // A secret that names a pair is for no other: half a match would pass the check and then fail
-    // the peer's authentication.
-    const bool alone = secret.ids.size() == 1;
-    int rank = secret.ids.empty() ? 1 : 0;
-    if (names_local && alone) rank = 2;
-    if (names_remote && alone) rank = 3;
-    if (names_local && names_remote) rank = 4;
+    const int rank = secret_rank(secret.ids, local, remote);
     if (rank > best_rank) {
       best = &secret;
       best_rank = rank;

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "crypto/pki/trust_store.hpp"
 #include "crypto/secret.hpp"
 #include "crypto/suite.hpp"
 #include "wire/ip_address.hpp"
@@ -83,19 +84,18 @@ struct Identity {
   Type type = Type::fqdn;
   std::string text;
   std::vector<std::uint8_t> encoded;
-  friend bool operator==(const Identity& a, const Identity& b) {
-    return a.type == b.type && a.encoded == b.encoded;
-  }
+  /// The same type and octets; distinguished names compare by RFC 5280 §7.1.
+  friend bool operator==(const Identity& a, const Identity& b);
 };
 /// "hq.example.org" FQDN, "ops@example.org" e-mail, "10.0.0.1" / "2001:db8::1" address,
-/// "@#cafe01" key-id in hex.
+/// "CN=hq, O=Example" distinguished name, "@#cafe01" key-id in hex.
 std::optional<Identity> parse_identity(std::string_view text);
 
 struct Peer {
   std::optional<wire::IpAddress> address;  ///< nullopt: %any (remote), or chosen by route (local)
   std::optional<Identity> id;              ///< nullopt: the address
   AuthMethod auth = AuthMethod::psk;
-  std::string certificate;  ///< path; pubkey only
+  std::string certificate;  ///< path, ours only: our certificate, then intermediates
 };
 struct Child {
   std::string name;
@@ -158,13 +158,29 @@ struct Secret {
   std::string psk_file;       ///< path, the configuration's folder put before a relative one
   Location location;
 };
+struct PrivateKeyFile {
+  std::string file;             ///< PEM; PKCS#8 may be encrypted
+  std::string passphrase_file;  ///< empty: the key is not encrypted
+  Location location;
+};
 struct Pki {
-  std::vector<std::string> authorities, private_keys, crls;
+  std::vector<std::string> authorities;    ///< whom we trust
+  std::vector<std::string> intermediates;  ///< help to find a path to an authority
+  std::vector<PrivateKeyFile> private_keys;
+  std::vector<std::string> crls;
+  crypto::pki::RevocationPolicy revocation = crypto::pki::RevocationPolicy::if_available;
+  bool check_extended_key_usage = true;  ///< RFC 4945 §5.1.3.12
 };
 struct Metrics {
   std::optional<wire::Endpoint> listen;  ///< data plane; default 127.0.0.1:9464, off: `listen: off`
   std::optional<wire::Endpoint> ike_listen;  ///< key daemon; default: listen's port + 1
 };
+
+/// How well a secret with these ids fits a pair: 4 names both, 3 the peer alone, 2 us alone, 1
+/// nobody (any pair), 0: it is not for this pair. A secret that names a pair is for no other: half
+/// a match would pass the check and then fail the peer's authentication.
+[[nodiscard]] int secret_rank(const std::vector<Identity>& ids, const Identity& local,
+                              const Identity& remote);
 
 struct Config {
   std::string file;  ///< as given, for messages
@@ -183,8 +199,7 @@ struct Config {
   /// Child by its index over the whole file; nullptr when out of range.
   [[nodiscard]] const Child* find_child(std::uint32_t index) const;
   [[nodiscard]] const Connection* connection_of_child(std::uint32_t index) const;
-  /// The secret for a pair of identities: one that names both, else one that names only the peer,
-  /// else only us, else one without ids; the first of equals. nullptr when there is none.
+  /// The secret for a pair of identities by `secret_rank`, the first of equals; nullptr: none.
   [[nodiscard]] const Secret* find_secret(const Identity& local, const Identity& remote) const;
 };
 

@@ -4,6 +4,7 @@
 
 #include "config/config.hpp"
 #include "config/limits.hpp"
+#include "crypto/pki/distinguished_name.hpp"
 
 namespace culvert::config {
 namespace {
@@ -33,6 +34,12 @@ bool is_host_name(std::string_view text) {
 
 }  // namespace
 
+bool operator==(const Identity& a, const Identity& b) {
+  if (a.type != b.type) return false;
+  if (a.encoded == b.encoded) return true;
+  return a.type == Identity::Type::dn && crypto::pki::same_distinguished_name(a.encoded, b.encoded);
+}
+
 std::optional<Identity> parse_identity(std::string_view text) {
   if (text.empty() || text.size() > limits::kIdentityBytes) return std::nullopt;
   Identity identity{Identity::Type::fqdn, std::string(text), {}};
@@ -47,6 +54,13 @@ std::optional<Identity> parse_identity(std::string_view text) {
     identity.type = address->is_v4() ? Identity::Type::ipv4 : Identity::Type::ipv6;
     identity.encoded.assign(address->view().begin(), address->view().end());
     return identity;
+  }
+  if (text.find('=') != std::string_view::npos) {
+    if (auto der = crypto::pki::parse_distinguished_name(text)) {
+      identity.type = Identity::Type::dn;
+      identity.encoded = *std::move(der);
+      return identity;
+    }
   }
   const std::size_t at = text.find('@');
   if (at != std::string_view::npos) {

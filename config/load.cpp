@@ -43,8 +43,13 @@ void resolve_paths(const std::filesystem::path& folder, Config& config) {
   for (Secret& secret : config.secrets) resolve(secret.psk_file);
   for (ManualSa& sa : config.manual_sas) resolve(sa.key_file);
   for (Connection& connection : config.connections) resolve(connection.local.certificate);
-  for (auto* paths : {&config.pki.authorities, &config.pki.private_keys, &config.pki.crls}) {
+  Pki& pki = config.pki;
+  for (auto* paths : {&pki.authorities, &pki.intermediates, &pki.crls}) {
     for (std::string& path : *paths) resolve(path);
+  }
+  for (PrivateKeyFile& key : pki.private_keys) {
+    resolve(key.file);
+    resolve(key.passphrase_file);
   }
 }
 
@@ -54,6 +59,7 @@ void check_all(const Config& config, bool files, Diagnostics& diagnostics) {
   check_selectors(config, diagnostics);
   check_policy_order(config, diagnostics);
   check_secrets(config, diagnostics);
+  check_pki(config, diagnostics);
   if (files) check_files(config, diagnostics);
 }
 

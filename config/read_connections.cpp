@@ -26,10 +26,14 @@ void read_peer(const Field& field, bool remote, Peer& peer) {
   static constexpr std::array kMethods{Word<AuthMethod>{"psk", AuthMethod::psk},
                                        Word<AuthMethod>{"pubkey", AuthMethod::pubkey}};
   set(peer.auth, read_choice(auth, kMethods));
-  set(peer.certificate, read_text(map.take("certificate"), "the path of a certificate"));
-  if (peer.auth == AuthMethod::pubkey) {
-    auth.error({"\"pubkey\"", "psk: this version authenticates with pre-shared keys only",
-                "write auth: psk, and the key's file under secrets"});
+  const Field certificate = map.take("certificate");
+  set(peer.certificate, read_text(certificate, "the path of a certificate"));
+  if (remote && certificate.present()) {
+    certificate.error({describe(certificate), "no certificate: the peer sends its own",
+                       "remove it, and name the peer's authority under pki.authorities"});
+  } else if (certificate.present() && peer.auth == AuthMethod::psk) {
+    certificate.error({describe(certificate) + " beside auth: psk", "no certificate",
+                       "write auth: pubkey, or remove certificate"});
   }
   map.finish();
 }
@@ -124,7 +128,7 @@ void report_proposal(const Field& field, const crypto::ProposalError& error) {
 
 std::optional<Identity> read_identity(const Field& field) {
   constexpr std::string_view kExpected =
-      "an identity such as hq.example.org, ops@example.org, 192.0.2.1 or @#cafe01";
+      "an identity such as hq.example.org, ops@example.org, 192.0.2.1, CN=hq or @#cafe01";
   const auto text = read_text(field, kExpected);
   if (!text) return std::nullopt;
   if (auto identity = parse_identity(*text)) return identity;

@@ -1,4 +1,6 @@
 // secrets and pki: names of files; what is in them never enters the Config.
+#include <array>
+
 #include "config/limits.hpp"
 #include "config/scalars.hpp"
 #include "config/sections.hpp"
@@ -9,6 +11,25 @@ namespace {
 void read_paths(const Field& field, std::vector<std::string>& paths) {
   for (const Field& item : read_items(field, "paths", limits::kSas)) {
     if (auto path = read_text(item, "a path")) paths.push_back(*std::move(path));
+  }
+}
+
+/// A path, or {file: …, passphrase_file: …} for an encrypted key.
+void read_private_keys(const Field& field, std::vector<PrivateKeyFile>& keys) {
+  for (const Field& item : read_items(field, "paths", limits::kSas)) {
+    PrivateKeyFile key;
+    key.location = item.location;
+    if (item.present() && item.node->kind == Node::Kind::map) {
+      MapReader map(item, "a private key: {file: FILE, passphrase_file: FILE}");
+      set(key.file, read_text(map.require("file", "the path of a private key", "write file: FILE"),
+                              "the path of a private key"));
+      set(key.passphrase_file,
+          read_text(map.take("passphrase_file"), "the path of a file that holds the passphrase"));
+      map.finish();
+    } else {
+      set(key.file, read_text(item, "the path of a private key"));
+    }
+    keys.push_back(std::move(key));
   }
 }
 
@@ -31,10 +52,19 @@ void read_secrets(const Field& field, std::vector<Secret>& secrets) {
 }
 
 void read_pki(const Field& field, Pki& pki) {
-  MapReader map(field, "a map: authorities, private_keys, crls");
+  using crypto::pki::RevocationPolicy;
+  static constexpr std::array kPolicies{
+      Word<RevocationPolicy>{"strict", RevocationPolicy::strict},
+      Word<RevocationPolicy>{"if-available", RevocationPolicy::if_available},
+      Word<RevocationPolicy>{"off", RevocationPolicy::off}};
+  static constexpr std::array kKeyUsage{Word<bool>{"check", true}, Word<bool>{"ignore", false}};
+  MapReader map(field, "a map: authorities, intermediates, private_keys, crls, revocation");
   read_paths(map.take("authorities"), pki.authorities);
-  read_paths(map.take("private_keys"), pki.private_keys);
+  read_paths(map.take("intermediates"), pki.intermediates);
+  read_private_keys(map.take("private_keys"), pki.private_keys);
   read_paths(map.take("crls"), pki.crls);
+  set(pki.revocation, read_choice(map.take("revocation"), kPolicies));
+  set(pki.check_extended_key_usage, read_choice(map.take("extended_key_usage"), kKeyUsage));
   map.finish();
 }
 

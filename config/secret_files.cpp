@@ -1,13 +1,8 @@
 // Pre-shared keys and manual keys from their files. What was read is wiped on every way out.
-#include <cerrno>
-#include <cstring>
-
-#include <fcntl.h>
 #include <openssl/evp.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "config/config.hpp"
+#include "config/file_bytes.hpp"
 #include "config/limits.hpp"
 
 namespace culvert::config {
@@ -15,45 +10,8 @@ namespace {
 
 using Secret = std::expected<crypto::SecretBytes, std::string>;
 
-/// A file descriptor that closes itself.
-struct Descriptor {
-  explicit Descriptor(int descriptor) : number(descriptor) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number >= 0) ::close(number);
-  }
-  int number;
-};
-
 crypto::SecretBytes prefix_of(const crypto::SecretBytes& bytes, std::size_t size) {
   return crypto::SecretBytes(bytes.view().first(size));
-}
-
-/// The whole of a small regular file.
-Secret read_small_file(const std::filesystem::path& file) {
-  // O_NONBLOCK: a FIFO in the secret's place must not hold a daemon up.
-  const Descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (opened.number < 0)
-    return std::unexpected("cannot open " + file.string() + ": " + std::strerror(errno));
-  struct stat status{};
-  if (::fstat(opened.number, &status) != 0 || !S_ISREG(status.st_mode)) {
-    return std::unexpected(file.string() + " is not a regular file");
-  }
-  crypto::SecretBytes buffer(limits::kSecretBytes + 1);
-  std::size_t size = 0;
-  while (size < buffer.size()) {
-    const ssize_t got = ::read(opened.number, buffer.span().data() + size, buffer.size() - size);
-    if (got < 0)
-      return std::unexpected("cannot read " + file.string() + ": " + std::strerror(errno));
-    if (got == 0) break;
-    size += static_cast<std::size_t>(got);
-  }
-  if (size > limits::kSecretBytes) {
-    return std::unexpected(file.string() + " is larger than " +
-                           std::to_string(limits::kSecretBytes) + " bytes");
-  }
-  return prefix_of(buffer, size);
 }
 
 /// Bytes without one newline at the end (CR LF counts as one).
@@ -106,7 +64,7 @@ bool begins_with(crypto::Bytes bytes, char first, char second) {
 }  // namespace
 
 std::expected<crypto::SecretBytes, std::string> read_psk(const std::filesystem::path& file) {
-  auto content = read_small_file(file);
+  auto content = read_bytes(file, limits::kSecretBytes);
   if (!content) return content;
   const crypto::Bytes text = content->view().first(without_newline(content->view()));
   if (text.empty()) return std::unexpected(file.string() + " is empty");
@@ -116,7 +74,7 @@ std::expected<crypto::SecretBytes, std::string> read_psk(const std::filesystem::
 }
 
 std::expected<crypto::SecretBytes, std::string> read_key(const std::filesystem::path& file) {
-  auto content = read_small_file(file);
+  auto content = read_bytes(file, limits::kSecretBytes);
   if (!content) return content;
   crypto::Bytes text = content->view().first(without_newline(content->view()));
   if (begins_with(text, '0', 'x')) text = text.subspan(2);

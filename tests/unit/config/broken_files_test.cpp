@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include <catch2/catch.hpp>
+#include <stdlib.h>
 
 #include "config/config.hpp"
 
@@ -28,9 +29,10 @@ std::vector<std::string> expected_lines(const std::string& text) {
   return lines;
 }
 
-std::vector<std::filesystem::path> broken_files() {
+const std::filesystem::path kFolder = std::filesystem::path(CULVERT_TESTS_DIR) / "broken";
+
+std::vector<std::filesystem::path> broken_files(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;
-  const std::filesystem::path folder = std::filesystem::path(CULVERT_TESTS_DIR) / "broken";
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (entry.path().extension() == ".yaml") files.push_back(entry.path());
   }
@@ -41,7 +43,7 @@ std::vector<std::filesystem::path> broken_files() {
 }  // namespace
 
 TEST_CASE("check: each broken configuration is told exactly what is wrong, and where") {
-  const auto files = broken_files();
+  const auto files = broken_files(kFolder);
   REQUIRE(files.size() >= 40);
   for (const auto& file : files) {
     const std::string name = file.filename().string();
@@ -61,6 +63,52 @@ TEST_CASE("check: each broken configuration is told exactly what is wrong, and w
       CHECK(diagnostic.location.column >= 1);
       CHECK_FALSE(diagnostic.found.empty());
       CHECK_FALSE(diagnostic.expected.empty());
+    }
+    CHECK(seen == expected);
+    CHECK(result.ok() == !error);
+  }
+}
+
+/// The folder with its keys readable for the owner only, as version control does not keep it.
+struct PrivateCopy {
+  PrivateCopy() {
+    std::string name = (std::filesystem::temp_directory_path() / "culvert-pki-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+    for (const auto& entry : std::filesystem::directory_iterator(kFolder / "pki")) {
+      std::filesystem::copy(entry.path(), path);
+      std::filesystem::permissions(
+          path / entry.path().filename(),
+          std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    }
+  }
+  ~PrivateCopy() { std::filesystem::remove_all(path); }
+  PrivateCopy(const PrivateCopy&) = delete;
+  PrivateCopy& operator=(const PrivateCopy&) = delete;
+  std::filesystem::path path;
+};
+
+TEST_CASE("check: what is wrong with certificates and keys is told by their files") {
+  const PrivateCopy folder;
+  const auto files = broken_files(folder.path);
+  REQUIRE(files.size() >= 14);
+  for (const auto& file : files) {
+    const std::string name = file.filename().string();
+    INFO(name);
+    const auto expected = expected_lines(read_all(file));
+
+    const LoadResult result = load_file(file);
+
+    std::vector<std::string> seen;
+    bool error = false;
+    for (const Diagnostic& diagnostic : result.diagnostics) {
+      std::string line = diagnostic.to_string();
+      const std::string place = folder.path.string() + "/";
+      for (std::size_t at = line.find(place); at != std::string::npos; at = line.find(place)) {
+        line.erase(at, place.size());
+      }
+      seen.push_back(line.substr(name.size() + 1));
+      error = error || diagnostic.severity == Severity::error;
     }
     CHECK(seen == expected);
     CHECK(result.ok() == !error);

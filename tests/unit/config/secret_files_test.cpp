@@ -44,8 +44,11 @@ void write_all_files(const Folder& folder) {
   folder.write("hq.yaml", test::kValid);
   folder.write("branch.psk", "a pre-shared key of good length\n", 0640);
   folder.write("lab.key", std::string(40, 'a') + "\n");
-  folder.write("ca.pem", "certificate", 0644);
-  folder.write("hq.key", "key");
+  const std::filesystem::path pki = std::filesystem::path(CULVERT_TESTS_DIR) / "broken" / "pki";
+  for (const char* name : {"ca.pem", "hq.key"}) {
+    std::filesystem::copy(pki / name, folder.path / name);
+    REQUIRE(::chmod((folder.path / name).c_str(), 0600) == 0);
+  }
 }
 
 std::string only_diagnostic(const Folder& folder) {
@@ -128,7 +131,7 @@ TEST_CASE("check: a manual key of the wrong length for its suite is refused") {
 TEST_CASE("check: a private key that the group may write is refused") {
   const Folder folder;
   write_all_files(folder);
-  folder.write("hq.key", "key", 0660);
+  REQUIRE(::chmod((folder.path / "hq.key").c_str(), 0660) == 0);
   CHECK_THAT(only_diagnostic(folder),
              Catch::Contains("pki.private_keys[0]") && Catch::Contains("its group may write"));
 }
