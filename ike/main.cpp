@@ -8,6 +8,7 @@
 
 #include "config/config.hpp"
 #include "ike/daemon/daemon.hpp"
+#include "ike/identity/certificates.hpp"
 #include "ike/identity/pre_shared_keys.hpp"
 #include "runtime/event_loop.hpp"
 #include "runtime/log.hpp"
@@ -46,13 +47,20 @@ culvert::runtime::Done confine(const culvert::config::Config& configuration) {
 
 int run(const culvert::config::Config& configuration) {
   namespace runtime = culvert::runtime;
+  if (!culvert::crypto::pki::lock_key_memory()) {
+    runtime::log(
+        Level::warning, "keys_not_locked",
+        {{"effect", "private keys may be swapped out"}, {"remedy", "raise LimitMEMLOCK to 32M"}});
+  }
   auto keys = culvert::ike::PreSharedKeys::load(configuration);
   if (!keys) return fail("secrets_unreadable", keys.error());
+  auto certificates = culvert::ike::Certificates::load(configuration);
+  if (!certificates) return fail("certificates_unreadable", certificates.error());
   if (auto done = confine(configuration); !done) return fail("not_confined", done.error());
 
   auto loop = runtime::EventLoop::create();
   if (!loop) return fail("event_loop_failed", loop.error());
-  culvert::ike::Daemon daemon(**loop, configuration, **keys);
+  culvert::ike::Daemon daemon(**loop, configuration, **keys, **certificates);
   const auto stop = [&] {
     runtime::notify_stopping();
     (*loop)->stop();

@@ -24,6 +24,8 @@ constexpr auto kSnapshotRequest = channel::RequestId{(1ULL << 63) | 2U};
 constexpr auto kReconnectInterval = 100ms;
 constexpr auto kGreetingTimeout = 2s;
 constexpr auto kMetricsInterval = 1s;
+constexpr auto kExpiryInterval = 1h;
+constexpr auto kRevocationInterval = 5s;
 /// Messages taken from each ring in one turn, so that the control socket and timers get theirs.
 constexpr int kMessagesPerTurn = 256;
 /// Events kept while the snapshot comes in: one acquire and some expiries for a thousand children.
@@ -56,13 +58,17 @@ channel::Datagram to_ring(const SendDatagram& datagram) {
 }  // namespace
 
 Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
-               const PreSharedKeys& keys)
-    : loop_(loop), configuration_(&configuration), random_(crypto::ike::make_system_random()) {
+               const PreSharedKeys& keys, Certificates& certificates)
+    : loop_(loop),
+      configuration_(&configuration),
+      certificates_(certificates),
+      random_(crypto::ike::make_system_random()) {
   Environment environment;
   environment.config = configuration_;
   environment.random = random_.get();
   environment.spis = &spis_;
   environment.secrets = &keys;
+  environment.signatures = &certificates_;
   environment.local_address_for = [this](const wire::IpAddress& remote) {
     return local_address_for(configuration_->dataplane, remote);
   };
@@ -95,6 +101,8 @@ std::expected<void, std::string> Daemon::bind() {
 
 void Daemon::start() {
   publish_metrics();
+  warn_of_expiry();
+  refresh_revocation_lists();
   feed_watchdog();
   connect();
 }
@@ -372,8 +380,36 @@ void Daemon::arm_timer() {
 void Daemon::publish_metrics() {
   const Instant now = runtime::now();
   metrics_.publish(render_metrics(machine_->counters(), machine_->ike_sas(now),
-                                  machine_->connections(now), phase_ == Phase::running));
+                                  machine_->connections(now), phase_ == Phase::running,
+                                  certificates_.loaded()));
   loop_.set_timer(now + kMetricsInterval, [this] { publish_metrics(); });
+}
+
+void Daemon::warn_of_expiry() {
+  const std::int64_t now = Certificates::system_calendar()();
+  for (const auto& [certificate, days_left] : expiry_.due(certificates_.loaded(), now)) {
+    runtime::log(days_left < 0 ? runtime::Level::error : runtime::Level::warning,
+                 days_left < 0 ? "certificate_expired" : "certificate_expires",
+                 {{"file", certificate.file},
+                  {"kind", certificate.kind},
+                  {"subject", certificate.subject},
+                  {"not_after", crypto::pki::date_text(certificate.not_after)},
+                  {"days_left", days_left},
+                  {"remedy", "renew it, then reload"}});
+  }
+  loop_.set_timer(runtime::now() + kExpiryInterval, [this] { warn_of_expiry(); });
+}
+
+void Daemon::refresh_revocation_lists() {
+  const auto refresh = certificates_.refresh_revocation_lists();
+  if (refresh.changed) {
+    runtime::log(runtime::Level::info, "revocation_lists_read", {{"lists", refresh.lists}});
+  }
+  for (const std::string& problem : refresh.problems) {
+    runtime::log(runtime::Level::warning, "revocation_list_unreadable",
+                 {{"why", problem}, {"effect", "its former content stays in force"}});
+  }
+  loop_.set_timer(runtime::now() + kRevocationInterval, [this] { refresh_revocation_lists(); });
 }
 
 }  // namespace culvert::ike

@@ -15,6 +15,8 @@
 #include "crypto/ike/ike_crypto.hpp"
 #include "ike/daemon/outbox.hpp"
 #include "ike/daemon/spi_stock.hpp"
+#include "ike/identity/certificates.hpp"
+#include "ike/identity/expiry_watch.hpp"
 #include "ike/identity/pre_shared_keys.hpp"
 #include "ike/machine/machine.hpp"
 #include "runtime/control_server.hpp"
@@ -25,8 +27,9 @@ namespace culvert::ike {
 
 class Daemon {
  public:
-  /// `loop`, `configuration` and `keys` outlive the daemon, also beyond a reload.
-  Daemon(runtime::EventLoop& loop, const config::Config& configuration, const PreSharedKeys& keys);
+  /// All of them outlive the daemon, also beyond a reload, which renews what `certificates` holds.
+  Daemon(runtime::EventLoop& loop, const config::Config& configuration, const PreSharedKeys& keys,
+         Certificates& certificates);
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
   ~Daemon();
@@ -64,6 +67,8 @@ class Daemon {
   void carry_out(const CommandDone& done);
   void arm_timer();
   void publish_metrics();
+  void warn_of_expiry();
+  void refresh_revocation_lists();
 
   void handle_verbs();
   void command(CommandVerb verb, const nlohmann::json& args, runtime::Responder responder);
@@ -73,6 +78,7 @@ class Daemon {
   const config::Config* configuration_;  ///< as started, or `reloaded_configuration_`
   std::unique_ptr<config::Config> reloaded_configuration_;
   std::unique_ptr<PreSharedKeys> reloaded_keys_;
+  Certificates& certificates_;
   std::unique_ptr<crypto::ike::Random> random_;
   SpiStock spis_;
   std::unique_ptr<Machine> machine_;
@@ -83,6 +89,7 @@ class Daemon {
   std::optional<runtime::TimerId> greeting_timer_;
   std::unique_ptr<channel::Client> client_;
   std::uint64_t connects_ = 0;
+  ExpiryWatch expiry_;
   Phase phase_ = Phase::disconnected;
   bool machine_started_ = false;
   bool snapshot_complete_ = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 namespace culvert::ike {
 namespace {
@@ -61,12 +62,49 @@ prometheus::MetricFamily fragments(const MachineCounters& counters) {
   return family.take();
 }
 
+/// Every reason that a peer's proof can fail for has a row, so that a rate exists before the first.
+prometheus::MetricFamily authentication_failures(const MachineCounters& counters) {
+  using enum Failure;
+  static constexpr std::array kReasons{
+      no_shared_secret,       authentication_failed_local, identity_mismatch,
+      auth_method_mismatch,   certificate_missing,         certificate_untrusted,
+      certificate_not_valid,  certificate_revoked,         revocation_unknown,
+      certificate_unsuitable, identity_not_certified,      signature_invalid,
+      signature_failed};
+  Family family = Family::counter("culvert_ike_authentication_failures_total",
+                                  "Peers that did not authenticate, by reason");
+  for (const Failure reason : kReasons) {
+    const auto found = counters.authentication_failures_by_reason.find(reason);
+    const bool none = found == counters.authentication_failures_by_reason.end();
+    family.add({{"reason", std::string(info(reason).name)}}, none ? 0 : as_sample(found->second));
+  }
+  return family.take();
+}
+
+prometheus::MetricFamily certificate_expiry(const std::vector<Certificates::Loaded>& loaded) {
+  // The earliest of those that look the same: two rows of one name would break the scrape.
+  std::map<std::array<std::string, 3>, std::int64_t> earliest;
+  for (const Certificates::Loaded& one : loaded) {
+    const auto [row, added] =
+        earliest.try_emplace({one.kind, one.file, one.subject}, one.not_after);
+    if (!added) row->second = std::min(row->second, one.not_after);
+  }
+  Family family = Family::gauge("culvert_ike_certificate_not_after_timestamp_seconds",
+                                "When a configured certificate expires, Unix time");
+  for (const auto& [names, not_after] : earliest) {
+    family.add({{"kind", names[0]}, {"file", names[1]}, {"subject", names[2]}},
+               static_cast<double>(not_after));
+  }
+  return family.take();
+}
+
 }  // namespace
 
 runtime::MetricFamilies render_metrics(const MachineCounters& counters,
                                        const std::vector<IkeSaStatus>& sas,
                                        const std::vector<ConnectionStatus>& connections,
-                                       bool dataplane_connected) {
+                                       bool dataplane_connected,
+                                       const std::vector<Certificates::Loaded>& certificates) {
   runtime::MetricFamilies families;
   families.push_back(ike_sas(sas, connections));
   families.push_back(
@@ -77,11 +115,8 @@ runtime::MetricFamilies render_metrics(const MachineCounters& counters,
   families.push_back(Family::counter("culvert_ike_retransmits_total", "Requests sent again")
                          .add({}, as_sample(counters.retransmits_sent))
                          .take());
-  families.push_back(
-      Family::counter("culvert_ike_authentication_failures_total",
-                      "Peers that did not authenticate")
-          .add({{"reason", "shared_key"}}, as_sample(counters.authentication_failures))
-          .take());
+  families.push_back(authentication_failures(counters));
+  if (!certificates.empty()) families.push_back(certificate_expiry(certificates));
   families.push_back(rekeys(counters));
   families.push_back(
       Family::counter("culvert_ike_invalid_messages_total", "IKE messages refused by the parser")

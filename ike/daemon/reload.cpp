@@ -70,7 +70,11 @@ std::string Daemon::apply(config::Config wanted) {
   }
   auto keys = PreSharedKeys::load(wanted);
   if (!keys) return keys.error();
+  auto certificates = Certificates::load(wanted);
+  if (!certificates) return certificates.error();
   auto configuration = std::make_unique<config::Config>(std::move(wanted));
+  // In place: the machine asks the same source.
+  certificates_ = std::move(**certificates);
   machine_->reconfigure(*configuration, **keys, runtime::now(), actions_);
   // Nothing of the machine points to the old ones any more.
   reloaded_configuration_ = std::move(configuration);

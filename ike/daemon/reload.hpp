@@ -8,8 +8,9 @@
 
 namespace culvert::ike {
 
-/// What differs and cannot be changed, each a sentence; empty: the new configuration can be applied.
-/// Connections and children may change and be added at the end; only the last ones may be removed.
+/// What differs and cannot be changed, each a sentence; empty: the new configuration can be
+/// applied. Connections and children may change and be added at the end; only the last ones may be
+/// removed.
 [[nodiscard]] std::vector<std::string> needs_restart(const config::Config& running,
                                                      const config::Config& wanted);
 

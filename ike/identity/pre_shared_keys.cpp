@@ -1,28 +1,6 @@
 #include "ike/identity/pre_shared_keys.hpp"
 
-#include <algorithm>
-
 namespace culvert::ike {
-namespace {
-
-bool names(const std::vector<config::Identity>& ids, const config::Identity& identity) {
-  return std::ranges::find(ids, identity) != ids.end();
-}
-
-/// 0: not for this pair. A secret that names identities is for no others.
-int match(const std::vector<config::Identity>& ids, const config::Identity& local,
-          const config::Identity& remote) {
-  if (ids.empty()) return 1;
-  const bool ours = names(ids, local);
-  const bool theirs = names(ids, remote);
-  if (ours && theirs) return 4;
-  if (theirs && ids.size() == 1) return 3;
-  if (ours && ids.size() == 1) return 2;
-  return 0;
-}
-
-}  // namespace
-
 std::expected<std::unique_ptr<PreSharedKeys>, std::string> PreSharedKeys::load(
     const config::Config& configuration) {
   auto keys = std::make_unique<PreSharedKeys>();
@@ -44,12 +22,12 @@ void PreSharedKeys::add(std::vector<config::Identity> ids, crypto::SecretBytes k
 const crypto::SecretBytes* PreSharedKeys::find(const config::Identity& local,
                                                const config::Identity& remote) const {
   const Entry* best = nullptr;
-  int best_match = 0;
+  int best_rank = 0;
   for (const Entry& entry : entries_) {
-    const int quality = match(entry.ids, local, remote);
-    if (quality > best_match) {
+    const int rank = config::secret_rank(entry.ids, local, remote);
+    if (rank > best_rank) {
       best = &entry;
-      best_match = quality;
+      best_rank = rank;
     }
   }
   return best == nullptr ? nullptr : &best->key;

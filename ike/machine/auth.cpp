@@ -1,6 +1,7 @@
-// IKE_AUTH (RFC 7296 §1.2, §2.15): identities, the proof of the shared key, the first child.
+// IKE_AUTH (RFC 7296 §1.2, §2.15): identities, proofs, the first child.
 #include <algorithm>
 
+#include "crypto/pki/distinguished_name.hpp"
 #include "ike/machine/core.hpp"
 
 namespace culvert::ike {
@@ -9,8 +10,6 @@ namespace {
 using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 
-/// RFC 7296 §3.8: Shared Key Message Integrity Code.
-constexpr std::uint8_t kSharedKeyMethod = 2;
 /// IKE SA: hard lifetime over rekey_time.
 constexpr double kHardLifetimeFactor = 1.1;
 
@@ -23,6 +22,8 @@ config::Identity identity_from(const wire::ike::Identification& id) {
     identity.text = wire::IpAddress::v4(wire::Bytes(id.data)).to_string();
   } else if (identity.type == config::Identity::Type::ipv6 && address_bytes == 16) {
     identity.text = wire::IpAddress::v6(wire::Bytes(id.data)).to_string();
+  } else if (identity.type == config::Identity::Type::dn) {
+    identity.text = crypto::pki::distinguished_name_text(id.data);
   } else {
     // Goes to logs and terminals: nothing unprintable.
     for (const std::uint8_t octet : id.data) {
@@ -30,9 +31,6 @@ config::Identity identity_from(const wire::ike::Identification& id) {
     }
   }
   return identity;
-}
-wire::ike::Identification to_payload(const config::Identity& identity, bool initiator) {
-  return {initiator, static_cast<std::uint8_t>(identity.type), identity.encoded, {}};
 }
 const wire::ike::Identification* find_id(const Payloads& payloads, bool initiator) {
   for (const auto& payload : payloads) {
@@ -52,56 +50,6 @@ std::string expectation(const config::Peer& peer) {
 }
 
 }  // namespace
-
-std::expected<Octets, Refusal> Core::our_proof(IkeSa& ike) {
-  const crypto::SecretBytes* secret = environment_.secrets->find(ike.local_id, ike.remote_id);
-  if (secret == nullptr) {
-    return std::unexpected(Refusal{NotifyType::authentication_failed,
-                                   Failure::no_shared_secret,
-                                   "no secret for " + ike.local_id.text + " and " +
-                                       (ike.remote_id.text.empty() ? "%any" : ike.remote_id.text),
-                                   {}});
-  }
-  const Octets body = to_payload(ike.local_id, ike.initiator).body();
-  const auto proof = shared_key_auth(
-      ike.suite.prf, secret->view(), ike.initiator ? ike.initiator_message : ike.responder_message,
-      ike.initiator ? ike.responder_nonce : ike.initiator_nonce, ike.keys.prove_local.view(), body);
-  if (!proof) {
-    return std::unexpected(Refusal{
-        NotifyType::authentication_failed, Failure::no_shared_secret, proof.error().what, {}});
-  }
-  return Octets(proof->view().begin(), proof->view().end());
-}
-
-std::expected<void, Refusal> Core::verify_proof(IkeSa& ike, const wire::ike::Identification& id,
-                                                const wire::ike::Authentication& proof) {
-  if (proof.method != kSharedKeyMethod) {
-    return std::unexpected(Refusal{NotifyType::authentication_failed,
-                                   Failure::authentication_failed_local,
-                                   "ours: psk; the peer's method: " + std::to_string(proof.method),
-                                   {}});
-  }
-  const crypto::SecretBytes* secret = environment_.secrets->find(ike.local_id, ike.remote_id);
-  if (secret == nullptr) {
-    return std::unexpected(
-        Refusal{NotifyType::authentication_failed,
-                Failure::no_shared_secret,
-                "no secret for " + ike.local_id.text + " and " + ike.remote_id.text,
-                {}});
-  }
-  const auto expected = shared_key_auth(
-      ike.suite.prf, secret->view(), ike.initiator ? ike.responder_message : ike.initiator_message,
-      ike.initiator ? ike.initiator_nonce : ike.responder_nonce, ike.keys.prove_remote.view(),
-      id.body());
-  if (!expected || !crypto::equal_constant_time(expected->view(), proof.data)) {
-    return std::unexpected(Refusal{NotifyType::authentication_failed,
-                                   Failure::authentication_failed_local,
-                                   "ours: " + ike.local_id.text + "; the peer's: " +
-                                       ike.remote_id.text + ": the shared keys differ",
-                                   {}});
-  }
-  return {};
-}
 
 void Core::send_auth(IkeSa& ike) {
   ike.state = IkeState::auth_sent;
@@ -126,8 +74,9 @@ void Core::send_auth(IkeSa& ike) {
   }
   Payloads payloads;
   payloads.emplace_back(to_payload(ike.local_id, true));
+  request_certificates(payloads, {ike.connection});
   if (ike.connection->remote.id) payloads.emplace_back(to_payload(ike.remote_id, false));
-  payloads.emplace_back(wire::ike::Authentication{kSharedKeyMethod, *proof});
+  payloads.insert(payloads.end(), proof->begin(), proof->end());
   if (only_one(ike)) payloads.emplace_back(make_notify(NotifyType::initial_contact));
   add_mobike(payloads, ike);
   payloads.insert(payloads.end(), child->begin(), child->end());
@@ -160,20 +109,25 @@ std::expected<void, Refusal> Core::authenticate_peer(IkeSa& ike, const Payloads&
   }
   ike.connection = matching;
   ike.local_id = identity_of(matching->local, ike.local.address);
-  return verify_proof(ike, peer_id, *find_payload<wire::ike::Authentication>(payloads));
+  return verify_proof(ike, peer_id, payloads);
+}
+
+void Core::count_refusal(const Refusal& refusal) {
+  ++counters_.authentication_failures;
+  ++counters_.authentication_failures_by_reason[refusal.failure];
 }
 
 void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                        const wire::Endpoint& local, const wire::Endpoint& remote) {
   // 1. who is it  2. our proof  3. others with this peer  4. the child, inbound SA first  5. answer
   auto verified = authenticate_peer(ike, payloads);
-  std::expected<Octets, Refusal> proof = std::unexpected(Refusal{});
+  std::expected<Payloads, Refusal> proof = std::unexpected(Refusal{});
   if (verified) {
     proof = our_proof(ike);
     if (!proof) verified = std::unexpected(proof.error());
   }
   if (!verified) {
-    ++counters_.authentication_failures;
+    count_refusal(verified.error());
     fail(ike.connection, verified.error().failure, verified.error().detail);
     respond(ike, header, {make_notify(NotifyType::authentication_failed)}, local, remote);
     close(ike, false, verified.error().detail);
@@ -185,7 +139,7 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
 
   Payloads answer;
   answer.emplace_back(to_payload(ike.local_id, false));
-  answer.emplace_back(wire::ike::Authentication{kSharedKeyMethod, *proof});
+  answer.insert(answer.end(), proof->begin(), proof->end());
   add_mobike(answer, ike);
   // RFC 6023 §4: a request without SA asks for no child.
   const bool childless = find_payload<wire::ike::SecurityAssociation>(payloads) == nullptr;
@@ -237,10 +191,10 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
                                        {}});
   } else {
     ike.remote_id = presented;
-    verified = verify_proof(ike, *id, *proof);
+    verified = verify_proof(ike, *id, payloads);
   }
   if (!verified) {
-    ++counters_.authentication_failures;
+    count_refusal(verified.error());
     // RFC 7296 §2.21.2: the responder believes the IKE SA stands; it has to hear that it does not.
     send(ike.local, ike.remote,
          seal(ike, header_for(ike, ExchangeType::informational, false, ike.window.next_request()),
@@ -295,6 +249,8 @@ void Core::set_established(IkeSa& ike) {
           {"remote", ike.remote.to_string()},
           {"local_id", ike.local_id.text},
           {"remote_id", ike.remote_id.text},
+          {"local_auth", ike.local_auth},
+          {"remote_auth", ike.remote_auth},
           {"suite", ike.suite.name()}});
 }
 

@@ -165,10 +165,24 @@ class Core final : public Machine {
                    const wire::Endpoint& local, const wire::Endpoint& remote);
   [[nodiscard]] std::expected<void, Refusal> authenticate_peer(IkeSa& ike,
                                                                const Payloads& payloads);
-  [[nodiscard]] std::expected<Octets, Refusal> our_proof(IkeSa& ike);
+  void count_refusal(const Refusal& refusal);
+
+  // proof.cpp: AUTH by a shared key or by a signature
+  [[nodiscard]] std::expected<Payloads, Refusal> our_proof(IkeSa& ike);
   [[nodiscard]] std::expected<void, Refusal> verify_proof(IkeSa& ike,
                                                           const wire::ike::Identification& id,
-                                                          const wire::ike::Authentication& proof);
+                                                          const Payloads& payloads);
+  [[nodiscard]] std::expected<void, Refusal> verify_shared_key(
+      IkeSa& ike, const wire::ike::Authentication& proof, crypto::Bytes octets);
+  [[nodiscard]] std::expected<void, Refusal> verify_signature(
+      IkeSa& ike, const Payloads& payloads, const wire::ike::Authentication& proof,
+      crypto::Bytes octets);
+  void offer_signatures(Payloads& payloads,
+                        const std::vector<const config::Connection*>& connections) const;
+  void request_certificates(Payloads& payloads,
+                            const std::vector<const config::Connection*>& connections) const;
+
+  // auth.cpp, what follows
   void finish_auth(IkeSa& ike, const Payloads& payloads);
   void set_established(IkeSa& ike);
   void arm_established(IkeSa& ike);
@@ -417,6 +431,11 @@ template <typename T>
 [[nodiscard]] wire::ike::Notify make_notify(wire::ike::NotifyType type, Octets data = {});
 [[nodiscard]] config::Identity identity_of(const config::Peer& peer,
                                            const wire::IpAddress& address);
+[[nodiscard]] wire::ike::Identification to_payload(const config::Identity& identity,
+                                                    bool initiator);
+/// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: there are none.
+[[nodiscard]] std::optional<std::vector<std::uint16_t>> signature_hashes_of(
+    const Payloads& payloads);
 [[nodiscard]] std::string spi_text(std::uint64_t spi);
 [[nodiscard]] std::string spi_text(channel::Spi spi);
 /// RFC 7296 §2.8.1: nonces compare octet by octet.

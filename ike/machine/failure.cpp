@@ -73,13 +73,44 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
     {lifetime_expired, "lifetime_expired", "RFC 7296 §2.8",
      "The SA reached its hard lifetime before it was replaced.",
      "Look for failed rekeys before it."},
+    {auth_method_mismatch, "auth_method_mismatch", "RFC 7296 §2.15",
+     "One side authenticates with a pre-shared key where the other expects a certificate.",
+     "Set remote.auth to what the peer uses, or change the peer's auth."},
+    {certificate_missing, "certificate_missing", "RFC 7296 §3.6",
+     "A side that signs sent no certificate.",
+     "Let the peer send its certificate (strongSwan: send_cert = always), with the intermediates."},
+    {certificate_untrusted, "certificate_untrusted", "RFC 5280 §6.1",
+     "No path leads from the peer's certificate to one of our authorities.",
+     "Add the peer's authority to pki.authorities and missing intermediates to pki.intermediates, "
+     "or have the peer's certificate issued by an authority of ours."},
+    {certificate_not_valid, "certificate_not_valid", "RFC 5280 §4.1.2.5",
+     "A certificate of the peer's path has expired or is not valid yet.",
+     "Renew the certificate; if it should be valid, compare the clocks."},
+    {certificate_revoked, "certificate_revoked", "RFC 5280 §6.3",
+     "The peer's certificate or one of its issuers was revoked.",
+     "Have a new certificate issued for the peer."},
+    {revocation_unknown, "revocation_unknown", "RFC 5280 §6.3",
+     "Whether the peer's certificate is revoked cannot be known, and the policy is strict.",
+     "Add a current revocation list of the issuer to pki.crls, or set pki.revocation: "
+     "if-available."},
+    {certificate_unsuitable, "certificate_unsuitable", "RFC 4945 §5.1.3",
+     "The peer's certificate is not fit to authenticate IKE.",
+     "Issue it anew without the property that the detail names."},
+    {identity_not_certified, "identity_not_certified", "RFC 4945 §3.1",
+     "The peer's certificate does not contain the identity that it presents.",
+     "Set the peer's id to a name in its certificate, or issue it with that subjectAltName."},
+    {signature_invalid, "signature_invalid", "RFC 7427 §3",
+     "The peer's signature does not verify with its certificate.",
+     "Check that the peer signs with the key of the certificate it sends."},
+    {signature_failed, "signature_failed", "RFC 7427 §4", "We could not sign our proof.",
+     "Give the connection a certificate whose key the peer can verify; the detail says why."},
 });
 
 consteval bool in_order() {
   for (std::size_t i = 0; i < kFailures.size(); ++i) {
     if (static_cast<std::size_t>(kFailures[i].failure) != i) return false;
   }
-  return static_cast<std::size_t>(lifetime_expired) + 1 == kFailures.size();
+  return static_cast<std::size_t>(signature_failed) + 1 == kFailures.size();
 }
 static_assert(in_order(), "the table is indexed by the enum");
 

@@ -31,6 +31,16 @@ enum class Failure : std::uint8_t {
   peer_deleted,
   peer_vanished,             ///< liveness checks unanswered
   lifetime_expired,
+  auth_method_mismatch,      ///< one side wants a pre-shared key, the other a signature
+  certificate_missing,       ///< the peer sent none, or we have none to send
+  certificate_untrusted,     ///< no path to an authority of ours
+  certificate_not_valid,     ///< expired or not valid yet
+  certificate_revoked,
+  revocation_unknown,        ///< policy strict, and nothing says whether it is revoked
+  certificate_unsuitable,    ///< key, usage, constraints
+  identity_not_certified,    ///< the identity stands nowhere in the certificate
+  signature_invalid,
+  signature_failed,          ///< we could not sign
 };
 
 struct FailureInfo {

@@ -74,6 +74,9 @@ struct IkeSa {
   std::vector<const config::Connection*> candidates;  ///< responder, before IKE_AUTH tells which
   wire::Endpoint local, remote;
   config::Identity local_id, remote_id;
+  /// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: it sent none.
+  std::optional<std::vector<std::uint16_t>> signature_hashes;
+  std::string local_auth, remote_auth, remote_certificate;  ///< for status
   crypto::IkeSuite suite;
   IkeKeys keys;
   bool nat_local = false, nat_remote = false, nat_detection = false, encapsulate = false;

@@ -74,6 +74,7 @@ void Core::send_init(IkeSa& ike) {
   payloads.emplace_back(wire::ike::Nonce{ike.initiator_nonce});
   add_nat_detection(payloads, ike, 0);
   add_init_notifies(payloads, ike);
+  offer_signatures(payloads, {ike.connection});
   Exchange exchange;
   exchange.task.kind = TaskKind::init;
   ike.exchange = std::move(exchange);
@@ -238,6 +239,7 @@ void Core::open_half(IkeSa& ike, const ChosenIke& chosen, const wire::ike::Messa
   ike.responder_nonce = draw(kNonceBytes);
   ike.lower_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
   ike.initiator_message.assign(raw.begin(), raw.end());
+  ike.signature_hashes = signature_hashes_of(message.payloads);
   detect_nat(ike, message.payloads, ike.remote_spi, 0);
   learn_init_notifies(ike, message.payloads);
 }
@@ -267,6 +269,9 @@ bool Core::answer_init(IkeSa& ike, const ChosenIke& chosen, const wire::ike::Mes
   answer.emplace_back(wire::ike::Nonce{ike.responder_nonce});
   if (ike.nat_detection) add_nat_detection(answer, ike, ike.local_spi);
   add_init_notifies(answer, ike);
+  request_certificates(answer, ike.candidates);
+  // RFC 7427 §4: answered only where the initiator has sent it.
+  if (ike.signature_hashes) offer_signatures(answer, ike.candidates);
   ike.responder_message =
       wire::ike::encode_message(header_for(ike, ExchangeType::ike_sa_init, true, 0), answer);
   ike.window.answered({ike.responder_message});
@@ -367,6 +372,7 @@ void Core::finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw) {
   ike.responder_nonce = find_payload<wire::ike::Nonce>(payloads)->data;
   ike.lower_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
   ike.responder_message.assign(raw.begin(), raw.end());
+  ike.signature_hashes = signature_hashes_of(payloads);
   auto keys = derive_first_keys(
       {ike.suite, ike.local_spi, ike.remote_spi, ike.initiator_nonce, ike.responder_nonce, true},
       secret->view());

@@ -93,17 +93,20 @@ crypto::ike::Result<ChildKeys> derive_child_keys(const crypto::EspSuite& suite, 
                    SecretBytes(keymat->view().subspan(size, size))};
 }
 
-crypto::ike::Result<SecretBytes> shared_key_auth(crypto::Prf prf, Bytes psk, Bytes first_message,
-                                                 Bytes other_nonce, Bytes prove_key,
-                                                 Bytes id_body) {
-  const Octets pad(kKeyPad.begin(), kKeyPad.end());
-  const std::array<Bytes, 1> pad_data{pad}, id_data{id_body};
-  const auto key = crypto::ike::prf(prf, psk, pad_data);
-  if (!key) return std::unexpected(key.error());
+crypto::ike::Result<Octets> auth_octets(crypto::Prf prf, Bytes first_message, Bytes other_nonce,
+                                        Bytes prove_key, Bytes id_body) {
+  const std::array<Bytes, 1> id_data{id_body};
   const auto maced_id = crypto::ike::prf(prf, prove_key, id_data);
   if (!maced_id) return std::unexpected(maced_id.error());
-  const std::array<Bytes, 3> signed_octets{first_message, other_nonce, maced_id->view()};
-  return crypto::ike::prf(prf, key->view(), signed_octets);
+  return join({first_message, other_nonce, maced_id->view()});
+}
+
+crypto::ike::Result<SecretBytes> shared_key_auth(crypto::Prf prf, Bytes psk, Bytes octets) {
+  const Octets pad(kKeyPad.begin(), kKeyPad.end());
+  const std::array<Bytes, 1> pad_data{pad}, covered{octets};
+  const auto key = crypto::ike::prf(prf, psk, pad_data);
+  if (!key) return std::unexpected(key.error());
+  return crypto::ike::prf(prf, key->view(), covered);
 }
 
 }  // namespace culvert::ike

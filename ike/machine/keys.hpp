@@ -43,10 +43,15 @@ struct ChildKeys {
     const crypto::EspSuite& suite, crypto::Prf prf, crypto::Bytes derive,
     crypto::Bytes shared_secret, crypto::Bytes initiator_nonce, crypto::Bytes responder_nonce);
 
-/// AUTH of a shared key (RFC 7296 §2.15):
-/// prf(prf(PSK, "Key Pad for IKEv2"), message | other side's nonce | prf(SK_p, ID body)).
-[[nodiscard]] crypto::ike::Result<crypto::SecretBytes> shared_key_auth(
-    crypto::Prf prf, crypto::Bytes psk, crypto::Bytes first_message, crypto::Bytes other_nonce,
-    crypto::Bytes prove_key, crypto::Bytes id_body);
+/// What a side's AUTH covers (RFC 7296 §2.15): its first message, the other side's nonce, and
+/// prf(SK_p, ID body).
+[[nodiscard]] crypto::ike::Result<Octets> auth_octets(crypto::Prf prf, crypto::Bytes first_message,
+                                                      crypto::Bytes other_nonce,
+                                                      crypto::Bytes prove_key,
+                                                      crypto::Bytes id_body);
+/// AUTH of a shared key (RFC 7296 §2.15): prf(prf(PSK, "Key Pad for IKEv2"), octets).
+[[nodiscard]] crypto::ike::Result<crypto::SecretBytes> shared_key_auth(crypto::Prf prf,
+                                                                       crypto::Bytes psk,
+                                                                       crypto::Bytes octets);
 
 }  // namespace culvert::ike

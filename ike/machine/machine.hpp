@@ -1,13 +1,16 @@
 // The IKEv2 state machine (RFC 7296): driven by datagrams, time, commands and the data plane's
-// events; answers with actions. Pure: no sockets, no clock, no files, no threads of its own, so that
-// thousands of lossy exchanges run in a second.
+// events; answers with actions. Pure: no sockets, no clock, no files, no threads of its own, so
+// that thousands of lossy exchanges run in a second.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <expected>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +22,7 @@
 #include "crypto/ike/ike_crypto.hpp"
 #include "ike/machine/failure.hpp"
 #include "wire/cursor.hpp"
+#include "wire/ike/message.hpp"
 #include "wire/ip_address.hpp"
 
 namespace culvert::ike {
@@ -58,10 +62,10 @@ using Action = std::variant<SendDatagram, DataplaneRequest, Report, CommandDone>
 // ---- inputs -------------------------------------------------------------------------------------
 
 enum class CommandVerb : std::uint8_t {
-  initiate,        ///< name: connection or child
-  terminate,       ///< name: connection (IKE SA and children) or child
-  rekey_child,     ///< name: child
-  rekey_ike,       ///< name: connection
+  initiate,     ///< name: connection or child
+  terminate,    ///< name: connection (IKE SA and children) or child
+  rekey_child,  ///< name: child
+  rekey_ike,    ///< name: connection
 };
 struct Command {
   CommandId id{};
@@ -85,11 +89,50 @@ class SecretSource {
                                                         const config::Identity& remote) const = 0;
 };
 
+/// Proofs by signature (RFC 7296 §2.15, RFC 7427). The owner holds the keys, certificates and
+/// authorities and knows the calendar; the machine says what is to be signed and by whom.
+class SignatureSource {
+ public:
+  struct Problem {
+    Failure failure{};
+    std::string detail;  ///< both sides' values
+  };
+  struct Proof {
+    std::uint8_t method = 0;
+    std::vector<std::uint8_t> data;                       ///< of the AUTH payload
+    std::vector<std::vector<std::uint8_t>> certificates;  ///< DER, ours first
+    std::string algorithm;
+  };
+  /// What the peer presented.
+  struct Claim {
+    const config::Connection& connection;
+    const config::Identity& identity;
+    std::span<const wire::ike::Certificate> certificates;
+    std::uint8_t method = 0;
+    wire::Bytes data;    ///< of the AUTH payload
+    wire::Bytes octets;  ///< that the peer must have signed
+  };
+  struct Verified {
+    std::string algorithm;
+    std::string certificate;         ///< its subject
+    std::vector<std::string> notes;  ///< what was let pass, for a warning
+  };
+  virtual ~SignatureSource() = default;
+  /// `peer_hashes`: of its SIGNATURE_HASH_ALGORITHMS; nullopt when it sent none.
+  [[nodiscard]] virtual std::expected<Proof, Problem> sign(
+      const config::Connection& connection,
+      std::optional<std::span<const std::uint16_t>> peer_hashes, wire::Bytes octets) const = 0;
+  [[nodiscard]] virtual std::expected<Verified, Problem> verify(const Claim& claim) const = 0;
+  /// What our CERTREQ names (RFC 7296 §3.7): SHA-1 hashes of our authorities' keys.
+  [[nodiscard]] virtual std::vector<std::uint8_t> authority_hashes() const = 0;
+};
+
 struct Environment {
-  const config::Config* config = nullptr;   ///< outlives the machine
+  const config::Config* config = nullptr;  ///< outlives the machine
   crypto::ike::Random* random = nullptr;
   SpiSource* spis = nullptr;
   const SecretSource* secrets = nullptr;
+  const SignatureSource* signatures = nullptr;  ///< nullptr: no connection uses certificates
   /// The address of ours that routes to `remote`, for connections whose local address is not given.
   std::function<std::optional<wire::IpAddress>(const wire::IpAddress& remote)> local_address_for;
   /// All addresses of the interface that leads to `remote`, for MOBIKE; may be empty.
@@ -102,18 +145,18 @@ struct Tuning {
   double retransmit_factor = 1.8;
   std::uint32_t retransmit_tries = 6;
   std::chrono::milliseconds retransmit_cap{12000};
-  std::uint32_t half_open_cookie_threshold = 32;   ///< RFC 7296 §2.6
+  std::uint32_t half_open_cookie_threshold = 32;  ///< RFC 7296 §2.6
   std::uint32_t half_open_limit = 4096;
   std::chrono::seconds half_open_timeout{30};
-  std::chrono::seconds keepalive_interval{20};     ///< RFC 3948 §4
-  std::chrono::seconds reauthentication_retry{60}; ///< a new IKE SA that did not come up
-  std::chrono::milliseconds old_sa_grace{5000};    ///< a replaced inbound SA lives on this long
+  std::chrono::seconds keepalive_interval{20};      ///< RFC 3948 §4
+  std::chrono::seconds reauthentication_retry{60};  ///< a new IKE SA that did not come up
+  std::chrono::milliseconds old_sa_grace{5000};     ///< a replaced inbound SA lives on this long
   std::chrono::milliseconds responder_switch_delay{1000};
   /// From our switch to the Delete of the SA we replaced: what is on its way arrives first.
   std::chrono::milliseconds replaced_sa_linger{250};
   std::chrono::seconds initiate_backoff_first{1};  ///< start_action: start retries for ever
   std::chrono::seconds initiate_backoff_cap{60};
-  double rekey_jitter = 0.1;                       ///< fraction of rekey_time, subtracted
+  double rekey_jitter = 0.1;  ///< fraction of rekey_time, subtracted
 };
 
 // ---- what status and metrics read ---------------------------------------------------------------
@@ -121,34 +164,37 @@ struct Tuning {
 struct ChildStatus {
   std::string name;
   std::uint32_t index = 0;
-  std::string state;            ///< "installed", "rekeying", "rekeyed", "deleting"
+  std::string state;  ///< "installed", "rekeying", "rekeyed", "deleting"
   channel::Spi inbound{}, outbound{};
   channel::SaId inbound_sa{}, outbound_sa{};
   crypto::EspSuite suite;
   bool esn = false;
-  std::string pfs_group;        ///< empty: none
+  std::string pfs_group;  ///< empty: none
   bool udp_encapsulation = false;
   std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
   std::chrono::seconds age{}, rekey_in{}, expires_in{};
 };
 struct IkeSaStatus {
   std::string connection;
-  std::string state;            ///< "init", "auth", "established", "rekeying", "deleting"
-  bool initiator = false;       ///< we are the original initiator
+  std::string state;       ///< "init", "auth", "established", "rekeying", "deleting"
+  bool initiator = false;  ///< we are the original initiator
   std::uint64_t initiator_spi = 0, responder_spi = 0;
   wire::Endpoint local, remote;
   std::string local_id, remote_id;
+  /// "psk" or the signature's algorithm; empty before IKE_AUTH.
+  std::string local_auth, remote_auth;
+  std::string remote_certificate;  ///< subject; empty with a pre-shared key
   crypto::IkeSuite suite;
   bool nat_local = false, nat_remote = false;
-  bool fragmentation = false;   ///< agreed upon (RFC 7383)
-  bool mobike = false;          ///< agreed upon (RFC 4555)
+  bool fragmentation = false;  ///< agreed upon (RFC 7383)
+  bool mobike = false;         ///< agreed upon (RFC 4555)
   std::chrono::seconds age{}, rekey_in{};
   std::vector<ChildStatus> children;
 };
 struct ConnectionStatus {
   std::string name;
   std::optional<Failure> last_failure;
-  std::string last_failure_detail;     ///< both sides' values
+  std::string last_failure_detail;  ///< both sides' values
   std::optional<std::chrono::seconds> retry_in;
 };
 struct MachineCounters {
@@ -156,6 +202,7 @@ struct MachineCounters {
   std::uint64_t invalid_messages = 0, authentication_failures = 0;
   /// RFC 7383. Discarded: replayed, not verified, of an older division, or not agreed upon.
   std::uint64_t fragments_sent = 0, fragments_received = 0, fragments_discarded = 0;
+  std::map<Failure, std::uint64_t> authentication_failures_by_reason;  ///< the same, split
   /// [exchange - 34][0 initiated, 1 answered][0 ok, 1 failed]
   std::uint64_t exchanges[4][2][2] = {};
   std::uint64_t child_rekeys_ok = 0, child_rekeys_failed = 0;
@@ -189,8 +236,8 @@ class Machine {
                      std::vector<Action>& actions) = 0;
   /// The data plane restarted: its tables are empty. Every child is established anew.
   virtual void on_dataplane_lost(Instant now, std::vector<Action>& actions) = 0;
-  /// A new configuration takes the place of the old one, which may go afterwards. Children keep their
-  /// numbers: new ones come at the end, and only the last ones may be gone.
+  /// A new configuration takes the place of the old one, which may go afterwards. Children keep
+  /// their numbers: new ones come at the end, and only the last ones may be gone.
   virtual void reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
                            std::vector<Action>& actions) = 0;
   /// Deletes all IKE SAs politely (SIGTERM with `terminate: true`); SAs in the data plane stay

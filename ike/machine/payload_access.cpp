@@ -45,6 +45,19 @@ config::Identity identity_of(const config::Peer& peer, const wire::IpAddress& ad
   return identity;
 }
 
+wire::ike::Identification to_payload(const config::Identity& identity, bool initiator) {
+  return {initiator, static_cast<std::uint8_t>(identity.type), identity.encoded, {}};
+}
+
+std::optional<std::vector<std::uint16_t>> signature_hashes_of(const Payloads& payloads) {
+  const auto* notify = find_notify(payloads, NotifyType::signature_hash_algorithms);
+  if (notify == nullptr) return std::nullopt;
+  std::vector<std::uint16_t> hashes;
+  wire::Reader reader(notify->data);
+  while (const auto hash = reader.u16("hash algorithm")) hashes.push_back(*hash);
+  return hashes;
+}
+
 std::string spi_text(std::uint64_t spi) {
   char text[19];
   std::snprintf(text, sizeof(text), "0x%016llx", static_cast<unsigned long long>(spi));

@@ -61,6 +61,9 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.remote = old.remote;
   ike.local_id = old.local_id;
   ike.remote_id = old.remote_id;
+  ike.local_auth = old.local_auth;
+  ike.remote_auth = old.remote_auth;
+  ike.remote_certificate = old.remote_certificate;
   ike.nat_local = old.nat_local;
   ike.nat_remote = old.nat_remote;
   ike.nat_detection = old.nat_detection;

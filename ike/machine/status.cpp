@@ -84,6 +84,9 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
     status.remote = ike->remote;
     status.local_id = ike->local_id.text;
     status.remote_id = ike->remote_id.text;
+    status.local_auth = ike->local_auth;
+    status.remote_auth = ike->remote_auth;
+    status.remote_certificate = ike->remote_certificate;
     status.suite = ike->suite;
     status.nat_local = ike->nat_local;
     status.nat_remote = ike->nat_remote;

@@ -53,6 +53,9 @@ config::Config make_config(const GatewayOptions& options) {
   connection.remote.address = wire::IpAddress::parse(options.remote_address);
   if (!options.id.empty()) connection.local.id = fqdn(options.id);
   if (!options.remote_id.empty()) connection.remote.id = fqdn(options.remote_id);
+  connection.local.auth = options.auth;
+  connection.local.certificate = options.certificate;
+  connection.remote.auth = options.remote_auth;
   connection.proposals = proposals(options.ike_proposal, crypto::parse_ike_proposal);
   connection.rekey_time = options.rekey_time;
   connection.dpd_delay = options.dpd_delay;
@@ -84,6 +87,7 @@ Gateway::Gateway(std::string its_name, const GatewayOptions& options, std::uint6
     : name(std::move(its_name)),
       config(std::make_unique<config::Config>(make_config(options))),
       secrets(options.psk),
+      signatures(options.signatures),
       data_plane(first_spi),
       tuning(its_tuning),
       random(crypto::ike::make_seeded_random(seed)) {
@@ -101,6 +105,7 @@ void Gateway::boot() {
   environment.spis = &data_plane;
   environment.secrets = &secrets;
   environment.local_addresses_for = [this](const wire::IpAddress&) { return addresses; };
+  environment.signatures = signatures;
   machine = ike::Machine::create(environment, tuning);
 }
 

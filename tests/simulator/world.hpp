@@ -31,6 +31,9 @@ struct GatewayOptions {
   std::string id, remote_id;
   std::string ike_proposal = "aes256gcm16-prfsha256-x25519";
   std::string psk = "correct horse battery staple";
+  config::AuthMethod auth = config::AuthMethod::psk, remote_auth = config::AuthMethod::psk;
+  std::string certificate;                           ///< a name that `signatures` knows
+  const ike::SignatureSource* signatures = nullptr;  ///< outlives the gateway
   config::Encapsulation encapsulation = config::Encapsulation::automatic;
   config::Fragmentation fragmentation = config::Fragmentation::yes;
   std::uint32_t fragment_size = 1280;
@@ -73,6 +76,7 @@ struct Gateway {
   std::unique_ptr<config::Config> config;
   Secrets secrets;
   std::vector<wire::IpAddress> addresses;
+  const ike::SignatureSource* signatures = nullptr;
   DataPlane data_plane;
   ike::Tuning tuning;
   std::unique_ptr<crypto::ike::Random> random;

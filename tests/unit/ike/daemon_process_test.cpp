@@ -155,7 +155,8 @@ class Gateway {
   std::unique_ptr<runtime::EventLoop> loop_ = runtime::EventLoop::create().value();
   config::Config configuration_ = configuration();
   PreSharedKeys keys_;
-  Daemon daemon_{*loop_, configuration_, keys_};
+  Certificates certificates_{configuration_.pki};
+  Daemon daemon_{*loop_, configuration_, keys_, certificates_};
 };
 
 }  // namespace

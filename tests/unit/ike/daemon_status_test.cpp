@@ -139,6 +139,7 @@ TEST_CASE("ike metrics: counters and gauges carry the machine's figures") {
   counters.half_open = 4;
   counters.retransmits_sent = 9;
   counters.authentication_failures = 2;
+  counters.authentication_failures_by_reason[Failure::certificate_revoked] = 2;
   counters.ike_rekeys_ok = 6;
   counters.invalid_messages = 8;
   const auto families = render_metrics(counters, {established({0})},
@@ -146,10 +147,21 @@ TEST_CASE("ike metrics: counters and gauges carry the machine's figures") {
   CHECK(sample(families, "culvert_ike_sas", "established") == 1);
   CHECK(sample(families, "culvert_ike_half_open") == 4);
   CHECK(sample(families, "culvert_ike_retransmits_total") == 9);
-  CHECK(sample(families, "culvert_ike_authentication_failures_total") == 2);
+  CHECK(sample(families, "culvert_ike_authentication_failures_total", "certificate_revoked") == 2);
+  CHECK(sample(families, "culvert_ike_authentication_failures_total", "identity_mismatch") == 0);
   CHECK(sample(families, "culvert_ike_rekeys_total", "ike") == 6);
   CHECK(sample(families, "culvert_ike_invalid_messages_total") == 8);
   CHECK(sample(families, "culvert_ike_dataplane_connected") == 1);
+}
+
+TEST_CASE("ike metrics: a certificate's end; of two that look the same the earlier") {
+  const auto families = render_metrics({}, {}, {}, true,
+                                       {{"hq.pem", "own", "CN=hq", 1900000000},
+                                        {"ca.pem", "authority", "CN=CA", 2000000000},
+                                        {"ca.pem", "authority", "CN=CA", 1800000000}});
+  const std::string name = "culvert_ike_certificate_not_after_timestamp_seconds";
+  CHECK(sample(families, name, "own") == 1900000000);
+  CHECK(sample(families, name, "authority") == 1800000000);
 }
 
 TEST_CASE("local address: a neighbour's interface, else the longest route's") {

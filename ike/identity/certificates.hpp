@@ -1,0 +1,86 @@
+// Certificates, private keys and authorities of a configuration: signs for us, judges peers. Read
+// once, before privileges are dropped.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "crypto/pki/private_key.hpp"
+#include "crypto/pki/trust_store.hpp"
+#include "ike/machine/machine.hpp"
+
+namespace culvert::ike {
+
+class Certificates final : public SignatureSource {
+ public:
+  /// The calendar: Unix seconds.
+  using Calendar = std::function<std::int64_t()>;
+
+  explicit Certificates(const config::Pki& rules, Calendar calendar = system_calendar());
+  [[nodiscard]] static Calendar system_calendar();
+
+  /// Reads every file that the configuration names. The error is a sentence with the file.
+  [[nodiscard]] static std::expected<std::unique_ptr<Certificates>, std::string> load(
+      const config::Config& configuration);
+
+  /// What connections with this `certificate` path send: end entity, then intermediates.
+  void add_own(std::string path, std::vector<crypto::pki::Certificate> chain);
+  void add_private_key(crypto::pki::PrivateKey key) { keys_.push_back(std::move(key)); }
+  [[nodiscard]] crypto::pki::TrustStore& trust() { return trust_; }
+
+  [[nodiscard]] std::expected<Proof, Problem> sign(
+      const config::Connection& connection,
+      std::optional<std::span<const std::uint16_t>> peer_hashes, wire::Bytes octets) const override;
+  [[nodiscard]] std::expected<Verified, Problem> verify(const Claim& claim) const override;
+  [[nodiscard]] std::vector<std::uint8_t> authority_hashes() const override;
+
+  /// Reads the revocation lists again whose files have changed since. A file that cannot be read
+  /// leaves its former lists in force.
+  struct Refresh {
+    bool changed = false;
+    std::size_t lists = 0;  ///< in force now
+    std::vector<std::string> problems;
+  };
+  [[nodiscard]] Refresh refresh_revocation_lists();
+
+  /// For expiry metrics and warnings.
+  struct Loaded {
+    std::string file;
+    std::string kind;  ///< "own", "authority", "intermediate"
+    std::string subject;
+    std::int64_t not_after = 0;  ///< Unix seconds
+  };
+  [[nodiscard]] const std::vector<Loaded>& loaded() const { return loaded_; }
+  void note_loaded(const std::string& file, std::string kind,
+                   const crypto::pki::Certificate& certificate);
+
+ private:
+  struct Own {
+    std::string path;
+    std::vector<crypto::pki::Certificate> chain;
+  };
+  struct RevocationFile {
+    std::string path;
+    std::filesystem::file_time_type written{};
+    std::vector<crypto::pki::RevocationList> lists;
+  };
+  [[nodiscard]] const crypto::pki::PrivateKey* key_of(
+      const crypto::pki::Certificate& certificate) const;
+
+  crypto::pki::RevocationPolicy revocation_;
+  bool check_extended_key_usage_;
+  Calendar calendar_;
+  std::vector<Own> own_;
+  std::vector<crypto::pki::PrivateKey> keys_;
+  crypto::pki::TrustStore trust_;
+  std::vector<RevocationFile> revocation_files_;
+  std::vector<Loaded> loaded_;
+};
+
+}  // namespace culvert::ike
