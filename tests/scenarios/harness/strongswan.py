@@ -3,13 +3,15 @@
 import os
 import re
 import signal
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .shell import Process, require, run
 
-PLUGINS = ("random nonce x509 pubkey pkcs1 pkcs8 pem openssl curve25519 kdf hmac gcm ccm chapoly "
-           "aes sha1 sha2 ctr cmac drbg kernel-libipsec kernel-netlink socket-default updown vici")
+PLUGINS = ("random nonce x509 constraints revocation pubkey pkcs1 pkcs8 pem openssl curve25519 kdf "
+           "hmac gcm ccm chapoly aes sha1 sha2 ctr cmac drbg kernel-libipsec kernel-netlink "
+           "socket-default updown vici")
 SWANCTL_FOLDERS = ("x509", "x509ca", "private", "ecdsa", "conf.d", "rsa", "pkcs8", "pubkey",
                    "x509aa", "x509ac", "x509crl", "x509ocsp", "pkcs12", "bliss")
 
@@ -26,6 +28,21 @@ class PeerOptions:
     local_address: str = ""   # its own, unless it may use any
     remote_address: str = ""  # where we are seen, when a NAT stands between
     connection: str = ""      # further lines of the connection
+    identity: str = ""          # empty: that of its side
+    pki: object = None          # PeerPki; None: a pre-shared key on both sides
+
+
+@dataclass
+class PeerPki:
+    """What strongSwan authenticates with; `auth` and `remote_auth` are words of swanctl.conf."""
+
+    certificate: Path
+    key: Path
+    authorities: list           # files it trusts
+    intermediates: list = field(default_factory=list)  # files it sends along
+    crls: list = field(default_factory=list)
+    auth: str = "pubkey"
+    remote_auth: str = "pubkey"
 
 
 class StrongSwan:
@@ -64,6 +81,9 @@ swanctl {{ load = random nonce x509 pubkey pkcs1 pkcs8 pem openssl }}
 
     def _write_connection(self, psk):
         options, local, remote = self.options, self.local, self.remote
+        pki = options.pki
+        if pki is not None:
+            self._write_pki(pki)
         (self.directory / "swanctl/swanctl.conf").write_text(f"""
 connections {{ to-{remote.name} {{
   version = 2
@@ -74,9 +94,11 @@ connections {{ to-{remote.name} {{
   {options.connection}
   dpd_delay = {options.dpd_delay}
   rekey_time = {options.rekey_time}
-  local {{ auth = psk
-    id = {local.identity} }}
-  remote {{ auth = psk
+  send_cert = always
+  local {{ auth = {pki.auth if pki else "psk"}
+    {f"certs = {pki.certificate.name}" if pki and pki.auth != "psk" else ""}
+    id = {options.identity or local.identity} }}
+  remote {{ auth = {pki.remote_auth if pki else "psk"}
     id = {remote.identity} }}
   children {{ net {{
     local_ts = {local.network()}
@@ -90,6 +112,17 @@ secrets {{ ike-peer {{
   id-2 = {remote.identity}
   secret = "{psk}" }} }}
 """)
+
+    def _write_pki(self, pki):
+        folder = self.directory / "swanctl"
+        shutil.copy(pki.certificate, folder / "x509")
+        shutil.copy(pki.key, folder / "private")
+        for index, file in enumerate(pki.authorities):
+            shutil.copy(file, folder / "x509ca" / f"authority-{index}.pem")
+        for index, file in enumerate(pki.intermediates):
+            shutil.copy(file, folder / "x509ca" / f"intermediate-{index}.pem")
+        for index, file in enumerate(pki.crls):
+            shutil.copy(file, folder / "x509crl" / f"list-{index}.pem")
 
     def prepare_kernel(self):
         """Addresses and forwarding: unlike ours, this gateway needs the kernel's stack."""

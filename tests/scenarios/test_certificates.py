@@ -1,0 +1,186 @@
+"""Certificates beside strongSwan, in both roles: every kind of key, chains, and each reason to
+refuse a peer with the words an operator gets to read."""
+
+import pytest
+
+from harness.configuration import TunnelOptions
+from harness.gateway import CommandError
+from harness.pki import Authority, with_certificate
+from harness.shell import wait_until
+from harness.strongswan import PeerOptions, PeerPki
+
+OURS, THEIRS = "hq.example.org", "branch.example.org"
+
+
+class Pki:
+    """An authority that both ends trust, and certificates for both."""
+
+    def __init__(self, bed, key_type="ecdsa256", their_authority=None, **theirs):
+        self.bed = bed
+        self.authority = Authority(bed.directory / "pki", "Test CA")
+        self.issuer = their_authority(self) if their_authority else self.authority
+        self.ours = self.authority.issue(OURS, key_type, "ours")
+        self.theirs = self.issuer.issue(theirs.pop("identity", THEIRS), key_type, "theirs",
+                                        **theirs)
+
+    def gateway(self, **pki):
+        configuration = self.bed.configuration("a", TunnelOptions())
+        with_certificate(configuration, self.ours, [self.authority], **pki)
+        return self.bed.add_gateway("a", configuration)
+
+    def strongswan(self, intermediates=(), **options):
+        pki = PeerPki(self.theirs.certificate, self.theirs.key,
+                      [self.authority.certificate],
+                      [one.certificate for one in intermediates])
+        return self.bed.add_strongswan(PeerOptions(pki=pki, **options))
+
+
+def last_failure(gateway):
+    return gateway.status()["ike"]["connections"][0]["last_failure"]
+
+
+def both_initiate(bed, gateway, strongswan):
+    """The tunnel comes up and carries traffic, whoever begins."""
+    gateway.culvert("initiate", "net")
+    assert bed.ping(count=10, interval=0.01).lost() == []
+    gateway.culvert("terminate", "to-branch")
+    wait_until(lambda: not strongswan.sas(), 5, "strongSwan to be down")
+    strongswan.initiate()
+    gateway.wait_for_child()
+    assert gateway.ike_sas()[0]["role"] == "responder"
+    assert bed.ping(count=10, interval=0.01).lost() == []
+    return gateway.ike_sas()[0]
+
+
+def refuses(gateway, failure, *words):
+    """We initiate; the peer's proof is refused with that failure, which names those words."""
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    seen = last_failure(gateway)
+    assert seen["failure"] == failure, seen
+    for word in words:
+        assert word in seen["detail"], seen
+    assert gateway.ike_sas() == []
+
+
+@pytest.mark.parametrize("key_type, algorithm", [
+    ("rsa", "RSASSA-PSS with SHA-256"),
+    ("ecdsa256", "ECDSA with SHA-256"),
+    ("ecdsa384", "ECDSA with SHA-384"),
+    ("ecdsa521", "ECDSA with SHA-512"),
+    ("ed25519", "Ed25519"),
+    ("ed448", "Ed448"),
+])
+def test_both_roles_with_each_kind_of_key(bed, key_type, algorithm):
+    pki = Pki(bed, key_type)
+    strongswan = pki.strongswan()
+    sa = both_initiate(bed, pki.gateway(), strongswan)
+    assert sa["local_auth"] == algorithm
+    assert sa["remote_auth"]
+    assert "CN=" + THEIRS in sa["remote_certificate"]
+
+
+def test_a_peer_behind_an_intermediate_authority(bed):
+    pki = Pki(bed, their_authority=lambda pki: Authority(
+        bed.directory / "pki", "Intermediate CA", issuer=pki.authority))
+    strongswan = pki.strongswan(intermediates=[pki.issuer])
+    both_initiate(bed, pki.gateway(), strongswan)
+
+
+def test_we_send_our_intermediate(bed):
+    pki = Pki(bed)
+    intermediate = Authority(bed.directory / "pki", "Our intermediate CA", issuer=pki.authority)
+    pki.ours = intermediate.issue(OURS, "ecdsa256", "behind-intermediate")
+    strongswan = pki.strongswan()
+    both_initiate(bed, pki.gateway(chain=[intermediate]), strongswan)
+
+
+def test_an_expired_certificate_is_refused(bed):
+    pki = Pki(bed, expired=True)
+    pki.strongswan()
+    refuses(pki.gateway(), "certificate_not_valid", "has expired", THEIRS, "2021-01-01")
+
+
+def test_a_certificate_of_another_authority_is_refused(bed):
+    pki = Pki(bed, their_authority=lambda _: Authority(bed.directory / "pki", "Foreign CA"))
+    pki.strongswan()
+    refuses(pki.gateway(), "certificate_untrusted", "Foreign CA", "Test CA")
+
+
+def test_an_identity_that_is_not_in_the_certificate_is_refused(bed):
+    """strongSwan sends its subject in that case; its log says why."""
+    pki = Pki(bed, identity="elsewhere.example.org")
+    pki.strongswan()
+    gateway = pki.gateway()
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    assert last_failure(gateway)["failure"] in ("identity_not_certified", "identity_mismatch",
+                                                "authentication_failed_remote")
+    assert gateway.ike_sas() == []
+
+
+def test_a_revoked_certificate_is_refused(bed):
+    pki = Pki(bed)
+    pki.authority.revoke(pki.theirs)
+    pki.strongswan()
+    refuses(pki.gateway(crls=[str(pki.authority.revocation_list())], revocation="strict"),
+            "certificate_revoked", THEIRS, "Test CA")
+
+
+def test_with_a_current_list_a_strict_gateway_accepts(bed):
+    pki = Pki(bed)
+    strongswan = pki.strongswan()
+    gateway = pki.gateway(crls=[str(pki.authority.revocation_list())], revocation="strict")
+    both_initiate(bed, gateway, strongswan)
+
+
+def test_a_pre_shared_key_on_our_side_and_a_certificate_on_theirs(bed):
+    """RFC 7296 §2.15: the two directions of authentication have nothing to do with each other."""
+    pki = Pki(bed)
+    configuration = bed.configuration("a", TunnelOptions())
+    secrets = configuration["secrets"]
+    with_certificate(configuration, pki.ours, [pki.authority])
+    configuration["connections"][0]["local"] = {
+        key: value for key, value in configuration["connections"][0]["local"].items()
+        if key not in ("auth", "certificate")}
+    configuration["secrets"] = secrets
+    gateway = bed.add_gateway("a", configuration)
+    peer = PeerPki(pki.theirs.certificate, pki.theirs.key, [pki.authority.certificate],
+                   remote_auth="psk")
+    strongswan = bed.add_strongswan(PeerOptions(pki=peer))
+    sa = both_initiate(bed, gateway, strongswan)
+    assert (sa["local_auth"], sa["remote_auth"]) == ("psk", "ECDSA with SHA-256")
+
+
+def test_a_peer_that_expects_a_pre_shared_key_is_named(bed):
+    pki = Pki(bed)
+    bed.add_strongswan(PeerOptions())
+    gateway = pki.gateway()
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    assert last_failure(gateway)["failure"] == "authentication_failed_remote"
+
+
+def test_a_revocation_while_running_counts_at_the_next_authentication(bed):
+    pki = Pki(bed)
+    pki.strongswan()
+    crl = pki.authority.revocation_list()
+    gateway = pki.gateway(crls=[str(crl)], revocation="strict")
+    gateway.culvert("initiate", "net")
+    gateway.culvert("terminate", "to-branch")
+    pki.authority.revoke(pki.theirs)
+    pki.authority.revocation_list()
+    wait_until(lambda: any(text.count("revocation_lists_read") for text in gateway.logs().values()),
+               15, "the new list to be read", 0.2)
+    refuses(gateway, "certificate_revoked", THEIRS)
+
+
+def test_expiry_is_a_metric_and_the_command_shows_who_authenticated(bed):
+    pki = Pki(bed)
+    pki.strongswan()
+    gateway = pki.gateway()
+    gateway.culvert("initiate", "net")
+    wait_until(lambda: gateway.ike_metrics().total(
+        "culvert_ike_certificate_not_after_timestamp_seconds", kind="own"), 5, "the metric")
+    sa = gateway.ike_sas()[0]
+    assert sa["remote_auth"] == sa["local_auth"] == "ECDSA with SHA-256"
