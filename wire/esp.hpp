@@ -32,6 +32,16 @@ inline void write_trailer(std::uint8_t* end, std::size_t padding, std::uint8_t n
   end[padding + 1] = next_header;
 }
 
+/// Whether up to three bytes of padding before the trailer that ends at `end` are 1, 2, 3; in one
+/// load. Precondition: eight bytes lie before `end`.
+[[nodiscard]] inline bool short_padding_is_right(const std::uint8_t* end, std::size_t padding) {
+  // The bytes before the trailer, the last of them on top.
+  const std::uint32_t before = load_raw<std::uint32_t>(end - kTrailerBytes - 4);
+  constexpr std::uint32_t kRight[] = {0, 0x01000000, 0x02010000, 0x03020100};
+  constexpr std::uint32_t kOf[] = {0, 0xff000000, 0xffff0000, 0xffffff00};
+  return (before & kOf[padding]) == kRight[padding];
+}
+
 enum class TrailerError : std::uint8_t { too_short, padding_invalid };
 struct Trailer {
   std::size_t payload_bytes = 0;

@@ -91,6 +91,7 @@ class Fib6Pair {
     for (const Change& change : queued_) apply(spare, change);
     missing_ = std::exchange(queued_, {});
     active_.store(spare, std::memory_order_release);
+    reclaimer_.outdate();
     spare_is_free_ = false;
     reclaimer_.retire([this] {
       spare_is_free_ = true;
@@ -109,7 +110,7 @@ class Fib6Pair {
 class DpdkFib final : public Fib {
  public:
   DpdkFib(std::uint32_t max_routes, Reclaimer& reclaimer)
-      : max_routes_(max_routes), v6_(reclaimer) {}
+      : max_routes_(max_routes), reclaimer_(reclaimer), v6_(reclaimer) {}
   ~DpdkFib() override { rte_lpm_free(v4_); }
 
   [[nodiscard]] bool create(Reclaimer& reclaimer) {
@@ -155,6 +156,7 @@ class DpdkFib final : public Fib {
     }
     known.insert(network);
     used_groups_v6_ += groups;
+    reclaimer_.outdate();
     return {};
   }
 
@@ -170,6 +172,7 @@ class DpdkFib final : public Fib {
     } else {
       v6_.change({network, Adjacencies::kDrop, false});
     }
+    reclaimer_.outdate();
   }
 
   [[nodiscard]] AdjacencyIndex lookup_v4(std::uint32_t address) const override {
@@ -189,6 +192,7 @@ class DpdkFib final : public Fib {
   }
 
   std::uint32_t max_routes_;
+  Reclaimer& reclaimer_;
   rte_lpm* v4_ = nullptr;
   Fib6Pair v6_;
   /// DPDK's LPM has no prefix of length 0.

@@ -21,9 +21,15 @@ class MappedArray {
 
   /// False when there is no memory. T's zero bytes must be a valid, empty T.
   [[nodiscard]] bool map(std::size_t count) {
-    bytes_ = count * sizeof(T);
-    void* memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    constexpr std::size_t kHugePage = std::size_t{2} << 20U;
+    constexpr int kPlain = MAP_PRIVATE | MAP_ANONYMOUS;
+    constexpr int kAccess = PROT_READ | PROT_WRITE;
+    // Huge pages that are free are reserved whole, so that a later touch cannot fail.
+    bytes_ = (count * sizeof(T) + kHugePage - 1) / kHugePage * kHugePage;
+    void* memory = ::mmap(nullptr, bytes_, kAccess, kPlain | MAP_HUGETLB, -1, 0);
+    if (memory == MAP_FAILED) {
+      memory = ::mmap(nullptr, bytes_, kAccess, kPlain | MAP_NORESERVE, -1, 0);
+    }
     if (memory == MAP_FAILED) return false;
     // Best effort: without huge pages it is slower, not wrong.
     ::madvise(memory, bytes_, MADV_HUGEPAGE);

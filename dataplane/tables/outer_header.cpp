@@ -16,7 +16,8 @@ std::uint32_t constant_sum(const std::uint8_t* header) {
   for (std::size_t at = 0; at < wire::ipv4::kHeaderBytes; at += 2) {
     sum += wire::load_raw<std::uint16_t>(header + at);
   }
-  return static_cast<std::uint32_t>(sum);
+  sum = (sum & 0xffffU) + (sum >> 16U);
+  return static_cast<std::uint32_t>((sum & 0xffffU) + (sum >> 16U));
 }
 
 void build_ipv4(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint& local,

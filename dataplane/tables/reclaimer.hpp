@@ -2,6 +2,7 @@
 // rte_rcu_qsbr). Main thread, but for `report`.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -33,6 +34,16 @@ class Reclaimer {
   void poll();
   /// Waits until everything retired so far has run (shutdown, tests).
   void drain();
+  /// What a worker remembers of the tables (a flow's SA and next hop) is out of date. Call after
+  /// the change is visible; a policy, a route or an SA's slot that means something else than
+  /// before.
+  void outdate() {
+    // Release pairs with the acquire in `era`. One writer.
+    era_.store(era_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+  /// Worker threads, once a burst: what was remembered in this very era still holds. A burst that
+  /// began before a change may end with what held then; the grace period covers it.
+  [[nodiscard]] std::uint64_t era() const { return era_.load(std::memory_order_acquire); }
   /// For DPDK's tables that wait for quiescence by themselves.
   [[nodiscard]] rte_rcu_qsbr* handle() { return qsbr_.get(); }
   [[nodiscard]] std::size_t pending() const { return waiting_.size(); }
@@ -44,6 +55,7 @@ class Reclaimer {
   };
   std::unique_ptr<rte_rcu_qsbr, void (*)(rte_rcu_qsbr*)> qsbr_;
   std::deque<Waiting> waiting_;
+  alignas(64) std::atomic<std::uint64_t> era_{1};
 };
 
 }  // namespace culvert::dataplane

@@ -46,6 +46,15 @@ struct SaDetails {
   }
 };
 
+/// SAs of the common shape are plain: tunnel mode, IPv4 outside, AES-GCM-16 (and inbound, selectors
+/// that two compares decide). Packets of such an SA go the short way through the worker, which
+/// knows these sizes (RFC 4106).
+inline constexpr std::size_t kPlainIvBytes = 8, kPlainIcvBytes = 16;
+[[nodiscard]] inline bool is_plain_suite(const crypto::EspSuite& suite) {
+  return suite.encryption == crypto::Encryption::aes_gcm_16 &&
+         suite.integrity == crypto::Integrity::none;
+}
+
 /// Selectors of the common shape, one IPv4 range a side with any protocol and port: two compares.
 /// `span` 0xffffffff takes every address; a shape that does not fit has `is_exact` false in the SA.
 struct SimpleSelectors {
@@ -75,6 +84,7 @@ struct alignas(64) InboundSa {
   bool outer_is_v4 = true;
   bool selectors_are_simple = false;
   crypto::esp::TransformId transform{};
+  bool is_plain = false;  ///< see kPlainIvBytes
   std::atomic<bool> stopped{false};
 
   // Written by the SA's worker; main reads (relaxed).
@@ -93,6 +103,10 @@ struct alignas(64) InboundSa {
 };
 static_assert(sizeof(InboundSa) == 128 && offsetof(InboundSa, highest) == 64);
 
+inline InboundSa* Sad::place_of(std::uint32_t spi_host_order) const {
+  return places_ + (spi_host_order & place_mask_);
+}
+
 /// Bytes in front of the IV, ready but for lengths, identification, checksum, DSCP and sequence:
 /// IPv4 or IPv6, then UDP or not. Transport mode keeps only UDP's.
 inline constexpr std::size_t kMaxOuterBytes = 48;
@@ -100,7 +114,7 @@ struct alignas(64) OuterHeader {
   std::array<std::uint8_t, kMaxOuterBytes> bytes{};
   std::uint32_t spi = 0;       ///< network order
   std::uint32_t salt = 0;      ///< as in InboundSa
-  std::uint32_t ipv4_sum = 0;  ///< of the constant IPv4 fields, memory order, unfolded
+  std::uint32_t ipv4_sum = 0;  ///< of the constant IPv4 fields, memory order, folded to 16 bits
   std::uint8_t ip_bytes = 0;   ///< 20, 40; transport: 0
   std::uint8_t udp_bytes = 0;  ///< 8 or 0
   crypto::esp::TransformId transform{};
@@ -111,8 +125,9 @@ struct alignas(64) OutboundSa {
   // Written by main before a policy names the slot.
   const crypto::esp::ExpandedKey* key = nullptr;
   SaDetails* details = nullptr;
-  bool is_tunnel = true;
-  bool has_esn = false;
+  bool is_tunnel : 1 = true;
+  bool has_esn : 1 = false;
+  bool is_plain = false;  ///< see kPlainIvBytes
   std::atomic<std::uint8_t> current_header{0};
   std::atomic<bool> stopped{true};
   /// Drawn at installation: a manual SA begins again at sequence number 1 with the same key after a

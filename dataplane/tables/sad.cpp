@@ -19,6 +19,7 @@ Outcome SadTable::remove(channel::SaId id) {
   } else {
     outbound_[raw(slot)].stopped.store(true, std::memory_order_relaxed);
   }
+  reclaimer_.outdate();
   reclaimer_.retire([this, installed, direction, slot] {
     installed->block.wipe();
     if (direction == Direction::in) {
@@ -76,6 +77,7 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
   sa.headers[unused].salt = sa.outer().salt;
   sa.headers[unused].transform = sa.outer().transform;
   sa.current_header.store(unused, std::memory_order_release);
+  reclaimer_.outdate();  // the next hop is another one
   return Outcome::ok;
 }
 

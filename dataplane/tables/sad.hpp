@@ -85,6 +85,13 @@ class Sad {
   /// small table that is asked when that misses.
   [[nodiscard]] virtual InboundSa* inbound(std::uint32_t spi_host_order) const = 0;
   [[nodiscard]] virtual OutboundSa* outbound(SlotIndex slot) const = 0;
+  /// The place where an SPI of ours would stand, found without a call; its `spi` says whether it
+  /// does. What is elsewhere (some manual SAs) is for `inbound`.
+  [[nodiscard]] InboundSa* place_of(std::uint32_t spi_host_order) const;
+
+ protected:
+  InboundSa* places_ = nullptr;  ///< by the SPI's low bits
+  std::uint32_t place_mask_ = 0;
 };
 
 }  // namespace culvert::dataplane

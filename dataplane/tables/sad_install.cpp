@@ -177,6 +177,8 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.has_udp = spec.udp_encapsulation;
   sa.outer_is_v4 = spec.local.address.is_v4();
   sa.selectors_are_simple = make_simple(*installed.details, sa.selectors);
+  sa.is_plain =
+      sa.is_tunnel && sa.outer_is_v4 && sa.selectors_are_simple && is_plain_suite(spec.suite);
   sa.stopped.store(false, std::memory_order_relaxed);
   sa.highest = 0;
   sa.packets.store(0, std::memory_order_relaxed);
@@ -195,6 +197,7 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   sa.details = installed.details.get();
   sa.is_tunnel = spec.mode == channel::SaMode::tunnel;
   sa.has_esn = spec.esn;
+  sa.is_plain = sa.is_tunnel && spec.remote.address.is_v4() && is_plain_suite(spec.suite);
   sa.current_header.store(0, std::memory_order_relaxed);
   sa.headers[0] = build_outer_header(spec);
   sa.headers[0].salt = installed.salt;

@@ -78,6 +78,8 @@ class SadTable final : public Sad {
     for (std::uint32_t slot = 0; slot < capacity_; ++slot) {
       new (&outbound_[slot]) OutboundSa;  // stopped is not zero
     }
+    places_ = &inbound_[0];
+    place_mask_ = capacity_ - 1;
     return keys_[0].map(capacity_) && keys_[1].map(capacity_);
   }
 

@@ -78,6 +78,7 @@ void Spd::replace(std::vector<PolicyEntry> entries) {
   entries_ = std::move(entries);
   // Release pairs with the acquire in `snapshot`.
   SpdSnapshot* before = current_.exchange(next.release(), std::memory_order_acq_rel);
+  reclaimer_.outdate();
   if (before != nullptr) reclaimer_.retire([before] { delete before; });
 }
 
@@ -89,6 +90,7 @@ bool Spd::rebind(channel::PolicyId policy, SlotIndex outbound) {
     entry.outbound = outbound;
     // Release pairs with the acquire in `verdict`.
     current->live_[index].outbound.store(outbound, std::memory_order_release);
+    reclaimer_.outdate();
     return true;
   }
   return false;
@@ -101,6 +103,7 @@ void Spd::unbind(SlotIndex outbound) {
     entries_[index].outbound = kNoSlot;
     current->live_[index].outbound.store(kNoSlot, std::memory_order_release);
   }
+  reclaimer_.outdate();
 }
 
 std::vector<PolicyEntry> Spd::entries() const {

@@ -103,8 +103,13 @@ class SpdSnapshot {
   [[nodiscard]] std::uint32_t child_index(const Match& match) const {
     return live_[match.entry].child_index;
   }
+  /// A worker's packets of the policy; nullptr when none matched. Lives as long as the snapshot.
+  [[nodiscard]] Counter* counter_of(const Match& match, WorkerId worker) const {
+    if (match.entry == kNoEntry) return nullptr;
+    return &live_[match.entry].counters[raw(worker)].packets;
+  }
   void count(const Match& match, WorkerId worker, std::uint64_t packets) const {
-    if (match.entry != kNoEntry) live_[match.entry].counters[raw(worker)].packets.add(packets);
+    if (Counter* const counter = counter_of(match, worker)) counter->add(packets);
   }
   /// Differs from that of every other version: what flow caches compare.
   [[nodiscard]] std::uint32_t generation() const { return generation_; }

@@ -69,6 +69,57 @@ void sort(WorkerState& worker, Burst& burst, std::uint32_t position, bool is_for
   }
 }
 
+/// What most frames are: IPv4 without options, whole and sound, for this port's own MAC. False: it
+/// is for the long way, which says why. `mac`: the port's, in the low six bytes of a frame's first
+/// eight.
+bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint64_t mac) {
+  const rte_mbuf* const packet = burst.packets[position];
+  std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
+  if (packet->data_len < wire::ethernet::kHeaderBytes + kLeastKnownBytes) return false;
+  std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
+  const std::uint64_t destination = wire::load_raw<std::uint64_t>(frame);
+  // Ethertype, version and length of the header; the class of traffic is any.
+  const std::uint32_t kind = wire::load_raw<std::uint32_t>(ip - 2) & 0x00ffffffU;
+  const std::uint32_t length = wire::load_u16(ip + wire::ipv4::kTotalLength);
+  const std::uint16_t fragment = wire::load_raw<std::uint16_t>(ip + wire::ipv4::kFragment);
+  constexpr std::uint16_t kFragmentBits =
+      wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
+  const bool is_plain = ((destination ^ mac) << 16U) == 0 && kind == 0x00450008U &&
+                        (fragment & kFragmentBits) == 0 && length >= kLeastKnownBytes &&
+                        length + wire::ethernet::kHeaderBytes <= packet->data_len &&
+                        wire::ipv4_header_sum(ip, wire::ipv4::kHeaderBytes) == 0xffff;
+  if (!is_plain) [[unlikely]]
+    return false;
+  const std::uint8_t protocol = ip[wire::ipv4::kProtocol];
+  const bool is_on_port_4500 = wire::load_raw<std::uint16_t>(ip + wire::ipv4::kHeaderBytes + 2) ==
+                               wire::Be16{wire::udp::kNatTraversalPort}.raw();
+  if (protocol != wire::protocol::kEsp && !(protocol == wire::protocol::kUdp && is_on_port_4500)) {
+    if (!may_be_known(protocol)) return false;
+    offer_known(worker, position, ip, length, PacketOrigin::clear);
+    return true;
+  }
+  if (length < wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes) return false;
+  wire::IpHeader header;
+  header.total_bytes = static_cast<std::uint16_t>(length);
+  header.payload_offset = wire::ipv4::kHeaderBytes;
+  header.protocol_offset = wire::ipv4::kProtocol;
+  header.protocol = protocol;
+  burst.ip[position] = ip;
+  burst.header[position] = header;
+  burst.origin[position] = PacketOrigin::clear;
+  burst.encrypted.push(position);
+  return true;
+}
+
+/// A port's MAC as `classify_plain` compares it.
+std::uint64_t mac_of(const PortInfo& port) {
+  std::uint64_t mac = 0;
+  for (std::size_t at = 0; at < port.mac.size(); ++at) {
+    mac |= std::uint64_t{port.mac[at]} << (8 * at);
+  }
+  return mac;
+}
+
 void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
   rte_mbuf* const packet = burst.packets[position];
   const auto drop = [&](DropReason reason) { worker.drop(packet, DropDirection::in, reason); };
@@ -101,12 +152,19 @@ void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
 }  // namespace
 
 void classify(WorkerState& worker, Burst& burst) {
+  PortId port{};
+  std::uint64_t mac = mac_of(worker.tables.ports[0]);
   for (std::uint32_t position = 0; position < burst.count; ++position) {
     if (position + kPrefetchDistance < burst.count) {
       rte_prefetch0(
           rte_pktmbuf_mtod_offset(burst.packets[position + kPrefetchDistance], const void*, 64));
     }
-    classify_one(worker, burst, position);
+    if (burst.received_on[position] != port) [[unlikely]] {
+      port = burst.received_on[position];
+      mac = mac_of(worker.tables.ports[raw(port)]);
+    }
+    if (!classify_plain(worker, burst, position, mac)) [[unlikely]]
+      classify_one(worker, burst, position);
   }
 }
 

@@ -130,6 +130,32 @@ bool is_mine(WorkerState& worker, Burst& burst, std::uint32_t position, const In
   return false;
 }
 
+/// A packet that is worth decrypting, and its operation.
+void add_candidate(WorkerState& worker, std::uint32_t position, InboundSa& sa, const EspAt& at,
+                   std::uint64_t sequence, bool has_moved, crypto::esp::Form form,
+                   Candidates& candidates) {
+  const std::size_t around = wire::esp::kHeaderBytes + form.iv_bytes + form.icv_bytes;
+  const std::uint32_t k = candidates.count++;
+  const auto text_bytes = static_cast<std::uint16_t>(at.bytes - around);
+  std::uint8_t* const text = at.esp + wire::esp::kHeaderBytes + form.iv_bytes;
+  candidates.items[k] = {
+      &sa,      sequence, text, text + text_bytes, text_bytes, static_cast<std::uint8_t>(position),
+      has_moved};
+  CryptoScratch& scratch = worker.scratch;
+  write_nonce(scratch.nonces[k], sa.salt, form,
+              wire::load_raw<std::uint64_t>(at.esp + wire::esp::kHeaderBytes));
+  const std::uint8_t aad_bytes =
+      write_aad(scratch.aads[k], wire::load_raw<std::uint32_t>(at.esp), sequence, sa.has_esn);
+  scratch.operations[k] = {sa.key,
+                           text,
+                           scratch.nonces[k].bytes.data(),
+                           scratch.aads[k].bytes.data(),
+                           scratch.icvs[k].bytes.data(),
+                           text_bytes,
+                           aad_bytes};
+  scratch.transforms[k] = sa.transform;
+}
+
 /// Pass 1 for one packet.
 void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, InboundSa* sa,
                const EspAt& at, Candidates& candidates) {
@@ -161,40 +187,70 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
   if (const auto reason = refused_by_window(sa->replay_window().check(sequence))) [[unlikely]] {
     return drop(*reason);
   }
-  const std::uint32_t k = candidates.count++;
-  const auto text_bytes = static_cast<std::uint16_t>(at.bytes - around);
-  std::uint8_t* const text = at.esp + wire::esp::kHeaderBytes + form.iv_bytes;
-  candidates.items[k] = {
-      sa,    sequence, text, text + text_bytes, text_bytes, static_cast<std::uint8_t>(position),
-      *moved};
-  CryptoScratch& scratch = worker.scratch;
-  write_nonce(scratch.nonces[k], sa->salt, form,
-              wire::load_raw<std::uint64_t>(at.esp + wire::esp::kHeaderBytes));
-  const std::uint8_t aad_bytes =
-      write_aad(scratch.aads[k], wire::load_raw<std::uint32_t>(at.esp), sequence, sa->has_esn);
-  scratch.operations[k] = {sa->key,
-                           text,
-                           scratch.nonces[k].bytes.data(),
-                           scratch.aads[k].bytes.data(),
-                           scratch.icvs[k].bytes.data(),
-                           text_bytes,
-                           aad_bytes};
-  scratch.transforms[k] = sa->transform;
+  add_candidate(worker, position, *sa, at, sequence, *moved, form, candidates);
 }
 
-/// Pass 1: SAs of the whole burst first, so that their lines arrive while others are looked up.
+/// Pass 1 for what most packets are: for a plain SA of this worker's, from where its peer is, of a
+/// possible length, within or ahead of the window. False: nothing was done, the long way says why.
+bool check_plain(WorkerState& worker, const Burst& burst, std::uint32_t position, InboundSa& sa,
+                 const EspAt& at, Candidates& candidates) {
+  const std::uint8_t* const ip = burst.ip[position];
+  constexpr std::size_t kAround = wire::esp::kHeaderBytes + kPlainIvBytes + kPlainIcvBytes;
+  const std::uint32_t spi_raw = wire::load_raw<std::uint32_t>(at.esp);
+  const bool is_expected =
+      // Acquire pairs with the release in `publish_inbound`.
+      sa.spi.load(std::memory_order_acquire) == wire::Be32::from_raw(spi_raw).host() &&
+      sa.is_plain && !sa.stopped.load(std::memory_order_relaxed) &&
+      burst.header[position].payload_offset == wire::ipv4::kHeaderBytes &&
+      wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
+          sa.outer_addresses.load(std::memory_order_relaxed) &&
+      at.in_udp == sa.has_udp && at.bytes >= kAround + wire::esp::kAlignment &&
+      (at.bytes & (wire::esp::kAlignment - 1)) == 0;
+  static_assert(kAround % wire::esp::kAlignment == 0);
+  if (!is_expected) [[unlikely]]
+    return false;
+  if (sa.has_udp && wire::load_raw<std::uint32_t>(at.esp - wire::udp::kHeaderBytes) !=
+                        sa.outer_ports.load(std::memory_order_relaxed)) [[unlikely]] {
+    return false;
+  }
+  if (worker.tables.workers > 1 && raw(sa.slot) % worker.tables.workers != raw(worker.context.id))
+      [[unlikely]] {
+    return false;
+  }
+  const std::uint64_t sequence = sa.extend(wire::load_u32(at.esp + 4));
+  if (sa.replay_window().check(sequence) != ReplayVerdict::fresh) [[unlikely]]
+    return false;
+  add_candidate(worker, position, sa, at, sequence, false, crypto::esp::form_of(sa.transform),
+                candidates);
+  return true;
+}
+
+/// Pass 1: where the SAs of the whole burst would stand first, so that their lines arrive while
+/// others are looked up.
 void check_all(WorkerState& worker, Burst& burst, Candidates& candidates) {
   std::array<EspAt, kBurstPackets> at;
   std::array<InboundSa*, kBurstPackets> sas;
+  const Sad& sad = *worker.tables.sad;
   for (std::uint32_t i = 0; i < burst.encrypted.size(); ++i) {
     const std::uint32_t position = burst.encrypted[i];
     at[i] = esp_of(burst.ip[position], burst.header[position]);
     const bool has_spi = at[i].bytes >= wire::esp::kHeaderBytes;
-    sas[i] = has_spi ? worker.tables.sad->inbound(wire::load_u32(at[i].esp)) : nullptr;
-    if (sas[i] != nullptr) rte_prefetch0(&sas[i]->highest);
+    sas[i] = has_spi ? sad.place_of(wire::load_u32(at[i].esp)) : nullptr;
+    rte_prefetch0(sas[i]);
+    rte_prefetch0(reinterpret_cast<const std::uint8_t*>(sas[i]) + 64);
   }
   for (std::uint32_t i = 0; i < burst.encrypted.size(); ++i) {
-    check_one(worker, burst, burst.encrypted[i], sas[i], at[i], candidates);
+    const std::uint32_t position = burst.encrypted[i];
+    if (sas[i] != nullptr && check_plain(worker, burst, position, *sas[i], at[i], candidates))
+        [[likely]] {
+      continue;
+    }
+    InboundSa* const sa = sas[i] == nullptr ? nullptr : sad.inbound(wire::load_u32(at[i].esp));
+    if (sa != nullptr && sa != sas[i] &&
+        check_plain(worker, burst, position, *sa, at[i], candidates)) {
+      continue;
+    }
+    check_one(worker, burst, position, sa, at[i], candidates);
   }
 }
 
@@ -267,6 +323,51 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst, const Ca
   return std::nullopt;
 }
 
+/// Pass 3 for what most packets are: authentic, an IPv4 packet without options inside that the
+/// selectors take, far from every limit. False: nothing was done, the long way says why.
+bool accept_plain(WorkerState& worker, const Burst& burst, const Candidate& candidate,
+                  const std::uint8_t* icv) {
+  InboundSa& sa = *candidate.sa;
+  const std::uint32_t position = candidate.position;
+  std::uint8_t* const inner = candidate.text;
+  const std::uint8_t* const end = inner + candidate.text_bytes;
+  if (!sa.is_plain || candidate.peer_moved ||
+      candidate.text_bytes < kLeastKnownBytes + wire::esp::kTrailerBytes ||
+      !icvs_agree(icv, candidate.received_icv, kPlainIcvBytes)) [[unlikely]] {
+    return false;
+  }
+  const std::uint32_t padding = end[-2];
+  const std::uint32_t total = wire::load_u16(inner + wire::ipv4::kTotalLength);
+  constexpr std::uint16_t kFragmentBits =
+      wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
+  const bool is_plain =
+      // Up to three bytes of padding, 1, 2, 3 (RFC 4303 §2.4), and nothing else behind the packet.
+      padding <= 3 && end[-1] == wire::protocol::kIpv4 &&
+      total + padding + wire::esp::kTrailerBytes == candidate.text_bytes && inner[0] == 0x45 &&
+      wire::esp::short_padding_is_right(end, padding) &&
+      (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
+      wire::ipv4_header_sum(inner, wire::ipv4::kHeaderBytes) == 0xffff &&
+      may_be_known(inner[wire::ipv4::kProtocol]) && total >= kLeastKnownBytes &&
+      sa.selectors.match(wire::load_u32(inner + wire::ipv4::kSource),
+                         wire::load_u32(inner + wire::ipv4::kDestination)) &&
+      // No congestion to tell of (RFC 6040 §4.2): the outer packet is not ECN-capable.
+      (burst.ip[position][1] & 3U) == 0;
+  if (!is_plain) [[unlikely]]
+    return false;
+  const std::uint64_t packets = sa.packets.load(std::memory_order_relaxed) + 1;
+  const std::uint64_t bytes = sa.bytes.load(std::memory_order_relaxed) + total;
+  if (packets > sa.hard_packets || bytes > sa.hard_bytes) [[unlikely]]
+    return false;
+  if (sa.replay_window().commit(candidate.sequence) != ReplayVerdict::fresh) [[unlikely]] {
+    return false;  // twice in one burst: the long way finds the same
+  }
+  sa.packets.store(packets, std::memory_order_relaxed);
+  sa.bytes.store(bytes, std::memory_order_relaxed);
+  sa.last_tsc.store(burst.tsc, std::memory_order_relaxed);
+  offer_known(worker, position, inner, total, PacketOrigin::tunnel);
+  return true;
+}
+
 }  // namespace
 
 void open_inbound(WorkerState& worker, Burst& burst) {
@@ -281,6 +382,8 @@ void open_inbound(WorkerState& worker, Burst& burst) {
   for (std::uint32_t k = 0; k < candidates.count; ++k) {
     const Candidate& candidate = candidates.items[k];
     const std::uint8_t* const icv = worker.scratch.icvs[k].bytes.data();
+    if (accept_plain(worker, burst, candidate, icv)) [[likely]]
+      continue;
     if (const auto reason = accept_one(worker, burst, candidate, icv)) [[unlikely]] {
       drop_of_sa(worker, burst, candidate.position, *candidate.sa, *reason);
     }

@@ -155,6 +155,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     case Verdict::protect:
       if (!may_go_on(worker, burst, position)) return;
       burst.outbound[position] = outbound;
+      learn_flow(worker, burst, position, outbound,
+                 policies.counter_of(flow.match, worker.context.id));
       count_hop(burst, position);
       return burst.protect.push(position);
     case Verdict::no_match:
@@ -164,6 +166,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
       [[fallthrough]];
     case Verdict::bypass:
       if (!may_go_on(worker, burst, position)) return;
+      learn_flow(worker, burst, position, kNoSlot,
+                 policies.counter_of(flow.match, worker.context.id));
       count_hop(burst, position);
       return burst.route.push(position);
     case Verdict::discard:

@@ -6,12 +6,14 @@
 #include <cstdint>
 
 #include <rte_mbuf_core.h>
+#include <rte_prefetch.h>
 
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/tables/tables.hpp"
 #include "dataplane/worker/burst.hpp"
 #include "dataplane/worker/flow_cache.hpp"
+#include "dataplane/worker/known_flows.hpp"
 #include "dataplane/worker/worker.hpp"
 
 namespace culvert::dataplane {
@@ -51,6 +53,11 @@ class WorkerState {
   SharedAdd shared_add;
   FlowCacheV4 flows_v4;
   FlowCacheV6 flows_v6;
+  KnownFlows known_flows;
+  std::array<KnownCandidate, kBurstPackets> known_candidates;  ///< classify, inbound → send_known
+  std::uint32_t known_candidate_count = 0;
+  Counter unnamed;                 ///< packets of known flows that no policy names; nobody reads it
+  std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the burst in hand began
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
 
@@ -87,6 +94,30 @@ void classify(WorkerState& worker, Burst& burst);
 // inbound.cpp
 /// RFC 4303 §3.4, RFC 4301 §5.2: encrypted → undecided, decrypted and checked.
 void open_inbound(WorkerState& worker, Burst& burst);
+
+// known_outbound.cpp
+/// For classify and inbound: a packet that may be of a known flow is offered to `send_known`
+/// instead of being undecided.
+inline void offer_known(WorkerState& worker, std::uint32_t position, std::uint8_t* ip,
+                        std::uint32_t bytes, PacketOrigin origin) {
+  assert(worker.known_candidate_count < kBurstPackets);
+  KnownCandidate& candidate = worker.known_candidates[worker.known_candidate_count++];
+  const KnownFlowKey key = known_flow_key(ip, origin);
+  const std::uint32_t pair = KnownFlows::pair_of(key);
+  rte_prefetch0(&worker.known_flows[pair]);
+  candidate.key = key;
+  candidate.ip = ip;
+  candidate.pair = pair;
+  candidate.bytes = static_cast<std::uint16_t>(bytes);
+  candidate.position = static_cast<std::uint8_t>(position);
+}
+/// What was offered → its port's transmit queue, sealed if it is to be; what cannot go that way is
+/// undecided.
+void send_known(WorkerState& worker, Burst& burst);
+/// What policy decided of the flow of a packet: `outbound` is the SA that protects it, kNoSlot when
+/// it leaves as it is; `policy` counts the packets of the policy that named it, if one did.
+void learn_flow(WorkerState& worker, const Burst& burst, std::uint32_t position, SlotIndex outbound,
+                Counter* policy);
 
 // policy.cpp
 /// RFC 4301 §5.1: undecided → ours, protect or route.

@@ -14,7 +14,9 @@ namespace {
 
 /// From received to queued for transmission.
 void process(WorkerState& worker, Burst& burst) {
+  worker.era_of_burst = worker.tables.reclaimer->era();
   open_inbound(worker, burst);
+  send_known(worker, burst);
   decide(worker, burst);
   if (burst.ours.size() != 0) {
     serve_local(worker, burst);

@@ -1,0 +1,114 @@
+// Flows whose whole way is known: SA, next hop and Ethernet header at one look, instead of policy,
+// SAD and FIB one after the other. Learnt from what the general stages decided; an entry holds for
+// the era of the tables it was learnt in (Reclaimer::era). Worker-local.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "dataplane/tables/adjacency.hpp"
+#include "dataplane/tables/counters.hpp"
+#include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/sa.hpp"
+#include "dataplane/tables/spd.hpp"
+#include "wire/ip.hpp"
+
+namespace culvert::dataplane {
+
+/// What tells flows apart, in memory order: IPv4 source and destination; ports, protocol, origin.
+struct KnownFlowKey {
+  std::uint64_t addresses = 0;
+  std::uint64_t rest = 0;
+  friend bool operator==(const KnownFlowKey&, const KnownFlowKey&) = default;
+};
+
+/// Whether packets of a protocol can be of a known flow: not ICMP, whose selectors are not ports.
+[[nodiscard]] inline bool may_be_known(std::uint8_t protocol) {
+  return wire::kPortsOfProtocol[protocol] != wire::PortsAt::icmp;
+}
+/// The shortest packet of a known flow: its ports, or four bytes in their place.
+inline constexpr std::size_t kLeastKnownBytes = wire::ipv4::kHeaderBytes + 4;
+
+/// Of an IPv4 packet without options, whole, at least kLeastKnownBytes long.
+[[nodiscard]] inline KnownFlowKey known_flow_key(const std::uint8_t* ip, PacketOrigin origin) {
+  const std::uint8_t protocol = ip[wire::ipv4::kProtocol];
+  const bool has_ports = wire::kPortsOfProtocol[protocol] == wire::PortsAt::ports;
+  const std::uint32_t ports = wire::load_raw<std::uint32_t>(ip + wire::ipv4::kHeaderBytes);
+  return {wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource),
+          std::uint64_t{has_ports ? ports : 0} << 32U | std::uint64_t{protocol} << 8U |
+              static_cast<std::uint64_t>(origin)};
+}
+
+/// One cache line.
+struct alignas(64) KnownFlow {
+  KnownFlowKey key;
+  std::uint64_t era = 0;                ///< eras count from 1
+  OutboundSa* sa = nullptr;             ///< nullptr: the packet leaves as it is
+  const Adjacency* next_hop = nullptr;  ///< of the packet as it leaves
+  Counter* policy = nullptr;            ///< packets that met the policy that named the flow
+  std::uint16_t max_bytes = 0;          ///< the largest packet that fits the link, as it is here
+  PortId port{};                        ///< of `next_hop`
+};
+static_assert(sizeof(KnownFlow) == 64);
+
+/// A packet that may be of a known flow: IPv4 without options, whole, sound, TTL not looked at yet.
+struct KnownCandidate {
+  KnownFlowKey key;
+  std::uint8_t* ip;
+  std::uint32_t pair;
+  std::uint16_t bytes;
+  std::uint8_t position;  ///< in the burst
+};
+
+/// 4096 pairs of flows. Only the lines of flows that live are touched: a thousand of them stay in
+/// the second-level cache.
+class KnownFlows {
+ public:
+  static constexpr std::size_t kPairs = 4096;
+  struct alignas(128) Pair {
+    std::array<KnownFlow, 2> flows;
+  };
+
+  KnownFlows() : pairs_(std::make_unique<Pair[]>(kPairs)) {}
+
+  [[nodiscard]] static std::uint32_t pair_of(const KnownFlowKey& key) {
+    return static_cast<std::uint32_t>(hash(key)) & (kPairs - 1);
+  }
+  [[nodiscard]] const Pair& operator[](std::uint32_t pair) const { return pairs_[pair]; }
+  /// nullptr when it is not known in this era.
+  [[nodiscard]] static const KnownFlow* find(const Pair& pair, const KnownFlowKey& key,
+                                             std::uint64_t era) {
+    for (const KnownFlow& flow : pair.flows) {
+      const std::uint64_t differs =
+          (flow.key.addresses ^ key.addresses) | (flow.key.rest ^ key.rest) | (flow.era ^ era);
+      if (differs == 0) return &flow;
+    }
+    return nullptr;
+  }
+  /// Takes the place of one that is out of date, else of either.
+  void learn(const KnownFlow& flow) {
+    Pair& pair = pairs_[pair_of(flow.key)];
+    for (KnownFlow& place : pair.flows) {
+      if (place.era == flow.era && place.key != flow.key) continue;
+      place = flow;
+      return;
+    }
+    pair.flows[next_victim_++ & 1U] = flow;
+  }
+
+ private:
+  [[nodiscard]] static std::uint64_t hash(const KnownFlowKey& key) {
+#ifdef __SSE4_2__
+    return __builtin_ia32_crc32di(__builtin_ia32_crc32di(0, key.addresses), key.rest);
+#else
+    const std::uint64_t mixed = (key.addresses ^ (key.rest * 0x9e3779b97f4a7c15ULL));
+    return (mixed * 0xc2b2ae3d27d4eb4fULL) >> 32U;
+#endif
+  }
+
+  std::unique_ptr<Pair[]> pairs_;
+  std::uint32_t next_victim_ = 0;
+};
+
+}  // namespace culvert::dataplane

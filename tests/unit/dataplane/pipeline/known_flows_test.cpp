@@ -1,0 +1,245 @@
+// A flow's first packet goes the long way (policy, SAD, FIB), those behind it the short one. What
+// leaves must not tell which, and a change of the tables must reach the next packet.
+#include <catch2/catch.hpp>
+
+#include "dataplane/tables/sa.hpp"
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "wire/ip.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+/// Whether the worker knows the flow of a client's packet now.
+bool knows(Gateway& gateway, const Packet& ip, PacketOrigin origin = PacketOrigin::clear) {
+  const KnownFlowKey key = known_flow_key(ip.data(), origin);
+  const KnownFlows& flows = gateway.worker().known_flows;
+  return KnownFlows::find(flows[KnownFlows::pair_of(key)], key,
+                          gateway.tables().reclaimer->era()) != nullptr;
+}
+
+Packet client_packet(std::size_t payload, std::uint8_t traffic_class = 0,
+                     std::uint16_t fragment = 0x4000) {
+  return ip_packet({.traffic_class = traffic_class,
+                    .fragment = fragment,
+                    .payload = udp(5000, 4000, Packet(payload, 0x42))});
+}
+
+std::uint32_t spi_of(const Packet& outer) { return wire::load_u32(outer.data() + 20); }
+
+/// One gateway whose clients' packets to 10.2.0.0/16 are sealed.
+struct Sender {
+  explicit Sender(const SaOptions& options = {}) {
+    spec = outbound_sa(options);
+    slot = gateway.install(spec);
+    gateway.protect("10.1.0.0/24", "10.2.0.0/16", slot);
+  }
+  Gateway gateway;
+  channel::InstallSa spec;
+  SlotIndex slot{};
+};
+
+}  // namespace
+
+TEST_CASE("known flow: its packets leave as the first one did, and arrive as it did") {
+  const std::size_t payload = GENERATE(0U, 1U, 2U, 3U, 4U, 64U, 500U, 1400U);
+  const auto traffic_class = GENERATE(values<std::uint8_t>({0x00, 0xb8, 0x01, 0x02, 0x03}));
+  const auto fragment = GENERATE(values<std::uint16_t>({0x4000, 0x0000}));
+  SaOptions options;
+  options.udp = GENERATE(false, true);
+  options.esn = GENERATE(false, true);
+  if (payload == 1400 && options.udp) return;  // beyond the link's 1500 bytes
+  Sender left(options);
+  Gateway right(mirrored());
+  right.install(inbound_sa(options));
+  right.policy(PolicyAction::bypass, "10.2.0.0/16", "10.1.0.0/16");
+  const Packet sent = client_packet(payload, traffic_class, fragment);
+  REQUIRE_FALSE(knows(left.gateway, sent));
+
+  const Result first = left.gateway.receive(kLan, frame(sent));
+  REQUIRE(first.wan.size() == 1);
+  REQUIRE(knows(left.gateway, sent));
+  const Result second = left.gateway.receive(kLan, frame(sent));
+  REQUIRE(second.wan.size() == 1);
+
+  const Packet long_way = ip_of(first.wan[0]), short_way = ip_of(second.wan[0]);
+  REQUIRE(short_way.size() == long_way.size());
+  CHECK(wire::parse_ipv4(short_way).has_value());  // its checksum among others
+  Packet expected = long_way;
+  if (fragment == 0) expected[5] = 2;  // the identification is the sequence number
+  expected[10] = short_way[10];        // checksum
+  expected[11] = short_way[11];
+  const std::size_t esp = options.udp ? 28 : 20;
+  expected[esp + 7] = 2;  // sequence number
+  CHECK(Packet(short_way.begin(), short_way.begin() + static_cast<std::ptrdiff_t>(esp + 8)) ==
+        Packet(expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(esp + 8)));
+  CHECK(Packet(first.wan[0].begin(), first.wan[0].begin() + 14) ==
+        Packet(second.wan[0].begin(), second.wan[0].begin() + 14));
+
+  const Result first_arrived = right.receive(kWan, first.wan[0]);
+  const Result second_arrived = right.receive(kWan, second.wan[0]);
+  REQUIRE(first_arrived.lan.size() == 1);
+  REQUIRE(second_arrived.lan.size() == 1);
+  CHECK(first_arrived.lan[0] == second_arrived.lan[0]);
+  CHECK(knows(right, sent, PacketOrigin::tunnel));
+  CHECK(left.gateway.tables().spd->entries()[0].packets == 2);
+}
+
+TEST_CASE("known flow: a rekey reaches its next packet") {
+  Sender left;
+  const Packet sent = client_packet(32);
+  REQUIRE(spi_of(ip_of(left.gateway.receive(kLan, frame(sent)).wan.at(0))) == 0x1000);
+  auto successor = outbound_sa({}, 0x2000);
+  const SlotIndex slot = left.gateway.install(successor);
+  REQUIRE(left.gateway.tables().spd->rebind(channel::PolicyId{1}, slot));
+  CHECK_FALSE(knows(left.gateway, sent));
+  CHECK(spi_of(ip_of(left.gateway.receive(kLan, frame(sent)).wan.at(0))) == 0x2000);
+  CHECK(spi_of(ip_of(left.gateway.receive(kLan, frame(sent)).wan.at(0))) == 0x2000);
+}
+
+TEST_CASE("known flow: nothing leaves in clear when its SA ends (RFC 4301 §4.4.1)") {
+  Sender left;
+  const Packet sent = client_packet(32);
+  REQUIRE(left.gateway.receive(kLan, frame(sent)).wan.size() == 1);
+  REQUIRE(knows(left.gateway, sent));
+  SECTION("it is removed while policy still names it") {
+    REQUIRE(left.gateway.tables().sad->remove(left.spec.sa) == channel::Outcome::ok);
+    const Result after = left.gateway.receive(kLan, frame(sent));
+    CHECK(after.wan.empty());
+    CHECK(after.dropped(DropReason::no_sa) == 1);
+  }
+  SECTION("it is stopped") {
+    left.gateway.tables().sad->stop(left.spec.sa, StopCause::hard_time);
+    const Result after = left.gateway.receive(kLan, frame(sent));
+    CHECK(after.wan.empty());
+    CHECK(after.dropped(DropReason::sa_expired) == 1);
+  }
+  SECTION("policy lets go of it: a trap") {
+    left.gateway.tables().spd->unbind(left.slot);
+    const Result after = left.gateway.receive(kLan, frame(sent));
+    CHECK(after.wan.empty());
+    REQUIRE(after.punts.size() == 1);
+    CHECK(after.punts[0].what.reason == PuntReason::acquire);
+  }
+}
+
+TEST_CASE("known flow: a packet with its last hop is for the main thread (RFC 1812 §5.3.1)") {
+  Sender left;
+  const Packet sent = client_packet(32);
+  REQUIRE(left.gateway.receive(kLan, frame(sent)).wan.size() == 1);
+  const Packet last = ip_packet({.ttl = 1, .payload = udp(5000, 4000, Packet(32, 0x42))});
+  const Result after = left.gateway.receive(kLan, frame(last));
+  CHECK(after.wan.empty());
+  REQUIRE(after.punts.size() == 1);
+  CHECK(after.punts[0].what.reason == PuntReason::ttl_exceeded);
+}
+
+TEST_CASE("known flow: the largest packet that fits passes, one byte more is told of") {
+  Sender left;
+  REQUIRE(left.gateway.receive(kLan, frame(client_packet(0))).wan.size() == 1);
+  REQUIRE(knows(left.gateway, client_packet(0)));
+  // 1500 on the link: 52 bytes around text of whole words, whose last two are the trailer's.
+  constexpr std::size_t kLargest = 1448 - 2;
+  const Result fits = left.gateway.receive(kLan, frame(client_packet(kLargest - 28)));
+  REQUIRE(fits.wan.size() == 1);
+  CHECK(ip_of(fits.wan[0]).size() == 1500);
+  const Result over = left.gateway.receive(kLan, frame(client_packet(kLargest - 27)));
+  CHECK(over.wan.empty());
+  REQUIRE(over.punts.size() == 1);
+  CHECK(over.punts[0].what.reason == PuntReason::packet_too_big);
+  CHECK(over.punts[0].what.mtu == kLargest);
+}
+
+TEST_CASE("known flow: a hard lifetime lets not one packet more through (RFC 4301 §4.4.2.1)") {
+  SaOptions options;
+  const Packet sent = client_packet(32);  // 60 bytes
+  SECTION("bytes") { options.lifetime.hard_bytes = 60 * 10 + 59; }
+  SECTION("packets") { options.lifetime.hard_packets = 10; }
+  Sender left(options);
+  std::size_t passed = left.gateway.receive(kLan, frame(sent)).wan.size();
+  std::uint64_t refused = 0;
+  for (int burst = 0; burst < 5; ++burst) {
+    const Result result = left.gateway.receive(kLan, std::vector<Packet>(3, frame(sent)));
+    passed += result.wan.size();
+    refused += result.dropped(DropReason::sa_expired);
+  }
+  CHECK(passed == 10);
+  CHECK(refused == 6);
+}
+
+TEST_CASE("known flow: a route that goes away is missed at once") {
+  Sender left;
+  const Packet sent = client_packet(32);
+  REQUIRE(left.gateway.receive(kLan, frame(sent)).wan.size() == 1);
+  left.gateway.tables().fib->remove(*wire::Prefix::parse("198.51.100.2/32"));
+  left.gateway.tables().fib->remove(*wire::Prefix::parse("198.51.100.0/24"));
+  const Result after = left.gateway.receive(kLan, frame(sent));
+  CHECK(after.wan.empty());
+  REQUIRE(after.punts.size() == 1);
+  CHECK(after.punts[0].what.reason == PuntReason::no_route);
+}
+
+TEST_CASE("known flow: a neighbour that is asked for again holds its packets") {
+  Sender left;
+  const Packet sent = client_packet(32);
+  REQUIRE(left.gateway.receive(kLan, frame(sent)).wan.size() == 1);
+  const AdjacencyIndex peer =
+      left.gateway.tables().fib->lookup(wire::IpAddress::parse("198.51.100.2").value());
+  left.gateway.tables().adjacencies->unresolve(peer);
+  const Result after = left.gateway.receive(kLan, frame(sent));
+  CHECK(after.wan.empty());
+  REQUIRE(after.punts.size() == 1);
+  CHECK(after.punts[0].what.reason == PuntReason::resolve_neighbor);
+}
+
+TEST_CASE("known flow: an endpoint that moved is where the next packet goes") {
+  Sender left;
+  const Packet sent = client_packet(32);
+  REQUIRE(left.gateway.receive(kLan, frame(sent)).wan.size() == 1);
+  channel::UpdateEndpoints moved;
+  moved.sa = left.spec.sa;
+  moved.local = left.spec.local;
+  moved.remote = {wire::IpAddress::parse("198.51.100.77").value(), 0};
+  REQUIRE(left.gateway.tables().sad->update_endpoints(moved) == channel::Outcome::ok);
+  const Result after = left.gateway.receive(kLan, frame(sent));
+  // Nobody has that address yet: its MAC is asked for.
+  CHECK(after.wan.empty());
+  REQUIRE(after.punts.size() == 1);
+  CHECK(after.punts[0].what.reason == PuntReason::resolve_neighbor);
+}
+
+TEST_CASE("known flow: fragments and ICMP of the same hosts go the long way") {
+  Sender left;
+  for (const Packet& odd : {client_packet(64, 0, 0x2000), client_packet(64, 0, 0x0004),
+                            echo_request("10.1.0.9", "10.2.0.7")}) {
+    for (int time = 0; time < 2; ++time) {
+      CHECK(left.gateway.receive(kLan, frame(odd)).wan.size() == 1);
+      CHECK_FALSE(knows(left.gateway, odd));
+    }
+  }
+}
+
+TEST_CASE("known flow: more flows than places, each still by its own SA") {
+  Sender left;
+  SaOptions elsewhere;
+  elsewhere.remote_selectors = {"10.3.0.0/16"};
+  const SlotIndex other = left.gateway.install(outbound_sa(elsewhere, 0x3000));
+  left.gateway.protect("10.1.0.0/24", "10.3.0.0/16", other);
+  for (int round = 0; round < 2; ++round) {
+    for (unsigned batch = 0; batch < 400; ++batch) {
+      std::vector<Packet> frames;
+      for (unsigned i = 0; i < 60; ++i) {
+        const auto port = static_cast<std::uint16_t>(1000 + batch * 60 + i);
+        frames.push_back(frame(ip_packet({.destination = i % 2 == 0 ? "10.2.0.7" : "10.3.0.7",
+                                          .payload = udp(port, 4000, Packet(8, 1))})));
+      }
+      const Result result = left.gateway.receive(kLan, frames);
+      REQUIRE(result.wan.size() == 60);
+      unsigned to_other = 0;
+      for (const Packet& sealed : result.wan) to_other += spi_of(ip_of(sealed)) == 0x3000;
+      REQUIRE(to_other == 30);
+    }
+  }
+}
