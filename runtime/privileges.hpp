@@ -49,7 +49,7 @@ enum class DeniedCall { ends_the_process, fails };
 [[nodiscard]] std::span<const std::string_view> key_daemon_system_calls();
 
 /// The same for culvert-dataplane after its devices are open: what the loop, the drivers' sending
-/// and receiving, growing memory for a reload and closing devices need. No exec, no fork.
+/// and receiving, growing memory for a reload and closing devices need. No exec.
 [[nodiscard]] std::span<const std::string_view> packet_daemon_system_calls();
 
 /// Makes `path` (and its parents, 0755) owned by `owner` with mode 0700, or brings an existing one
