@@ -94,10 +94,10 @@ def test_suites(bed, ike, esp):
 
 @pytest.mark.parametrize("who", ["culvert", "strongswan"])
 @pytest.mark.parametrize("esp", [
-    "aes128-sha256", "aes192-sha384", "aes256-sha512-x25519", "aes128-sha1", "chacha20poly1305",
-    "aes128ctr-sha256", "aes256ccm16", "null-sha256"])
+    "aes128-sha256", "aes192-sha384", "aes256-sha512-x25519", "aes128-sha1"])
 def test_esp_proposals(bed, esp, who):
-    """Each family of ESP transforms, proposed by either side and used in both directions."""
+    """AES-CBC with each integrity, proposed by either side and used in both directions. (AES-GCM is
+    in the suites above; of the other transforms strongSwan's userspace ESP runs none for sure.)"""
     pair = Pair(bed, TunnelOptions(esp_proposals=[esp]), PeerOptions(esp_proposals=esp))
     if who == "culvert":
         pair.up()
