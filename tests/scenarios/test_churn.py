@@ -64,7 +64,7 @@ def test_a_thousand_changes_a_second_under_traffic(bed):
     assert wire.protected() > 100, "some of the time there was an SA"
     assert "ERROR: AddressSanitizer" not in gateway.dataplane.text()
     totals = gateway.culvert("counters")["totals"]
-    assert totals["received"] > 100 * SECONDS
+    assert totals["received"] > 20 * SECONDS
     assert gateway.status()["dataplane"]["channel"]["invalid_requests"] == 0
     assert reloads >= SECONDS
     assert gateway.dataplane.stop(signal.SIGTERM) == 0
