@@ -126,14 +126,14 @@ def set_up_sanitized():
 
 
 def sanitizers():
-    """ASan and UBSan over the units, storms of bad input among them; TSan over what threads share."""
+    """ASan and UBSan over the units, storms of bad input among them."""
     if not set_up_sanitized():
         return Tally(failed=1)
     if run(["ninja", "-C", SANITIZED_BUILD, *test_programs(SANITIZED_BUILD)]) != 0:
         return Tally(failed=1)
     (SANITIZED_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
     return (run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
-            + worker_storm() + churn() + thread_sanitizer())
+            + worker_storm())
 
 
 def worker_storm():
@@ -175,6 +175,13 @@ def thread_sanitizer():
         good = run([THREAD_BUILD / program, *arguments], {"TSAN_OPTIONS": "halt_on_error=1"}) == 0
         tally += Tally(passed=1) if good else Tally(failed=1)
     return tally
+
+
+def races():
+    """TSan over what threads share, and tables that change under a daemon with ASan and UBSan."""
+    if not set_up_sanitized():
+        return Tally(failed=1)
+    return thread_sanitizer() + churn()
 
 
 # ---- fuzzers --------------------------------------------------------------------------------------
@@ -265,8 +272,9 @@ def lint():
 
 
 STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios,
-          "lint": lint}
-DEFAULT_STAGES = [name for name in STAGES if name != "lint"]
+          "races": races, "lint": lint}
+NAMED_ONLY = {"races", "lint"}
+DEFAULT_STAGES = [name for name in STAGES if name not in NAMED_ONLY]
 
 
 def main():
