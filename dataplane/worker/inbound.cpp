@@ -236,8 +236,9 @@ void check_all(WorkerState& worker, Burst& burst, Candidates& candidates) {
     at[i] = esp_of(burst.ip[position], burst.header[position]);
     const bool has_spi = at[i].bytes >= wire::esp::kHeaderBytes;
     sas[i] = has_spi ? sad.place_of(wire::load_u32(at[i].esp)) : nullptr;
+    if (sas[i] == nullptr) continue;
     rte_prefetch0(sas[i]);
-    rte_prefetch0(reinterpret_cast<const std::uint8_t*>(sas[i]) + 64);
+    rte_prefetch0(&sas[i]->highest);  // the second line
   }
   for (std::uint32_t i = 0; i < burst.encrypted.size(); ++i) {
     const std::uint32_t position = burst.encrypted[i];
