@@ -198,8 +198,8 @@ void Core::retire(channel::SaId id, bool with_grace) {
   if (!shutting_down_) {
     release_outbound(child);
     if (with_grace) {
-      delete_sa_later(child.inbound_sa, now_ + tuning_.old_sa_grace);
-      delete_sa_later(child.outbound_sa, now_ + tuning_.old_sa_grace);
+      delete_sa_later(child.inbound_sa, child.index, now_ + tuning_.old_sa_grace);
+      delete_sa_later(child.outbound_sa, child.index, now_ + tuning_.old_sa_grace);
     } else {
       delete_sa(child.inbound_sa);
       delete_sa(child.outbound_sa);
@@ -222,9 +222,18 @@ void Core::delete_policy(channel::PolicyId policy) {
   message.body.delete_policy = {policy};
   request(message);
 }
-void Core::delete_sa_later(channel::SaId sa, Instant when) {
-  retired_.insert(sa);
+void Core::delete_sa_later(channel::SaId sa, std::uint32_t child_index, Instant when) {
+  retired_.emplace(sa, child_index);
   timers_.arm(when, TimerKind::delete_sa, static_cast<std::uint64_t>(sa));
+}
+
+/// What waits for its grace to end goes now: nothing of the connection is to carry traffic.
+void Core::end_graces(const config::Connection& connection) {
+  std::erase_if(retired_, [&](const auto& entry) {
+    if (environment_.config->connection_of_child(entry.second) != &connection) return false;
+    delete_sa(entry.first);
+    return true;
+  });
 }
 
 /// What an earlier life of the key daemon left for this child: its policies now, its SAs at `when`.
@@ -236,7 +245,7 @@ void Core::retire_adopted(std::uint32_t child_index, Instant when) {
   });
   std::erase_if(adopted_, [&](const auto& entry) {
     if (entry.second.child_index != child_index) return false;
-    delete_sa_later(entry.first, when);
+    delete_sa_later(entry.first, child_index, when);
     return true;
   });
 }

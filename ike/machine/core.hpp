@@ -353,7 +353,8 @@ class Core final : public Machine {
   void retire(channel::SaId child, bool with_grace);
   void delete_sa(channel::SaId sa);
   void delete_policy(channel::PolicyId policy);
-  void delete_sa_later(channel::SaId sa, Instant when);
+  void delete_sa_later(channel::SaId sa, std::uint32_t child_index, Instant when);
+  void end_graces(const config::Connection& connection);
   void retire_adopted(std::uint32_t child_index, Instant when);
   [[nodiscard]] ChildSa* find_child(channel::SaId inbound);
   [[nodiscard]] ChildSa* find_child_by_outbound(const IkeSa& ike, std::uint32_t spi);
@@ -395,7 +396,7 @@ class Core final : public Machine {
   std::map<channel::SaId, channel::SaId> inbound_of_outbound_;
   std::vector<PolicyBinding> bindings_;
   std::map<channel::SaId, channel::SnapshotSa> adopted_;
-  std::set<channel::SaId> retired_;  ///< wait for their grace to end
+  std::map<channel::SaId, std::uint32_t> retired_;  ///< wait for their grace to end; child index
   std::map<std::pair<wire::Endpoint, std::uint64_t>, std::uint64_t> init_requests_;
   std::set<std::uint64_t> half_open_;  ///< IKE SAs in that state, by our SPI
   std::map<channel::RequestId, std::uint64_t> liveness_requests_;  ///< to our SPI of the IKE SA
@@ -404,7 +405,8 @@ class Core final : public Machine {
   std::vector<WaitingCommand> waiting_;
   /// While a new configuration is taken: the old connections by name.
   std::map<std::string, config::Connection> previous_connections_;
-  std::map<std::uint32_t, config::Child> ghost_children_;  ///< not configured any more, not gone yet
+  std::map<std::uint32_t, config::Child>
+      ghost_children_;  ///< not configured any more, not gone yet
 
   std::uint64_t next_request_ = 1, next_sa_ = 0, next_policy_ = 0, next_rank_ = 1;
   crypto::SecretBytes cookie_secret_, previous_cookie_secret_;
@@ -432,7 +434,7 @@ template <typename T>
 [[nodiscard]] config::Identity identity_of(const config::Peer& peer,
                                            const wire::IpAddress& address);
 [[nodiscard]] wire::ike::Identification to_payload(const config::Identity& identity,
-                                                    bool initiator);
+                                                   bool initiator);
 /// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: there are none.
 [[nodiscard]] std::optional<std::vector<std::uint16_t>> signature_hashes_of(
     const Payloads& payloads);

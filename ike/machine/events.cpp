@@ -118,7 +118,7 @@ void Core::adopt(const std::vector<channel::SnapshotSa>& sas,
     const config::Connection* connection = environment_.config->connection_of_child(sa.child_index);
     if (connection == nullptr) {
       // Its child is not configured any more.
-      delete_sa_later(sa.sa, now_ + tuning_.old_sa_grace);
+      delete_sa_later(sa.sa, sa.child_index, now_ + tuning_.old_sa_grace);
       orphans.insert(sa.child_index);
       continue;
     }

@@ -299,6 +299,11 @@ void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
   ike.response_pieces.clear();
   half_open_.erase(ike.local_spi);
   ike.state = IkeState::closed;
+  // With the last IKE SA gone, nothing is under way that a replaced SA should wait for.
+  if (!children_with_grace && !shutting_down_ && ike.established != Instant{} &&
+      usable_ike(*ike.connection) == nullptr) {
+    end_graces(*ike.connection);
+  }
   // Long enough for the peer to repeat its last request (RFC 7296 §2.1).
   ike.forget_at = now_ + tuning_.half_open_timeout;
   timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);

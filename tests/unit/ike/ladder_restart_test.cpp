@@ -100,6 +100,20 @@ TEST_CASE("liveness: traffic that came lately makes a check needless") {
   CHECK(ladder.wire.size() >= 1);
 }
 
+TEST_CASE("terminate: the SAs that a rekey replaced a moment ago go with it") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.rekey(kA);
+  ladder.run();
+  REQUIRE(ladder.gateway(kA).data_plane.sas.size() == 4);
+  REQUIRE(ladder.gateway(kB).data_plane.sas.size() == 4);
+
+  ladder.world.command(kA, CommandVerb::terminate, "branch");
+  ladder.run();
+  CHECK(ladder.gateway(kA).data_plane.sas.empty());
+  CHECK(ladder.gateway(kB).data_plane.sas.empty());
+}
+
 TEST_CASE("terminate: takes the IKE SA and its children down at both ends, and it stays down") {
   GatewayOptions a = gateway_a();
   a.children[0].start_action = StartAction::start;
