@@ -405,8 +405,7 @@ class Core final : public Machine {
   std::vector<WaitingCommand> waiting_;
   /// While a new configuration is taken: the old connections by name.
   std::map<std::string, config::Connection> previous_connections_;
-  std::map<std::uint32_t, config::Child>
-      ghost_children_;  ///< not configured any more, not gone yet
+  std::map<std::uint32_t, config::Child> ghost_children_;  ///< gone from the configuration only
 
   std::uint64_t next_request_ = 1, next_sa_ = 0, next_policy_ = 0, next_rank_ = 1;
   crypto::SecretBytes cookie_secret_, previous_cookie_secret_;
