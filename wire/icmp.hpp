@@ -6,12 +6,14 @@
 namespace culvert::wire::icmp {
 
 inline constexpr std::size_t kHeaderBytes = 8;
-inline constexpr std::uint8_t kEchoReply = 0, kEchoRequest = 8;
+inline constexpr std::uint8_t kEchoReply = 0, kUnreachable = 3, kEchoRequest = 8;
+inline constexpr std::uint8_t kFragmentationNeeded = 4;  ///< code of kUnreachable
 
 }  // namespace culvert::wire::icmp
 
 namespace culvert::wire::icmpv6 {
 
+inline constexpr std::uint8_t kPacketTooBig = 2;
 inline constexpr std::uint8_t kEchoRequest = 128, kEchoReply = 129;
 inline constexpr std::uint8_t kRouterSolicitation = 133, kRedirect = 137;
 
