@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/header_options.hpp"
 #include "crypto/pki/trust_store.hpp"
 #include "crypto/secret.hpp"
 #include "crypto/suite.hpp"
@@ -111,7 +112,8 @@ struct Child {
   std::uint64_t rekey_packets = 0;
   std::uint64_t life_packets = 0;
   std::uint32_t replay_window = 1024;  ///< packets; 32..65536, power of two; 0 only for manual SAs
-  std::uint32_t index = 0;             ///< position among all children of the file: policy order
+  HeaderOptions headers;
+  std::uint32_t index = 0;  ///< position among all children of the file: policy order
   Location location;
 };
 struct Connection {
@@ -146,7 +148,9 @@ struct ManualSa {
   crypto::EspSuite suite;
   std::string key_file;  ///< path as psk_file; hex: cipher key ‖ salt (‖ integrity key)
   bool esn = false;
-  std::uint32_t replay_window = 1024;                 ///< 0: no replay check
+  std::uint32_t replay_window = 1024;  ///< 0: no replay check
+  std::uint64_t first_sequence = 1;    ///< out: sent first; in: expected first
+  HeaderOptions headers;
   std::optional<std::uint16_t> udp_encap_local_port;  ///< 4500 when `encap: udp`
   std::optional<std::uint16_t> udp_encap_remote_port;
   std::uint32_t index =

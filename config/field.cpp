@@ -35,6 +35,7 @@ constexpr std::array kForeignKeys{
     ForeignKey{"dpd_action", "leave it out: a child comes back as its start_action says"},
     ForeignKey{"version", "leave it out: this gateway speaks IKEv2 only"},
     ForeignKey{"keyexchange", "leave it out: this gateway speaks IKEv2 only"},
+    ForeignKey{"copy_df", "write df: copy, set or clear"},
     ForeignKey{"ethernets", "write dataplane: {interfaces: […]}"},
     ForeignKey{"gateway4", "write a route {to: 0.0.0.0/0, via: …}"},
     ForeignKey{"gateway6", "write a route {to: ::/0, via: …}"},

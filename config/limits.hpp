@@ -46,6 +46,7 @@ inline constexpr std::uint32_t kFragmentSizeShort = 576;  ///< below: a warning;
 inline constexpr std::uint32_t kFragmentSizeMax = 8092;   ///< channel::kMaxDatagramBytes and headers
 inline constexpr std::uint32_t kReplayWindowMin = 32;   ///< packets; RFC 4303 §3.4.3
 inline constexpr std::uint32_t kReplayWindowMax = 65536;
+inline constexpr std::uint32_t kDscpMax = 63;  ///< six bits; RFC 2474 §3
 inline constexpr std::uint32_t kSpiMin = 256;  ///< RFC 4303 §2.1 reserves 1..255
 
 // ---- the policy table's check -------------------------------------------------------------------

@@ -111,6 +111,7 @@ void read_child(const Field& field, const Connection& connection, Child& child) 
   }
   read_lifetimes(map, child);
   set(child.replay_window, read_replay_window(map.take("replay_window"), false));
+  read_header_options(map, child.mode, child.headers);
   map.finish();
 }
 

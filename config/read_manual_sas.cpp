@@ -54,6 +54,12 @@ void read_encapsulation(const Field& field, ManualSa& sa) {
   map.finish();
 }
 
+/// With 32-bit numbers the SA would be at its end before it begins (RFC 4303 §3.3.3).
+void read_first_sequence(const Field& field, ManualSa& sa) {
+  const std::uint64_t most = sa.esn ? std::uint64_t{1} << 62U : 0xffffffff;
+  set(sa.first_sequence, read_number(field, {1, most, ""}));
+}
+
 void read_manual_sa(const Field& field, ManualSa& sa) {
   static constexpr std::array kDirections{
       Word<ManualSa::Direction>{"in", ManualSa::Direction::in},
@@ -81,6 +87,8 @@ void read_manual_sa(const Field& field, ManualSa& sa) {
                              "the path of a file with the key in hex"));
   set(sa.esn, read_boolean(map.take("esn")));
   set(sa.replay_window, read_replay_window(map.take("replay_window"), true));
+  read_first_sequence(map.take("first_sequence"), sa);
+  read_header_options(map, sa.mode, sa.headers);
   read_encapsulation(map.take("encap"), sa);
   map.finish();
 }

@@ -179,4 +179,41 @@ TEST_CASE("load: a file that is missing or a folder is a diagnostic, not an exce
   CHECK(load_file("/nonexistent/hq.yaml").diagnostics.size() == 1);
 }
 
+TEST_CASE("load: how headers and sizes are treated, of children and of manual SAs") {
+  const HeaderOptions plain;
+  const Config config = load_valid(kValid);
+  CHECK(config.find_child(0)->headers == plain);
+  CHECK(plain.mss_clamp);
+
+  const Config set = load_valid(
+      with("replay_window: 4096",
+           "copy_dscp: in\n        dscp: 46\n        copy_ecn: no\n        copy_flow_label: yes\n"
+           "        df: clear\n        hop_limit: 255\n        mss_clamp: no\n"
+           "        fragmentation: after\n        tfc_padding: mtu"));
+  const HeaderOptions& headers = set.find_child(0)->headers;
+  CHECK(headers.copy_dscp == CopyDscp::in);
+  CHECK(headers.dscp == 46);
+  CHECK_FALSE(headers.copy_ecn);
+  CHECK(headers.copy_flow_label);
+  CHECK(headers.df == DontFragment::clear);
+  CHECK(headers.hop_limit == 255);
+  CHECK_FALSE(headers.mss_clamp);
+  CHECK(headers.fragmentation == FragmentationOrder::after);
+  CHECK(headers.tfc_padding == HeaderOptions::kPadToPath);
+
+  const ManualSa& manual =
+      load_valid(with("esn: true", "esn: true\n    first_sequence: 0xfffffff0\n    dscp: 8"))
+          .manual_sas.at(0);
+  CHECK(manual.first_sequence == 0xfffffff0);
+  CHECK(manual.headers.dscp == 8);
+  CHECK(manual.headers.copy_dscp == CopyDscp::none);
+}
+
+TEST_CASE("load: padding is for tunnels, and without ESN a number has 32 bits") {
+  CHECK_FALSE(
+      load_text(with("mode: transport", "mode: transport\n        tfc_padding: 100"), "f").ok());
+  CHECK_FALSE(load_text(with("esn: true", "first_sequence: 4294967296"), "f").ok());
+  CHECK_FALSE(load_text(with("esn: true", "first_sequence: 0"), "f").ok());
+}
+
 }  // namespace culvert::config

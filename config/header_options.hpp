@@ -1,0 +1,34 @@
+// How a child's SAs treat headers and sizes: what goes from the inner header to the outer one and
+// back (RFC 4301 §5.1.2, RFC 6040), and what happens to packets that do not fit (RFC 4301 §8).
+#pragma once
+
+#include <cstdint>
+
+namespace culvert::config {
+
+/// Between which headers the DSCP is copied: inner → outer when sealing, outer → inner when
+/// opening.
+enum class CopyDscp : std::uint8_t { out, in, both, none };
+/// The outer header's DF bit: the inner packet's, or always one value (RFC 4301 §8.1).
+enum class DontFragment : std::uint8_t { copy, set, clear };
+/// Whether a packet that may be fragmented and does not fit is cut before or after encryption.
+enum class FragmentationOrder : std::uint8_t { before, after };
+
+struct HeaderOptions {
+  /// `tfc_padding` that fills every packet to what the path carries.
+  static constexpr std::uint16_t kPadToPath = 0xffff;
+
+  CopyDscp copy_dscp = CopyDscp::out;
+  std::uint8_t dscp = 0;         ///< of the outer header when none is copied; 0..63
+  bool copy_ecn = true;          ///< false: the outer header is Not-ECT (RFC 6040 §4.3)
+  bool copy_flow_label = false;  ///< IPv6 in IPv6; else zero
+  bool mss_clamp = true;         ///< TCP's SYN announces what fits the tunnel
+  DontFragment df = DontFragment::copy;
+  FragmentationOrder fragmentation = FragmentationOrder::before;
+  std::uint8_t hop_limit = 64;    ///< of the outer header: TTL or hop limit
+  std::uint16_t tfc_padding = 0;  ///< bytes that inner packets are padded to (RFC 4303 §2.7)
+
+  friend bool operator==(const HeaderOptions&, const HeaderOptions&) = default;
+};
+
+}  // namespace culvert::config
