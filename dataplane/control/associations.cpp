@@ -80,15 +80,17 @@ std::optional<Outcome> Associations::refuse(const channel::InstallSa& request) c
 Outcome Associations::install(const channel::InstallSa& request, Instant now) {
   if (request.child_index >= children_.negotiable()) return Outcome::invalid_field;
   if (const auto refused = refuse(request)) return *refused;
-  const auto slot = tables_.sad->install(request, rte_get_tsc_cycles());
+  const SaSettings settings = settings_of(request, children_.headers(request.child_index), now);
+  const auto slot = tables_.sad->install(request, rte_get_tsc_cycles(), settings);
   if (!slot) return slot.error();
+  index_outbound(request);
   watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
   log_sa("sa_installed", request, children_.name(request.child_index));
   return Outcome::ok;
 }
 
 std::expected<SlotIndex, std::string> Associations::install_manual(
-    const channel::InstallSa& request, Instant now) {
+    const channel::InstallSa& request, const config::ManualSa& configured, Instant now) {
   const ChildName& child = children_.name(request.child_index);
   const std::string name = "manual SA \"" + child.child + "\": ";
   if (refuse(request)) {
@@ -96,10 +98,13 @@ std::expected<SlotIndex, std::string> Associations::install_manual(
                            " is no address of ours, or there is no route to " +
                            request.remote.address.to_string());
   }
-  const auto slot = tables_.sad->install_manual(request, rte_get_tsc_cycles());
+  SaSettings settings = settings_of(request, configured.headers, now);
+  settings.first_sequence = configured.first_sequence;
+  const auto slot = tables_.sad->install_manual(request, rte_get_tsc_cycles(), settings);
   if (!slot) {
     return std::unexpected(name + std::string(channel::to_string(slot.error())));
   }
+  index_outbound(request);
   watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
   log_sa("sa_installed", request, child);
   return *slot;
@@ -112,6 +117,7 @@ Outcome Associations::remove(channel::SaId sa) {
   accounts_.fold(record->spec.child_index, record->spec.direction, tables_.sad->traffic(*record));
   log_sa("sa_removed", record->spec, children_.name(record->spec.child_index));
   watches_.erase(sa);
+  unindex_outbound(record->spec);
   return tables_.sad->remove(sa);
 }
 

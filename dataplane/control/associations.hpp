@@ -5,11 +5,13 @@
 #include <expected>
 #include <map>
 #include <string>
+#include <unordered_map>
 
 #include "channel/server.hpp"
 #include "dataplane/control/child_accounts.hpp"
 #include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/lifetime.hpp"
+#include "dataplane/control/path_mtu.hpp"
 #include "dataplane/control/topology.hpp"
 #include "dataplane/tables/tables.hpp"
 
@@ -28,11 +30,18 @@ class Associations {
   channel::Outcome install(const channel::InstallSa& request, Instant now);
   /// The error is a sentence.
   std::expected<SlotIndex, std::string> install_manual(const channel::InstallSa& request,
+                                                       const config::ManualSa& configured,
                                                        Instant now);
   /// Its policies become traps first: not a packet leaves in clear meanwhile.
   channel::Outcome remove(channel::SaId sa);
   channel::Outcome update_endpoints(const channel::UpdateEndpoints& request);
   [[nodiscard]] std::expected<channel::SaTraffic, channel::Outcome> query(channel::SaId sa) const;
+
+  /// An ICMP message to us that may say that packets of an SA are too big for their path. True: it
+  /// was believed, and the SA sends smaller ones.
+  bool too_big(wire::Bytes packet, Instant now);
+  /// SAs whose learnt path MTU is old try the link's again. Call now and then.
+  void expire_path_mtus(Instant now);
 
   /// Announces what expires; stops what is over by time. Call about fifty times a second.
   void scan(channel::Server& channel, Instant now);
@@ -50,6 +59,12 @@ class Associations {
 
  private:
   [[nodiscard]] std::optional<channel::Outcome> refuse(const channel::InstallSa& request) const;
+  [[nodiscard]] const SaRecord* find_outbound(std::uint32_t spi,
+                                              const wire::IpAddress& remote) const;
+  [[nodiscard]] SaSettings settings_of(const channel::InstallSa& request,
+                                       const config::HeaderOptions& headers, Instant now);
+  void index_outbound(const channel::InstallSa& request);
+  void unindex_outbound(const channel::InstallSa& spec);
   void examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel, Instant now);
 
   Tables& tables_;
@@ -58,6 +73,8 @@ class Associations {
   ChildAccounts accounts_;
   std::map<channel::SaId, LifetimeWatch> watches_;
   channel::SaId scan_from_{};
+  std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
+  PathMtus path_mtus_;
 };
 
 /// Milliseconds since an SA's last packet; ~0 when there never was one.

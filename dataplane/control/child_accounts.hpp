@@ -16,6 +16,8 @@ struct ChildTotals {
   std::uint64_t packets = 0, bytes = 0;
   std::uint64_t last_packet_tsc = 0;  ///< 0: never one
   std::array<std::uint64_t, kDropReasons> drops{};
+  std::array<std::uint64_t, kEcnAlarms> ecn_alarms{};
+  std::array<std::uint64_t, kLateBuckets> late{}, missed{};
 
   void add(const SaTraffic& traffic) {
     packets += traffic.packets;
@@ -24,8 +26,26 @@ struct ChildTotals {
     for (std::size_t reason = 0; reason < drops.size(); ++reason) {
       drops[reason] += traffic.drops[reason];
     }
+    for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
+      ecn_alarms[alarm] += traffic.ecn_alarms[alarm];
+    }
+    for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
+      late[bucket] += traffic.late.accepted[bucket];
+      missed[bucket] += traffic.late.missed[bucket];
+    }
   }
 };
+
+/// The smallest window that would have dropped nothing; 0: no packet came late. Beyond 65536, the
+/// largest there is, nothing helps.
+[[nodiscard]] inline std::uint32_t advised_window(const ChildTotals& totals) {
+  for (std::size_t bucket = kLateBuckets; bucket-- > 1;) {
+    if (totals.late[bucket] == 0 && totals.missed[bucket] == 0) continue;
+    return std::clamp(std::uint32_t{1} << bucket, channel::kMinReplayWindow,
+                      channel::kMaxReplayWindow);
+  }
+  return 0;
+}
 
 class ChildAccounts {
  public:

@@ -29,10 +29,15 @@ class ChildDirectory {
   /// more.
   explicit ChildDirectory(const config::Config& config, std::uint32_t known_before = 0) {
     names_.resize(known_before);
+    headers_.resize(known_before);
     for (const config::Connection& connection : config.connections) {
       for (const config::Child& child : connection.children) {
-        if (names_.size() <= child.index) names_.resize(child.index + 1U);
+        if (names_.size() <= child.index) {
+          names_.resize(child.index + 1U);
+          headers_.resize(child.index + 1U);
+        }
         names_[child.index] = {connection.name, child.name, false};
+        headers_[child.index] = child.headers;
       }
     }
     first_manual_ = static_cast<std::uint32_t>(names_.size());
@@ -47,6 +52,10 @@ class ChildDirectory {
   [[nodiscard]] std::uint32_t negotiable() const { return first_manual_; }
   /// Precondition: index < size().
   [[nodiscard]] const ChildName& name(std::uint32_t index) const { return names_[index]; }
+  /// How SAs of a child treat headers. Precondition: index < negotiable(); a manual SA has its own.
+  [[nodiscard]] const config::HeaderOptions& headers(std::uint32_t index) const {
+    return headers_[index];
+  }
   /// The index of a manual SA's name; size() when it is none.
   [[nodiscard]] std::uint32_t find_manual(std::string_view name) const {
     const auto found =
@@ -58,6 +67,7 @@ class ChildDirectory {
 
  private:
   std::vector<ChildName> names_;
+  std::vector<config::HeaderOptions> headers_;
   std::uint32_t first_manual_ = 0;
 };
 

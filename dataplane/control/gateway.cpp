@@ -159,7 +159,8 @@ Done RunningGateway::make_duties() {
   associations_.emplace(tables, topology_, children_);
   policies_.emplace(tables, config_);
   requests_.emplace(tables, *associations_, *policies_, *acquires_, *channel_);
-  punts_.emplace(tables, *packets_, *neighbors_, *icmp_, *ike_, *acquires_, *channel_, now);
+  punts_.emplace(tables, *packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_,
+                 *channel_, now);
   reporter_.emplace(
       Reporter::Sources{config_, tables, hardware_->ports, *workers_, *channel_, topology_,
                         children_, *associations_, *policies_, *neighbors_},
@@ -187,7 +188,7 @@ Done RunningGateway::install_manual_sas(Instant now) {
     const config::ManualSa& sa = config_.manual_sas[ordinal];
     auto request = install_request(config_, sa, children_.find_manual(sa.name), ordinal);
     if (!request) return Failure(request.error());
-    const auto slot = associations_->install_manual(*request, now);
+    const auto slot = associations_->install_manual(*request, sa, now);
     request->key.wipe();
     if (!slot) return Failure(slot.error());
     if (sa.direction == config::ManualSa::Direction::in) continue;
@@ -293,6 +294,7 @@ void RunningGateway::neighbors_tick() {
   const Instant now = runtime::now();
   neighbors_->tick(now);
   acquires_->tick(now);
+  associations_->expire_path_mtus(now);
 }
 
 void RunningGateway::publish_metrics() {

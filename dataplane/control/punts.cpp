@@ -59,6 +59,9 @@ void Punts::arrived(rte_mbuf* mbuf, Instant now) {
       // Nobody is told what the policy refuses: an error would map it for a scanner.
       packets_.drop(std::move(packet), direction_of(origin), DropReason::policy_discard);
       break;
+    case PuntReason::path_too_big:
+      path_too_big(std::move(packet), now);
+      break;
     case PuntReason::unknown_spi:
       unknown_spi(std::move(packet), now);
       break;
@@ -85,6 +88,14 @@ void Punts::resolve(Packet packet, const PuntedPacket& origin, Instant now) {
     neighbor.address = pair->destination;
   }
   neighbors_.send(neighbor, std::move(packet), origin, now);
+}
+
+void Punts::path_too_big(Packet packet, Instant now) {
+  if (too_big_.take(kTooBigMessages, now) && associations_.too_big(bytes_of(packet), now)) {
+    packets_.deliver(std::move(packet));
+  } else {
+    packets_.drop(std::move(packet), DropDirection::local, DropReason::icmp_ignored);
+  }
 }
 
 void Punts::unknown_spi(Packet packet, Instant now) {

@@ -3,6 +3,7 @@
 
 #include "channel/server.hpp"
 #include "dataplane/control/acquires.hpp"
+#include "dataplane/control/associations.hpp"
 #include "dataplane/control/icmp_sender.hpp"
 #include "dataplane/control/ike_path.hpp"
 #include "dataplane/control/neighbors.hpp"
@@ -14,17 +15,20 @@ namespace culvert::dataplane::control {
 class Punts {
  public:
   static constexpr Rate kUnknownSpiEvents{10, 10};
+  static constexpr Rate kTooBigMessages{1000, 1000};
 
   Punts(Tables& tables, Packets& packets, Neighbors& neighbors, IcmpSender& icmp, IkePath& ike,
-        Acquires& acquires, channel::Server& channel, Instant now)
+        Acquires& acquires, Associations& associations, channel::Server& channel, Instant now)
       : tables_(tables),
         packets_(packets),
         neighbors_(neighbors),
         icmp_(icmp),
         ike_(ike),
         acquires_(acquires),
+        associations_(associations),
         channel_(channel),
-        unknown_spi_(kUnknownSpiEvents, now) {}
+        unknown_spi_(kUnknownSpiEvents, now),
+        too_big_(kTooBigMessages, now) {}
 
   /// Takes over one packet from a punt ring.
   void arrived(rte_mbuf* packet, Instant now);
@@ -34,6 +38,7 @@ class Punts {
  private:
   void resolve(Packet packet, const PuntedPacket& origin, Instant now);
   void unknown_spi(Packet packet, Instant now);
+  void path_too_big(Packet packet, Instant now);
   /// Reports an ICMP error, then drops.
   void refuse(Packet packet, const PuntedPacket& origin, IcmpErrorKind error, DropReason reason,
               Instant now);
@@ -44,8 +49,10 @@ class Punts {
   IcmpSender& icmp_;
   IkePath& ike_;
   Acquires& acquires_;
+  Associations& associations_;
   channel::Server& channel_;
   TokenBucket unknown_spi_;
+  TokenBucket too_big_;
 };
 
 }  // namespace culvert::dataplane::control

@@ -17,7 +17,8 @@ bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {
          a.remote_ts == b.remote_ts && a.suite == b.suite && a.key_file == b.key_file &&
          a.esn == b.esn && a.replay_window == b.replay_window &&
          a.udp_encap_local_port == b.udp_encap_local_port &&
-         a.udp_encap_remote_port == b.udp_encap_remote_port;
+         a.udp_encap_remote_port == b.udp_encap_remote_port && a.headers == b.headers &&
+         a.first_sequence == b.first_sequence;
 }
 
 void compare_dataplane(const config::Dataplane& a, const config::Dataplane& b,

@@ -12,6 +12,7 @@
 #include "channel/messages.hpp"
 #include "channel/server.hpp"
 #include "dataplane/ports/port.hpp"
+#include "dataplane/tables/sad.hpp"
 #include "wire/ip_address.hpp"
 #include "wire/traffic_selector.hpp"
 
@@ -44,6 +45,7 @@ struct DropReport {
 };
 
 struct TotalsReport {
+  std::uint64_t fragments_made = 0, reassembled = 0, mss_clamped = 0;
   std::uint64_t received = 0, sent = 0, delivered = 0, dropped = 0, originated = 0;
 };
 
@@ -52,6 +54,11 @@ struct ChildTrafficReport {
   std::uint64_t packets = 0, bytes = 0;
   std::optional<double> last_packet_age_seconds;
   std::vector<std::pair<std::string, std::uint64_t>> drops;  ///< by reason
+  std::vector<std::pair<std::string, std::uint64_t>> ecn_alarms;
+  /// In: packets that came less than 2^k behind the newest, at place k, and how many of them were
+  /// left of the window.
+  std::array<std::uint64_t, kLateBuckets> late{}, missed{};
+  std::uint32_t advised_window = 0;  ///< 0: nothing came late
 };
 
 struct ChildReport {
@@ -70,6 +77,7 @@ struct SaReport {
   bool udp_encapsulation = false, esn = false, live = true;
   std::string suite;
   std::uint32_t replay_window = 0;
+  std::optional<std::uint16_t> path_mtu;  ///< outbound, learnt
   std::uint64_t packets = 0, bytes = 0, sequence = 0;
   double age_seconds = 0;
   std::optional<double> last_packet_age_seconds;

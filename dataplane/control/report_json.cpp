@@ -14,7 +14,10 @@ json text_array(const std::vector<Item>& items) {
   return result;
 }
 
-json or_null(const std::optional<double>& value) { return value ? json(*value) : json(nullptr); }
+template <typename Value>
+json or_null(const std::optional<Value>& value) {
+  return value ? json(*value) : json(nullptr);
+}
 
 std::string spi_text(channel::Spi spi) {
   return fmt::format("0x{:08x}", static_cast<std::uint32_t>(spi));
@@ -75,8 +78,23 @@ json channel_json(const StatusReport& status) {
           {"datagrams_lost", statistics.datagrams_lost}};
 }
 
+/// Distances by the power of two below which they are.
+json distances_json(const std::array<std::uint64_t, kLateBuckets>& buckets) {
+  json result = json::object();
+  for (std::size_t bucket = 0; bucket < buckets.size(); ++bucket) {
+    if (buckets[bucket] == 0) continue;
+    result[std::to_string(std::uint64_t{1} << bucket)] = buckets[bucket];
+  }
+  return result;
+}
+
 json child_traffic_json(const ChildTrafficReport& traffic) {
-  return {{"packets", traffic.packets},
+  return {{"ecn_alarms", counts(traffic.ecn_alarms)},
+          {"late",
+           {{"accepted", distances_json(traffic.late)},
+            {"missed", distances_json(traffic.missed)},
+            {"advised_window", traffic.advised_window}}},
+          {"packets", traffic.packets},
           {"bytes", traffic.bytes},
           {"last_packet_seconds", or_null(traffic.last_packet_age_seconds)},
           {"drops", counts(traffic.drops)}};
@@ -114,6 +132,7 @@ json sa_json(const SaReport& sa) {
           {"suite", sa.suite},
           {"esn", sa.esn},
           {"replay_window", sa.replay_window},
+          {"path_mtu", or_null(sa.path_mtu)},
           {"packets", sa.packets},
           {"bytes", sa.bytes},
           {"sequence", sa.sequence},
@@ -197,11 +216,11 @@ json counters_json(const std::vector<DropReport>& drops, const TotalsReport& tot
     return json{{"reason", drop.reason}, {"direction", drop.direction}, {"packets", drop.packets},
                 {"rfc", drop.rfc},       {"meaning", drop.meaning},     {"remedy", drop.remedy}};
   });
-  result["totals"] = {{"received", totals.received},
-                      {"sent", totals.sent},
-                      {"delivered", totals.delivered},
-                      {"dropped", totals.dropped},
-                      {"originated", totals.originated}};
+  result["totals"] = {
+      {"received", totals.received},       {"sent", totals.sent},
+      {"delivered", totals.delivered},     {"dropped", totals.dropped},
+      {"originated", totals.originated},   {"fragments_made", totals.fragments_made},
+      {"reassembled", totals.reassembled}, {"mss_clamped", totals.mss_clamped}};
   result.update(list("workers", workers, worker_counters_json));
   return result;
 }

@@ -61,8 +61,42 @@ struct ChildFamilies {
   Family drops = Family::counter("culvert_child_drops_total", "Packets a child's SAs dropped");
   Family last = Family::gauge("culvert_child_last_packet_timestamp_seconds",
                               "When the last packet passed, since the epoch");
+  Family alarms = Family::counter(
+      "culvert_child_ecn_alarms_total",
+      "Packets whose inner and outer ECN fields no honest path combines (RFC 6040)");
+  Family late = Family::histogram("culvert_child_replay_distance_packets",
+                                  "How far behind the newest packet others came, those left of the "
+                                  "window included");
+  Family window = Family::gauge("culvert_child_replay_window_advised_packets",
+                                "The smallest replay window that would have dropped nothing; 0: "
+                                "nothing came late");
   Family up = Family::gauge("culvert_child_up", "1 when both directions have a live SA");
 };
+
+/// Bucket k of the report holds distances from 2^(k-1) to 2^k - 1.
+constexpr auto kDistanceBounds = [] {
+  std::array<double, kLateBuckets - 1> bounds{};
+  for (std::size_t k = 0; k < bounds.size(); ++k) {
+    bounds[k] = static_cast<double>((std::uint64_t{1} << k) - 1);
+  }
+  return bounds;
+}();
+
+void add_arrival(ChildFamilies& families, const Labels& child, const ChildTrafficReport& traffic) {
+  for (const auto& [combination, packets] : traffic.ecn_alarms) {
+    Labels labels = child;
+    labels.emplace_back("combination", combination);
+    families.alarms.add(labels, number(packets));
+  }
+  std::array<std::uint64_t, kLateBuckets> all{};
+  double sum = 0;  // of the buckets' lower ends: the distances themselves are not kept
+  for (std::size_t k = 1; k < kLateBuckets; ++k) {
+    all[k] = traffic.late[k] + traffic.missed[k];
+    sum += number(all[k]) * number(std::uint64_t{1} << (k - 1));
+  }
+  families.late.add(child, kDistanceBounds, all, sum);
+  families.window.add(child, traffic.advised_window);
+}
 
 void add_child_direction(ChildFamilies& families, const Labels& labels,
                          const ChildTrafficReport& traffic, double wall_seconds) {
@@ -84,6 +118,7 @@ void add_children(runtime::MetricFamilies& families, const std::vector<ChildRepo
   for (const ChildReport& child : children) {
     Labels labels{{"connection", child.connection}, {"child", child.child}};
     child_families.up.add(labels, child.up ? 1 : 0);
+    add_arrival(child_families, labels, child.in);
     labels.emplace_back("direction", "in");
     add_child_direction(child_families, labels, child.in, wall_seconds);
     labels.back().second = "out";
@@ -93,6 +128,9 @@ void add_children(runtime::MetricFamilies& families, const std::vector<ChildRepo
   families.push_back(child_families.bytes.take());
   families.push_back(child_families.drops.take());
   families.push_back(child_families.last.take());
+  families.push_back(child_families.alarms.take());
+  families.push_back(child_families.late.take());
+  families.push_back(child_families.window.take());
   families.push_back(child_families.up.take());
 }
 

@@ -29,7 +29,19 @@ std::vector<std::pair<std::string, std::uint64_t>> named(const Counts& drops) {
 }
 
 ChildTrafficReport traffic_report(const ChildTotals& totals) {
-  return {totals.packets, totals.bytes, seconds_since(totals.last_packet_tsc), named(totals.drops)};
+  ChildTrafficReport report;
+  report.packets = totals.packets;
+  report.bytes = totals.bytes;
+  report.last_packet_age_seconds = seconds_since(totals.last_packet_tsc);
+  report.drops = named(totals.drops);
+  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
+    if (totals.ecn_alarms[alarm] == 0) continue;
+    report.ecn_alarms.emplace_back(kEcnAlarmNames[alarm], totals.ecn_alarms[alarm]);
+  }
+  report.late = totals.late;
+  report.missed = totals.missed;
+  report.advised_window = advised_window(totals);
+  return report;
 }
 
 std::string_view origin_name(PolicyOrigin origin) {
@@ -194,6 +206,8 @@ SaReport Reporter::sa(const SaRecord& record, Instant now) const {
   report.live = sources_.associations.is_live(record);
   report.suite = spec.suite.name();
   report.replay_window = spec.replay_window;
+  const std::uint16_t path_mtu = sources_.tables.sad->path_mtu(record);
+  if (path_mtu != kNoPathMtu) report.path_mtu = path_mtu;
   report.packets = traffic.packets;
   report.bytes = traffic.bytes;
   report.sequence = traffic.sequence;
@@ -297,6 +311,9 @@ TotalsReport Reporter::totals() const {
     report.sent += counters.sent.read();
     report.delivered += counters.delivered.read();
     report.originated += counters.originated.read();
+    report.fragments_made += counters.fragments_made.read();
+    report.reassembled += counters.reassembled.read();
+    report.mss_clamped += counters.mss_clamped.read();
     for (const auto& direction : counters.drops) {
       for (const Counter& drops : direction) report.dropped += drops.read();
     }

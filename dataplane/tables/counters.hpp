@@ -31,6 +31,9 @@ struct alignas(128) WorkerCounters {
   Counter sent, sent_bytes;          ///< taken by a port
   Counter delivered;                 ///< consumed by us: IKE, ARP, echo requests, …
   Counter originated;                ///< made by us: replies, ICMP errors, IKE, ARP, …
+  Counter fragments_made;            ///< by us, of packets that did not fit
+  Counter reassembled;               ///< packets for us that came in fragments
+  Counter mss_clamped;               ///< TCP SYNs whose MSS was lowered
   Counter bursts, busy_cycles, idle_cycles;
   std::array<Counter, 8> burst_sizes;  ///< 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more
   std::array<std::array<Counter, kDropReasons>, kDropDirections> drops;

@@ -52,6 +52,21 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "An IP fragment that would have to be reassembled first: ESP, IKE or for a selector with "
      "ports.",
      "Lower the MTU of the sender so that outer packets are not fragmented on the way."},
+    {fragment_invalid, "fragment_invalid", "RFC 8200 §4.5",
+     "A fragment to one of our addresses that can be part of no packet: its length or place is "
+     "impossible.",
+     "Find the sender by a capture."},
+    {fragment_overlap, "fragment_overlap", "RFC 5722 §4",
+     "Fragments of one packet that overlap: refused with all of the packet, or a fragment that "
+     "came "
+     "twice.",
+     "A path that doubles packets is harmless; overlaps that differ are an attack."},
+    {reassembly_timeout, "reassembly_timeout", "RFC 1122 §3.3.2",
+     "Fragments whose packet did not become whole in time.",
+     "Some of the fragments are lost: lower the peer's MTU so that it need not fragment."},
+    {reassembly_full, "reassembly_full", "RFC 1122 §3.3.2",
+     "More fragments than are kept while they wait for the rest of their packets.",
+     "Lower the peer's MTU so that it need not fragment, or find the flood by a capture."},
     {policy_discard, "policy_discard", "RFC 4301 §4.4.1", "A policy says discard.",
      "If it should pass, look at `culvert policies` for the first that matches."},
     {no_policy_match, "no_policy_match", "RFC 4301 §5.1",
@@ -105,7 +120,8 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The decrypted packet is not one that the SA was negotiated for.",
      "Compare local_ts and remote_ts with the peer's; see `culvert sas` for the negotiated ones."},
     {congestion_marked, "congestion_marked", "RFC 6040 §4.2",
-     "A router marked congestion on the tunnel, and the packet inside belongs to a flow that cannot "
+     "A router marked congestion on the tunnel, and the packet inside belongs to a flow that "
+     "cannot "
      "be told by a mark: dropping is how it is told.",
      "Find the congested link between the peers."},
     {dummy_packet, "dummy_packet", "RFC 4303 §2.6",

@@ -8,8 +8,6 @@
 namespace culvert::dataplane {
 namespace {
 
-constexpr std::uint8_t kOuterTtl = 64;
-
 /// The sum of the words that no packet changes, in memory order as ipv4_header_sum adds them.
 std::uint32_t constant_sum(const std::uint8_t* header) {
   std::uint64_t sum = 0;
@@ -21,10 +19,10 @@ std::uint32_t constant_sum(const std::uint8_t* header) {
 }
 
 void build_ipv4(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint& local,
-                const wire::Endpoint& remote) {
+                const wire::Endpoint& remote, std::uint8_t hop_limit) {
   std::uint8_t* const header = outer.bytes.data();
   header[0] = 0x45;
-  header[wire::ipv4::kTtl] = kOuterTtl;
+  header[wire::ipv4::kTtl] = hop_limit;
   header[wire::ipv4::kProtocol] = protocol;
   std::copy_n(local.address.bytes.begin(), 4, header + wire::ipv4::kSource);
   std::copy_n(remote.address.bytes.begin(), 4, header + wire::ipv4::kDestination);
@@ -33,11 +31,11 @@ void build_ipv4(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint&
 }
 
 void build_ipv6(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint& local,
-                const wire::Endpoint& remote) {
+                const wire::Endpoint& remote, std::uint8_t hop_limit) {
   std::uint8_t* const header = outer.bytes.data();
   header[0] = 0x60;
   header[wire::ipv6::kNextHeader] = protocol;
-  header[wire::ipv6::kHopLimit] = kOuterTtl;
+  header[wire::ipv6::kHopLimit] = hop_limit;
   std::copy_n(local.address.bytes.begin(), 16, header + wire::ipv6::kSource);
   std::copy_n(remote.address.bytes.begin(), 16, header + wire::ipv6::kDestination);
   outer.ip_bytes = wire::ipv6::kHeaderBytes;
@@ -45,16 +43,16 @@ void build_ipv6(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint&
 
 }  // namespace
 
-OuterHeader build_outer_header(const channel::InstallSa& spec) {
+OuterHeader build_outer_header(const channel::InstallSa& spec, std::uint8_t hop_limit) {
   OuterHeader outer;
   outer.spi = wire::Be32{static_cast<std::uint32_t>(spec.spi)}.raw();
   const std::uint8_t protocol =
       spec.udp_encapsulation ? wire::protocol::kUdp : wire::protocol::kEsp;
   if (spec.mode == channel::SaMode::tunnel) {
     if (spec.remote.address.is_v4()) {
-      build_ipv4(outer, protocol, spec.local, spec.remote);
+      build_ipv4(outer, protocol, spec.local, spec.remote, hop_limit);
     } else {
-      build_ipv6(outer, protocol, spec.local, spec.remote);
+      build_ipv6(outer, protocol, spec.local, spec.remote, hop_limit);
     }
   }
   if (spec.udp_encapsulation) {

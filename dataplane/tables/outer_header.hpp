@@ -6,9 +6,10 @@
 
 namespace culvert::dataplane {
 
-/// RFC 4301 §5.1.2: what of the outer header does not depend on the packet. TTL 64; ports as
-/// negotiated; the UDP checksum is zero (RFC 3948 §2.1, RFC 6935 for IPv6).
-/// Without the salt, which is part of the key.
-[[nodiscard]] OuterHeader build_outer_header(const channel::InstallSa& spec);
+/// RFC 4301 §5.1.2: what of the outer header does not depend on the packet. Ports as negotiated;
+/// the UDP checksum is zero (RFC 3948 §2.1, RFC 6935 for IPv6). Without the salt, which is part of
+/// the key.
+[[nodiscard]] OuterHeader build_outer_header(const channel::InstallSa& spec,
+                                             std::uint8_t hop_limit);
 
 }  // namespace culvert::dataplane

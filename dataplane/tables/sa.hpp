@@ -3,8 +3,10 @@
 // stand apart. RCU: an SA that was found stays whole until the worker's next quiescent state.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -36,10 +38,28 @@ struct SaDetails {
   std::atomic<std::uint8_t> current_endpoints{0};
   std::atomic<StopCause> stop_cause{StopCause::none};
   std::array<std::atomic<std::uint32_t>, kDropReasons> drops{};
+  config::HeaderOptions headers;
+  bool changes_outer = false;  ///< the outer header is not the default rules' alone
+  bool copies_dscp_in = false;
+  bool selects_ports = false;  ///< later fragments match no selector (RFC 4301 §7)
+  std::atomic<std::uint16_t> path_mtu{kNoPathMtu};
+  /// Written by the SA's worker; main reads (relaxed).
+  std::array<std::atomic<std::uint32_t>, kEcnAlarms> ecn_alarms{};
+  std::array<std::atomic<std::uint32_t>, kLateBuckets> late{}, missed{};
 
   [[nodiscard]] const SaEndpoints& outer() const {
     // Acquire pairs with the release in Sad::update_endpoints.
     return endpoints[current_endpoints.load(std::memory_order_acquire)];
+  }
+  void count_alarm(EcnAlarm alarm) {
+    if (alarm == EcnAlarm::none) return;
+    ecn_alarms[static_cast<std::size_t>(alarm)].fetch_add(1, std::memory_order_relaxed);
+  }
+  /// `distance` from the highest number received: 1 or more.
+  void count_late(std::uint64_t distance, bool is_missed) {
+    const auto bucket =
+        std::min<std::size_t>(static_cast<std::size_t>(std::bit_width(distance)), kLateBuckets - 1);
+    (is_missed ? missed : late)[bucket].fetch_add(1, std::memory_order_relaxed);
   }
   void count_drop(DropReason reason) {
     drops[static_cast<std::size_t>(reason)].fetch_add(1, std::memory_order_relaxed);

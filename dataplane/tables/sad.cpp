@@ -73,12 +73,19 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
   OutboundSa& sa = outbound_[raw(installed.record.slot)];
   const auto unused =
       static_cast<std::uint8_t>(1 - sa.current_header.load(std::memory_order_relaxed));
-  sa.headers[unused] = build_outer_header(spec);
+  sa.headers[unused] = build_outer_header(spec, details.headers.hop_limit);
   sa.headers[unused].salt = sa.outer().salt;
   sa.headers[unused].transform = sa.outer().transform;
   sa.current_header.store(unused, std::memory_order_release);
   reclaimer_.outdate();  // the next hop is another one
   return Outcome::ok;
+}
+
+void SadTable::set_path_mtu(channel::SaId id, std::uint16_t mtu) {
+  const auto found = installed_.find(raw(id));
+  if (found == installed_.end()) return;
+  found->second->details->path_mtu.store(mtu, std::memory_order_relaxed);
+  reclaimer_.outdate();  // what fits is remembered with a flow
 }
 
 void SadTable::stop(channel::SaId id, StopCause cause) {
@@ -108,13 +115,21 @@ SaTraffic SadTable::traffic(const SaRecord& record) const {
     const OutboundSa& sa = outbound_[slot];
     // The counter may stand beyond the limit by what was asked for and not given.
     traffic.sequence = std::min(sa.sequence.load(std::memory_order_relaxed), sa.sequence_limit);
-    traffic.packets = traffic.sequence;
+    const Installed& installed = *installed_.at(raw(record.spec.sa));
+    traffic.packets = traffic.sequence - (installed.settings.first_sequence - 1);
     traffic.bytes = sa.bytes.load(std::memory_order_relaxed);
     traffic.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
   }
   const SaDetails& details = *installed_.at(raw(record.spec.sa))->details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);
+  }
+  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
+    traffic.ecn_alarms[alarm] = details.ecn_alarms[alarm].load(std::memory_order_relaxed);
+  }
+  for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
+    traffic.late.accepted[bucket] = details.late[bucket].load(std::memory_order_relaxed);
+    traffic.late.missed[bucket] = details.missed[bucket].load(std::memory_order_relaxed);
   }
   return traffic;
 }

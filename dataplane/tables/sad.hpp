@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "channel/messages.hpp"
+#include "config/header_options.hpp"
 #include "crypto/esp/esp_crypto.hpp"
 #include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/ecn_alarm.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 
@@ -23,12 +25,31 @@ namespace culvert::dataplane {
 struct InboundSa;   // sa.hpp
 struct OutboundSa;  // sa.hpp
 
+/// By how far packets came late: bucket k counts distances below 2^k from the highest number.
+inline constexpr std::size_t kLateBuckets = 21;
+struct LatePackets {
+  std::array<std::uint32_t, kLateBuckets> accepted{};  ///< within the window, verified
+  /// Left of the window: dropped before their ICV was looked at, so that a forger can make some.
+  std::array<std::uint32_t, kLateBuckets> missed{};
+};
+
 /// What an SA has carried. Bytes are those of inner IP packets, counted after authentication.
 struct SaTraffic {
   std::uint64_t packets = 0, bytes = 0;
   std::uint64_t last_packet_tsc = 0;  ///< 0: never one
   std::uint64_t sequence = 0;         ///< highest received and verified, or last sent
   std::array<std::uint32_t, kDropReasons> drops{};
+  std::array<std::uint32_t, kEcnAlarms> ecn_alarms{};  ///< inbound
+  LatePackets late;                                    ///< inbound
+};
+
+inline constexpr std::uint16_t kNoPathMtu = 0xffff;  ///< the link's alone counts
+
+/// What of an SA is decided here and not negotiated.
+struct SaSettings {
+  config::HeaderOptions headers;
+  std::uint64_t first_sequence = 1;  ///< outbound: sent first; inbound: what is before is old
+  std::uint16_t path_mtu = kNoPathMtu;
 };
 
 /// Why an SA no longer passes packets although it is installed; main asks (`stopped`).
@@ -60,14 +81,19 @@ class Sad {
   virtual void return_leases() = 0;
   /// Installs either direction; an inbound SPI must be leased. Does not wipe the caller's key.
   virtual std::expected<SlotIndex, channel::Outcome> install(const channel::InstallSa& request,
-                                                             std::uint64_t now_tsc) = 0;
+                                                             std::uint64_t now_tsc,
+                                                             const SaSettings& settings = {}) = 0;
   /// As `install`, for manual SAs: any inbound SPI ≥ 256 that is not in use.
   virtual std::expected<SlotIndex, channel::Outcome> install_manual(
-      const channel::InstallSa& request, std::uint64_t now_tsc) = 0;
+      const channel::InstallSa& request, std::uint64_t now_tsc,
+      const SaSettings& settings = {}) = 0;
   /// Stops it at once; slot and key are wiped and reusable after a grace period. Final traffic is
   /// what `traffic` says before the call.
   virtual channel::Outcome remove(channel::SaId sa) = 0;
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
+  /// Outbound: the largest outer packet that the way to the peer takes; kNoPathMtu: the link's.
+  virtual void set_path_mtu(channel::SaId sa, std::uint16_t mtu) = 0;
+  [[nodiscard]] virtual std::uint16_t path_mtu(const SaRecord& record) const = 0;
   /// No packet more (hard lifetime by time); the SA stays visible until removed.
   virtual void stop(channel::SaId sa, StopCause cause) = 0;
 

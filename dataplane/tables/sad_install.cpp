@@ -45,6 +45,38 @@ crypto::SecretBytes key_of(const InstallSa& request, const crypto::esp::Form& fo
   return key;
 }
 
+/// Later fragments pass selectors that ask for no port, or for OPAQUE (RFC 4301 §7.2).
+bool selects_ports(const std::vector<wire::TrafficSelector>& selectors) {
+  return std::ranges::any_of(selectors, [](const wire::TrafficSelector& selector) {
+    return !selector.any_port() && !selector.opaque_port();
+  });
+}
+
+void apply(const SaSettings& settings, SaDetails& details) {
+  const config::HeaderOptions& headers = settings.headers;
+  const bool copies_out =
+      headers.copy_dscp == config::CopyDscp::out || headers.copy_dscp == config::CopyDscp::both;
+  details.headers = headers;
+  details.changes_outer = !copies_out || !headers.copy_ecn || headers.copy_flow_label ||
+                          headers.df != config::DontFragment::copy;
+  details.copies_dscp_in =
+      headers.copy_dscp == config::CopyDscp::in || headers.copy_dscp == config::CopyDscp::both;
+  details.selects_ports = selects_ports(details.local) || selects_ports(details.remote);
+  details.path_mtu.store(settings.path_mtu, std::memory_order_relaxed);
+}
+
+/// What a window that begins at a number above 1 has behind it counts as received: it was, in the
+/// life before.
+void fill_window(std::vector<ReplayWord>& words, std::uint64_t highest, std::uint32_t packets) {
+  std::uint64_t low = highest >= packets ? highest - packets + 1 : 1;
+  for (; low <= highest && !words.empty(); ++low) {
+    ReplayWord& word = words[(low >> 5U) & (words.size() - 1)];
+    const auto tag = static_cast<std::uint32_t>(low >> 5U);
+    if (word.tag != tag) word = {tag, 0};
+    word.received |= 1U << (low & 31U);
+  }
+}
+
 }  // namespace
 
 std::uint64_t inbound_addresses(const SaEndpoints& outer) {
@@ -118,7 +150,8 @@ std::expected<SlotIndex, Outcome> SadTable::slot_for_manual(std::uint32_t spi) {
 
 std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex slot,
                                                                      const InstallSa& request,
-                                                                     std::uint64_t now_tsc) {
+                                                                     std::uint64_t now_tsc,
+                                                                     const SaSettings& settings) {
   const auto transform = crypto::esp::find_transform(request.suite);
   if (!transform || !engine_.supports(request.suite)) {
     return std::unexpected(Outcome::unsupported_suite);
@@ -154,6 +187,8 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
   copy(request.local_selectors, details->local);
   copy(request.remote_selectors, details->remote);
   details->endpoints[0] = {request.local, request.remote};
+  apply(settings, *details);
+  installed->settings = settings;
   installed->details = std::move(details);
   return installed;
 }
@@ -177,10 +212,11 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.has_udp = spec.udp_encapsulation;
   sa.outer_is_v4 = spec.local.address.is_v4();
   sa.selectors_are_simple = make_simple(*installed.details, sa.selectors);
-  sa.is_plain =
-      sa.is_tunnel && sa.outer_is_v4 && sa.selectors_are_simple && is_plain_suite(spec.suite);
+  sa.is_plain = sa.is_tunnel && sa.outer_is_v4 && sa.selectors_are_simple &&
+                is_plain_suite(spec.suite) && !installed.details->copies_dscp_in;
   sa.stopped.store(false, std::memory_order_relaxed);
-  sa.highest = 0;
+  sa.highest = installed.settings.first_sequence - 1;
+  fill_window(installed.block.window, sa.highest, spec.replay_window);
   sa.packets.store(0, std::memory_order_relaxed);
   sa.bytes.store(0, std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);
@@ -197,13 +233,14 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   sa.details = installed.details.get();
   sa.is_tunnel = spec.mode == channel::SaMode::tunnel;
   sa.has_esn = spec.esn;
-  sa.is_plain = sa.is_tunnel && spec.remote.address.is_v4() && is_plain_suite(spec.suite);
+  sa.is_plain = sa.is_tunnel && spec.remote.address.is_v4() && is_plain_suite(spec.suite) &&
+                !sa.details->changes_outer && sa.details->headers.tfc_padding == 0;
   sa.current_header.store(0, std::memory_order_relaxed);
-  sa.headers[0] = build_outer_header(spec);
+  sa.headers[0] = build_outer_header(spec, installed.settings.headers.hop_limit);
   sa.headers[0].salt = installed.salt;
   sa.headers[0].transform = installed.transform;
   sa.iv_start = random_();
-  sa.sequence.store(0, std::memory_order_relaxed);
+  sa.sequence.store(installed.settings.first_sequence - 1, std::memory_order_relaxed);
   sa.bytes.store(0, std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);
   sa.sequence_limit = std::min<std::uint64_t>(limit_or_none(spec.lifetime.hard_packets),
@@ -214,8 +251,9 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
 }
 
 std::expected<SlotIndex, Outcome> SadTable::install_at(SlotIndex slot, const InstallSa& request,
-                                                       std::uint64_t now_tsc) {
-  auto prepared = prepare(slot, request, now_tsc);
+                                                       std::uint64_t now_tsc,
+                                                       const SaSettings& settings) {
+  auto prepared = prepare(slot, request, now_tsc, settings);
   if (!prepared) return std::unexpected(prepared.error());
   Installed& installed = **prepared;
   installed.record.slot = slot;
@@ -231,33 +269,35 @@ std::expected<SlotIndex, Outcome> SadTable::install_at(SlotIndex slot, const Ins
 }
 
 std::expected<SlotIndex, Outcome> SadTable::install_outbound(const InstallSa& request,
-                                                             std::uint64_t now_tsc) {
+                                                             std::uint64_t now_tsc,
+                                                             const SaSettings& settings) {
   const auto slot = outbound_slots_.take();
   if (!slot) return std::unexpected(Outcome::no_room);
-  auto done = install_at(*slot, request, now_tsc);
+  auto done = install_at(*slot, request, now_tsc, settings);
   if (!done) outbound_slots_.give_back(*slot);
   return done;
 }
 
-std::expected<SlotIndex, Outcome> SadTable::install(const InstallSa& request,
-                                                    std::uint64_t now_tsc) {
+std::expected<SlotIndex, Outcome> SadTable::install(const InstallSa& request, std::uint64_t now_tsc,
+                                                    const SaSettings& settings) {
   if (find(request.sa) != nullptr) return std::unexpected(Outcome::duplicate);
-  if (request.direction == Direction::out) return install_outbound(request, now_tsc);
+  if (request.direction == Direction::out) return install_outbound(request, now_tsc, settings);
   const auto slot = slot_of_lease(request.spi);
   if (!slot) return slot;
-  auto done = install_at(*slot, request, now_tsc);  // a failure leaves the lease
+  auto done = install_at(*slot, request, now_tsc, settings);  // a failure leaves the lease
   if (done) leased_[raw(*slot)] = false;
   return done;
 }
 
 std::expected<SlotIndex, Outcome> SadTable::install_manual(const InstallSa& request,
-                                                           std::uint64_t now_tsc) {
+                                                           std::uint64_t now_tsc,
+                                                           const SaSettings& settings) {
   if (find(request.sa) != nullptr) return std::unexpected(Outcome::duplicate);
-  if (request.direction == Direction::out) return install_outbound(request, now_tsc);
+  if (request.direction == Direction::out) return install_outbound(request, now_tsc, settings);
   const auto spi = static_cast<std::uint32_t>(request.spi);
   const auto slot = slot_for_manual(spi);
   if (!slot) return slot;
-  auto done = install_at(*slot, request, now_tsc);
+  auto done = install_at(*slot, request, now_tsc, settings);
   if (!done) {
     foreign_.remove(spi);
     inbound_slots_.give_back(*slot);

@@ -40,6 +40,7 @@ struct Installed {
   KeyBlock block;
   crypto::esp::TransformId transform{};
   std::uint32_t salt = 0;  ///< until it is published
+  SaSettings settings;
   bool endpoints_in_grace = false;
 };
 
@@ -85,12 +86,16 @@ class SadTable final : public Sad {
 
   std::vector<channel::Spi> lease_spis(std::uint32_t count) override;
   void return_leases() override;
-  std::expected<SlotIndex, Outcome> install(const InstallSa& request,
-                                            std::uint64_t now_tsc) override;
-  std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request,
-                                                   std::uint64_t now_tsc) override;
+  std::expected<SlotIndex, Outcome> install(const InstallSa& request, std::uint64_t now_tsc,
+                                            const SaSettings& settings) override;
+  std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request, std::uint64_t now_tsc,
+                                                   const SaSettings& settings) override;
   Outcome remove(channel::SaId sa) override;
   Outcome update_endpoints(const channel::UpdateEndpoints& request) override;
+  void set_path_mtu(channel::SaId sa, std::uint16_t mtu) override;
+  [[nodiscard]] std::uint16_t path_mtu(const SaRecord& record) const override {
+    return installed_.at(raw(record.spec.sa))->details->path_mtu.load(std::memory_order_relaxed);
+  }
   void stop(channel::SaId sa, StopCause cause) override;
 
   [[nodiscard]] SaRecord* find(channel::SaId sa) override {
@@ -141,15 +146,15 @@ class SadTable final : public Sad {
   }
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_of_lease(channel::Spi spi) const;
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_for_manual(std::uint32_t spi);
-  [[nodiscard]] std::expected<std::unique_ptr<Installed>, Outcome> prepare(SlotIndex slot,
-                                                                           const InstallSa& request,
-                                                                           std::uint64_t now_tsc);
+  [[nodiscard]] std::expected<std::unique_ptr<Installed>, Outcome> prepare(
+      SlotIndex slot, const InstallSa& request, std::uint64_t now_tsc, const SaSettings& settings);
   void publish_inbound(SlotIndex slot, Installed& installed);
   void publish_outbound(SlotIndex slot, Installed& installed);
   std::expected<SlotIndex, Outcome> install_at(SlotIndex slot, const InstallSa& request,
-                                               std::uint64_t now_tsc);
+                                               std::uint64_t now_tsc, const SaSettings& settings);
   std::expected<SlotIndex, Outcome> install_outbound(const InstallSa& request,
-                                                     std::uint64_t now_tsc);
+                                                     std::uint64_t now_tsc,
+                                                     const SaSettings& settings);
   void give_back(Direction direction, SlotIndex slot);
 
   std::uint32_t capacity_;

@@ -2,39 +2,23 @@
 
 #include <cstring>
 
+#include "dataplane/worker/header_fields.hpp"
 #include "wire/esp.hpp"
 
 namespace culvert::dataplane {
 namespace {
 
-constexpr std::uint8_t kNotEct = 0, kEct1 = 1, kCe = 3, kEcnMask = 3;
-
 bool is_v4(const std::uint8_t* ip) { return (ip[0] >> 4U) == 4; }
 
-std::uint8_t ecn_of(const std::uint8_t* ip) {
-  return static_cast<std::uint8_t>((is_v4(ip) ? ip[1] : ip[1] >> 4U) & kEcnMask);
-}
-
-void set_ecn(std::uint8_t* ip, std::uint8_t ecn) {
-  if (is_v4(ip)) {
-    ip[1] = static_cast<std::uint8_t>((ip[1] & ~kEcnMask) | ecn);
-    wire::write_ipv4_checksum(ip, (ip[0] & 0x0fU) * 4U);
-  } else {
-    ip[1] = static_cast<std::uint8_t>((ip[1] & ~(kEcnMask << 4U)) | ecn << 4U);
-  }
-}
-
-/// RFC 6040 §4.2, figure 4. False: congestion was marked on a flow that cannot be told of it; the
-/// packet is dropped so that its sender slows down all the same.
-bool propagate_ecn(std::uint8_t* inner, const std::uint8_t* outer) {
-  const std::uint8_t outside = ecn_of(outer);
-  if (outside == kNotEct) [[likely]]
+/// False: congestion was marked on a flow that cannot be told of it; the packet is dropped so that
+/// its sender slows down all the same (RFC 6040 §4.2).
+bool propagate(SaDetails& details, std::uint8_t* inner, const std::uint8_t* outer) {
+  constexpr std::uint8_t kEcnMask = 3;
+  if (!details.copies_dscp_in && (traffic_class_at(outer) & kEcnMask) == 0) [[likely]]
     return true;
-  const std::uint8_t inside = ecn_of(inner);
-  if (inside == kNotEct) return outside != kCe;
-  if (outside == kCe && inside != kCe) set_ecn(inner, kCe);
-  if (outside == kEct1 && inside == 2) set_ecn(inner, kEct1);
-  return true;
+  const EcnVerdict verdict = apply_to_inner(inner, outer, details.copies_dscp_in);
+  details.count_alarm(verdict.alarm);
+  return !verdict.drop;
 }
 
 std::expected<wire::esp::Trailer, DropReason> trailer_of(wire::Bytes text) {
@@ -58,7 +42,8 @@ wire::IpAddress destination_of(const std::uint8_t* ip) {
   return wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kDestination, 16));
 }
 
-std::expected<Decapsulated, DropReason> decapsulate_tunnel(wire::MutableBytes text,
+std::expected<Decapsulated, DropReason> decapsulate_tunnel(SaDetails& details,
+                                                           wire::MutableBytes text,
                                                            const std::uint8_t* outer) {
   const auto trailer = trailer_of(text);
   if (!trailer) return std::unexpected(trailer.error());
@@ -70,7 +55,7 @@ std::expected<Decapsulated, DropReason> decapsulate_tunnel(wire::MutableBytes te
   const auto header = trailer->next_header == wire::protocol::kIpv4 ? wire::parse_ipv4(payload)
                                                                     : wire::parse_ipv6(payload);
   if (!header) return std::unexpected(DropReason::inner_header_invalid);
-  if (!propagate_ecn(text.data(), outer)) {
+  if (!propagate(details, text.data(), outer)) {
     return std::unexpected(DropReason::congestion_marked);
   }
   return Decapsulated{text.data(), *header};

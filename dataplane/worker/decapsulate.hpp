@@ -18,8 +18,9 @@ struct Decapsulated {
 };
 
 /// Tunnel mode. `text`: payload and trailer, verified. `outer`: the outer IP header. Copies ECN by
-/// RFC 6040 §4.2; the rest of the inner header stays.
-[[nodiscard]] std::expected<Decapsulated, DropReason> decapsulate_tunnel(wire::MutableBytes text,
+/// RFC 6040 §4.2, the DSCP if the SA says so; the rest of the inner header stays.
+[[nodiscard]] std::expected<Decapsulated, DropReason> decapsulate_tunnel(SaDetails& details,
+                                                                         wire::MutableBytes text,
                                                                          const std::uint8_t* outer);
 
 /// Transport mode: the IP header moves up to the payload and says what follows. `ip` and `header`:

@@ -4,6 +4,7 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "wire/ethernet.hpp"
 
@@ -34,6 +35,13 @@ void emit(WorkerState& worker, Burst& burst, std::uint32_t position, const Adjac
   enqueue(worker, adjacency.port, packet);
 }
 
+/// IPv6 is cut by its source only (RFC 8200 §4.5), which for what we made is us.
+bool is_cut_here(const Burst& burst, std::uint32_t position) {
+  const std::uint8_t* const ip = burst.ip[position];
+  return may_be_cut(ip) ||
+         ((ip[0] >> 4U) == 6 && burst.origin[position] == PacketOrigin::originated);
+}
+
 /// What the next hop allows.
 void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, AdjacencyIndex next_hop) {
   const Adjacency& adjacency = (*worker.tables.adjacencies)[next_hop];
@@ -44,6 +52,12 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
     case AdjacencyKind::glean:
     case AdjacencyKind::incomplete:
       if (burst.ip_bytes[position] > adjacency.mtu) [[unlikely]] {
+        if (is_cut_here(burst, position)) {
+          return cut_packet(worker, burst, position, burst.ip_bytes[position], adjacency.mtu,
+                            {.step = NextStep::route,
+                             .origin = burst.origin[position],
+                             .received_on = burst.received_on[position]});
+        }
         return punt_as_is(worker, burst, position,
                           {.reason = PuntReason::packet_too_big, .mtu = adjacency.mtu});
       }

@@ -10,7 +10,9 @@
 
 #include "dataplane/worker/crypto_burst.hpp"
 #include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/late_packets.hpp"
 #include "dataplane/worker/stages.hpp"
+#include "dataplane/worker/transport_checksum.hpp"
 #include "wire/esp.hpp"
 #include "wire/udp.hpp"
 
@@ -185,6 +187,7 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
   }
   const std::uint64_t sequence = sa->extend(wire::load_u32(at.esp + 4));
   if (const auto reason = refused_by_window(sa->replay_window().check(sequence))) [[unlikely]] {
+    if (*reason == DropReason::replay_left_of_window) count_left(*sa, sequence);
     return drop(*reason);
   }
   add_candidate(worker, position, *sa, at, sequence, *moved, form, candidates);
@@ -304,14 +307,20 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst, const Ca
       [[unlikely]] {
     return refused;
   }
+  if (!is_newest) [[unlikely]]
+    sa.details->count_late(sa.highest - candidate.sequence, false);
   if (candidate.peer_moved && is_newest) [[unlikely]]
     hint_moved(worker, burst, candidate);
   const wire::MutableBytes text(candidate.text, candidate.text_bytes);
   const auto inner = sa.is_tunnel
-                         ? decapsulate_tunnel(text, burst.ip[position])
+                         ? decapsulate_tunnel(*sa.details, text, burst.ip[position])
                          : decapsulate_transport(text, burst.ip[position], burst.header[position]);
   if (!inner) [[unlikely]]
     return inner.error();
+  if (sa.has_udp && !sa.is_tunnel) [[unlikely]] {
+    renew_transport_checksum(wire::MutableBytes(inner->ip, inner->header.total_bytes),
+                             inner->header);
+  }
   if (!count_traffic(sa, inner->header.total_bytes, burst.tsc)) [[unlikely]] {
     return DropReason::sa_expired;
   }
@@ -332,7 +341,8 @@ bool accept_plain(WorkerState& worker, const Burst& burst, const Candidate& cand
   const std::uint32_t position = candidate.position;
   std::uint8_t* const inner = candidate.text;
   const std::uint8_t* const end = inner + candidate.text_bytes;
-  if (!sa.is_plain || candidate.peer_moved ||
+  // A number below the highest is counted by how late it is, the long way.
+  if (!sa.is_plain || candidate.peer_moved || candidate.sequence <= sa.highest ||
       candidate.text_bytes < kLeastKnownBytes + wire::esp::kTrailerBytes ||
       !icvs_agree(icv, candidate.received_icv, kPlainIcvBytes)) [[unlikely]] {
     return false;
@@ -386,6 +396,7 @@ void open_inbound(WorkerState& worker, Burst& burst) {
     if (accept_plain(worker, burst, candidate, icv)) [[likely]]
       continue;
     if (const auto reason = accept_one(worker, burst, candidate, icv)) [[unlikely]] {
+      if (*reason == DropReason::icv_mismatch) count_if_left(*candidate.sa, candidate.sequence);
       drop_of_sa(worker, burst, candidate.position, *candidate.sa, *reason);
     }
   }

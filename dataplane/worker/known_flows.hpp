@@ -49,6 +49,7 @@ struct alignas(64) KnownFlow {
   Counter* policy = nullptr;            ///< packets that met the policy that named the flow
   std::uint16_t max_bytes = 0;          ///< the largest packet that fits the link, as it is here
   PortId port{};                        ///< of `next_hop`
+  std::uint8_t general_flags = 0;       ///< TCP flags that are for the general stages: SYN
 };
 static_assert(sizeof(KnownFlow) == 64);
 

@@ -11,9 +11,11 @@
 #include <rte_prefetch.h>
 
 #include "dataplane/worker/encapsulate.hpp"
+#include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "wire/esp.hpp"
 #include "wire/ethernet.hpp"
+#include "wire/tcp.hpp"
 #include "wire/udp.hpp"
 
 namespace culvert::dataplane {
@@ -27,6 +29,9 @@ constexpr std::size_t kMostInFront =
 constexpr std::size_t kMostBehind = 3 + wire::esp::kTrailerBytes + kPlainIcvBytes;
 /// A run stays this far from its SA's last number: the general stage takes the exact steps there.
 constexpr std::uint64_t kNumbersLeft = 1U << 20U;
+
+/// Of a packet without IP options: behind the end of one that is not TCP, but within its buffer.
+constexpr std::size_t kTcpFlagsAt = wire::ipv4::kHeaderBytes + wire::tcp::kFlags;
 
 /// A packet of a known flow that is to be sealed.
 struct Sending {
@@ -117,7 +122,9 @@ void take_known(WorkerState& worker, Burst& burst, Sendings& sendings) {
         KnownFlows::find(worker.known_flows[candidate.pair], candidate.key, era);
     rte_mbuf* const packet = burst.packets[candidate.position];
     const bool goes = flow != nullptr && candidate.ip[wire::ipv4::kTtl] > 1 &&
-                      candidate.bytes <= flow->max_bytes && is_resolved(*flow->next_hop) &&
+                      candidate.bytes <= flow->max_bytes &&
+                      (candidate.ip[kTcpFlagsAt] & flow->general_flags) == 0 &&
+                      is_resolved(*flow->next_hop) &&
                       has_room(packet, candidate.ip, candidate.bytes);
     if (!goes) [[unlikely]] {
       leave_undecided(burst, candidate.position, candidate.ip, candidate.bytes,
@@ -332,7 +339,10 @@ void learn_flow(WorkerState& worker, const Burst& burst, std::uint32_t position,
   const AdjacencyIndex next_hop = worker.tables.fib->lookup_v4(wire::load_u32(destination));
   flow.next_hop = &(*worker.tables.adjacencies)[next_hop];
   flow.port = flow.next_hop->port;
-  const std::uint16_t mtu = flow.next_hop->mtu;
+  // A SYN may announce less than it says (clamp_syn).
+  flow.general_flags = header.protocol == wire::protocol::kTcp ? wire::tcp::kSyn : 0;
+  const std::uint16_t mtu =
+      flow.sa == nullptr ? flow.next_hop->mtu : path_mtu_of(*flow.sa, *flow.next_hop);
   flow.max_bytes = flow.sa == nullptr ? mtu : mtu_inside(*flow.sa, flow.sa->outer(), header, mtu);
   worker.known_flows.learn(flow);
 }

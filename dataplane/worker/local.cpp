@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "wire/checksum.hpp"
 #include "wire/icmp.hpp"
@@ -56,6 +57,14 @@ void answer(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint
   burst.undecided.push(position);
 }
 
+/// What a router says about an ESP packet of ours (RFC 1191, RFC 4443 §3.2): the main thread asks
+/// whether to believe it.
+bool is_too_big_message(const std::uint8_t* icmp, std::uint8_t protocol) {
+  return protocol == wire::protocol::kIcmp
+             ? icmp[0] == wire::icmp::kUnreachable && icmp[1] == wire::icmp::kFragmentationNeeded
+             : icmp[0] == wire::icmpv6::kPacketTooBig;
+}
+
 void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
                 std::uint8_t request_type, std::uint8_t reply_type) {
   const std::uint8_t* const ip = burst.ip[position];
@@ -65,6 +74,9 @@ void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
   };
   if (header.payload_bytes() < wire::icmp::kHeaderBytes) return drop(DropReason::truncated_packet);
   const std::uint8_t* const icmp = ip + header.payload_offset;
+  if (is_too_big_message(icmp, header.protocol)) {
+    return punt_ip(worker, burst, position, {.reason = PuntReason::path_too_big});
+  }
   if (icmp[0] != request_type || icmp[1] != 0 || !checksum_is_right(ip, header)) {
     return drop(DropReason::icmp_ignored);
   }
@@ -113,7 +125,7 @@ void serve_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
     worker.drop(burst.packets[position], DropDirection::local, reason);
   };
   const wire::IpHeader& header = burst.header[position];
-  if (header.is_fragment) return drop(DropReason::fragment_unsupported);
+  if (header.is_fragment) return gather(worker, burst, position);
   switch (header.protocol) {
     case wire::protocol::kIcmp:
       return serve_icmp(worker, burst, position, wire::icmp::kEchoRequest, wire::icmp::kEchoReply);

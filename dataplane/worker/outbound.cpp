@@ -4,12 +4,17 @@
 //      headers, trailer, nonce and AAD for the whole burst
 //   2. encrypt and compute ICVs, in one call per suite
 //   3. what covers the ciphertext (UDP over IPv6); on to forward
+#include <algorithm>
+#include <cstring>
+
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
 
 #include "dataplane/worker/crypto_burst.hpp"
 #include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/encapsulate.hpp"
+#include "dataplane/worker/header_fields.hpp"
+#include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "wire/ethernet.hpp"
 #include "wire/udp.hpp"
@@ -19,6 +24,9 @@ namespace {
 
 /// SAs ahead whose lines are fetched: with 1024 SAs each packet meets a cold one.
 constexpr std::uint32_t kPrefetchDistance = 6;
+
+/// Padding, trailer and ICV of any suite, at most.
+constexpr std::size_t kMostBehindPacket = 64;
 
 void drop_of_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const OutboundSa& sa,
                 DropReason reason) {
@@ -71,8 +79,9 @@ void take_if_fit(WorkerState& worker, Burst& burst, std::uint32_t position, cons
     return drop_of_sa(worker, burst, position, run.sa, DropReason::no_headroom);
   }
   if (shape.packet_bytes > run.mtu) [[unlikely]] {
-    const std::uint16_t inside = mtu_inside(run.sa, run.outer, header, run.mtu);
-    return punt_ip(worker, burst, position, {.reason = PuntReason::packet_too_big, .mtu = inside});
+    if (handle_too_big(worker, burst, position, run.sa, run.outer, run.mtu) == TooBig::ended)
+      return;
+    worker.oversize.add(position, run.mtu);
   }
   fit.shapes[fit.positions.size()] = shape;
   fit.positions.push(position);
@@ -106,6 +115,10 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Es
   const wire::IpHeader header = burst.header[position];
   const Encapsulated made =
       encapsulate(run.sa, run.outer, shape, burst.ip[position], header, sequence);
+  if (run.sa.details->changes_outer && run.sa.is_tunnel) [[unlikely]] {
+    apply_to_outer(made.ip, burst.ip[position], run.sa.details->headers,
+                   static_cast<std::uint16_t>(sequence));
+  }
   const std::uint32_t k = burst.sealed.size();
   CryptoScratch& scratch = worker.scratch;
   write_nonce(scratch.nonces[k], run.outer.salt, shape.form, wire::Be64{run.sa.iv(sequence)}.raw());
@@ -174,7 +187,24 @@ void find_route(const WorkerState& worker, const std::uint8_t* ip, Run& run) {
   run.next_hop = next_hop_of(worker, run.sa, run.outer, ip);
   const Adjacency& adjacency = (*worker.tables.adjacencies)[run.next_hop];
   // No link, no MTU: forward says what is wrong with the route.
-  run.mtu = adjacency.mtu != 0 ? adjacency.mtu : UINT16_MAX;
+  run.mtu = adjacency.mtu != 0 ? path_mtu_of(run.sa, adjacency) : UINT16_MAX;
+}
+
+/// Traffic flow confidentiality (RFC 4303 §2.7): zeros behind the inner packet, whose own length
+/// says where it ends, up to the SA's size or what the path and the buffer take.
+void pad_traffic_flow(Burst& burst, std::uint32_t position, const Run& run) {
+  wire::IpHeader& header = burst.header[position];
+  const rte_mbuf* const packet = burst.packets[position];
+  std::uint8_t* const ip = burst.ip[position];
+  const auto* const end = static_cast<const std::uint8_t*>(packet->buf_addr) + packet->buf_len;
+  const auto room = static_cast<std::size_t>(end - ip);
+  const std::size_t most =
+      std::min<std::size_t>(mtu_inside(run.sa, run.outer, header, run.mtu),
+                            room < kMostBehindPacket ? 0 : room - kMostBehindPacket);
+  const std::size_t wanted = std::min<std::size_t>(run.sa.details->headers.tfc_padding, most);
+  if (wanted <= header.total_bytes) return;
+  std::memset(ip + header.total_bytes, 0, wanted - header.total_bytes);
+  header.total_bytes = static_cast<std::uint16_t>(wanted);
 }
 
 /// Pass 1 for packets [begin, end) of the list, which share the SA.
@@ -190,6 +220,8 @@ void prepare_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::ui
     const std::uint32_t position = burst.protect[i];
     // One route for all in tunnel mode; in transport mode each packet has its own destination.
     if (i == begin || !sa.is_tunnel) find_route(worker, burst.ip[position], run);
+    if (sa.is_tunnel && sa.details->headers.tfc_padding != 0) [[unlikely]]
+      pad_traffic_flow(burst, position, run);
     take_if_fit(worker, burst, position, run, fit);
     if (sa.is_tunnel || fit.positions.size() == 0) continue;
     number_and_prepare(worker, burst, fit, run);
@@ -242,6 +274,8 @@ void seal_outbound(WorkerState& worker, Burst& burst) {
                    worker.context.engine->seal(suite, run);
                  });
   finish(worker, burst);
+  if (!worker.oversize.is_empty()) [[unlikely]]
+    cut_sealed(worker, burst);
 }
 
 }  // namespace culvert::dataplane

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "wire/udp.hpp"
 
@@ -155,6 +156,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     case Verdict::protect:
       if (!may_go_on(worker, burst, position)) return;
       burst.outbound[position] = outbound;
+      if (is_tcp_syn(burst.ip[position], burst.header[position])) [[unlikely]]
+        clamp_syn(worker, policies, burst, position, outbound);
       learn_flow(worker, burst, position, outbound,
                  policies.counter_of(flow.match, worker.context.id));
       count_hop(burst, position);
@@ -166,6 +169,10 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
       [[fallthrough]];
     case Verdict::bypass:
       if (!may_go_on(worker, burst, position)) return;
+      if (burst.origin[position] == PacketOrigin::tunnel &&
+          is_tcp_syn(burst.ip[position], burst.header[position])) [[unlikely]] {
+        clamp_syn(worker, policies, burst, position, kNoSlot);
+      }
       learn_flow(worker, burst, position, kNoSlot,
                  policies.counter_of(flow.match, worker.context.id));
       count_hop(burst, position);

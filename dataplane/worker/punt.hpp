@@ -22,6 +22,7 @@ enum class PuntReason : std::uint8_t {
   no_route,            ///< IP packet
   port_unreachable,    ///< IP packet to one of our addresses, UDP port closed
   policy_discarded,  ///< IP packet refused by policy: ICMP administratively prohibited may be sent
+  path_too_big,      ///< IP packet to us: an ICMP error that may be about an SA of ours
   unknown_spi,       ///< Ethernet frame: a hint
 };
 

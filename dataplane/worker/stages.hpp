@@ -14,6 +14,8 @@
 #include "dataplane/worker/burst.hpp"
 #include "dataplane/worker/flow_cache.hpp"
 #include "dataplane/worker/known_flows.hpp"
+#include "dataplane/worker/pending.hpp"
+#include "dataplane/worker/reassembly.hpp"
 #include "dataplane/worker/worker.hpp"
 
 namespace culvert::dataplane {
@@ -42,6 +44,26 @@ struct CryptoScratch {
   std::array<crypto::esp::Operation, kBurstPackets> gathered;  ///< of one suite among several
 };
 
+/// Packets of the burst that are too large sealed and are cut then, by position.
+class OversizePackets {
+ public:
+  void add(std::uint32_t position, std::uint16_t mtu) {
+    mtus_[position] = mtu;
+    is_empty_ = false;
+  }
+  /// 0: not one of them.
+  [[nodiscard]] std::uint16_t mtu_of(std::uint32_t position) const { return mtus_[position]; }
+  [[nodiscard]] bool is_empty() const { return is_empty_; }
+  void clear() {
+    mtus_ = {};
+    is_empty_ = true;
+  }
+
+ private:
+  std::array<std::uint16_t, kBurstPackets> mtus_{};
+  bool is_empty_ = true;
+};
+
 /// A worker's own state. Nothing in it is seen by another thread but the counters.
 class WorkerState {
  public:
@@ -60,6 +82,14 @@ class WorkerState {
   std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the burst in hand began
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
+  PendingPackets pending;
+  OversizePackets oversize;
+  Reassembler reassembler;
+  std::uint64_t last_expiry = 0;  ///< TSC
+
+  /// Of fragments that we are the source of; workers do not meet within 2^16 packets of each other.
+  std::uint32_t next_identification() { return identification_ += tables.workers; }
+  [[nodiscard]] bool has_pending() const { return (pending.count() | reassembler.held()) != 0; }
 
   /// The end of a packet: counted once; its buffer is freed with the others of the burst.
   void drop(rte_mbuf* packet, DropDirection direction, DropReason reason) {
@@ -73,6 +103,7 @@ class WorkerState {
  private:
   std::array<rte_mbuf*, 4 * kBurstPackets> ended_;
   std::uint32_t ended_count_ = 0;
+  std::uint32_t identification_;
 };
 
 // worker.cpp

@@ -7,10 +7,14 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/worker/idle.hpp"
+#include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
 
 namespace culvert::dataplane {
 namespace {
+
+/// RFC 791 §3.2 begins at 15 seconds; fragments of one packet are a burst's length apart.
+constexpr std::uint64_t kReassemblySeconds = 15;
 
 /// From received to queued for transmission.
 void process(WorkerState& worker, Burst& burst) {
@@ -59,7 +63,11 @@ WorkerState::WorkerState(WorkerContext& given)
     : context(given),
       tables(*given.tables),
       counters(given.tables->counters[raw(given.id)]),
-      shared_add(given.tables->workers) {}
+      shared_add(given.tables->workers),
+      reassembler(kReassemblySeconds * rte_get_tsc_hz()),
+      identification_(static_cast<std::uint32_t>(rte_rdtsc()) / given.tables->workers *
+                          given.tables->workers +
+                      static_cast<std::uint32_t>(given.id)) {}
 
 void WorkerState::give_back(rte_mbuf* packet) {
   if (ended_count_ == ended_.size()) free_given_back();
@@ -76,6 +84,8 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   bool found = serve_ports(worker, burst);
   found |= serve_other_workers(worker, burst);
   found |= serve_main_thread(worker, burst);
+  if (worker.has_pending()) [[unlikely]]
+    serve_pending(worker, burst, &process);
   transmit_all(worker);
   worker.free_given_back();
   return found;
@@ -102,6 +112,8 @@ int run_worker(void* context) {
     (found ? worker->counters.busy_cycles : worker->counters.idle_cycles).add(now - before);
     before = now;
   }
+  drop_pending(*worker);
+  worker->free_given_back();
   reclaimer.offline(given.id);
   return 0;
 }

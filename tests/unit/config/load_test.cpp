@@ -201,7 +201,7 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
   CHECK(headers.fragmentation == FragmentationOrder::after);
   CHECK(headers.tfc_padding == HeaderOptions::kPadToPath);
 
-  const ManualSa& manual =
+  const ManualSa manual =
       load_valid(with("esn: true", "esn: true\n    first_sequence: 0xfffffff0\n    dscp: 8"))
           .manual_sas.at(0);
   CHECK(manual.first_sequence == 0xfffffff0);

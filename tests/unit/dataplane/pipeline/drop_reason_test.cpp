@@ -310,11 +310,21 @@ TEST_CASE("worker drops: what is for us and not served") {
   expect(gateway.receive(kLan, to_us(6, Packet(20, 1))), local_port_closed);
   expect(gateway.receive(kLan, to_us(89, Packet(20, 1))), local_protocol_unsupported);
   expect(gateway.receive(kLan, to_us(1, Packet(20, 3))), icmp_ignored);
-  expect(gateway.receive(kLan, frame(ip_packet({.destination = "10.1.0.1", .fragment = 0x2000}))),
-         fragment_unsupported);
+  expect(gateway.receive(
+             kLan, frame(ip_packet(
+                       {.destination = "10.1.0.1", .fragment = 0x2000, .payload = Packet(33, 1)}))),
+         fragment_invalid);
   const Result udp_closed = gateway.receive(kLan, to_us(17, udp(1, 2, {})));
   REQUIRE(udp_closed.punts.size() == 1);
   CHECK(udp_closed.punts[0].what.reason == PuntReason::port_unreachable);
+}
+
+TEST_CASE("worker drops: a fragment for transport mode, which is for whole packets") {
+  SaOptions options;
+  options.mode = channel::SaMode::transport;
+  Gateway gateway;
+  gateway.protect("10.1.0.0/24", "10.2.0.0/16", gateway.install(outbound_sa(options)));
+  expect(gateway.receive(kLan, frame(ip_packet({.fragment = 0x2000}))), fragment_unsupported);
 }
 
 TEST_CASE("worker drops: queues that are full, buffers without room") {
@@ -394,23 +404,13 @@ TEST_CASE("worker drops: queues that are full, buffers without room") {
 
 TEST_CASE("worker drops: no reason that a worker raises is without its packet") {
   // Raised by the main thread, or only by hardware faults that no looped port has.
-  const std::set<DropReason> elsewhere = {neighbor_unresolved,
-                                          neighbor_queue_full,
-                                          acquire_queue_full,
-                                          arp_ignored,
-                                          neighbor_discovery_ignored,
-                                          ike_policed,
-                                          ike_not_connected,
-                                          ike_datagram_invalid,
-                                          icmp_rate_limited,
-                                          no_buffer,
-                                          shutting_down,
-                                          ttl_exceeded,
-                                          no_route,
-                                          packet_too_big,
-                                          sa_not_found,
-                                          multi_segment_unsupported,
-                                          handoff_queue_full};
+  const std::set<DropReason> elsewhere = {
+      neighbor_unresolved, neighbor_queue_full, acquire_queue_full, arp_ignored,
+      neighbor_discovery_ignored, ike_policed, ike_not_connected, ike_datagram_invalid,
+      icmp_rate_limited, no_buffer, shutting_down, ttl_exceeded, no_route, packet_too_big,
+      sa_not_found, multi_segment_unsupported, handoff_queue_full,
+      // worker_fragment_test, sizes_test
+      fragment_overlap, reassembly_timeout, reassembly_full};
   for (const DropReasonInfo& row : all_drop_reasons()) {
     INFO(row.name);
     CHECK((seen().contains(row.reason) || elsewhere.contains(row.reason)));

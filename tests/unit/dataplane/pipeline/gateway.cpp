@@ -12,6 +12,7 @@
 #include <rte_ring_elem.h>
 
 #include "dataplane/tables/sa.hpp"
+#include "dataplane/worker/sizes.hpp"
 #include "wire/checksum.hpp"
 
 namespace culvert::test {
@@ -90,7 +91,7 @@ void start_eal() {
   static const bool started = [] {
     std::vector<std::string> words = {
         "test", "--no-huge",         "--no-shconf",      "-m",
-        "512",  "--no-pci",          "--no-telemetry",   "-l",
+        "1024", "--no-pci",          "--no-telemetry",   "-l",
         "0",    "--log-level=error", "--vdev=net_ring0", "--vdev=net_ring1"};
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
@@ -165,6 +166,8 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
 }
 
 Gateway::~Gateway() {
+  drop_pending(*worker_);
+  worker_->free_given_back();
   void* packet = nullptr;
   while (rte_ring_dequeue(handoff_, &packet) == 0) rte_pktmbuf_free(static_cast<rte_mbuf*>(packet));
   for (rte_ring* ring : {punt_, inject_, handoff_, hints_}) rte_ring_free(ring);
@@ -202,6 +205,18 @@ Result Gateway::inject(const Packet& bytes, InjectedPacket how) {
   return run();
 }
 
+void Gateway::collect_sent(Result& result) const {
+  const auto queue = static_cast<std::uint16_t>(context_.id);
+  rte_mbuf* frames[128];
+  for (std::uint16_t port = 0; port < kPorts; ++port) {
+    const std::uint16_t count = rte_eth_rx_burst(port, queue, frames, 128);
+    for (std::uint16_t i = 0; i < count; ++i) {
+      (port == 0 ? result.lan : result.wan).push_back(bytes_of(frames[i]));
+      rte_pktmbuf_free(frames[i]);
+    }
+  }
+}
+
 Result Gateway::run() {
   const WorkerCounters& counters = worker_->counters;
   const auto total_drops = [&] {
@@ -219,17 +234,12 @@ Result Gateway::run() {
   const std::uint64_t received = counters.received.read(), sent = counters.sent.read(),
                       delivered = counters.delivered.read(),
                       originated = counters.originated.read();
-  iterate(*worker_, *burst_);
+  const std::size_t held = worker_->reassembler.held();
   Result result;
-  const auto queue = static_cast<std::uint16_t>(context_.id);
-  rte_mbuf* frames[128];
-  for (std::uint16_t port = 0; port < kPorts; ++port) {
-    const std::uint16_t count = rte_eth_rx_burst(port, queue, frames, 128);
-    for (std::uint16_t i = 0; i < count; ++i) {
-      (port == 0 ? result.lan : result.wan).push_back(bytes_of(frames[i]));
-      rte_pktmbuf_free(frames[i]);
-    }
-  }
+  do {  // fragments of ours wait for the next iteration; what was sent must not come back in it
+    iterate(*worker_, *burst_);
+    collect_sent(result);
+  } while (worker_->pending.count() != 0);
   void* packet = nullptr;
   while (rte_ring_dequeue(punt_, &packet) == 0) {
     auto* const mbuf = static_cast<rte_mbuf*>(packet);
@@ -246,13 +256,13 @@ Result Gateway::run() {
   const std::uint64_t handed_off = rte_ring_count(handoff_);
   CHECK(counters.received.read() - received + injected_ + counters.originated.read() - originated ==
         counters.sent.read() - sent + counters.delivered.read() - delivered + dropped +
-            result.punts.size() + handed_off);
+            result.punts.size() + handed_off + worker_->reassembler.held() - held);
   injected_ = 0;
   return result;
 }
 
-SlotIndex Gateway::install(const channel::InstallSa& sa) {
-  const auto slot = tables_->sad->install_manual(sa, rte_rdtsc());
+SlotIndex Gateway::install(const channel::InstallSa& sa, const SaSettings& settings) {
+  const auto slot = tables_->sad->install_manual(sa, rte_rdtsc(), settings);
   REQUIRE(slot.has_value());
   return *slot;
 }

@@ -80,7 +80,8 @@ class Gateway {
         dataplane::run_iteration(state, burst);
       };
 
-  dataplane::SlotIndex install(const channel::InstallSa& sa);
+  dataplane::SlotIndex install(const channel::InstallSa& sa,
+                               const dataplane::SaSettings& settings = {});
   /// A policy that protects `local` → `remote` by `outbound` (kNoSlot: a trap).
   void protect(const std::string& local, const std::string& remote, dataplane::SlotIndex outbound);
   void policy(dataplane::PolicyAction action, const std::string& local, const std::string& remote);
@@ -91,6 +92,7 @@ class Gateway {
  private:
   void add_route(const std::string& prefix, dataplane::AdjacencyIndex adjacency);
   void add_neighbor(dataplane::PortId port, const std::string& address);
+  void collect_sent(Result& result) const;
   Result run();
 
   Addresses addresses_;

@@ -31,9 +31,9 @@ std::uint32_t spi_of(const Packet& outer) { return wire::load_u32(outer.data() +
 
 /// One gateway whose clients' packets to 10.2.0.0/16 are sealed.
 struct Sender {
-  explicit Sender(const SaOptions& options = {}) {
+  explicit Sender(const SaOptions& options = {}, const SaSettings& settings = {}) {
     spec = outbound_sa(options);
-    slot = gateway.install(spec);
+    slot = gateway.install(spec, settings);
     gateway.protect("10.1.0.0/24", "10.2.0.0/16", slot);
   }
   Gateway gateway;
@@ -150,6 +150,58 @@ TEST_CASE("known flow: the largest packet that fits passes, one byte more is tol
   REQUIRE(over.punts.size() == 1);
   CHECK(over.punts[0].what.reason == PuntReason::packet_too_big);
   CHECK(over.punts[0].what.mtu == kLargest);
+}
+
+TEST_CASE("known flow: a path MTU that was learnt holds for its next packet, and ends with it") {
+  Sender left;
+  const Packet sent = client_packet(1000);
+  REQUIRE(left.gateway.receive(kLan, frame(sent)).wan.size() == 1);
+  left.gateway.tables().sad->set_path_mtu(left.spec.sa, 1000);
+  for (int time = 0; time < 2; ++time) {
+    const Result after = left.gateway.receive(kLan, frame(sent));
+    CHECK(after.wan.empty());
+    REQUIRE(after.punts.size() == 1);
+    CHECK(after.punts[0].what.reason == PuntReason::packet_too_big);
+    CHECK(left.gateway.receive(kLan, frame(client_packet(900))).wan.size() == 1);
+  }
+  CHECK(knows(left.gateway, sent));
+  left.gateway.tables().sad->set_path_mtu(left.spec.sa, kNoPathMtu);
+  CHECK(left.gateway.receive(kLan, frame(sent)).wan.size() == 1);
+}
+
+TEST_CASE("known flow: an SA with header options of its own keeps the long way") {
+  SaSettings settings;
+  SECTION("DSCP") { settings.headers.copy_dscp = config::CopyDscp::none; }
+  SECTION("ECN") { settings.headers.copy_ecn = false; }
+  SECTION("DF") { settings.headers.df = config::DontFragment::set; }
+  SECTION("padding") { settings.headers.tfc_padding = 300; }
+  Sender left({}, settings);
+  const Packet sent = client_packet(32, 0xba);
+  const Packet first = ip_of(left.gateway.receive(kLan, frame(sent)).wan.at(0));
+  CHECK_FALSE(knows(left.gateway, sent));
+  const Packet second = ip_of(left.gateway.receive(kLan, frame(sent)).wan.at(0));
+  CHECK(second.size() == first.size());
+  CHECK(second[1] == first[1]);
+  CHECK(second[6] == first[6]);
+}
+
+TEST_CASE("known flow: its packets that come late are counted by how late") {
+  Sender left;
+  Gateway right(mirrored());
+  const auto inbound = inbound_sa({});
+  right.install(inbound);
+  right.policy(PolicyAction::bypass, "10.2.0.0/16", "10.1.0.0/16");
+  std::vector<Packet> sealed;
+  for (int i = 0; i < 6; ++i) {
+    sealed.push_back(left.gateway.receive(kLan, frame(client_packet(32))).wan.at(0));
+  }
+  for (const std::size_t arriving : {0U, 1U, 5U, 2U}) {
+    CHECK(right.receive(kWan, sealed[arriving]).lan.size() == 1);
+  }
+  Sad& sad = *right.tables().sad;
+  const LatePackets late = sad.traffic(*sad.find(inbound.sa)).late;
+  CHECK(late.accepted[2] == 1);  // 3 behind: below 4
+  CHECK(late.missed == decltype(late.missed){});
 }
 
 TEST_CASE("known flow: a hard lifetime lets not one packet more through (RFC 4301 §4.4.2.1)") {

@@ -165,12 +165,15 @@ class Gateway {
     require(rte_ring_sp_enqueue(wires_[raw(port)], to_mbuf(bytes)) == 0, "room on a wire");
   }
   void feed_ip(dataplane::PortId port, const ByteString& ip) { feed(port, frame(port, ip)); }
-  /// One iteration and what a worker's loop does after it; then `sent` and `punts` hold what came.
+  /// One iteration, more when it left fragments of ours, and what a worker's loop does after each;
+  /// then `sent` and `punts` hold what came.
   void run() {
-    dataplane::run_iteration(*worker_, *burst_);
-    tables_->reclaimer->quiescent(kWorker);
-    tables_->reclaimer->poll();
-    collect();
+    do {
+      dataplane::run_iteration(*worker_, *burst_);
+      tables_->reclaimer->quiescent(kWorker);
+      tables_->reclaimer->poll();
+      collect();
+    } while (worker_->pending.count() != 0);
   }
   std::array<std::vector<ByteString>, 2> sent;  ///< frames, by port
   std::vector<Punt> punts;
@@ -195,17 +198,21 @@ class Gateway {
     for (const auto& row : dataplane::all_drop_reasons()) sum += drops(row.reason);
     return sum;
   }
-  /// received + originated - sent - delivered - dropped - punted: 0 when no packet was lost or
-  /// made.
+  /// received + originated - sent - delivered - dropped - punted - held: 0 when no packet was lost
+  /// or made.
   [[nodiscard]] std::int64_t unaccounted() const {
     const std::uint64_t in = counters().received.read() + counters().originated.read() +
                              tables_->main_counters().originated.read();
     const std::uint64_t out =
-        counters().sent.read() + counters().delivered.read() + all_drops() + punts_seen;
+        counters().sent.read() + counters().delivered.read() + all_drops() + punts_seen + held();
     return static_cast<std::int64_t>(in - out);
   }
-  /// Buffers that did not come back.
-  [[nodiscard]] unsigned buffers_in_use() const { return rte_mempool_in_use_count(pool_); }
+  /// Fragments that wait for the rest of their packet.
+  [[nodiscard]] std::uint64_t held() const { return worker_->reassembler.held(); }
+  /// Buffers that did not come back, but for those.
+  [[nodiscard]] std::uint64_t buffers_in_use() const {
+    return rte_mempool_in_use_count(pool_) - held();
+  }
 
  private:
   static void require(bool claim, const char* what) {

@@ -1,0 +1,59 @@
+#include "dataplane/control/path_mtu.hpp"
+
+#include <algorithm>
+
+namespace culvert::dataplane::control {
+
+std::expected<std::uint16_t, TooBigRefusal> PathMtus::learn(const TooBigMessage& message,
+                                                            const QuotedSa& sa, Instant now) {
+  if (message.local != sa.local || message.remote != sa.remote) {
+    return std::unexpected(TooBigRefusal::addresses_differ);
+  }
+  // RFC 4301 §8.2.1: an unauthenticated message must not be believed blindly. One that quotes a
+  // number we sent lately came from the path.
+  const std::uint32_t age = static_cast<std::uint32_t>(sa.sequence) - message.sequence;
+  if (age >= kRecentPackets || age >= sa.sequence) {
+    return std::unexpected(TooBigRefusal::sequence_not_recent);
+  }
+  const std::uint16_t least = sa.remote.is_v4() ? kLeastIpv4 : kLeastIpv6;
+  const std::uint16_t mtu = std::max(message.mtu, least);
+  // RFC 8201 §4: "a node MUST NOT increase its estimate … in response to a Packet Too Big".
+  if (message.packet_bytes <= message.mtu || mtu >= sa.path_mtu) {
+    return std::unexpected(TooBigRefusal::not_smaller);
+  }
+  if (peers_.size() >= kPeers && !peers_.contains(sa.remote)) {
+    peers_.erase(
+        std::ranges::min_element(peers_, {}, [](const auto& entry) { return entry.second.until; }));
+  }
+  Learnt& learnt = peers_[sa.remote];
+  learnt.mtu = mtu;
+  learnt.until = now + kLifetime;
+  if (std::ranges::find(learnt.sas, sa.sa) == learnt.sas.end()) learnt.sas.push_back(sa.sa);
+  return mtu;
+}
+
+std::optional<std::uint16_t> PathMtus::of(const wire::IpAddress& remote, Instant now) const {
+  const auto found = peers_.find(remote);
+  if (found == peers_.end() || found->second.until <= now) return std::nullopt;
+  return found->second.mtu;
+}
+
+void PathMtus::joined(const wire::IpAddress& remote, channel::SaId sa) {
+  const auto found = peers_.find(remote);
+  if (found != peers_.end()) found->second.sas.push_back(sa);
+}
+
+std::vector<channel::SaId> PathMtus::expire(Instant now) {
+  std::vector<channel::SaId> over;
+  for (auto entry = peers_.begin(); entry != peers_.end();) {
+    if (entry->second.until > now) {
+      ++entry;
+      continue;
+    }
+    over.insert(over.end(), entry->second.sas.begin(), entry->second.sas.end());
+    entry = peers_.erase(entry);
+  }
+  return over;
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,66 @@
+// The path MTU of each peer, learnt from ICMP that a live SA vouches for (RFC 4301 §8.2, RFC 1191,
+// RFC 8201). Pure: what was learnt, for how long, and for which SAs.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "channel/messages.hpp"
+#include "dataplane/control/token_bucket.hpp"
+#include "dataplane/control/too_big.hpp"
+
+namespace culvert::dataplane::control {
+
+/// What is known of the SA that a message quotes.
+struct QuotedSa {
+  channel::SaId sa{};
+  wire::IpAddress local, remote;
+  std::uint64_t sequence = 0;  ///< last one sent
+  std::uint16_t path_mtu = 0;  ///< what holds for it now
+};
+
+/// Why a message changed nothing.
+enum class TooBigRefusal : std::uint8_t {
+  addresses_differ,     ///< quotes another SA's addresses
+  sequence_not_recent,  ///< quotes a packet that we did not send lately
+  not_smaller,          ///< the quoted packet fits, or what holds is smaller already
+};
+
+class PathMtus {
+ public:
+  /// How long a smaller MTU is kept before the larger one is tried again (RFC 1191 §6.3, RFC 8201
+  /// §5.2: "the recommended setting … is ten minutes").
+  static constexpr Instant kLifetime = std::chrono::minutes(10);
+  /// How far back a quoted sequence number may lie: packets that were under way. What an attacker
+  /// off the path has to guess beside the SPI.
+  static constexpr std::uint32_t kRecentPackets = 65536;
+  /// Never below what every IPv4 host takes whole (RFC 791 §3.1: 576) and every IPv6 link carries
+  /// (RFC 8200 §5: 1280).
+  static constexpr std::uint16_t kLeastIpv4 = 576, kLeastIpv6 = 1280;
+  /// Peers remembered; the one that would expire first gives way.
+  static constexpr std::size_t kPeers = 65536;
+
+  /// The MTU that holds for the SA, and for its peer's later SAs, from now on.
+  std::expected<std::uint16_t, TooBigRefusal> learn(const TooBigMessage& message,
+                                                    const QuotedSa& sa, Instant now);
+  /// What a new SA to this peer begins with; nullopt: the link's.
+  [[nodiscard]] std::optional<std::uint16_t> of(const wire::IpAddress& remote, Instant now) const;
+  /// A new SA began with `of`.
+  void joined(const wire::IpAddress& remote, channel::SaId sa);
+  /// SAs whose smaller MTU is over: they take the link's again.
+  [[nodiscard]] std::vector<channel::SaId> expire(Instant now);
+
+  [[nodiscard]] std::size_t peers() const { return peers_.size(); }
+
+ private:
+  struct Learnt {
+    std::uint16_t mtu = 0;
+    Instant until{};
+    std::vector<channel::SaId> sas;
+  };
+  std::map<wire::IpAddress, Learnt> peers_;
+};
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,71 @@
+// Associations' part in path MTU discovery: which SA a message is about, what its SAs send from
+// then on (RFC 4301 §8.2).
+#include <algorithm>
+
+#include "dataplane/control/associations.hpp"
+#include "runtime/log.hpp"
+
+namespace culvert::dataplane::control {
+
+const SaRecord* Associations::find_outbound(std::uint32_t spi,
+                                            const wire::IpAddress& remote) const {
+  const auto [first, last] = outbound_by_spi_.equal_range(spi);
+  for (auto entry = first; entry != last; ++entry) {
+    const SaRecord* const record = tables_.sad->find(entry->second);
+    if (record != nullptr && record->spec.remote.address == remote) return record;
+  }
+  return nullptr;
+}
+
+bool Associations::too_big(wire::Bytes packet, Instant now) {
+  const auto message = read_too_big(packet);
+  if (!message) return false;
+  const SaRecord* const record = find_outbound(message->spi, message->remote);
+  if (record == nullptr || !is_live(*record)) return false;
+  const channel::InstallSa& spec = record->spec;
+  const QuotedSa quoted{spec.sa, spec.local.address, spec.remote.address,
+                        tables_.sad->traffic(*record).sequence, tables_.sad->path_mtu(*record)};
+  const auto mtu = path_mtus_.learn(*message, quoted, now);
+  if (!mtu) return false;
+  tables_.sad->set_path_mtu(spec.sa, *mtu);
+  const ChildName& child = children_.name(spec.child_index);
+  runtime::log(runtime::Level::info, "path_mtu_learnt",
+               {{"connection", child.connection},
+                {"child", child.child},
+                {"remote", spec.remote.address.to_string()},
+                {"mtu", *mtu}});
+  return true;
+}
+
+void Associations::expire_path_mtus(Instant now) {
+  for (const channel::SaId sa : path_mtus_.expire(now)) {
+    tables_.sad->set_path_mtu(sa, kNoPathMtu);
+  }
+}
+
+SaSettings Associations::settings_of(const channel::InstallSa& request,
+                                     const config::HeaderOptions& headers, Instant now) {
+  SaSettings settings;
+  settings.headers = headers;
+  if (request.direction == channel::Direction::in) return settings;
+  if (const auto mtu = path_mtus_.of(request.remote.address, now)) {
+    settings.path_mtu = *mtu;
+    path_mtus_.joined(request.remote.address, request.sa);
+  }
+  return settings;
+}
+
+void Associations::index_outbound(const channel::InstallSa& request) {
+  if (request.direction == channel::Direction::in) return;
+  outbound_by_spi_.emplace(static_cast<std::uint32_t>(request.spi), request.sa);
+}
+
+void Associations::unindex_outbound(const channel::InstallSa& spec) {
+  if (spec.direction == channel::Direction::in) return;
+  const auto [first, last] = outbound_by_spi_.equal_range(static_cast<std::uint32_t>(spec.spi));
+  const auto found =
+      std::find_if(first, last, [&](const auto& entry) { return entry.second == spec.sa; });
+  if (found != last) outbound_by_spi_.erase(found);
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,119 @@
+// Packets that do not fit are cut (RFC 791 §3.2, RFC 4301 §8).
+#include <algorithm>
+#include <cstring>
+
+#include <rte_mbuf.h>
+
+#include "dataplane/worker/fragment.hpp"
+#include "dataplane/worker/sizes.hpp"
+#include "wire/ethernet.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+constexpr std::uint32_t kMostFragments = 128;  ///< 64 KiB in pieces of 576
+constexpr std::uint16_t kIpv6LeastMtu = 1280;  ///< RFC 8200 §5
+
+DropDirection direction_of(PacketOrigin origin) {
+  return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
+}
+
+/// Whether the packet may be cut once it is sealed: we are the outer packet's source. Over IPv4 its
+/// DF bit would be clear; over IPv6 the same is asked of the packet inside.
+bool may_cut_sealed(const OutboundSa& sa, const std::uint8_t* ip) {
+  switch (sa.details->headers.df) {
+    case config::DontFragment::copy:
+      return may_be_cut(ip);
+    case config::DontFragment::set:
+      return false;
+    case config::DontFragment::clear:
+      return true;
+  }
+  return false;
+}
+
+bool cuts_before(const OutboundSa& sa) {
+  // Transport mode is for whole packets (RFC 4303 §3.1.1); later fragments have no ports that
+  // selectors could match (RFC 4301 §7).
+  return sa.is_tunnel && !sa.details->selects_ports &&
+         sa.details->headers.fragmentation == config::FragmentationOrder::before;
+}
+
+}  // namespace
+
+void cut_packet(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint16_t bytes,
+                std::uint16_t mtu, PendingPacket like) {
+  rte_mbuf* const packet = burst.packets[position];
+  const DropDirection direction = direction_of(burst.origin[position]);
+  const wire::Bytes whole(burst.ip[position], bytes);
+  const auto cut = cut_for(whole, mtu, worker.next_identification());
+  if (!cut || cut->count > kMostFragments) {
+    return worker.drop(packet, direction, DropReason::packet_too_big);
+  }
+  std::array<rte_mbuf*, kMostFragments> fragments;
+  if (!worker.pending.has_room(cut->count) ||
+      rte_pktmbuf_alloc_bulk(worker.context.pool, fragments.data(), cut->count) != 0) {
+    return worker.drop(packet, direction, DropReason::no_buffer);
+  }
+  for (std::uint16_t index = 0; index < cut->count; ++index) {
+    rte_mbuf* const fragment = fragments[index];
+    const wire::MutableBytes room(rte_pktmbuf_mtod(fragment, std::uint8_t*),
+                                  rte_pktmbuf_tailroom(fragment));
+    const std::size_t most = cut->step + std::max(cut->first_bytes, cut->later_bytes);
+    if (room.size() < most) {  // only with an MTU beyond the ports'
+      rte_pktmbuf_free_bulk(fragments.data() + index, static_cast<unsigned>(cut->count - index));
+      return worker.drop(packet, direction, DropReason::no_headroom);
+    }
+    const std::size_t length = write_fragment(whole, *cut, index, room);
+    fragment->data_len = static_cast<std::uint16_t>(length);
+    fragment->pkt_len = static_cast<std::uint32_t>(length);
+    like.packet = fragment;
+    worker.pending.push(like);
+  }
+  // One packet became several: each of them ends counted.
+  worker.counters.originated.add(std::uint64_t{cut->count} - 1);
+  worker.counters.fragments_made.add(cut->count);
+  worker.give_back(packet);
+}
+
+TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
+                      const OutboundSa& sa, const OuterHeader& outer, std::uint16_t mtu) {
+  const std::uint8_t* const ip = burst.ip[position];
+  const wire::IpHeader& header = burst.header[position];
+  const std::uint16_t inside = mtu_inside(sa, outer, header, mtu);
+  if (may_be_cut(ip) && cuts_before(sa)) {
+    cut_packet(worker, burst, position, header.total_bytes, inside,
+               {.step = NextStep::protect,
+                .origin = burst.origin[position],
+                .received_on = burst.received_on[position],
+                .outbound = burst.outbound[position]});
+    return TooBig::ended;
+  }
+  // RFC 2473 §7.1: IPv6 inside is promised 1280 bytes, whatever the tunnel has to do for it.
+  const bool is_v6 = (ip[0] >> 4U) == 6;
+  const bool is_promised = is_v6 && header.total_bytes <= kIpv6LeastMtu;
+  if (is_promised || may_cut_sealed(sa, ip)) return TooBig::cut_after_seal;
+  const std::uint16_t told = is_v6 ? std::max(inside, kIpv6LeastMtu) : inside;
+  punt_ip(worker, burst, position, {.reason = PuntReason::packet_too_big, .mtu = told});
+  return TooBig::ended;
+}
+
+void cut_sealed(WorkerState& worker, Burst& burst) {
+  PacketList kept;
+  for (const std::uint32_t position : burst.sealed) {
+    const std::uint16_t mtu = worker.oversize.mtu_of(position);
+    if (mtu == 0) {
+      kept.push(position);
+      continue;
+    }
+    cut_packet(worker, burst, position, burst.ip_bytes[position], mtu,
+               {.step = NextStep::send,
+                .origin = PacketOrigin::originated,
+                .received_on = burst.received_on[position],
+                .next_hop = burst.next_hop[position]});
+  }
+  burst.sealed = kept;
+  worker.oversize.clear();
+}
+
+}  // namespace culvert::dataplane

@@ -1,0 +1,178 @@
+// Fragments for us become packets again (RFC 4301 §5.2: "any fragments … reassembled"), and what
+// came about beside a burst goes on.
+#include <algorithm>
+#include <cstring>
+
+#include <rte_cycles.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+
+#include "dataplane/worker/sizes.hpp"
+#include "wire/ethernet.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// How often waiting fragments are looked at.
+constexpr std::uint64_t kExpiriesPerSecond = 10;
+
+void settle(WorkerState& worker) {
+  for (const Reassembler::Ended& ended : worker.reassembler.ended()) {
+    if (!ended.is_merged) {
+      worker.drop(ended.buffer, DropDirection::local, ended.reason);
+    } else {
+      worker.give_back(ended.buffer);
+    }
+  }
+  worker.reassembler.forget_ended();
+}
+
+/// Fragments of one packet meet at one worker, whichever their ports led to: the first has ports,
+/// the others have none, and a NIC's hash differs. False: handed over or dropped.
+bool is_gathered_here(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  if (worker.tables.workers <= 1 || burst.origin[position] != PacketOrigin::clear) return true;
+  const std::uint8_t* const ip = burst.ip[position];
+  const bool is_v4 = (ip[0] >> 4U) == 4;
+  const std::uint32_t mixed = wire::load_u32(ip + (is_v4 ? wire::ipv4::kSource : 20)) ^
+                              (is_v4 ? wire::load_u16(ip + wire::ipv4::kIdentification) : 0U);
+  const std::size_t owner = (mixed ^ mixed >> 16U) % worker.tables.workers;
+  if (owner == raw(worker.context.id)) return true;
+  rte_mbuf* const packet = burst.packets[position];
+  PuntedPacket origin;
+  origin.received_on = burst.received_on[position];
+  punted(packet) = origin;
+  if (rte_ring_mp_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
+    worker.drop(packet, DropDirection::local, DropReason::handoff_queue_full);
+  }
+  return false;
+}
+
+/// A frame around the packet, as if it had come in one piece.
+void write_ethernet(WorkerState& worker, std::uint8_t* frame, PortId port, bool is_v4) {
+  const MacAddress& mac = worker.tables.ports[raw(port)].mac;
+  std::copy(mac.begin(), mac.end(), frame);
+  std::fill_n(frame + mac.size(), mac.size(), std::uint8_t{0});
+  wire::store_u16(frame + 2 * mac.size(), is_v4 ? wire::ethernet::kIpv4 : wire::ethernet::kIpv6);
+}
+
+/// The whole packet in a buffer of its own; nullptr when there is none that holds it.
+rte_mbuf* write_whole(WorkerState& worker, PortId port) {
+  const std::size_t bytes = worker.reassembler.whole_bytes();
+  rte_mbuf* const packet = rte_pktmbuf_alloc(worker.context.pool);
+  if (packet == nullptr) return nullptr;
+  const std::size_t frame_bytes = bytes + wire::ethernet::kHeaderBytes;
+  if (frame_bytes > rte_pktmbuf_tailroom(packet)) {
+    rte_pktmbuf_free(packet);
+    return nullptr;
+  }
+  std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
+  std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
+  worker.reassembler.write(wire::MutableBytes(ip, bytes));
+  write_ethernet(worker, frame, port, (ip[0] >> 4U) == 4);
+  packet->data_len = static_cast<std::uint16_t>(frame_bytes);
+  packet->pkt_len = static_cast<std::uint32_t>(frame_bytes);
+  return packet;
+}
+
+/// Puts a pending packet into a burst. False: it ended.
+bool place(WorkerState& worker, Burst& burst, const PendingPacket& item) {
+  rte_mbuf* const packet = item.packet;
+  const std::uint32_t position = burst.count;
+  burst.packets[position] = packet;
+  burst.received_on[position] = item.received_on;
+  if (item.step == NextStep::classify) {
+    ++burst.count;
+    return true;
+  }
+  std::uint8_t* const ip = rte_pktmbuf_mtod(packet, std::uint8_t*);
+  const auto header = wire::parse_ip(wire::Bytes(ip, packet->data_len));
+  if (!header) {  // we made it: cannot be
+    worker.drop(packet, DropDirection::local, DropReason::truncated_packet);
+    return false;
+  }
+  burst.ip[position] = ip;
+  burst.header[position] = *header;
+  burst.origin[position] = item.origin;
+  burst.outbound[position] = item.outbound;
+  burst.next_hop[position] = item.next_hop;
+  burst.ip_bytes[position] = header->total_bytes;
+  ++burst.count;
+  switch (item.step) {
+    case NextStep::classify:
+      break;
+    case NextStep::decide:
+      burst.undecided.push(position);
+      break;
+    case NextStep::protect:
+      burst.protect.push(position);
+      break;
+    case NextStep::send:
+      burst.sealed.push(position);
+      break;
+    case NextStep::route:
+      burst.route.push(position);
+      break;
+  }
+  return true;
+}
+
+}  // namespace
+
+void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  if (!is_gathered_here(worker, burst, position)) return;
+  const bool from_clear = burst.origin[position] == PacketOrigin::clear;
+  const PortId port = burst.received_on[position];
+  const auto outcome = worker.reassembler.accept(
+      {burst.packets[position], burst.ip[position], burst.header[position]}, burst.tsc);
+  if (outcome == Reassembler::Outcome::whole) {
+    rte_mbuf* const whole = worker.pending.has_room(1) ? write_whole(worker, port) : nullptr;
+    if (whole == nullptr) {
+      worker.reassembler.give_up(DropReason::reassembly_full);
+    } else {
+      // Several packets became one.
+      worker.counters.delivered.add(worker.reassembler.ended().size() - 1);
+      worker.counters.reassembled.add(1);
+      if (!from_clear) rte_pktmbuf_adj(whole, wire::ethernet::kHeaderBytes);
+      worker.pending.push({.packet = whole,
+                           .step = from_clear ? NextStep::classify : NextStep::decide,
+                           .origin = burst.origin[position],
+                           .received_on = port});
+    }
+  }
+  settle(worker);
+}
+
+void serve_pending(WorkerState& worker, Burst& burst, void (*process)(WorkerState&, Burst&)) {
+  // A round's own fragments wait for the next: a packet cannot keep us here.
+  std::uint32_t left = worker.pending.count();
+  while (left != 0) {
+    burst.clear_lists();
+    burst.count = 0;
+    burst.tsc = rte_rdtsc();
+    PendingPacket item = worker.pending.pop();
+    const bool are_frames = item.step == NextStep::classify;
+    while (true) {
+      static_cast<void>(place(worker, burst, item));
+      if (--left == 0 || burst.count == kBurstPackets) break;
+      if (worker.pending.front_is_frame() != are_frames) break;
+      item = worker.pending.pop();
+    }
+    if (are_frames) classify(worker, burst);
+    process(worker, burst);
+  }
+  const std::uint64_t now = rte_rdtsc();
+  if (now - worker.last_expiry < rte_get_tsc_hz() / kExpiriesPerSecond) return;
+  worker.last_expiry = now;
+  worker.reassembler.expire(now);
+  settle(worker);
+}
+
+void drop_pending(WorkerState& worker) {
+  while (worker.pending.count() != 0) {
+    worker.drop(worker.pending.pop().packet, DropDirection::local, DropReason::shutting_down);
+  }
+  worker.reassembler.clear(DropReason::shutting_down);
+  settle(worker);
+}
+
+}  // namespace culvert::dataplane

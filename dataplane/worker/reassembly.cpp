@@ -1,0 +1,228 @@
+#include "dataplane/worker/reassembly.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "wire/unaligned.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+constexpr std::size_t kFragmentHeaderBytes = 8;
+constexpr std::uint32_t kLargestPacket = 65535;
+
+/// The IPv6 chain up to the fragment header; 0 when there is none where the parser saw one.
+struct FragmentHeaderAt {
+  std::size_t at = 0;
+  std::size_t named_at = 0;  ///< of the byte that says 44
+};
+FragmentHeaderAt fragment_header_of(const std::uint8_t* ip, std::size_t bytes) {
+  FragmentHeaderAt found{wire::ipv6::kHeaderBytes, wire::ipv6::kNextHeader};
+  for (unsigned i = 0; i < wire::ipv6::kMaxExtensionHeaders; ++i) {
+    if (found.at + kFragmentHeaderBytes > bytes) return {};
+    if (ip[found.named_at] == wire::ipv6::kFragment) return found;
+    found.named_at = found.at;
+    found.at += (ip[found.at + 1] + 1U) * 8U;
+  }
+  return {};
+}
+
+FragmentPlace place_v4(const Fragment& fragment) {
+  const std::uint8_t* const ip = fragment.packet;
+  const std::uint16_t field = wire::load_u16(ip + wire::ipv4::kFragment);
+  FragmentPlace place;
+  place.source = wire::IpAddress::v4(wire::Bytes(ip + wire::ipv4::kSource, 4));
+  place.destination = wire::IpAddress::v4(wire::Bytes(ip + wire::ipv4::kDestination, 4));
+  place.identification = wire::load_u16(ip + wire::ipv4::kIdentification);
+  place.protocol = place.next_header = ip[wire::ipv4::kProtocol];
+  place.is_last = (field & wire::ipv4::kMoreFragments) == 0;
+  place.offset = (field & wire::ipv4::kOffsetMask) * 8U;
+  place.head_bytes = place.data_at = static_cast<std::uint16_t>((ip[0] & 0x0fU) * 4U);
+  return place;
+}
+
+std::optional<FragmentPlace> place_v6(const Fragment& fragment) {
+  const std::uint8_t* const ip = fragment.packet;
+  const FragmentHeaderAt header = fragment_header_of(ip, fragment.header.total_bytes);
+  if (header.at == 0) return std::nullopt;
+  const std::uint16_t field = wire::load_u16(ip + header.at + 2);
+  FragmentPlace place;
+  place.source = wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kSource, 16));
+  place.destination = wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kDestination, 16));
+  place.identification = wire::load_u32(ip + header.at + 4);
+  place.next_header = ip[header.at];
+  place.is_last = (field & 1U) == 0;
+  place.offset = field & 0xfff8U;
+  place.head_bytes = static_cast<std::uint16_t>(header.at);
+  place.data_at = static_cast<std::uint16_t>(header.at + kFragmentHeaderBytes);
+  return place;
+}
+
+}  // namespace
+
+std::expected<FragmentPlace, DropReason> place_of(const Fragment& fragment) {
+  const bool is_v4 = (fragment.packet[0] >> 4U) == 4;
+  const auto found = is_v4 ? std::optional(place_v4(fragment)) : place_v6(fragment);
+  if (!found || found->data_at > fragment.header.total_bytes) {
+    return std::unexpected(DropReason::fragment_invalid);
+  }
+  FragmentPlace place = *found;
+  place.data_bytes = static_cast<std::uint16_t>(fragment.header.total_bytes - place.data_at);
+  // "the length of the fragment … not a multiple of 8 octets and the M flag … is 1: discarded";
+  // "the Payload Length of the packet … would exceed 65,535 octets: discarded" (RFC 8200 §4.5)
+  const bool is_ragged = !place.is_last && place.data_bytes % 8 != 0;
+  const bool is_long = place.head_bytes + place.offset + place.data_bytes > kLargestPacket;
+  if (is_ragged || is_long || place.data_bytes == 0) {
+    return std::unexpected(DropReason::fragment_invalid);
+  }
+  return place;
+}
+
+Reassembler::Reassembler(std::uint64_t lifetime)
+    : lifetime_(lifetime), partials_(std::make_unique<std::array<Partial, kPackets>>()) {}
+
+void Reassembler::end(rte_mbuf* buffer, DropReason reason, bool is_merged) {
+  assert(ended_count_ < ended_.size());
+  ended_[ended_count_++] = {buffer, reason, is_merged};
+}
+
+void Reassembler::end_pieces(Partial& partial, DropReason reason, bool is_merged) {
+  for (std::size_t i = 0; i < partial.count; ++i) {
+    end(partial.pieces[i].fragment.buffer, reason, is_merged);
+  }
+  held_ -= partial.count;
+  partial.count = 0;
+}
+
+/// The packet's place in the table; the oldest one gives way when the table is full.
+Reassembler::Partial& Reassembler::partial_for(const FragmentPlace& place, std::uint64_t now) {
+  Partial* free = nullptr;
+  Partial* oldest = &(*partials_)[0];
+  for (Partial& partial : *partials_) {
+    if (!partial.is_used) {
+      free = &partial;
+    } else if (partial.key.same_packet(place) && partial.deadline > now) {
+      return partial;
+    } else if (partial.deadline < oldest->deadline) {
+      oldest = &partial;
+    }
+  }
+  Partial& chosen = free != nullptr ? *free : *oldest;
+  if (chosen.is_used) end_pieces(chosen, DropReason::reassembly_timeout);
+  chosen.key = place;
+  chosen.deadline = now + lifetime_;
+  chosen.total = chosen.have = 0;
+  chosen.count = 0;
+  chosen.is_used = true;
+  chosen.is_refused = false;
+  return chosen;
+}
+
+/// "that datagram (and any constituent fragments) … MUST be silently discarded", what still comes
+/// of it as well (RFC 5722 §4).
+Reassembler::Outcome Reassembler::refuse(Partial& partial, const Fragment& fragment,
+                                         DropReason reason) {
+  end(fragment.buffer, reason);
+  end_pieces(partial, reason);
+  partial.is_refused = true;
+  return Outcome::refused;
+}
+
+Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t now) {
+  const auto place = place_of(fragment);
+  if (!place) {
+    end(fragment.buffer, place.error());
+    return Outcome::refused;
+  }
+  Partial& partial = partial_for(*place, now);
+  if (partial.is_refused) return refuse(partial, fragment, DropReason::fragment_overlap);
+  const Piece piece{fragment, static_cast<std::uint16_t>(place->offset / 8U), place->data_at,
+                    place->data_bytes};
+  const auto all = std::span(partial.pieces).first(partial.count);
+  const auto after =
+      std::ranges::find_if(all, [&](const Piece& other) { return other.begin() >= piece.begin(); });
+  const auto at = static_cast<std::size_t>(after - all.begin());
+  if (at < partial.count && all[at].begin() == piece.begin() && all[at].end() == piece.end()) {
+    // The network doubled it: RFC 8200 §4.5 lets exact duplicates be dropped alone.
+    end(fragment.buffer, DropReason::fragment_overlap);
+    return Outcome::refused;
+  }
+  const bool overlaps = (at > 0 && all[at - 1].end() > piece.begin()) ||
+                        (at < partial.count && all[at].begin() < piece.end());
+  const bool is_beyond_end =
+      (partial.total != 0 && (place->is_last || piece.end() > partial.total)) ||
+      (place->is_last && partial.count != 0 && at != partial.count);
+  if (overlaps || is_beyond_end) return refuse(partial, fragment, DropReason::fragment_overlap);
+  if (partial.count == kFragments || held_ == kBuffers) {
+    return refuse(partial, fragment, DropReason::reassembly_full);
+  }
+  std::move_backward(partial.pieces.begin() + static_cast<std::ptrdiff_t>(at),
+                     partial.pieces.begin() + partial.count,
+                     partial.pieces.begin() + partial.count + 1);
+  partial.pieces[at] = piece;
+  ++partial.count;
+  ++held_;
+  partial.have += piece.data_bytes;
+  if (place->is_last) partial.total = piece.end();
+  if (place->offset == 0) partial.key = *place;
+  // No two overlap, so as many bytes as the whole has are the whole.
+  if (partial.total == 0 || partial.have != partial.total) return Outcome::held;
+  whole_ = static_cast<std::size_t>(&partial - partials_->data());
+  return Outcome::whole;
+}
+
+std::size_t Reassembler::whole_bytes() const {
+  const Partial& partial = (*partials_)[whole_];
+  return partial.key.head_bytes + partial.total;
+}
+
+void Reassembler::write(wire::MutableBytes out) {
+  Partial& partial = (*partials_)[whole_];
+  const FragmentPlace& head = partial.key;
+  const std::uint8_t* const first = partial.pieces[0].fragment.packet;
+  const std::size_t bytes = whole_bytes();
+  assert(out.size() >= bytes);
+  std::memcpy(out.data(), first, head.head_bytes);
+  for (std::size_t i = 0; i < partial.count; ++i) {
+    const Piece& piece = partial.pieces[i];
+    std::memcpy(out.data() + head.head_bytes + piece.begin(), piece.fragment.packet + piece.data_at,
+                piece.data_bytes);
+  }
+  if ((out[0] >> 4U) == 4) {
+    wire::store_u16(out.data() + wire::ipv4::kTotalLength, static_cast<std::uint16_t>(bytes));
+    wire::store_u16(out.data() + wire::ipv4::kFragment, 0);
+    wire::write_ipv4_checksum(out.data(), head.head_bytes);
+  } else {
+    const FragmentHeaderAt header =
+        fragment_header_of(first, partial.pieces[0].fragment.header.total_bytes);
+    out[header.named_at] = head.next_header;
+    wire::store_u16(out.data() + wire::ipv6::kPayloadLength,
+                    static_cast<std::uint16_t>(bytes - wire::ipv6::kHeaderBytes));
+  }
+  end_pieces(partial, DropReason::reassembly_timeout, true);
+  partial.is_used = false;
+}
+
+void Reassembler::give_up(DropReason reason) {
+  Partial& partial = (*partials_)[whole_];
+  end_pieces(partial, reason);
+  partial.is_used = false;
+}
+
+void Reassembler::expire(std::uint64_t now) {
+  for (Partial& partial : *partials_) {
+    if (!partial.is_used || partial.deadline > now) continue;
+    end_pieces(partial, DropReason::reassembly_timeout);
+    partial.is_used = false;
+  }
+}
+
+void Reassembler::clear(DropReason reason) {
+  for (Partial& partial : *partials_) {
+    end_pieces(partial, reason);
+    partial.is_used = false;
+  }
+}
+
+}  // namespace culvert::dataplane

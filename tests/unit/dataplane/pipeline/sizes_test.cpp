@@ -1,0 +1,364 @@
+// What a whole worker does with packets that do not fit, and with fragments.
+#include <algorithm>
+
+#include <catch2/catch.hpp>
+
+#include "dataplane/worker/fragment.hpp"
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "wire/checksum.hpp"
+#include "wire/tcp.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+struct Pair {
+  Gateway left, right{mirrored()};
+  SaOptions options;
+  channel::SaId out_id{};
+
+  explicit Pair(const config::HeaderOptions& headers = {}, const SaOptions& given = {})
+      : options(given) {
+    const SaSettings settings{.headers = headers};
+    const auto out = outbound_sa(options);
+    out_id = out.sa;
+    left.protect(options.local_selectors[0], options.remote_selectors[0],
+                 left.install(out, settings));
+    right.install(inbound_sa(options), settings);
+  }
+};
+
+SaOptions with_families(bool outer_v6, bool inner_v6) {
+  SaOptions options;
+  if (outer_v6) {
+    options.outer_local = "2001:db8:ff::1";
+    options.outer_remote = "2001:db8:ff::2";
+  }
+  if (inner_v6) {
+    options.local_selectors = {"2001:db8:1::/64"};
+    options.remote_selectors = {"2001:db8:2::/64"};
+  }
+  return options;
+}
+
+PacketOptions of_size(std::size_t bytes, bool is_v6, std::uint16_t fragment) {
+  PacketOptions packet;
+  packet.protocol = 99;
+  packet.fragment = fragment;
+  if (is_v6) {
+    packet.source = "2001:db8:1::9";
+    packet.destination = "2001:db8:2::7";
+  }
+  packet.payload = Packet(bytes - (is_v6 ? 40 : 20));
+  for (std::size_t i = 0; i < packet.payload.size(); ++i) {
+    packet.payload[i] = static_cast<std::uint8_t>(i * 11);
+  }
+  return packet;
+}
+
+Packet payload_of(const Packet& whole) {
+  const Packet ip = ip_of(whole);
+  const auto header = wire::parse_ip(ip).value();
+  return {ip.begin() + header.payload_offset, ip.end()};
+}
+
+/// The payloads of IPv4 fragments, in order of their places.
+Packet joined(std::vector<Packet> frames) {
+  std::ranges::sort(frames, {}, [](const Packet& whole) {
+    return wire::load_u16(&whole[14 + 6]) & wire::ipv4::kOffsetMask;
+  });
+  Packet payload;
+  for (const Packet& whole : frames) {
+    const Packet piece = payload_of(whole);
+    payload.insert(payload.end(), piece.begin(), piece.end());
+  }
+  return payload;
+}
+
+Packet syn(const std::string& source, const std::string& destination, std::uint16_t mss) {
+  Packet segment(24);
+  wire::store_u16(&segment[0], 40000);
+  wire::store_u16(&segment[2], 443);
+  segment[12] = 6 << 4;
+  segment[13] = wire::tcp::kSyn;
+  segment[20] = 2;
+  segment[21] = 4;
+  wire::store_u16(&segment[22], mss);
+  wire::ChecksumSum sum;
+  sum.add_pseudo_header(wire::IpAddress::parse(source).value(),
+                        wire::IpAddress::parse(destination).value(), 6, 24);
+  sum.add(segment);
+  wire::store_u16(&segment[16], sum.finish());
+  return ip_packet(
+      {.source = source, .destination = destination, .protocol = 6, .payload = segment});
+}
+std::uint16_t mss_of(const Packet& whole) {
+  const Packet ip = ip_of(whole);
+  const Packet segment = payload_of(whole);
+  const bool is_v4 = ip[0] >> 4 == 4;
+  wire::ChecksumSum sum;
+  sum.add(wire::Bytes(ip).subspan(is_v4 ? 12 : 8, is_v4 ? 8 : 32));
+  sum.add_u16(6);
+  sum.add_u16(static_cast<std::uint16_t>(segment.size()));
+  sum.add(segment);
+  CHECK(sum.finish() == 0);
+  return wire::load_u16(&segment[22]);
+}
+
+}  // namespace
+
+TEST_CASE("sizes: a packet that may be fragmented is cut before it is sealed") {
+  const bool outer_v6 = GENERATE(false, true);
+  Pair pair({}, with_families(outer_v6, false));
+  const PacketOptions packet = of_size(1500, false, 0);
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(packet)));
+  REQUIRE(sealed.wan.size() == 2);
+  CHECK(sealed.punts.empty());
+  for (const Packet& outer : sealed.wan) {
+    CHECK(outer.size() <= 1514);
+    CHECK_FALSE(wire::parse_ip(ip_of(outer))->is_fragment);
+  }
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  REQUIRE(opened.lan.size() == 2);
+  CHECK(joined(opened.lan) == packet.payload);
+}
+
+TEST_CASE("sizes: by option it is sealed whole, cut, and put together by the peer") {
+  config::HeaderOptions headers;
+  headers.fragmentation = config::FragmentationOrder::after;
+  const bool outer_v6 = GENERATE(false, true);
+  Pair pair(headers, with_families(outer_v6, false));
+  const PacketOptions packet = of_size(1500, false, 0);
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(packet)));
+  REQUIRE(sealed.wan.size() == 2);
+  for (const Packet& outer : sealed.wan) {
+    CHECK(outer.size() <= 1514);
+    CHECK(wire::parse_ip(ip_of(outer))->is_fragment);
+  }
+  const Result first = pair.right.receive(kWan, sealed.wan[1]);
+  CHECK(first.lan.empty());
+  CHECK(first.drops.empty());
+  const Result opened = pair.right.receive(kWan, sealed.wan[0]);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(payload_of(opened.lan[0]) == packet.payload);
+  CHECK(pair.right.worker().counters.reassembled.read() == 1);
+}
+
+TEST_CASE(
+    "sizes: what is cut before has no ports in its later pieces, so an SA for ports cuts after") {
+  SaOptions options;
+  options.local_selectors = {"10.1.0.0/24[udp]"};
+  options.remote_selectors = {"10.2.0.0/16[udp/5000]"};
+  Pair pair({}, options);
+  PacketOptions packet = of_size(1500, false, 0);
+  packet.protocol = 17;
+  packet.payload = udp(1, 5000, Packet(1472, 0x21));
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(packet)));
+  REQUIRE(sealed.wan.size() == 2);
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(payload_of(opened.lan[0]) == packet.payload);
+}
+
+TEST_CASE(
+    "sizes: with DF, or in IPv6, the sender is told what fits to the byte (RFC 4301 §8.2.1)") {
+  const bool outer_v6 = GENERATE(false, true);
+  const bool inner_v6 = GENERATE(false, true);
+  SaOptions options = with_families(outer_v6, inner_v6);
+  options.udp = GENERATE(false, true);
+  Pair pair({}, options);
+  const Result refused = pair.left.receive(kLan, frame(ip_packet(of_size(1500, inner_v6, 0x4000))));
+  REQUIRE(refused.punts.size() == 1);
+  CHECK(refused.punts[0].what.reason == PuntReason::packet_too_big);
+  const std::uint16_t told = refused.punts[0].what.mtu;
+  const auto fits = [&](std::size_t bytes) {
+    return pair.left.receive(kLan, frame(ip_packet(of_size(bytes, inner_v6, 0x4000)))).wan.size();
+  };
+  CHECK(fits(told) == 1);
+  CHECK(fits(told + 1U) == 0);
+}
+
+TEST_CASE("sizes: a path MTU that was learnt holds for its SA, and is told to senders") {
+  Pair pair;
+  pair.left.tables().sad->set_path_mtu(pair.out_id, 1000);
+  const Result refused = pair.left.receive(kLan, frame(ip_packet(of_size(1000, false, 0x4000))));
+  REQUIRE(refused.punts.size() == 1);
+  CHECK(refused.punts[0].what.mtu < 1000 - 36);
+  const Result sealed =
+      pair.left.receive(kLan, frame(ip_packet(of_size(refused.punts[0].what.mtu, false, 0x4000))));
+  REQUIRE(sealed.wan.size() == 1);
+  CHECK(sealed.wan[0].size() <= 1014);
+  pair.left.tables().sad->set_path_mtu(pair.out_id, kNoPathMtu);
+  CHECK(pair.left.receive(kLan, frame(ip_packet(of_size(1400, false, 0x4000)))).wan.size() == 1);
+}
+
+TEST_CASE("sizes: IPv6 is promised 1280 bytes through any tunnel (RFC 2473 §7.1)") {
+  const bool outer_v6 = GENERATE(false, true);
+  Pair pair({}, with_families(outer_v6, true));
+  pair.left.tables().sad->set_path_mtu(pair.out_id, 1280);
+  const PacketOptions packet = of_size(1280, true, 0);
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(packet)));
+  REQUIRE(sealed.wan.size() == 2);
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(payload_of(opened.lan[0]) == packet.payload);
+  const Result refused = pair.left.receive(kLan, frame(ip_packet(of_size(1281, true, 0))));
+  REQUIRE(refused.punts.size() == 1);
+  CHECK(refused.punts[0].what.mtu == 1280);
+}
+
+TEST_CASE("sizes: df: clear lets the outer packet be cut whatever the inner one says") {
+  config::HeaderOptions headers;
+  headers.df = config::DontFragment::clear;
+  Pair pair(headers);
+  const PacketOptions packet = of_size(1500, false, 0x4000);
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(packet)));
+  REQUIRE(sealed.wan.size() == 2);
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(payload_of(opened.lan[0]) == packet.payload);
+}
+
+TEST_CASE("sizes: a SYN into the tunnel announces what fits it, to the byte") {
+  const bool is_v6 = GENERATE(false, true);
+  Pair pair({}, with_families(false, is_v6));
+  const std::string here = is_v6 ? "2001:db8:1::9" : "10.1.0.9";
+  const std::string there = is_v6 ? "2001:db8:2::7" : "10.2.0.7";
+  const Result sealed = pair.left.receive(kLan, frame(syn(here, there, is_v6 ? 1440 : 1460)));
+  REQUIRE(sealed.wan.size() == 1);
+  const Result opened = pair.right.receive(kWan, sealed.wan[0]);
+  REQUIRE(opened.lan.size() == 1);
+  const std::size_t headers = is_v6 ? 60 : 40;
+  const std::size_t segment = headers + mss_of(opened.lan[0]);
+  const auto passes = [&](std::size_t bytes) {
+    return pair.left.receive(kLan, frame(ip_packet(of_size(bytes, is_v6, 0x4000)))).wan.size();
+  };
+  CHECK(passes(segment) == 1);
+  CHECK(passes(segment + 1) == 0);
+  CHECK(pair.left.worker().counters.mss_clamped.read() == 1);
+}
+
+TEST_CASE("sizes: a SYN out of the tunnel announces what fits the way back") {
+  Pair pair;
+  SaOptions back;
+  std::swap(back.outer_local, back.outer_remote);
+  back.local_selectors = {"10.2.0.0/16"};
+  back.remote_selectors = {"10.1.0.0/24"};
+  const auto out = outbound_sa(back, 0x3000);
+  pair.right.protect("10.2.0.0/16", "10.1.0.0/24", pair.right.install(out));
+  pair.right.tables().sad->set_path_mtu(out.sa, 1300);
+  // A small MSS that left's way would allow.
+  const Result sealed = pair.left.receive(kLan, frame(syn("10.1.0.9", "10.2.0.7", 1380)));
+  REQUIRE(sealed.wan.size() == 1);
+  const Result opened = pair.right.receive(kWan, sealed.wan[0]);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(mss_of(opened.lan[0]) < 1300 - 40 - 36);
+  CHECK(mss_of(opened.lan[0]) > 1300 - 40 - 64);
+}
+
+TEST_CASE("sizes: mss_clamp: false leaves SYNs alone") {
+  config::HeaderOptions headers;
+  headers.mss_clamp = false;
+  Pair pair(headers);
+  const Result sealed = pair.left.receive(kLan, frame(syn("10.1.0.9", "10.2.0.7", 1460)));
+  REQUIRE(sealed.wan.size() == 1);
+  const Result opened = pair.right.receive(kWan, sealed.wan[0]);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(mss_of(opened.lan[0]) == 1460);
+}
+
+TEST_CASE("sizes: a SYN of a known flow is clamped like the first one") {
+  Pair pair;
+  for (int i = 0; i < 3; ++i) {
+    const Result sealed = pair.left.receive(kLan, frame(syn("10.1.0.9", "10.2.0.7", 1460)));
+    REQUIRE(sealed.wan.size() == 1);
+    CHECK(mss_of(pair.right.receive(kWan, sealed.wan[0]).lan.at(0)) < 1460);
+  }
+}
+
+TEST_CASE("sizes: a large echo to us comes in pieces, is put together, and answered in pieces") {
+  const bool is_v6 = GENERATE(false, true);
+  Gateway gateway;
+  const std::string here = is_v6 ? "2001:db8:1::9" : "10.1.0.9";
+  const std::string us = is_v6 ? "2001:db8:1::1" : "10.1.0.1";
+  Packet request = echo_request(here, us);
+  // Larger, by zeros that change no checksum but IPv6's length.
+  const std::size_t more = 1800;
+  const std::size_t head = is_v6 ? 40 : 20;
+  request.resize(request.size() + more);
+  request[is_v6 ? 6 : 6] = is_v6 ? 58 : 0;
+  wire::store_u16(&request[is_v6 ? 4 : 2],
+                  static_cast<std::uint16_t>(request.size() - (is_v6 ? 40 : 0)));
+  if (is_v6) {
+    wire::store_u16(&request[head + 2], 0);
+    wire::ChecksumSum sum;
+    sum.add_pseudo_header(wire::IpAddress::parse(here).value(), wire::IpAddress::parse(us).value(),
+                          58, static_cast<std::uint32_t>(request.size() - head));
+    sum.add(wire::Bytes(request).subspan(head));
+    wire::store_u16(&request[head + 2], sum.finish());
+  } else {
+    request[6] = request[7] = 0;
+    wire::write_ipv4_checksum(request.data(), 20);
+  }
+  const auto cut = cut_for(request, 1280, 99).value();
+  std::vector<Packet> frames;
+  for (std::uint16_t i = 0; i < cut.count; ++i) {
+    Packet piece(1280);
+    piece.resize(write_fragment(request, cut, i, piece));
+    frames.push_back(frame(piece));
+  }
+  REQUIRE(frames.size() == 2);
+  const Result result = gateway.receive(kLan, frames);
+  CHECK(result.drops.empty());
+  REQUIRE(result.lan.size() == 2);
+  for (const Packet& reply : result.lan) {
+    CHECK(reply.size() <= 1514);
+    CHECK(wire::parse_ip(ip_of(reply))->is_fragment);
+  }
+}
+
+TEST_CASE("sizes: overlapping fragments of ESP never become a packet (RFC 5722 §4)") {
+  config::HeaderOptions headers;
+  headers.fragmentation = config::FragmentationOrder::after;
+  Pair pair(headers);
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(of_size(1500, false, 0))));
+  REQUIRE(sealed.wan.size() == 2);
+  Packet overlapping = sealed.wan[1];
+  wire::store_u16(&overlapping[14 + 6],
+                  static_cast<std::uint16_t>(wire::load_u16(&overlapping[14 + 6]) - 1));
+  fix_checksum(overlapping);
+  const Result result = pair.right.receive(kWan, {sealed.wan[0], overlapping, sealed.wan[1]});
+  CHECK(result.lan.empty());
+  CHECK(result.dropped(DropReason::fragment_overlap) == 3);
+}
+
+TEST_CASE("sizes: fragments of one packet meet at one worker, whichever got them") {
+  config::HeaderOptions headers;
+  headers.fragmentation = config::FragmentationOrder::after;
+  Pair pair(headers);
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(of_size(1500, false, 0))));
+  REQUIRE(sealed.wan.size() == 2);
+  std::size_t kept = 0;
+  for (const std::uint16_t worker : {std::uint16_t{0}, std::uint16_t{1}}) {
+    Gateway one(mirrored(), 2, worker);
+    const Result result = one.receive(kWan, sealed.wan);
+    CHECK(result.drops.empty());
+    kept += one.worker().counters.reassembled.read();
+  }
+  CHECK(kept == 1);
+}
+
+TEST_CASE("sizes: what a router says about our packets goes to the main thread") {
+  Gateway gateway;
+  Packet message(8 + 28, 0);
+  message[0] = 3;
+  message[1] = 4;
+  const Result result = gateway.receive(kWan, frame(ip_packet({.source = "198.51.100.9",
+                                                               .destination = "198.51.100.1",
+                                                               .protocol = 1,
+                                                               .payload = message})));
+  REQUIRE(result.punts.size() == 1);
+  CHECK(result.punts[0].what.reason == PuntReason::path_too_big);
+}
