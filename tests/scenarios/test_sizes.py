@@ -1,0 +1,119 @@
+"""Packets that do not fit, with real kernels as clients: what they are told, and what passes."""
+
+import time
+
+import pytest
+
+from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
+from harness.impairment import Faults, Relay
+from harness.shell import wait_until
+from harness.traffic import Iperf3
+
+ICMP_HEADERS = {4: 28, 6: 48}
+
+
+@pytest.fixture
+def relay(bed):
+    """The bridge between the gateways gives way to a relay."""
+    middle = bed["wan"]
+    middle.ip_batch("link set to-a nomaster", "link set to-b nomaster", "link set bridge down")
+    with Relay(middle) as relay:
+        yield relay
+
+
+def fits(bed, size, family, dont_fragment=True):
+    """Whether an IP packet of `size` bytes passes from client a to client b and back."""
+    extra = ("-M", "do") if dont_fragment else ("-M", "dont")
+    return bed.ping(family, count=1, size=size - ICMP_HEADERS[family], wait=1,
+                    extra=extra).lost() == []
+
+
+def told_mtu(bed, family):
+    """What client a's kernel has learnt for its way to client b."""
+    where = bed["client-a"].ip("route", "get", SIDE_B.client_address(family)).stdout.split()
+    return int(where[where.index("mtu") + 1]) if "mtu" in where else 1500
+
+
+@pytest.mark.parametrize("outer", [4, 6], ids=["outer-v4", "outer-v6"])
+@pytest.mark.parametrize("inner", [4, 6], ids=["inner-v4", "inner-v6"])
+def test_senders_are_told_what_fits_to_the_byte(bed, outer, inner):
+    """RFC 4301 §8.2.1: ping with DF, larger and larger; the kernel learns the size that passes."""
+    a, b = bed.two_gateways(TunnelOptions(outer_family=outer, inner_families=(inner,)))
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    assert fits(bed, 1280, inner)
+    assert not fits(bed, 1500, inner)
+    told = told_mtu(bed, inner)
+    assert 1400 < told < 1500
+    assert fits(bed, told, inner)
+    assert told_mtu(bed, inner) == told, "what fits changes nothing"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_may_be_fragmented_passes_whole(bed, when):
+    a, b = bed.two_gateways(TunnelOptions(child_options={"fragmentation": when}))
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    # The devices' fanout group has the kernel put fragments together before we see them (af_packet
+    # asks for PACKET_FANOUT_FLAG_DEFRAG), up to their frames of 2048 bytes: 1800 comes in one piece
+    # and is cut, and so do outer fragments. What puts them together here is for the unit tests.
+    for size in (1430, 1450, 1472, 1500, 1800):
+        assert fits(bed, size, 4, dont_fragment=False), (size, a.drops(), b.drops())
+    for gateway in (a, b):
+        assert gateway.culvert("counters")["totals"]["fragments_made"] >= 2
+
+
+@pytest.mark.parametrize("outer, small", [(4, 1200), (6, 1300)], ids=["outer-v4", "outer-v6"])
+def test_a_path_whose_mtu_drops_is_learnt_from_icmp(bed, relay, outer, small):
+    """TCP goes on through a path that becomes smaller in the middle of the flow."""
+    a, b = bed.two_gateways(TunnelOptions(outer_family=outer))
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    server = Iperf3(bed["client-b"], bed["client-a"], SIDE_B.client_address(), bed.directory)
+    run = server.start(6, megabits=5)
+    time.sleep(2)
+    relay.faults = Faults(mtu=small)
+    assert run.finish(20) > 2
+    server.stop()
+    assert relay.counts["told"] >= 1
+    outbound = next(sa for sa in a.culvert("sas")["sas"] if sa["direction"] == "out")
+    assert outbound["path_mtu"] == max(small, 1280 if outer == 6 else 576)
+
+
+def test_a_path_that_swallows_what_is_too_big_carries_tcp_by_the_clamped_mss(bed, relay):
+    """A black hole: no ICMP comes. The LAN's MTU alone would make segments of 1460."""
+    relay.faults = Faults(mtu=1500, tells=False)
+    a, b = bed.two_gateways(TunnelOptions())
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    server = Iperf3(bed["client-b"], bed["client-a"], SIDE_B.client_address(), bed.directory)
+    assert server.measure(3, megabits=5) > 3
+    server.stop()
+    assert relay.counts["too_big"] == 0, "no segment was too large for the path"
+    assert a.culvert("counters")["totals"]["mss_clamped"] >= 1
+
+
+def test_reordering_beyond_the_window_is_counted_and_the_advice_ends_it(bed, relay):
+    """RFC 4303 §3.4.3: packets left of the window are lost; the histogram says which window keeps
+    them."""
+    relay.faults = Faults(reorder=0.05, reorder_by=45, duplicate=0.02)
+
+    def run(window):
+        options = TunnelOptions(child_options={"replay_window": window}, esp_proposals=[
+            "aes128gcm16-noesn"])
+        a, b = bed.two_gateways(options)
+        a.culvert("initiate", "net")
+        b.wait_for_child()
+        bed.ping(count=800, interval=0.002, wait=1)
+        wait_until(lambda: relay.counts["reordered"] > 10, 5, "reordered packets")
+        child = b.culvert("status")["dataplane"]["children"][0]["in"]
+        drops = b.drops().get("replay_left_of_window", 0)
+        for gateway in (a, b):
+            gateway.stop()
+        return child["late"]["advised_window"], drops
+
+    advised, drops = run(32)
+    assert drops > 0
+    assert advised == 64
+    _, drops = run(advised)
+    assert drops == 0
