@@ -13,6 +13,8 @@ using nlohmann::json;
 
 /// Traffic went out for longer than this after the last packet came in: one-way.
 constexpr double kOneWaySeconds = 10;
+/// A refused stranger is of interest this long.
+constexpr double kStrangerSeconds = 300;
 /// Packets sent before silence from the other side means anything.
 constexpr double kOneWayPackets = 5;
 
@@ -61,7 +63,7 @@ Judgement judge_down(const json& negotiated, const json& connection, bool ike_ru
             "see the data plane's log for the refused installation; `culvert rekey` tries again"};
   }
   const json& failure = member(connection, "last_failure");
-  if (failure.is_object()) {
+  if (failure.is_object() && !is_true(failure, "while_up")) {
     return {"down", text(failure, "failure") + ": " + text(failure, "detail"),
             text(failure, "remedy")};
   }
@@ -73,6 +75,15 @@ Judgement judge_down(const json& negotiated, const json& connection, bool ike_ru
   }
   return {"down", "no negotiation has been started",
           "`culvert initiate` starts it, or set start_action: start"};
+}
+
+/// It passes traffic; what is not as configured stands beside it.
+Judgement judge_up(const json& negotiated, const char* state, const char* reason) {
+  const json& notice = member(negotiated, "notice");
+  if (!notice.is_object()) return {state, reason, ""};
+  const std::string text_of_notice =
+      text(notice, "failure") + ": " + text(notice, "detail") + "; " + text(notice, "remedy");
+  return {state, *reason == 0 ? text_of_notice : reason + ("; " + text_of_notice), ""};
 }
 
 Judgement judge(const json& child, const json& negotiated, const json& connection,
@@ -92,9 +103,9 @@ Judgement judge(const json& child, const json& negotiated, const json& connectio
             "gateway), do the answers match local_ts and remote_ts"};
   }
   if (number(in, "packets") == 0 && number(out, "packets") == 0) {
-    return {"idle", "no packet has passed yet", ""};
+    return judge_up(negotiated, "idle", "no packet has passed yet");
   }
-  return {"up", "", ""};
+  return judge_up(negotiated, "up", "");
 }
 
 void add_problem(json& problems, const char* severity, std::string what, std::string detail,
@@ -103,6 +114,23 @@ void add_problem(json& problems, const char* severity, std::string what, std::st
                       {"what", std::move(what)},
                       {"detail", std::move(detail)},
                       {"remedy", std::move(remedy)}});
+}
+
+/// Traffic passes for now, and something will not go on like that, or somebody waits outside.
+void judge_negotiations(const json& ike, json& problems) {
+  for (const json& connection : member(ike, "connections")) {
+    const json& failure = member(connection, "last_failure");
+    if (!is_true(failure, "while_up")) continue;
+    const json& child = member(failure, "child");
+    add_problem(problems, "warning",
+                (child.is_string() ? text(failure, "child") : text(connection, "connection")) +
+                    " is up, but: " + text(failure, "failure"),
+                text(failure, "detail"), text(failure, "remedy"));
+  }
+  const json& stranger = member(ike, "last_stranger");
+  if (!stranger.is_object() || number(stranger, "age_seconds") > kStrangerSeconds) return;
+  add_problem(problems, "warning", "a peer was refused: " + text(stranger, "failure"),
+              text(stranger, "detail"), text(stranger, "remedy"));
 }
 
 json merge_child(const json& child, const json& negotiated, const Judgement& judgement) {
@@ -162,6 +190,7 @@ json merge_status(const std::string& instance, const json& dataplane, const json
                   judgement.remedy);
     }
   }
+  judge_negotiations(ike, problems);
   return {{"schema", "culvert.status.v1"},
           {"instance", instance},
           {"dataplane", dataplane},

@@ -20,6 +20,12 @@ std::string spi(channel::Spi value) {
   return fmt::format("0x{:08x}", static_cast<std::uint32_t>(value));
 }
 
+json render_failure(Failure failure, const std::string& detail) {
+  const FailureInfo& row = info(failure);
+  return {
+      {"failure", row.name}, {"detail", detail}, {"meaning", row.meaning}, {"remedy", row.remedy}};
+}
+
 json render_child(const ChildStatus& child) {
   return {{"child", child.name},
           {"index", child.index},
@@ -34,7 +40,9 @@ json render_child(const ChildStatus& child) {
           {"remote_ts", selectors(child.remote_selectors)},
           {"age_seconds", child.age.count()},
           {"rekey_in_seconds", child.rekey_in.count()},
-          {"expires_in_seconds", child.expires_in.count()}};
+          {"expires_in_seconds", child.expires_in.count()},
+          {"notice",
+           child.notice ? render_failure(*child.notice, child.notice_detail) : json(nullptr)}};
 }
 
 bool is_up(const config::Connection& connection, const std::vector<IkeSaStatus>& sas) {
@@ -97,16 +105,22 @@ json render_connections(const std::vector<ConnectionStatus>& connections,
              {"last_failure", nullptr},
              {"retry_in_seconds", nullptr}};
     if (status.last_failure) {
-      const FailureInfo& failure = info(*status.last_failure);
-      row["last_failure"] = {{"failure", failure.name},
-                             {"detail", status.last_failure_detail},
-                             {"meaning", failure.meaning},
-                             {"remedy", failure.remedy}};
+      row["last_failure"] = render_failure(*status.last_failure, status.last_failure_detail);
+      row["last_failure"]["child"] =
+          status.last_failure_child.empty() ? json(nullptr) : json(status.last_failure_child);
+      row["last_failure"]["while_up"] = status.fails_while_up;
     }
     if (status.retry_in) row["retry_in_seconds"] = status.retry_in->count();
     list.push_back(std::move(row));
   }
   return list;
+}
+
+json render_stranger(const std::optional<StrangerStatus>& stranger) {
+  if (!stranger) return nullptr;
+  json row = render_failure(stranger->failure, stranger->detail);
+  row["age_seconds"] = stranger->age.count();
+  return row;
 }
 
 json render_counters(const MachineCounters& counters) {

@@ -14,6 +14,7 @@ nlohmann::json render_ike_sas(const std::vector<IkeSaStatus>& sas);
 nlohmann::json render_connections(const std::vector<ConnectionStatus>& connections,
                                   const std::vector<IkeSaStatus>& sas,
                                   const config::Config& configuration);
+nlohmann::json render_stranger(const std::optional<StrangerStatus>& stranger);
 nlohmann::json render_counters(const MachineCounters& counters);
 nlohmann::json render_channel(const channel::ClientStatistics& statistics);
 

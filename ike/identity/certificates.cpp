@@ -151,4 +151,16 @@ std::vector<std::uint8_t> Certificates::authority_hashes() const {
   return hashes;
 }
 
+std::string Certificates::trust_text() const {
+  std::string text;
+  for (const Certificate& authority : trust_.authorities()) {
+    text += (text.empty() ? "" : ", ") + ("\"" + authority.subject() + "\"");
+  }
+  using crypto::pki::RevocationPolicy;
+  const std::string policy = revocation_ == RevocationPolicy::strict ? "strict"
+                             : revocation_ == RevocationPolicy::off  ? "off"
+                                                                     : "if-available";
+  return "authorities " + (text.empty() ? std::string("none") : text) + ", revocation " + policy;
+}
+
 }  // namespace culvert::ike

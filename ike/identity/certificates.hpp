@@ -39,6 +39,7 @@ class Certificates final : public SignatureSource {
       std::optional<std::span<const std::uint16_t>> peer_hashes, wire::Bytes octets) const override;
   [[nodiscard]] std::expected<Verified, Problem> verify(const Claim& claim) const override;
   [[nodiscard]] std::vector<std::uint8_t> authority_hashes() const override;
+  [[nodiscard]] std::string trust_text() const override;
 
   /// Reads the revocation lists again whose files have changed since. A file that cannot be read
   /// leaves its former lists in force.

@@ -1,7 +1,6 @@
 // IKE_AUTH (RFC 7296 §1.2, §2.15): identities, proofs, the first child.
 #include <algorithm>
 
-#include "crypto/pki/distinguished_name.hpp"
 #include "ike/machine/core.hpp"
 
 namespace culvert::ike {
@@ -13,25 +12,6 @@ using wire::ike::NotifyType;
 /// IKE SA: hard lifetime over rekey_time.
 constexpr double kHardLifetimeFactor = 1.1;
 
-config::Identity identity_from(const wire::ike::Identification& id) {
-  config::Identity identity;
-  identity.type = static_cast<config::Identity::Type>(id.type);
-  identity.encoded = id.data;
-  const auto address_bytes = id.data.size();
-  if (identity.type == config::Identity::Type::ipv4 && address_bytes == 4) {
-    identity.text = wire::IpAddress::v4(wire::Bytes(id.data)).to_string();
-  } else if (identity.type == config::Identity::Type::ipv6 && address_bytes == 16) {
-    identity.text = wire::IpAddress::v6(wire::Bytes(id.data)).to_string();
-  } else if (identity.type == config::Identity::Type::dn) {
-    identity.text = crypto::pki::distinguished_name_text(id.data);
-  } else {
-    // Goes to logs and terminals: nothing unprintable.
-    for (const std::uint8_t octet : id.data) {
-      identity.text += octet >= 0x20 && octet < 0x7f ? static_cast<char>(octet) : '?';
-    }
-  }
-  return identity;
-}
 const wire::ike::Identification* find_id(const Payloads& payloads, bool initiator) {
   for (const auto& payload : payloads) {
     const auto* id = std::get_if<wire::ike::Identification>(&payload);
@@ -45,7 +25,7 @@ bool expects(const config::Peer& peer, const config::Identity& presented) {
   return !peer.address || identity_of(peer, *peer.address) == presented;
 }
 std::string expectation(const config::Peer& peer) {
-  if (peer.id) return peer.id->text;
+  if (peer.id) return identity_text(*peer.id);
   return peer.address ? peer.address->to_string() : "%any";
 }
 
@@ -98,14 +78,14 @@ std::expected<void, Refusal> Core::authenticate_peer(IkeSa& ike, const Payloads&
   }
   if (matching == nullptr) {
     const config::Connection& first = *ike.candidates.front();
-    return std::unexpected(
-        Refusal{NotifyType::authentication_failed,
-                Failure::identity_mismatch,
-                "ours: remote.id " + expectation(first.remote) + ", local.id " +
-                    identity_of(first.local, ike.local.address).text +
-                    "; the peer's: " + ike.remote_id.text +
-                    (asked_id != nullptr ? ", asking for " + identity_from(*asked_id).text : ""),
-                {}});
+    return std::unexpected(Refusal{
+        NotifyType::authentication_failed,
+        Failure::identity_mismatch,
+        "ours: remote.id " + expectation(first.remote) + ", local.id " +
+            identity_text(identity_of(first.local, ike.local.address)) +
+            "; the peer's: " + identity_text(ike.remote_id) +
+            (asked_id != nullptr ? ", asking for " + identity_text(identity_from(*asked_id)) : ""),
+        {}});
   }
   ike.connection = matching;
   ike.local_id = identity_of(matching->local, ike.local.address);
@@ -150,7 +130,8 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
     answer.insert(answer.end(), child->payloads.begin(), child->payloads.end());
   } else {
     // RFC 7296 §1.3.1: a child that fails leaves the IKE SA standing.
-    fail(ike.connection, child.error().failure, child.error().detail);
+    fail(ike.connection, child.error().failure, child.error().detail, Level::warning,
+         child.error().child);
     answer.emplace_back(make_notify(child.error().notify, child.error().data));
   }
   respond(ike, header, answer, local, remote);
@@ -164,7 +145,7 @@ std::expected<Core::Answer, Refusal> Core::answer_childless(const IkeSa& ike) {
   if (ike.connection->childless != config::Childless::never) return Answer{};
   return std::unexpected(Refusal{NotifyType::invalid_syntax,
                                  Failure::no_additional_sas,
-                                 "ours: childless: never; the peer asks for no child",
+                                 "ours: childless: never; the peer's: it asks for no first child",
                                  {}});
 }
 
@@ -175,8 +156,9 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   if (id == nullptr || proof == nullptr) {
     give_up_initiation(ike,
                        error != nullptr ? failure_of(error->type, false) : Failure::invalid_syntax,
-                       "we are " + ike.local_id.text + " and expect " +
-                           expectation(ike.connection->remote) + "; the peer answers " +
+                       "ours: local.id " + identity_text(ike.local_id) + ", remote.id " +
+                           expectation(ike.connection->remote) + ", auth " + ike.local_auth +
+                           "; the peer answers " +
                            (error != nullptr ? wire::ike::to_string(error->type)
                                              : std::string("without an identity")));
     return;
@@ -187,7 +169,7 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
     verified = std::unexpected(Refusal{NotifyType::authentication_failed,
                                        Failure::identity_mismatch,
                                        "ours: remote.id " + expectation(ike.connection->remote) +
-                                           "; the peer's: " + presented.text,
+                                           "; the peer's: " + identity_text(presented),
                                        {}});
   } else {
     ike.remote_id = presented;
@@ -214,8 +196,8 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
     child_failed(ike, exchange,
                  {error->type,
                   failure_of(error->type, true),
-                  "the peer answers " + wire::ike::to_string(error->type) + " to " +
-                      child_config(exchange.task.child_index).name,
+                  terms_text(child_config(exchange.task.child_index)) + "; the peer answers " +
+                      wire::ike::to_string(error->type),
                   {}});
   } else {
     const auto child =
@@ -238,8 +220,7 @@ void Core::set_established(IkeSa& ike) {
   ike.last_heard = now_;
   ConnectionState& state = state_of(*ike.connection);
   state.backoff = tuning_.initiate_backoff_first;
-  state.last_failure.reset();
-  state.last_failure_detail.clear();
+  clear_failure(state);
   report(Level::info, "ike_sa_established",
          {{"connection", ike.connection->name},
           {"role", ike.initiator ? "initiator" : "responder"},
@@ -252,6 +233,7 @@ void Core::set_established(IkeSa& ike) {
           {"local_auth", ike.local_auth},
           {"remote_auth", ike.remote_auth},
           {"suite", ike.suite.name()}});
+  note_nat_traversal(ike);
 }
 
 /// How long it lives and when it is asked for a sign of life.

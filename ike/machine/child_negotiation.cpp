@@ -30,8 +30,11 @@ std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchang
   const config::Child& child = child_config(exchange.task.child_index);
   const auto spi = environment_.spis->take();
   if (!spi) {
-    return std::unexpected(Refusal{
-        NotifyType::no_additional_sas, Failure::no_spi_available, "child " + child.name, {}});
+    return std::unexpected(Refusal{NotifyType::no_additional_sas,
+                                   Failure::no_spi_available,
+                                   child.name + ": ours: no inbound SPI is left",
+                                   {},
+                                   child.index});
   }
   exchange.inbound_spi = *spi;
   std::vector<crypto::Proposal> proposals = child.esp_proposals;
@@ -73,7 +76,7 @@ std::expected<Core::Narrowed, Refusal> Core::choose_child(const IkeSa& ike,
   std::string configured;
   for (const config::Child& child : ike.connection->children) {
     if (rekeyed != nullptr && child.index != rekeyed->index) continue;
-    configured += (configured.empty() ? "" : "; ") + child.name + ": " + text_of(child.local_ts) +
+    configured += (configured.empty() ? "" : ", ") + child.name + ": " + text_of(child.local_ts) +
                   " === " + text_of(child.remote_ts);
     Narrowed candidate{&child, wire::narrow(theirs_local, child.local_ts),
                        wire::narrow(theirs_remote, child.remote_ts)};
@@ -109,10 +112,13 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
   if (!terms) return std::unexpected(terms.error());
   const auto spi = environment_.spis->take();
   if (!spi) {
-    return std::unexpected(Refusal{NotifyType::no_additional_sas,
-                                   Failure::no_spi_available,
-                                   "child " + narrowed->child->name,
-                                   {}});
+    return std::unexpected(
+        Refusal{NotifyType::no_additional_sas,
+                Failure::no_spi_available,
+                narrowed->child->name + ": ours: no inbound SPI is left; the peer's: " +
+                    text_of(narrowed->local) + " === " + text_of(narrowed->remote),
+                {},
+                narrowed->child->index});
   }
   if (!in_auth) responder_nonce = draw(kNonceBytes);
   const auto keys = derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
@@ -124,6 +130,10 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
   }
   ChildSa child = agreed_child(*narrowed->child, terms->chosen);
   child.inbound_spi = *spi;
+  // RFC 7296 §1.3.1: declined by not answering the notify; whether tunnel mode will do is for the
+  // initiator to say.
+  child.transport_declined =
+      !child.transport && find_notify(payloads, NotifyType::use_transport_mode) != nullptr;
   child.local_selectors = narrowed->local;
   child.remote_selectors = narrowed->remote;
   ChildSa& added = add_child(ike, std::move(child));
@@ -144,17 +154,20 @@ std::expected<Core::ChildTerms, Refusal> Core::choose_terms(const config::Child&
     return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
                                    Failure::mode_mismatch,
                                    config.name + ": ours: transport; the peer's: tunnel",
-                                   {}});
+                                   {},
+                                   config.index});
   }
   const auto* peer_value = find_payload<wire::ike::KeyExchange>(payloads);
   auto chosen = choose_esp(config.esp_proposals, offer, !in_auth,
                            peer_value != nullptr ? std::optional(peer_value->group) : std::nullopt);
   if (!chosen) {
-    return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
-                                   Failure::no_child_proposal_chosen,
-                                   config.name + ": ours: " + describe(config.esp_proposals) +
-                                       "; the peer's: " + describe(offer),
-                                   {}});
+    const bool group = difference(config.esp_proposals, offer, !in_auth).only_group;
+    return std::unexpected(
+        Refusal{NotifyType::no_proposal_chosen,
+                group ? Failure::pfs_mismatch : Failure::no_child_proposal_chosen,
+                config.name + ": " + compare(config.esp_proposals, offer, !in_auth),
+                {},
+                config.index});
   }
   ChildTerms terms{std::move(*chosen), nullptr, {}};
   if (terms.chosen.group == crypto::Group::none) return terms;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "channel/messages.hpp"
@@ -33,6 +35,10 @@ struct ChildSa {
   crypto::EspSuite suite;
   crypto::Group pfs_group = crypto::Group::none;
   bool esn = false, transport = false, udp_encapsulation = false;
+  bool replaces = false;            ///< made by a rekey
+  bool transport_declined = false;  ///< the peer asked for transport mode, ours is tunnel
+  std::optional<Failure> notice;    ///< up, but not as configured
+  std::string notice_detail;
   std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
 };
 /// A negotiated policy in the data plane and the SA its traffic goes to.

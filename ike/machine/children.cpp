@@ -117,6 +117,8 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   state.keep.insert(child.index);
   state.held_children.erase(child.index);
   state.held_down = false;
+  if (state.failed_child == child.index) clear_failure(state);
+  note_narrowing(ike, child);
   if (child.replaced_by == channel::SaId{} && !child.redundant) {
     report(Level::info, "child_established",
            {{"connection", ike.connection->name},
@@ -303,7 +305,7 @@ void Core::installation_failed(channel::SaId sa, channel::Outcome outcome) {
   const std::string detail = child_config(child->index).name + ", SPI " +
                              spi_text(child->inbound_spi) + ": " +
                              std::string(channel::to_string(outcome));
-  fail(ike->connection, Failure::dataplane_refused, detail, Level::error);
+  fail(ike->connection, Failure::dataplane_refused, detail, Level::error, child->index);
   child_is_not_coming(child->index, detail);
   // The peer believes in it: it has to go there too. What it was to replace goes on where it still
   // stands.

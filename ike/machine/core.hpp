@@ -11,12 +11,12 @@
 #include "ike/machine/child_sa.hpp"
 #include "ike/machine/ike_sa.hpp"
 #include "ike/machine/machine.hpp"
+#include "ike/machine/payload_access.hpp"
 #include "ike/machine/proposals.hpp"
 #include "ike/machine/timers.hpp"
 
 namespace culvert::ike {
 
-using Payloads = std::vector<wire::ike::Payload>;
 using Fields = std::vector<std::pair<std::string, std::string>>;
 
 /// Why we say no: what the peer gets to hear, and what our operator does.
@@ -25,6 +25,7 @@ struct Refusal {
   Failure failure{};
   std::string detail;
   Octets data;
+  std::optional<std::uint32_t> child{};  ///< whom it is about
 };
 
 /// What a connection remembers between its IKE SAs.
@@ -32,7 +33,9 @@ struct ConnectionState {
   const config::Connection* connection = nullptr;
   std::optional<Failure> last_failure;
   std::string last_failure_detail;
-  Instant retry_at{};  ///< 0: not planned
+  std::optional<std::uint32_t> failed_child;  ///< whom it is about; nullopt: the whole
+  bool fails_while_up = false;                ///< it stands although children are up
+  Instant retry_at{};                         ///< 0: not planned
   std::chrono::seconds backoff{};
   bool held_down = false;  ///< the operator terminated it
   /// What `connection` points to when it is not configured any more.
@@ -68,6 +71,7 @@ class Core final : public Machine {
   void shut_down(Instant now, std::vector<Action>& actions) override;
   [[nodiscard]] std::vector<IkeSaStatus> ike_sas(Instant now) const override;
   [[nodiscard]] std::vector<ConnectionStatus> connections(Instant now) const override;
+  [[nodiscard]] std::optional<StrangerStatus> last_stranger(Instant now) const override;
   [[nodiscard]] MachineCounters counters() const override;
 
  private:
@@ -281,6 +285,9 @@ class Core final : public Machine {
   [[nodiscard]] std::expected<const ChildSa*, Refusal> may_create(IkeSa& ike,
                                                                   const Payloads& payloads);
   void finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& payloads);
+  [[nodiscard]] static Refusal refused_by_peer(const config::Child& config,
+                                               const Exchange& exchange, const Payloads& payloads,
+                                               const wire::ike::Notify& error);
   void child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal);
   void retry_task(IkeSa& ike, Task task);
 
@@ -334,11 +341,21 @@ class Core final : public Machine {
   void child_is_up(std::uint32_t child_index);
   void child_is_not_coming(std::uint32_t child_index, const std::string& why);
   void connection_is_not_coming(const config::Connection& connection, const std::string& why);
-  void fail(const config::Connection* connection, Failure failure, const std::string& detail,
-            Level level = Level::warning);
-  void report(Level level, std::string event, Fields fields);
   void give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail);
   void vanish(IkeSa& ike);
+
+  // mismatch.cpp: one line in the log and one in status for what does not fit
+  void report(Level level, std::string event, Fields fields);
+  void fail(const config::Connection* connection, Failure failure, const std::string& detail,
+            Level level = Level::warning, std::optional<std::uint32_t> child = std::nullopt);
+  void clear_failure(ConnectionState& state);
+  /// From somebody we know nothing of, so at most a line in a while.
+  void fail_stranger(Failure failure, const std::string& detail, const wire::Endpoint& local,
+                     const wire::Endpoint& remote);
+  void never_authenticated(const IkeSa& ike);
+  void note_nat_traversal(const IkeSa& ike);
+  void note_narrowing(const IkeSa& ike, ChildSa& child);
+  [[nodiscard]] std::string known_pairs() const;
 
   // children.cpp: the data plane's side of children
   channel::RequestId request(channel::Request& request);
@@ -412,39 +429,10 @@ class Core final : public Machine {
   std::uint32_t cookie_version_ = 0;
   Instant cookie_made_{};
   Instant last_stranger_report_{};
+  std::optional<StrangerStatus> last_stranger_;
+  Instant last_stranger_at_{};
   std::map<wire::IpAddress, Instant> version_1_peers_;  ///< answered, and when
   bool shutting_down_ = false;
 };
-
-/// The first payload of a type; nullptr when there is none.
-template <typename T>
-[[nodiscard]] const T* find_payload(const Payloads& payloads) {
-  for (const auto& payload : payloads) {
-    if (const T* found = std::get_if<T>(&payload)) return found;
-  }
-  return nullptr;
-}
-[[nodiscard]] const wire::ike::Notify* find_notify(const Payloads& payloads,
-                                                   wire::ike::NotifyType type);
-[[nodiscard]] const wire::ike::Notify* find_error(const Payloads& payloads);
-[[nodiscard]] const wire::ike::TrafficSelectors* find_selectors(const Payloads& payloads,
-                                                                bool initiator);
-[[nodiscard]] wire::ike::Notify make_notify(wire::ike::NotifyType type, Octets data = {});
-[[nodiscard]] config::Identity identity_of(const config::Peer& peer,
-                                           const wire::IpAddress& address);
-[[nodiscard]] wire::ike::Identification to_payload(const config::Identity& identity,
-                                                   bool initiator);
-/// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: there are none.
-[[nodiscard]] std::optional<std::vector<std::uint16_t>> signature_hashes_of(
-    const Payloads& payloads);
-[[nodiscard]] std::string spi_text(std::uint64_t spi);
-[[nodiscard]] std::string spi_text(channel::Spi spi);
-/// RFC 7296 §2.8.1: nonces compare octet by octet.
-[[nodiscard]] Octets lower_of(crypto::Bytes a, crypto::Bytes b);
-/// The group of an INVALID_KE_PAYLOAD notify.
-[[nodiscard]] std::optional<crypto::Group> demanded_group(const Payloads& payloads);
-[[nodiscard]] std::string text_of(const std::vector<wire::TrafficSelector>& selectors);
-/// What a peer's error notify means for our operator.
-[[nodiscard]] Failure failure_of(wire::ike::NotifyType type, bool about_child);
 
 }  // namespace culvert::ike

@@ -130,7 +130,7 @@ void Core::answer_create_child(IkeSa& ike, const wire::ike::Header& header,
     respond(ike, header, {notify}, local, remote);
     if (refusal.failure != Failure::temporary_failure &&
         refusal.failure != Failure::invalid_ke_group) {
-      fail(ike.connection, refusal.failure, refusal.detail);
+      fail(ike.connection, refusal.failure, refusal.detail, Level::warning, refusal.child);
     }
   };
   if (!permitted) {
@@ -171,13 +171,7 @@ void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& pa
       enqueue(ike, std::move(exchange.task), true);
       return;
     }
-    child_failed(ike, exchange,
-                 {error->type,
-                  failure_of(error->type, true),
-                  config.name + ": ours: " + describe(config.esp_proposals) + ", " +
-                      text_of(config.local_ts) + " === " + text_of(config.remote_ts) +
-                      "; the peer answers " + wire::ike::to_string(error->type),
-                  {}});
+    child_failed(ike, exchange, refused_by_peer(config, exchange, payloads, *error));
     return;
   }
   const auto* nonce = find_payload<wire::ike::Nonce>(payloads);
@@ -202,6 +196,24 @@ void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& pa
   finish_commands(exchange.task.commands, true, "");
 }
 
+/// What the peer's error says to a child of ours. What it took in IKE_AUTH and refuses now differs
+/// in what IKE_AUTH does not have: the child's own key exchange.
+Refusal Core::refused_by_peer(const config::Child& config, const Exchange& exchange,
+                              const Payloads& payloads, const wire::ike::Notify& error) {
+  const bool rekey = exchange.task.kind == TaskKind::rekey_child;
+  const bool group = error.type == NotifyType::invalid_ke_payload;
+  const bool pfs = group || (rekey && error.type == NotifyType::no_proposal_chosen);
+  std::string detail = terms_text(config) + "; the peer answers " +
+                       wire::ike::to_string(error.type) +
+                       (group ? ": it wants " + demanded_group_text(payloads) : "");
+  if (pfs) detail += "; PFS: ours: " + groups_text(config.esp_proposals);
+  return {error.type,
+          pfs ? Failure::pfs_mismatch : failure_of(error.type, true),
+          std::move(detail),
+          {},
+          config.index};
+}
+
 void Core::child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal) {
   if (exchange.inbound_spi != channel::Spi{}) environment_.spis->give_back(exchange.inbound_spi);
   exchange.inbound_spi = {};
@@ -215,7 +227,7 @@ void Core::child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal) 
     retry_task(ike, std::move(exchange.task));
     return;
   }
-  fail(ike.connection, refusal.failure, refusal.detail);
+  fail(ike.connection, refusal.failure, refusal.detail, Level::warning, exchange.task.child_index);
   finish_commands(exchange.task.commands, false, refusal.detail);
   child_is_not_coming(exchange.task.child_index, refusal.detail);
   plan_retry(state_of(*ike.connection));
@@ -249,7 +261,7 @@ void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& re
     return;
   }
   ++counters_.child_rekeys_failed;
-  fail(ike.connection, refusal.failure, refusal.detail);
+  fail(ike.connection, refusal.failure, refusal.detail, Level::warning, old->index);
   finish_commands(exchange.task.commands, false, refusal.detail);
   if (refusal.failure == Failure::child_sa_not_found) {
     // RFC 7296 §2.25.1: the peer has lost it; so do we, and begin anew.

@@ -104,13 +104,28 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
      "Check that the peer signs with the key of the certificate it sends."},
     {signature_failed, "signature_failed", "RFC 7427 §4", "We could not sign our proof.",
      "Give the connection a certificate whose key the peer can verify; the detail says why."},
+    {pfs_mismatch, "pfs_mismatch", "RFC 7296 §1.3.3",
+     "The sides do not agree on a key exchange for each child (PFS), which IKE_AUTH cannot show: "
+     "rekeying fails.",
+     "Give esp_proposals the same group on both sides, or none on either."},
+    {nat_traversal_mismatch, "nat_traversal_mismatch", "RFC 7296 §2.23",
+     "ESP in UDP is wanted on one side, or needed for a NAT on the way, and the other does "
+     "without.",
+     "Set encap: auto on the side that has it turned off, or let the peer do NAT traversal."},
+    {no_auth_request, "no_auth_request", "RFC 7296 §1.2",
+     "The peer began a negotiation and never authenticated.",
+     "Let UDP 4500 and large datagrams pass between both, and read the peer's log: it may refuse "
+     "our answer."},
+    {selectors_narrowed, "selectors_narrowed", "RFC 7296 §2.9",
+     "The child is up for fewer addresses, protocols or ports than configured.",
+     "If the rest is to pass too, give both sides the same selectors."},
 });
 
 consteval bool in_order() {
   for (std::size_t i = 0; i < kFailures.size(); ++i) {
     if (static_cast<std::size_t>(kFailures[i].failure) != i) return false;
   }
-  return static_cast<std::size_t>(signature_failed) + 1 == kFailures.size();
+  return static_cast<std::size_t>(selectors_narrowed) + 1 == kFailures.size();
 }
 static_assert(in_order(), "the table is indexed by the enum");
 

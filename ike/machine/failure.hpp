@@ -1,4 +1,5 @@
-// Why a negotiation failed: one enum, one table. Logs, status, diagnose and docs read it.
+// Why a negotiation failed, or did not end as configured: one enum, one table. Logs, status,
+// diagnose and docs read it.
 #pragma once
 
 #include <cstdint>
@@ -8,39 +9,43 @@
 namespace culvert::ike {
 
 enum class Failure : std::uint8_t {
-  peer_unreachable,          ///< retransmissions exhausted
+  peer_unreachable,  ///< retransmissions exhausted
   no_ike_proposal_chosen,
   no_child_proposal_chosen,
   invalid_ke_group,
-  unknown_peer_address,      ///< a message from an address no connection expects
+  unknown_peer_address,  ///< a message from an address no connection expects
   no_shared_secret,
   authentication_failed_local,   ///< the peer's AUTH does not verify
   authentication_failed_remote,  ///< the peer says ours does not
   identity_mismatch,
   traffic_selectors_unacceptable,
-  mode_mismatch,             ///< transport / tunnel
+  mode_mismatch,  ///< transport / tunnel
   invalid_syntax,
   unsupported_critical_payload,
   unsupported_version,
   temporary_failure,
   child_sa_not_found,
   no_additional_sas,
-  dataplane_refused,         ///< the data plane could not install an SA
+  dataplane_refused,  ///< the data plane could not install an SA
   no_spi_available,
   no_local_address,
   peer_deleted,
-  peer_vanished,             ///< liveness checks unanswered
+  peer_vanished,  ///< liveness checks unanswered
   lifetime_expired,
-  auth_method_mismatch,      ///< one side wants a pre-shared key, the other a signature
-  certificate_missing,       ///< the peer sent none, or we have none to send
-  certificate_untrusted,     ///< no path to an authority of ours
-  certificate_not_valid,     ///< expired or not valid yet
+  auth_method_mismatch,   ///< one side wants a pre-shared key, the other a signature
+  certificate_missing,    ///< the peer sent none, or we have none to send
+  certificate_untrusted,  ///< no path to an authority of ours
+  certificate_not_valid,  ///< expired or not valid yet
   certificate_revoked,
-  revocation_unknown,        ///< policy strict, and nothing says whether it is revoked
-  certificate_unsuitable,    ///< key, usage, constraints
-  identity_not_certified,    ///< the identity stands nowhere in the certificate
+  revocation_unknown,      ///< policy strict, and nothing says whether it is revoked
+  certificate_unsuitable,  ///< key, usage, constraints
+  identity_not_certified,  ///< the identity stands nowhere in the certificate
   signature_invalid,
-  signature_failed,          ///< we could not sign
+  signature_failed,        ///< we could not sign
+  pfs_mismatch,            ///< a child's own key exchange, which IKE_AUTH cannot show
+  nat_traversal_mismatch,  ///< one side does without what the path or the other side needs
+  no_auth_request,         ///< IKE_SA_INIT was answered, and nothing followed
+  selectors_narrowed,      ///< up, with less than configured
 };
 
 struct FailureInfo {

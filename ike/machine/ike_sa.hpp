@@ -80,6 +80,8 @@ struct IkeSa {
   crypto::IkeSuite suite;
   IkeKeys keys;
   bool nat_local = false, nat_remote = false, nat_detection = false, encapsulate = false;
+  bool nat_ignored = false;      ///< encap: no, and the peer's notifies show a NAT
+  bool heard_version_1 = false;  ///< unauthenticated: believed only when nothing else comes
   /// IKE_SA_INIT's material until IKE_AUTH is over.
   Octets initiator_nonce, responder_nonce, initiator_message, responder_message, cookie;
   std::unique_ptr<crypto::ike::KeyExchange> key_exchange;
@@ -92,9 +94,10 @@ struct IkeSa {
   Octets lower_nonce;  ///< of the exchange that made it: decides collisions
   bool made_by_rekey = false;
   bool redundant = false;  ///< lost against a crossing IKE SA: takes no new work
-  bool outdated = false;  ///< authenticated for what the configuration does not say any more
+  bool outdated = false;   ///< authenticated for what the configuration does not say any more
   std::uint32_t duplicate_waits = 0;
-  std::uint64_t kept_instead_of = 0;  ///< our SPI of the crossing IKE SA that lost, until this one answered
+  std::uint64_t kept_instead_of =
+      0;  ///< our SPI of the crossing IKE SA that lost, until this one answered
 
   /// RFC 4555: agreed upon; `moves`: we initiated the first IKE SA and decide on addresses.
   bool mobike = false, moves = false;

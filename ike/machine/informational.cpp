@@ -84,11 +84,12 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
     pump(ike);
     return;
   }
+  peer_deletes_ike(ike);
   if (find_notify(payloads, NotifyType::authentication_failed) != nullptr) {
     fail(ike.connection, Failure::authentication_failed_remote,
-         "we are " + ike.local_id.text + "; the peer " + ike.remote_id.text + " refused our proof");
+         "ours: local.id " + identity_text(ike.local_id) + ", auth " + ike.local_auth +
+             "; the peer " + identity_text(ike.remote_id) + " refuses our proof or identity");
   }
-  peer_deletes_ike(ike);
 }
 
 void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint32_t>& answer) {
@@ -105,6 +106,7 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
     // The initiator of the rekey has the new SA: it deletes the old one.
     activate(*successor);
   }
+  const bool mode_refused = child.transport_declined;
   report(Level::info, "child_deleted",
          {{"connection", ike.connection->name},
           {"child", child_config(index).name},
@@ -113,8 +115,15 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   retire(child.inbound_sa, replaced);
   if (replaced || asked_for || live_child(index) != nullptr) return;
   ConnectionState& state = state_of(*ike.connection);
-  state.last_failure = Failure::peer_deleted;
-  state.last_failure_detail = ike.remote_id.text + " deleted " + child_config(index).name;
+  if (mode_refused) {
+    fail(ike.connection, Failure::mode_mismatch,
+         child_config(index).name + ": ours: tunnel; the peer's: transport", Level::warning, index);
+  } else {
+    clear_failure(state);
+    state.last_failure = Failure::peer_deleted;
+    state.last_failure_detail = ike.remote_id.text + " deleted " + child_config(index).name;
+    state.failed_child = index;
+  }
   state.keep.erase(index);
   // start_action: start means up, whoever takes it down; a trap waits for the next packet.
   ensure_soon(state);
@@ -133,6 +142,7 @@ void Core::peer_deletes_ike(IkeSa& ike) {
             {"initiator_spi", spi_text(ike.initiator_spi())}});
     ConnectionState& state = state_of(*ike.connection);
     if (!asked_for) {
+      clear_failure(state);
       state.last_failure = Failure::peer_deleted;
       state.last_failure_detail = ike.remote_id.text + " deleted the IKE SA and its children";
     }

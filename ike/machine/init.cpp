@@ -17,8 +17,6 @@ constexpr std::uint16_t kPort = 500, kNatPort = 4500;
 constexpr std::size_t kNonceBytes = 32;
 /// A peer that goes on demanding cookies or groups is not worth more tries.
 constexpr std::uint32_t kMaxInitRestarts = 4;
-/// Strangers get one log line in this time, however many packets they send.
-constexpr std::chrono::seconds kStrangerReportInterval{1};
 
 bool takes_fragments(const config::Connection& connection) {
   return connection.fragmentation != config::Fragmentation::no;
@@ -37,7 +35,8 @@ bool Core::initiate(ConnectionState& state, std::vector<std::uint32_t> wanted) {
   auto local = connection.local.address;
   if (!local && environment_.local_address_for) local = environment_.local_address_for(*remote);
   if (!local) {
-    fail(&connection, Failure::no_local_address, "no local address reaches " + remote->to_string());
+    fail(&connection, Failure::no_local_address,
+         "ours: none that reaches the peer at " + remote->to_string());
     plan_retry(state);
     return false;
   }
@@ -177,13 +176,10 @@ bool Core::init_is_readable(const wire::ike::Message& message, const wire::Endpo
 
 void Core::refuse_stranger(const wire::ike::Header& header, const wire::Endpoint& local,
                            const wire::Endpoint& remote) {
-  if (now_ - last_stranger_report_ >= kStrangerReportInterval) {
-    last_stranger_report_ = now_;
-    report(Level::warning, "negotiation_failed",
-           {{"failure", std::string(info(Failure::unknown_peer_address).name)},
-            {"remote", remote.to_string()},
-            {"local", local.to_string()}});
-  }
+  fail_stranger(Failure::unknown_peer_address,
+                "ours: " + known_pairs() + "; the peer's: " + remote.to_string() + " writes to " +
+                    local.to_string(),
+                local, remote);
   refuse_init(header, {NotifyType::no_proposal_chosen, Failure::unknown_peer_address, "", {}},
               local, remote);
 }
@@ -207,7 +203,7 @@ std::optional<ChosenIke> Core::choose_init_suite(const wire::ike::Message& messa
   if (!chosen) {
     count(ExchangeType::ike_sa_init, true, true);
     fail(candidates.front(), Failure::no_ike_proposal_chosen,
-         "ours: " + describe(candidates.front()->proposals) + "; the peer's: " + describe(offer));
+         compare(candidates.front()->proposals, offer));
     refuse_init(message.header,
                 {NotifyType::no_proposal_chosen, Failure::no_ike_proposal_chosen, "", {}}, local,
                 remote);
@@ -309,9 +305,13 @@ void Core::on_init_response(IkeSa& ike, const wire::ike::Message& message, wire:
   if (restart_init(ike, message.payloads)) return;
   if (const auto* error = find_error(message.payloads)) {
     count(ExchangeType::ike_sa_init, false, true);
-    give_up_initiation(ike, failure_of(error->type, false),
-                       "ours: " + describe(ike.connection->proposals) + "; the peer answers " +
-                           wire::ike::to_string(error->type));
+    const Failure failure = failure_of(error->type, false);
+    give_up_initiation(
+        ike, failure,
+        "ours: " +
+            (failure == Failure::unsupported_version ? std::string("IKEv2")
+                                                     : describe(ike.connection->proposals)) +
+            "; the peer answers " + wire::ike::to_string(error->type));
     return;
   }
   if (message.header.responder_spi == 0 ||
@@ -335,9 +335,8 @@ bool Core::restart_init(IkeSa& ike, const Payloads& payloads) {
         });
     if (!offered) {
       give_up_initiation(ike, Failure::invalid_ke_group,
-                         "ours: " + describe(ike.connection->proposals) +
-                             "; the peer wants group " +
-                             std::to_string(group ? static_cast<unsigned>(*group) : 0U));
+                         "ours: " + describe(ike.connection->proposals) + "; the peer wants " +
+                             demanded_group_text(payloads));
       return true;
     }
     ike.group = *group;
@@ -398,7 +397,8 @@ void Core::finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw) {
   count(ExchangeType::ike_sa_init, false, false);
   if (ike.connection->childless == config::Childless::force && !ike.childless) {
     give_up_initiation(ike, Failure::no_additional_sas,
-                       "childless: force; the peer cannot do without a first child");
+                       "ours: childless: force; the peer's: it does not offer IKE SAs without a "
+                       "first child");
     return;
   }
   send_auth(ike);

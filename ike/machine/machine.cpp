@@ -85,6 +85,12 @@ void Core::on_unreadable(const wire::ike::MessageError& error, const wire::Endpo
   const bool critical = error.notify == NotifyType::unsupported_critical_payload &&
                         header.exchange == ExchangeType::ike_sa_init;
   if (!version && !critical) return;
+  if (version) {
+    fail_stranger(Failure::unsupported_version,
+                  "ours: IKEv2; the peer at " + remote.to_string() + " speaks version " +
+                      std::to_string(static_cast<unsigned>(header.major_version)),
+                  local, remote);
+  }
   header.major_version = 2;
   header.minor_version = 0;
   refuse_init(header, {error.notify, Failure::unsupported_version, "", {}}, local, remote);
@@ -121,6 +127,22 @@ void Core::on_request(IkeSa& ike, const wire::ike::Header& header, const Payload
   }
   const auto present = wire::ike::check_presence(header.exchange, false, payloads);
   const bool before_auth = ike.state == IkeState::half_open;
+  if (before_auth && header.exchange == ExchangeType::ike_auth && !present &&
+      present.error().type == wire::ike::PayloadType::authentication) {
+    // RFC 7296 §2.16: no AUTH in the first request asks for EAP.
+    const Refusal refusal{
+        NotifyType::authentication_failed,
+        Failure::auth_method_mismatch,
+        "ours: remote.auth " +
+            std::string(ike.connection->remote.auth == config::AuthMethod::psk ? "psk" : "pubkey") +
+            "; the peer's: EAP",
+        {}};
+    count_refusal(refusal);
+    fail(ike.connection, refusal.failure, refusal.detail);
+    respond(ike, header, {make_notify(NotifyType::authentication_failed)}, local, remote);
+    close(ike, false, refusal.detail);
+    return;
+  }
   if (!present || before_auth != (header.exchange == ExchangeType::ike_auth)) {
     ++counters_.invalid_messages;
     respond(ike, header, {make_notify(NotifyType::invalid_syntax)}, local, remote);
@@ -201,7 +223,9 @@ void Core::dispatch(const Timer& timer) {
       if (ike != nullptr) retransmit(*ike, timer.when);
       return;
     case TimerKind::half_open:
-      if (ike != nullptr && ike->state == IkeState::half_open) remove(ike->local_spi);
+      if (ike == nullptr || ike->state != IkeState::half_open) return;
+      never_authenticated(*ike);
+      remove(ike->local_spi);
       return;
     case TimerKind::start_tasks:
       if (ike != nullptr) pump(*ike);

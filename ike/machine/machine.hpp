@@ -125,6 +125,8 @@ class SignatureSource {
   [[nodiscard]] virtual std::expected<Verified, Problem> verify(const Claim& claim) const = 0;
   /// What our CERTREQ names (RFC 7296 §3.7): SHA-1 hashes of our authorities' keys.
   [[nodiscard]] virtual std::vector<std::uint8_t> authority_hashes() const = 0;
+  /// What we judge by: "authorities: …, revocation: strict".
+  [[nodiscard]] virtual std::string trust_text() const { return "authorities as configured"; }
 };
 
 struct Environment {
@@ -173,6 +175,8 @@ struct ChildStatus {
   bool udp_encapsulation = false;
   std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
   std::chrono::seconds age{}, rekey_in{}, expires_in{};
+  std::optional<Failure> notice;  ///< up, but not as configured
+  std::string notice_detail;      ///< both sides' values
 };
 struct IkeSaStatus {
   std::string connection;
@@ -196,6 +200,14 @@ struct ConnectionStatus {
   std::optional<Failure> last_failure;
   std::string last_failure_detail;  ///< both sides' values
   std::optional<std::chrono::seconds> retry_in;
+  std::string last_failure_child{};  ///< name; empty: it concerns the whole connection
+  bool fails_while_up = false;       ///< traffic passes, and yet something is wrong
+};
+/// Somebody whom no connection expects.
+struct StrangerStatus {
+  Failure failure{};
+  std::string detail;
+  std::chrono::seconds age{};
 };
 struct MachineCounters {
   std::uint64_t half_open = 0, retransmits_sent = 0, retransmits_answered = 0, cookies_sent = 0;
@@ -246,6 +258,8 @@ class Machine {
 
   [[nodiscard]] virtual std::vector<IkeSaStatus> ike_sas(Instant now) const = 0;
   [[nodiscard]] virtual std::vector<ConnectionStatus> connections(Instant now) const = 0;
+  /// The last one that was reported; strangers are reported once in a while.
+  [[nodiscard]] virtual std::optional<StrangerStatus> last_stranger(Instant now) const = 0;
   [[nodiscard]] virtual MachineCounters counters() const = 0;
 };
 

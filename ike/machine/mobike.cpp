@@ -236,8 +236,8 @@ void Core::mapping_seen(IkeSa& ike, const Payloads& payloads) {
 }
 
 /// NAT detection of a new path. Where UDP is needed now, children are rekeyed: an SA keeps what it
-/// has. It goes on in UDP where that is not needed any more: RFC 7296 §2.23 allows it at any time, and
-/// the peer may have asked for it.
+/// has. It goes on in UDP where that is not needed any more: RFC 7296 §2.23 allows it at any time,
+/// and the peer may have asked for it.
 void Core::nat_seen_anew(IkeSa& ike, const Payloads& payloads) {
   const bool before = ike.encapsulate;
   const auto* seen = find_notify(payloads, NotifyType::nat_detection_destination_ip);

@@ -62,12 +62,16 @@ void Core::add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t
 
 void Core::detect_nat(IkeSa& ike, const Payloads& payloads, std::uint64_t initiator_spi,
                       std::uint64_t responder_spi) {
-  if (ike.connection->encapsulation == config::Encapsulation::never) return;
   const NatEvidence source = nat_evidence(payloads, NotifyType::nat_detection_source_ip,
                                           nat_hash(initiator_spi, responder_spi, ike.remote));
   const NatEvidence destination = nat_evidence(payloads, NotifyType::nat_detection_destination_ip,
                                                nat_hash(initiator_spi, responder_spi, ike.local));
-  ike.nat_detection = source.present && destination.present;
+  const bool present = source.present && destination.present;
+  if (ike.connection->encapsulation == config::Encapsulation::never) {
+    ike.nat_ignored = present && (!source.matches || !destination.matches);
+    return;
+  }
+  ike.nat_detection = present;
   if (!ike.nat_detection) return;
   ike.nat_remote = !source.matches;
   ike.nat_local = !destination.matches;

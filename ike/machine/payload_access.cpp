@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "crypto/pki/distinguished_name.hpp"
 #include "ike/machine/core.hpp"
 
 namespace culvert::ike {
@@ -49,6 +50,51 @@ wire::ike::Identification to_payload(const config::Identity& identity, bool init
   return {initiator, static_cast<std::uint8_t>(identity.type), identity.encoded, {}};
 }
 
+config::Identity identity_from(const wire::ike::Identification& id) {
+  config::Identity identity;
+  identity.type = static_cast<config::Identity::Type>(id.type);
+  identity.encoded = id.data;
+  const auto address_bytes = id.data.size();
+  if (identity.type == config::Identity::Type::ipv4 && address_bytes == 4) {
+    identity.text = wire::IpAddress::v4(wire::Bytes(id.data)).to_string();
+  } else if (identity.type == config::Identity::Type::ipv6 && address_bytes == 16) {
+    identity.text = wire::IpAddress::v6(wire::Bytes(id.data)).to_string();
+  } else if (identity.type == config::Identity::Type::dn) {
+    identity.text = crypto::pki::distinguished_name_text(id.data);
+  } else if (identity.type == config::Identity::Type::key_id) {
+    identity.text = "@#";
+    for (const std::uint8_t octet : id.data) {
+      char hex[3];
+      std::snprintf(hex, sizeof(hex), "%02x", static_cast<unsigned>(octet));
+      identity.text += hex;
+    }
+  } else {
+    // Goes to logs and terminals: nothing unprintable.
+    for (const std::uint8_t octet : id.data) {
+      identity.text += octet >= 0x20 && octet < 0x7f ? static_cast<char>(octet) : '?';
+    }
+  }
+  return identity;
+}
+
+std::string identity_text(const config::Identity& identity) {
+  switch (identity.type) {
+    case config::Identity::Type::ipv4:
+    case config::Identity::Type::ipv6:
+      return identity.text + " (address)";
+    case config::Identity::Type::fqdn:
+      return identity.text + " (FQDN)";
+    case config::Identity::Type::email:
+      return identity.text + " (e-mail)";
+    case config::Identity::Type::dn:
+      return identity.text + " (distinguished name)";
+    case config::Identity::Type::key_id:
+      return identity.text + " (key-id)";
+  }
+  // The peer may send any type.
+  return identity.text + " (type " + std::to_string(static_cast<unsigned>(identity.type)) + ")";
+}
+
 std::optional<std::vector<std::uint16_t>> signature_hashes_of(const Payloads& payloads) {
   const auto* notify = find_notify(payloads, NotifyType::signature_hash_algorithms);
   if (notify == nullptr) return std::nullopt;
@@ -82,8 +128,24 @@ std::optional<crypto::Group> demanded_group(const Payloads& payloads) {
   return crypto::Group{*group};
 }
 
+std::string demanded_group_text(const Payloads& payloads) {
+  const auto* notify = find_notify(payloads, NotifyType::invalid_ke_payload);
+  const auto number = notify == nullptr ? wire::Parsed<std::uint16_t>(std::uint16_t{0})
+                                        : wire::Reader(notify->data).u16("group");
+  const std::uint16_t id = number ? *number : std::uint16_t{0};
+  const auto* row = crypto::find(crypto::Group{id});
+  return "group " + std::to_string(id) +
+         (row != nullptr ? " (" + std::string(row->name) + ")" : "");
+}
+
 std::string text_of(const std::vector<wire::TrafficSelector>& selectors) {
   return wire::to_string(selectors);
+}
+
+std::string terms_text(const config::Child& child) {
+  return child.name + ": ours: " + describe(child.esp_proposals) + ", " +
+         (child.mode == config::Mode::transport ? "transport" : "tunnel") + ", " +
+         text_of(child.local_ts) + " === " + text_of(child.remote_ts);
 }
 
 Failure failure_of(NotifyType type, bool about_child) {

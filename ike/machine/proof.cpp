@@ -20,8 +20,8 @@ Refusal refusal(Failure failure, std::string detail) {
 
 Refusal no_secret(const IkeSa& ike) {
   return refusal(Failure::no_shared_secret,
-                 "no secret for " + ike.local_id.text + " and " +
-                     (ike.remote_id.text.empty() ? "%any" : ike.remote_id.text));
+                 "ours: no secret for " + ike.local_id.text +
+                     "; the peer's: " + (ike.remote_id.text.empty() ? "%any" : ike.remote_id.text));
 }
 
 /// What our AUTH covers, or the peer's.
@@ -90,7 +90,12 @@ std::expected<Payloads, Refusal> Core::our_proof(IkeSa& ike) {
   std::optional<std::span<const std::uint16_t>> hashes;
   if (ike.signature_hashes) hashes = *ike.signature_hashes;
   auto proof = environment_.signatures->sign(*ike.connection, hashes, *octets);
-  if (!proof) return std::unexpected(refusal(proof.error().failure, proof.error().detail));
+  if (!proof) {
+    return std::unexpected(refusal(proof.error().failure,
+                                   "ours: " + proof.error().detail + "; the peer's: it is " +
+                                       (ike.remote_id.text.empty() ? "%any" : ike.remote_id.text) +
+                                       (hashes ? "" : " and negotiates no signatures")));
+  }
   // RFC 7296 §3.6: the first CERT holds the key that verifies AUTH.
   for (Octets& certificate : proof->certificates) {
     payloads.emplace_back(wire::ike::Certificate{wire::ike::CertificateEncoding::x509_signature,
@@ -143,7 +148,10 @@ std::expected<void, Refusal> Core::verify_signature(IkeSa& ike, const Payloads& 
   const auto verified = environment_.signatures->verify(
       {*ike.connection, ike.remote_id, certificates, proof.method, proof.data, octets});
   if (!verified) {
-    return std::unexpected(refusal(verified.error().failure, verified.error().detail));
+    return std::unexpected(
+        refusal(verified.error().failure, "ours: remote.id " + ike.remote_id.text + ", " +
+                                              environment_.signatures->trust_text() +
+                                              "; the peer's: " + verified.error().detail));
   }
   ike.remote_auth = verified->algorithm;
   ike.remote_certificate = verified->certificate;

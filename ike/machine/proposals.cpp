@@ -205,6 +205,49 @@ std::string describe(const Transform& transform) {
   return "type:" + std::to_string(static_cast<unsigned>(transform.type));
 }
 
+bool same_protocol(const crypto::Proposal& ours, const SaProposal& theirs) {
+  const bool ike = theirs.protocol == wire::ike::Protocol::ike;
+  const bool esp = theirs.protocol == wire::ike::Protocol::esp;
+  return ours.prf.empty() ? esp : ike;
+}
+
+std::vector<std::string> differences(const crypto::Proposal& ours, const SaProposal& theirs) {
+  if (!same_protocol(ours, theirs)) return {"protocol"};
+  std::vector<std::string> found;
+  SaProposal ignored;
+  const auto common = [&](TransformType type, const auto& mine) {
+    return std::ranges::any_of(
+        mine, [&](const auto& id) { return find(theirs, type, number(id)) != nullptr; });
+  };
+  const auto cipher_in = [&](bool exactly) {
+    return std::ranges::any_of(ours.encryption, [&](const auto& cipher) {
+      return std::ranges::any_of(theirs.transforms, [&](const Transform& transform) {
+        return transform.type == TransformType::encryption && transform.id == number(cipher.id) &&
+               (!exactly || transform.key_bits == key_length_attribute(cipher));
+      });
+    });
+  };
+  if (!cipher_in(false)) {
+    found.emplace_back("encryption");
+  } else if (!cipher_in(true)) {
+    found.emplace_back("key length");
+  }
+  const bool integrity = ours.integrity.empty()
+                             ? !has_type(theirs, TransformType::integrity) ||
+                                   find(theirs, TransformType::integrity, 0) != nullptr
+                             : common(TransformType::integrity, ours.integrity);
+  if (!integrity) found.emplace_back("integrity");
+  if (!ours.prf.empty() && !common(TransformType::prf, ours.prf)) found.emplace_back("PRF");
+  if (!choose_group(ours, theirs, std::nullopt, ignored)) {
+    found.emplace_back("key exchange group");
+  }
+  const bool esn = !ours.prf.empty() ||
+                   (ours.esn && find(theirs, TransformType::esn, 1) != nullptr) ||
+                   (ours.no_esn && find(theirs, TransformType::esn, 0) != nullptr);
+  if (!esn) found.emplace_back("extended sequence numbers");
+  return found;
+}
+
 }  // namespace
 
 SecurityAssociation offer_ike(const std::vector<crypto::Proposal>& proposals,
@@ -285,11 +328,51 @@ std::string describe(const std::vector<crypto::Proposal>& proposals) {
   return text.empty() ? "nothing" : text;
 }
 
+std::string groups_text(const std::vector<crypto::Proposal>& proposals) {
+  std::vector<std::string> names;
+  for (const crypto::Proposal& proposal : proposals) {
+    for (const crypto::Group group : proposal.groups) {
+      const auto* row = crypto::find(group);
+      std::string name(row != nullptr ? row->name : "none");
+      if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
+    }
+  }
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text.empty() ? "none" : text;
+}
+
+Difference difference(const std::vector<crypto::Proposal>& ours, const SecurityAssociation& theirs,
+                      bool with_groups) {
+  std::optional<std::vector<std::string>> nearest;
+  for (crypto::Proposal mine : ours) {
+    if (!with_groups) mine.groups.clear();
+    for (const SaProposal& candidate : theirs.proposals) {
+      auto found = differences(mine, candidate);
+      if (!nearest || found.size() < nearest->size()) nearest = std::move(found);
+    }
+  }
+  Difference result;
+  for (const std::string& word : nearest.value_or(std::vector<std::string>{})) {
+    result.text += (result.text.empty() ? "" : ", ") + word;
+  }
+  result.only_group = result.text == "key exchange group";
+  return result;
+}
+
+std::string compare(const std::vector<crypto::Proposal>& ours, const SecurityAssociation& theirs,
+                    bool with_groups) {
+  const std::string differs = difference(ours, theirs, with_groups).text;
+  return "ours: " + describe(ours) + "; the peer's: " + describe(theirs) +
+         (differs.empty() ? "" : "; nothing in common: " + differs);
+}
+
 std::string describe(const SecurityAssociation& offer) {
   std::string text;
   for (const SaProposal& proposal : offer.proposals) {
     if (!text.empty()) text += ", ";
     bool first = true;
+    if (static_cast<std::uint8_t>(proposal.protocol) == 2) text += "AH ";
     for (const Transform& transform : proposal.transforms) {
       const std::string word = describe(transform);
       if (word.empty()) continue;

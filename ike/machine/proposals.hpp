@@ -48,4 +48,21 @@ struct ChosenEsp {
 [[nodiscard]] std::string describe(const std::vector<crypto::Proposal>& proposals);
 [[nodiscard]] std::string describe(const wire::ike::SecurityAssociation& offer);
 
+/// The groups of all proposals: "x25519, ecp384", or "none".
+[[nodiscard]] std::string groups_text(const std::vector<crypto::Proposal>& proposals);
+
+/// What the nearest pair of proposals does not have in common.
+struct Difference {
+  std::string text;         ///< "encryption, key exchange group"
+  bool only_group = false;  ///< all else fits
+};
+/// `with_groups` is false in IKE_AUTH.
+[[nodiscard]] Difference difference(const std::vector<crypto::Proposal>& ours,
+                                    const wire::ike::SecurityAssociation& theirs,
+                                    bool with_groups = true);
+/// "ours: …; the peer's: …; nothing in common: …"
+[[nodiscard]] std::string compare(const std::vector<crypto::Proposal>& ours,
+                                  const wire::ike::SecurityAssociation& theirs,
+                                  bool with_groups = true);
+
 }  // namespace culvert::ike

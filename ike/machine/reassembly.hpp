@@ -13,8 +13,8 @@ namespace culvert::ike {
 
 /// Fragments of one message: 32 KiB at 256 octets each.
 inline constexpr std::uint16_t kMaxFragments = 128;
-/// Octets of one reassembled message. A chain of three post-quantum certificates fits; 4096 half-open
-/// IKE SAs together hold 128 MiB at most.
+/// Octets of one reassembled message. A chain of three post-quantum certificates fits; 4096
+/// half-open IKE SAs together hold 128 MiB at most.
 inline constexpr std::size_t kMaxReassembledBytes = 32768;
 
 class Reassembly {
@@ -24,8 +24,8 @@ class Reassembly {
     crypto::SecretBytes chain;
   };
 
-  /// Asked before the costly verification: fragments that are there already, or of an older division
-  /// of the same message, or more than we take, are not looked at (RFC 7383 §2.6).
+  /// Asked before the costly verification: fragments that are there already, or of an older
+  /// division of the same message, or more than we take, are not looked at (RFC 7383 §2.6).
   [[nodiscard]] bool wants(const wire::ike::Header& header,
                            const wire::ike::EncryptedFragment& fragment) const {
     if (fragment.total > kMaxFragments) return false;
@@ -38,8 +38,8 @@ class Reassembly {
   [[nodiscard]] std::optional<Whole> add(const wire::ike::Header& header,
                                          const wire::ike::EncryptedFragment& fragment,
                                          crypto::SecretBytes plain) {
-    // RFC 7383 §2.6: a greater total means the sender divided anew, into smaller pieces; what came of
-    // the old division is worth nothing.
+    // RFC 7383 §2.6: a greater total means the sender divided anew, into smaller pieces; what came
+    // of the old division is worth nothing.
     if (!is_of(header) || fragment.total > total_) begin(header, fragment.total);
     if (bytes_ + plain.size() > kMaxReassembledBytes) {
       clear();

@@ -112,11 +112,10 @@ std::expected<Core::RekeyTerms, Refusal> Core::choose_rekey_terms(const IkeSa& i
   const auto peer_spi = chosen ? wire::Reader(chosen->peer_spi).u64("SPI")
                                : wire::Parsed<std::uint64_t>(std::uint64_t{0});
   if (!chosen || !peer_spi || *peer_spi == 0) {
-    return std::unexpected(
-        Refusal{NotifyType::no_proposal_chosen,
-                Failure::no_ike_proposal_chosen,
-                "ours: " + describe(ike.connection->proposals) + "; the peer's: " + describe(offer),
-                {}});
+    return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
+                                   Failure::no_ike_proposal_chosen,
+                                   compare(ike.connection->proposals, offer),
+                                   {}});
   }
   const auto group = static_cast<std::uint16_t>(chosen->suite.group);
   if (group != peer_value.group) {

@@ -1,6 +1,6 @@
-// Replacing a child (RFC 7296 §1.3.3, RFC 7296 §2.8), make before break, and both sides doing so at once
-// (§2.8.1): of the two results the one made with the lowest of the four nonces goes, and whoever made it
-// deletes it.
+// Replacing a child (RFC 7296 §1.3.3, RFC 7296 §2.8), make before break, and both sides doing so at
+// once (§2.8.1): of the two results the one made with the lowest of the four nonces goes, and
+// whoever made it deletes it.
 #include <algorithm>
 
 #include "ike/machine/core.hpp"
@@ -13,6 +13,7 @@ void Core::child_rekey_answered(IkeSa& ike, channel::SaId old_child, ChildSa& su
                                 Bytes lower_nonce) {
   ChildSa& old = *find_child(old_child);
   old.replaced_by = successor.inbound_sa;
+  successor.replaces = true;
   if (ike.exchange && ike.exchange->task.kind == TaskKind::rekey_child &&
       ike.exchange->task.child == old_child) {
     // §2.8.1: ours is on its way; which one stays is known when its answer comes.
@@ -36,6 +37,7 @@ void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& success
                                 Bytes lower_nonce) {
   ChildSa* old = find_child(exchange.task.child);
   ChildSa* rival = find_child(exchange.rival_child);
+  successor.replaces = true;
   if (rival != nullptr && std::ranges::lexicographical_compare(lower_nonce, exchange.rival_nonce)) {
     // Ours has the lowest nonce: it goes. The peer deletes the old one.
     successor.redundant = true;

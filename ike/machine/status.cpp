@@ -57,6 +57,8 @@ ChildStatus status_of(const ChildSa& child, const config::Child& config, Instant
   status.udp_encapsulation = child.udp_encapsulation;
   status.local_selectors = child.local_selectors;
   status.remote_selectors = child.remote_selectors;
+  status.notice = child.notice;
+  status.notice_detail = child.notice_detail;
   status.age = seconds_until(now, child.created);
   if (child.soft_seconds > 0) {
     status.rekey_in = seconds_until(child.created + std::chrono::seconds(child.soft_seconds), now);
@@ -110,9 +112,18 @@ std::vector<ConnectionStatus> Core::connections(Instant now) const {
     ConnectionStatus status{state.connection->name, state.last_failure, state.last_failure_detail,
                             std::nullopt};
     if (state.retry_at != Instant{}) status.retry_in = seconds_until(state.retry_at, now);
+    if (state.failed_child) status.last_failure_child = child_config(*state.failed_child).name;
+    status.fails_while_up = state.fails_while_up || (state.last_failure && state.failed_child &&
+                                                     live_child(*state.failed_child) != nullptr);
     all.push_back(std::move(status));
   }
   return all;
+}
+
+std::optional<StrangerStatus> Core::last_stranger(Instant now) const {
+  auto stranger = last_stranger_;
+  if (stranger) stranger->age = seconds_until(now, last_stranger_at_);
+  return stranger;
 }
 
 MachineCounters Core::counters() const {

@@ -149,22 +149,6 @@ void Core::connection_is_not_coming(const config::Connection& connection, const 
   for (const config::Child& child : connection.children) child_is_not_coming(child.index, why);
 }
 
-void Core::report(Level level, std::string event, Fields fields) {
-  actions_->push_back(Report{level, std::move(event), std::move(fields)});
-}
-
-void Core::fail(const config::Connection* connection, Failure failure, const std::string& detail,
-                Level level) {
-  Fields fields{{"failure", std::string(info(failure).name)}, {"detail", detail}};
-  if (connection != nullptr) {
-    fields.insert(fields.begin(), {"connection", connection->name});
-    ConnectionState& state = state_of(*connection);
-    state.last_failure = failure;
-    state.last_failure_detail = detail;
-  }
-  report(level, "negotiation_failed", std::move(fields));
-}
-
 void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail) {
   const config::Connection& connection = *ike.connection;
   fail(&connection, failure, detail);
@@ -185,8 +169,19 @@ void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& de
 void Core::vanish(IkeSa& ike) {
   const std::string remote = ike.remote.to_string();
   if (ike.state == IkeState::init_sent || ike.state == IkeState::auth_sent) {
-    give_up_initiation(ike, Failure::peer_unreachable,
-                       "no answer from " + remote + " to " + ike.local.to_string());
+    if (ike.heard_version_1) {
+      give_up_initiation(ike, Failure::unsupported_version,
+                         "ours: IKEv2; the peer at " + remote + " answers in IKEv1");
+      return;
+    }
+    std::string detail =
+        "ours: " + ike.local.to_string() + "; the peer's: no answer from " + remote;
+    if (ike.state == IkeState::auth_sent) {
+      // The usual firewall: 500 passes, 4500 or what is too large for one packet does not.
+      detail += ": IKE_SA_INIT was answered, IKE_AUTH was not; fragmentation " +
+                std::string(ike.fragmentation ? "agreed upon" : "not agreed upon");
+    }
+    give_up_initiation(ike, Failure::peer_unreachable, detail);
     return;
   }
   if (ike.exchange && ike.exchange->rival_ike != 0 && ike.state == IkeState::established) {
@@ -203,8 +198,6 @@ void Core::vanish(IkeSa& ike) {
   }
   ConnectionState& state = state_of(*ike.connection);
   fail(ike.connection, Failure::peer_vanished, "no answer from " + remote);
-  report(Level::warning, "peer_vanished",
-         {{"connection", ike.connection->name}, {"remote", remote}});
   for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
   revive_loser(ike);
   close(ike, false, "the peer did not answer");

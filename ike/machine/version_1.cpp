@@ -9,7 +9,7 @@ namespace {
 
 /// Exchange types of IKEv1 that begin a negotiation (RFC 2408 §3.1); others are never answered, so
 /// that two refusals cannot answer each other.
-constexpr std::uint8_t kMainMode = 2, kAggressiveMode = 4;
+constexpr std::uint8_t kMainMode = 2, kAggressiveMode = 4, kInformational = 5;
 /// One answer and one line in the log a peer in this time.
 constexpr std::chrono::seconds kInterval{60};
 /// Peers remembered: beyond them nobody is answered until the oldest are a minute old.
@@ -20,6 +20,14 @@ constexpr std::size_t kMaxPeers = 256;
 void Core::on_version_1(const wire::ike::Header& header, const wire::Endpoint& local,
                         const wire::Endpoint& remote) {
   const auto mode = static_cast<std::uint8_t>(header.exchange);
+  if (mode == kInformational) {
+    // Perhaps the refusal of a peer that knows nothing else (RFC 2408 §5.2).
+    IkeSa* ike = find_ike(header.initiator_spi);
+    if (ike != nullptr && ike->state == IkeState::init_sent && ike->remote == remote) {
+      ike->heard_version_1 = true;
+    }
+    return;
+  }
   if ((mode != kMainMode && mode != kAggressiveMode) || header.responder_spi != 0) return;
   std::erase_if(version_1_peers_,
                 [&](const auto& entry) { return now_ - entry.second >= kInterval; });
@@ -29,7 +37,11 @@ void Core::on_version_1(const wire::ike::Header& header, const wire::Endpoint& l
                              (mode == kMainMode ? "main" : "aggressive") +
                              " mode), deprecated by RFC 9395";
   const auto candidates = connections_between(local, remote);
-  fail(candidates.empty() ? nullptr : candidates.front(), Failure::unsupported_version, detail);
+  if (candidates.empty()) {
+    fail_stranger(Failure::unsupported_version, detail, local, remote);
+  } else {
+    fail(candidates.front(), Failure::unsupported_version, detail);
+  }
   send(local, remote,
        wire::ike::encode_version_1_refusal(header, static_cast<std::uint32_t>(draw_number())));
 }

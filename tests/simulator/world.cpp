@@ -39,8 +39,10 @@ std::vector<crypto::Proposal> proposals(const std::string& text, Parse parse) {
   return all;
 }
 
-config::Identity fqdn(const std::string& text) {
-  return {config::Identity::Type::fqdn, text, {text.begin(), text.end()}};
+config::Identity identity(const std::string& text) {
+  auto parsed = config::parse_identity(text);
+  if (!parsed) throw std::runtime_error("identity: " + text);
+  return *std::move(parsed);
 }
 
 }  // namespace
@@ -51,8 +53,8 @@ config::Config make_config(const GatewayOptions& options) {
   connection.name = options.name;
   connection.local.address = wire::IpAddress::parse(options.address);
   connection.remote.address = wire::IpAddress::parse(options.remote_address);
-  if (!options.id.empty()) connection.local.id = fqdn(options.id);
-  if (!options.remote_id.empty()) connection.remote.id = fqdn(options.remote_id);
+  if (!options.id.empty()) connection.local.id = identity(options.id);
+  if (!options.remote_id.empty()) connection.remote.id = identity(options.remote_id);
   connection.local.auth = options.auth;
   connection.local.certificate = options.certificate;
   connection.remote.auth = options.remote_auth;

@@ -97,6 +97,22 @@ TEST_CASE("status: a failed negotiation names the child, the failure and the rem
   CHECK_THAT(text, Contains("what to do: write the same proposal at both ends"));
 }
 
+TEST_CASE("status: what will fail at the next rekey is a warning while traffic passes") {
+  const json failure{{"failure", "pfs_mismatch"},
+                     {"detail", "ours: x25519; the peer's: none"},
+                     {"meaning", "…"},
+                     {"remedy", "the same group on both sides"},
+                     {"child", "office"},
+                     {"while_up", true}};
+  const json status = merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 2)),
+                                   key_daemon_with(installed_child(), failure));
+  CHECK(state_of_office(status) == "up");
+  CHECK(first_line(render_status(status)) ==
+        "hq: WARNING, 1 of 1 child up: office is up, but: pfs_mismatch: "
+        "ours: x25519; the peer's: none");
+  CHECK_THAT(render_status(status), Contains("what to do: the same group on both sides"));
+}
+
 TEST_CASE("status: packets go out and none ever arrives: one-way, and what to check at the peer") {
   const json status = merge_status("hq", dataplane_with(true, traffic(0, nullptr), traffic(500, 0)),
                                    key_daemon_with(installed_child()));

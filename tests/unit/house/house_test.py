@@ -287,6 +287,13 @@ class Deployment(unittest.TestCase):
             for reason in list_of_reasons.split("|"):
                 self.assertIn(reason, known)
 
+    def test_every_failure_of_a_negotiation_is_in_the_reference(self):
+        reference = (ROOT / "docs/reference/failures.md").read_text()
+        names = re.findall(r'^    \{(\w+), "\1"', (ROOT / "ike/machine/failure.cpp").read_text(), re.M)
+        self.assertGreater(len(names), 30)
+        missing = [name for name in names if f"| `{name}` |" not in reference]
+        self.assertFalse(missing, f"not in docs/reference/failures.md: {', '.join(missing)}")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -58,8 +58,8 @@ inline ike::Tuning without_linger() {
 class Ladder {
  public:
   explicit Ladder(const GatewayOptions& a = gateway_a()) : Ladder(a, mirrored(a)) {}
-  Ladder(const GatewayOptions& a, const GatewayOptions& b, const ike::Tuning& tuning = without_linger(),
-         std::uint64_t seed = 1)
+  Ladder(const GatewayOptions& a, const GatewayOptions& b,
+         const ike::Tuning& tuning = without_linger(), std::uint64_t seed = 1)
       : world(a, b, seed, tuning) {
     world.send = [this](Flying datagram) { wire.push_back(std::move(datagram)); };
     world.after_step = [this] { watch(); };

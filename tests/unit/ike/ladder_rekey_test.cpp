@@ -135,7 +135,7 @@ TEST_CASE("child rekey: a PFS group that the peer does not have leaves the old c
   ladder.silent();
   REQUIRE(ladder.outcome(kA, command) != nullptr);
   CHECK_FALSE(ladder.outcome(kA, command)->ok);
-  CHECK(ladder.connection(kA).last_failure == Failure::no_child_proposal_chosen);
+  CHECK(ladder.connection(kA).last_failure == Failure::pfs_mismatch);
   const auto told = ladder.connection(kB).last_failure_detail;
   CHECK(told.find("x25519") != std::string::npos);
   CHECK(told.find("ecp384") != std::string::npos);

@@ -1,0 +1,136 @@
+// What does not fit: one line in the log and one in status, with the cause, what we have, what the
+// peer has, and what to change.
+#include <algorithm>
+
+#include "ike/machine/core.hpp"
+
+namespace culvert::ike {
+namespace {
+
+/// Strangers get one log line in this time, however many packets they send.
+constexpr std::chrono::seconds kStrangerReportInterval{1};
+/// Connections that one line lists.
+constexpr std::size_t kMostListed = 8;
+
+}  // namespace
+
+void Core::report(Level level, std::string event, Fields fields) {
+  actions_->push_back(Report{level, std::move(event), std::move(fields)});
+}
+
+void Core::fail(const config::Connection* connection, Failure failure, const std::string& detail,
+                Level level, std::optional<std::uint32_t> child) {
+  const FailureInfo& row = info(failure);
+  Fields fields;
+  if (connection != nullptr) {
+    fields.emplace_back("connection", connection->name);
+    ConnectionState& state = state_of(*connection);
+    clear_failure(state);
+    state.last_failure = failure;
+    state.last_failure_detail = detail;
+    state.failed_child = child;
+  }
+  if (child) fields.emplace_back("child", child_config(*child).name);
+  fields.emplace_back("failure", std::string(row.name));
+  fields.emplace_back("detail", detail);
+  fields.emplace_back("remedy", std::string(row.remedy));
+  report(level, "negotiation_failed", std::move(fields));
+}
+
+void Core::clear_failure(ConnectionState& state) {
+  state.last_failure.reset();
+  state.last_failure_detail.clear();
+  state.failed_child.reset();
+  state.fails_while_up = false;
+}
+
+void Core::fail_stranger(Failure failure, const std::string& detail, const wire::Endpoint& local,
+                         const wire::Endpoint& remote) {
+  if (now_ - last_stranger_report_ < kStrangerReportInterval) return;
+  last_stranger_report_ = now_;
+  last_stranger_ = StrangerStatus{failure, detail, {}};
+  last_stranger_at_ = now_;
+  report(Level::warning, "negotiation_failed",
+         {{"failure", std::string(info(failure).name)},
+          {"detail", detail},
+          {"remedy", std::string(info(failure).remedy)},
+          {"local", local.to_string()},
+          {"remote", remote.to_string()}});
+}
+
+std::string Core::known_pairs() const {
+  std::string text;
+  std::size_t listed = 0;
+  for (const ConnectionState& state : connections_) {
+    if (state.ghost) continue;
+    if (++listed > kMostListed) return text + ", …";
+    const config::Connection& connection = *state.connection;
+    const auto address = [](const std::optional<wire::IpAddress>& one) {
+      return one ? one->to_string() : std::string("%any");
+    };
+    text += (text.empty() ? "" : ", ") + connection.name + ": " +
+            address(connection.local.address) + " with " + address(connection.remote.address);
+  }
+  return text.empty() ? "no connection" : text;
+}
+
+/// The peer began and went no further. Anybody can send an IKE_SA_INIT: it takes the place of no
+/// other failure, and is no news beside an IKE SA that stands.
+void Core::never_authenticated(const IkeSa& ike) {
+  const config::Connection& connection = *ike.connection;
+  if (ike.connection->remote.address != ike.remote.address || usable_ike(connection) != nullptr ||
+      now_ - last_stranger_report_ < kStrangerReportInterval) {
+    return;
+  }
+  ConnectionState& state = state_of(connection);
+  if (state.last_failure && *state.last_failure != Failure::no_auth_request) return;
+  last_stranger_report_ = now_;
+  fail(&connection, Failure::no_auth_request,
+       "ours: IKE_SA_INIT of " + ike.remote.to_string() +
+           " was answered; the peer's: no IKE_AUTH within " +
+           std::to_string(tuning_.half_open_timeout.count()) + " s");
+}
+
+/// An IKE SA that has just been authenticated, and how ESP will go.
+void Core::note_nat_traversal(const IkeSa& ike) {
+  const config::Encapsulation encapsulation = ike.connection->encapsulation;
+  std::string detail;
+  if (ike.nat_ignored) {
+    detail = "ours: encap: no; the peer's: its notifies show a NAT on the way to " +
+             ike.local.to_string() + ", or it forces encapsulation: ESP may not pass";
+  } else if (encapsulation == config::Encapsulation::forced && !ike.nat_detection) {
+    detail = "ours: encap: yes; the peer's: it does no NAT traversal: ESP goes without UDP";
+  } else {
+    return;
+  }
+  fail(ike.connection, Failure::nat_traversal_mismatch, detail);
+  state_of(*ike.connection).fails_while_up = true;
+}
+
+/// A child that is up for less than the configuration says (RFC 7296 §2.9).
+void Core::note_narrowing(const IkeSa& ike, ChildSa& child) {
+  const config::Child& config = child_config(child.index);
+  const auto whole = [](const auto& configured, const auto& agreed) {
+    return std::ranges::all_of(configured, [&](const auto& one) {
+      return std::ranges::any_of(agreed, [&](const auto& wide) { return wide.covers(one); });
+    });
+  };
+  child.notice.reset();
+  if (whole(config.local_ts, child.local_selectors) &&
+      whole(config.remote_ts, child.remote_selectors)) {
+    return;
+  }
+  child.notice = Failure::selectors_narrowed;
+  child.notice_detail = "ours: " + text_of(config.local_ts) + " === " + text_of(config.remote_ts) +
+                        "; agreed upon with the peer: " + text_of(child.local_selectors) +
+                        " === " + text_of(child.remote_selectors);
+  if (child.redundant || child.replaces) return;
+  report(Level::info, "child_narrowed",
+         {{"connection", ike.connection->name},
+          {"child", config.name},
+          {"failure", std::string(info(*child.notice).name)},
+          {"detail", child.notice_detail},
+          {"remedy", std::string(info(*child.notice).remedy)}});
+}
+
+}  // namespace culvert::ike
