@@ -36,7 +36,7 @@ inline constexpr std::array kEncryptions{
                    .key_bits = kChachaKeyBits,
                    .one_key_length = true,
                    .esp = true,
-                   .ike = false},
+                   .ike = true},
     EncryptionInfo{.id = Encryption::aes_ccm_16,  // RFC 4309: three bytes of salt
                    .name = "aesccm16",
                    .aead = true,

@@ -14,7 +14,8 @@ constexpr std::uint64_t kMaxSealsPerKey = std::uint64_t{1} << 32;
 
 int length_of(Bytes bytes) { return static_cast<int>(bytes.size()); }
 
-/// AES-GCM with a 16-byte ICV in the SK payload (RFC 5282).
+/// AES-GCM with a 16-byte ICV in the SK payload (RFC 5282), or ChaCha20-Poly1305 (RFC 7634 §2): salt,
+/// IV, nonce and ICV have the same sizes and places.
 class GcmProtector final : public Protector {
  public:
   GcmProtector(openssl::Cipher cipher, Bytes key_and_salt)
@@ -56,7 +57,7 @@ class GcmProtector final : public Protector {
         EVP_EncryptFinal_ex(context.get(), icv.data(), &written) != 1 ||
         EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, kGcmIcvBytes, icv.data()) != 1) {
       wipe(out.data(), out.size());
-      return std::unexpected(refused("AES-GCM failed"));
+      return std::unexpected(refused("the AEAD failed"));
     }
     return {};
   }

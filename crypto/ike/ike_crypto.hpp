@@ -52,7 +52,7 @@ class KeyExchange {
 /// With `random` the private key is drawn from it (so that simulations replay exactly).
 Result<std::unique_ptr<KeyExchange>> generate_key_exchange(Group group, Random& random);
 
-/// Protects one direction of an IKE SA's SK payloads (RFC 7296 §3.14, RFC 5282 for AES-GCM).
+/// Protects one direction of an IKE SA's SK payloads (RFC 7296 §3.14, RFC 5282 for AES-GCM, RFC 7634).
 /// Layout: | IV | ciphertext (data, padding, pad length) | ICV |.
 /// The AES-GCM IV counts up from a point drawn from `random` at the first seal, so that an IKE SA
 /// resumed from a checkpoint with the same keys does not begin again at an IV it has used.

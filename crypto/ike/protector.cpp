@@ -20,8 +20,9 @@ Result<Hash> hash_of(Integrity id) {
   return std::unexpected(CryptoError{"AES-CBC needs an integrity algorithm"});
 }
 
-/// OpenSSL's name for a suite's cipher; nullptr for a key length that AES does not have.
+/// OpenSSL's name for a suite's cipher; nullptr for a key length that it does not have.
 const char* cipher_name(Encryption id, std::uint16_t key_bits) {
+  if (id == Encryption::chacha20_poly1305) return key_bits == 256 ? "ChaCha20-Poly1305" : nullptr;
   const bool gcm = id == Encryption::aes_gcm_16;
   switch (key_bits) {
     case 128:

@@ -13,7 +13,7 @@ inline constexpr std::size_t kGcmSaltBytes = 4;  // RFC 5282 §4
 /// An IKE payload's length field has 16 bits; no more is sealed or opened.
 inline constexpr std::size_t kMaxSealedBytes = 65535;
 
-/// AES-GCM with a 16-byte ICV (RFC 5282).
+/// AES-GCM with a 16-byte ICV (RFC 5282), or ChaCha20-Poly1305 (RFC 7634).
 std::unique_ptr<Protector> make_gcm_protector(openssl::Cipher cipher, Bytes key_and_salt);
 /// AES-CBC, then HMAC-SHA2 cut to `icv_bytes` (RFC 7296 §3.14).
 std::unique_ptr<Protector> make_cbc_protector(openssl::Cipher cipher, Bytes key, Hash hash,

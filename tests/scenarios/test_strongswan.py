@@ -81,6 +81,7 @@ def test_strongswan_initiates(bed):
     ("aes256-sha512-modp3072", "aes192gcm16-modp2048"),
     ("aes256gcm16-prfsha512-ecp521", "aes256gcm16-x25519"),
     ("aes256gcm16-prfsha256-modp4096", "aes256gcm16-ecp521"),
+    ("chacha20poly1305-prfsha256-x25519", "aes256gcm16-x25519"),
 ])
 def test_suites(bed, ike, esp):
     pair = Pair(bed, TunnelOptions(proposals=[ike], esp_proposals=[esp]),
