@@ -28,6 +28,8 @@ class PeerOptions:
     local_address: str = ""   # its own, unless it may use any
     remote_address: str = ""  # where we are seen, when a NAT stands between
     connection: str = ""      # further lines of the connection
+    version: int = 2
+    auth: str = ""            # instead of psk or what pki says
     identity: str = ""          # empty: that of its side
     pki: object = None          # PeerPki; None: a pre-shared key on both sides
 
@@ -86,7 +88,7 @@ swanctl {{ load = random nonce x509 pubkey pkcs1 pkcs8 pem openssl }}
             self._write_pki(pki)
         (self.directory / "swanctl/swanctl.conf").write_text(f"""
 connections {{ to-{remote.name} {{
-  version = 2
+  version = {options.version}
   local_addrs = {options.local_address or local.wan_address}
   remote_addrs = {options.remote_address or remote.wan_address}
   proposals = {options.proposals}
@@ -95,7 +97,7 @@ connections {{ to-{remote.name} {{
   dpd_delay = {options.dpd_delay}
   rekey_time = {options.rekey_time}
   send_cert = always
-  local {{ auth = {pki.auth if pki else "psk"}
+  local {{ auth = {options.auth or (pki.auth if pki else "psk")}
     {f"certs = {pki.certificate.name}" if pki and pki.auth != "psk" else ""}
     id = {options.identity or local.identity} }}
   remote {{ auth = {pki.remote_auth if pki else "psk"}

@@ -1,0 +1,74 @@
+"""More of IKE beside strongSwan: IKE SAs without a first child, re-authentication, and peers that
+speak another version or authenticate in another way."""
+
+import pytest
+
+from harness.configuration import SIDE_B, TunnelOptions
+from harness.gateway import CommandError
+from harness.shell import wait_until
+from harness.strongswan import PeerOptions
+from harness.traffic import SteadyPing
+
+
+def last_failure(gateway):
+    return gateway.status()["ike"]["connections"][0]["last_failure"]
+
+
+def test_an_ike_sa_without_a_first_child(bed):
+    """RFC 6023: each child has its own key exchange from the start, in either role."""
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(
+        connection_options={"childless": "force"})))
+    strongswan = bed.add_strongswan(PeerOptions(connection="childless = force"))
+    gateway.culvert("initiate", "net")
+    assert gateway.child()["pfs"] == "ecp384"
+    assert bed.ping(count=10, interval=0.01).lost() == []
+    gateway.culvert("terminate", "to-branch")
+    wait_until(lambda: not strongswan.sas(), 5, "strongSwan to be down")
+    strongswan.initiate()
+    gateway.wait_for_child()
+    assert gateway.child()["pfs"] == "ecp384"
+    assert bed.ping(count=10, interval=0.01).lost() == []
+
+
+def test_reauthentication_makes_before_it_breaks(bed):
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(
+        connection_options={"reauth_time": "6s"})))
+    bed.add_strongswan(PeerOptions(connection="unique = never"))
+    gateway.culvert("initiate", "net")
+    first = gateway.ike_sas()[0]["initiator_spi"]
+    ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    wait_until(lambda: [sa["initiator_spi"] for sa in gateway.ike_sas()
+                        if sa["state"] == "established"] not in ([first], [])
+               and len(gateway.ike_sas()) == 1, 25, "a new IKE SA to stand alone")
+    assert ping.stop().lost() == []
+
+
+def test_a_peer_of_version_1_is_told_once_and_named(bed):
+    """RFC 9395: IKEv1 is deprecated; the peer hears so once a minute, whatever it repeats."""
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()))
+    strongswan = bed.add_strongswan(PeerOptions(version=1))
+    with pytest.raises(Exception):
+        strongswan.initiate()
+    failure = last_failure(gateway)
+    assert failure["failure"] == "unsupported_version"
+    assert "IKEv1" in failure["detail"] and "IKEv2" in failure["detail"]
+    assert gateway.ike.text().count("unsupported_version") == 1
+
+
+def test_a_peer_that_wants_eap_is_called_that(bed):
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()))
+    strongswan = bed.add_strongswan(PeerOptions(auth="eap"))
+    with pytest.raises(Exception):
+        strongswan.initiate()
+    failure = last_failure(gateway)
+    assert failure["failure"] == "auth_method_mismatch"
+    assert "EAP" in failure["detail"]
+
+
+def test_another_identity_is_refused_with_both(bed):
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()))
+    bed.add_strongswan(PeerOptions(identity="other.example.org"))
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    failure = last_failure(gateway)
+    assert "branch.example.org" in failure["detail"]
