@@ -60,6 +60,20 @@ class ReplayWindow {
     word.tag = tag;
     return verdict;
   }
+  /// `commit` for a number that is above the highest.
+  void commit_newest(std::uint64_t sequence) {
+    highest_ = sequence;
+    if (packets_ == 0) return;
+    ReplayWord& word = word_of(sequence);
+    const std::uint32_t tag = tag_of(sequence);
+    word.received = (word.tag == tag ? word.received : 0) | bit_of(sequence);
+    word.tag = tag;
+  }
+
+  /// Where a number's word is, to be asked for ahead of `commit`.
+  [[nodiscard]] const ReplayWord* place_of(std::uint64_t sequence) const {
+    return words_ + (tag_of(sequence) & word_mask_);
+  }
 
  private:
   static std::uint32_t tag_of(std::uint64_t sequence) {

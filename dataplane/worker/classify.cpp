@@ -3,6 +3,7 @@
 #include <rte_prefetch.h>
 
 #include "dataplane/worker/stages.hpp"
+#include "wire/esp.hpp"
 #include "wire/ethernet.hpp"
 #include "wire/icmp.hpp"
 #include "wire/udp.hpp"
@@ -98,16 +99,20 @@ bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, s
     offer_known(worker, position, ip, length, PacketOrigin::clear);
     return true;
   }
-  if (length < wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes) return false;
-  wire::IpHeader header;
-  header.total_bytes = static_cast<std::uint16_t>(length);
-  header.payload_offset = wire::ipv4::kHeaderBytes;
-  header.protocol_offset = wire::ipv4::kProtocol;
-  header.protocol = protocol;
-  burst.ip[position] = ip;
-  burst.header[position] = header;
-  burst.origin[position] = PacketOrigin::clear;
-  burst.encrypted.push(position);
+  std::uint8_t* const payload = ip + wire::ipv4::kHeaderBytes;
+  const std::size_t payload_bytes = length - wire::ipv4::kHeaderBytes;
+  if (protocol == wire::protocol::kEsp) [[likely]] {
+    if (payload_bytes < wire::esp::kHeaderBytes) return false;
+    offer_esp(worker, position, payload, payload_bytes, wire::ipv4::kHeaderBytes);
+    return true;
+  }
+  constexpr std::size_t kLeast = wire::udp::kHeaderBytes + wire::esp::kHeaderBytes;
+  if (payload_bytes < kLeast) return false;
+  const std::uint32_t udp_bytes = wire::load_u16(payload + 4);
+  if (udp_bytes < kLeast || udp_bytes > payload_bytes) return false;
+  offer_esp(worker, position, payload + wire::udp::kHeaderBytes,
+            udp_bytes - wire::udp::kHeaderBytes,
+            wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes);
   return true;
 }
 

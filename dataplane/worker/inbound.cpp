@@ -3,6 +3,8 @@
 //   burst
 //   2. decrypt and compute ICVs, in one call per suite
 //   3. ICV compare, window commit, lifetimes, trailer, decapsulation, selectors
+#include "dataplane/worker/inbound.hpp"
+
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
 #include <rte_ring.h>
@@ -19,18 +21,8 @@
 namespace culvert::dataplane {
 namespace {
 
-/// One packet that is worth decrypting.
-struct Candidate {
-  InboundSa* sa;
-  std::uint64_t sequence;
-  std::uint8_t* text;
-  const std::uint8_t* received_icv;
-  std::uint16_t text_bytes;
-  std::uint8_t position;
-  bool peer_moved;
-};
 struct Candidates {
-  std::array<Candidate, kBurstPackets> items;
+  std::array<OpenedPacket, kBurstPackets> items;
   std::uint32_t count = 0;
 };
 
@@ -193,41 +185,6 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
   add_candidate(worker, position, *sa, at, sequence, *moved, form, candidates);
 }
 
-/// Pass 1 for what most packets are: for a plain SA of this worker's, from where its peer is, of a
-/// possible length, within or ahead of the window. False: nothing was done, the long way says why.
-bool check_plain(WorkerState& worker, const Burst& burst, std::uint32_t position, InboundSa& sa,
-                 const EspAt& at, Candidates& candidates) {
-  const std::uint8_t* const ip = burst.ip[position];
-  constexpr std::size_t kAround = wire::esp::kHeaderBytes + kPlainIvBytes + kPlainIcvBytes;
-  const std::uint32_t spi_raw = wire::load_raw<std::uint32_t>(at.esp);
-  const bool is_expected =
-      // Acquire pairs with the release in `publish_inbound`.
-      sa.spi.load(std::memory_order_acquire) == wire::Be32::from_raw(spi_raw).host() &&
-      sa.is_plain && !sa.stopped.load(std::memory_order_relaxed) &&
-      burst.header[position].payload_offset == wire::ipv4::kHeaderBytes &&
-      wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
-          sa.outer_addresses.load(std::memory_order_relaxed) &&
-      at.in_udp == sa.has_udp && at.bytes >= kAround + wire::esp::kAlignment &&
-      (at.bytes & (wire::esp::kAlignment - 1)) == 0;
-  static_assert(kAround % wire::esp::kAlignment == 0);
-  if (!is_expected) [[unlikely]]
-    return false;
-  if (sa.has_udp && wire::load_raw<std::uint32_t>(at.esp - wire::udp::kHeaderBytes) !=
-                        sa.outer_ports.load(std::memory_order_relaxed)) [[unlikely]] {
-    return false;
-  }
-  if (worker.tables.workers > 1 && raw(sa.slot) % worker.tables.workers != raw(worker.context.id))
-      [[unlikely]] {
-    return false;
-  }
-  const std::uint64_t sequence = sa.extend(wire::load_u32(at.esp + 4));
-  if (sa.replay_window().check(sequence) != ReplayVerdict::fresh) [[unlikely]]
-    return false;
-  add_candidate(worker, position, sa, at, sequence, false, crypto::esp::form_of(sa.transform),
-                candidates);
-  return true;
-}
-
 /// Pass 1: where the SAs of the whole burst would stand first, so that their lines arrive while
 /// others are looked up.
 void check_all(WorkerState& worker, Burst& burst, Candidates& candidates) {
@@ -244,23 +201,14 @@ void check_all(WorkerState& worker, Burst& burst, Candidates& candidates) {
     rte_prefetch0(&sas[i]->highest);  // the second line
   }
   for (std::uint32_t i = 0; i < burst.encrypted.size(); ++i) {
-    const std::uint32_t position = burst.encrypted[i];
-    if (sas[i] != nullptr && check_plain(worker, burst, position, *sas[i], at[i], candidates))
-        [[likely]] {
-      continue;
-    }
     InboundSa* const sa = sas[i] == nullptr ? nullptr : sad.inbound(wire::load_u32(at[i].esp));
-    if (sa != nullptr && sa != sas[i] &&
-        check_plain(worker, burst, position, *sa, at[i], candidates)) {
-      continue;
-    }
-    check_one(worker, burst, position, sa, at[i], candidates);
+    check_one(worker, burst, burst.encrypted[i], sa, at[i], candidates);
   }
 }
 
 /// An authenticated packet, newer than all before, came from elsewhere (RFC 3948 §6, RFC 4555): the
 /// key daemon decides what follows.
-void hint_moved(WorkerState& worker, const Burst& burst, const Candidate& candidate) {
+void hint_moved(WorkerState& worker, const Burst& burst, const OpenedPacket& candidate) {
   if (worker.context.peer_moved == nullptr) return;
   const std::uint8_t* const ip = burst.ip[candidate.position];
   const wire::IpAddress source = source_of(ip);
@@ -295,8 +243,8 @@ bool count_traffic(InboundSa& sa, std::uint64_t bytes, std::uint64_t tsc) {
 }
 
 /// Pass 3 for one packet. nullopt: it is decapsulated and on the undecided list.
-std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst, const Candidate& candidate,
-                                     const std::uint8_t* icv) {
+std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
+                                     const OpenedPacket& candidate, const std::uint8_t* icv) {
   InboundSa& sa = *candidate.sa;
   const std::uint32_t position = candidate.position;
   if (!icvs_agree(icv, candidate.received_icv, crypto::esp::form_of(sa.transform).icv_bytes))
@@ -333,52 +281,6 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst, const Ca
   return std::nullopt;
 }
 
-/// Pass 3 for what most packets are: authentic, an IPv4 packet without options inside that the
-/// selectors take, far from every limit. False: nothing was done, the long way says why.
-bool accept_plain(WorkerState& worker, const Burst& burst, const Candidate& candidate,
-                  const std::uint8_t* icv) {
-  InboundSa& sa = *candidate.sa;
-  const std::uint32_t position = candidate.position;
-  std::uint8_t* const inner = candidate.text;
-  const std::uint8_t* const end = inner + candidate.text_bytes;
-  // A number below the highest is counted by how late it is, the long way.
-  if (!sa.is_plain || candidate.peer_moved || candidate.sequence <= sa.highest ||
-      candidate.text_bytes < kLeastKnownBytes + wire::esp::kTrailerBytes ||
-      !icvs_agree(icv, candidate.received_icv, kPlainIcvBytes)) [[unlikely]] {
-    return false;
-  }
-  const std::uint32_t padding = end[-2];
-  const std::uint32_t total = wire::load_u16(inner + wire::ipv4::kTotalLength);
-  constexpr std::uint16_t kFragmentBits =
-      wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
-  const bool is_plain =
-      // Up to three bytes of padding, 1, 2, 3 (RFC 4303 §2.4), and nothing else behind the packet.
-      padding <= 3 && end[-1] == wire::protocol::kIpv4 &&
-      total + padding + wire::esp::kTrailerBytes == candidate.text_bytes && inner[0] == 0x45 &&
-      wire::esp::short_padding_is_right(end, padding) &&
-      (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
-      wire::ipv4_header_sum(inner, wire::ipv4::kHeaderBytes) == 0xffff &&
-      may_be_known(inner[wire::ipv4::kProtocol]) && total >= kLeastKnownBytes &&
-      sa.selectors.match(wire::load_u32(inner + wire::ipv4::kSource),
-                         wire::load_u32(inner + wire::ipv4::kDestination)) &&
-      // No congestion to tell of (RFC 6040 §4.2): the outer packet is not ECN-capable.
-      (burst.ip[position][1] & 3U) == 0;
-  if (!is_plain) [[unlikely]]
-    return false;
-  const std::uint64_t packets = sa.packets.load(std::memory_order_relaxed) + 1;
-  const std::uint64_t bytes = sa.bytes.load(std::memory_order_relaxed) + total;
-  if (packets > sa.hard_packets || bytes > sa.hard_bytes) [[unlikely]]
-    return false;
-  if (sa.replay_window().commit(candidate.sequence) != ReplayVerdict::fresh) [[unlikely]] {
-    return false;  // twice in one burst: the long way finds the same
-  }
-  sa.packets.store(packets, std::memory_order_relaxed);
-  sa.bytes.store(bytes, std::memory_order_relaxed);
-  sa.last_tsc.store(burst.tsc, std::memory_order_relaxed);
-  offer_known(worker, position, inner, total, PacketOrigin::tunnel);
-  return true;
-}
-
 }  // namespace
 
 void open_inbound(WorkerState& worker, Burst& burst) {
@@ -391,15 +293,16 @@ void open_inbound(WorkerState& worker, Burst& burst) {
                    worker.context.engine->open(suite, run);
                  });
   for (std::uint32_t k = 0; k < candidates.count; ++k) {
-    const Candidate& candidate = candidates.items[k];
-    const std::uint8_t* const icv = worker.scratch.icvs[k].bytes.data();
-    if (accept_plain(worker, burst, candidate, icv)) [[likely]]
-      continue;
-    if (const auto reason = accept_one(worker, burst, candidate, icv)) [[unlikely]] {
-      if (*reason == DropReason::icv_mismatch) count_if_left(*candidate.sa, candidate.sequence);
-      drop_of_sa(worker, burst, candidate.position, *candidate.sa, *reason);
-    }
+    accept_or_drop(worker, burst, candidates.items[k], worker.scratch.icvs[k].bytes.data());
   }
+}
+
+void accept_or_drop(WorkerState& worker, Burst& burst, const OpenedPacket& packet,
+                    const std::uint8_t* icv) {
+  const auto reason = accept_one(worker, burst, packet, icv);
+  if (!reason) return;
+  if (*reason == DropReason::icv_mismatch) count_if_left(*packet.sa, packet.sequence);
+  drop_of_sa(worker, burst, packet.position, *packet.sa, *reason);
 }
 
 }  // namespace culvert::dataplane

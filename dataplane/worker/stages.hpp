@@ -64,6 +64,16 @@ class OversizePackets {
   bool is_empty_ = true;
 };
 
+/// What may be ESP for a plain SA (SaDetails, kPlainIvBytes): in IPv4 without options, or in UDP in
+/// it.
+struct ArrivedEsp {
+  std::uint8_t* esp;
+  InboundSa* sa;                ///< where its SPI would stand
+  std::uint16_t bytes;          ///< from the ESP header to the ICV
+  std::uint8_t bytes_in_front;  ///< of the IP header, and UDP's
+  std::uint8_t position;        ///< in the burst
+};
+
 /// A worker's own state. Nothing in it is seen by another thread but the counters.
 class WorkerState {
  public:
@@ -78,6 +88,8 @@ class WorkerState {
   KnownFlows known_flows;
   std::array<KnownCandidate, kBurstPackets> known_candidates;  ///< classify, inbound → send_known
   std::uint32_t known_candidate_count = 0;
+  std::array<ArrivedEsp, kBurstPackets> arrived;  ///< classify → open_plain
+  std::uint32_t arrived_count = 0;
   Counter unnamed;                 ///< packets of known flows that no policy names; nobody reads it
   std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the burst in hand began
   CryptoScratch scratch;
@@ -121,6 +133,25 @@ void receive_injected(WorkerState& worker, Burst& burst);
 // classify.cpp
 /// Frame → IP packet, told apart: encrypted for us, or undecided. ARP and ND are punted.
 void classify(WorkerState& worker, Burst& burst);
+
+// known_inbound.cpp
+/// For classify: ESP (of at least a header) in an IPv4 packet without options, whole and sound.
+inline void offer_esp(WorkerState& worker, std::uint32_t position, std::uint8_t* esp,
+                      std::size_t esp_bytes, std::size_t bytes_in_front) {
+  assert(worker.arrived_count < kBurstPackets);
+  InboundSa* const sa = worker.tables.sad->place_of(wire::load_u32(esp));
+  rte_prefetch0(sa);
+  rte_prefetch0(&sa->highest);  // the second line
+  ArrivedEsp& arrived = worker.arrived[worker.arrived_count++];
+  arrived.esp = esp;
+  arrived.sa = sa;
+  arrived.bytes = static_cast<std::uint16_t>(esp_bytes);
+  arrived.bytes_in_front = static_cast<std::uint8_t>(bytes_in_front);
+  arrived.position = static_cast<std::uint8_t>(position);
+}
+/// What arrived for plain SAs → offered to `send_known`, decrypted and checked; what cannot go that
+/// way is encrypted still, or undecided.
+void open_plain(WorkerState& worker, Burst& burst);
 
 // inbound.cpp
 /// RFC 4303 §3.4, RFC 4301 §5.2: encrypted → undecided, decrypted and checked.

@@ -19,6 +19,7 @@ constexpr std::uint64_t kReassemblySeconds = 15;
 /// From received to queued for transmission.
 void process(WorkerState& worker, Burst& burst) {
   worker.era_of_burst = worker.tables.reclaimer->era();
+  open_plain(worker, burst);
   open_inbound(worker, burst);
   send_known(worker, burst);
   decide(worker, burst);

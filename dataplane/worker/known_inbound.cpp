@@ -1,0 +1,233 @@
+// The short way of ESP packets for plain SAs (kPlainIvBytes), in the passes of open_inbound:
+//   1. SPI, addresses, length; number above the window's highest; nonce and AAD
+//   2. decrypt and compute ICVs
+//   3. ICV compare, trailer, inner header, selectors; window commit and lifetimes
+// What a packet needs more (a reason to be dropped, a number that came late, a limit that is near,
+// IPv6 inside) is left to the general stage, as it is or decrypted.
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+
+#include "dataplane/worker/crypto_burst.hpp"
+#include "dataplane/worker/inbound.hpp"
+#include "wire/esp.hpp"
+#include "wire/ethernet.hpp"
+#include "wire/udp.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// Worth decrypting; the rest is in the operation of the same index.
+struct Opening {
+  InboundSa* sa;
+  std::uint64_t sequence;
+  std::uint8_t position;
+};
+struct Openings {
+  std::array<Opening, kBurstPackets> items;
+  std::uint32_t count = 0;
+  bool has_one_transform = true;
+};
+
+/// What the general stages know of a packet that classify gave to the short way.
+void describe(Burst& burst, std::uint32_t position, std::uint8_t* ip, bool is_in_udp) {
+  wire::IpHeader header;
+  header.total_bytes = wire::load_u16(ip + wire::ipv4::kTotalLength);
+  header.payload_offset = wire::ipv4::kHeaderBytes;
+  header.protocol_offset = wire::ipv4::kProtocol;
+  header.protocol = is_in_udp ? wire::protocol::kUdp : wire::protocol::kEsp;
+  burst.ip[position] = ip;
+  burst.header[position] = header;
+  burst.origin[position] = PacketOrigin::clear;
+}
+
+/// For a plain SA of this worker's, from where its peer is, of a possible length, newer than all
+/// before, with no congestion to tell of (RFC 6040 §4.2).
+bool is_for(const InboundSa& sa, const ArrivedEsp& arrived) {
+  constexpr std::uint32_t kAround = wire::esp::kHeaderBytes + kPlainIvBytes + kPlainIcvBytes;
+  // An empty datagram of UDP inside, padded; what is shorter has no ports worth a short way.
+  constexpr std::uint32_t kLeast = kAround + 32;
+  static_assert(kAround % wire::esp::kAlignment == 0);
+  const std::uint8_t* const ip = arrived.esp - arrived.bytes_in_front;
+  const std::uint32_t in_front =
+      wire::ipv4::kHeaderBytes + (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
+  // Acquire pairs with the release in `publish_inbound`.
+  return sa.spi.load(std::memory_order_acquire) == wire::load_u32(arrived.esp) && sa.is_plain &&
+         !sa.stopped.load(std::memory_order_relaxed) && arrived.bytes_in_front == in_front &&
+         wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
+             sa.outer_addresses.load(std::memory_order_relaxed) &&
+         (ip[1] & 3U) == 0 && arrived.bytes >= kLeast &&
+         (arrived.bytes & (wire::esp::kAlignment - 1)) == 0 &&
+         (!sa.has_udp || wire::load_raw<std::uint32_t>(arrived.esp - wire::udp::kHeaderBytes) ==
+                             sa.outer_ports.load(std::memory_order_relaxed));
+}
+
+/// The nonce is salt and IV (RFC 4106 §4), the AAD SPI and number as they stand in the packet, or
+/// with all 64 bits of the number (§5).
+void describe_operation(CryptoScratch& scratch, std::uint32_t k, const InboundSa& sa,
+                        const ArrivedEsp& arrived, std::uint64_t sequence) {
+  std::uint8_t* const esp = arrived.esp;
+  std::uint8_t* const nonce = scratch.nonces[k].bytes.data();
+  const std::uint64_t iv = wire::load_raw<std::uint64_t>(esp + wire::esp::kHeaderBytes);
+  wire::store_raw(nonce, static_cast<unsigned __int128>(iv) << 32U | sa.salt);
+  crypto::esp::Operation& operation = scratch.operations[k];
+  operation.key = sa.key;
+  operation.text = esp + wire::esp::kHeaderBytes + kPlainIvBytes;
+  operation.nonce = nonce;
+  operation.aad = esp;
+  operation.icv = scratch.icvs[k].bytes.data();
+  operation.text_bytes = static_cast<std::uint16_t>(
+      arrived.bytes - (wire::esp::kHeaderBytes + kPlainIvBytes + kPlainIcvBytes));
+  operation.aad_bytes = wire::esp::kHeaderBytes;
+  if (sa.has_esn) {
+    operation.aad = scratch.aads[k].bytes.data();
+    operation.aad_bytes =
+        write_aad(scratch.aads[k], wire::load_raw<std::uint32_t>(esp), sequence, true);
+  }
+}
+
+/// Pass 1.
+void take_arrived(WorkerState& worker, Burst& burst, Openings& openings) {
+  const std::uint32_t count = worker.arrived_count;
+  const std::uint32_t workers = worker.tables.workers;
+  for (std::uint32_t n = 0; n < count; ++n) {
+    const ArrivedEsp& arrived = worker.arrived[n];
+    InboundSa& sa = *arrived.sa;
+    const bool is_mine =
+        workers <= 1 || raw(sa.slot) % workers == static_cast<std::uint32_t>(worker.context.id);
+    const std::uint64_t sequence = sa.extend(wire::load_u32(arrived.esp + 4));
+    if (!is_mine || sequence <= sa.highest || !is_for(sa, arrived)) [[unlikely]] {
+      const bool is_in_udp = arrived.bytes_in_front != wire::ipv4::kHeaderBytes;
+      describe(burst, arrived.position, arrived.esp - arrived.bytes_in_front, is_in_udp);
+      burst.encrypted.push(arrived.position);
+      continue;
+    }
+    rte_prefetch0(sa.replay_window().place_of(sequence));
+    const std::uint32_t k = openings.count++;
+    Opening& opening = openings.items[k];
+    opening.sa = &sa;
+    opening.sequence = sequence;
+    opening.position = arrived.position;
+    openings.has_one_transform &= sa.transform == openings.items[0].sa->transform;
+    describe_operation(worker.scratch, k, sa, arrived, sequence);
+  }
+}
+
+/// Pass 2.
+void open(WorkerState& worker, const Openings& openings) {
+  const auto process = [&](const crypto::EspSuite& suite,
+                           std::span<const crypto::esp::Operation> run) {
+    worker.context.engine->open(suite, run);
+  };
+  if (openings.has_one_transform) [[likely]] {
+    return process(crypto::esp::transform(openings.items[0].sa->transform).suite,
+                   std::span(worker.scratch.operations).first(openings.count));
+  }
+  for (std::uint32_t k = 0; k < openings.count; ++k) {
+    worker.scratch.transforms[k] = openings.items[k].sa->transform;
+  }
+  for_each_suite(worker.scratch, openings.count, process);
+}
+
+/// Authentic packets of one SA after another, counted at once. Lifetimes count authenticated
+/// packets only, and a hard limit means not one more (RFC 4301 §4.4.2.1): near it, this counts
+/// none.
+class Tally {
+ public:
+  explicit Tally(std::uint64_t tsc) : tsc_(tsc) {}
+  /// False: this SA's packets are counted one by one, the long way.
+  bool begin(InboundSa& sa) {
+    if (&sa == sa_) [[likely]]
+      return is_far_;
+    end();
+    sa_ = &sa;
+    constexpr std::uint64_t kMostBytes = std::uint64_t{kBurstPackets} << 16U;
+    is_far_ = sa.packets.load(std::memory_order_relaxed) + kBurstPackets <= sa.hard_packets &&
+              sa.bytes.load(std::memory_order_relaxed) + kMostBytes <= sa.hard_bytes;
+    return is_far_;
+  }
+  void add(std::uint64_t bytes) {
+    ++packets_;
+    bytes_ += bytes;
+  }
+  void end() {
+    if (packets_ == 0) return;
+    sa_->packets.store(sa_->packets.load(std::memory_order_relaxed) + packets_,
+                       std::memory_order_relaxed);
+    sa_->bytes.store(sa_->bytes.load(std::memory_order_relaxed) + bytes_,
+                     std::memory_order_relaxed);
+    sa_->last_tsc.store(tsc_, std::memory_order_relaxed);
+    packets_ = bytes_ = 0;
+  }
+
+ private:
+  std::uint64_t tsc_;
+  InboundSa* sa_ = nullptr;
+  std::uint64_t packets_ = 0, bytes_ = 0;
+  bool is_far_ = false;
+};
+
+/// Bytes of the packet inside, 0 when it is not what most are: IPv4 without options, whole and
+/// sound, of a protocol whose flows can be known, with the least padding, taken by the selectors.
+std::uint32_t plain_inside(const InboundSa& sa, const crypto::esp::Operation& operation) {
+  const std::uint8_t* const inner = operation.text;
+  const std::uint8_t* const end = inner + operation.text_bytes;
+  const std::uint32_t padding = end[-2];
+  const std::uint32_t total = wire::load_u16(inner + wire::ipv4::kTotalLength);
+  constexpr std::uint16_t kFragmentBits =
+      wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
+  const bool is_plain =
+      // Up to three bytes of padding, 1, 2, 3 (RFC 4303 §2.4), and nothing else behind the packet.
+      padding <= 3 && end[-1] == wire::protocol::kIpv4 &&
+      total + padding + wire::esp::kTrailerBytes == operation.text_bytes && inner[0] == 0x45 &&
+      wire::esp::short_padding_is_right(end, padding) &&
+      (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
+      wire::ipv4_header_sum(inner, wire::ipv4::kHeaderBytes) == 0xffff &&
+      may_be_known(inner[wire::ipv4::kProtocol]) && total >= kLeastKnownBytes &&
+      sa.selectors.match(wire::load_u32(inner + wire::ipv4::kSource),
+                         wire::load_u32(inner + wire::ipv4::kDestination));
+  return is_plain ? total : 0;
+}
+
+/// Pass 3.
+void accept_all(WorkerState& worker, Burst& burst, const Openings& openings) {
+  Tally tally(burst.tsc);
+  for (std::uint32_t k = 0; k < openings.count; ++k) {
+    const Opening& opening = openings.items[k];
+    const crypto::esp::Operation& operation = worker.scratch.operations[k];
+    InboundSa& sa = *opening.sa;
+    const std::uint8_t* const received_icv = operation.text + operation.text_bytes;
+    const bool is_authentic = icvs_agree(operation.icv, received_icv, kPlainIcvBytes);
+    const std::uint32_t total = is_authentic ? plain_inside(sa, operation) : 0;
+    // Again: one burst may hold a number twice.
+    if (total == 0 || opening.sequence <= sa.highest || !tally.begin(sa)) [[unlikely]] {
+      tally.end();
+      const std::uint32_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes +
+                                     wire::ipv4::kHeaderBytes +
+                                     (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
+      describe(burst, opening.position, operation.text - in_front, sa.has_udp);
+      accept_or_drop(worker, burst,
+                     {&sa, opening.sequence, operation.text, received_icv,
+                      static_cast<std::uint16_t>(operation.text_bytes), opening.position, false},
+                     operation.icv);
+      continue;
+    }
+    sa.replay_window().commit_newest(opening.sequence);
+    tally.add(total);
+    offer_known(worker, opening.position, operation.text, total, PacketOrigin::tunnel);
+  }
+  tally.end();
+}
+
+}  // namespace
+
+void open_plain(WorkerState& worker, Burst& burst) {
+  if (worker.arrived_count == 0) return;
+  Openings openings;
+  take_arrived(worker, burst, openings);
+  worker.arrived_count = 0;
+  if (openings.count == 0) return;
+  open(worker, openings);
+  accept_all(worker, burst, openings);
+}
+
+}  // namespace culvert::dataplane
