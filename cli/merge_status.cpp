@@ -181,6 +181,10 @@ json merge_status(const std::string& instance, const json& dataplane, const json
                              {"local", member(sa, "local")},
                              {"remote", member(sa, "remote")},
                              {"suite", member(sa, "suite")},
+                             {"remote_auth", member(sa, "remote_auth")},
+                             {"remote_certificate", member(sa, "remote_certificate")},
+                             {"remote_certificate_expires",
+                              member(sa, "remote_certificate_expires")},
                              {"children", json::array()}});
     }
     connections.back()["children"].push_back(merge_child(child, negotiated, judgement));

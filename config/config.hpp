@@ -111,6 +111,7 @@ struct Child {
   std::uint64_t life_bytes = 0;
   std::uint64_t rekey_packets = 0;
   std::uint64_t life_packets = 0;
+  bool rehearse_rekey = true;  ///< the first rekey of a child made in IKE_AUTH comes within seconds
   std::uint32_t replay_window = 1024;  ///< packets; 32..65536, power of two; 0 only for manual SAs
   HeaderOptions headers;
   std::uint32_t index = 0;  ///< position among all children of the file: policy order

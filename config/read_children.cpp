@@ -93,6 +93,8 @@ void read_child(const Field& field, const Connection& connection, Child& child) 
   static constexpr std::array kStartActions{Word<StartAction>{"none", StartAction::none},
                                             Word<StartAction>{"trap", StartAction::trap},
                                             Word<StartAction>{"start", StartAction::start}};
+  static constexpr std::array kSwitch{Word<bool>{"yes", true}, Word<bool>{"no", false},
+                                      Word<bool>{"true", true}, Word<bool>{"false", false}};
   MapReader map(field, "a child: name, mode, local_ts, remote_ts");
   child.location = field.location;
   set(child.name,
@@ -110,6 +112,7 @@ void read_child(const Field& field, const Connection& connection, Child& child) 
                         "write the remote address, or let the peer start"});
   }
   read_lifetimes(map, child);
+  set(child.rehearse_rekey, read_choice(map.take("rehearse_rekey"), kSwitch));
   set(child.replay_window, read_replay_window(map.take("replay_window"), false));
   read_header_options(map, child.mode, child.headers);
   map.finish();

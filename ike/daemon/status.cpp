@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ctime>
 
 #include <spdlog/fmt/fmt.h>
 
@@ -18,6 +19,17 @@ json selectors(const std::vector<wire::TrafficSelector>& items) {
 
 std::string spi(channel::Spi value) {
   return fmt::format("0x{:08x}", static_cast<std::uint32_t>(value));
+}
+
+/// "2031-05-01 12:00:00 UTC"; null for no date.
+json date(std::int64_t unix_time) {
+  if (unix_time == 0) return nullptr;
+  const std::time_t seconds = unix_time;
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts);
+  return text.data();
 }
 
 json render_failure(Failure failure, const std::string& detail) {
@@ -81,6 +93,7 @@ json render_ike_sas(const std::vector<IkeSaStatus>& sas) {
                     {"local_auth", sa.local_auth},
                     {"remote_auth", sa.remote_auth},
                     {"remote_certificate", sa.remote_certificate},
+                    {"remote_certificate_expires", date(sa.remote_certificate_expires)},
                     {"suite", sa.suite.name()},
                     {"nat_local", sa.nat_local},
                     {"nat_remote", sa.nat_remote},

@@ -139,7 +139,7 @@ std::expected<SignatureSource::Verified, SignatureSource::Problem> Certificates:
                                    "the peer presents " + claim.identity.text +
                                        "; its certificate has: " + end_entity.names_text()});
   }
-  return Verified{*algorithm, end_entity.subject(), path->notes};
+  return Verified{*algorithm, end_entity.subject(), end_entity.not_after(), path->notes};
 }
 
 std::vector<std::uint8_t> Certificates::authority_hashes() const {

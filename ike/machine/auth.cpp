@@ -204,6 +204,7 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
         accept_child(ike, exchange, payloads, {ike.initiator_nonce, ike.responder_nonce}, true);
     if (child) {
       put_in_use(**child, true);
+      arm_rehearsal(**child);
     } else {
       child_failed(ike, exchange, child.error());
     }

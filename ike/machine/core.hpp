@@ -234,6 +234,11 @@ class Core final : public Machine {
   [[nodiscard]] static bool permits(const crypto::Proposal& proposal,
                                     const crypto::IkeSuite& suite);
 
+  // rehearsal.cpp
+  void arm_rehearsal(const ChildSa& child);
+  void rehearse(channel::SaId inbound);
+  void rehearsal_refused(const IkeSa& ike, const ChildSa& child, const Refusal& refusal);
+
   // reauthentication.cpp
   void arm_reauthentication(IkeSa& ike);
   void reauthenticate(IkeSa& ike);

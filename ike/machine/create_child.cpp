@@ -261,6 +261,11 @@ void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& re
     return;
   }
   ++counters_.child_rekeys_failed;
+  if (exchange.task.rehearsal && refusal.failure != Failure::child_sa_not_found) {
+    rehearsal_refused(ike, *old, refusal);
+    finish_commands(exchange.task.commands, false, refusal.detail);
+    return;
+  }
   fail(ike.connection, refusal.failure, refusal.detail, Level::warning, old->index);
   finish_commands(exchange.task.commands, false, refusal.detail);
   if (refusal.failure == Failure::child_sa_not_found) {

@@ -39,6 +39,7 @@ struct Task {
   std::optional<crypto::Group> group{};  ///< the peer asked for this one (INVALID_KE_PAYLOAD)
   Instant not_before{};
   std::uint32_t attempts = 0;
+  bool rehearsal = false;  ///< rekey_child: to see whether it would work
   std::vector<CommandId> commands{};  ///< who waits for the end
 };
 /// The exchange on its way. At most one: our window is 1.
@@ -77,6 +78,7 @@ struct IkeSa {
   /// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: it sent none.
   std::optional<std::vector<std::uint16_t>> signature_hashes;
   std::string local_auth, remote_auth, remote_certificate;  ///< for status
+  std::int64_t remote_certificate_expires = 0;
   crypto::IkeSuite suite;
   IkeKeys keys;
   bool nat_local = false, nat_remote = false, nat_detection = false, encapsulate = false;

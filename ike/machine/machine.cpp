@@ -267,6 +267,9 @@ void Core::dispatch(const Timer& timer) {
         activate(*child);
       }
       return;
+    case TimerKind::rehearse:
+      rehearse(channel::SaId{timer.subject});
+      return;
     case TimerKind::delete_sa:
       if (retired_.erase(channel::SaId{timer.subject}) != 0)
         delete_sa(channel::SaId{timer.subject});

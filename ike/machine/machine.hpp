@@ -115,6 +115,7 @@ class SignatureSource {
   struct Verified {
     std::string algorithm;
     std::string certificate;         ///< its subject
+    std::int64_t expires = 0;        ///< its last second, Unix time
     std::vector<std::string> notes;  ///< what was let pass, for a warning
   };
   virtual ~SignatureSource() = default;
@@ -158,6 +159,8 @@ struct Tuning {
   std::chrono::milliseconds replaced_sa_linger{250};
   std::chrono::seconds initiate_backoff_first{1};  ///< start_action: start retries for ever
   std::chrono::seconds initiate_backoff_cap{60};
+  /// From a child made in IKE_AUTH to its first rekey, the rehearsal; up to two fifths less.
+  std::chrono::milliseconds rehearsal_delay{5000};
   double rekey_jitter = 0.1;  ///< fraction of rekey_time, subtracted
 };
 
@@ -188,6 +191,7 @@ struct IkeSaStatus {
   /// "psk" or the signature's algorithm; empty before IKE_AUTH.
   std::string local_auth, remote_auth;
   std::string remote_certificate;  ///< subject; empty with a pre-shared key
+  std::int64_t remote_certificate_expires = 0;  ///< Unix time; 0: none
   crypto::IkeSuite suite;
   bool nat_local = false, nat_remote = false;
   bool fragmentation = false;  ///< agreed upon (RFC 7383)

@@ -64,6 +64,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.local_auth = old.local_auth;
   ike.remote_auth = old.remote_auth;
   ike.remote_certificate = old.remote_certificate;
+  ike.remote_certificate_expires = old.remote_certificate_expires;
   ike.nat_local = old.nat_local;
   ike.nat_remote = old.nat_remote;
   ike.nat_detection = old.nat_detection;

@@ -89,6 +89,7 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
     status.local_auth = ike->local_auth;
     status.remote_auth = ike->remote_auth;
     status.remote_certificate = ike->remote_certificate;
+    status.remote_certificate_expires = ike->remote_certificate_expires;
     status.suite = ike->suite;
     status.nat_local = ike->nat_local;
     status.nat_remote = ike->nat_remote;

@@ -23,6 +23,7 @@ enum class TimerKind : std::uint8_t {
   forget,            ///< IKE SA: its time after the end is over
   delete_duplicate,  ///< IKE SA: lost against a crossing one
   switch_outbound,   ///< child, by inbound SaId
+  rehearse,          ///< child, by inbound SaId: its first rekey
   delete_sa,         ///< one SA of the data plane, by SaId
   retry_connection,  ///< connection, by its position in the configuration
 };

@@ -1,5 +1,5 @@
-"""More of IKE beside strongSwan: IKE SAs without a first child, re-authentication, and peers that
-speak another version or authenticate in another way."""
+"""More of IKE beside strongSwan: the rehearsed rekey, IKE SAs without a first child,
+re-authentication, and peers that speak another version or authenticate in another way."""
 
 import pytest
 
@@ -10,8 +10,47 @@ from harness.strongswan import PeerOptions
 from harness.traffic import SteadyPing
 
 
+def problems(gateway):
+    return {problem["what"]: problem for problem in gateway.status()["problems"]}
+
+
 def last_failure(gateway):
     return gateway.status()["ike"]["connections"][0]["last_failure"]
+
+
+@pytest.mark.parametrize("ours, theirs", [
+    ("aes256gcm16-ecp384", "aes256gcm16"),
+    ("aes256gcm16", "aes256gcm16-ecp384"),
+    ("aes256gcm16-ecp384", "aes256gcm16-x25519"),
+])
+def test_a_pfs_mismatch_shows_within_seconds_and_the_tunnel_goes_on(bed, ours, theirs):
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(
+        esp_proposals=[ours], rehearse=True)))
+    bed.add_strongswan(PeerOptions(esp_proposals=theirs))
+    gateway.culvert("initiate", "net")
+    before = gateway.child()["spi_in"]
+    ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    wait_until(lambda: last_failure(gateway) is not None, 10, "the rehearsal to have failed")
+    assert ping.stop().lost() == []
+    failure = last_failure(gateway)
+    assert failure["failure"] == "pfs_mismatch"
+    assert failure["while_up"] and failure["child"] == "net"
+    assert "net is up, but: pfs_mismatch" in problems(gateway)
+    assert gateway.child()["spi_in"] == before
+    assert bed.ping(count=20, interval=0.01).lost() == []
+
+
+def test_a_rehearsal_that_succeeds_loses_no_packet(bed):
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(rehearse=True)))
+    bed.add_strongswan(PeerOptions())
+    gateway.culvert("initiate", "net")
+    before = gateway.child()["spi_in"]
+    ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    wait_until(lambda: len(gateway.children()) == 1 and gateway.child()["spi_in"] != before, 12,
+               "the rehearsed rekey")
+    assert ping.stop().lost() == []
+    assert gateway.child()["pfs"] == "ecp384"
+    assert last_failure(gateway) is None
 
 
 def test_an_ike_sa_without_a_first_child(bed):

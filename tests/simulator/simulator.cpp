@@ -85,6 +85,7 @@ class Schedule {
       child.remote_ts = "10.2." + third + ".0/24";
       child.esp_proposal = pfs ? "aes256gcm16-x25519" : "aes256gcm16,aes128gcm16";
       child.start_action = config::StartAction::start;
+      child.rehearse_rekey = true;
       a.children.push_back(child);
     }
     GatewayOptions b = a;

@@ -77,6 +77,7 @@ config::Config make_config(const GatewayOptions& options) {
     child.start_action = child_options.start_action;
     child.rekey_time = child_options.rekey_time;
     child.life_time = child_options.life_time;
+    child.rehearse_rekey = child_options.rehearse_rekey;
     child.index = static_cast<std::uint32_t>(connection.children.size());
     connection.children.push_back(std::move(child));
   }

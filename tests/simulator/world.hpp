@@ -24,6 +24,7 @@ struct ChildOptions {
   config::Mode mode = config::Mode::tunnel;
   std::chrono::seconds rekey_time{3600};
   std::chrono::seconds life_time{3960};
+  bool rehearse_rekey = false;  ///< ladders are quiet unless told otherwise
 };
 struct GatewayOptions {
   std::string name = "branch";

@@ -99,6 +99,7 @@ class TunnelOptions:
     start_action: str = "trap"
     connection_options: dict = field(default_factory=dict)
     child_options: dict = field(default_factory=dict)
+    rehearse: bool = False   # a rekey soon after the start; many scenarios count packets by SPI
 
 
 def gateway_configuration(instance, local: Side, remote: Side):
@@ -139,6 +140,7 @@ def connection(local: Side, remote: Side, options: TunnelOptions):
     child = {"name": "net", "mode": options.mode,
              "local_ts": local_selectors, "remote_ts": remote_selectors,
              "esp_proposals": options.esp_proposals, "start_action": options.start_action,
+             "rehearse_rekey": options.rehearse,
              **options.child_options}
     return {
         "name": f"to-{remote.name}",

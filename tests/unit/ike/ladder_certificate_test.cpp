@@ -46,6 +46,7 @@ TEST_CASE("certificates: what is known of the peer moves along when the IKE SA i
   ladder.run();
   ladder.converged();
   CHECK(contains(ladder.ike_sa(kB).remote_certificate, "CN=a.example.org"));
+  CHECK(ladder.ike_sa(kB).remote_certificate_expires == kNow + kYear);
 }
 
 TEST_CASE("certificates: an intermediate authority is sent along (RFC 7296 §3.6)") {

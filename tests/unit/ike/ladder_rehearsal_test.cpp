@@ -1,0 +1,99 @@
+// The first rekey of a child, rehearsed while somebody still looks.
+#include "tests/unit/ike/ladder.hpp"
+
+namespace culvert::ladder {
+namespace {
+
+GatewayOptions rehearsing(const std::string& esp_proposal) {
+  GatewayOptions options = gateway_a();
+  options.children[0].esp_proposal = esp_proposal;
+  options.children[0].rehearse_rekey = true;
+  return options;
+}
+
+std::size_t child_rekeys(Ladder& ladder, int side) {
+  return ladder.reported(side, "child_rekeyed");
+}
+
+}  // namespace
+
+TEST_CASE("rehearsal: a child of IKE_AUTH is rekeyed within five seconds, by its initiator alone") {
+  Ladder ladder(rehearsing("aes256gcm16-x25519"));
+  ladder.expect_no_loss();
+  ladder.initiate(kA);
+  ladder.run();
+  ladder.pass(milliseconds(2900));
+  ladder.silent();
+  ladder.pass(milliseconds(2200));
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  ladder.run();
+  ladder.pass(seconds(10));
+  ladder.run();
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).children.front().pfs_group == "x25519");
+  CHECK_FALSE(ladder.connection(kA).last_failure);
+  ladder.pass(seconds(600));
+  ladder.silent();
+  CHECK(child_rekeys(ladder, kA) == 1);
+  CHECK(child_rekeys(ladder, kB) == 1);
+}
+
+TEST_CASE("rehearsal: a PFS mismatch shows at once, once, and the child goes on") {
+  const bool ours = GENERATE(true, false);
+  GatewayOptions a = rehearsing(ours ? "aes256gcm16-x25519" : "aes256gcm16");
+  GatewayOptions b = mirrored(rehearsing(ours ? "aes256gcm16" : "aes256gcm16-x25519"));
+  Ladder ladder(a, b);
+  ladder.expect_no_loss();
+  ladder.initiate(kA);
+  ladder.run();
+  ladder.pass(milliseconds(5100));
+  ladder.run();
+  for (const int side : {kA, kB}) {
+    CHECK(ladder.connection(side).last_failure == Failure::pfs_mismatch);
+    CHECK(ladder.connection(side).fails_while_up);
+    CHECK(ladder.connection(side).last_failure_child == "office");
+  }
+  ladder.pass(seconds(600));
+  ladder.silent();
+  CHECK(ladder.reported(kA, "negotiation_failed") == 1);
+  CHECK(ladder.reported(kB, "negotiation_failed") == 1);
+  ladder.converged();
+}
+
+TEST_CASE("rehearsal: none when it is off, when a rekey comes soon, or after a rekey") {
+  GatewayOptions a = rehearsing("aes256gcm16-x25519");
+  SECTION("off") { a.children[0].rehearse_rekey = false; }
+  SECTION("no rekey at all") { a.children[0].rekey_time = seconds(0); }
+  SECTION("childless: the child had its own key exchange") {
+    a.childless = config::Childless::force;
+  }
+  Ladder ladder(a, mirrored(a));
+  ladder.initiate(kA);
+  ladder.run();
+  ladder.pass(seconds(20));
+  ladder.silent();
+  CHECK(child_rekeys(ladder, kA) == 0);
+}
+
+TEST_CASE("rehearsal: what was rekeyed or deleted meanwhile is not rehearsed") {
+  Ladder ladder(rehearsing("aes256gcm16-x25519"));
+  ladder.initiate(kA);
+  ladder.run();
+  SECTION("rekeyed by the peer") {
+    ladder.rekey(kB);
+    ladder.run();
+    ladder.pass(seconds(20));
+    ladder.run();
+    CHECK(child_rekeys(ladder, kA) == 1);
+    ladder.converged();
+  }
+  SECTION("deleted") {
+    ladder.world.command(kB, CommandVerb::terminate, "office");
+    ladder.run();
+    ladder.pass(seconds(20));
+    CHECK(ladder.on_the_wire().find("CREATE_CHILD_SA") == std::string::npos);
+  }
+}
+
+}  // namespace culvert::ladder
