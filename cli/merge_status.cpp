@@ -176,16 +176,16 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     const json& sa = by_connection(member(ike, "ike_sas"), name);
     const Judgement judgement = judge(child, negotiated, state, is_true(ike, "running"));
     if (connections.empty() || text(connections.back(), "connection") != name) {
-      connections.push_back({{"connection", name},
-                             {"state", member(state, "state")},
-                             {"local", member(sa, "local")},
-                             {"remote", member(sa, "remote")},
-                             {"suite", member(sa, "suite")},
-                             {"remote_auth", member(sa, "remote_auth")},
-                             {"remote_certificate", member(sa, "remote_certificate")},
-                             {"remote_certificate_expires",
-                              member(sa, "remote_certificate_expires")},
-                             {"children", json::array()}});
+      connections.push_back(
+          {{"connection", name},
+           {"state", member(state, "state")},
+           {"local", member(sa, "local")},
+           {"remote", member(sa, "remote")},
+           {"suite", member(sa, "suite")},
+           {"remote_auth", member(sa, "remote_auth")},
+           {"remote_certificate", member(sa, "remote_certificate")},
+           {"remote_certificate_expires", member(sa, "remote_certificate_expires")},
+           {"children", json::array()}});
     }
     connections.back()["children"].push_back(merge_child(child, negotiated, judgement));
     if (judgement.state == "down" || judgement.state == "one-way") {

@@ -73,10 +73,9 @@ std::string render_connection(const json& connection) {
                                   text(connection, "state"), text(connection, "local"),
                                   text(connection, "remote"), text(connection, "suite"));
   if (member(connection, "remote_certificate_expires").is_string()) {
-    lines += fmt::format("  peer's certificate: {}, valid until {}, {}\n",
-                         text(connection, "remote_certificate"),
-                         text(connection, "remote_certificate_expires"),
-                         text(connection, "remote_auth"));
+    lines += fmt::format(
+        "  peer's certificate: {}, valid until {}, {}\n", text(connection, "remote_certificate"),
+        text(connection, "remote_certificate_expires"), text(connection, "remote_auth"));
   }
   for (const json& child : member(connection, "children")) {
     lines += fmt::format("  {}  {}", text(child, "child"), text(child, "state"));

@@ -97,6 +97,11 @@ void check_files(const Config& config, Diagnostics& diagnostics) {
   for (std::size_t index = 0; index < config.secrets.size(); ++index) {
     check_psk(config.secrets[index], indexed("secrets", index) + ".psk_file", diagnostics);
   }
+  for (const PostQuantumKey& key : config.post_quantum_keys) {
+    Secret secret;
+    secret.psk_file = key.file;
+    check_psk(secret, indexed("secrets", key.entry) + ".ppk_file", diagnostics);
+  }
   for (std::size_t index = 0; index < config.manual_sas.size(); ++index) {
     check_key(config.manual_sas[index], indexed("manual_sas", index) + ".key_file", diagnostics);
   }

@@ -132,6 +132,8 @@ struct Connection {
   Childless childless = Childless::allow;
   /// From authentication to the next one, made before the old IKE SA goes; 0: never.
   std::chrono::seconds reauth_time{0};
+  std::string ppk_id;         ///< of `post_quantum_keys`; empty: none (RFC 8784)
+  bool ppk_required = false;  ///< no IKE SA without it
   std::vector<Child> children;
   Location location;
 };
@@ -161,6 +163,13 @@ struct ManualSa {
 struct Secret {
   std::vector<Identity> ids;  ///< empty: any peer
   std::string psk_file;       ///< path, the configuration's folder put before a relative one
+  Location location;
+};
+/// A post-quantum pre-shared key (RFC 8784), beside whatever authenticates.
+struct PostQuantumKey {
+  std::string id;         ///< PPK_ID, the same on both sides
+  std::string file;       ///< as a psk_file
+  std::size_t entry = 0;  ///< under secrets, for messages
   Location location;
 };
 struct PrivateKeyFile {
@@ -197,6 +206,7 @@ struct Config {
   std::vector<Connection> connections;
   std::vector<ManualSa> manual_sas;
   std::vector<Secret> secrets;
+  std::vector<PostQuantumKey> post_quantum_keys;
   Pki pki;
   Metrics metrics;
 

@@ -29,7 +29,7 @@ void read_sections(const Field& root, Config& config) {
     children += static_cast<std::uint32_t>(connection.children.size());
   }
   read_manual_sas(map.take("manual_sas"), children, config.manual_sas);
-  read_secrets(map.take("secrets"), config.secrets);
+  read_secrets(map.take("secrets"), config);
   read_pki(map.take("pki"), config.pki);
   read_metrics(map.take("metrics"), config.metrics);
   map.finish();
@@ -41,6 +41,7 @@ void resolve_paths(const std::filesystem::path& folder, Config& config) {
     if (!path.empty()) path = (folder / path).string();
   };
   for (Secret& secret : config.secrets) resolve(secret.psk_file);
+  for (PostQuantumKey& key : config.post_quantum_keys) resolve(key.file);
   for (ManualSa& sa : config.manual_sas) resolve(sa.key_file);
   for (Connection& connection : config.connections) resolve(connection.local.certificate);
   Pki& pki = config.pki;

@@ -29,6 +29,11 @@ void read_path(MapReader& map, Connection& connection) {
                   "MOBIKE needs NAT detection (RFC 4555 §3.3); remove encap"});
   }
   set(connection.childless, read_choice(map.take("childless"), kChildless));
+  static constexpr std::array kSwitch{Word<bool>{"yes", true}, Word<bool>{"no", false},
+                                      Word<bool>{"true", true}, Word<bool>{"false", false}};
+  const Field ppk = map.take("ppk_id");
+  if (ppk.present()) set(connection.ppk_id, read_name(ppk, limits::kIdentityBytes));
+  set(connection.ppk_required, read_choice(map.take("ppk_required"), kSwitch));
   const Field reauth = map.take("reauth_time");
   set(connection.reauth_time, read_duration(reauth));
   if (reauth.present() && connection.reauth_time.count() != 0 &&

@@ -35,11 +35,23 @@ void read_private_keys(const Field& field, std::vector<PrivateKeyFile>& keys) {
 
 }  // namespace
 
-void read_secrets(const Field& field, std::vector<Secret>& secrets) {
+void read_secrets(const Field& field, Config& config) {
+  std::size_t entry = 0;
   for (const Field& item : read_items(field, "secrets", limits::kSas)) {
     Secret secret;
     secret.location = item.location;
     MapReader map(item, "a secret: {ids: [OURS, THEIRS], psk_file: FILE}");
+    const std::size_t here = entry++;
+    if (const Field id = map.take("ppk_id"); id.present()) {
+      PostQuantumKey key{{}, {}, here, item.location};
+      set(key.id, read_name(id, limits::kIdentityBytes));
+      set(key.file, read_text(map.require("ppk_file", "the path of a file that holds the key",
+                                          "write ppk_file: FILE"),
+                              "the path of a file that holds the key"));
+      map.finish();
+      config.post_quantum_keys.push_back(std::move(key));
+      continue;
+    }
     for (const Field& id : read_items(map.take("ids"), "identities", limits::kSas)) {
       if (auto identity = read_identity(id)) secret.ids.push_back(*std::move(identity));
     }
@@ -47,7 +59,7 @@ void read_secrets(const Field& field, std::vector<Secret>& secrets) {
                                                "write psk_file: FILE"),
                                    "the path of a file that holds the key"));
     map.finish();
-    secrets.push_back(std::move(secret));
+    config.secrets.push_back(std::move(secret));
   }
 }
 

@@ -17,7 +17,7 @@ void read_children(const Field& field, Connection& connection, std::uint32_t& ne
 /// `next_index` is the first one that no child has.
 void read_manual_sas(const Field& field, std::uint32_t next_index,
                      std::vector<ManualSa>& manual_sas);
-void read_secrets(const Field& field, std::vector<Secret>& secrets);
+void read_secrets(const Field& field, Config& config);
 void read_pki(const Field& field, Pki& pki);
 void read_metrics(const Field& field, Metrics& metrics);
 

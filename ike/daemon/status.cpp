@@ -99,6 +99,7 @@ json render_ike_sas(const std::vector<IkeSaStatus>& sas) {
                     {"nat_remote", sa.nat_remote},
                     {"fragmentation", sa.fragmentation},
                     {"mobike", sa.mobike},
+                    {"post_quantum", sa.post_quantum},
                     {"age_seconds", sa.age.count()},
                     {"rekey_in_seconds", sa.rekey_in.count()},
                     {"children", std::move(children)}});

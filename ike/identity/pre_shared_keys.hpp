@@ -2,8 +2,11 @@
 #pragma once
 
 #include <expected>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/config.hpp"
@@ -19,6 +22,7 @@ class PreSharedKeys final : public SecretSource {
   static std::expected<std::unique_ptr<PreSharedKeys>, std::string> load(
       const config::Config& configuration);
 
+  [[nodiscard]] const crypto::SecretBytes* find_post_quantum(std::string_view id) const override;
   void add(std::vector<config::Identity> ids, crypto::SecretBytes key);
 
   [[nodiscard]] const crypto::SecretBytes* find(const config::Identity& local,
@@ -30,6 +34,7 @@ class PreSharedKeys final : public SecretSource {
     crypto::SecretBytes key;
   };
   std::vector<Entry> entries_;
+  std::map<std::string, crypto::SecretBytes, std::less<>> post_quantum_;  ///< by PPK_ID
 };
 
 }  // namespace culvert::ike

@@ -37,7 +37,7 @@ void Core::send_auth(IkeSa& ike) {
   ike.remote_id = ike.connection->remote.id || ike.connection->remote.address
                       ? identity_of(ike.connection->remote, ike.remote.address)
                       : config::Identity{};
-  const auto proof = our_proof(ike);
+  const auto proof = initiators_proof(ike);
   if (!proof) {
     give_up_initiation(ike, proof.error().failure, proof.error().detail);
     return;
@@ -89,7 +89,9 @@ std::expected<void, Refusal> Core::authenticate_peer(IkeSa& ike, const Payloads&
   }
   ike.connection = matching;
   ike.local_id = identity_of(matching->local, ike.local.address);
-  return verify_proof(ike, peer_id, payloads);
+  const auto settled = settle_post_quantum(ike, payloads);
+  if (!settled) return std::unexpected(settled.error());
+  return verify_proof(ike, peer_id, *settled);
 }
 
 void Core::count_refusal(const Refusal& refusal) {
@@ -120,6 +122,8 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
   Payloads answer;
   answer.emplace_back(to_payload(ike.local_id, false));
   answer.insert(answer.end(), proof->begin(), proof->end());
+  // RFC 8784 §3: without data; it says that the key was used.
+  if (ike.post_quantum) answer.emplace_back(make_notify(NotifyType::ppk_identity));
   add_mobike(answer, ike);
   // RFC 6023 §4: a request without SA asks for no child.
   const bool childless = find_payload<wire::ike::SecurityAssociation>(payloads) == nullptr;
@@ -173,7 +177,8 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
                                        {}});
   } else {
     ike.remote_id = presented;
-    verified = verify_proof(ike, *id, payloads);
+    verified = learn_post_quantum(ike, payloads);
+    if (verified) verified = verify_proof(ike, *id, payloads);
   }
   if (!verified) {
     count_refusal(verified.error());
@@ -215,6 +220,7 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
 
 void Core::set_established(IkeSa& ike) {
   ike.state = IkeState::established;
+  ike.plain_keys = {};
   half_open_.erase(ike.local_spi);
   ike.established = now_;
   ike.established_rank = next_rank_++;

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ike/machine/child_sa.hpp"
+#include "ike/machine/connection_state.hpp"
 #include "ike/machine/ike_sa.hpp"
 #include "ike/machine/machine.hpp"
 #include "ike/machine/payload_access.hpp"
@@ -18,36 +19,6 @@
 namespace culvert::ike {
 
 using Fields = std::vector<std::pair<std::string, std::string>>;
-
-/// Why we say no: what the peer gets to hear, and what our operator does.
-struct Refusal {
-  wire::ike::NotifyType notify{};
-  Failure failure{};
-  std::string detail;
-  Octets data;
-  std::optional<std::uint32_t> child{};  ///< whom it is about
-};
-
-/// What a connection remembers between its IKE SAs.
-struct ConnectionState {
-  const config::Connection* connection = nullptr;
-  std::optional<Failure> last_failure;
-  std::string last_failure_detail;
-  std::optional<std::uint32_t> failed_child;  ///< whom it is about; nullopt: the whole
-  bool fails_while_up = false;                ///< it stands although children are up
-  Instant retry_at{};                         ///< 0: not planned
-  std::chrono::seconds backoff{};
-  bool held_down = false;  ///< the operator terminated it
-  /// What `connection` points to when it is not configured any more.
-  std::unique_ptr<config::Connection> ghost{};
-  std::set<std::uint32_t> held_children;
-  std::set<std::uint32_t> keep;  ///< were up and shall be again
-};
-/// A command that waits for children to come up.
-struct WaitingCommand {
-  CommandId id{};
-  std::set<std::uint32_t> children;
-};
 
 class Core final : public Machine {
  public:
@@ -144,7 +115,7 @@ class Core final : public Machine {
   [[nodiscard]] bool answer_init(IkeSa& ike, const ChosenIke& chosen,
                                  const wire::ike::Message& message);
   void add_init_notifies(Payloads& payloads, const IkeSa& ike);
-  static void learn_init_notifies(IkeSa& ike, const Payloads& payloads);
+  void learn_init_notifies(IkeSa& ike, const Payloads& payloads);
   void on_init_response(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw);
   void finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw);
   [[nodiscard]] bool restart_init(IkeSa& ike, const Payloads& payloads);
@@ -197,6 +168,15 @@ class Core final : public Machine {
   void delete_duplicate(IkeSa& ike);
   void revive_loser(const IkeSa& winner);
   [[nodiscard]] bool only_one(const IkeSa& ike) const;
+
+  // post_quantum.cpp: RFC 8784
+  [[nodiscard]] bool can_mix(const config::Connection& connection) const;
+  [[nodiscard]] std::expected<void, Refusal> mix_keys(IkeSa& ike);
+  static void unmix_keys(IkeSa& ike);
+  [[nodiscard]] std::expected<Payloads, Refusal> initiators_proof(IkeSa& ike);
+  [[nodiscard]] std::expected<Payloads, Refusal> settle_post_quantum(IkeSa& ike, Payloads payloads);
+  [[nodiscard]] std::expected<void, Refusal> learn_post_quantum(IkeSa& ike,
+                                                                const Payloads& payloads);
 
   // mobike.cpp: RFC 4555
   [[nodiscard]] static bool may_offer_mobike(const IkeSa& ike);

@@ -119,13 +119,16 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
     {selectors_narrowed, "selectors_narrowed", "RFC 7296 §2.9",
      "The child is up for fewer addresses, protocols or ports than configured.",
      "If the rest is to pass too, give both sides the same selectors."},
+    {post_quantum_mismatch, "post_quantum_mismatch", "RFC 8784 §3",
+     "A post-quantum pre-shared key is required, and the sides do not have the same.",
+     "Give both sides the same ppk_id and key, or set ppk_required: no."},
 });
 
 consteval bool in_order() {
   for (std::size_t i = 0; i < kFailures.size(); ++i) {
     if (static_cast<std::size_t>(kFailures[i].failure) != i) return false;
   }
-  return static_cast<std::size_t>(selectors_narrowed) + 1 == kFailures.size();
+  return static_cast<std::size_t>(post_quantum_mismatch) + 1 == kFailures.size();
 }
 static_assert(in_order(), "the table is indexed by the enum");
 

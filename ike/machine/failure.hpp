@@ -46,6 +46,7 @@ enum class Failure : std::uint8_t {
   nat_traversal_mismatch,  ///< one side does without what the path or the other side needs
   no_auth_request,         ///< IKE_SA_INIT was answered, and nothing followed
   selectors_narrowed,      ///< up, with less than configured
+  post_quantum_mismatch,   ///< a PPK that only one side has, and somebody requires
 };
 
 struct FailureInfo {

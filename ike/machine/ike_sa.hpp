@@ -39,7 +39,7 @@ struct Task {
   std::optional<crypto::Group> group{};  ///< the peer asked for this one (INVALID_KE_PAYLOAD)
   Instant not_before{};
   std::uint32_t attempts = 0;
-  bool rehearsal = false;  ///< rekey_child: to see whether it would work
+  bool rehearsal = false;             ///< rekey_child: to see whether it would work
   std::vector<CommandId> commands{};  ///< who waits for the end
 };
 /// The exchange on its way. At most one: our window is 1.
@@ -81,6 +81,10 @@ struct IkeSa {
   std::int64_t remote_certificate_expires = 0;
   crypto::IkeSuite suite;
   IkeKeys keys;
+  /// RFC 8784: both sides announced it; mixed into `keys`; and the keys before, until IKE_AUTH
+  /// ends.
+  bool post_quantum_offered = false, post_quantum = false;
+  MixedKeys plain_keys;
   bool nat_local = false, nat_remote = false, nat_detection = false, encapsulate = false;
   bool nat_ignored = false;      ///< encap: no, and the peer's notifies show a NAT
   bool heard_version_1 = false;  ///< unauthenticated: believed only when nothing else comes

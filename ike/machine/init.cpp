@@ -280,6 +280,10 @@ void Core::add_init_notifies(Payloads& payloads, const IkeSa& ike) {
   if (ike.initiator ? takes_fragments(*ike.connection) : ike.fragmentation) {
     payloads.emplace_back(make_notify(NotifyType::ikev2_fragmentation_supported));
   }
+  // RFC 8784 §3.
+  if (ike.initiator ? can_mix(*ike.connection) : ike.post_quantum_offered) {
+    payloads.emplace_back(make_notify(NotifyType::use_ppk));
+  }
   // RFC 6023 §3: the responder alone says so.
   if (!ike.initiator && ike.connection->childless != config::Childless::never) {
     payloads.emplace_back(make_notify(NotifyType::childless_ikev2_supported));
@@ -288,6 +292,12 @@ void Core::add_init_notifies(Payloads& payloads, const IkeSa& ike) {
 
 /// What both sides can do.
 void Core::learn_init_notifies(IkeSa& ike, const Payloads& payloads) {
+  // Before IKE_AUTH a responder does not know which of its connections it is.
+  const bool mixes =
+      ike.initiator
+          ? can_mix(*ike.connection)
+          : std::ranges::any_of(ike.candidates, [&](const auto* one) { return can_mix(*one); });
+  ike.post_quantum_offered = mixes && find_notify(payloads, NotifyType::use_ppk) != nullptr;
   ike.fragmentation = takes_fragments(*ike.connection) &&
                       find_notify(payloads, NotifyType::ikev2_fragmentation_supported) != nullptr;
   const bool wanted = ike.connection->childless == config::Childless::prefer ||
@@ -395,6 +405,12 @@ void Core::finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw) {
   ike.window.pending.reset();
   ike.exchange.reset();
   count(ExchangeType::ike_sa_init, false, false);
+  if (ike.connection->ppk_required && !ike.post_quantum_offered) {
+    give_up_initiation(ike, Failure::post_quantum_mismatch,
+                       "ours: ppk_required: yes, ppk_id " + ike.connection->ppk_id +
+                           "; the peer's: it uses no post-quantum key");
+    return;
+  }
   if (ike.connection->childless == config::Childless::force && !ike.childless) {
     give_up_initiation(ike, Failure::no_additional_sas,
                        "ours: childless: force; the peer's: it does not offer IKE SAs without a "

@@ -81,6 +81,19 @@ crypto::ike::Result<IkeKeys> derive_rekeyed_keys(const KeyInputs& inputs, crypto
   return expand(inputs, *skeyseed);
 }
 
+crypto::ike::Result<MixedKeys> mix_post_quantum(crypto::Prf prf, Bytes key,
+                                                const MixedKeys& plain) {
+  MixedKeys mixed;
+  for (const auto& [from, to] :
+       {std::pair(&plain.derive, &mixed.derive), std::pair(&plain.prove_local, &mixed.prove_local),
+        std::pair(&plain.prove_remote, &mixed.prove_remote)}) {
+    auto made = crypto::ike::prf_plus(prf, key, from->view(), from->size());
+    if (!made) return std::unexpected(made.error());
+    *to = std::move(*made);
+  }
+  return mixed;
+}
+
 crypto::ike::Result<ChildKeys> derive_child_keys(const crypto::EspSuite& suite, crypto::Prf prf,
                                                  Bytes derive, Bytes shared_secret,
                                                  Bytes initiator_nonce, Bytes responder_nonce) {

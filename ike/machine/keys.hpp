@@ -35,6 +35,14 @@ struct KeyInputs {
                                                                crypto::Bytes old_derive,
                                                                crypto::Bytes shared_secret);
 
+/// The keys that a post-quantum pre-shared key changes (RFC 8784 §3).
+struct MixedKeys {
+  crypto::SecretBytes derive, prove_local, prove_remote;
+};
+/// SK_d = prf+(PPK, SK_d'), SK_pi and SK_pr alike.
+[[nodiscard]] crypto::ike::Result<MixedKeys> mix_post_quantum(crypto::Prf prf, crypto::Bytes key,
+                                                              const MixedKeys& plain);
+
 /// KEYMAT cut in two: what the exchange's initiator sends with comes first (RFC 7296 §2.17).
 struct ChildKeys {
   crypto::SecretBytes initiator_to_responder, responder_to_initiator;

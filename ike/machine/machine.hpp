@@ -87,6 +87,10 @@ class SecretSource {
   virtual ~SecretSource() = default;
   [[nodiscard]] virtual const crypto::SecretBytes* find(const config::Identity& local,
                                                         const config::Identity& remote) const = 0;
+  /// The post-quantum pre-shared key of that name (RFC 8784); nullptr when there is none.
+  [[nodiscard]] virtual const crypto::SecretBytes* find_post_quantum(std::string_view) const {
+    return nullptr;
+  }
 };
 
 /// Proofs by signature (RFC 7296 §2.15, RFC 7427). The owner holds the keys, certificates and
@@ -190,12 +194,13 @@ struct IkeSaStatus {
   std::string local_id, remote_id;
   /// "psk" or the signature's algorithm; empty before IKE_AUTH.
   std::string local_auth, remote_auth;
-  std::string remote_certificate;  ///< subject; empty with a pre-shared key
+  std::string remote_certificate;               ///< subject; empty with a pre-shared key
   std::int64_t remote_certificate_expires = 0;  ///< Unix time; 0: none
   crypto::IkeSuite suite;
   bool nat_local = false, nat_remote = false;
   bool fragmentation = false;  ///< agreed upon (RFC 7383)
   bool mobike = false;         ///< agreed upon (RFC 4555)
+  bool post_quantum = false;   ///< a PPK is mixed into its keys (RFC 8784)
   std::chrono::seconds age{}, rekey_in{};
   std::vector<ChildStatus> children;
 };

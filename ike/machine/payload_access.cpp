@@ -201,6 +201,9 @@ Failure failure_of(NotifyType type, bool about_child) {
     case NotifyType::childless_ikev2_supported:
     case NotifyType::ikev2_fragmentation_supported:
     case NotifyType::signature_hash_algorithms:
+    case NotifyType::use_ppk:
+    case NotifyType::ppk_identity:
+    case NotifyType::no_ppk_auth:
       return Failure::invalid_syntax;
   }
   return Failure::invalid_syntax;

@@ -132,7 +132,8 @@ std::expected<void, Refusal> Core::verify_shared_key(IkeSa& ike,
   if (!expected || !crypto::equal_constant_time(expected->view(), proof.data)) {
     return std::unexpected(refusal(Failure::authentication_failed_local,
                                    "ours: " + ike.local_id.text + "; the peer's: " +
-                                       ike.remote_id.text + ": the shared keys differ"));
+                                       ike.remote_id.text + ": the shared keys differ" +
+                                       (ike.post_quantum ? ", or the post-quantum keys do" : "")));
   }
   ike.remote_auth = kSharedKeyName;
   return {};

@@ -71,6 +71,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.encapsulate = old.encapsulate;
   ike.fragmentation = old.fragmentation;
   ike.mobike = old.mobike;
+  ike.post_quantum = old.post_quantum;
   ike.moves = old.moves;
   ike.peer_addresses = old.peer_addresses;
   ike.reauthenticate_at = old.reauthenticate_at;

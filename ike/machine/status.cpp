@@ -95,6 +95,7 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
     status.nat_remote = ike->nat_remote;
     status.fragmentation = ike->fragmentation;
     status.mobike = ike->mobike;
+    status.post_quantum = ike->post_quantum;
     status.age = seconds_until(now, ike->created);
     status.rekey_in = seconds_until(ike->rekey_at, now);
     for (const channel::SaId id : ike->children) {

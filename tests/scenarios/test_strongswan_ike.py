@@ -3,7 +3,7 @@ re-authentication, and peers that speak another version or authenticate in anoth
 
 import pytest
 
-from harness.configuration import SIDE_B, TunnelOptions
+from harness.configuration import SIDE_B, TunnelOptions, write_secret
 from harness.gateway import CommandError
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions
@@ -111,3 +111,55 @@ def test_another_identity_is_refused_with_both(bed):
         gateway.culvert("initiate", "net")
     failure = last_failure(gateway)
     assert "branch.example.org" in failure["detail"]
+
+
+PPK = "0123456789abcdef0123456789abcdef"
+
+
+def post_quantum_gateway(bed, required, ppk_id="shared"):
+    configuration = bed.configuration("a", TunnelOptions(
+        connection_options={"ppk_id": ppk_id, "ppk_required": required}))
+    key = write_secret(bed.directory / "ppk", PPK)
+    configuration["secrets"].append({"ppk_id": ppk_id, "ppk_file": str(key)})
+    return bed.add_gateway("a", configuration)
+
+
+def post_quantum_peer(bed, required, ppk_id="shared"):
+    return bed.add_strongswan(PeerOptions(
+        connection=f"ppk_id = {ppk_id}\n  ppk_required = {'yes' if required else 'no'}",
+        secrets=f'ppk-shared {{ id = {ppk_id}\n secret = "{PPK}" }}'))
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_post_quantum_key_is_mixed_in_in_either_role(bed, required):
+    gateway, strongswan = post_quantum_gateway(bed, required), post_quantum_peer(bed, required)
+    gateway.culvert("initiate", "net")
+    assert gateway.ike_sas()[0]["post_quantum"]
+    assert bed.ping(count=10, interval=0.01).lost() == []
+    gateway.culvert("rekey", "net")
+    assert bed.ping(count=10, interval=0.01).lost() == []
+    gateway.culvert("terminate", "to-branch")
+    wait_until(lambda: not strongswan.sas(), 5, "strongSwan to be down")
+    strongswan.initiate()
+    gateway.wait_for_child()
+    assert gateway.ike_sas()[0]["post_quantum"]
+    assert bed.ping(count=10, interval=0.01).lost() == []
+
+
+def test_an_optional_post_quantum_key_that_the_peer_lacks_is_left_out(bed):
+    gateway = post_quantum_gateway(bed, required=False)
+    bed.add_strongswan(PeerOptions())
+    gateway.culvert("initiate", "net")
+    assert not gateway.ike_sas()[0]["post_quantum"]
+    assert bed.ping(count=10, interval=0.01).lost() == []
+
+
+def test_a_required_post_quantum_key_that_the_peer_lacks_is_named(bed):
+    gateway = post_quantum_gateway(bed, required=True)
+    strongswan = bed.add_strongswan(PeerOptions())
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    assert last_failure(gateway)["failure"] == "post_quantum_mismatch"
+    with pytest.raises(Exception):
+        strongswan.initiate()
+    wait_until(lambda: "no post-quantum key" in last_failure(gateway)["detail"], 5, "the refusal")

@@ -67,6 +67,8 @@ config::Config make_config(const GatewayOptions& options) {
   connection.mobike = options.mobike;
   connection.childless = options.childless;
   connection.reauth_time = options.reauth_time;
+  connection.ppk_id = options.ppk_id;
+  connection.ppk_required = options.ppk_required;
   for (const ChildOptions& child_options : options.children) {
     config::Child child;
     child.name = child_options.name;
@@ -94,6 +96,12 @@ Gateway::Gateway(std::string its_name, const GatewayOptions& options, std::uint6
       data_plane(first_spi),
       tuning(its_tuning),
       random(crypto::ike::make_seeded_random(seed)) {
+  if (!options.ppk_id.empty() && !options.ppk.empty()) {
+    secrets.post_quantum.emplace(
+        options.ppk_id,
+        crypto::SecretBytes(crypto::Bytes(reinterpret_cast<const std::uint8_t*>(options.ppk.data()),
+                                          options.ppk.size())));
+  }
   addresses.push_back(*wire::IpAddress::parse(options.address));
   for (const std::string& address : options.other_addresses) {
     addresses.push_back(*wire::IpAddress::parse(address));

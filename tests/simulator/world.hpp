@@ -41,6 +41,8 @@ struct GatewayOptions {
   config::Mobike mobike = config::Mobike::accept;
   config::Childless childless = config::Childless::allow;
   std::chrono::seconds reauth_time{0};
+  std::string ppk_id, ppk = "thirty-two octets beyond quantum";
+  bool ppk_required = false;
   std::vector<std::string> other_addresses;  ///< of ours towards the peer
   std::chrono::seconds rekey_time{14400}, dpd_delay{0};
   std::vector<ChildOptions> children;
@@ -55,7 +57,12 @@ class Secrets final : public ike::SecretSource {
   const crypto::SecretBytes* find(const config::Identity&, const config::Identity&) const override {
     return present ? &key_ : nullptr;
   }
+  const crypto::SecretBytes* find_post_quantum(std::string_view id) const override {
+    const auto found = post_quantum.find(id);
+    return found == post_quantum.end() ? nullptr : &found->second;
+  }
   bool present = true;
+  std::map<std::string, crypto::SecretBytes, std::less<>> post_quantum;
 
  private:
   crypto::SecretBytes key_;

@@ -97,6 +97,9 @@ enum class NotifyType : std::uint16_t {
   childless_ikev2_supported = 16418,  ///< RFC 6023
   ikev2_fragmentation_supported = 16430,
   signature_hash_algorithms = 16431,
+  use_ppk = 16435,  ///< RFC 8784
+  ppk_identity = 16436,
+  no_ppk_auth = 16437,
 };
 /// Error notifies are below 16384 (RFC 7296 §3.10.1).
 [[nodiscard]] constexpr bool is_error(NotifyType type) {
@@ -232,10 +235,9 @@ struct EncryptedFragment {
   friend bool operator==(const EncryptedFragment&, const EncryptedFragment&) = default;
 };
 
-using Payload =
-    std::variant<SecurityAssociation, KeyExchange, Identification, Authentication, Nonce, Notify,
-                 Delete, VendorId, TrafficSelectors, Certificate, CertificateRequest, Opaque,
-                 Unknown, Encrypted, EncryptedFragment>;
+using Payload = std::variant<SecurityAssociation, KeyExchange, Identification, Authentication,
+                             Nonce, Notify, Delete, VendorId, TrafficSelectors, Certificate,
+                             CertificateRequest, Opaque, Unknown, Encrypted, EncryptedFragment>;
 [[nodiscard]] PayloadType type_of(const Payload& payload);
 
 struct Message {

@@ -50,6 +50,9 @@ constexpr std::array kNotifyNames = std::to_array<std::pair<NotifyType, std::str
     {NotifyType::childless_ikev2_supported, "CHILDLESS_IKEV2_SUPPORTED"},
     {NotifyType::ikev2_fragmentation_supported, "IKEV2_FRAGMENTATION_SUPPORTED"},
     {NotifyType::signature_hash_algorithms, "SIGNATURE_HASH_ALGORITHMS"},
+    {NotifyType::use_ppk, "USE_PPK"},
+    {NotifyType::ppk_identity, "PPK_IDENTITY"},
+    {NotifyType::no_ppk_auth, "NO_PPK_AUTH"},
 });
 
 constexpr std::array kPayloadNames = std::to_array<std::pair<PayloadType, std::string_view>>({

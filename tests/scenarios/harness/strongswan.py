@@ -29,6 +29,7 @@ class PeerOptions:
     remote_address: str = ""  # where we are seen, when a NAT stands between
     connection: str = ""      # further lines of the connection
     version: int = 2
+    secrets: str = ""         # further entries of secrets
     auth: str = ""            # instead of psk or what pki says
     identity: str = ""          # empty: that of its side
     pki: object = None          # PeerPki; None: a pre-shared key on both sides
@@ -112,7 +113,8 @@ connections {{ to-{remote.name} {{
 secrets {{ ike-peer {{
   id-1 = {local.identity}
   id-2 = {remote.identity}
-  secret = "{psk}" }} }}
+  secret = "{psk}" }}
+  {options.secrets} }}
 """)
 
     def _write_pki(self, pki):

@@ -75,6 +75,38 @@ TEST_CASE("load: what a child does not say has the documented default") {
   CHECK_FALSE(hosts.esp_proposals.empty());
 }
 
+TEST_CASE("load: a post-quantum key stands beside the secrets, and is named by a connection") {
+  std::string text = with("    reauth_time: 8h\n",
+                          "    reauth_time: 8h\n    ppk_id: shared\n    ppk_required: yes\n");
+  text.insert(text.find("pki: {"), "  - {ppk_id: shared, ppk_file: shared.ppk}\n");
+  const Config config = load_valid(text);
+  CHECK(config.connections.at(0).ppk_id == "shared");
+  CHECK(config.connections.at(0).ppk_required);
+  REQUIRE(config.post_quantum_keys.size() == 1);
+  CHECK(config.post_quantum_keys.front().file == "etc/shared.ppk");
+  CHECK(config.secrets.size() == 1);
+  CHECK_FALSE(load_valid(kValid).connections.at(0).ppk_required);
+}
+
+TEST_CASE("load: a post-quantum key that nobody has, or that has no name, is refused") {
+  const auto missing = load_text(
+      with("    reauth_time: 8h\n", "    reauth_time: 8h\n    ppk_id: lost\n"), "hq.yaml");
+  REQUIRE(missing.diagnostics.size() == 1);
+  CHECK_THAT(missing.diagnostics.front().to_string(),
+             Catch::Contains("connections[0].ppk_id") && Catch::Contains("ppk_file: FILE"));
+  const auto nameless = load_text(
+      with("    reauth_time: 8h\n", "    reauth_time: 8h\n    ppk_required: yes\n"), "hq.yaml");
+  REQUIRE(nameless.diagnostics.size() == 1);
+  CHECK_THAT(nameless.diagnostics.front().to_string(), Catch::Contains("ppk_required"));
+}
+
+TEST_CASE("load: the first rekey of a child is rehearsed unless the file says no") {
+  CHECK(load_valid(kValid).connections.at(0).children.at(0).rehearse_rekey);
+  const Config config = load_valid(
+      with("replay_window: 4096\n", "replay_window: 4096\n        rehearse_rekey: no\n"));
+  CHECK_FALSE(config.connections.at(0).children.at(0).rehearse_rekey);
+}
+
 TEST_CASE("load: children are numbered over the file and manual SAs after them") {
   const Config config = load_valid(kValid);
   CHECK(config.find_child(0)->name == "office");
