@@ -232,6 +232,9 @@ struct Diagnostic {
   [[nodiscard]] std::string to_string() const;
 };
 
+/// A daemon starts, or reloads, with what a check refuses although only one tunnel suffers: a
+/// certificate of ours that has expired must not take the others down at a reboot.
+enum class Purpose : std::uint8_t { check, run };
 /// A configuration or the reasons why there is none. `config` is set only without errors.
 struct LoadResult {
   std::optional<Config> config;
@@ -241,9 +244,10 @@ struct LoadResult {
 
 /// Reads, types and validates. Checks that touch other files (secrets, certificates: existence,
 /// permissions) are made relative to the file's folder. Never throws.
-LoadResult load_file(const std::filesystem::path& file);
+LoadResult load_file(const std::filesystem::path& file, Purpose purpose = Purpose::check);
 /// The same from memory; `check_files` off leaves other files alone (fuzzing, editors).
-LoadResult load_text(std::string_view text, std::string_view file_name, bool check_files = false);
+LoadResult load_text(std::string_view text, std::string_view file_name, bool check_files = false,
+                     Purpose purpose = Purpose::check);
 
 /// Reads a PSK file: text (one trailing newline cut), "0x…" hex or "0s…" base64. The error is a
 /// sentence.

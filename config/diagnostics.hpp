@@ -22,7 +22,9 @@ struct Finding {
 
 class Diagnostics {
  public:
-  explicit Diagnostics(std::string_view file) : file_(file) {}
+  explicit Diagnostics(std::string_view file, Purpose purpose = Purpose::check)
+      : file_(file), purpose_(purpose) {}
+  [[nodiscard]] Purpose purpose() const { return purpose_; }
 
   void error(Location location, std::string_view path, Finding finding) {
     add(Severity::error, location, path, std::move(finding));
@@ -54,6 +56,7 @@ class Diagnostics {
   void add(Severity severity, Location location, std::string_view path, Finding finding);
 
   std::string file_;
+  Purpose purpose_ = Purpose::check;
   std::vector<Diagnostic> list_;
   std::unordered_map<std::string, Location> places_;
   std::size_t errors_ = 0;

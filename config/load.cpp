@@ -72,8 +72,9 @@ LoadResult refused(std::string_view file, Finding finding) {
 
 }  // namespace
 
-LoadResult load_text(std::string_view text, std::string_view file_name, bool check_files) {
-  Diagnostics diagnostics(file_name);
+LoadResult load_text(std::string_view text, std::string_view file_name, bool check_files,
+                     Purpose purpose) {
+  Diagnostics diagnostics(file_name, purpose);
   const auto tree = parse_yaml(text);
   if (!tree) {
     const YamlError& error = tree.error();
@@ -94,7 +95,7 @@ LoadResult load_text(std::string_view text, std::string_view file_name, bool che
   return result;
 }
 
-LoadResult load_file(const std::filesystem::path& file) {
+LoadResult load_file(const std::filesystem::path& file, Purpose purpose) {
   std::error_code ignored;
   if (std::filesystem::is_directory(file, ignored)) {
     return refused(file.string(), {"a folder", "a YAML file", "name the file in it"});
@@ -109,7 +110,7 @@ LoadResult load_file(const std::filesystem::path& file) {
   std::string text(limits::kFileBytes + 1, '\0');
   stream.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(stream.gcount()));
-  return load_text(text, file.string(), true);
+  return load_text(text, file.string(), true, purpose);
 }
 
 }  // namespace culvert::config

@@ -37,7 +37,7 @@ int run(const Arguments& arguments, config::Config config) {
   std::unique_ptr<dataplane::control::Gateway> gateway;
   const auto stop = [&] { (*loop)->stop(); };
   const auto reload = [&] {
-    if (gateway) gateway->reload(config::load_file(arguments.config_file));
+    if (gateway) gateway->reload(config::load_file(arguments.config_file, config::Purpose::run));
   };
   for (const int signal : {SIGTERM, SIGINT}) {
     if (auto done = (*loop)->on_signal(signal, stop); !done) {
@@ -67,7 +67,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", CULVERT_VERSION);
   CLI11_PARSE(app, argc, argv);
 
-  config::LoadResult loaded = config::load_file(arguments.config_file);
+  config::LoadResult loaded = config::load_file(
+      arguments.config_file, arguments.check ? config::Purpose::check : config::Purpose::run);
   for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
     std::fprintf(stderr, "%s\n", diagnostic.to_string().c_str());
   }

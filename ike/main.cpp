@@ -98,7 +98,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", CULVERT_VERSION);
   CLI11_PARSE(app, argc, argv);
 
-  const auto loaded = culvert::config::load_file(file);
+  const auto loaded = culvert::config::load_file(
+      file, check_only ? culvert::config::Purpose::check : culvert::config::Purpose::run);
   for (const auto& diagnostic : loaded.diagnostics) std::cerr << diagnostic.to_string() << '\n';
   if (!loaded.ok()) return 1;
   if (check_only) return 0;

@@ -409,6 +409,10 @@ void Daemon::refresh_revocation_lists() {
     runtime::log(runtime::Level::warning, "revocation_list_unreadable",
                  {{"why", problem}, {"effect", "its former content stays in force"}});
   }
+  if (refresh.changed && machine_ != nullptr) {
+    machine_->recheck_certificates(runtime::now(), actions_);
+    carry_out();
+  }
   loop_.set_timer(runtime::now() + kRevocationInterval, [this] { refresh_revocation_lists(); });
 }
 

@@ -43,7 +43,7 @@ std::vector<std::string> needs_restart(const config::Config& running,
 
 void Daemon::reload() {
   runtime::notify_reloading();
-  auto loaded = config::load_file(configuration_->file);
+  auto loaded = config::load_file(configuration_->file, config::Purpose::run);
   for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
     runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
                                                                 : runtime::Level::warning,
@@ -76,6 +76,7 @@ std::string Daemon::apply(config::Config wanted) {
   // In place: the machine asks the same source.
   certificates_ = std::move(**certificates);
   machine_->reconfigure(*configuration, **keys, runtime::now(), actions_);
+  machine_->recheck_certificates(runtime::now(), actions_);
   // Nothing of the machine points to the old ones any more.
   reloaded_configuration_ = std::move(configuration);
   reloaded_keys_ = std::move(*keys);

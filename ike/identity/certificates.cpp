@@ -33,30 +33,27 @@ Failure failure_of(RejectionReason reason) {
 
 /// The peer's X.509 certificates; other encodings of RFC 7296 §3.6 are no certificates to us.
 std::expected<std::vector<Certificate>, SignatureSource::Problem> certificates_of(
-    const SignatureSource::Claim& claim) {
+    const config::Identity& identity, std::span<const wire::ike::Certificate> sent,
+    std::uint8_t method) {
   std::vector<Certificate> all;
-  for (const wire::ike::Certificate& payload : claim.certificates) {
+  for (const wire::ike::Certificate& payload : sent) {
     if (payload.encoding != wire::ike::CertificateEncoding::x509_signature) continue;
     if (all.size() == kMostPeerCertificates) break;
     auto parsed = Certificate::from_der(payload.data);
     if (!parsed) {
       return std::unexpected(SignatureSource::Problem{
           Failure::certificate_unsuitable, "certificate " + std::to_string(all.size() + 1) +
-                                               " of " + claim.identity.text + " " +
-                                               parsed.error().what});
+                                               " of " + identity.text + " " + parsed.error().what});
     }
     all.push_back(std::move(*parsed));
   }
   if (!all.empty()) return all;
   return std::unexpected(SignatureSource::Problem{
       Failure::certificate_missing,
-      claim.identity.text + " signs with " + crypto::ike::auth_method_text(claim.method) +
-          " and sent " +
-          (claim.certificates.empty()
-               ? std::string("no certificate")
-               : "no X.509 certificate (encoding " +
-                     std::to_string(static_cast<unsigned>(claim.certificates.front().encoding)) +
-                     ")")});
+      identity.text + " signs with " + crypto::ike::auth_method_text(method) + " and sent " +
+          (sent.empty() ? std::string("no certificate")
+                        : "no X.509 certificate (encoding " +
+                              std::to_string(static_cast<unsigned>(sent.front().encoding)) + ")")});
 }
 
 }  // namespace
@@ -117,7 +114,7 @@ std::expected<SignatureSource::Verified, SignatureSource::Problem> Certificates:
   // 1. the certificates  2. the signature, by the first one's key  3. its path to an authority
   // 4. the identity. The signature comes first: what is said about a certificate then is said about
   // somebody who holds its key.
-  const auto certificates = certificates_of(claim);
+  const auto certificates = certificates_of(claim.identity, claim.certificates, claim.method);
   if (!certificates) return std::unexpected(certificates.error());
   const Certificate& end_entity = certificates->front();
   const auto algorithm = crypto::ike::verify(end_entity, claim.method, claim.data, claim.octets);
@@ -140,6 +137,22 @@ std::expected<SignatureSource::Verified, SignatureSource::Problem> Certificates:
                                        "; its certificate has: " + end_entity.names_text()});
   }
   return Verified{*algorithm, end_entity.subject(), end_entity.not_after(), path->notes};
+}
+
+std::expected<std::chrono::seconds, SignatureSource::Problem> Certificates::still_valid(
+    const config::Identity& identity, std::span<const wire::ike::Certificate> sent) const {
+  const auto certificates = certificates_of(identity, sent, 0);
+  if (!certificates) return std::unexpected(certificates.error());
+  const std::int64_t now = calendar_();
+  const auto path = trust_.validate(certificates->front(), std::span(*certificates).subspan(1),
+                                    {now, revocation_, check_extended_key_usage_});
+  if (!path) {
+    return std::unexpected(
+        Problem{failure_of(path.error().reason), identity.text + ": " + path.error().what});
+  }
+  std::int64_t last = certificates->front().not_after();
+  for (const Certificate& one : path->certificates) last = std::min(last, one.not_after());
+  return std::chrono::seconds(last - now);
 }
 
 std::vector<std::uint8_t> Certificates::authority_hashes() const {

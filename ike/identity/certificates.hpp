@@ -38,6 +38,9 @@ class Certificates final : public SignatureSource {
       const config::Connection& connection,
       std::optional<std::span<const std::uint16_t>> peer_hashes, wire::Bytes octets) const override;
   [[nodiscard]] std::expected<Verified, Problem> verify(const Claim& claim) const override;
+  [[nodiscard]] std::expected<std::chrono::seconds, Problem> still_valid(
+      const config::Identity& identity,
+      std::span<const wire::ike::Certificate> certificates) const override;
   [[nodiscard]] std::vector<std::uint8_t> authority_hashes() const override;
   [[nodiscard]] std::string trust_text() const override;
 

@@ -264,6 +264,7 @@ void Core::arm_established(IkeSa& ike) {
   ike.initiator_message.clear();
   arm_lifetime(ike);
   arm_keepalive(ike);
+  watch_certificates(ike);
   ConnectionState& state = state_of(*ike.connection);
   if (!ike.made_by_rekey && ike.initiator && ike.usable()) {
     for (std::size_t i = ike.childless ? 0 : 1; i < ike.wanted.size(); ++i) ensure(ike.wanted[i]);

@@ -39,6 +39,7 @@ class Core final : public Machine {
   void on_dataplane_lost(Instant now, std::vector<Action>& actions) override;
   void reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
                    std::vector<Action>& actions) override;
+  void recheck_certificates(Instant now, std::vector<Action>& actions) override;
   void shut_down(Instant now, std::vector<Action>& actions) override;
   [[nodiscard]] std::vector<IkeSaStatus> ike_sas(Instant now) const override;
   [[nodiscard]] std::vector<ConnectionStatus> connections(Instant now) const override;
@@ -168,6 +169,10 @@ class Core final : public Machine {
   void delete_duplicate(IkeSa& ike);
   void revive_loser(const IkeSa& winner);
   [[nodiscard]] bool only_one(const IkeSa& ike) const;
+
+  // certificate_watch.cpp: an IKE SA lives no longer than what proved its peer
+  void watch_certificates(IkeSa& ike);
+  void recheck(IkeSa& ike);
 
   // post_quantum.cpp: RFC 8784
   [[nodiscard]] bool can_mix(const config::Connection& connection) const;

@@ -79,6 +79,7 @@ struct IkeSa {
   std::optional<std::vector<std::uint16_t>> signature_hashes;
   std::string local_auth, remote_auth, remote_certificate;  ///< for status
   std::int64_t remote_certificate_expires = 0;
+  std::vector<wire::ike::Certificate> peer_certificates;  ///< that proved it, to ask again
   crypto::IkeSuite suite;
   IkeKeys keys;
   /// RFC 8784: both sides announced it; mixed into `keys`; and the keys before, until IKE_AUTH

@@ -245,6 +245,9 @@ void Core::dispatch(const Timer& timer) {
     case TimerKind::reauthenticate:
       if (ike != nullptr && ike->reauthenticate_at == timer.when) reauthenticate(*ike);
       return;
+    case TimerKind::certificates:
+      if (ike != nullptr) recheck(*ike);
+      return;
     case TimerKind::liveness:
       if (ike != nullptr && ike->liveness_at == timer.when) check_liveness(*ike);
       return;

@@ -128,6 +128,12 @@ class SignatureSource {
       const config::Connection& connection,
       std::optional<std::span<const std::uint16_t>> peer_hashes, wire::Bytes octets) const = 0;
   [[nodiscard]] virtual std::expected<Verified, Problem> verify(const Claim& claim) const = 0;
+  /// Whether what authenticated a peer then would do so now: dates, revocation, authorities. The
+  /// signature is not asked again. Seconds until the first certificate of its path expires.
+  [[nodiscard]] virtual std::expected<std::chrono::seconds, Problem> still_valid(
+      const config::Identity&, std::span<const wire::ike::Certificate>) const {
+    return std::chrono::seconds::max();
+  }
   /// What our CERTREQ names (RFC 7296 §3.7): SHA-1 hashes of our authorities' keys.
   [[nodiscard]] virtual std::vector<std::uint8_t> authority_hashes() const = 0;
   /// What we judge by: "authorities: …, revocation: strict".
@@ -261,6 +267,9 @@ class Machine {
   /// their numbers: new ones come at the end, and only the last ones may be gone.
   virtual void reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
                            std::vector<Action>& actions) = 0;
+  /// Authorities or revocation lists changed: IKE SAs whose peer would not be believed any more
+  /// end.
+  virtual void recheck_certificates(Instant now, std::vector<Action>& actions) = 0;
   /// Deletes all IKE SAs politely (SIGTERM with `terminate: true`); SAs in the data plane stay
   /// unless told otherwise.
   virtual void shut_down(Instant now, std::vector<Action>& actions) = 0;

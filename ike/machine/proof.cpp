@@ -157,6 +157,7 @@ std::expected<void, Refusal> Core::verify_signature(IkeSa& ike, const Payloads& 
   ike.remote_auth = verified->algorithm;
   ike.remote_certificate = verified->certificate;
   ike.remote_certificate_expires = verified->expires;
+  ike.peer_certificates = certificates;
   for (const std::string& note : verified->notes) {
     report(
         Level::warning, "revocation_not_checked",

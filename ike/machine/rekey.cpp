@@ -65,6 +65,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.remote_auth = old.remote_auth;
   ike.remote_certificate = old.remote_certificate;
   ike.remote_certificate_expires = old.remote_certificate_expires;
+  ike.peer_certificates = old.peer_certificates;
   ike.nat_local = old.nat_local;
   ike.nat_remote = old.nat_remote;
   ike.nat_detection = old.nat_detection;

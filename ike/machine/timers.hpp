@@ -19,6 +19,7 @@ enum class TimerKind : std::uint8_t {
   expire_ike,        ///< IKE SA
   reauthenticate,    ///< IKE SA
   liveness,          ///< IKE SA
+  certificates,      ///< IKE SA: one of its peer's expires
   keepalive,         ///< IKE SA
   forget,            ///< IKE SA: its time after the end is over
   delete_duplicate,  ///< IKE SA: lost against a crossing one

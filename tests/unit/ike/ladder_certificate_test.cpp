@@ -287,4 +287,49 @@ TEST_CASE("certificates: what a peer sends in CERT payloads is judged, whatever 
   }
 }
 
+TEST_CASE("certificates: an IKE SA ends when its peer's certificate expires") {
+  Pair pair;
+  CertificateOptions options = named("b.example.org");
+  options.not_after = kNow + 600;
+  pair.replace_b(pair.authority.issue(options));
+  std::int64_t now = kNow;
+  pair.a.certificates =
+      Certificates(Holder::rules_with(RevocationPolicy::off), [&] { return now; });
+  pair.a.own(pair.authority.issue(named("a.example.org")));
+  pair.a.trust(pair.authority);
+  Ladder ladder = pair.ladder();
+  ladder.connect();
+  ladder.rekey_ike(kB);
+  ladder.run();
+  now = kNow + 599;
+  ladder.pass(seconds(599));
+  ladder.silent();
+  now = kNow + 602;
+  ladder.pass(seconds(3));
+  ladder("a --> b  INFORMATIONAL request");
+  ladder("b --> a  INFORMATIONAL response");
+  CHECK(ladder.connection(kA).last_failure == Failure::certificate_not_valid);
+  CHECK(contains(ladder.connection(kA).last_failure_detail, "is ended"));
+  CHECK(ladder.reported(kA, "negotiation_failed") == 1);
+  ladder.wire.clear();
+}
+
+TEST_CASE("certificates: an IKE SA ends when a list read later revokes its peer") {
+  const auto policy = GENERATE(RevocationPolicy::if_available, RevocationPolicy::off);
+  Pair pair(KeyKind::p256, policy);
+  Ladder ladder = pair.ladder();
+  ladder.connect();
+  pair.a.certificates.trust().add_revocation_list(pair.authority.revocation_list({*pair.b_end}));
+  std::vector<ike::Action> actions;
+  ladder.gateway(kA).machine->recheck_certificates(ladder.world.now, actions);
+  const auto ended = [](const ike::Action& action) {
+    const auto* report = std::get_if<ike::Report>(&action);
+    return report != nullptr && report->event == "negotiation_failed";
+  };
+  const bool ends = policy != RevocationPolicy::off;
+  CHECK(std::ranges::any_of(actions, ended) == ends);
+  CHECK((ladder.connection(kA).last_failure == Failure::certificate_revoked) == ends);
+  CHECK((ladder.ike_sa(kA).state == "deleting") == ends);
+}
+
 }  // namespace culvert::ladder
