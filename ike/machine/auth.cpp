@@ -167,19 +167,7 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
                                              : std::string("without an identity")));
     return;
   }
-  const config::Identity presented = identity_from(*id);
-  std::expected<void, Refusal> verified;
-  if (!expects(ike.connection->remote, presented)) {
-    verified = std::unexpected(Refusal{NotifyType::authentication_failed,
-                                       Failure::identity_mismatch,
-                                       "ours: remote.id " + expectation(ike.connection->remote) +
-                                           "; the peer's: " + identity_text(presented),
-                                       {}});
-  } else {
-    ike.remote_id = presented;
-    verified = learn_post_quantum(ike, payloads);
-    if (verified) verified = verify_proof(ike, *id, payloads);
-  }
+  const auto verified = authenticate_responder(ike, *id, payloads);
   if (!verified) {
     count_refusal(verified.error());
     // RFC 7296 §2.21.2: the responder believes the IKE SA stands; it has to hear that it does not.
@@ -195,27 +183,47 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   set_established(ike);
   learn_mobike(ike, payloads);
   settle_with_others(ike, false);
-  if (ike.childless) {
-    // Its children follow: see arm_established.
-  } else if (error != nullptr) {
+  // Without a first child all follow: see arm_established.
+  if (!ike.childless) first_child_answered(ike, exchange, payloads);
+  arm_established(ike);
+  arm_reauthentication(ike);
+}
+
+std::expected<void, Refusal> Core::authenticate_responder(IkeSa& ike,
+                                                          const wire::ike::Identification& id,
+                                                          const Payloads& payloads) {
+  const config::Identity presented = identity_from(id);
+  if (!expects(ike.connection->remote, presented)) {
+    return std::unexpected(Refusal{NotifyType::authentication_failed,
+                                   Failure::identity_mismatch,
+                                   "ours: remote.id " + expectation(ike.connection->remote) +
+                                       "; the peer's: " + identity_text(presented),
+                                   {}});
+  }
+  ike.remote_id = presented;
+  if (auto learnt = learn_post_quantum(ike, payloads); !learnt) return learnt;
+  return verify_proof(ike, id, payloads);
+}
+
+/// RFC 7296 §1.3.1: whether the child came up or not, the IKE SA stands.
+void Core::first_child_answered(IkeSa& ike, Exchange& exchange, const Payloads& payloads) {
+  if (const auto* error = find_error(payloads)) {
     child_failed(ike, exchange,
                  {error->type,
                   failure_of(error->type, true),
                   terms_text(child_config(exchange.task.child_index)) + "; the peer answers " +
                       wire::ike::to_string(error->type),
                   {}});
-  } else {
-    const auto child =
-        accept_child(ike, exchange, payloads, {ike.initiator_nonce, ike.responder_nonce}, true);
-    if (child) {
-      put_in_use(**child, true);
-      arm_rehearsal(**child);
-    } else {
-      child_failed(ike, exchange, child.error());
-    }
+    return;
   }
-  arm_established(ike);
-  arm_reauthentication(ike);
+  const auto child =
+      accept_child(ike, exchange, payloads, {ike.initiator_nonce, ike.responder_nonce}, true);
+  if (!child) {
+    child_failed(ike, exchange, child.error());
+    return;
+  }
+  put_in_use(**child, true);
+  arm_rehearsal(**child);
 }
 
 void Core::set_established(IkeSa& ike) {

@@ -160,6 +160,9 @@ class Core final : public Machine {
 
   // auth.cpp, what follows
   void finish_auth(IkeSa& ike, const Payloads& payloads);
+  [[nodiscard]] std::expected<void, Refusal> authenticate_responder(
+      IkeSa& ike, const wire::ike::Identification& id, const Payloads& payloads);
+  void first_child_answered(IkeSa& ike, Exchange& exchange, const Payloads& payloads);
   void set_established(IkeSa& ike);
   void arm_established(IkeSa& ike);
   void arm_lifetime(IkeSa& ike);
