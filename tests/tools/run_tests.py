@@ -5,6 +5,7 @@ The last line of output is `N passed, N failed` (and `, N skipped` when there ar
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import re
@@ -102,9 +103,7 @@ def set_up(build, compiler, options):
         return True
     ccache = ["ccache"] if subprocess.run(["which", "ccache"], capture_output=True).returncode == 0 \
         else []
-    environment = {"CXX": " ".join(ccache + [compiler]), "CCACHE_BASEDIR": str(REPOSITORY),
-                   "CCACHE_NOHASHDIR": "1"}
-    return run(["meson", "setup", build, *options], environment) == 0
+    return run(["meson", "setup", build, *options], {"CXX": " ".join(ccache + [compiler])}) == 0
 
 
 def test_programs(build):
@@ -222,7 +221,8 @@ def fuzz():
     names = [str(Path(target).relative_to(SANITIZED_BUILD)) for target in targets]
     if run(["ninja", "-C", SANITIZED_BUILD, *names]) != 0:
         return Tally(failed=1)
-    return sum((fuzz_one(program) for program in fuzzers_of(SANITIZED_BUILD)), Tally())
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as side_by_side:
+        return sum(side_by_side.map(fuzz_one, fuzzers_of(SANITIZED_BUILD)), Tally())
 
 
 def fuzz_targets():
@@ -314,6 +314,10 @@ def main():
     unknown = [name for name in arguments.stages if name not in STAGES]
     if unknown:
         parser.error(f"no stage {unknown[0]}; there are {', '.join(STAGES)}")
+
+    # What another clone compiled is taken from ccache, whatever its path.
+    os.environ.setdefault("CCACHE_BASEDIR", str(REPOSITORY))
+    os.environ.setdefault("CCACHE_NOHASHDIR", "1")
 
     results = []
     for name in arguments.stages or DEFAULT_STAGES:

@@ -115,4 +115,20 @@ TEST_CASE("check: what is wrong with certificates and keys is told by their file
   }
 }
 
+TEST_CASE(
+    "start: an expired certificate of ours is an error for a check and a warning at a start") {
+  const PrivateCopy folder;
+  const std::filesystem::path file = folder.path / "certificate-expired.yaml";
+  CHECK_FALSE(load_file(file, Purpose::check).ok());
+
+  const LoadResult started = load_file(file, Purpose::run);
+
+  CHECK(started.ok());
+  const auto told = std::ranges::find_if(started.diagnostics, [](const Diagnostic& diagnostic) {
+    return diagnostic.found.find("expired on 2021-01-01") != std::string::npos;
+  });
+  REQUIRE(told != started.diagnostics.end());
+  CHECK(told->severity == Severity::warning);
+}
+
 }  // namespace culvert::config
