@@ -10,7 +10,6 @@
 #include "dataplane/worker/crypto_burst.hpp"
 #include "dataplane/worker/inbound.hpp"
 #include "wire/esp.hpp"
-#include "wire/ethernet.hpp"
 #include "wire/udp.hpp"
 
 namespace culvert::dataplane {
@@ -92,10 +91,12 @@ void take_arrived(WorkerState& worker, Burst& burst, Openings& openings) {
   for (std::uint32_t n = 0; n < count; ++n) {
     const ArrivedEsp& arrived = worker.arrived[n];
     InboundSa& sa = *arrived.sa;
-    const bool is_mine =
-        workers <= 1 || raw(sa.slot) % workers == static_cast<std::uint32_t>(worker.context.id);
-    const std::uint64_t sequence = sa.extend(wire::load_u32(arrived.esp + 4));
-    if (!is_mine || sequence <= sa.highest || !is_for(sa, arrived)) [[unlikely]] {
+    // `is_for` first: its acquire is what makes the SA's other fields those of this SPI.
+    const bool fits =
+        is_for(sa, arrived) && (workers <= 1 || raw(sa.slot) % workers == raw(worker.context.id));
+    const std::uint64_t sequence = fits ? sa.extend(wire::load_u32(arrived.esp + 4)) : 0;
+    // Not fit is number 0, which is never above the highest.
+    if (sequence <= sa.highest) [[unlikely]] {
       const bool is_in_udp = arrived.bytes_in_front != wire::ipv4::kHeaderBytes;
       describe(burst, arrived.position, arrived.esp - arrived.bytes_in_front, is_in_udp);
       burst.encrypted.push(arrived.position);
