@@ -2,12 +2,14 @@
 // with one key, in cache, and nothing around it.
 #pragma once
 
+#include <vector>
+
 #include "benchmarks/workload.hpp"
 
 namespace culvert::benchmarks {
 
-/// Nanoseconds per packet of AES-128-GCM over the sizes of `frames`, on the calling thread's core.
-[[nodiscard]] double raw_crypto_nanoseconds(Direction direction, const Frames& frames,
-                                            double seconds);
+/// Nanoseconds per packet of the case's suite over its sizes, by worker, all workers at once, each
+/// on its own lcore.
+[[nodiscard]] std::vector<double> raw_crypto_nanoseconds(const Case& test, double seconds);
 
 }  // namespace culvert::benchmarks

@@ -1,195 +1,224 @@
-// packet_rate: packets per second of one worker, beside the floor of the same run.
+// packet_rate: packets per second of a worker, beside the floor of the same run.
 //
 // Source and sink are in memory (net_pcap with infinite_rx, net_null), so no NIC is needed and what
 // is measured is the worker: receive burst to transmit burst. Each repeat measures bare I/O, the
 // raw crypto call and the worker one after the other on the same core and packets; efficiency is
 // their ratio in that repeat, and the table shows medians.
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <set>
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
-#include <intel-ipsec-mb.h>
 #include <nlohmann/json.hpp>
-#include <rte_cycles.h>
-#include <rte_eal.h>
-#include <rte_mbuf.h>
 #include <rte_version.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include "benchmarks/floor.hpp"
+#include "benchmarks/lcores.hpp"
+#include "benchmarks/machine.hpp"
+#include "benchmarks/results.hpp"
 #include "benchmarks/rig.hpp"
-#include "benchmarks/workload.hpp"
+#include "benchmarks/suites.hpp"
 
 namespace {
 
 using namespace culvert::benchmarks;
-using nlohmann::json;
+
+/// Less than this of free huge pages, and ordinary ones serve.
+constexpr std::uint64_t kLeastHugeMib = 256;
+/// Ordinary pages: address space of which what is not touched costs nothing. The routing tables and
+/// rings; the largest pool, and half of it again for the pieces that it is made of.
+std::uint32_t ordinary_mib(std::uint32_t most_packets) {
+  return pool_mib(most_packets) * 3 / 2 + 512;
+}
+
+constexpr double kSeconds = 0.4, kQuickSeconds = 0.2;
 
 struct Options {
   bool quick = false;
-  bool huge_pages = true;
+  bool lists = false;
+  bool may_use_huge_pages = true;
   int repeats = 5;
-  double seconds = 0.4;
+  double seconds = 0;  ///< 0: kQuickSeconds or kSeconds
   std::string json_file;
-  std::vector<std::string> only;  ///< "out/64/1": direction, size, SAs
+  std::vector<std::string> suites;
+  std::vector<std::string> only;  ///< row_name, or its short form for the ordinary suite
 };
 
-struct Row {
-  Case test;
-  std::vector<double> mpps, floor_mpps, efficiency;
-};
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+/// "out/64/1": direction, size, SAs; of the ordinary suite alone.
+std::string short_name(const Case& test) {
+  return fmt::format("{}/{}/{}", direction_name(test), size_name(test), test.sas);
 }
 
-std::vector<Case> cases(const Options& options) {
-  std::vector<Case> all;
-  for (const Direction direction : {Direction::out, Direction::in}) {
-    for (const std::uint32_t size : {64U, 512U, 1420U, 0U}) all.push_back({direction, size, 1});
-    for (const std::uint32_t size : {64U, 0U}) all.push_back({direction, size, 1024});
-    if (options.quick) continue;
-    for (const std::uint32_t size : {128U, 256U, 1024U, 1280U}) all.push_back({direction, size, 1});
+std::vector<Case> chosen_cases(const Options& options) {
+  std::vector<Case> chosen;
+  std::set<std::string> names;
+  const auto add = [&](const std::vector<Case>& cases) {
+    for (const Case& test : cases) {
+      const std::string name = row_name(test);
+      const bool is_ordinary = name == row_name(ordinary_case(test.direction, test.size, test.sas));
+      const bool wanted = options.only.empty() || std::ranges::count(options.only, name) != 0 ||
+                          (is_ordinary && std::ranges::count(options.only, short_name(test)) != 0);
+      if (wanted && names.insert(name).second) chosen.push_back(test);
+    }
+  };
+  if (options.quick) add(quick_cases());
+  for (const Suite& suite : all_suites()) {
+    if (options.quick && options.only.empty()) break;
+    if (options.suites.empty() || std::ranges::count(options.suites, suite.name) != 0) {
+      add(suite.cases);
+    }
   }
-  if (options.only.empty()) return all;
-  std::erase_if(all, [&](const Case& test) {
-    const std::string name = fmt::format(
-        "{}/{}/{}", test.direction == Direction::out ? "out" : "in", size_name(test), test.sas);
-    return std::ranges::find(options.only, name) == options.only.end();
-  });
-  return all;
+  return chosen;
 }
 
-Row run(const Case& test, const Options& options, rte_mempool* pool, const std::string& folder) {
+/// Why a case cannot be measured on this machine; empty when it can.
+std::string obstacle(const Case& test, std::size_t cores) {
+  // The main thread only waits: a worker may share its core.
+  if (test.workers > cores) return fmt::format("{} cores for {} workers", cores, test.workers);
+  constexpr std::uint64_t kSaBytes = 8192, kPolicyBytes = 1024;  // with room to spare
+  const std::uint64_t needed = pool_mib(packets_in_memory(test)) +
+                               ((test.sas * kSaBytes + policies_of(test) * kPolicyBytes) >> 20U);
+  const std::uint64_t there = available_mib();
+  if (needed > there) return fmt::format("{} MiB of memory, {} needed", there, needed);
+  return {};
+}
+
+double floor_mpps(const std::vector<double>& crypto, const std::vector<double>& io) {
+  double sum = 0;
+  for (std::size_t worker = 0; worker < io.size(); ++worker) {
+    sum += 1e3 / (crypto[worker] + io[worker]);
+  }
+  return sum;
+}
+
+double mpps(const std::vector<double>& nanoseconds) {
+  double sum = 0;
+  for (const double value : nanoseconds) sum += 1e3 / value;
+  return sum;
+}
+
+Row measure(const Case& test, const Options& options, rte_mempool* pool,
+            const std::string& folder) {
   const auto engine = culvert::crypto::esp::make_engine();
   Rig rig(test, *engine);
-  const Frames frames = test.direction == Direction::out ? clear_frames(test)
-                                                         : sealed_frames(test, rig.spis(), *engine);
-  const std::string capture = folder + "/frames.pcap";
-  write_capture(capture, frames);
-  const Devices devices(capture, pool);
-  Row row{test, {}, {}, {}};
+  std::vector<std::string> captures;
+  for (std::size_t worker = 0; worker < test.workers; ++worker) {
+    captures.push_back(fmt::format("{}/queue{}.pcap", folder, worker));
+    if (test.direction == Direction::out) {
+      write_clear_capture(captures.back(), test, rig.sas_of(worker));
+    } else {
+      write_sealed_capture(captures.back(), test, rig.sas_of(worker), rig.spis(), *engine);
+    }
+  }
+  const Devices devices(captures, pool);
+  Row row{test, {}, {}, {}, rig.state_bytes()};
   for (int repeat = 0; repeat < options.repeats; ++repeat) {
-    const double crypto = raw_crypto_nanoseconds(test.direction, frames, options.seconds / 2);
-    const double io = 1e9 / measure_io(devices, options.seconds / 2).packets_per_second;
-    const double worker = rig.measure(devices, pool, options.seconds).packets_per_second;
-    const double floor = 1e9 / (crypto + io);
-    row.mpps.push_back(worker / 1e6);
-    row.floor_mpps.push_back(floor / 1e6);
-    row.efficiency.push_back(worker / floor);
+    const double floor = floor_mpps(raw_crypto_nanoseconds(test, options.seconds / 2),
+                                    io_nanoseconds(devices, options.seconds / 2));
+    row.mpps.push_back(mpps(rig.measure(devices, pool, options.seconds)));
+    row.floor_mpps.push_back(floor);
+    row.efficiency.push_back(row.mpps.back() / floor);
   }
   return row;
 }
 
-void print(const Row& row) {
-  const auto [least, most] = std::ranges::minmax(row.mpps);
-  std::cout << fmt::format("{:<4} {:>5} {:>6} {:>8} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>8.2f}\n",
-                           row.test.direction == Direction::out ? "out" : "in", size_name(row.test),
-                           row.test.sas, row.test.policies + row.test.sas, median(row.mpps), least,
-                           most, median(row.floor_mpps), median(row.efficiency))
-            << std::flush;
-}
-
-std::string cpu_model() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+/// Captures in a folder of their own, gone at the end.
+class ScratchFolder {
+ public:
+  ScratchFolder()
+      : path_(std::filesystem::temp_directory_path() /
+              ("culvert-packet-rate-" + std::to_string(::getpid()))) {
+    std::filesystem::create_directories(path_);
   }
-  return "unknown";
-}
-
-json to_json(const std::vector<Row>& rows, bool huge_pages) {
-  json results = json::array();
-  for (const Row& row : rows) {
-    const auto [least, most] = std::ranges::minmax(row.mpps);
-    results.push_back({{"suite", kSuite.name()},
-                       {"direction", row.test.direction == Direction::out ? "out" : "in"},
-                       {"size", row.test.size == 0 ? json("imix") : json(row.test.size)},
-                       {"sas", row.test.sas},
-                       {"policies", row.test.policies + row.test.sas},
-                       {"workers", 1},
-                       {"mpps", median(row.mpps)},
-                       {"mpps_min", least},
-                       {"mpps_max", most},
-                       {"floor_mpps", median(row.floor_mpps)},
-                       {"efficiency", median(row.efficiency)}});
+  ~ScratchFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
   }
-  return {
-      {"results", std::move(results)},
-      {"machine", {{"cpu", cpu_model()}, {"tsc_hz", rte_get_tsc_hz()}, {"huge_pages", huge_pages}}},
-      {"versions",
-       {{"culvert", CULVERT_VERSION},
-        {"dpdk", rte_version()},
-        {"ipsec_mb", imb_get_version_str()}}}};
-}
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  [[nodiscard]] std::string path() const { return path_.string(); }
 
-bool start_eal(bool huge_pages) {
-  std::vector<std::string> arguments{"packet_rate",    "--lcores",    "0@0,1@1",
-                                     "--no-pci",       "--log-level", "3",
-                                     "--no-telemetry", "-m",          "768"};
-  // DPDK 22.11 refuses --no-huge together with --in-memory.
-  arguments.emplace_back(huge_pages ? "--in-memory" : "--no-shconf");
-  if (!huge_pages) arguments.emplace_back("--no-huge");
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  return rte_eal_init(static_cast<int>(argv.size()), argv.data()) >= 0;
-}
+ private:
+  std::filesystem::path path_;
+};
 
-/// Whether the kernel has free huge pages for the suite's memory.
-bool has_huge_pages() {
-  std::ifstream file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
-  long free = 0;
-  return (file >> free) && free * 2 >= 768;
+void introduce(const Run& run) {
+  std::cout << fmt::format("{}, {}, {}, {} pages, {} x {} s a row, IMIX 64x7 570x4 1400x1\n",
+                           cpu_model(), rte_version(), run.engine,
+                           run.huge_pages ? "huge" : "ordinary", run.repeats, run.seconds);
+  if (!run.huge_pages) {
+    std::cout << "No huge pages: slower, the floor too. For them: sysctl vm.nr_hugepages=400\n";
+  }
 }
 
 int run_all(const Options& options) {
-  const bool huge_pages = options.huge_pages && has_huge_pages();
-  if (!start_eal(huge_pages)) return 1;
-  std::cout << fmt::format(
-                   "{}, {}, IPsec-MB {}, {} pages, {} x {} s a row, IMIX 64x7 570x4 1400x1\n",
-                   cpu_model(), rte_version(), imb_get_version_str(),
-                   huge_pages ? "huge" : "ordinary", options.repeats, options.seconds)
-            << fmt::format("{:<4} {:>5} {:>6} {:>8} {:>9} {:>9} {:>9} {:>9} {:>8}\n", "dir", "size",
-                           "SAs", "policies", "Mpps", "min", "max", "floor", "of floor");
-  rte_mempool* pool =
-      rte_pktmbuf_pool_create("packets", 16383, 256, culvert::dataplane::kPuntPrivateBytes,
-                              2048 + RTE_PKTMBUF_HEADROOM, SOCKET_ID_ANY);
-  if (pool == nullptr) return 1;
-  const auto folder = std::filesystem::temp_directory_path() /
-                      ("culvert-packet-rate-" + std::to_string(::getpid()));
-  std::filesystem::create_directories(folder);
+  const std::vector<Case> cases = chosen_cases(options);
+  if (cases.empty()) give_up("no row has such a name; --list shows them");
+  const std::vector<unsigned> cores = usable_cores();
+  Run run{options.may_use_huge_pages && free_huge_mib() >= kLeastHugeMib, options.repeats,
+          options.seconds, cores.size(), std::string(culvert::crypto::esp::make_engine()->name())};
+  std::vector<Skipped> skipped;
+  std::uint32_t most_packets = 0, most_workers = 1;
+  for (const Case& test : cases) {
+    if (!obstacle(test, cores.size()).empty()) continue;
+    most_packets = std::max(most_packets, packets_in_memory(test));
+    most_workers = std::max(most_workers, test.workers);
+  }
+  if (!start_eal(most_workers, cores, run.huge_pages, ordinary_mib(most_packets))) return 1;
+  introduce(run);
+  std::cout << heading(!options.quick) << std::endl;
+  const ScratchFolder folder;
   std::vector<Row> rows;
-  for (const Case& test : cases(options)) {
-    rows.push_back(run(test, options, pool, folder));
-    print(rows.back());
+  for (const Case& test : cases) {
+    std::string why_not = obstacle(test, cores.size());
+    const Pool pool = why_not.empty() ? make_pool(packets_in_memory(test)) : nullptr;
+    if (why_not.empty() && !pool) {
+      why_not = fmt::format("no {} MiB of {} pages", pool_mib(packets_in_memory(test)),
+                            run.huge_pages ? "huge" : "ordinary");
+    }
+    if (!why_not.empty()) {
+      std::cout << fmt::format("skipped {}: {}", row_name(test), why_not) << std::endl;
+      skipped.push_back({row_name(test), why_not});
+      continue;
+    }
+    rows.push_back(measure(test, options, pool.get(), folder.path()));
+    std::cout << line_of(rows.back(), !options.quick) << std::endl;
   }
-  std::filesystem::remove_all(folder);
-  if (!options.json_file.empty()) {
-    std::ofstream(options.json_file) << to_json(rows, huge_pages).dump(2) << '\n';
-  }
+  if (options.json_file.empty()) return 0;
+  std::ofstream file(options.json_file);
+  file << to_json(run, rows, skipped).dump(2) << std::endl;
+  if (!file) give_up("cannot write " + options.json_file);
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Packets per second of one worker, beside the floor"};
+  CLI::App app{"Packets per second of a worker, beside the floor"};
   Options options;
-  app.add_flag("--quick", options.quick, "only the sizes of the summary table");
-  app.add_flag("!--no-huge", options.huge_pages, "do without huge pages");
+  std::vector<std::string> suite_names;
+  for (const Suite& suite : all_suites()) suite_names.push_back(suite.name);
+  app.add_flag("--quick", options.quick, "only the rows of the summary");
+  app.add_flag("--list", options.lists, "names the rows and stops");
+  app.add_flag("!--no-huge", options.may_use_huge_pages, "do without huge pages");
   app.add_option("--repeats", options.repeats, "measurements a row")->check(CLI::Range(1, 101));
-  app.add_option("--seconds", options.seconds, "length of a measurement")
-      ->check(CLI::Range(0.05, 60.0));
+  app.add_option("--seconds", options.seconds, "length of a measurement: 0.4, with --quick 0.2")
+      ->check(CLI::Range(0.01, 60.0));
   app.add_option("--json", options.json_file, "write the results there");
-  app.add_option("--only", options.only, "rows by name: out/64/1, in/imix/1024");
+  app.add_option("--suites", options.suites, "of these alone")
+      ->delimiter(',')
+      ->check(CLI::IsMember(suite_names));
+  app.add_option("--only", options.only,
+                 "rows by name: out/64/1, in/imix/1024, or as --list has them");
   CLI11_PARSE(app, argc, argv);
-  return run_all(options);
+  if (options.seconds == 0) options.seconds = options.quick ? kQuickSeconds : kSeconds;
+  if (!options.lists) return run_all(options);
+  for (const Case& test : chosen_cases(options)) std::cout << row_name(test) << '\n';
+  return 0;
 }

@@ -23,7 +23,7 @@ struct Floor {
       : transform(of), burst(packets), manager(alloc_mb_mgr(0), free_mb_mgr) {
     if (manager == nullptr) std::abort();
     init_mb_mgr_auto(manager.get(), nullptr);
-    const std::array<std::uint8_t, 32> key{1, 2, 3};
+    alignas(64) const std::array<std::uint8_t, 32> key{1, 2, 3};  // loaded aligned
     IMB_AES128_GCM_PRE(manager.get(), key.data(), &gcm);
     if (transform.suite.key_bits == 256) IMB_AES256_GCM_PRE(manager.get(), key.data(), &gcm);
     if (transform.suite.key_bits == 192) IMB_AES192_GCM_PRE(manager.get(), key.data(), &gcm);
@@ -34,7 +34,7 @@ struct Floor {
   const Transform& transform;
   std::span<const Operation> burst;
   std::unique_ptr<IMB_MGR, void (*)(IMB_MGR*)> manager;
-  gcm_key_data gcm;
+  alignas(64) gcm_key_data gcm;
   alignas(16) std::array<std::uint8_t, 240> encrypt;
   alignas(16) std::array<std::uint8_t, 240> decrypt;
   alignas(16) std::array<std::uint8_t, 64> hmac_state{};

@@ -1,19 +1,16 @@
 #include "benchmarks/rig.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <iostream>
+#include <fstream>
 
-#include <rte_bus_vdev.h>
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
-#include <rte_launch.h>
-#include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 
+#include "benchmarks/clock.hpp"
+#include "benchmarks/lcores.hpp"
 #include "dataplane/tables/sa.hpp"
 
 namespace culvert::benchmarks {
@@ -21,105 +18,59 @@ namespace {
 
 using namespace dataplane;
 
-constexpr std::uint16_t kDescriptors = 1024;
-constexpr std::uint16_t kBurst = 64;
-constexpr double kWarmUpSeconds = 0.05;
-constexpr std::size_t kCaptureFrames = 4096;
+/// Fewer SAs than this drown in what the allocator takes anyway.
+constexpr std::uint32_t kLeastSasToWeigh = 16384;
 
-[[noreturn]] void give_up(const std::string& why) {
-  std::cerr << "packet_rate: " << why << '\n';
-  std::exit(1);
-}
-
-std::uint16_t open_port(const std::string& name, const std::string& arguments, rte_mempool* pool) {
-  if (rte_vdev_init(name.c_str(), arguments.c_str()) != 0) give_up("no device " + name);
-  std::uint16_t port = 0;
-  if (rte_eth_dev_get_port_by_name(name.c_str(), &port) != 0) give_up("no port " + name);
-  const rte_eth_conf configuration{};
-  if (rte_eth_dev_configure(port, 1, 1, &configuration) != 0 ||
-      rte_eth_rx_queue_setup(port, 0, kDescriptors, SOCKET_ID_ANY, nullptr, pool) != 0 ||
-      rte_eth_tx_queue_setup(port, 0, kDescriptors, SOCKET_ID_ANY, nullptr) != 0 ||
-      rte_eth_dev_start(port) != 0) {
-    give_up("cannot start " + name);
+/// Memory that the process has, huge pages included, in bytes.
+double resident_bytes() {
+  std::ifstream file("/proc/self/smaps_rollup");
+  double kib = 0;
+  for (std::string line; std::getline(file, line);) {
+    for (const char* const name : {"Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"}) {
+      if (line.starts_with(name)) kib += std::stod(line.substr(std::strlen(name)));
+    }
   }
-  return port;
+  return kib * 1024;
 }
 
-void close_port(std::uint16_t port) {
-  char name[RTE_ETH_NAME_MAX_LEN];
-  rte_eth_dev_get_name_by_port(port, name);
-  rte_eth_dev_stop(port);
-  rte_eth_dev_close(port);
-  rte_vdev_uninit(name);
-}
-
-unsigned worker_lcore() {
-  const unsigned lcore = rte_get_next_lcore(-1, 1, 0);
-  if (lcore >= RTE_MAX_LCORE) give_up("no second lcore");
-  return lcore;
-}
-
-/// Cycles and packets of a stretch of the worker's time, waited for by the main thread.
-template <typename Count>
-Rate over(double seconds, const Count& count) {
-  rte_delay_us_sleep(static_cast<unsigned>(kWarmUpSeconds * 1e6));
-  const std::uint64_t packets_before = count();
-  const std::uint64_t before = rte_rdtsc();
-  rte_delay_us_sleep(static_cast<unsigned>(seconds * 1e6));
-  const std::uint64_t packets = count() - packets_before;
-  const auto cycles = static_cast<double>(rte_rdtsc() - before);
-  const auto amount = static_cast<double>(packets);
-  return {amount * static_cast<double>(rte_get_tsc_hz()) / cycles, cycles / amount};
-}
-
-struct IoLoop {
-  std::uint16_t source, sink;
-  std::atomic<bool> stop{false};
-  Counter sent;
-};
-
-int run_io(void* argument) {
-  auto& loop = *static_cast<IoLoop*>(argument);
-  rte_mbuf* burst[kBurst];
-  while (!loop.stop.load(std::memory_order_relaxed)) {
-    const std::uint16_t received = rte_eth_rx_burst(loop.source, 0, burst, kBurst);
-    const std::uint16_t sent = rte_eth_tx_burst(loop.sink, 0, burst, received);
-    rte_pktmbuf_free_bulk(burst + sent, received - sent);
-    loop.sent.add(sent);
-  }
-  return 0;
-}
-
-/// Runs on the worker's thread after each receive: a looped capture is a replay, so the windows go
-/// back to their start where the capture does, inside of the measured time: where the sequence
-/// number of a burst's first frame falls. Bare I/O plays the same capture, so the worker may begin
-/// anywhere in it.
+/// Runs on a worker's thread after each receive: a looped capture is a replay, so the windows go
+/// back to their start where the capture does: where the number of a frame's burst falls. Bare I/O
+/// plays the same capture, so the worker may begin anywhere in it.
 struct Wrap {
-  const Rig* rig;
-  std::uint32_t last_sequence = 0;
+  const Rig* rig = nullptr;
+  std::size_t worker = 0;
+  std::uint32_t last_number = 0;
+  bool is_set_aside = false;
+  std::atomic<double> seconds{0};  ///< spent on it; written by the worker's thread alone
 };
 std::uint16_t reset_at_wrap(std::uint16_t, std::uint16_t, rte_mbuf** frames, std::uint16_t received,
                             std::uint16_t, void* argument) {
   if (received == 0) return 0;
   auto& wrap = *static_cast<Wrap*>(argument);
-  constexpr std::uint16_t kSequenceAt = 14 + 20 + 4;
-  rte_be32_t raw = 0;
-  std::memcpy(&raw, rte_pktmbuf_mtod_offset(frames[0], const char*, kSequenceAt), sizeof(raw));
-  const std::uint32_t sequence = rte_be_to_cpu_32(raw);
-  if (sequence < wrap.last_sequence) wrap.rig->reset_windows();
-  wrap.last_sequence = sequence;
+  rte_be16_t raw = 0;
+  std::memcpy(&raw, rte_pktmbuf_mtod_offset(frames[0], const char*, kBurstNumberAt), sizeof(raw));
+  const std::uint32_t number = rte_be_to_cpu_16(raw);
+  const bool begins_again = number < wrap.last_number;
+  wrap.last_number = number;
+  if (!begins_again) return received;
+  if (!wrap.is_set_aside) {
+    wrap.rig->reset_windows(wrap.worker);
+    return received;
+  }
+  const double before = seconds_on(CLOCK_THREAD_CPUTIME_ID);
+  wrap.rig->reset_windows(wrap.worker);
+  const double spent = seconds_on(CLOCK_THREAD_CPUTIME_ID) - before;
+  // Relaxed: one writer, and a reader who wants a recent value.
+  wrap.seconds.store(wrap.seconds.load(std::memory_order_relaxed) + spent,
+                     std::memory_order_relaxed);
   return received;
 }
 
 using Ring = std::unique_ptr<rte_ring, void (*)(rte_ring*)>;
-Ring make_ring(const char* name) {
-  rte_ring* ring = rte_ring_create(name, 1024, SOCKET_ID_ANY, 0);
-  if (ring == nullptr) give_up(std::string("no memory for ring ") + name);
-  return {ring, rte_ring_free};
-}
-Ring make_hint_ring(const char* name) {
-  rte_ring* ring = rte_ring_create_elem(name, sizeof(PeerMovedHint), 256, SOCKET_ID_ANY, 0);
-  if (ring == nullptr) give_up(std::string("no memory for ring ") + name);
+Ring make_ring(const std::string& name, std::size_t worker, unsigned element, unsigned count) {
+  rte_ring* ring = rte_ring_create_elem((name + std::to_string(worker)).c_str(), element, count,
+                                        SOCKET_ID_ANY, 0);
+  if (ring == nullptr) give_up("no memory for ring " + name);
   return {ring, rte_ring_free};
 }
 
@@ -136,33 +87,57 @@ std::string drops_of(const WorkerCounters& counters) {
   return text;
 }
 
+/// A worker as the data plane makes it, and what measures it.
+struct Lane {
+  Ring punt{nullptr, rte_ring_free}, inject{nullptr, rte_ring_free},
+      handoff{nullptr, rte_ring_free}, moved{nullptr, rte_ring_free};
+  WorkerContext context;
+  std::atomic<bool>& stop = context.stop;
+  ThreadClock clock;
+  Wrap wrap;
+  const rte_eth_rxtx_callback* callback = nullptr;
+
+  void set_up(std::size_t worker, Tables& tables, rte_mempool* pool, WorkerContext* const* peers) {
+    punt = make_ring("punt", worker, sizeof(void*), 1024);
+    inject = make_ring("inject", worker, sizeof(void*), 1024);
+    handoff = make_ring("handoff", worker, sizeof(void*), 1024);
+    moved = make_ring("moved", worker, sizeof(PeerMovedHint), 256);
+    context.id = static_cast<WorkerId>(worker);
+    context.tables = &tables;
+    context.engine = crypto::esp::make_engine();
+    context.pool = pool;
+    context.punt = punt.get();
+    context.inject = inject.get();
+    context.handoff = handoff.get();
+    context.peer_moved = moved.get();
+    context.peers = peers;
+    context.idle = config::IdleMode::busy;
+  }
+  void reset_windows_of(const Rig& rig, std::size_t worker, std::uint16_t source) {
+    wrap.rig = &rig;
+    wrap.worker = worker;
+    // Two looks at the clock are dearer than the few words of a few SAs.
+    wrap.is_set_aside = rig.sas_of(worker).size() > 64;
+    callback =
+        rte_eth_add_rx_callback(source, static_cast<std::uint16_t>(worker), reset_at_wrap, &wrap);
+    if (callback == nullptr) give_up("no receive callback");
+  }
+};
+
+int run_lane(void* argument) {
+  Lane& lane = *static_cast<Lane*>(argument);
+  lane.clock.start();
+  return run_worker(&lane.context);
+}
+
 }  // namespace
-
-Devices::Devices(const std::string& capture, rte_mempool* pool) {
-  source_ = open_port("net_pcap0", "rx_pcap=" + capture + ",infinite_rx=1", pool);
-  sink_ = open_port("net_null0", "no-rx=1", pool);
-}
-
-Devices::~Devices() {
-  close_port(source_);
-  close_port(sink_);
-}
-
-Rate measure_io(const Devices& devices, double seconds) {
-  IoLoop loop{devices.source(), devices.sink(), {}, {}};
-  const unsigned lcore = worker_lcore();
-  rte_eal_remote_launch(run_io, &loop, lcore);
-  const Rate rate = over(seconds, [&] { return loop.sent.read(); });
-  loop.stop.store(true, std::memory_order_relaxed);
-  rte_eal_wait_lcore(lcore);
-  return rate;
-}
 
 Rig::Rig(const Case& test, const crypto::esp::Engine& engine) : test_(test) {
   config::Limits limits;
   limits.sas = test.sas + 16;
-  limits.policies = test.sas + test.policies;
-  auto tables = Tables::create(limits, 1, engine);
+  limits.policies = policies_of(test);
+  const double empty = resident_bytes();
+  auto tables = Tables::create(limits, test.workers, engine);
   if (!tables) give_up(tables.error());
   tables_ = std::move(*tables);
   tables_->ports.resize(2);
@@ -170,9 +145,19 @@ Rig::Rig(const Case& test, const crypto::esp::Engine& engine) : test_(test) {
   const bool out = test.direction == Direction::out;
   std::memcpy(tables_->ports[0].mac.data(), out ? kLanMac : kWanMac, 6);
   std::memcpy(tables_->ports[1].mac.data(), out ? kWanMac : kLanMac, 6);
-  for (PortInfo& port : tables_->ports) port.mtu = 9000;
+  for (PortInfo& port : tables_->ports) {
+    port.mtu = 9000;
+    port.queues = static_cast<std::uint16_t>(test.workers);
+  }
   route();
-  install(test);
+  install_sas();
+  const double with_sas = resident_bytes();
+  install_policies();
+  if (test.sas < kLeastSasToWeigh) return;
+  state_bytes_.per_sa = (with_sas - empty) / test.sas;
+  if (test.has_sa_policies) {
+    state_bytes_.per_policy = (resident_bytes() - with_sas) / policies_of(test);
+  }
 }
 
 Rig::~Rig() = default;
@@ -194,25 +179,33 @@ void Rig::route() {
   add("198.51.100.1/32", Adjacencies::kLocal);
 }
 
-void Rig::install(const Case& test) {
+void Rig::install_sas() {
+  sas_of_.resize(test_.workers);
+  for (std::uint32_t index = 0; index < test_.sas; ++index) {
+    channel::Spi spi{0x10000 + index};
+    if (test_.direction == Direction::in) {
+      spi = tables_->sad->lease_spis(1).at(0);
+      spis_.push_back(spi);
+    }
+    const auto slot = tables_->sad->install(sa_request(test_, index, spi), rte_rdtsc());
+    if (!slot) give_up(std::string(channel::to_string(slot.error())));
+    slots_.push_back(*slot);
+    sas_of_[raw(*slot) % test_.workers].push_back(index);
+  }
+}
+
+void Rig::install_policies() {
   std::vector<PolicyEntry> policies;
   // Policies that are looked at first and match nothing.
-  for (std::uint32_t index = 0; index < test.policies; ++index) {
+  for (std::uint32_t index = 0; index < test_.other_policies; ++index) {
     PolicyEntry entry;
     entry.action = PolicyAction::bypass;
     entry.local = {wire::TrafficSelector::of({wire::IpAddress::v4(0x0b000000 + (index << 8)), 24})};
     entry.remote = {wire::TrafficSelector::of({wire::IpAddress::v4(0x0c000000), 8})};
     policies.push_back(std::move(entry));
   }
-  for (std::uint32_t index = 0; index < test.sas; ++index) {
-    channel::Spi spi{0x10000 + index};
-    if (test.direction == Direction::in) {
-      spi = tables_->sad->lease_spis(1).at(0);
-      spis_.push_back(spi);
-    }
-    const auto request = sa_request(test.direction, index, spi);
-    const auto slot = tables_->sad->install(request, rte_rdtsc());
-    if (!slot) give_up(std::string(channel::to_string(slot.error())));
+  for (std::uint32_t index = 0; test_.has_sa_policies && index < test_.sas; ++index) {
+    const auto request = sa_request(test_, index, channel::Spi{});
     PolicyEntry entry;
     entry.origin = PolicyOrigin::negotiated;
     entry.action = PolicyAction::protect;
@@ -220,57 +213,51 @@ void Rig::install(const Case& test) {
     entry.policy = channel::PolicyId{index + 1};
     entry.local = {request.local_selectors.items[0]};
     entry.remote = {request.remote_selectors.items[0]};
-    if (test.direction == Direction::out) entry.outbound = *slot;
+    if (test_.direction == Direction::out) entry.outbound = slots_[index];
     policies.push_back(std::move(entry));
   }
   tables_->spd->replace(std::move(policies));
 }
 
-void Rig::reset_windows() const {
-  // Only the words that the capture's numbers reach: this runs inside of the measured time.
-  const std::size_t numbers = kCaptureFrames / test_.sas + 1;
-  for (const channel::Spi spi : spis_) {
-    InboundSa& sa = *tables_->sad->inbound(static_cast<std::uint32_t>(spi));
+void Rig::reset_windows(std::size_t worker) const {
+  if (test_.direction == Direction::out) return;
+  // Only the words that the capture's numbers reach.
+  const std::size_t numbers = frames_of(test_) / sas_of_[worker].size() + 1;
+  for (const std::uint32_t index : sas_of_[worker]) {
+    InboundSa& sa = *tables_->sad->inbound(static_cast<std::uint32_t>(spis_[index]));
     sa.highest = 0;
     const std::size_t words = std::min<std::size_t>(numbers / 32 + 1, sa.window_mask + 1U);
     std::fill_n(sa.window, words, ReplayWord{});
   }
 }
 
-Rate Rig::measure(const Devices& devices, rte_mempool* pool, double seconds) {
+std::vector<double> Rig::measure(const Devices& devices, rte_mempool* pool, double seconds) {
   tables_->ports[0].dpdk_port = devices.source();
   tables_->ports[1].dpdk_port = devices.sink();
-  const Ring punt = make_ring("punt"), inject = make_ring("inject"), handoff = make_ring("handoff");
-  const Ring moved = make_hint_ring("moved");
-  WorkerContext context;
-  WorkerContext* peers[] = {&context};
-  context.tables = tables_.get();
-  context.engine = crypto::esp::make_engine();
-  context.pool = pool;
-  context.punt = punt.get();
-  context.inject = inject.get();
-  context.handoff = handoff.get();
-  context.peer_moved = moved.get();
-  context.peers = peers;
-  context.idle = config::IdleMode::busy;
-  Wrap wrap{this};
-  reset_windows();
-  const rte_eth_rxtx_callback* callback = nullptr;
-  if (test_.direction == Direction::in) {
-    callback = rte_eth_add_rx_callback(devices.source(), 0, reset_at_wrap, &wrap);
-    if (callback == nullptr) give_up("no receive callback");
+  std::vector<Lane> lanes(test_.workers);
+  std::vector<WorkerContext*> peers;
+  for (Lane& lane : lanes) peers.push_back(&lane.context);
+  std::vector<Probe> probes;
+  for (std::size_t worker = 0; worker < lanes.size(); ++worker) {
+    Lane& lane = lanes[worker];
+    lane.set_up(worker, *tables_, pool, peers.data());
+    reset_windows(worker);
+    if (test_.direction == Direction::in) lane.reset_windows_of(*this, worker, devices.source());
+    const WorkerCounters& counters = tables_->counters[worker];
+    probes.push_back({&lane.clock, [&counters] { return counters.sent.read(); },
+                      [&lane] { return lane.wrap.seconds.load(std::memory_order_relaxed); }});
   }
-  const WorkerCounters& counters = tables_->counters[0];
-  const unsigned lcore = worker_lcore();
-  rte_eal_remote_launch(run_worker, &context, lcore);
-  const Rate rate = over(seconds, [&] { return counters.sent.read(); });
-  context.stop.store(true, std::memory_order_relaxed);
-  rte_eal_wait_lcore(lcore);
-  if (callback != nullptr) rte_eth_remove_rx_callback(devices.source(), 0, callback);
-  if (const std::string drops = drops_of(counters); !drops.empty()) {
-    give_up("packets were dropped in a run that should drop none:" + drops);
+  auto result = measure_on_lcores(lanes, run_lane, probes, seconds);
+  for (std::size_t worker = 0; worker < lanes.size(); ++worker) {
+    if (lanes[worker].callback != nullptr) {
+      rte_eth_remove_rx_callback(devices.source(), static_cast<std::uint16_t>(worker),
+                                 lanes[worker].callback);
+    }
+    if (const auto drops = drops_of(tables_->counters[worker]); !drops.empty()) {
+      give_up(row_name(test_) + ": packets were dropped in a run that should drop none:" + drops);
+    }
   }
-  return rate;
+  return result;
 }
 
 }  // namespace culvert::benchmarks

@@ -13,14 +13,14 @@
 namespace culvert::benchmarks {
 namespace {
 
-constexpr std::size_t kFrames = 4096;  ///< a multiple of the burst and of 1024 SAs
-constexpr std::size_t kEthernetBytes = 14, kIpBytes = 20, kUdpBytes = 8, kEspBytes = 8,
-                      kIvBytes = 8, kIcvBytes = 16;
+constexpr std::size_t kBurst = 64;
+constexpr std::size_t kEthernetBytes = 14, kIpBytes = 20, kUdpBytes = 8, kEspBytes = 8;
+constexpr std::size_t kMostIvBytes = 16;
 constexpr std::array<std::uint32_t, 12> kImix{64, 570, 64, 64, 570, 64, 64, 570, 1400, 64, 570, 64};
-
-std::uint32_t inner_size(const Case& test, std::size_t frame) {
-  return test.size == 0 ? kImix[frame % kImix.size()] : test.size;
-}
+/// Each SA has a network of 16 addresses a side.
+constexpr unsigned kNetworkBits = 4;
+/// Neighbours in time are no neighbours in memory. Prime, so that no SA is left out.
+constexpr std::uint64_t kStride = 7919;
 
 void write_ethernet(wire::Writer& out, const std::uint8_t (&destination)[6]) {
   out.bytes(destination);
@@ -29,13 +29,14 @@ void write_ethernet(wire::Writer& out, const std::uint8_t (&destination)[6]) {
 }
 
 /// An IPv4 header with its checksum.
-void write_ip(wire::Writer& out, std::size_t total, std::uint8_t protocol, std::uint32_t source,
-              std::uint32_t destination) {
+void write_ip(wire::Writer& out, std::size_t total, std::uint16_t identification,
+              std::uint8_t protocol, std::uint32_t source, std::uint32_t destination) {
   std::array<std::uint8_t, kIpBytes> header{};
   wire::Writer ip(header);
   ip.u16(0x4500);
   ip.u16(static_cast<std::uint16_t>(total));
-  ip.u32(0x00004000);
+  ip.u16(identification);
+  ip.u16(0x4000);
   ip.u8(64);
   ip.u8(protocol);
   ip.u16(0);
@@ -45,18 +46,28 @@ void write_ip(wire::Writer& out, std::size_t total, std::uint8_t protocol, std::
   out.bytes(header);
 }
 
-/// A UDP packet of the SA's selectors; several flows an SA when there are few SAs.
-std::vector<std::uint8_t> inner_packet(const Case& test, std::size_t frame, std::size_t size) {
-  const auto sa = static_cast<std::uint32_t>(frame % test.sas);
-  const auto flow = static_cast<std::uint16_t>(test.sas == 1 ? frame % 64 : 0);
-  std::uint32_t source = kLocalBase + (sa << 8) + 2;
-  std::uint32_t destination = kRemoteBase + (sa << 8) + 2;
+/// Which SA and flow a frame is of, and its number within the SA.
+struct Turn {
+  std::uint32_t sa;
+  std::uint32_t flow;
+  std::uint32_t round;
+};
+Turn turn_of(const Case& test, std::span<const std::uint32_t> sas, std::size_t frame) {
+  const std::size_t round = frame / sas.size();
+  return {sas[frame * kStride % sas.size()], static_cast<std::uint32_t>(round % test.flows),
+          static_cast<std::uint32_t>(round)};
+}
+
+/// A UDP packet of the SA's selectors.
+std::vector<std::uint8_t> inner_packet(const Case& test, const Turn& turn, std::size_t size) {
+  std::uint32_t source = kLocalBase + (turn.sa << kNetworkBits) + 2;
+  std::uint32_t destination = kRemoteBase + (turn.sa << kNetworkBits) + 2;
   if (test.direction == Direction::in) std::swap(source, destination);
   std::vector<std::uint8_t> packet(size);
   wire::Writer out(packet);
-  write_ip(out, size, 17, source, destination);
-  out.u16(static_cast<std::uint16_t>(20000 + flow));
-  out.u16(4000);
+  write_ip(out, size, 0, 17, source, destination);
+  out.u16(static_cast<std::uint16_t>(20000 + turn.flow % 256));
+  out.u16(static_cast<std::uint16_t>(8000 + turn.flow / 256));
   out.u16(static_cast<std::uint16_t>(size - kIpBytes));
   out.u16(0);
   for (std::size_t at = kIpBytes + kUdpBytes; at < size; ++at) {
@@ -66,53 +77,111 @@ std::vector<std::uint8_t> inner_packet(const Case& test, std::size_t frame, std:
 }
 
 wire::TrafficSelector network(std::uint32_t base, std::uint32_t index) {
-  return wire::TrafficSelector::of({wire::IpAddress::v4(base + (index << 8)), 24});
+  return wire::TrafficSelector::of(
+      {wire::IpAddress::v4(base + (index << kNetworkBits)), 32 - kNetworkBits});
 }
 
-std::vector<std::uint8_t> key_of(std::uint32_t index) {
-  std::vector<std::uint8_t> key(20);
+/// Cipher key, salt, integrity key (RFC 7296 §2.17).
+std::vector<std::uint8_t> keymat_of(const crypto::EspSuite& suite, std::uint32_t index) {
+  std::vector<std::uint8_t> key(suite.keymat_bytes());
   for (std::size_t at = 0; at < key.size(); ++at) {
     key[at] = static_cast<std::uint8_t>(index * 31 + at * 17 + 1);
   }
   return key;
 }
 
-/// ESP in tunnel mode (RFC 4303, RFC 4106), made by the crypto engine alone: the worker under test
-/// has no part in its own input.
-std::vector<std::uint8_t> seal(const std::vector<std::uint8_t>& inner, channel::Spi spi,
-                               std::uint32_t sequence, std::uint32_t sa,
-                               const crypto::esp::ExpandedKey& key, crypto::esp::Engine& engine) {
-  const std::size_t padding = (4 - (inner.size() + 2) % 4) % 4;
-  const std::size_t text = inner.size() + padding + 2;
-  const std::size_t total = kIpBytes + kEspBytes + kIvBytes + text + kIcvBytes;
-  std::vector<std::uint8_t> frame(kEthernetBytes + total);
-  wire::Writer out(frame);
-  write_ethernet(out, kWanMac);
-  write_ip(out, total, 50, kPeerWan, kOurWan);
-  const std::size_t esp_at = out.size();
-  out.u32(static_cast<std::uint32_t>(spi));
-  out.u32(sequence);
-  out.u64(sequence);
-  const std::size_t text_at = out.size();
-  out.bytes(inner);
-  for (std::size_t pad = 1; pad <= padding; ++pad) out.u8(static_cast<std::uint8_t>(pad));
-  out.u8(static_cast<std::uint8_t>(padding));
-  out.u8(4);
-  std::array<std::uint8_t, 16> nonce{};
-  const auto salt = key_of(sa);
-  std::copy_n(salt.begin() + 16, 4, nonce.begin());
-  std::copy_n(frame.begin() + static_cast<std::ptrdiff_t>(esp_at + kEspBytes), kIvBytes,
-              nonce.begin() + 4);
-  const crypto::esp::Operation operation{.key = &key,
-                                         .text = frame.data() + text_at,
-                                         .nonce = nonce.data(),
-                                         .aad = frame.data() + esp_at,
-                                         .icv = frame.data() + text_at + text,
-                                         .text_bytes = static_cast<std::uint32_t>(text),
-                                         .aad_bytes = kEspBytes};
-  engine.seal(kSuite, std::span(&operation, 1));
-  return frame;
-}
+/// Seals the packets of one case, by the crypto engine alone: the worker under test has no part in
+/// its own input.
+class Sealer {
+ public:
+  Sealer(const Case& test, crypto::esp::Engine& engine)
+      : transform_(crypto::esp::transform(test.transform)), engine_(engine) {}
+
+  /// ESP in tunnel mode (RFC 4303 §2) in an Ethernet frame.
+  std::vector<std::uint8_t> seal(const std::vector<std::uint8_t>& inner, channel::Spi spi,
+                                 const Turn& turn, std::size_t frame_number) {
+    const auto& [suite, form] = transform_;
+    const std::size_t padding =
+        (form.alignment - (inner.size() + 2) % form.alignment) % form.alignment;
+    const std::size_t text = inner.size() + padding + 2;
+    const std::size_t total = kIpBytes + kEspBytes + form.iv_bytes + text + form.icv_bytes;
+    const std::uint32_t sequence = turn.round + 1;
+    std::vector<std::uint8_t> frame(kEthernetBytes + total);
+    wire::Writer out(frame);
+    write_ethernet(out, kWanMac);
+    write_ip(out, total, static_cast<std::uint16_t>(frame_number / kBurst), 50, kPeerWan, kOurWan);
+    const std::size_t esp_at = out.size();
+    out.u32(static_cast<std::uint32_t>(spi));
+    out.u32(sequence);
+    std::array<std::uint8_t, kMostIvBytes> iv{};
+    wire::Writer(std::span(iv).first(8)).u64(sequence);
+    out.bytes(std::span(iv).first(form.iv_bytes));
+    const std::size_t text_at = out.size();
+    out.bytes(inner);
+    for (std::size_t pad = 1; pad <= padding; ++pad) out.u8(static_cast<std::uint8_t>(pad));
+    out.u8(static_cast<std::uint8_t>(padding));
+    out.u8(4);
+    seal_text(frame, esp_at, text_at, text, turn.sa, std::span(iv).first(form.iv_bytes));
+    return frame;
+  }
+
+ private:
+  void seal_text(std::vector<std::uint8_t>& frame, std::size_t esp_at, std::size_t text_at,
+                 std::size_t text, std::uint32_t sa, std::span<const std::uint8_t> iv) {
+    const auto& [suite, form] = transform_;
+    std::vector<std::uint8_t> key = keymat_of(suite, sa);
+    const auto salt = key.begin() + static_cast<std::ptrdiff_t>(suite.encryption_key_bytes());
+    std::array<std::uint8_t, 32> nonce{};
+    std::copy_n(salt, form.salt_bytes, nonce.begin());
+    std::ranges::copy(iv, nonce.begin() + form.salt_bytes);
+    key.erase(salt, salt + form.salt_bytes);
+    if (!engine_.expand(suite, key, key_)) std::abort();
+    const crypto::esp::Operation operation{.key = &key_,
+                                           .text = frame.data() + text_at,
+                                           .nonce = nonce.data(),
+                                           .aad = frame.data() + esp_at,
+                                           .icv = frame.data() + text_at + text,
+                                           .text_bytes = static_cast<std::uint32_t>(text),
+                                           .aad_bytes = kEspBytes};
+    engine_.seal(suite, std::span(&operation, 1));
+  }
+
+  const crypto::esp::Transform& transform_;
+  crypto::esp::Engine& engine_;
+  crypto::esp::ExpandedKey key_{};
+};
+
+/// A capture in pcap's format, native byte order, times zero.
+class CaptureFile {
+ public:
+  explicit CaptureFile(const std::string& name) : name_(name), out_(name, std::ios::binary) {
+    put(std::uint32_t{0xa1b2c3d4});
+    put(std::uint16_t{2});
+    put(std::uint16_t{4});
+    for (const std::uint32_t field : {0U, 0U, 65535U, 1U}) put(field);
+  }
+  void add(const std::vector<std::uint8_t>& frame) {
+    put(std::uint64_t{0});
+    put(static_cast<std::uint32_t>(frame.size()));
+    put(static_cast<std::uint32_t>(frame.size()));
+    out_.write(reinterpret_cast<const char*>(frame.data()),
+               static_cast<std::streamsize>(frame.size()));
+  }
+  void finish() {
+    if (out_.flush()) return;
+    std::cerr << "packet_rate: cannot write " << name_ << '\n';
+    std::exit(1);
+  }
+
+ private:
+  template <typename Value>
+  void put(Value value) {
+    out_.write(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
+
+  std::string name_;
+  std::ofstream out_;
+};
 
 }  // namespace
 
@@ -120,14 +189,47 @@ std::string size_name(const Case& test) {
   return test.size == 0 ? "imix" : std::to_string(test.size);
 }
 
-channel::InstallSa sa_request(Direction direction, std::uint32_t index, channel::Spi spi) {
+std::string direction_name(const Case& test) {
+  return test.direction == Direction::out ? "out" : "in";
+}
+
+std::string suite_name(const Case& test) {
+  const std::string name = crypto::esp::transform(test.transform).suite.name();
+  return test.variant.empty() ? name : name + " " + test.variant;
+}
+
+std::uint32_t policies_of(const Case& test) {
+  return test.other_policies + (test.has_sa_policies ? test.sas : 0);
+}
+
+std::string row_name(const Case& test) {
+  std::string name = suite_name(test) + "/" + direction_name(test) + "/" + size_name(test);
+  for (const std::uint32_t number : {test.sas, policies_of(test), test.workers}) {
+    name += "/" + std::to_string(number);
+  }
+  return name;
+}
+
+std::uint32_t frames_of(const Case& test) {
+  const std::uint32_t flows = test.sas / test.workers * test.flows;
+  const auto whole = static_cast<std::uint32_t>(kBurst);
+  return (std::max(test.least_frames, flows) + whole - 1) / whole * whole;
+}
+
+std::span<const std::uint32_t> sizes_of(const Case& test) {
+  if (test.size == 0) return kImix;
+  return {&test.size, 1};
+}
+
+channel::InstallSa sa_request(const Case& test, std::uint32_t index, channel::Spi spi) {
+  const bool in = test.direction == Direction::in;
   channel::InstallSa request;
   request.sa = channel::SaId{index + 1};
-  request.direction = direction == Direction::in ? channel::Direction::in : channel::Direction::out;
+  request.direction = in ? channel::Direction::in : channel::Direction::out;
   request.child_index = index;
   request.spi = spi;
-  request.replay_window = direction == Direction::in ? 1024 : 0;
-  request.suite = kSuite;
+  request.replay_window = in ? test.replay_window : 0;
+  request.suite = crypto::esp::transform(test.transform).suite;
   request.local = {wire::IpAddress::v4(kOurWan), 0};
   request.remote = {wire::IpAddress::v4(kPeerWan), 0};
   // Limits that are looked at and never reached.
@@ -135,70 +237,42 @@ channel::InstallSa sa_request(Direction direction, std::uint32_t index, channel:
   request.lifetime.hard_bytes = 1ULL << 62;
   request.lifetime.soft_packets = 1ULL << 61;
   request.lifetime.hard_packets = 1ULL << 62;
-  request.esn = direction == Direction::out;
+  request.esn = !in;
   request.local_selectors.count = 1;
   request.local_selectors.items[0] = network(kLocalBase, index);
   request.remote_selectors.count = 1;
   request.remote_selectors.items[0] = network(kRemoteBase, index);
-  if (!request.key.assign(key_of(index))) std::abort();
+  if (!request.key.assign(keymat_of(request.suite, index))) std::abort();
   return request;
 }
 
-Frames clear_frames(const Case& test) {
-  Frames result;
-  for (std::size_t frame = 0; frame < kFrames; ++frame) {
-    const std::uint32_t size = inner_size(test, frame);
-    const auto packet = inner_packet(test, frame, size);
-    std::vector<std::uint8_t> bytes(kEthernetBytes + size);
-    wire::Writer out(bytes);
+void write_clear_capture(const std::string& file, const Case& test,
+                         std::span<const std::uint32_t> sas) {
+  CaptureFile capture(file);
+  const auto sizes = sizes_of(test);
+  for (std::size_t number = 0; number < frames_of(test); ++number) {
+    const std::uint32_t size = sizes[number % sizes.size()];
+    std::vector<std::uint8_t> frame(kEthernetBytes + size);
+    wire::Writer out(frame);
     write_ethernet(out, kLanMac);
-    out.bytes(packet);
-    result.frames.push_back(std::move(bytes));
-    result.inner_bytes.push_back(size);
+    out.bytes(inner_packet(test, turn_of(test, sas, number), size));
+    capture.add(frame);
   }
-  return result;
+  capture.finish();
 }
 
-Frames sealed_frames(const Case& test, const std::vector<channel::Spi>& spis,
-                     crypto::esp::Engine& engine) {
-  std::vector<crypto::esp::ExpandedKey> keys(test.sas);
-  for (std::uint32_t sa = 0; sa < test.sas; ++sa) {
-    const auto key = key_of(sa);
-    if (!engine.expand(kSuite, crypto::Bytes(key).first(16), keys[sa])) std::abort();
+void write_sealed_capture(const std::string& file, const Case& test,
+                          std::span<const std::uint32_t> sas, std::span<const channel::Spi> spis,
+                          crypto::esp::Engine& engine) {
+  CaptureFile capture(file);
+  Sealer sealer(test, engine);
+  const auto sizes = sizes_of(test);
+  for (std::size_t number = 0; number < frames_of(test); ++number) {
+    const Turn turn = turn_of(test, sas, number);
+    const auto inner = inner_packet(test, turn, sizes[number % sizes.size()]);
+    capture.add(sealer.seal(inner, spis[turn.sa], turn, number));
   }
-  Frames result;
-  for (std::size_t frame = 0; frame < kFrames; ++frame) {
-    const std::uint32_t size = inner_size(test, frame);
-    const auto sa = static_cast<std::uint32_t>(frame % test.sas);
-    const auto sequence = static_cast<std::uint32_t>(frame / test.sas + 1);
-    result.frames.push_back(
-        seal(inner_packet(test, frame, size), spis[sa], sequence, sa, keys[sa], engine));
-    result.inner_bytes.push_back(size);
-  }
-  return result;
-}
-
-void write_capture(const std::string& file, const Frames& frames) {
-  std::ofstream out(file, std::ios::binary);
-  const auto put = [&](auto value) {
-    out.write(reinterpret_cast<const char*>(&value), sizeof(value));
-  };
-  put(std::uint32_t{0xa1b2c3d4});
-  put(std::uint16_t{2});
-  put(std::uint16_t{4});
-  for (const std::uint32_t field : {0U, 0U, 65535U, 1U}) put(field);
-  for (const auto& frame : frames.frames) {
-    put(std::uint32_t{0});
-    put(std::uint32_t{0});
-    put(static_cast<std::uint32_t>(frame.size()));
-    put(static_cast<std::uint32_t>(frame.size()));
-    out.write(reinterpret_cast<const char*>(frame.data()),
-              static_cast<std::streamsize>(frame.size()));
-  }
-  if (!out.flush()) {
-    std::cerr << "cannot write " << file << '\n';
-    std::exit(1);
-  }
+  capture.finish();
 }
 
 }  // namespace culvert::benchmarks

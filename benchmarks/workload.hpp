@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "channel/messages.hpp"
 #include "crypto/esp/esp_crypto.hpp"
-#include "crypto/suite.hpp"
+#include "crypto/esp/transform.hpp"
 
 namespace culvert::benchmarks {
 
@@ -18,39 +19,53 @@ struct Case {
   Direction direction = Direction::out;
   std::uint32_t size = 64;  ///< bytes of inner IP packet; 0: IMIX (64×7 + 570×4 + 1400×1)
   std::uint32_t sas = 1;
-  std::uint32_t policies = 10;  ///< beside one per SA
+  std::uint32_t other_policies = 9;  ///< looked at before those of the SAs; no packet matches them
+  bool has_sa_policies = true;       ///< one an SA; outbound they are what names it
+  std::uint32_t workers = 1;
+  std::uint32_t flows = 64;  ///< of an SA, by ports; an SA among many has one
+  std::uint32_t replay_window = 1024;
+  crypto::esp::TransformId transform{};  ///< AES-128-GCM-16
+  std::uint32_t least_frames = 4096;     ///< before the capture begins again
+  std::string variant;  ///< what else differs from the ordinary, for the row's name
 };
 [[nodiscard]] std::string size_name(const Case& test);
-
-inline constexpr crypto::EspSuite kSuite{crypto::Encryption::aes_gcm_16, 128,
-                                         crypto::Integrity::none};
+[[nodiscard]] std::string direction_name(const Case& test);
+/// The ESP suite and the variant: "aes128gcm16", "aes128gcm16 cold flows".
+[[nodiscard]] std::string suite_name(const Case& test);
+/// Entries of the SPD.
+[[nodiscard]] std::uint32_t policies_of(const Case& test);
+/// What tells rows apart: "aes128gcm16/out/64/1/10/1": suite, direction, size, SAs, policies,
+/// workers.
+[[nodiscard]] std::string row_name(const Case& test);
+/// Frames of one queue's capture: every flow of every SA, a whole number of bursts.
+[[nodiscard]] std::uint32_t frames_of(const Case& test);
+/// Inner sizes in the order in which they come, again and again.
+[[nodiscard]] std::span<const std::uint32_t> sizes_of(const Case& test);
 
 /// MAC addresses that the frames and the port table agree on.
 inline constexpr std::uint8_t kLanMac[6] = {0x02, 0, 0, 0, 0, 0x01};
 inline constexpr std::uint8_t kWanMac[6] = {0x02, 0, 0, 0, 0, 0x02};
 inline constexpr std::uint8_t kNeighborMac[6] = {0x02, 0, 0, 0, 0, 0x99};
 
-/// 198.51.100.1 is ours, 198.51.100.2 the peer; SA n protects 10.x.y.0/24 → 20.x.y.0/24.
+/// 198.51.100.1 is ours, 198.51.100.2 the peer; SA n protects the n-th /28 of 10.0.0.0/8 towards
+/// the n-th of 20.0.0.0/8.
 inline constexpr std::uint32_t kOurWan = 0xc6336401, kPeerWan = 0xc6336402;
-inline constexpr std::uint32_t kOurLan = 0x0a000001;
 inline constexpr std::uint32_t kLocalBase = 0x0a000000, kRemoteBase = 0x14000000;
 
-/// The request that installs SA `index` in `direction`; `spi` inbound as leased.
-[[nodiscard]] channel::InstallSa sa_request(Direction direction, std::uint32_t index,
+/// The request that installs SA `index` of a case; `spi` inbound as leased.
+[[nodiscard]] channel::InstallSa sa_request(const Case& test, std::uint32_t index,
                                             channel::Spi spi);
 
-/// Frames in the order in which they arrive, a whole number of bursts, sizes mixed for IMIX.
-struct Frames {
-  std::vector<std::vector<std::uint8_t>> frames;
-  std::vector<std::uint32_t> inner_bytes;  ///< of each frame
-};
-/// Clear packets for the LAN port: every SA in turn.
-[[nodiscard]] Frames clear_frames(const Case& test);
-/// Sealed packets for the WAN port with rising sequence numbers; `spis` by SA.
-[[nodiscard]] Frames sealed_frames(const Case& test, const std::vector<channel::Spi>& spis,
-                                   crypto::esp::Engine& engine);
+/// Where in a sealed frame the number of its burst stands, as the identification of the outer IPv4
+/// header (modulo 2^16): it falls where a looped capture begins again.
+inline constexpr std::uint16_t kBurstNumberAt = 14 + 4;
 
-/// Writes a capture that net_pcap plays.
-void write_capture(const std::string& file, const Frames& frames);
+/// Writes a capture that net_pcap plays: clear packets for the LAN port, the SAs in turn.
+void write_clear_capture(const std::string& file, const Case& test,
+                         std::span<const std::uint32_t> sas);
+/// Sealed packets for the WAN port with rising sequence numbers; `spis` by SA.
+void write_sealed_capture(const std::string& file, const Case& test,
+                          std::span<const std::uint32_t> sas, std::span<const channel::Spi> spis,
+                          crypto::esp::Engine& engine);
 
 }  // namespace culvert::benchmarks

@@ -1,0 +1,109 @@
+#!/usr/bin/python3
+"""The front of the packet-rate suite: measures, compares runs, writes the report.
+
+scripts/bench builds what it needs and calls it.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from report.compare import report as comparison  # noqa: E402
+from report.page import page  # noqa: E402
+from report.results import BadResults, key_of, load, name_of  # noqa: E402
+from report.summary import as_text  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUILD = Path(os.environ.get("CULVERT_BENCH_BUILD", REPOSITORY / "build-release"))
+SLOWER, UNUSABLE = 1, 2  # exit statuses
+
+
+def arguments(words=None):
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=(
+        "Packets per second of a worker beside the floor of the same run: bare I/O plus the raw "
+        "IPsec-MB call. Without --quick every suite and a report: half an hour."))
+    parser.add_argument("--quick", action="store_true", help="the summary alone: a minute or two")
+    parser.add_argument("--json", metavar="FILE", help="write the results there")
+    parser.add_argument("--html", metavar="FILE", help="write the report there")
+    parser.add_argument("--from", metavar="FILE", dest="source",
+                        help="measure nothing: the report of results that are there")
+    parser.add_argument("--compare", metavar="FILE", nargs="+",
+                        help="an old run's results with those of another, or of the same rows now")
+    parser.add_argument("--fail-if-slower", metavar="PERCENT", type=float,
+                        help="with --compare: exit 1 if a row is slower by more, beyond the spreads")
+    parser.add_argument("--suites", help="of rates,sas,policies,windows,transforms,workers")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="rows by name: out/64/1")
+    parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    parser.add_argument("--no-huge", action="store_true", help="do without huge pages")
+    parser.add_argument("--repeats", type=int, help="measurements a row (5)")
+    parser.add_argument("--seconds", type=float, help="length of a measurement (0.4; with --quick 0.2)")
+    chosen = parser.parse_args(words)
+    if chosen.compare and len(chosen.compare) > 2:
+        parser.error("--compare takes one or two files")
+    if chosen.fail_if_slower is not None and not chosen.compare:
+        parser.error("--fail-if-slower goes with --compare")
+    return chosen
+
+
+def measure(chosen, only=None):
+    """Runs packet_rate, its table on our output; the results. Ends the program when it fails."""
+    words = [BUILD / "benchmarks/packet_rate"]
+    for name in ("quick", "list", "no_huge"):
+        if getattr(chosen, name):
+            words.append("--" + name.replace("_", "-"))
+    for name in ("suites", "repeats", "seconds"):
+        if getattr(chosen, name) is not None:
+            words += ["--" + name, getattr(chosen, name)]
+    for row in only or chosen.only or []:
+        words += ["--only", row]
+    with tempfile.TemporaryDirectory(prefix="culvert-bench-") as folder:
+        kept = chosen.json or Path(folder) / "results.json"
+        ended = subprocess.run([str(word) for word in [*words, "--json", kept]])
+        if ended.returncode != 0 or chosen.list:
+            sys.exit(ended.returncode)
+        return load(kept)
+
+
+def compare(chosen):
+    old = load(chosen.compare[0])
+    if len(chosen.compare) == 2:
+        new = load(chosen.compare[1])
+    else:
+        new = measure(chosen, [name_of(key_of(row)) for row in old["results"]])
+    lines, failed = comparison(old, new, chosen.fail_if_slower)
+    print("\n".join(lines))
+    return SLOWER if failed else 0
+
+
+def run(chosen):
+    if chosen.compare:
+        return compare(chosen)
+    if not (chosen.quick or chosen.only or chosen.suites or chosen.list or chosen.source):
+        chosen.json = chosen.json or "culvert-bench.json"
+        chosen.html = chosen.html or "culvert-bench.html"
+    document = load(chosen.source) if chosen.source else measure(chosen)
+    print("\n".join(as_text(document["results"])))
+    if chosen.html:
+        Path(chosen.html).write_text(page(document), encoding="utf-8")
+    for written in filter(None, (None if chosen.source else chosen.json, chosen.html)):
+        print(f"written: {written}")
+    return 0
+
+
+def main():
+    try:
+        return run(arguments())
+    except (BadResults, OSError) as error:
+        print(f"scripts/bench: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

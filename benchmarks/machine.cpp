@@ -1,0 +1,80 @@
+#include "benchmarks/machine.hpp"
+
+#include <fstream>
+
+#include <rte_eal.h>
+#include <sched.h>
+#include <sys/utsname.h>
+
+namespace culvert::benchmarks {
+namespace {
+
+/// The value of a "name: value" line; empty when there is none.
+std::string field(const char* file, std::string_view name) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with(name)) continue;
+    const std::size_t colon = line.find(':');
+    if (colon != std::string::npos && colon + 2 <= line.size()) return line.substr(colon + 2);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string cpu_model() {
+  const std::string model = field("/proc/cpuinfo", "model name");
+  return model.empty() ? "unknown processor" : model;
+}
+
+std::string kernel_release() {
+  utsname names{};
+  return ::uname(&names) == 0 ? std::string(names.sysname) + " " + names.release : "unknown";
+}
+
+std::vector<unsigned> usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<unsigned> cores;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
+  for (unsigned core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  }
+  return cores;
+}
+
+std::uint64_t available_mib() {
+  const std::string text = field("/proc/meminfo", "MemAvailable");
+  return text.empty() ? 0 : std::stoull(text) / 1024;
+}
+
+std::uint64_t free_huge_mib() {
+  std::ifstream file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+  std::uint64_t pages = 0;
+  return (file >> pages) ? pages * 2 : 0;
+}
+
+bool start_eal(std::size_t workers, const std::vector<unsigned>& cores, bool huge_pages,
+               std::uint32_t memory_mib) {
+  std::string lcores = "0@" + std::to_string(cores.at(0));
+  for (std::size_t worker = 1; worker <= workers; ++worker) {
+    const unsigned core = cores[worker % cores.size()];
+    lcores += "," + std::to_string(worker) + "@" + std::to_string(core);
+  }
+  // rte_eal_init keeps the pointers.
+  static std::vector<std::string> arguments;
+  arguments = {"packet_rate", "--lcores", lcores, "--no-pci", "--log-level", "3", "--no-telemetry"};
+  if (huge_pages) {
+    arguments.emplace_back("--in-memory");  // takes more pages when it needs them
+  } else {
+    // DPDK 22.11 refuses --no-huge together with --in-memory.
+    for (const char* const word : {"--no-shconf", "--no-huge", "-m"}) arguments.emplace_back(word);
+    arguments.push_back(std::to_string(memory_mib));
+  }
+  static std::vector<char*> argv;
+  argv.clear();
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  return rte_eal_init(static_cast<int>(argv.size()), argv.data()) >= 0;
+}
+
+}  // namespace culvert::benchmarks

@@ -1,0 +1,24 @@
+// What the machine is and has: said beside every figure, for figures belong to machines.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace culvert::benchmarks {
+
+[[nodiscard]] std::string cpu_model();
+[[nodiscard]] std::string kernel_release();
+/// Cores that this process may run on, ascending. Call before the EAL pins the main thread.
+[[nodiscard]] std::vector<unsigned> usable_cores();
+/// Memory that can be had without swapping, in MiB.
+[[nodiscard]] std::uint64_t available_mib();
+/// Free huge pages of 2 MiB, in MiB.
+[[nodiscard]] std::uint64_t free_huge_mib();
+
+/// Starts DPDK without PCI and files: a main lcore and `workers` others on the cores that there
+/// are, in turn from the second. With ordinary pages all of `memory_mib` must be told beforehand.
+[[nodiscard]] bool start_eal(std::size_t workers, const std::vector<unsigned>& cores,
+                             bool huge_pages, std::uint32_t memory_mib);
+
+}  // namespace culvert::benchmarks

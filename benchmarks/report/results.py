@@ -1,0 +1,79 @@
+"""Results as `packet_rate` writes them: read, checked, told apart."""
+
+import json
+from pathlib import Path
+
+KEY = ("suite", "direction", "size", "sas", "policies", "workers")
+FIGURES = ("mpps", "mpps_min", "mpps_max", "floor_mpps", "efficiency")
+
+
+class BadResults(Exception):
+    """A file that holds no results; the message names it and what is wrong."""
+
+
+def load(path):
+    """The whole document, after `check`."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadResults(f"{path}: {error}") from error
+    problem = check(document)
+    if problem:
+        raise BadResults(f"{path}: {problem}")
+    return document
+
+
+def check(document):
+    """What is wrong with a document; None when nothing is."""
+    if not isinstance(document, dict):
+        return "expected an object with machine, versions and results"
+    for name, kind in (("machine", dict), ("versions", dict), ("results", list)):
+        if not isinstance(document.get(name), kind):
+            return f"expected {name} to be {'an object' if kind is dict else 'a list'}"
+    for number, row in enumerate(document["results"]):
+        problem = check_row(row)
+        if problem:
+            return f"results[{number}]: {problem}"
+    keys = [key_of(row) for row in document["results"]]
+    for key in keys:
+        if keys.count(key) > 1:
+            return f"two results are of {name_of(key)}"
+    return None
+
+
+def check_row(row):
+    if not isinstance(row, dict) or set(row) != {*KEY, *FIGURES}:
+        return f"expected the keys {', '.join((*KEY, *FIGURES))}"
+    if not isinstance(row["suite"], str) or row["direction"] not in ("out", "in"):
+        return "expected a suite's name and direction out or in"
+    if row["size"] != "imix" and not _is_count(row["size"]):
+        return "expected size in bytes or imix"
+    if not all(_is_count(row[name]) for name in ("sas", "policies", "workers")):
+        return "expected sas, policies and workers to be whole numbers over 0"
+    if not all(isinstance(row[name], (int, float)) and not isinstance(row[name], bool)
+               and row[name] > 0 for name in FIGURES):
+        return f"expected {', '.join(FIGURES)} to be numbers over 0"
+    if not row["mpps_min"] <= row["mpps"] <= row["mpps_max"]:
+        return "expected mpps to lie between mpps_min and mpps_max"
+    return None
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def key_of(row):
+    """What tells a row apart from the others of its run, and is the same in every run."""
+    return tuple(row[name] for name in KEY)
+
+
+def name_of(key):
+    """As `packet_rate --only` takes it."""
+    suite, direction, size, *numbers = key
+    return "/".join([suite, direction, str(size), *map(str, numbers)])
+
+
+def transform_and_variant(suite):
+    """"aes128gcm16 cold flows" → ("aes128gcm16", "cold flows")."""
+    transform, _, variant = suite.partition(" ")
+    return transform, variant

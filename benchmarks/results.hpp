@@ -1,0 +1,44 @@
+// Rows that were measured, as a table for people and as JSON for programs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "benchmarks/rig.hpp"
+#include "benchmarks/workload.hpp"
+
+namespace culvert::benchmarks {
+
+/// A value a repeat. All workers together.
+struct Row {
+  Case test;
+  std::vector<double> mpps, floor_mpps, efficiency;
+  StateBytes state;
+};
+/// A row that could not be measured here.
+struct Skipped {
+  std::string row, reason;
+};
+
+/// How it was measured; what else the JSON says of the run.
+struct Run {
+  bool huge_pages = false;
+  int repeats = 0;
+  double seconds = 0;
+  std::size_t cores = 0;
+  std::string engine;
+};
+
+[[nodiscard]] double median(std::vector<double> values);
+/// With a suite's column when `names_suites`.
+[[nodiscard]] std::string heading(bool names_suites);
+[[nodiscard]] std::string line_of(const Row& row, bool names_suites);
+
+/// `results` as docs/reference/packet-rate.md has it, beside machine, versions and how it was
+/// measured.
+[[nodiscard]] nlohmann::json to_json(const Run& run, const std::vector<Row>& rows,
+                                     const std::vector<Skipped>& skipped);
+
+}  // namespace culvert::benchmarks

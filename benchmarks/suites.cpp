@@ -1,0 +1,126 @@
+#include "benchmarks/suites.hpp"
+
+#include <initializer_list>
+
+namespace culvert::benchmarks {
+namespace {
+
+constexpr std::uint32_t kImix = 0;
+constexpr std::initializer_list<Direction> kBoth{Direction::out, Direction::in};
+
+std::vector<Case> rates() {
+  std::vector<Case> cases;
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t size : {64U, 128U, 256U, 512U, 1024U, 1280U, 1420U, kImix}) {
+      cases.push_back(ordinary_case(direction, size, 1));
+    }
+    for (const std::uint32_t size : {64U, 512U, 1420U, kImix}) {
+      cases.push_back(ordinary_case(direction, size, 1024));
+    }
+  }
+  return cases;
+}
+
+/// Inbound the SAD can be looked at alone, for no policy is needed to find an SA.
+std::vector<Case> sas() {
+  std::vector<Case> cases;
+  for (const std::uint32_t count : {65'536U, 1'000'000U}) {
+    for (const Direction direction : kBoth) {
+      for (const std::uint32_t size : {64U, kImix}) {
+        cases.push_back(ordinary_case(direction, size, count));
+        if (direction == Direction::out) continue;
+        cases.push_back(ordinary_case(direction, size, count));
+        cases.back().has_sa_policies = false;
+        cases.back().other_policies = 10;
+      }
+    }
+  }
+  return cases;
+}
+
+/// Cold: each packet's flow came 65536 packets ago the last time, more than any cache holds.
+std::vector<Case> policies() {
+  std::vector<Case> cases;
+  for (const Direction direction : kBoth) {
+    for (const bool is_cold : {false, true}) {
+      for (const std::uint32_t count : {10U, 1000U, 10'000U}) {
+        Case test = ordinary_case(direction, 64, 1);
+        test.other_policies = count - 1;
+        if (is_cold) {
+          test.flows = 65'536;
+          test.variant = "cold flows";
+        }
+        cases.push_back(test);
+      }
+    }
+  }
+  return cases;
+}
+
+/// In order, over as many numbers as the largest window has.
+std::vector<Case> windows() {
+  std::vector<Case> cases;
+  for (const std::uint32_t window : {64U, 1024U, 65'536U}) {
+    Case test = ordinary_case(Direction::in, 64, 1);
+    test.replay_window = window;
+    test.least_frames = 65'536;
+    test.variant = "window " + std::to_string(window);
+    cases.push_back(test);
+  }
+  return cases;
+}
+
+std::vector<Case> transforms() {
+  std::vector<Case> cases;
+  for (const Direction direction : kBoth) {
+    for (std::size_t id = 0; id < crypto::esp::kTransformCount; ++id) {
+      Case test = ordinary_case(direction, kImix, 1);
+      test.transform = static_cast<crypto::esp::TransformId>(id);
+      cases.push_back(test);
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> workers() {
+  std::vector<Case> cases;
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t size : {64U, kImix}) {
+      for (const std::uint32_t count : {1U, 2U}) {
+        cases.push_back(ordinary_case(direction, size, 1024));
+        cases.back().workers = count;
+      }
+    }
+  }
+  return cases;
+}
+
+}  // namespace
+
+Case ordinary_case(Direction direction, std::uint32_t size, std::uint32_t sas) {
+  Case test;
+  test.direction = direction;
+  test.size = size;
+  test.sas = sas;
+  if (sas > 1) test.flows = 1;
+  return test;
+}
+
+std::vector<Case> quick_cases() {
+  std::vector<Case> cases;
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t count : {1U, 1024U}) {
+      for (const std::uint32_t size : {64U, 512U, 1420U, kImix}) {
+        cases.push_back(ordinary_case(direction, size, count));
+      }
+    }
+  }
+  return cases;
+}
+
+std::vector<Suite> all_suites() {
+  return {{"rates", rates()},     {"workers", workers()},       {"policies", policies()},
+          {"windows", windows()}, {"transforms", transforms()}, {"sas", sas()}};
+}
+
+}  // namespace culvert::benchmarks

@@ -1,0 +1,189 @@
+#!/usr/bin/python3
+"""The report and the comparison of the packet-rate suite, on results made by hand."""
+import copy
+import html.parser
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from report.compare import changes, report  # noqa: E402
+from report.page import page  # noqa: E402
+from report.results import BadResults, check, load  # noqa: E402
+from report.summary import as_text  # noqa: E402
+
+
+def row(suite="aes128gcm16", direction="out", size=64, sas=1, policies=None, workers=1, mpps=10.0,
+        spread=0.5, floor=15.0):
+    return {"suite": suite, "direction": direction, "size": size, "sas": sas,
+            "policies": policies or sas + 9, "workers": workers, "mpps": mpps,
+            "mpps_min": mpps - spread, "mpps_max": mpps + spread, "floor_mpps": floor,
+            "efficiency": mpps / floor}
+
+
+def document(*rows):
+    return {"machine": {"cpu": "a <processor> & more"}, "versions": {"culvert": "0.1.0"},
+            "results": list(rows)}
+
+
+class Schema(unittest.TestCase):
+    def test_good_results_are_taken(self):
+        self.assertIsNone(check(document(row(), row(size="imix"), row(direction="in"))))
+
+    def test_what_is_wrong_is_named(self):
+        cases = {
+            "machine": lambda bad: bad.pop("machine"),
+            "results to be a list": lambda bad: bad.update(results={}),
+            "expected the keys": lambda bad: bad["results"][0].pop("floor_mpps"),
+            "direction out or in": lambda bad: bad["results"][0].update(direction="up"),
+            "size in bytes or imix": lambda bad: bad["results"][0].update(size="big"),
+            "whole numbers": lambda bad: bad["results"][0].update(workers=0),
+            "numbers over 0": lambda bad: bad["results"][0].update(mpps=None),
+            "between": lambda bad: bad["results"][0].update(mpps_max=1.0),
+            "two results": lambda bad: bad["results"].append(row()),
+        }
+        for expected, spoil in cases.items():
+            bad = document(row())
+            spoil(bad)
+            self.assertIn(expected, check(bad) or "", expected)
+
+    def test_a_file_that_is_no_json_is_named(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write("{")
+            file.flush()
+            with self.assertRaisesRegex(BadResults, file.name):
+                load(file.name)
+
+
+class Comparison(unittest.TestCase):
+    def test_the_ratio_is_of_efficiencies(self):
+        # Half as fast on a machine whose floor is half as high: nothing changed.
+        [change] = changes(document(row()), document(row(mpps=5.0, floor=7.5)))
+        self.assertAlmostEqual(change.ratio, 1.0)
+
+    def test_slower_than_the_limit_beyond_both_spreads_fails(self):
+        lines, failed = report(document(row()), document(row(mpps=8.0)), 10)
+        self.assertTrue(failed)
+        self.assertIn("slower", lines[1])
+
+    def test_slower_within_the_limit_does_not(self):
+        self.assertFalse(report(document(row()), document(row(mpps=8.0)), 25)[1])
+
+    def test_slower_within_the_spread_does_not(self):
+        self.assertFalse(report(document(row(spread=1.5)), document(row(mpps=8.0, spread=1.0)), 10)[1])
+
+    def test_faster_does_not(self):
+        self.assertFalse(report(document(row()), document(row(mpps=14.0)), 0)[1])
+
+    def test_without_a_limit_nothing_fails(self):
+        self.assertFalse(report(document(row()), document(row(mpps=1.0)), None)[1])
+
+    def test_rows_meet_by_all_of_their_key(self):
+        others = [row(suite="aes256gcm16"), row(direction="in"), row(size=512), row(sas=2),
+                  row(policies=11), row(workers=2)]
+        self.assertEqual(changes(document(row()), document(*others)), [])
+        lines, failed = report(document(row()), document(*others), 0)
+        self.assertFalse(failed)
+        self.assertEqual(sum(line.startswith("only after") for line in lines), len(others))
+        self.assertEqual(sum(line.startswith("only before") for line in lines), 1)
+
+    def test_the_command_says_it_by_its_exit_status(self):
+        with tempfile.TemporaryDirectory() as folder:
+            files = {}
+            for name, content in {"old": document(row()), "same": document(row()),
+                                  "slow": document(row(mpps=5.0)), "bad": {}}.items():
+                files[name] = pathlib.Path(folder) / f"{name}.json"
+                files[name].write_text(json.dumps(content))
+
+            def status(new):
+                return subprocess.run(
+                    [sys.executable, ROOT / "benchmarks/bench.py", "--compare", files["old"],
+                     files[new], "--fail-if-slower", "10"], capture_output=True).returncode
+
+            self.assertEqual([status(name) for name in ("same", "slow", "bad")], [0, 1, 2])
+
+
+class Summary(unittest.TestCase):
+    def test_it_is_directions_by_sizes_of_the_ordinary_rows(self):
+        lines = as_text([row(mpps=7.5), row(size=1420, mpps=12.0), row(direction="in", sas=1024),
+                         row(suite="aes256gcm16", mpps=1.0), row(policies=1000, mpps=1.0),
+                         row(workers=2, mpps=1.0)])
+        self.assertEqual([line.split() for line in lines[1:]],
+                         [["efficiency", "64", "B", "512", "B", "1420", "B", "IMIX"],
+                          ["outbound,", "1", "SA", "0.5", "0.8"],
+                          ["inbound,", "1", "024", "SAs", "0.67"]])
+
+
+class Page(html.parser.HTMLParser):
+    """What stands in the file: whether its tags are balanced, its charts, what it fetches."""
+
+    VOID = {"meta", "path", "rect"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.charts, self.fetched, self.text = [], 0, [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.charts += tag == "svg"
+        self.fetched += [value for name, value in attributes if name in ("src", "href")]
+        self.fetched += [tag] if tag in ("script", "link", "img") else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+FULL = document(
+    row(), row(direction="in"), row(sas=1024), row(size="imix"), row(sas=65536, mpps=0.5, spread=0.1),
+    row(policies=10000), row(suite="aes128gcm16 cold flows", mpps=0.0004, spread=0.0001),
+    row(suite="aes128gcm16 window 64", direction="in"),
+    row(suite="aes128gcm16 window 65536", direction="in"),
+    row(suite="aes256-sha384", size="imix"), row(sas=1024, workers=2, mpps=19.0, floor=30.0))
+
+
+class Report(unittest.TestCase):
+    def test_it_is_one_sound_file_that_fetches_nothing(self):
+        seen = Page(page(FULL))
+        self.assertEqual(seen.open, [])
+        self.assertEqual(seen.fetched, [])
+
+    def test_each_theme_has_its_chart(self):
+        self.assertEqual(Page(page(FULL)).charts, 6)
+
+    def test_a_theme_with_nothing_to_compare_has_none(self):
+        self.assertEqual(Page(page(document(row()))).charts, 0)
+
+    def test_every_row_stands_in_it_with_its_floor(self):
+        text = Page(page(FULL)).text
+        for result in FULL["results"]:
+            self.assertIn(result["suite"], text)
+        self.assertIn("0.0004", text)
+        self.assertIn("a <processor> & more", text)  # escaped in the file, whole when read
+
+    def test_memory_and_skipped_rows_are_said(self):
+        full = copy.deepcopy(FULL)
+        full["memory"] = [{"direction": "in", "sas": 65536, "policies": 10, "bytes_per_sa": 2048.0,
+                           "bytes_per_policy": 0.0}]
+        full["skipped"] = [{"row": "aes128gcm16/in/64/1000000/10/1", "reason": "8 MiB of memory"}]
+        text = Page(page(full)).text
+        self.assertIn("134", text)  # megabytes of all
+        self.assertIn("8 MiB of memory", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
