@@ -28,6 +28,8 @@ def arguments(words=None):
         "Packets per second of a worker beside the floor of the same run: bare I/O plus the raw "
         "IPsec-MB call. Without --quick every suite and a report: half an hour."))
     parser.add_argument("--quick", action="store_true", help="the summary alone: a minute or two")
+    parser.add_argument("--stages", action="store_true",
+                        help="where a worker's time goes: nanoseconds a packet by stage")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     parser.add_argument("--html", metavar="FILE", help="write the report there")
     parser.add_argument("--from", metavar="FILE", dest="source",
@@ -53,7 +55,7 @@ def arguments(words=None):
 def measure(chosen, only=None):
     """Runs packet_rate, its table on our output; the results. Ends the program when it fails."""
     words = [BUILD / "benchmarks/packet_rate"]
-    for name in ("quick", "list", "no_huge"):
+    for name in ("quick", "stages", "list", "no_huge"):
         if getattr(chosen, name):
             words.append("--" + name.replace("_", "-"))
     for name in ("suites", "repeats", "seconds"):
@@ -83,7 +85,7 @@ def compare(chosen):
 def run(chosen):
     if chosen.compare:
         return compare(chosen)
-    if not (chosen.quick or chosen.only or chosen.suites or chosen.list or chosen.source):
+    if not (chosen.quick or chosen.stages or chosen.only or chosen.suites or chosen.list or chosen.source):
         chosen.json = chosen.json or "culvert-bench.json"
         chosen.html = chosen.html or "culvert-bench.html"
     document = load(chosen.source) if chosen.source else measure(chosen)

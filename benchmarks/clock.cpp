@@ -51,8 +51,8 @@ std::vector<double> nanoseconds_per_packet(std::span<const Probe> probes, double
     for (const Probe& probe : probes) all.push_back(read(probe));
     return all;
   };
-  wait_for(probes, readings(),
-           [](std::uint64_t, double passed) { return passed >= kWarmUpSeconds; });
+  const double warm_up = std::min(kWarmUpSeconds, seconds);
+  wait_for(probes, readings(), [&](std::uint64_t, double passed) { return passed >= warm_up; });
   const std::vector<Reading> before = readings();
   wait_for(probes, before, [&](std::uint64_t packets, double passed) {
     return passed >= seconds && packets >= kLeastPackets;

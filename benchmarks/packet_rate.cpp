@@ -42,6 +42,7 @@ constexpr double kSeconds = 0.4, kQuickSeconds = 0.2;
 struct Options {
   bool quick = false;
   bool lists = false;
+  bool stages = false;
   bool may_use_huge_pages = true;
   int repeats = 5;
   double seconds = 0;  ///< 0: kQuickSeconds or kSeconds
@@ -67,9 +68,10 @@ std::vector<Case> chosen_cases(const Options& options) {
       if (wanted && names.insert(name).second) chosen.push_back(test);
     }
   };
+  if (options.stages) add(stage_cases());
   if (options.quick) add(quick_cases());
   for (const Suite& suite : all_suites()) {
-    if (options.quick && options.only.empty()) break;
+    if ((options.quick || options.stages) && options.only.empty()) break;
     if (options.suites.empty() || std::ranges::count(options.suites, suite.name) != 0) {
       add(suite.cases);
     }
@@ -117,13 +119,19 @@ Row measure(const Case& test, const Options& options, rte_mempool* pool,
     }
   }
   const Devices devices(captures, pool);
-  Row row{test, {}, {}, {}, rig.state_bytes()};
+  Row row;
+  row.test = test;
+  row.state = rig.state_bytes();
   for (int repeat = 0; repeat < options.repeats; ++repeat) {
-    const double floor = floor_mpps(raw_crypto_nanoseconds(test, options.seconds / 2),
-                                    io_nanoseconds(devices, options.seconds / 2));
+    const auto crypto = raw_crypto_nanoseconds(test, options.seconds / 2);
+    const auto io = io_nanoseconds(devices, options.seconds / 2);
+    const double floor = floor_mpps(crypto, io);
+    row.crypto_nanoseconds.push_back(crypto.front());
+    row.io_nanoseconds.push_back(io.front());
     row.mpps.push_back(mpps(rig.measure(devices, pool, options.seconds)));
     row.floor_mpps.push_back(floor);
     row.efficiency.push_back(row.mpps.back() / floor);
+    if (options.stages) row.stages.push_back(rig.measure_stages(devices, pool, options.seconds));
   }
   return row;
 }
@@ -172,7 +180,8 @@ int run_all(const Options& options) {
   }
   if (!start_eal(most_workers, cores, run.huge_pages, ordinary_mib(most_packets))) return 1;
   introduce(run);
-  std::cout << heading(!options.quick) << std::endl;
+  if (options.stages) std::cout << "Nanoseconds a packet:\n";
+  std::cout << (options.stages ? stage_heading() : heading(!options.quick)) << std::endl;
   const ScratchFolder folder;
   std::vector<Row> rows;
   for (const Case& test : cases) {
@@ -188,7 +197,9 @@ int run_all(const Options& options) {
       continue;
     }
     rows.push_back(measure(test, options, pool.get(), folder.path()));
-    std::cout << line_of(rows.back(), !options.quick) << std::endl;
+    std::cout << (options.stages ? stage_line_of(rows.back())
+                                 : line_of(rows.back(), !options.quick))
+              << std::endl;
   }
   if (options.json_file.empty()) return 0;
   std::ofstream file(options.json_file);
@@ -205,6 +216,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> suite_names;
   for (const Suite& suite : all_suites()) suite_names.push_back(suite.name);
   app.add_flag("--quick", options.quick, "only the rows of the summary");
+  app.add_flag("--stages", options.stages, "where a worker's time goes, by stage");
   app.add_flag("--list", options.lists, "names the rows and stops");
   app.add_flag("!--no-huge", options.may_use_huge_pages, "do without huge pages");
   app.add_option("--repeats", options.repeats, "measurements a row")->check(CLI::Range(1, 101));

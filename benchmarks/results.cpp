@@ -1,6 +1,8 @@
 #include "benchmarks/results.hpp"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include <intel-ipsec-mb.h>
 #include <nlohmann/json.hpp>
@@ -30,6 +32,35 @@ json result(const Row& row) {
           {"efficiency", median(row.efficiency)}};
 }
 
+constexpr std::array<std::string_view, dataplane::kStages> kStageNames{
+    "loop", "rx", "classify", "lookup", "header", "crypto", "check", "forward", "tx"};
+/// In the order of a packet's way.
+constexpr std::array kStageOrder{
+    dataplane::Stage::rx,      dataplane::Stage::classify, dataplane::Stage::lookup,
+    dataplane::Stage::header,  dataplane::Stage::crypto,   dataplane::Stage::check,
+    dataplane::Stage::forward, dataplane::Stage::tx,       dataplane::Stage::loop};
+static_assert(kStageOrder.size() == dataplane::kStages);
+
+double nanoseconds_in(const Row& row, dataplane::Stage stage) {
+  std::vector<double> cycles;
+  for (const StageTimes& times : row.stages) {
+    cycles.push_back(times.cycles_per_packet[static_cast<std::size_t>(stage)]);
+  }
+  return median(cycles) * 1e9 / static_cast<double>(rte_get_tsc_hz());
+}
+
+json stages_of(const Row& row) {
+  json stages = json::object();
+  for (const dataplane::Stage stage : kStageOrder) {
+    stages[std::string(kStageNames[static_cast<std::size_t>(stage)])] = nanoseconds_in(row, stage);
+  }
+  return {{"row", row_name(row.test)},
+          {"nanoseconds", std::move(stages)},
+          {"worker_nanoseconds", 1e3 / median(row.mpps)},
+          {"floor_io_nanoseconds", median(row.io_nanoseconds)},
+          {"floor_crypto_nanoseconds", median(row.crypto_nanoseconds)}};
+}
+
 }  // namespace
 
 double median(std::vector<double> values) {
@@ -53,10 +84,33 @@ std::string line_of(const Row& row, bool names_suites) {
                      names_suites ? "  " + suite_name(row.test) : "");
 }
 
+std::string stage_heading() {
+  std::string line = fmt::format("{:<4} {:>5} {:>5}", "dir", "size", "SAs");
+  for (const dataplane::Stage stage : kStageOrder) {
+    line += fmt::format(" {:>8}", kStageNames[static_cast<std::size_t>(stage)]);
+  }
+  return line + fmt::format(" {:>8} {:>8} {:>8} {:>8}", "sum", "worker", "raw I/O", "raw call");
+}
+
+std::string stage_line_of(const Row& row) {
+  std::string line =
+      fmt::format("{:<4} {:>5} {:>5}", direction_name(row.test), size_name(row.test), row.test.sas);
+  double sum = 0;
+  for (const dataplane::Stage stage : kStageOrder) {
+    const double nanoseconds = nanoseconds_in(row, stage);
+    sum += nanoseconds;
+    line += fmt::format(" {:>8.1f}", nanoseconds);
+  }
+  return line + fmt::format(" {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f}", sum, 1e3 / median(row.mpps),
+                            median(row.io_nanoseconds), median(row.crypto_nanoseconds));
+}
+
 json to_json(const Run& run, const std::vector<Row>& rows, const std::vector<Skipped>& skipped) {
   json results = json::array(), memory = json::array(), left_out = json::array();
+  json stages = json::array();
   for (const Row& row : rows) {
     results.push_back(result(row));
+    if (!row.stages.empty()) stages.push_back(stages_of(row));
     if (row.state.per_sa == 0) continue;
     memory.push_back({{"direction", direction_name(row.test)},
                       {"sas", row.test.sas},
@@ -66,6 +120,7 @@ json to_json(const Run& run, const std::vector<Row>& rows, const std::vector<Ski
   }
   for (const Skipped& row : skipped) left_out.push_back({{"row", row.row}, {"reason", row.reason}});
   return {{"results", std::move(results)},
+          {"stages", std::move(stages)},
           {"memory", std::move(memory)},
           {"skipped", std::move(left_out)},
           {"measurement", {{"repeats", run.repeats}, {"seconds", run.seconds}}},

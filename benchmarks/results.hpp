@@ -16,6 +16,8 @@ struct Row {
   Case test;
   std::vector<double> mpps, floor_mpps, efficiency;
   StateBytes state;
+  std::vector<StageTimes> stages;                          ///< empty: not asked for
+  std::vector<double> io_nanoseconds, crypto_nanoseconds;  ///< of the floor, first worker
 };
 /// A row that could not be measured here.
 struct Skipped {
@@ -35,6 +37,9 @@ struct Run {
 /// With a suite's column when `names_suites`.
 [[nodiscard]] std::string heading(bool names_suites);
 [[nodiscard]] std::string line_of(const Row& row, bool names_suites);
+/// Nanoseconds per packet by stage, their sum, the worker without a clock, and the floor's parts.
+[[nodiscard]] std::string stage_heading();
+[[nodiscard]] std::string stage_line_of(const Row& row);
 
 /// `results` as docs/reference/packet-rate.md has it, beside machine, versions and how it was
 /// measured.

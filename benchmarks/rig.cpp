@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 
+#include <malloc.h>
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -124,6 +125,19 @@ struct Lane {
   }
 };
 
+/// What one more entry of a stage costs, the least of many runs of them.
+double cycles_of_a_look() {
+  constexpr int kRuns = 1000, kLooks = 64;
+  double least = 1e9;
+  for (int run = 0; run < kRuns; ++run) {
+    StageClock clock;
+    const std::uint64_t before = rte_rdtsc();
+    for (int look = 0; look < kLooks; ++look) clock.enter(Stage::rx, rte_rdtsc());
+    least = std::min(least, static_cast<double>(rte_rdtsc() - before) / kLooks);
+  }
+  return least;
+}
+
 int run_lane(void* argument) {
   Lane& lane = *static_cast<Lane*>(argument);
   lane.clock.start();
@@ -136,6 +150,7 @@ Rig::Rig(const Case& test, const crypto::esp::Engine& engine) : test_(test) {
   config::Limits limits;
   limits.sas = test.sas + 16;
   limits.policies = policies_of(test);
+  ::malloc_trim(0);  // what the case before left
   const double empty = resident_bytes();
   auto tables = Tables::create(limits, test.workers, engine);
   if (!tables) give_up(tables.error());
@@ -232,6 +247,27 @@ void Rig::reset_windows(std::size_t worker) const {
 }
 
 std::vector<double> Rig::measure(const Devices& devices, rte_mempool* pool, double seconds) {
+  return run(devices, pool, seconds, nullptr);
+}
+
+StageTimes Rig::measure_stages(const Devices& devices, rte_mempool* pool, double seconds) {
+  StageClock clock;
+  const std::uint64_t before = tables_->counters[0].sent.read();
+  static_cast<void>(run(devices, pool, seconds, &clock));
+  const auto packets = static_cast<double>(tables_->counters[0].sent.read() - before);
+  const double look = cycles_of_a_look();
+  StageTimes times;
+  for (std::size_t stage = 0; stage < kStages; ++stage) {
+    const auto which = static_cast<Stage>(stage);
+    const double looking = look * static_cast<double>(clock.entries(which));
+    const double spent = static_cast<double>(clock.cycles(which)) - looking;
+    times.cycles_per_packet[stage] = std::max(0.0, spent / packets);
+  }
+  return times;
+}
+
+std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double seconds,
+                             StageClock* clock_of_first) {
   tables_->ports[0].dpdk_port = devices.source();
   tables_->ports[1].dpdk_port = devices.sink();
   std::vector<Lane> lanes(test_.workers);
@@ -241,6 +277,7 @@ std::vector<double> Rig::measure(const Devices& devices, rte_mempool* pool, doub
   for (std::size_t worker = 0; worker < lanes.size(); ++worker) {
     Lane& lane = lanes[worker];
     lane.set_up(worker, *tables_, pool, peers.data());
+    if (worker == 0) lane.context.stage_clock = clock_of_first;
     reset_windows(worker);
     if (test_.direction == Direction::in) lane.reset_windows_of(*this, worker, devices.source());
     const WorkerCounters& counters = tables_->counters[worker];

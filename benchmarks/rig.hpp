@@ -3,6 +3,7 @@
 // replay window, selector check, counters.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -50,6 +51,12 @@ struct StateBytes {
   double per_policy = 0;
 };
 
+/// What a worker's packets took on average, in TSC cycles, by Stage. The looks at the clock are
+/// taken out.
+struct StageTimes {
+  std::array<double, dataplane::kStages> cycles_per_packet{};
+};
+
 /// The tables of a case and the workers over them.
 class Rig {
  public:
@@ -69,6 +76,9 @@ class Rig {
   /// message when a packet was dropped: a rate with drops in it is no rate.
   [[nodiscard]] std::vector<double> measure(const Devices& devices, rte_mempool* pool,
                                             double seconds);
+  /// The same with the time of the first worker told apart by stage.
+  [[nodiscard]] StageTimes measure_stages(const Devices& devices, rte_mempool* pool,
+                                          double seconds);
   /// Sets every replay window of a worker's SAs back, as at the start of its capture.
   void reset_windows(std::size_t worker) const;
 
@@ -76,6 +86,8 @@ class Rig {
   void route();
   void install_sas();
   void install_policies();
+  std::vector<double> run(const Devices& devices, rte_mempool* pool, double seconds,
+                          dataplane::StageClock* clock_of_first);
 
   Case test_;
   std::unique_ptr<dataplane::Tables> tables_;

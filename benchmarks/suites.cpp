@@ -118,6 +118,17 @@ std::vector<Case> quick_cases() {
   return cases;
 }
 
+std::vector<Case> stage_cases() {
+  std::vector<Case> cases;
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t size : {64U, 1420U, kImix}) {
+      cases.push_back(ordinary_case(direction, size, 1));
+    }
+    cases.push_back(ordinary_case(direction, 64, 1024));
+  }
+  return cases;
+}
+
 std::vector<Suite> all_suites() {
   return {{"rates", rates()},     {"workers", workers()},       {"policies", policies()},
           {"windows", windows()}, {"transforms", transforms()}, {"sas", sas()}};

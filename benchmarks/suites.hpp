@@ -18,6 +18,8 @@ struct Suite {
 [[nodiscard]] Case ordinary_case(Direction direction, std::uint32_t size, std::uint32_t sas);
 /// The rows of the summary: both directions, 64, 512, 1420 and IMIX, 1 and 1024 SAs.
 [[nodiscard]] std::vector<Case> quick_cases();
+/// Of which the stages are told apart.
+[[nodiscard]] std::vector<Case> stage_cases();
 /// rates, workers, policies, windows, transforms, sas: what takes longest comes last.
 [[nodiscard]] std::vector<Suite> all_suites();
 

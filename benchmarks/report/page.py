@@ -157,6 +157,20 @@ def all_rows(results):
          number(row["floor_mpps"]), f"{row['efficiency']:.2g}"] for row in results])
 
 
+STAGES = ("rx", "classify", "lookup", "header", "crypto", "check", "forward", "tx", "loop")
+
+
+def stages(document):
+    rows = document.get("stages", [])
+    if not rows:
+        return ""
+    lines = [[row["row"], *(f"{row['nanoseconds'][stage]:.1f}" for stage in STAGES),
+              f"{row['worker_nanoseconds']:.1f}", f"{row['floor_io_nanoseconds']:.1f}",
+              f"{row['floor_crypto_nanoseconds']:.1f}"] for row in rows]
+    return "<h2>Where the time goes, nanoseconds a packet</h2>\n" + table(
+        ["row", *STAGES, "worker", "raw I/O", "raw call"], lines)
+
+
 def skipped(document):
     lines = [[row["row"], row["reason"]] for row in document.get("skipped", [])]
     return "<h2>Not measured here</h2>\n" + table(["row", "why"], lines) if lines else ""
@@ -170,7 +184,7 @@ def page(document):
         rows = [row for row in results if chosen(row)]
         if len(rows) > 1:
             parts.append(section(heading, rows, label))
-    parts += [memory(document), skipped(document), facts(document), all_rows(results)]
+    parts += [stages(document), memory(document), skipped(document), facts(document), all_rows(results)]
     title = f"Culvert {document['versions'].get('culvert', '')}: packet rates"
     return "\n".join([
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',

@@ -286,12 +286,15 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
 void open_inbound(WorkerState& worker, Burst& burst) {
   if (burst.encrypted.size() == 0) return;
   Candidates candidates;
+  worker.enter(Stage::lookup);
   check_all(worker, burst, candidates);
   burst.encrypted.clear();
+  worker.enter(Stage::crypto);
   for_each_suite(worker.scratch, candidates.count,
                  [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {
                    worker.context.engine->open(suite, run);
                  });
+  worker.enter(Stage::check);
   for (std::uint32_t k = 0; k < candidates.count; ++k) {
     accept_or_drop(worker, burst, candidates.items[k], worker.scratch.icvs[k].bytes.data());
   }

@@ -224,10 +224,13 @@ void accept_all(WorkerState& worker, Burst& burst, const Openings& openings) {
 void open_plain(WorkerState& worker, Burst& burst) {
   if (worker.arrived_count == 0) return;
   Openings openings;
+  worker.enter(Stage::lookup);
   take_arrived(worker, burst, openings);
   worker.arrived_count = 0;
   if (openings.count == 0) return;
+  worker.enter(Stage::crypto);
   open(worker, openings);
+  worker.enter(Stage::check);
   accept_all(worker, burst, openings);
 }
 

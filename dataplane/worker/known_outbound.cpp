@@ -265,8 +265,10 @@ void give_back_run(Burst& burst, const Sendings& sendings, const Run& run) {
 void seal(WorkerState& worker, crypto::esp::TransformId transform, std::uint32_t begin,
           std::uint32_t end) {
   if (begin == end) return;
+  worker.enter(Stage::crypto);
   worker.context.engine->seal(crypto::esp::transform(transform).suite,
                               std::span(worker.scratch.operations).subspan(begin, end - begin));
+  worker.enter(Stage::header);
 }
 
 /// Pass 2, and pass 3 for each stretch of one suite, which is all of the burst as a rule.
@@ -305,10 +307,13 @@ void build_and_seal(WorkerState& worker, Burst& burst, Sendings& sendings) {
 void send_known(WorkerState& worker, Burst& burst) {
   if (worker.known_candidate_count == 0) return;
   Sendings sendings;
+  worker.enter(Stage::lookup);
   take_known(worker, burst, sendings);
   worker.known_candidate_count = 0;
   if (sendings.count == 0) return;
+  worker.enter(Stage::header);
   build_and_seal(worker, burst, sendings);
+  worker.enter(Stage::forward);
   for (std::uint32_t n = 0; n < sendings.built; ++n) {
     enqueue(worker, sendings.items[n].flow->port, sendings.frames[n]);
   }

@@ -259,6 +259,7 @@ void finish(WorkerState& worker, Burst& burst) {
 
 void seal_outbound(WorkerState& worker, Burst& burst) {
   if (burst.protect.size() == 0) return;
+  worker.enter(Stage::header);
   std::uint32_t begin = 0;
   while (begin < burst.protect.size()) {
     const SlotIndex slot = burst.outbound[burst.protect[begin]];
@@ -269,10 +270,12 @@ void seal_outbound(WorkerState& worker, Burst& burst) {
     begin = end;
   }
   burst.protect.clear();
+  worker.enter(Stage::crypto);
   for_each_suite(worker.scratch, burst.sealed.size(),
                  [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {
                    worker.context.engine->seal(suite, run);
                  });
+  worker.enter(Stage::header);
   finish(worker, burst);
   if (!worker.oversize.is_empty()) [[unlikely]]
     cut_sealed(worker, burst);

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include <rte_cycles.h>
 #include <rte_mbuf_core.h>
 #include <rte_prefetch.h>
 
@@ -101,6 +102,11 @@ class WorkerState {
 
   /// Of fragments that we are the source of; workers do not meet within 2^16 packets of each other.
   std::uint32_t next_identification() { return identification_ += tables.workers; }
+  /// What follows is this stage's work.
+  void enter(Stage stage) {
+    if (context.stage_clock != nullptr) [[unlikely]]
+      context.stage_clock->enter(stage, rte_rdtsc());
+  }
   [[nodiscard]] bool has_pending() const { return (pending.count() | reassembler.held()) != 0; }
 
   /// The end of a packet: counted once; its buffer is freed with the others of the burst.

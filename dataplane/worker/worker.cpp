@@ -22,12 +22,14 @@ void process(WorkerState& worker, Burst& burst) {
   open_plain(worker, burst);
   open_inbound(worker, burst);
   send_known(worker, burst);
+  worker.enter(Stage::lookup);
   decide(worker, burst);
   if (burst.ours.size() != 0) {
     serve_local(worker, burst);
     decide(worker, burst);  // our answers
   }
   seal_outbound(worker, burst);
+  worker.enter(Stage::forward);
   forward(worker, burst);
 }
 
@@ -35,9 +37,11 @@ bool serve_ports(WorkerState& worker, Burst& burst) {
   bool found = false;
   for (std::size_t port = 0; port < worker.tables.ports.size(); ++port) {
     if (raw(worker.context.id) >= worker.tables.ports[port].queues) continue;
+    worker.enter(Stage::rx);
     receive(worker, static_cast<PortId>(port), burst);
     if (burst.count == 0) continue;
     found = true;
+    worker.enter(Stage::classify);
     classify(worker, burst);
     process(worker, burst);
   }
@@ -83,12 +87,15 @@ void WorkerState::free_given_back() {
 
 bool run_iteration(WorkerState& worker, Burst& burst) {
   bool found = serve_ports(worker, burst);
+  worker.enter(Stage::loop);
   found |= serve_other_workers(worker, burst);
   found |= serve_main_thread(worker, burst);
   if (worker.has_pending()) [[unlikely]]
     serve_pending(worker, burst, &process);
+  worker.enter(Stage::tx);
   transmit_all(worker);
   worker.free_given_back();
+  worker.enter(Stage::loop);
   return found;
 }
 

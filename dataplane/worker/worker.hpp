@@ -10,6 +10,7 @@
 #include "dataplane/tables/ids.hpp"
 #include "dataplane/tables/tables.hpp"
 #include "dataplane/worker/punt.hpp"
+#include "dataplane/worker/stage_clock.hpp"
 
 struct rte_ring;
 struct rte_mempool;
@@ -29,7 +30,8 @@ struct WorkerContext {
   WorkerContext* const* peers = nullptr;  ///< all workers by id, for hand-off
   int wake_main = -1;  ///< eventfd: written when a punt ring becomes non-empty; -1: none
   config::IdleMode idle = config::IdleMode::adaptive;
-  std::atomic<bool> stop{false};  ///< relaxed: read once an iteration
+  StageClock* stage_clock = nullptr;  ///< of this worker alone; nullptr: its time is not told apart
+  std::atomic<bool> stop{false};      ///< relaxed: read once an iteration
 };
 
 /// For rte_eal_remote_launch; `context` is a WorkerContext. Returns 0 after `stop`.

@@ -51,6 +51,21 @@ def test_measured_rows_have_the_shape_that_the_reference_says(tmp_path):
     assert document["machine"]["cpu"] and document["versions"]["ipsec_mb"]
 
 
+def test_every_stage_of_a_packet_has_its_time(tmp_path):
+    results = tmp_path / "results.json"
+    run(program(), *SMALLEST, "--stages", "--only", "out/64/1", "--only", "in/64/1", "--only",
+        "aes128-sha256/out/imix/1/10/1", "--json", results, timeout=120)
+    document = json.loads(results.read_text())
+    assert check(document) is None
+    stages = {row["row"].rsplit("/", 4)[0]: row["nanoseconds"] for row in document["stages"]}
+    assert len(stages) == 3
+    outbound = {"rx", "classify", "lookup", "header", "crypto", "forward", "tx"}
+    for row, expected in {"aes128gcm16/out": outbound, "aes128-sha256/out": outbound,
+                          "aes128gcm16/in": {"rx", "classify", "lookup", "crypto", "check", "tx"}}.items():
+        assert {stage for stage in stages[row] if stages[row][stage] > 0} >= expected
+    assert stages["aes128gcm16/out"]["check"] == stages["aes128gcm16/in"]["header"] == 0
+
+
 def test_the_front_measures_compares_and_reports(tmp_path):
     def front(*words):
         return subprocess.run(

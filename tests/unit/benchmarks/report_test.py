@@ -175,12 +175,19 @@ class Report(unittest.TestCase):
         self.assertIn("0.0004", text)
         self.assertIn("a <processor> & more", text)  # escaped in the file, whole when read
 
-    def test_memory_and_skipped_rows_are_said(self):
+    def test_stages_memory_and_skipped_rows_are_said(self):
         full = copy.deepcopy(FULL)
         full["memory"] = [{"direction": "in", "sas": 65536, "policies": 10, "bytes_per_sa": 2048.0,
                            "bytes_per_policy": 0.0}]
         full["skipped"] = [{"row": "aes128gcm16/in/64/1000000/10/1", "reason": "8 MiB of memory"}]
+        full["stages"] = [{"row": "aes128gcm16/in/64/1/10/1",
+                           "nanoseconds": dict.fromkeys(("rx", "classify", "lookup", "header", "crypto",
+                                                         "check", "forward", "tx", "loop"), 77.7),
+                           "worker_nanoseconds": 88.8, "floor_io_nanoseconds": 11.1,
+                           "floor_crypto_nanoseconds": 22.2}]
         text = Page(page(full)).text
+        for figure in ("77.7", "88.8", "11.1", "22.2"):
+            self.assertIn(figure, text)
         self.assertIn("134", text)  # megabytes of all
         self.assertIn("8 MiB of memory", text)
 
