@@ -5,6 +5,7 @@ scripts/bench builds what it needs and calls it.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from report.compare import report as comparison  # noqa: E402
+from report import ports  # noqa: E402
 from report.page import page  # noqa: E402
 from report.results import BadResults, key_of, load, name_of  # noqa: E402
 from report.summary import as_text  # noqa: E402
@@ -38,18 +40,53 @@ def arguments(words=None):
                         help="an old run's results with those of another, or of the same rows now")
     parser.add_argument("--fail-if-slower", metavar="PERCENT", type=float,
                         help="with --compare: exit 1 if a row is slower by more, beyond the spreads")
+    parser.add_argument("--ports", metavar="LAN,WAN",
+                        help="measure the gateway that is cabled to these two ports of ours instead")
+    parser.add_argument("--directions", default="out,in", help="with --ports (out,in)")
+    parser.add_argument("--sizes", default="64,512,1420,imix", help="with --ports (64,512,1420,imix)")
+    parser.add_argument("--rate", metavar="MPPS", type=float, default=14.88,
+                        help="with --ports: the most to try (14.88: 64 B at 10 Gbit/s)")
+    parser.add_argument("--loss", metavar="PERCENT", type=float, default=0.0,
+                        help="with --ports: what a trial may lose and pass (0)")
+    parser.add_argument("--resolution", metavar="PERCENT", type=float, default=1.0,
+                        help="with --ports: how near the search goes, of --rate (1)")
+    parser.add_argument("--gateway-config", metavar="FOLDER",
+                        help="write the configuration that --ports wants of the gateway, and stop")
     parser.add_argument("--suites", help="of rates,sas,policies,windows,transforms,workers")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows by name: out/64/1")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--no-huge", action="store_true", help="do without huge pages")
     parser.add_argument("--repeats", type=int, help="measurements a row (5)")
-    parser.add_argument("--seconds", type=float, help="length of a measurement (0.4; with --quick 0.2)")
+    parser.add_argument("--seconds", type=float, help="length of a measurement (0.4; with --quick 0.2; with --ports 10)")
     chosen = parser.parse_args(words)
     if chosen.compare and len(chosen.compare) > 2:
         parser.error("--compare takes one or two files")
     if chosen.fail_if_slower is not None and not chosen.compare:
         parser.error("--fail-if-slower goes with --compare")
     return chosen
+
+
+def measure_ports(chosen):
+    """Searches the throughput of each direction and size; the results. Their table on our output."""
+    lan, wan = ports.split_devices(chosen.ports)
+    settings = {"rate": chosen.rate, "seconds": chosen.seconds or 10.0, "loss": chosen.loss / 100,
+                "resolution": chosen.resolution / 100}
+    trials = ports.Trials(BUILD / "benchmarks/port_trial", lan, wan,
+                          *(["--no-huge"] if chosen.no_huge else []))
+    try:
+        document = {**trials.tester, "results": [], "ports": [],
+                    "measurement": {"devices": [lan, wan], **settings}}
+        print(ports.HEADING, flush=True)
+        for direction in chosen.directions.split(","):
+            for size in chosen.sizes.split(","):
+                row = ports.measure(trials, direction, size, settings)
+                document["ports"].append(row)
+                print("\n".join(ports.lines_of(row)), flush=True)
+    finally:
+        trials.close()
+    if chosen.json:
+        Path(chosen.json).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return document
 
 
 def measure(chosen, only=None):
@@ -85,10 +122,19 @@ def compare(chosen):
 def run(chosen):
     if chosen.compare:
         return compare(chosen)
-    if not (chosen.quick or chosen.stages or chosen.only or chosen.suites or chosen.list or chosen.source):
+    if chosen.gateway_config:
+        folder = Path(chosen.gateway_config)
+        folder.mkdir(parents=True, exist_ok=True)
+        for written in ports.write_gateway(folder):
+            print(f"written: {written}")
+        return 0
+    if not (chosen.quick or chosen.ports or chosen.stages or chosen.only or chosen.suites or chosen.list or chosen.source):
         chosen.json = chosen.json or "culvert-bench.json"
         chosen.html = chosen.html or "culvert-bench.html"
-    document = load(chosen.source) if chosen.source else measure(chosen)
+    if chosen.source:
+        document = load(chosen.source)
+    else:
+        document = measure_ports(chosen) if chosen.ports else measure(chosen)
     print("\n".join(as_text(document["results"])))
     if chosen.html:
         Path(chosen.html).write_text(page(document), encoding="utf-8")
@@ -100,7 +146,7 @@ def run(chosen):
 def main():
     try:
         return run(arguments())
-    except (BadResults, OSError) as error:
+    except (BadResults, ports.NoTrial, ValueError, OSError) as error:
         print(f"scripts/bench: {error}", file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:

@@ -157,6 +157,21 @@ def all_rows(results):
          number(row["floor_mpps"]), f"{row['efficiency']:.2g}"] for row in results])
 
 
+def port_rows(document):
+    rows = document.get("ports", [])
+    if not rows:
+        return ""
+    lines = []
+    for row in rows:
+        begin = [row["direction"], row["size"], number(row["throughput_mpps"]), row["limited_by"],
+                 len(row["trials"])]
+        for at in row["latency"] or [None]:
+            lines.append(begin + ([f"{at['load']:.0%}", *(f"{value:.1f}" for value in at["us"].values())]
+                                  if at else ["", "", "", "", "", ""]))
+    return "<h2>Between physical ports: throughput (RFC 2544), latencies in microseconds</h2>\n" + table(
+        ["direction", "size", "Mpps", "limit", "trials", "load", "p50", "p90", "p99", "p99.9", "max"], lines)
+
+
 STAGES = ("rx", "classify", "lookup", "header", "crypto", "check", "forward", "tx", "loop")
 
 
@@ -184,7 +199,7 @@ def page(document):
         rows = [row for row in results if chosen(row)]
         if len(rows) > 1:
             parts.append(section(heading, rows, label))
-    parts += [stages(document), memory(document), skipped(document), facts(document), all_rows(results)]
+    parts += [port_rows(document), stages(document), memory(document), skipped(document), facts(document), all_rows(results)]
     title = f"Culvert {document['versions'].get('culvert', '')}: packet rates"
     return "\n".join([
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',

@@ -1,0 +1,171 @@
+"""Physical ports: the throughput of RFC 2544 §26.1 by search, and latencies beneath it.
+
+`port_trial` runs the trials; what is decided from them is decided here.
+"""
+
+import json
+import subprocess
+from dataclasses import dataclass
+
+LATENCY_LOADS = (0.5, 0.9)  # of the throughput
+AS_ASKED = 0.98  # a tester that sends less than this of what it was asked is at its own limit
+
+
+class NoTrial(Exception):
+    """A trial could not be run; the message says why."""
+
+
+def split_devices(text):
+    """"A,B" with the arguments that virtual devices have: a word with "=" belongs to the one before.
+
+    "0000:03:00.0,0000:03:00.1"; "net_af_packet0,iface=veth0,net_af_packet1,iface=veth1".
+    """
+    devices = []
+    for word in text.split(","):
+        if "=" in word and devices:
+            devices[-1] += "," + word
+        else:
+            devices.append(word)
+    if len(devices) != 2 or not all(devices):
+        raise ValueError(f"--ports takes two devices, the LAN's and the WAN's: {text}")
+    return devices
+
+
+class Trials:
+    """`port_trial` at work."""
+
+    def __init__(self, program, lan, wan, *options):
+        self._process = subprocess.Popen(
+            [str(program), *options, lan, wan], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True)
+        self.tester = self._answer()  # machine and versions
+
+    def __call__(self, direction, size, mpps, seconds):
+        """What came of sending at a rate: port_trial's object."""
+        try:
+            self._process.stdin.write(f"{direction} {size} {mpps:.9f} {seconds}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the line that is missing says it
+        return self._answer()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise NoTrial(f"port_trial ended with status {self._process.wait()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise NoTrial(answer["error"])
+        return answer
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial's rates in million packets a second, and whether it passed."""
+
+    asked: float
+    sent: float
+    received: float
+    lost: float  # share of what was sent
+    passed: bool
+
+
+def outcome(asked, seen, loss):
+    """`loss`: the share that may be lost."""
+    sent, received = seen["sent"], seen["received"]
+    lost = 1 - received / sent if sent else 1.0
+    return Outcome(asked, sent / seen["seconds"] / 1e6, received / seen["seconds"] / 1e6, lost,
+                   sent > 0 and lost <= loss)
+
+
+def search(trial, top, loss, resolution):
+    """The highest rate that passes, from `top` downwards; (the best Outcome or None, all of them).
+
+    Halves what lies between the best that passed and the least that did not, until that is less than
+    `resolution` of `top`. The first step down goes to what came through, which is near as a rule.
+    """
+    tried = [outcome(top, trial(top), loss)]
+    if tried[0].passed:
+        return tried[0], tried
+    best, low, high = None, 0.0, min(top, tried[0].sent or top)
+    guess = tried[0].received
+    while high - low > resolution * top:
+        rate = guess if guess and low < guess < high else (low + high) / 2
+        guess = None
+        tried.append(outcome(rate, trial(rate), loss))
+        if tried[-1].passed:
+            best, low = tried[-1], rate
+        else:
+            high = rate
+    return best, tried
+
+
+def limited_by(best, top):
+    if best is None:
+        return "gateway"
+    if best.sent < AS_ASKED * best.asked:
+        return "tester"
+    return "rate" if best.asked >= top else "gateway"
+
+
+def measure(trial, direction, size, settings):
+    """One row: throughput, and latencies at shares of it. `settings`: rate, seconds, loss, resolution."""
+    best, tried = search(lambda mpps: trial(direction, size, mpps, settings["seconds"]),
+                         settings["rate"], settings["loss"], settings["resolution"])
+    row = {"direction": direction, "size": size, "throughput_mpps": best.sent if best else 0.0,
+           "limited_by": limited_by(best, settings["rate"]), "latency": [],
+           "trials": [{"mpps": one.sent, "received_mpps": one.received, "lost": one.lost}
+                      for one in tried]}
+    for load in LATENCY_LOADS if best else ():
+        seen = trial(direction, size, best.sent * load, settings["seconds"])
+        row["latency"].append({"load": load, "mpps": seen["sent"] / seen["seconds"] / 1e6,
+                               "received": seen["received"], "us": seen["latency_us"]})
+    return row
+
+
+HEADING = (f"{'dir':4} {'size':>5} {'Mpps':>9} {'limit':>8} {'trials':>6} {'load':>5} "
+           f"{'p50 us':>8} {'p90':>8} {'p99':>8} {'p99.9':>8} {'max':>8}")
+
+
+def lines_of(row):
+    begin = (f"{row['direction']:4} {row['size']:>5} {row['throughput_mpps']:9.4g} "
+             f"{row['limited_by']:>8} {len(row['trials']):6}")
+    if not row["latency"]:
+        return [begin + "  nothing passed: the least rate still lost "
+                f"{row['trials'][-1]['lost']:.1%}"]
+    return [f"{begin if number == 0 else ' ' * len(begin)} {at['load']:5.0%} "
+            + " ".join(f"{at['us'][name]:8.1f}" for name in ("p50", "p90", "p99", "p999", "max"))
+            for number, at in enumerate(row["latency"])]
+
+
+GATEWAY = """# For scripts/bench --ports: a tester at 198.18.0.2 behind the LAN, its ESP end at 198.18.1.2.
+# The key is published: for measuring alone. Put your devices in; start it anew before each run, for
+# the tester counts its sequence numbers from 1.
+instance: bench
+dataplane:
+  workers: 1
+  interfaces:
+    - {{name: lan, device: "{lan}", addresses: [198.18.0.1/24]}}
+    - {{name: wan, device: "{wan}", addresses: [198.18.1.1/24]}}
+  idle: busy
+default_policy: discard
+manual_sas:
+  - {{name: tester, direction: out, spi: 4096, suite: aes128gcm16, esn: true, key_file: bench.key,
+     local: 198.18.1.1, remote: 198.18.1.2, local_ts: [198.18.0.0/24], remote_ts: [198.19.0.0/16]}}
+  - {{name: tester, direction: in, spi: 4097, suite: aes128gcm16, esn: true, key_file: bench.key,
+     local: 198.18.1.1, remote: 198.18.1.2, local_ts: [198.18.0.0/24], remote_ts: [198.19.0.0/16],
+     replay_window: 1024}}
+"""
+
+
+def write_gateway(folder, lan="0000:03:00.0", wan="0000:03:00.1"):
+    """A gateway's configuration and key file in `folder`; the names of what was written."""
+    configuration, key = folder / "gateway.yaml", folder / "bench.key"
+    configuration.write_text(GATEWAY.format(lan=lan, wan=wan), encoding="utf-8")
+    key.write_text(bytes(range(1, 21)).hex() + "\n", encoding="utf-8")
+    key.chmod(0o600)
+    return configuration, key
