@@ -88,6 +88,19 @@ std::string drops_of(const WorkerCounters& counters) {
   return text;
 }
 
+/// Of the flood nothing passes, of the good packets all do.
+void check_flood(const WorkerCounters& counters) {
+  const std::uint64_t received = counters.received.read(), sent = counters.sent.read();
+  constexpr std::uint64_t kCutShort = 2 * kBurstPackets;  // a capture ends within a group
+  const std::uint64_t expected = received / (1 + kBadPerGood);
+  // Once a capture, its last group may be short; a burst may be under way.
+  const std::uint64_t slack = received / 4096 + kCutShort;
+  if (sent > expected + slack || sent + slack < expected) {
+    give_up("of a flood with " + std::to_string(expected) + " good packets " +
+            std::to_string(sent) + " passed:" + drops_of(counters));
+  }
+}
+
 /// A worker as the data plane makes it, and what measures it.
 struct Lane {
   Ring punt{nullptr, rte_ring_free}, inject{nullptr, rte_ring_free},
@@ -113,6 +126,15 @@ struct Lane {
     context.peer_moved = moved.get();
     context.peers = peers;
     context.idle = config::IdleMode::busy;
+  }
+  /// What went to a main thread that is not there.
+  void drain() {
+    for (const Ring* ring : {&punt, &handoff}) {
+      void* packet = nullptr;
+      while (rte_ring_dequeue(ring->get(), &packet) == 0) {
+        rte_pktmbuf_free(static_cast<rte_mbuf*>(packet));
+      }
+    }
   }
   void reset_windows_of(const Rig& rig, std::size_t worker, std::uint16_t source) {
     wrap.rig = &rig;
@@ -236,8 +258,8 @@ void Rig::install_policies() {
 
 void Rig::reset_windows(std::size_t worker) const {
   if (test_.direction == Direction::out) return;
-  // Only the words that the capture's numbers reach.
-  const std::size_t numbers = frames_of(test_) / sas_of_[worker].size() + 1;
+  // Only the words that the capture's numbers reach; a wrong ICV has one more.
+  const std::size_t numbers = frames_of(test_) / sas_of_[worker].size() + 2;
   for (const std::uint32_t index : sas_of_[worker]) {
     InboundSa& sa = *tables_->sad->inbound(static_cast<std::uint32_t>(spis_[index]));
     sa.highest = 0;
@@ -290,7 +312,10 @@ std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double s
       rte_eth_remove_rx_callback(devices.source(), static_cast<std::uint16_t>(worker),
                                  lanes[worker].callback);
     }
-    if (const auto drops = drops_of(tables_->counters[worker]); !drops.empty()) {
+    lanes[worker].drain();
+    if (test_.flood != Flood::none) {
+      check_flood(tables_->counters[worker]);
+    } else if (const auto drops = drops_of(tables_->counters[worker]); !drops.empty()) {
       give_up(row_name(test_) + ": packets were dropped in a run that should drop none:" + drops);
     }
   }

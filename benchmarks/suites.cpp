@@ -1,6 +1,7 @@
 #include "benchmarks/suites.hpp"
 
 #include <initializer_list>
+#include <utility>
 
 namespace culvert::benchmarks {
 namespace {
@@ -70,6 +71,21 @@ std::vector<Case> windows() {
   return cases;
 }
 
+/// Ten bad packets for each good one: what is left of the good rate that the same I/O allows.
+std::vector<Case> floods() {
+  std::vector<Case> cases;
+  for (const auto& [flood, name] : {std::pair(Flood::unknown_spis, "flood of unknown SPIs"),
+                                    std::pair(Flood::wrong_icvs, "flood of wrong ICVs"),
+                                    std::pair(Flood::replays, "flood of replays")}) {
+    Case test = ordinary_case(Direction::in, 64, 1);
+    test.flood = flood;
+    test.variant = name;
+    test.least_frames = 64 * (1 + kBadPerGood) * 6;  // whole bursts, whole groups
+    cases.push_back(test);
+  }
+  return cases;
+}
+
 std::vector<Case> transforms() {
   std::vector<Case> cases;
   for (const Direction direction : kBoth) {
@@ -130,8 +146,9 @@ std::vector<Case> stage_cases() {
 }
 
 std::vector<Suite> all_suites() {
-  return {{"rates", rates()},     {"workers", workers()},       {"policies", policies()},
-          {"windows", windows()}, {"transforms", transforms()}, {"sas", sas()}};
+  return {{"rates", rates()},     {"workers", workers()}, {"policies", policies()},
+          {"windows", windows()}, {"floods", floods()},   {"transforms", transforms()},
+          {"sas", sas()}};
 }
 
 }  // namespace culvert::benchmarks

@@ -58,6 +58,13 @@ Turn turn_of(const Case& test, std::span<const std::uint32_t> sas, std::size_t f
           static_cast<std::uint32_t>(round)};
 }
 
+/// Makes what should be dropped of a good packet: by the SPI's generation, by a bit of the ICV. A
+/// replay is good but for its number.
+void spoil(std::vector<std::uint8_t>& frame, Flood flood) {
+  if (flood == Flood::unknown_spis) frame[kEthernetBytes + kIpBytes] ^= 0x80U;
+  if (flood == Flood::wrong_icvs) frame.back() ^= 1U;
+}
+
 /// A UDP packet of the SA's selectors.
 std::vector<std::uint8_t> inner_packet(const Case& test, const Turn& turn, std::size_t size) {
   std::uint32_t source = kLocalBase + (turn.sa << kNetworkBits) + 2;
@@ -216,6 +223,14 @@ std::uint32_t frames_of(const Case& test) {
   return (std::max(test.least_frames, flows) + whole - 1) / whole * whole;
 }
 
+std::uint32_t frames_per_good(const Case& test) {
+  return test.flood == Flood::none ? 1 : 1 + kBadPerGood;
+}
+
+std::uint32_t openings_per_good(const Case& test) {
+  return test.flood == Flood::wrong_icvs ? 1 + kBadPerGood : 1;
+}
+
 std::span<const std::uint32_t> sizes_of(const Case& test) {
   if (test.size == 0) return kImix;
   return {&test.size, 1};
@@ -267,10 +282,17 @@ void write_sealed_capture(const std::string& file, const Case& test,
   CaptureFile capture(file);
   Sealer sealer(test, engine);
   const auto sizes = sizes_of(test);
+  const std::uint32_t group = frames_per_good(test);
   for (std::size_t number = 0; number < frames_of(test); ++number) {
-    const Turn turn = turn_of(test, sas, number);
+    const std::size_t good = number / group;
+    const bool is_bad = number % group != 0;
+    // A wrong ICV has the number of the next good packet: one that the window lets pass.
+    const std::size_t of = is_bad && test.flood == Flood::wrong_icvs ? good + 1 : good;
+    const Turn turn = turn_of(test, sas, of);
     const auto inner = inner_packet(test, turn, sizes[number % sizes.size()]);
-    capture.add(sealer.seal(inner, spis[turn.sa], turn, number));
+    auto frame = sealer.seal(inner, spis[turn.sa], turn, number);
+    if (is_bad) spoil(frame, test.flood);
+    capture.add(frame);
   }
   capture.finish();
 }

@@ -14,6 +14,10 @@ namespace culvert::benchmarks {
 
 enum class Direction : std::uint8_t { out, in };
 
+/// What is wrong with the packets that come beside the good ones, inbound.
+enum class Flood : std::uint8_t { none, unknown_spis, wrong_icvs, replays };
+inline constexpr std::uint32_t kBadPerGood = 10;
+
 /// One row of the table.
 struct Case {
   Direction direction = Direction::out;
@@ -25,6 +29,8 @@ struct Case {
   std::uint32_t flows = 64;  ///< of an SA, by ports; an SA among many has one
   std::uint32_t replay_window = 1024;
   crypto::esp::TransformId transform{};  ///< AES-128-GCM-16
+  Flood flood = Flood::none;             ///< kBadPerGood of them for each good packet; rates are of
+                                         ///< the good ones
   std::uint32_t least_frames = 4096;     ///< before the capture begins again
   std::string variant;  ///< what else differs from the ordinary, for the row's name
 };
@@ -39,6 +45,9 @@ struct Case {
 [[nodiscard]] std::string row_name(const Case& test);
 /// Frames of one queue's capture: every flow of every SA, a whole number of bursts.
 [[nodiscard]] std::uint32_t frames_of(const Case& test);
+/// Frames received for each good packet, and those of them that must be decrypted.
+[[nodiscard]] std::uint32_t frames_per_good(const Case& test);
+[[nodiscard]] std::uint32_t openings_per_good(const Case& test);
 /// Inner sizes in the order in which they come, again and again.
 [[nodiscard]] std::span<const std::uint32_t> sizes_of(const Case& test);
 

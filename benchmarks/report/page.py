@@ -80,6 +80,15 @@ def windows_label(row):
     return f"{row['direction']}, {size_text(row)}, {transform_and_variant(row['suite'])[1]}"
 
 
+def of_floods(row):
+    return (transform_and_variant(row["suite"])[1].startswith("flood ")
+            or is_ordinary(row) and (row["direction"], row["size"], row["sas"]) == ("in", 64, 1))
+
+
+def floods_label(row):
+    return f"{row['direction']}, {transform_and_variant(row['suite'])[1] or 'no flood'}"
+
+
 def of_transforms(row):
     return (not transform_and_variant(row["suite"])[1] and row["size"] == "imix" and row["sas"] == 1
             and row["workers"] == 1)
@@ -104,6 +113,7 @@ SECTIONS = (
     ("Policies, with flows that the caches know (warm) and do not (cold)", of_policies,
      policies_label),
     ("Replay windows", of_windows, windows_label),
+    ("Ten bad packets for each good one: good packets", of_floods, floods_label),
     ("Cipher suites, IMIX", of_transforms, transforms_label),
     ("Workers, 1 024 SAs", of_workers, workers_label),
 )

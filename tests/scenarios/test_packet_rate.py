@@ -23,6 +23,8 @@ SMALLEST = ("--no-huge", "--repeats", "1", "--seconds", "0.01")
 # way, and CBC with its two calls.
 ROWS = ("aes128gcm16/out/64/1/10/1", "aes128gcm16/in/imix/1024/1033/1",
         "aes128gcm16/in/64/1024/1033/2", "aes128gcm16 window 65536/in/64/1/10/1",
+        "aes128gcm16 flood of unknown SPIs/in/64/1/10/1",
+        "aes128gcm16 flood of wrong ICVs/in/64/1/10/1", "aes128gcm16 flood of replays/in/64/1/10/1",
         "aes128-sha256/out/imix/1/10/1", "aes128-sha256/in/imix/1/10/1",
         "chacha20poly1305/in/imix/1/10/1")
 
@@ -93,7 +95,8 @@ def test_the_full_run_has_every_theme():
     names = listed()
     assert len(names) == len(set(names))
     for expected in ("/out/64/1000000/1000009/1", "/in/64/1000000/10/1", "/out/64/1/10000/1",
-                     "cold flows/in/64/1/10000/1", "window 64/in/64/1/10/1", "/out/64/1024/1033/2"):
+                     "cold flows/in/64/1/10000/1", "window 64/in/64/1/10/1",
+                     "flood of replays/in/64/1/10/1", "/out/64/1024/1033/2"):
         assert any(name.endswith(expected) for name in names), expected
     assert sum("/out/imix/1/10/1" in name for name in names) == 39, "one a cipher suite"
 

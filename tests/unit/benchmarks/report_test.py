@@ -153,6 +153,7 @@ FULL = document(
     row(policies=10000), row(suite="aes128gcm16 cold flows", mpps=0.0004, spread=0.0001),
     row(suite="aes128gcm16 window 64", direction="in"),
     row(suite="aes128gcm16 window 65536", direction="in"),
+    row(suite="aes128gcm16 flood of replays", direction="in", mpps=0.9, spread=0.1, floor=1.2),
     row(suite="aes256-sha384", size="imix"), row(sas=1024, workers=2, mpps=19.0, floor=30.0))
 
 
@@ -163,7 +164,7 @@ class Report(unittest.TestCase):
         self.assertEqual(seen.fetched, [])
 
     def test_each_theme_has_its_chart(self):
-        self.assertEqual(Page(page(FULL)).charts, 6)
+        self.assertEqual(Page(page(FULL)).charts, 7)
 
     def test_a_theme_with_nothing_to_compare_has_none(self):
         self.assertEqual(Page(page(document(row()))).charts, 0)
