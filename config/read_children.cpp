@@ -10,7 +10,7 @@
 namespace culvert::config {
 namespace {
 
-void read_proposals(const Field& field, std::vector<crypto::Proposal>& proposals) {
+void read_esp_proposals(const Field& field, std::vector<crypto::Proposal>& proposals) {
   if (!field.present()) {
     for (const std::string_view text : {"aes256gcm16", "aes128gcm16"}) {
       if (auto proposal = crypto::parse_esp_proposal(text)) {
@@ -103,7 +103,7 @@ void read_child(const Field& field, const Connection& connection, Child& child) 
   if (!map.is_map()) return;
   child.local_ts = read_side(map.take("local_ts"), connection.local);
   child.remote_ts = read_side(map.take("remote_ts"), connection.remote);
-  read_proposals(map.take("esp_proposals"), child.esp_proposals);
+  read_esp_proposals(map.take("esp_proposals"), child.esp_proposals);
   const Field start_action = map.take("start_action");
   set(child.start_action, read_choice(start_action, kStartActions));
   if (start_action.present() && child.start_action == StartAction::start &&

@@ -49,7 +49,7 @@ std::vector<crypto::Proposal> default_proposals() {
   return proposals;
 }
 
-void read_proposals(const Field& field, std::vector<crypto::Proposal>& proposals) {
+void read_ike_proposals(const Field& field, std::vector<crypto::Proposal>& proposals) {
   if (!field.present()) {
     proposals = default_proposals();
     return;
@@ -105,7 +105,7 @@ void read_connection(const Field& field, Connection& connection, std::uint32_t& 
   read_peer(map.require("remote", "the peer: {address: …, id: …, auth: psk}",
                         "write remote: {address: ADDRESS, id: NAME, auth: psk}"),
             true, connection.remote);
-  read_proposals(map.take("proposals"), connection.proposals);
+  read_ike_proposals(map.take("proposals"), connection.proposals);
   read_times(map, connection);
   set(connection.encapsulation, read_choice(map.take("encap"), kEncapsulations));
   read_path(map, connection);

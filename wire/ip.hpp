@@ -35,6 +35,12 @@ struct IpHeader {
 
 static_assert(sizeof(IpHeader) == 8);  // one register on its way through the stages
 
+/// The version of the packet at `ip`, one octet of it at least.
+[[nodiscard]] inline bool is_v4(const std::uint8_t* ip) { return (ip[0] >> 4U) == 4; }
+
+/// Of packets that we make (RFC 1700; RFC 8200 leaves it to us).
+inline constexpr std::uint8_t kOurHopLimit = 64;
+
 /// Shapes of the fixed headers.
 namespace ipv4 {
 inline constexpr std::size_t kHeaderBytes = 20;

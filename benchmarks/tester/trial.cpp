@@ -8,11 +8,12 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
+#include "wire/ethernet.hpp"
+
 namespace culvert::benchmarks {
 namespace {
 
 constexpr std::uint16_t kBurst = 32;
-constexpr std::size_t kEthernetBytes = 14;
 constexpr std::uint16_t kIpv4 = 0x0800;
 constexpr std::uint32_t kFlows = 64;
 constexpr std::array<std::uint32_t, 12> kImix{64, 570, 64, 64, 570, 64, 64, 570, 1400, 64, 570, 64};
@@ -37,7 +38,7 @@ Mac mac_of(std::uint16_t port) {
 }
 
 bool is_ipv4(std::span<const std::uint8_t> frame) {
-  return frame.size() > kEthernetBytes && frame[12] == 0x08 && frame[13] == 0x00;
+  return frame.size() > wire::ethernet::kHeaderBytes && frame[12] == 0x08 && frame[13] == 0x00;
 }
 
 }  // namespace
@@ -101,13 +102,14 @@ std::size_t Tester::write_frame(std::span<std::uint8_t> out, const Stream& strea
   const Mark mark{trial_, sending.now};
   if (stream.towards == Towards::wan) {
     write_ethernet(out, lan_.gateway_mac, lan_.mac, kIpv4);
-    return kEthernetBytes + write_inner(out.subspan(kEthernetBytes), true, bytes, flow, mark);
+    return wire::ethernet::kHeaderBytes +
+           write_inner(out.subspan(wire::ethernet::kHeaderBytes), true, bytes, flow, mark);
   }
   write_ethernet(out, wan_.gateway_mac, wan_.mac, kIpv4);
-  return kEthernetBytes +
-         tunnel_.seal(out.subspan(kEthernetBytes), bytes, [&](std::span<std::uint8_t> inner) {
-           write_inner(inner, false, bytes, flow, mark);
-         });
+  return wire::ethernet::kHeaderBytes + tunnel_.seal(out.subspan(wire::ethernet::kHeaderBytes),
+                                                     bytes, [&](std::span<std::uint8_t> inner) {
+                                                       write_inner(inner, false, bytes, flow, mark);
+                                                     });
 }
 
 void Tester::send_burst(const Stream& stream, Sending& sending, std::uint64_t count) {
@@ -139,9 +141,9 @@ void Tester::receive(Port& port, const Stream* stream, Seen& seen) {
     const bool is_expected = stream != nullptr && is_ipv4(frame) &&
                              (stream->towards == Towards::wan) == (&port == &wan_);
     if (is_expected && &port == &wan_) {
-      mark = read_inner(tunnel_.open(frame.subspan(kEthernetBytes)), true);
+      mark = read_inner(tunnel_.open(frame.subspan(wire::ethernet::kHeaderBytes)), true);
     } else if (is_expected) {
-      mark = read_inner(frame.subspan(kEthernetBytes), false);
+      mark = read_inner(frame.subspan(wire::ethernet::kHeaderBytes), false);
     }
     if (!mark || mark->trial != trial_) {
       ++seen.others;

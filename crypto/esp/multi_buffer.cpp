@@ -1,18 +1,15 @@
 #include "crypto/esp/multi_buffer.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
+
+#include "crypto/esp/packet_layout.hpp"
 
 namespace culvert::crypto::esp {
 namespace {
 
 constexpr std::size_t kScheduleBytes = 15 * 16;  // AES-256: 14 rounds and the key itself
-constexpr std::size_t kEspHeaderBytes = 8;       // SPI and sequence number
 constexpr std::size_t kHighBytes = 4;            // of an extended sequence number
-constexpr std::size_t kEsnAadBytes = 12;
-constexpr std::size_t kCbcIvBytes = 16;
-constexpr std::size_t kCcmNonceBytes = 11;  // RFC 4309 §4: three bytes of salt, eight of IV
 constexpr std::size_t kChachaKeyBytes = 32;
 
 /// What an ExpandedKey holds for a cipher with HMAC.
@@ -27,11 +24,6 @@ static_assert(sizeof(CipherHmacKey) <= kExpandedKeyBytes);
 template <typename Key>
 const Key& key_as(const Operation& operation) {
   return *reinterpret_cast<const Key*>(operation.key->bytes);
-}
-
-/// A failure in here is a wrong job, not a wrong packet. See the contract of Engine.
-void require(bool done) {
-  if (!done) std::abort();
 }
 
 void expand_aes(IMB_MGR& manager, std::size_t key_bytes, const std::uint8_t* key,

@@ -2,7 +2,6 @@
 // ExpandedKey holds the raw keys; OpenSSL expands them anew for every packet.
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -13,23 +12,16 @@
 #include <openssl/params.h>
 
 #include "crypto/esp/esp_crypto.hpp"
+#include "crypto/esp/packet_layout.hpp"
 #include "crypto/esp/transform.hpp"
 #include "crypto/openssl_handles.hpp"
 
 namespace culvert::crypto::esp {
 namespace {
 
-constexpr std::size_t kEspHeaderBytes = 8, kSpiBytes = 4;
-constexpr std::size_t kEsnAadBytes = 12, kEsnHighAt = 4, kEsnHighBytes = 4;
-constexpr std::size_t kCbcIvBytes = 16;
-constexpr int kCcmNonceBytes = 11;
+constexpr std::size_t kSpiBytes = 4, kEsnHighAt = 4, kEsnHighBytes = 4;
 /// The longest text: a tag is computed in `open` by encrypting it again, into scratch of this size.
 constexpr std::size_t kMaxTextBytes = 65536;
-
-/// A failure in here is a failure of OpenSSL, not of a packet. See the contract of Engine.
-void require(bool done) {
-  if (!done) std::abort();
-}
 
 const char* cipher_name(const EspSuite& suite) {
   const auto of_length = [&](const char* with_128, const char* with_192, const char* with_256) {
@@ -151,7 +143,8 @@ class Runner {
     if (is_ccm()) {
       // RFC 3610 §2.2: nonce, tag and text length are in the first block.
       require(EVP_EncryptInit_ex2(context, cipher_.get(), nullptr, nullptr, nullptr) == 1);
-      require(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, kCcmNonceBytes, nullptr) == 1);
+      require(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, int{kCcmNonceBytes}, nullptr) ==
+              1);
       require(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, form_.icv_bytes, nullptr) == 1);
     }
     require(EVP_EncryptInit_ex2(context, is_ccm() ? nullptr : cipher_.get(), operation.key->bytes,
@@ -169,8 +162,8 @@ class Runner {
     require(EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_GET_TAG, form_.icv_bytes, tag) == 1);
   }
 
-  /// RFC 4543 §3.3: SPI, sequence number (all of an extended one), IV and payload are authenticated,
-  /// none encrypted.
+  /// RFC 4543 §3.3: SPI, sequence number (all of an extended one), IV and payload are
+  /// authenticated, none encrypted.
   void authenticate_only(const Operation& operation) const {
     const std::uint8_t* const esp = esp_header_of(operation);
     const std::uint8_t* const end = operation.text + operation.text_bytes;

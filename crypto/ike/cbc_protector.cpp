@@ -7,8 +7,6 @@ namespace {
 
 constexpr std::size_t kBlockBytes = 16;  // AES
 
-int length_of(Bytes bytes) { return static_cast<int>(bytes.size()); }
-
 /// AES-CBC, then HMAC-SHA2 over everything in front of the ICV (RFC 7296 §3.14).
 class CbcProtector final : public Protector {
  public:

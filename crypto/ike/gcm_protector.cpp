@@ -12,10 +12,8 @@ constexpr std::size_t kGcmNonceBytes = kGcmSaltBytes + kGcmIvBytes;
 /// Message IDs have 32 bits and are never reused under one key (RFC 7296 §2.2).
 constexpr std::uint64_t kMaxSealsPerKey = std::uint64_t{1} << 32;
 
-int length_of(Bytes bytes) { return static_cast<int>(bytes.size()); }
-
-/// AES-GCM with a 16-byte ICV in the SK payload (RFC 5282), or ChaCha20-Poly1305 (RFC 7634 §2): salt,
-/// IV, nonce and ICV have the same sizes and places.
+/// AES-GCM with a 16-byte ICV in the SK payload (RFC 5282), or ChaCha20-Poly1305 (RFC 7634 §2):
+/// salt, IV, nonce and ICV have the same sizes and places.
 class GcmProtector final : public Protector {
  public:
   GcmProtector(openssl::Cipher cipher, Bytes key_and_salt)

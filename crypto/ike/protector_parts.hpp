@@ -23,6 +23,9 @@ std::unique_ptr<Protector> make_cbc_protector(openssl::Cipher cipher, Bytes key,
 /// the padding's content (RFC 7296 §3.14), so only its length can be wrong.
 Result<SecretBytes> without_padding(const SecretBytes& padded);
 
+/// As OpenSSL takes lengths. Precondition: at most kMaxSealedBytes.
+inline int length_of(Bytes bytes) { return static_cast<int>(bytes.size()); }
+
 /// An error in these words; empties OpenSSL's queue, so that a later caller does not find it there.
 CryptoError refused(const char* what);
 

@@ -18,12 +18,6 @@ namespace {
 /// One file's certificates: bounds what a wrong path (a bundle of the world's authorities) costs.
 constexpr std::size_t kMostCertificates = 1000;
 
-std::int64_t unix_seconds(const ASN1_TIME* time) {
-  std::tm fields{};
-  if (time == nullptr || ASN1_TIME_to_tm(time, &fields) != 1) return 0;
-  return ::timegm(&fields);
-}
-
 std::uint8_t lower(std::uint8_t octet) {
   return octet >= 'A' && octet <= 'Z' ? static_cast<std::uint8_t>(octet + 32) : octet;
 }
@@ -123,8 +117,8 @@ Result<Certificate> Certificate::from_der(Bytes der) {
   }
   Certificate certificate;
   certificate.der_.assign(der.begin(), der.end());
-  certificate.not_before_ = unix_seconds(X509_get0_notBefore(parsed.get()));
-  certificate.not_after_ = unix_seconds(X509_get0_notAfter(parsed.get()));
+  certificate.not_before_ = openssl::unix_seconds(X509_get0_notBefore(parsed.get())).value_or(0);
+  certificate.not_after_ = openssl::unix_seconds(X509_get0_notAfter(parsed.get())).value_or(0);
   certificate.x509_ = std::shared_ptr<x509_st>(parsed.release(), X509_free);
   return certificate;
 }

@@ -1,6 +1,7 @@
 #include "crypto/pki/distinguished_name.hpp"
 
 #include <algorithm>
+#include <ctime>
 
 #include <openssl/err.h>
 #include <openssl/objects.h>
@@ -20,6 +21,12 @@ std::string text_of(const X509_NAME* name) {
   char* text = nullptr;
   const long size = BIO_get_mem_data(out.get(), &text);
   return size > 0 ? std::string(text, static_cast<std::size_t>(size)) : std::string();
+}
+
+std::optional<std::int64_t> unix_seconds(const ASN1_TIME* time) {
+  std::tm fields{};
+  if (time == nullptr || ASN1_TIME_to_tm(time, &fields) != 1) return std::nullopt;
+  return ::timegm(&fields);
 }
 
 std::string take_reason() {

@@ -2,6 +2,8 @@
 // of this room include this.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include <openssl/x509.h>
@@ -23,6 +25,8 @@ using KeyUsages = Handle<EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free>;
 
 /// A name as one printable line; whatever could steer a terminal is escaped.
 [[nodiscard]] std::string text_of(const X509_NAME* name);
+/// Seconds since 1970; nullopt: absent or no date.
+[[nodiscard]] std::optional<std::int64_t> unix_seconds(const ASN1_TIME* time);
 /// OpenSSL's newest reason in words, and its queue emptied.
 [[nodiscard]] std::string take_reason();
 

@@ -1,5 +1,3 @@
-#include <ctime>
-
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
@@ -7,15 +5,6 @@
 #include "crypto/pki/trust_store.hpp"
 
 namespace culvert::crypto::pki {
-namespace {
-
-std::optional<std::int64_t> unix_seconds(const ASN1_TIME* time) {
-  std::tm fields{};
-  if (time == nullptr || ASN1_TIME_to_tm(time, &fields) != 1) return std::nullopt;
-  return ::timegm(&fields);
-}
-
-}  // namespace
 
 Result<RevocationList> RevocationList::from_der(Bytes der) {
   const unsigned char* at = der.data();
@@ -39,10 +28,10 @@ std::string RevocationList::issuer() const {
   return openssl::text_of(X509_CRL_get_issuer(crl_.get()));
 }
 std::int64_t RevocationList::this_update() const {
-  return unix_seconds(X509_CRL_get0_lastUpdate(crl_.get())).value_or(0);
+  return openssl::unix_seconds(X509_CRL_get0_lastUpdate(crl_.get())).value_or(0);
 }
 std::optional<std::int64_t> RevocationList::next_update() const {
-  return unix_seconds(X509_CRL_get0_nextUpdate(crl_.get()));
+  return openssl::unix_seconds(X509_CRL_get0_nextUpdate(crl_.get()));
 }
 
 Result<std::vector<RevocationList>> parse_revocation_lists(Bytes content) {

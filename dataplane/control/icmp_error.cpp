@@ -4,6 +4,7 @@
 #include <array>
 
 #include "wire/checksum.hpp"
+#include "wire/ip.hpp"
 #include "wire/neighbor_discovery.hpp"
 #include "wire/traffic_selector.hpp"
 
@@ -15,10 +16,7 @@ using wire::IpAddress;
 
 constexpr std::uint16_t kSmallestIpv4Mtu = 68;    // RFC 791 §3.2
 constexpr std::uint16_t kSmallestIpv6Mtu = 1280;  // RFC 8200 §5
-constexpr std::size_t kIpv4HeaderBytes = 20;
-constexpr std::size_t kIpv6HeaderBytes = 40;
 constexpr std::size_t kIcmpHeaderBytes = 8;
-constexpr std::uint8_t kHopLimit = 64;
 // Precedence 6, internetwork control: what RFC 1812 §4.3.2.5 asks for ICMP errors.
 constexpr std::uint8_t kIpv4TypeOfService = 0xc0;
 
@@ -82,11 +80,11 @@ bool is_icmpv4_error(std::uint8_t type) {
 
 std::expected<Offender, IcmpRefusal> judge_ipv4(wire::Reader reader) {
   const wire::Bytes whole = reader.rest();
-  const auto fixed = reader.bytes(kIpv4HeaderBytes, "IPv4 header");
+  const auto fixed = reader.bytes(wire::ipv4::kHeaderBytes, "IPv4 header");
   if (!fixed) return std::unexpected(IcmpRefusal::malformed);
   const wire::Bytes header = *fixed;
   const std::size_t header_bytes = (header[0] & 0x0fU) * 4U;
-  if (header_bytes < kIpv4HeaderBytes || header_bytes > whole.size()) {
+  if (header_bytes < wire::ipv4::kHeaderBytes || header_bytes > whole.size()) {
     return std::unexpected(IcmpRefusal::malformed);
   }
   const Offender offender{IpAddress::v4(header.subspan(12, 4)),
@@ -132,7 +130,7 @@ std::expected<void, IcmpRefusal> judge_ipv6_chain(wire::Reader reader, std::uint
 }
 
 std::expected<Offender, IcmpRefusal> judge_ipv6(wire::Reader reader) {
-  const auto header = reader.bytes(kIpv6HeaderBytes, "IPv6 header");
+  const auto header = reader.bytes(wire::ipv6::kHeaderBytes, "IPv6 header");
   if (!header) return std::unexpected(IcmpRefusal::malformed);
   const Offender offender{IpAddress::v6(header->subspan(8, 16)),
                           IpAddress::v6(header->subspan(24, 16))};
@@ -156,13 +154,14 @@ std::expected<Offender, IcmpRefusal> judge(wire::Bytes offending) {
 void build_icmpv4(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
                   const IpAddress& source, const Offender& offender, wire::Bytes quoted) {
   const auto [type, code] = icmpv4_code(kind);
-  std::array<std::uint8_t, kIpv4HeaderBytes> header_buffer{};
+  std::array<std::uint8_t, wire::ipv4::kHeaderBytes> header_buffer{};
   wire::Writer header(header_buffer);
   header.u8(0x45);
   header.u8(kIpv4TypeOfService);
-  header.u16(static_cast<std::uint16_t>(kIpv4HeaderBytes + kIcmpHeaderBytes + quoted.size()));
+  header.u16(
+      static_cast<std::uint16_t>(wire::ipv4::kHeaderBytes + kIcmpHeaderBytes + quoted.size()));
   header.u32(0);  // identification, flags, offset: never fragmented by us
-  header.u8(kHopLimit);
+  header.u8(wire::kOurHopLimit);
   header.u8(protocol::kIcmp);
   header.u16(0);
   header.bytes(source.view());
@@ -207,7 +206,7 @@ void build_icmpv6(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
   writer.u32(0x60000000U);
   writer.u16(length);
   writer.u8(protocol::kIcmpv6);
-  writer.u8(kHopLimit);
+  writer.u8(wire::kOurHopLimit);
   writer.bytes(source.view());
   writer.bytes(offender.source.view());
   writer.bytes(icmp.written());
@@ -229,11 +228,13 @@ std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErro
   if (!offender) return std::unexpected(offender.error());
   if (source.family != offender->source.family) return std::unexpected(IcmpRefusal::malformed);
   if (source.is_v4()) {
-    constexpr std::size_t kQuoted = kMaxIcmpv4ErrorBytes - kIpv4HeaderBytes - kIcmpHeaderBytes;
+    constexpr std::size_t kQuoted =
+        kMaxIcmpv4ErrorBytes - wire::ipv4::kHeaderBytes - kIcmpHeaderBytes;
     build_icmpv4(writer, kind, mtu, source, *offender,
                  offending.first(std::min(offending.size(), kQuoted)));
   } else {
-    constexpr std::size_t kQuoted = kMaxIcmpv6ErrorBytes - kIpv6HeaderBytes - kIcmpHeaderBytes;
+    constexpr std::size_t kQuoted =
+        kMaxIcmpv6ErrorBytes - wire::ipv6::kHeaderBytes - kIcmpHeaderBytes;
     build_icmpv6(writer, kind, mtu, source, *offender,
                  offending.first(std::min(offending.size(), kQuoted)));
   }

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "wire/checksum.hpp"
+#include "wire/ip.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -12,11 +13,8 @@ using wire::Bytes;
 using wire::IpAddress;
 using wire::Reader;
 
-constexpr std::size_t kIpv4HeaderBytes = 20;
-constexpr std::size_t kIpv6HeaderBytes = 40;
 constexpr std::size_t kUdpHeaderBytes = 8;
 constexpr std::size_t kMarkerBytes = 4;
-constexpr std::uint8_t kHopLimit = 64;
 constexpr std::uint8_t kKeepalive = 0xff;  // RFC 3948 §2.3
 
 struct UdpPacket {
@@ -26,12 +24,12 @@ struct UdpPacket {
 
 wire::Parsed<UdpPacket> read_ipv4(Reader reader) {
   const Bytes whole = reader.rest();
-  const auto fixed = reader.bytes(kIpv4HeaderBytes, "IPv4 header");
+  const auto fixed = reader.bytes(wire::ipv4::kHeaderBytes, "IPv4 header");
   if (!fixed) return std::unexpected(fixed.error());
   const Bytes header = *fixed;
   const std::size_t header_bytes = (header[0] & 0x0fU) * 4U;
   const std::size_t total = static_cast<std::size_t>(header[2] << 8 | header[3]);
-  if (header_bytes < kIpv4HeaderBytes || total < header_bytes || total > whole.size()) {
+  if (header_bytes < wire::ipv4::kHeaderBytes || total < header_bytes || total > whole.size()) {
     return std::unexpected(reader.invalid("IPv4 lengths", "do not hold together"));
   }
   if ((header[6] & 0x3fU) != 0 || header[7] != 0) {
@@ -45,7 +43,7 @@ wire::Parsed<UdpPacket> read_ipv4(Reader reader) {
 }
 
 wire::Parsed<UdpPacket> read_ipv6(Reader reader) {
-  const auto header = reader.bytes(kIpv6HeaderBytes, "IPv6 header");
+  const auto header = reader.bytes(wire::ipv6::kHeaderBytes, "IPv6 header");
   if (!header) return std::unexpected(header.error());
   if ((*header)[6] != wire::protocol::kUdp) {
     return std::unexpected(reader.invalid("IPv6 next header", "not UDP"));
@@ -88,19 +86,19 @@ void write_ip_header(wire::Writer& writer, const channel::Datagram& datagram, st
     writer.u32(0x60000000U);
     writer.u16(static_cast<std::uint16_t>(payload));
     writer.u8(wire::protocol::kUdp);
-    writer.u8(kHopLimit);
+    writer.u8(wire::kOurHopLimit);
     writer.bytes(source.view());
     writer.bytes(destination.view());
     return;
   }
-  std::array<std::uint8_t, kIpv4HeaderBytes> buffer{};
+  std::array<std::uint8_t, wire::ipv4::kHeaderBytes> buffer{};
   wire::Writer header(buffer);
   header.u8(0x45);
   header.u8(0);
-  header.u16(static_cast<std::uint16_t>(kIpv4HeaderBytes + payload));
+  header.u16(static_cast<std::uint16_t>(wire::ipv4::kHeaderBytes + payload));
   header.u16(identification);
   header.u16(0);  // routers may fragment: RFC 7296 §2 relies on it for long messages
-  header.u8(kHopLimit);
+  header.u8(wire::kOurHopLimit);
   header.u8(wire::protocol::kUdp);
   header.u16(0);
   header.bytes(source.view());
@@ -161,7 +159,8 @@ wire::Parsed<channel::Datagram> parse_ike_packet(Bytes packet) {
 }
 
 std::size_t ike_packet_bytes(const channel::Datagram& datagram) {
-  const std::size_t ip = datagram.local.address.is_v4() ? kIpv4HeaderBytes : kIpv6HeaderBytes;
+  const std::size_t ip =
+      datagram.local.address.is_v4() ? wire::ipv4::kHeaderBytes : wire::ipv6::kHeaderBytes;
   return ip + kUdpHeaderBytes + payload_bytes(datagram);
 }
 

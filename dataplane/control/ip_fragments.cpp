@@ -3,19 +3,18 @@
 #include <algorithm>
 
 #include "wire/checksum.hpp"
+#include "wire/ip.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
 
-constexpr std::size_t kIpv4HeaderBytes = 20;
-constexpr std::size_t kIpv6HeaderBytes = 40;
 constexpr std::size_t kFragmentHeaderBytes = 8;
 constexpr std::uint8_t kFragmentHeader = 44;
 constexpr std::uint16_t kIpv4MoreFragments = 0x2000;
 
 std::vector<std::uint8_t> ipv4_fragment(wire::Bytes header, wire::Bytes payload, std::size_t offset,
                                         bool more) {
-  std::vector<std::uint8_t> buffer(kIpv4HeaderBytes + payload.size());
+  std::vector<std::uint8_t> buffer(wire::ipv4::kHeaderBytes + payload.size());
   wire::Writer writer(buffer);
   writer.bytes(header);
   writer.bytes(payload);
@@ -23,14 +22,15 @@ std::vector<std::uint8_t> ipv4_fragment(wire::Bytes header, wire::Bytes payload,
   writer.patch_u16(6, static_cast<std::uint16_t>(offset / 8U | (more ? kIpv4MoreFragments : 0U)));
   writer.patch_u16(10, 0);
   wire::ChecksumSum sum;
-  sum.add(writer.written().first(kIpv4HeaderBytes));
+  sum.add(writer.written().first(wire::ipv4::kHeaderBytes));
   writer.patch_u16(10, sum.finish());
   return buffer;
 }
 
 std::vector<std::uint8_t> ipv6_fragment(wire::Bytes header, wire::Bytes payload, std::size_t offset,
                                         bool more, std::uint32_t identification) {
-  std::vector<std::uint8_t> buffer(kIpv6HeaderBytes + kFragmentHeaderBytes + payload.size());
+  std::vector<std::uint8_t> buffer(wire::ipv6::kHeaderBytes + kFragmentHeaderBytes +
+                                   payload.size());
   wire::Writer writer(buffer);
   writer.bytes(header.first(4));
   writer.u16(static_cast<std::uint16_t>(kFragmentHeaderBytes + payload.size()));
@@ -50,7 +50,7 @@ std::vector<std::vector<std::uint8_t>> fragments_of(wire::Bytes packet, std::uin
                                                     std::uint32_t identification) {
   if (packet.size() <= mtu) return {std::vector<std::uint8_t>(packet.begin(), packet.end())};
   const bool v4 = packet[0] >> 4U == 4;
-  const wire::Bytes header = packet.first(v4 ? kIpv4HeaderBytes : kIpv6HeaderBytes);
+  const wire::Bytes header = packet.first(v4 ? wire::ipv4::kHeaderBytes : wire::ipv6::kHeaderBytes);
   const wire::Bytes payload = packet.subspan(header.size());
   const std::size_t around = header.size() + (v4 ? 0U : kFragmentHeaderBytes);
   const std::size_t step = (mtu - around) / 8U * 8U;

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstdint>
 
+#include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "dataplane/tables/spd.hpp"
 #include "wire/ip.hpp"
@@ -35,6 +36,11 @@ class PacketList {
   std::array<std::uint8_t, kBurstPackets> positions_;
   std::uint32_t size_ = 0;
 };
+
+/// Which way a packet was going, for the counters of drops.
+[[nodiscard]] inline DropDirection direction_of(PacketOrigin origin) {
+  return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
+}
 
 struct Burst {
   std::uint32_t count = 0;

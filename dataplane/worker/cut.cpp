@@ -14,10 +14,6 @@ namespace {
 constexpr std::uint32_t kMostFragments = 128;  ///< 64 KiB in pieces of 576
 constexpr std::uint16_t kIpv6LeastMtu = 1280;  ///< RFC 8200 §5
 
-DropDirection direction_of(PacketOrigin origin) {
-  return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
-}
-
 /// Whether the packet may be cut once it is sealed: we are the outer packet's source. Over IPv4 its
 /// DF bit would be clear; over IPv6 the same is asked of the packet inside.
 bool may_cut_sealed(const OutboundSa& sa, const std::uint8_t* ip) {

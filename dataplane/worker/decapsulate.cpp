@@ -8,8 +8,6 @@
 namespace culvert::dataplane {
 namespace {
 
-bool is_v4(const std::uint8_t* ip) { return (ip[0] >> 4U) == 4; }
-
 /// False: congestion was marked on a flow that cannot be told of it; the packet is dropped so that
 /// its sender slows down all the same (RFC 6040 §4.2).
 bool propagate(SaDetails& details, std::uint8_t* inner, const std::uint8_t* outer) {
@@ -34,11 +32,11 @@ std::expected<wire::esp::Trailer, DropReason> trailer_of(wire::Bytes text) {
 }  // namespace
 
 wire::IpAddress source_of(const std::uint8_t* ip) {
-  if (is_v4(ip)) return wire::IpAddress::v4(wire::load_u32(ip + wire::ipv4::kSource));
+  if (wire::is_v4(ip)) return wire::IpAddress::v4(wire::load_u32(ip + wire::ipv4::kSource));
   return wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kSource, 16));
 }
 wire::IpAddress destination_of(const std::uint8_t* ip) {
-  if (is_v4(ip)) return wire::IpAddress::v4(wire::load_u32(ip + wire::ipv4::kDestination));
+  if (wire::is_v4(ip)) return wire::IpAddress::v4(wire::load_u32(ip + wire::ipv4::kDestination));
   return wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kDestination, 16));
 }
 
@@ -71,7 +69,7 @@ std::expected<Decapsulated, DropReason> decapsulate_transport(wire::MutableBytes
   std::memmove(moved, ip, header_bytes);
   const std::size_t total = header_bytes + trailer->payload_bytes;
   moved[header.protocol_offset] = trailer->next_header;
-  if (is_v4(moved)) {
+  if (wire::is_v4(moved)) {
     wire::store_u16(moved + wire::ipv4::kTotalLength, static_cast<std::uint16_t>(total));
     wire::write_ipv4_checksum(moved, header_bytes);
   } else {

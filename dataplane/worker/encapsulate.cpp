@@ -8,18 +8,16 @@
 namespace culvert::dataplane {
 namespace {
 
-bool is_v4(const std::uint8_t* ip) { return (ip[0] >> 4U) == 4; }
-
 /// The inner packet's DSCP and ECN: both go into the outer header (RFC 4301 §5.1.2.1, RFC 6040 §4.1
 /// normal mode).
 std::uint8_t traffic_class_of(const std::uint8_t* ip) {
-  return is_v4(ip) ? ip[1] : static_cast<std::uint8_t>(wire::load_u16(ip) >> 4U);
+  return wire::is_v4(ip) ? ip[1] : static_cast<std::uint8_t>(wire::load_u16(ip) >> 4U);
 }
 
 /// DF is copied; IPv6 inside cannot be fragmented on the way, so the outer packet may not either
 /// (RFC 4301 §8.1).
 bool wants_dont_fragment(const std::uint8_t* ip) {
-  return !is_v4(ip) ||
+  return !wire::is_v4(ip) ||
          (wire::load_u16(ip + wire::ipv4::kFragment) & wire::ipv4::kDontFragment) != 0;
 }
 
@@ -80,7 +78,7 @@ std::uint8_t* move_own_header(const OuterHeader& outer, const EspShape& shape, s
   std::memmove(moved, ip, header.payload_offset);
   moved[header.protocol_offset] =
       outer.udp_bytes != 0 ? wire::protocol::kUdp : wire::protocol::kEsp;
-  if (is_v4(moved)) {
+  if (wire::is_v4(moved)) {
     wire::store_u16(moved + wire::ipv4::kTotalLength, shape.packet_bytes);
     wire::write_ipv4_checksum(moved, header.payload_offset);
   } else {
@@ -116,9 +114,9 @@ std::uint16_t mtu_inside(const OutboundSa& sa, const OuterHeader& outer,
 
 Encapsulated encapsulate(const OutboundSa& sa, const OuterHeader& outer, const EspShape& shape,
                          std::uint8_t* ip, const wire::IpHeader& header, std::uint64_t sequence) {
-  const std::uint8_t next_header = !sa.is_tunnel ? header.protocol
-                                   : is_v4(ip)   ? wire::protocol::kIpv4
-                                                 : wire::protocol::kIpv6;
+  const std::uint8_t next_header = !sa.is_tunnel     ? header.protocol
+                                   : wire::is_v4(ip) ? wire::protocol::kIpv4
+                                                     : wire::protocol::kIpv6;
   wire::esp::write_trailer(ip + header.total_bytes, shape.padding, next_header);
   std::uint8_t* const payload = ip + header.total_bytes - shape.payload_bytes;
   std::uint8_t* const esp = payload - shape.form.iv_bytes - wire::esp::kHeaderBytes;

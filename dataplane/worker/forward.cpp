@@ -11,10 +11,6 @@
 namespace culvert::dataplane {
 namespace {
 
-DropDirection direction_of(PacketOrigin origin) {
-  return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
-}
-
 /// The packet as it stands at `ip` is what a punt shows the main thread.
 void punt_as_is(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what) {
   burst.header[position].total_bytes = burst.ip_bytes[position];

@@ -9,8 +9,6 @@ namespace {
 constexpr std::uint8_t kEcnMask = 3;
 constexpr std::uint32_t kFlowLabelMask = 0x000fffff;
 
-bool is_v4(const std::uint8_t* ip) { return (ip[0] >> 4U) == 4; }
-
 std::uint8_t outer_traffic_class(std::uint8_t inner, const config::HeaderOptions& options) {
   const bool copy =
       options.copy_dscp == config::CopyDscp::out || options.copy_dscp == config::CopyDscp::both;
@@ -29,18 +27,18 @@ bool outer_dont_fragment(const std::uint8_t* inner, config::DontFragment df) {
       return false;
   }
   // What cannot be fragmented on its way inside may not be outside either (RFC 4301 §8.1).
-  return !is_v4(inner) ||
+  return !wire::is_v4(inner) ||
          (wire::load_u16(inner + wire::ipv4::kFragment) & wire::ipv4::kDontFragment) != 0;
 }
 
 }  // namespace
 
 std::uint8_t traffic_class_at(const std::uint8_t* ip) {
-  return is_v4(ip) ? ip[1] : static_cast<std::uint8_t>(wire::load_u16(ip) >> 4U);
+  return wire::is_v4(ip) ? ip[1] : static_cast<std::uint8_t>(wire::load_u16(ip) >> 4U);
 }
 
 void set_traffic_class(std::uint8_t* ip, std::uint8_t traffic_class) {
-  if (is_v4(ip)) {
+  if (wire::is_v4(ip)) {
     const std::uint16_t before = wire::load_u16(ip);
     ip[1] = traffic_class;
     std::uint8_t* const checksum = ip + wire::ipv4::kChecksum;
@@ -55,9 +53,9 @@ void set_traffic_class(std::uint8_t* ip, std::uint8_t traffic_class) {
 void apply_to_outer(std::uint8_t* outer, const std::uint8_t* inner,
                     const config::HeaderOptions& options, std::uint16_t identification) {
   const std::uint8_t traffic_class = outer_traffic_class(traffic_class_at(inner), options);
-  if (!is_v4(outer)) {
+  if (!wire::is_v4(outer)) {
     set_traffic_class(outer, traffic_class);
-    if (options.copy_flow_label && !is_v4(inner)) {
+    if (options.copy_flow_label && !wire::is_v4(inner)) {
       const std::uint32_t label = wire::load_u32(inner) & kFlowLabelMask;
       wire::store_u32(outer, (wire::load_u32(outer) & ~kFlowLabelMask) | label);
     }

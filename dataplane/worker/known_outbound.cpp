@@ -230,15 +230,15 @@ void build(CryptoScratch& scratch, const Sending& sending, const OutboundSa& sa,
 }
 
 /// A run of packets for one SA that go the short way, all of them, or none.
-struct Run {
+struct SaRun {
   std::uint32_t begin = 0, end = 0;
   std::uint64_t bytes = 0;
 };
 
 /// The packets from `begin` on that share an SA.
-Run next_run(const Sendings& sendings, std::uint32_t begin) {
+SaRun next_run(const Sendings& sendings, std::uint32_t begin) {
   const OutboundSa* const sa = sendings.items[begin].flow->sa;
-  Run run{begin, begin, 0};
+  SaRun run{begin, begin, 0};
   do {
     run.bytes += sendings.items[run.end++].bytes;
   } while (run.end < sendings.count && sendings.items[run.end].flow->sa == sa);
@@ -246,14 +246,14 @@ Run next_run(const Sendings& sendings, std::uint32_t begin) {
 }
 
 /// Whether the SA is alive and far from its limits.
-bool may_run(const OutboundSa& sa, const Run& run) {
+bool may_run(const OutboundSa& sa, const SaRun& run) {
   // Acquire pairs with the release in Sad::install.
   return !sa.stopped.load(std::memory_order_acquire) &&
          sa.sequence.load(std::memory_order_relaxed) + kNumbersLeft < sa.sequence_limit &&
          sa.bytes.load(std::memory_order_relaxed) + run.bytes <= sa.hard_bytes;
 }
 
-void give_back_run(Burst& burst, const Sendings& sendings, const Run& run) {
+void give_back_run(Burst& burst, const Sendings& sendings, const SaRun& run) {
   for (std::uint32_t n = run.begin; n < run.end; ++n) {
     const Sending& sending = sendings.items[n];
     leave_undecided(burst, sending.position, sending.ip, sending.bytes,
@@ -275,7 +275,7 @@ void seal(WorkerState& worker, crypto::esp::TransformId transform, std::uint32_t
 void build_and_seal(WorkerState& worker, Burst& burst, Sendings& sendings) {
   crypto::esp::TransformId transform = sendings.items[0].flow->sa->outer().transform;
   std::uint32_t unsealed = 0;
-  for (Run run; run.end < sendings.count;) {
+  for (SaRun run; run.end < sendings.count;) {
     run = next_run(sendings, run.end);
     OutboundSa& sa = *sendings.items[run.begin].flow->sa;
     if (!may_run(sa, run)) [[unlikely]] {

@@ -12,8 +12,6 @@
 namespace culvert::dataplane {
 namespace {
 
-constexpr std::uint8_t kOurTtl = 64;
-
 /// The message's checksum with its own field included is zero when it is right.
 bool checksum_is_right(const std::uint8_t* ip, const wire::IpHeader& header) {
   wire::ChecksumSum sum;
@@ -38,12 +36,12 @@ void turn_around(std::uint8_t* ip, const wire::IpHeader& header, std::uint8_t re
   if ((ip[0] >> 4U) == 4) {
     std::swap_ranges(ip + wire::ipv4::kSource, ip + wire::ipv4::kDestination,
                      ip + wire::ipv4::kDestination);
-    ip[wire::ipv4::kTtl] = kOurTtl;
+    ip[wire::ipv4::kTtl] = wire::kOurHopLimit;
     wire::write_ipv4_checksum(ip, (ip[0] & 0x0fU) * 4U);
   } else {
     std::swap_ranges(ip + wire::ipv6::kSource, ip + wire::ipv6::kDestination,
                      ip + wire::ipv6::kDestination);
-    ip[wire::ipv6::kHopLimit] = kOurTtl;
+    ip[wire::ipv6::kHopLimit] = wire::kOurHopLimit;
   }
 }
 

@@ -9,10 +9,6 @@
 namespace culvert::dataplane {
 namespace {
 
-DropDirection direction_of(PacketOrigin origin) {
-  return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
-}
-
 /// Multicast and broadcast are not forwarded (RFC 1812 §5.3.4, RFC 4291 §2.7).
 bool is_multicast(const wire::IpAddress& address) {
   return address.is_v4() ? address.bytes[0] >= 224 : address.bytes[0] == 0xff;

@@ -10,7 +10,8 @@
 namespace culvert::dataplane {
 namespace {
 
-DropDirection direction_of(PacketOrigin origin) {
+/// A worker that cannot punt what we made ourselves drops it locally.
+DropDirection punt_direction(PacketOrigin origin) {
   switch (origin) {
     case PacketOrigin::clear:
       return DropDirection::out;
@@ -57,7 +58,7 @@ void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPa
   what.from_tunnel = burst.origin[position] == PacketOrigin::tunnel;
   what.originated = burst.origin[position] == PacketOrigin::originated;
   what.ip_offset = 0;
-  hand_over(worker, packet, what, direction_of(burst.origin[position]));
+  hand_over(worker, packet, what, punt_direction(burst.origin[position]));
 }
 
 void punt_frame(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason) {

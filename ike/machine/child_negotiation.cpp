@@ -10,8 +10,6 @@ namespace {
 using crypto::Bytes;
 using wire::ike::NotifyType;
 
-constexpr std::size_t kNonceBytes = 32;
-
 void cap_selectors(std::vector<wire::TrafficSelector>& selectors) {
   // Narrowing further is ours to do (RFC 7296 §2.9); the data plane holds so many a side.
   if (selectors.size() > channel::kMaxSelectors) selectors.resize(channel::kMaxSelectors);

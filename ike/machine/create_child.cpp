@@ -11,7 +11,6 @@ using crypto::Bytes;
 using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 
-constexpr std::size_t kNonceBytes = 32;
 /// After TEMPORARY_FAILURE: long enough for the conflicting exchange to end.
 constexpr std::chrono::milliseconds kTemporaryFailureDelay{1500};
 /// A rekey that was refused for good is asked again this much later: the peer may be reconfigured.

@@ -13,8 +13,6 @@ using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 
 constexpr std::uint16_t kPort = 500, kNatPort = 4500;
-/// RFC 7296 §2.10: at least half the key of the PRF and 16 octets; 32 suits every PRF we have.
-constexpr std::size_t kNonceBytes = 32;
 /// A peer that goes on demanding cookies or groups is not worth more tries.
 constexpr std::uint32_t kMaxInitRestarts = 4;
 

@@ -15,7 +15,7 @@ constexpr std::size_t kMostListed = 8;
 }  // namespace
 
 void Core::report(Level level, std::string event, Fields fields) {
-  actions_->push_back(Report{level, std::move(event), std::move(fields)});
+  actions_->emplace_back(Report{level, std::move(event), std::move(fields)});
 }
 
 void Core::fail(const config::Connection* connection, Failure failure, const std::string& detail,

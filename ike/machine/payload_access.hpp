@@ -16,6 +16,9 @@ namespace culvert::ike {
 
 using Payloads = std::vector<wire::ike::Payload>;
 
+/// RFC 7296 §2.10: at least half the key of the PRF and 16 octets; 32 suits every PRF we have.
+inline constexpr std::size_t kNonceBytes = 32;
+
 /// The first payload of a type; nullptr when there is none.
 template <typename T>
 [[nodiscard]] const T* find_payload(const Payloads& payloads) {

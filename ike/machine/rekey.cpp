@@ -11,7 +11,6 @@ namespace {
 using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 
-constexpr std::size_t kNonceBytes = 32;
 /// An IKE SA that its maker should delete and does not.
 constexpr std::chrono::seconds kAbandonedLife{120};
 constexpr std::chrono::seconds kRefusedRekeyDelay{60};

@@ -37,7 +37,7 @@ class Schedule {
     world_.send = [this](Flying datagram) { on_send(std::move(datagram)); };
   }
 
-  Outcome run(std::uint64_t seed) {
+  ScheduleOutcome run(std::uint64_t seed) {
     weather_ = draw_weather();
     for (int side = 0; side < 2; ++side) world_.start(side);
     const int incidents = pick(2, 12);
@@ -275,9 +275,9 @@ class Schedule {
 
 }  // namespace
 
-Outcome run_schedule(std::uint64_t seed) { return Schedule(seed).run(seed); }
+ScheduleOutcome run_schedule(std::uint64_t seed) { return Schedule(seed).run(seed); }
 
-std::string to_text(const Outcome& outcome) {
+std::string to_text(const ScheduleOutcome& outcome) {
   std::string text = "seed " + std::to_string(outcome.seed) + "\n";
   for (const std::string& line : outcome.log) text += line + "\n";
   for (const std::string& failure : outcome.failures) text += "FAILED: " + failure + "\n";

@@ -8,14 +8,14 @@
 
 namespace culvert::simulation {
 
-struct Outcome {
+struct ScheduleOutcome {
   std::uint64_t seed = 0;
   std::vector<std::string> failures;  ///< empty: every invariant held
   std::vector<std::string> log;       ///< the ladder
 };
 /// Deterministic: the same seed, the same run.
-[[nodiscard]] Outcome run_schedule(std::uint64_t seed);
+[[nodiscard]] ScheduleOutcome run_schedule(std::uint64_t seed);
 /// The ladder and what failed, for people.
-[[nodiscard]] std::string to_text(const Outcome& outcome);
+[[nodiscard]] std::string to_text(const ScheduleOutcome& outcome);
 
 }  // namespace culvert::simulation

@@ -6,11 +6,14 @@ The last line of output is `N passed, N failed` (and `, N skipped` when there ar
 
 import argparse
 import concurrent.futures
+import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
 SANITIZED_BUILD = REPOSITORY / "build-sanitized"
 THREAD_BUILD = REPOSITORY / "build-threads"
+LINT_BUILD = REPOSITORY / "build-lint"
 FUZZ_SECONDS = 15
 WORKER_STORM_FRAMES = 1_000_000
 MAX_TRIED_AGAIN = 5
@@ -118,22 +122,29 @@ def test_programs(build):
 def set_up_sanitized():
     """One clang build with ASan and UBSan for the units, the storms and the fuzzers."""
     # fuzzer-no-link: libFuzzer steers by the coverage of our libraries, not only of its target.
+    # unity: half of the compiler's time is headers, read once for eight sources here.
     # Warnings are the main build's business.
     return set_up(SANITIZED_BUILD, "clang++-19", [
         "-Dfuzzers=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1",
-        "-Dwerror=false",
+        "-Dunity=on", "-Dunity_size=8", "-Dwerror=false",
         "-Dcpp_args=-fno-sanitize-recover=all -fsanitize=fuzzer-no-link -gline-tables-only"])
+
+
+def build_sanitized():
+    """What the stages `sanitizers` and `fuzz` run."""
+    return set_up_sanitized() and run(["ninja", "-C", SANITIZED_BUILD, *fuzz_programs(),
+                                       *test_programs(SANITIZED_BUILD)]) == 0
 
 
 def sanitizers():
     """ASan and UBSan over the units, storms of bad input among them."""
-    if not set_up_sanitized():
-        return Tally(failed=1)
-    if run(["ninja", "-C", SANITIZED_BUILD, *test_programs(SANITIZED_BUILD)]) != 0:
+    if not build_sanitized():
         return Tally(failed=1)
     (SANITIZED_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
-    return (run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
-            + worker_storm())
+    with concurrent.futures.ThreadPoolExecutor() as beside:  # one long process beside many short
+        storm = beside.submit(worker_storm)
+        units_tally = run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
+        return units_tally + storm.result()
 
 
 def worker_storm():
@@ -212,23 +223,21 @@ def fuzz_one(program):
 
 def fuzz():
     """Each libFuzzer target for a bounded time."""
-    if not set_up_sanitized():
+    if not build_sanitized():
         return Tally(failed=1)
-    targets = [target["filename"][0] for target in fuzz_targets()]
-    if not targets:
+    if not fuzz_programs():
         print("there is no fuzzer in the build", flush=True)
-        return Tally(failed=1)
-    names = [str(Path(target).relative_to(SANITIZED_BUILD)) for target in targets]
-    if run(["ninja", "-C", SANITIZED_BUILD, *names]) != 0:
         return Tally(failed=1)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as side_by_side:
         return sum(side_by_side.map(fuzz_one, fuzzers_of(SANITIZED_BUILD)), Tally())
 
 
-def fuzz_targets():
+def fuzz_programs():
+    """The fuzzers, as ninja names them."""
     listed = subprocess.run(["meson", "introspect", "--targets", str(SANITIZED_BUILD)], cwd=REPOSITORY,
                             capture_output=True, text=True, check=True)
-    return [target for target in json.loads(listed.stdout)
+    return [str(Path(target["filename"][0]).relative_to(SANITIZED_BUILD))
+            for target in json.loads(listed.stdout)
             if target["type"] == "executable" and target["name"].startswith("fuzz_")]
 
 
@@ -262,10 +271,11 @@ def run_pytest(name, *options, what="tests/scenarios", environment=None):
                           names)
 
 
-def scenarios():
+def scenarios(before_alone=lambda: None):
     """The real daemons in network namespaces, by pytest: side by side, then what measures time."""
     together = run_pytest("together", "-n", SCENARIO_PROCESSES, "--dist", "loadgroup",
                           "-m", "not alone")
+    before_alone()
     alone = run_pytest("alone", "-m", "alone")
     return tried_alone(together) + alone.tally
 
@@ -286,19 +296,101 @@ def tried_alone(report):
 
 def lint():
     """clang-tidy over every source of ours (minutes, so only when it is named)"""
-    # The compiler is clang there: its warnings and builtins are what clang-tidy knows.
-    if not set_up_sanitized():
+    # Nothing is built there; the compiler is clang, whose warnings and builtins clang-tidy knows, and
+    # every source stands for itself, which the unity builds do not check.
+    if not set_up(LINT_BUILD, "clang++-19", ["-Dwerror=false"]):
         return Tally(failed=1)
-    rooms = "|".join(("wire", "crypto", "config", "channel", "runtime", "dataplane", "ike", "cli"))
-    good = run(["run-clang-tidy-19", "-quiet", "-p", SANITIZED_BUILD, "-j", os.cpu_count() or 1,
-                f"^{REPOSITORY}/({rooms})/.*\\.cpp$"]) == 0
-    return Tally(passed=1) if good else Tally(failed=1)
+    rooms = ("wire", "crypto", "config", "channel", "runtime", "dataplane", "ike", "cli")
+    commands = json.loads((LINT_BUILD / "compile_commands.json").read_text())
+    sources = sorted({source for entry in commands
+                      if (source := (LINT_BUILD / entry["file"]).resolve())
+                      .relative_to(REPOSITORY).parts[0] in rooms})
+    print(f"{len(sources)} sources", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as side_by_side:
+        good = list(side_by_side.map(lint_one, sources))
+    return Tally(passed=sum(good), failed=len(good) - sum(good) if good else 1)
+
+
+def lint_one(source):
+    return run(["clang-tidy-19", "--quiet", "-p", LINT_BUILD, source]) == 0
 
 
 STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios,
           "races": races, "lint": lint}
 NAMED_ONLY = {"races", "lint"}
 DEFAULT_STAGES = [name for name in STAGES if name not in NAMED_ONLY]
+# Scenarios wait for timers and kernels more than they compute: these run under them, at the lowest
+# priority, when all are asked for.
+UNDER_SCENARIOS = ("sanitizers", "fuzz")
+
+
+@dataclass
+class Result:
+    stage: str
+    tally: Tally
+    seconds: float
+
+    def __str__(self):
+        return f"{self.stage:12} {self.seconds:6.0f} s   {self.tally}"
+
+
+def timed(name, stage):
+    print(f"\n==== {name}", flush=True)
+    started = time.monotonic()
+    tally = stage()
+    return Result(name, tally, time.monotonic() - started)
+
+
+class Underneath:
+    """Stages in a process of their own, their output kept until they end."""
+
+    def __init__(self, stages):
+        self._stages = stages
+        self._report = BUILD / "stages-underneath.json"
+        self._report.unlink(missing_ok=True)
+        self._output = tempfile.TemporaryFile("w+", errors="replace")
+        self._process = subprocess.Popen(
+            ["nice", "-n", "19", sys.executable, __file__, *stages, "--report", self._report],
+            cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+            start_new_session=True)
+        self._results = None
+
+    def stop(self):
+        """Ends what an interrupted run would leave behind."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+
+    def results(self):
+        """Waits for its end, shows its output; a Result a stage."""
+        if self._results is None:
+            self._process.wait()
+            self._output.seek(0)
+            print(self._output.read(), flush=True)
+            if self._report.exists():
+                self._results = [Result(entry["stage"], Tally(**entry["tally"]), entry["seconds"])
+                                 for entry in json.loads(self._report.read_text())]
+            else:
+                self._results = [Result(name, Tally(failed=1), 0) for name in self._stages]
+        return self._results
+
+
+def all_default_stages():
+    """In the order and the company that take least time."""
+    results = [timed("units", units)]
+    built = timed("sanitized build", lambda: Tally(failed=0 if build_sanitized() else 1))
+    results.append(built)
+    if built.tally.failed:
+        return [*results, timed("scenarios", scenarios)]
+    underneath = Underneath(UNDER_SCENARIOS)
+    try:
+        beside = timed("scenarios", lambda: scenarios(before_alone=underneath.results))
+        return [*results, *underneath.results(), beside]
+    finally:
+        underneath.stop()
+
+
+def write_report(path, results):
+    path.write_text(json.dumps([dataclasses.asdict(result) for result in results]))
 
 
 def main():
@@ -306,6 +398,7 @@ def main():
     parser.add_argument("stages", nargs="*", metavar="STAGE",
                         help=f"of {', '.join(STAGES)}; none: {', '.join(DEFAULT_STAGES)}")
     parser.add_argument("--list", action="store_true", help="name the stages and stop")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="the summary as JSON, too")
     arguments = parser.parse_args()
     if arguments.list:
         for name, stage in STAGES.items():
@@ -319,17 +412,14 @@ def main():
     os.environ.setdefault("CCACHE_BASEDIR", str(REPOSITORY))
     os.environ.setdefault("CCACHE_NOHASHDIR", "1")
 
-    results = []
-    for name in arguments.stages or DEFAULT_STAGES:
-        print(f"\n==== {name}", flush=True)
-        started = time.monotonic()
-        tally = STAGES[name]()
-        results.append((name, tally, time.monotonic() - started))
-
+    results = ([timed(name, STAGES[name]) for name in arguments.stages] if arguments.stages
+               else all_default_stages())
+    if arguments.report:
+        write_report(arguments.report, results)
     print("\n==== summary")
-    for name, tally, seconds in results:
-        print(f"{name:12} {seconds:6.0f} s   {tally}")
-    total = sum((tally for _, tally, _ in results), Tally())
+    for result in results:
+        print(result)
+    total = sum((result.tally for result in results), Tally())
     print(total)
     return 1 if total.failed or not total.passed else 0
 

@@ -1,5 +1,6 @@
 """Whole gateways back to back: what a scenario starts from and what the demo shows."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -68,9 +69,12 @@ class Testbed:
         return gateway
 
     def two_gateways(self, options=None):
+        """Both configured and started, side by side: a start is mostly waiting for the kernel."""
         options = options or TunnelOptions()
-        return (self.add_gateway("a", self.configuration("a", options)),
-                self.add_gateway("b", self.configuration("b", options)))
+        pair = [self.add_gateway(letter, self.configuration(letter, options), start=False)
+                for letter in "ab"]
+        with concurrent.futures.ThreadPoolExecutor(len(pair)) as side_by_side:
+            return tuple(side_by_side.map(Gateway.start, pair))
 
     def add_strongswan(self, options=None, behind=None):
         """strongSwan in the place of gateway b, behind a router if there is one (see nat.py)."""

@@ -1,5 +1,5 @@
 // Whatever the file holds, the check ends with a configuration or with diagnostics.
-#include <chrono>
+#include <ctime>
 #include <random>
 
 #include <catch2/catch.hpp>
@@ -119,9 +119,11 @@ TEST_CASE("robustness: ten thousand children with the same wide selector are che
             std::to_string(index / 250) + "." + std::to_string(index % 250) +
             ".0/24, remote_ts: 0.0.0.0/0}\n";
   }
-  const auto start = std::chrono::steady_clock::now();
+  // The processor's time, since a busy machine may let us wait; generous, since sanitizers take ten
+  // times as long. Comparing all with all three deep would take hours.
+  const std::clock_t start = std::clock();
   const LoadResult result = load_text(text, "f");
-  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds{20});
+  CHECK((std::clock() - start) / CLOCKS_PER_SEC < 60);
   CHECK_FALSE(result.ok());  // limits.policies: 256
 }
 

@@ -25,13 +25,13 @@ void check_refusal(const std::expected<Proposal, ProposalError>& result, const R
 
 using Cipher = Proposal::Cipher;
 
-Proposal ike(std::string_view text) {
+Proposal ike_proposal(std::string_view text) {
   const auto proposal = parse_ike_proposal(text);
   REQUIRE(proposal.has_value());
   return *proposal;
 }
 
-Proposal esp(std::string_view text) {
+Proposal esp_proposal(std::string_view text) {
   const auto proposal = parse_esp_proposal(text);
   REQUIRE(proposal.has_value());
   return *proposal;
@@ -72,12 +72,12 @@ TEST_CASE("proposal: ESP offers both kinds of sequence numbers unless one is nam
   const auto noesn = parse_esp_proposal("aes128gcm16-noesn");
   REQUIRE(noesn.has_value());
   CHECK((!noesn->esn && noesn->no_esn));
-  CHECK(esp("aes128gcm16-esn-noesn") == esp("aes128gcm16"));
+  CHECK(esp_proposal("aes128gcm16-esn-noesn") == esp_proposal("aes128gcm16"));
 }
 
 TEST_CASE("proposal: other spellings mean the same", "[proposal]") {
-  CHECK(esp("aes256gcm128-curve25519") == esp("aes256gcm16-x25519"));
-  CHECK(ike("aes-sha2_256-modp3072") == ike("aes128-sha256-modp3072"));
+  CHECK(esp_proposal("aes256gcm128-curve25519") == esp_proposal("aes256gcm16-x25519"));
+  CHECK(ike_proposal("aes-sha2_256-modp3072") == ike_proposal("aes128-sha256-modp3072"));
 }
 
 TEST_CASE("proposal: what is printed reads back as the same proposal", "[proposal]") {
@@ -176,7 +176,7 @@ TEST_CASE("proposal: ESP takes every suite of RFC 8221, as it is printed", "[pro
       }
       for (const Integrity integrity : choices) {
         const EspSuite suite{cipher.id, bits, integrity};
-        const Proposal proposal = esp(suite.name());
+        const Proposal proposal = esp_proposal(suite.name());
         INFO(suite.name());
         CHECK(proposal.encryption == std::vector{Cipher{cipher.id, bits}});
         CHECK(proposal.integrity ==
@@ -185,9 +185,9 @@ TEST_CASE("proposal: ESP takes every suite of RFC 8221, as it is printed", "[pro
       }
     }
   }
-  CHECK(esp("aes128ccm128") == esp("aes128ccm16"));
-  CHECK(esp("aes256ccm64") == esp("aes256ccm8"));
-  CHECK(esp("aes128-sha") == esp("aes128-sha1"));
+  CHECK(esp_proposal("aes128ccm128") == esp_proposal("aes128ccm16"));
+  CHECK(esp_proposal("aes256ccm64") == esp_proposal("aes256ccm8"));
+  CHECK(esp_proposal("aes128-sha") == esp_proposal("aes128-sha1"));
 }
 
 TEST_CASE("proposal: an IKE SA is not offered what only ESP runs", "[proposal]") {

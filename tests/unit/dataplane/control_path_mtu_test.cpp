@@ -77,7 +77,7 @@ QuotedSa live_sa(bool is_v4 = true, std::uint64_t sequence = 100, std::uint16_t 
   return {channel::SaId{5}, local(is_v4), remote(is_v4), sequence, path_mtu};
 }
 
-constexpr Instant kStart = 1000s;
+constexpr Instant kLearned = 1000s;
 
 }  // namespace
 
@@ -116,43 +116,43 @@ TEST_CASE("path MTU: a router from before RFC 1191 says zero: the next common si
 
 TEST_CASE("path MTU: it is learnt for ten minutes, and later SAs to the peer begin with it") {
   PathMtus mtus;
-  CHECK(mtus.learn(read({}), live_sa(), kStart).value() == 1300);
-  CHECK(mtus.of(remote(true), kStart + 9min) == 1300);
+  CHECK(mtus.learn(read({}), live_sa(), kLearned).value() == 1300);
+  CHECK(mtus.of(remote(true), kLearned + 9min) == 1300);
   mtus.joined(remote(true), channel::SaId{6});
-  CHECK(mtus.expire(kStart + 9min).empty());
-  const auto over = mtus.expire(kStart + PathMtus::kLifetime);
+  CHECK(mtus.expire(kLearned + 9min).empty());
+  const auto over = mtus.expire(kLearned + PathMtus::kLifetime);
   CHECK(over == std::vector{channel::SaId{5}, channel::SaId{6}});
-  CHECK_FALSE(mtus.of(remote(true), kStart + 11min));
+  CHECK_FALSE(mtus.of(remote(true), kLearned + 11min));
 }
 
 TEST_CASE("path MTU: never below what the family promises (RFC 791, RFC 8200)") {
   PathMtus mtus;
-  CHECK(mtus.learn(read({.mtu = 68}), live_sa(), kStart).value() == 576);
-  CHECK(mtus.learn(read({.is_v4 = false, .mtu = 300}), live_sa(false), kStart).value() == 1280);
+  CHECK(mtus.learn(read({.mtu = 68}), live_sa(), kLearned).value() == 576);
+  CHECK(mtus.learn(read({.is_v4 = false, .mtu = 300}), live_sa(false), kLearned).value() == 1280);
 }
 
 TEST_CASE("path MTU: who quotes no packet that we sent lately is not believed (RFC 4301 §8.2.1)") {
   PathMtus mtus;
   const auto refused = [&](const Message& message, const QuotedSa& sa) {
-    return mtus.learn(read(message), sa, kStart).error();
+    return mtus.learn(read(message), sa, kLearned).error();
   };
   CHECK(refused({.sequence = 101}, live_sa()) == TooBigRefusal::sequence_not_recent);
   CHECK(refused({.sequence = 0}, live_sa()) == TooBigRefusal::sequence_not_recent);
   CHECK(refused({.sequence = 77}, live_sa(true, 77 + 65536)) == TooBigRefusal::sequence_not_recent);
-  CHECK(mtus.learn(read({.sequence = 77}), live_sa(true, 77 + 65535), kStart));
+  CHECK(mtus.learn(read({.sequence = 77}), live_sa(true, 77 + 65535), kLearned));
   QuotedSa other = live_sa();
   other.local = address("192.0.2.3");
   CHECK(refused({}, other) == TooBigRefusal::addresses_differ);
   // Across the wrap of ESN's low half the age is the same.
-  CHECK(
-      mtus.learn(read({.sequence = 0xfffffff0, .mtu = 1200}), live_sa(true, 0x100000005), kStart));
+  CHECK(mtus.learn(read({.sequence = 0xfffffff0, .mtu = 1200}), live_sa(true, 0x100000005),
+                   kLearned));
 }
 
 TEST_CASE("path MTU: a message never makes it larger, nor speaks of packets that fit") {
   PathMtus mtus;
-  CHECK(mtus.learn(read({.mtu = 1400}), live_sa(true, 100, 1300), kStart).error() ==
+  CHECK(mtus.learn(read({.mtu = 1400}), live_sa(true, 100, 1300), kLearned).error() ==
         TooBigRefusal::not_smaller);
-  CHECK(mtus.learn(read({.mtu = 1300, .packet_bytes = 1300}), live_sa(), kStart).error() ==
+  CHECK(mtus.learn(read({.mtu = 1300, .packet_bytes = 1300}), live_sa(), kLearned).error() ==
         TooBigRefusal::not_smaller);
 }
 
@@ -162,7 +162,7 @@ TEST_CASE("path MTU: the number of peers remembered is bounded") {
     TooBigMessage message = read({});
     QuotedSa sa = live_sa();
     sa.remote = message.remote = wire::IpAddress::v4(0x0a000000U + i);
-    CHECK(mtus.learn(message, sa, kStart + std::chrono::seconds(i / 1000)));
+    CHECK(mtus.learn(message, sa, kLearned + std::chrono::seconds(i / 1000)));
   }
   CHECK(mtus.peers() == PathMtus::kPeers);
 }

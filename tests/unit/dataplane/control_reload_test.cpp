@@ -7,14 +7,14 @@
 namespace culvert::dataplane::control {
 namespace {
 
-config::Child child(std::string name, std::uint32_t index) {
+config::Child named_child(std::string name, std::uint32_t index) {
   config::Child result;
   result.name = std::move(name);
   result.index = index;
   return result;
 }
 
-config::Config gateway() {
+config::Config running() {
   config::Config config;
   config::Interface wan;
   wan.name = "wan";
@@ -22,7 +22,7 @@ config::Config gateway() {
   config.dataplane.interfaces = {wan};
   config::Connection connection;
   connection.name = "branch";
-  connection.children = {child("office", 0), child("lab", 1)};
+  connection.children = {named_child("office", 0), named_child("lab", 1)};
   config.connections = {connection};
   return config;
 }
@@ -30,38 +30,38 @@ config::Config gateway() {
 }  // namespace
 
 TEST_CASE("reload: policies, routes and further children change in place") {
-  config::Config wanted = gateway();
+  config::Config wanted = running();
   wanted.policies.emplace_back();
   wanted.dataplane.routes.emplace_back();
-  wanted.connections[0].children.push_back(child("site", 2));
+  wanted.connections[0].children.push_back(named_child("site", 2));
   wanted.connections[0].children[0].rekey_time = std::chrono::seconds{99};
-  CHECK(needs_restart(gateway(), wanted).empty());
+  CHECK(needs_restart(running(), wanted).empty());
 }
 
 TEST_CASE("reload: a child that goes or moves would give its SAs to another") {
-  config::Config removed = gateway();
+  config::Config removed = running();
   removed.connections[0].children.erase(removed.connections[0].children.begin());
   removed.connections[0].children[0].index = 0;
-  CHECK(needs_restart(gateway(), removed).size() == 1);
+  CHECK(needs_restart(running(), removed).size() == 1);
 
-  config::Config without_last = gateway();
+  config::Config without_last = running();
   without_last.connections[0].children.pop_back();
-  CHECK(needs_restart(gateway(), without_last).empty());
+  CHECK(needs_restart(running(), without_last).empty());
   without_last.connections.clear();
-  CHECK(needs_restart(gateway(), without_last).empty());
+  CHECK(needs_restart(running(), without_last).empty());
 
-  config::Config reordered = gateway();
+  config::Config reordered = running();
   std::swap(reordered.connections[0].children[0].name, reordered.connections[0].children[1].name);
-  CHECK(needs_restart(gateway(), reordered).size() == 1);
+  CHECK(needs_restart(running(), reordered).size() == 1);
 }
 
 TEST_CASE("reload: what needs a restart is named, each thing once") {
-  config::Config wanted = gateway();
+  config::Config wanted = running();
   wanted.dataplane.interfaces[0].mtu = 9000;
   wanted.dataplane.workers = 7;
   wanted.default_policy = config::PolicyAction::bypass;
   wanted.manual_sas.emplace_back();
-  const auto reasons = needs_restart(gateway(), wanted);
+  const auto reasons = needs_restart(running(), wanted);
   CHECK(reasons == std::vector<std::string>{"dataplane.interfaces changed",
                                             "dataplane.workers changed", "default_policy changed",
                                             "manual_sas changed"});

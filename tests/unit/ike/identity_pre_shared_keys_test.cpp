@@ -22,13 +22,13 @@ std::string found(const PreSharedKeys& keys, std::string_view local, std::string
   return key == nullptr ? "none" : std::string(key->view().begin(), key->view().end());
 }
 
-struct Folder {
+struct KeyFolder {
   std::filesystem::path path =
       std::filesystem::temp_directory_path() / ("culvert-psk-" + std::to_string(::getpid()));
-  Folder() { std::filesystem::create_directories(path); }
-  ~Folder() { std::filesystem::remove_all(path); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
+  KeyFolder() { std::filesystem::create_directories(path); }
+  ~KeyFolder() { std::filesystem::remove_all(path); }
+  KeyFolder(const KeyFolder&) = delete;
+  KeyFolder& operator=(const KeyFolder&) = delete;
 };
 
 }  // namespace
@@ -71,7 +71,7 @@ TEST_CASE("pre-shared keys: an identity is its type and its bytes, not its spell
 }
 
 TEST_CASE("pre-shared keys: a file that cannot be read is named with its place") {
-  const Folder folder;
+  const KeyFolder folder;
   std::ofstream(folder.path / "branch.psk") << "0123456789abcdef\n";
   std::filesystem::permissions(folder.path / "branch.psk", std::filesystem::perms::owner_read);
   config::Config configuration;

@@ -28,6 +28,10 @@ using std::chrono::seconds;
 
 inline constexpr int kA = 0, kB = 1;
 
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 inline GatewayOptions gateway_a() {
   GatewayOptions options;
   options.address = "192.0.2.1";

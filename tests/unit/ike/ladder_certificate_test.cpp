@@ -4,10 +4,6 @@
 namespace culvert::ladder {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 /// a initiates and refuses b: what a's operator reads.
 ike::ConnectionStatus refused_by_a(Pair& pair) {
   Ladder ladder = pair.ladder();

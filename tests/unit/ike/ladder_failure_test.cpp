@@ -4,10 +4,6 @@
 namespace culvert::ladder {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 TEST_CASE("failure: a wrong key is named on both sides (RFC 7296 §2.15, §2.21.2)") {
   GatewayOptions a = gateway_a(), b = mirrored(a);
   b.psk = "something else";

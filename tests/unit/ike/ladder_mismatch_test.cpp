@@ -11,10 +11,6 @@ using ike::Level;
 using wire::ike::Notify;
 using wire::ike::NotifyType;
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 /// What one operator reads.
 struct Reads {
   Failure failure{};

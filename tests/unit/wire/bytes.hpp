@@ -1,4 +1,4 @@
-// Bytes written as hex in tests; spaces and newlines group them.
+// Bytes written as hex in tests (spaces and newlines group them), and addresses as text.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "wire/cursor.hpp"
+#include "wire/ip_address.hpp"
 
 namespace culvert::wire {
 
@@ -28,6 +29,8 @@ inline std::vector<std::uint8_t> from_hex(std::string_view text) {
   if (digits % 2 != 0) throw std::invalid_argument("half a byte");
   return bytes;
 }
+
+inline IpAddress address(std::string_view text) { return IpAddress::parse(text).value(); }
 
 inline std::string to_hex(Bytes bytes) {
   std::string text;

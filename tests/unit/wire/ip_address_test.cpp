@@ -9,7 +9,6 @@
 namespace culvert::wire {
 namespace {
 
-IpAddress address(std::string_view text) { return IpAddress::parse(text).value(); }
 Prefix prefix(std::string_view text) { return Prefix::parse(text).value(); }
 
 }  // namespace

@@ -4,12 +4,12 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/unit/wire/bytes.hpp"
+
 namespace culvert::wire {
 namespace {
 
 TrafficSelector selector(std::string_view text) { return TrafficSelector::parse(text).value(); }
-IpAddress address(std::string_view text) { return IpAddress::parse(text).value(); }
-
 std::vector<TrafficSelector> selectors(std::initializer_list<std::string_view> texts) {
   std::vector<TrafficSelector> result;
   for (const std::string_view text : texts) result.push_back(selector(text));

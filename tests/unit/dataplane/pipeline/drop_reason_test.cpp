@@ -7,7 +7,7 @@
 #include <rte_ring.h>
 
 #include "dataplane/tables/sa.hpp"
-#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/esp.hpp"
 #include "wire/ip.hpp"
 
@@ -19,52 +19,33 @@ namespace {
 
 using enum DropReason;
 
-/// Two gateways with one SA from left to right.
-struct Pair {
-  Gateway left, right{mirrored()};
-  SaOptions options;
-  std::uint64_t in_id;
-  std::uint64_t out_id;
-
-  explicit Pair(const SaOptions& given = {}) : options(given) {
-    const auto out = outbound_sa(options);
-    const auto in = inbound_sa(options);
-    out_id = raw(out.sa);
-    in_id = raw(in.sa);
-    left.protect("10.1.0.0/24", "10.2.0.0/16", left.install(out));
-    right.install(in);
-  }
-  Packet sealed(const PacketOptions& packet = {}) {
-    return left.receive(kLan, frame(ip_packet(packet))).wan.at(0);
-  }
-  /// An ESP packet with this text under the encryption: what a faulty peer might send.
-  Packet forged(const Packet& text) {
-    Packet whole = sealed({.payload = Packet(400, 0)});
-    OutboundSa& sa =
-        *left.tables().sad->outbound(left.tables().sad->find(channel::SaId{out_id})->slot);
-    const std::uint64_t sequence = sa.sequence.load() + 1;
-    sa.sequence.store(sequence);
-    whole.resize(14 + 20 + 8 + 8 + text.size() + 16);
-    std::copy(text.begin(), text.end(), &whole[14 + 36]);
-    wire::store_u32(&whole[14 + 24], static_cast<std::uint32_t>(sequence));
-    wire::store_u64(&whole[14 + 28], sequence);
-    alignas(16) std::uint8_t nonce[16] = {}, aad[16] = {};
-    wire::store_raw(nonce, sa.outer().salt);
-    std::copy_n(&whole[14 + 28], 8, nonce + 4);
-    std::copy_n(&whole[14 + 20], 8, aad);
-    const crypto::esp::Operation operation{sa.key,
-                                           &whole[14 + 36],
-                                           nonce,
-                                           aad,
-                                           &whole[14 + 36 + text.size()],
-                                           static_cast<std::uint32_t>(text.size()),
-                                           8};
-    left.context().engine->seal(sa.details->suite, std::span(&operation, 1));
-    wire::store_u16(&whole[16], static_cast<std::uint16_t>(whole.size() - 14));
-    fix_checksum(whole);
-    return whole;
-  }
-};
+/// An ESP packet with this text under the encryption: what a faulty peer might send.
+Packet forged(Pair& pair, const Packet& text) {
+  Packet whole = pair.sealed({.payload = Packet(400, 0)});
+  OutboundSa& sa =
+      *pair.left.tables().sad->outbound(pair.left.tables().sad->find(pair.out_id)->slot);
+  const std::uint64_t sequence = sa.sequence.load() + 1;
+  sa.sequence.store(sequence);
+  whole.resize(14 + 20 + 8 + 8 + text.size() + 16);
+  std::copy(text.begin(), text.end(), &whole[14 + 36]);
+  wire::store_u32(&whole[14 + 24], static_cast<std::uint32_t>(sequence));
+  wire::store_u64(&whole[14 + 28], sequence);
+  alignas(16) std::uint8_t nonce[16] = {}, aad[16] = {};
+  wire::store_raw(nonce, sa.outer().salt);
+  std::copy_n(&whole[14 + 28], 8, nonce + 4);
+  std::copy_n(&whole[14 + 20], 8, aad);
+  const crypto::esp::Operation operation{sa.key,
+                                         &whole[14 + 36],
+                                         nonce,
+                                         aad,
+                                         &whole[14 + 36 + text.size()],
+                                         static_cast<std::uint32_t>(text.size()),
+                                         8};
+  pair.left.context().engine->seal(sa.details->suite, std::span(&operation, 1));
+  wire::store_u16(&whole[16], static_cast<std::uint16_t>(whole.size() - 14));
+  fix_checksum(whole);
+  return whole;
+}
 
 Packet with_trailer(Packet payload, std::uint8_t next_header) {
   const std::size_t padding = wire::esp::padding_for(payload.size());
@@ -205,7 +186,7 @@ TEST_CASE("worker drops: replay and integrity (RFC 4303 §3.4.3, §3.4.4)") {
     Packet packet = pair.sealed();
     packet.back() ^= 1;
     expect(pair.right.receive(kWan, packet), icv_mismatch);
-    const SaRecord* record = pair.right.tables().sad->find(channel::SaId{pair.in_id});
+    const SaRecord* record = pair.right.tables().sad->find(pair.in_id);
     CHECK(pair.right.tables().sad->traffic(*record).packets == 0);
     CHECK(pair.right.tables().sad->traffic(*record).drops[static_cast<std::size_t>(icv_mismatch)] ==
           1);
@@ -218,37 +199,37 @@ TEST_CASE("worker drops: what is under the encryption (RFC 4303 §2.4, §2.6; RF
   SECTION("padding that is not 1, 2, 3") {
     Packet text = with_trailer(ip_packet({.payload = Packet(35, 1)}), 4);
     text[text.size() - 3] ^= 0x80;
-    expect(pair.right.receive(kWan, pair.forged(text)), esp_padding_invalid);
+    expect(pair.right.receive(kWan, forged(pair, text)), esp_padding_invalid);
   }
   SECTION("a pad length beyond the packet") {
     Packet text = with_trailer(inner, 4);
     text[text.size() - 2] = 255;
-    expect(pair.right.receive(kWan, pair.forged(text)), esp_padding_invalid);
+    expect(pair.right.receive(kWan, forged(pair, text)), esp_padding_invalid);
   }
   SECTION("no IP packet in a tunnel") {
-    expect(pair.right.receive(kWan, pair.forged(with_trailer(inner, 6))), esp_next_header_invalid);
+    expect(pair.right.receive(kWan, forged(pair, with_trailer(inner, 6))), esp_next_header_invalid);
   }
   SECTION("a dummy packet") {
-    expect(pair.right.receive(kWan, pair.forged(with_trailer(Packet(22, 7), 59))), dummy_packet);
+    expect(pair.right.receive(kWan, forged(pair, with_trailer(Packet(22, 7), 59))), dummy_packet);
   }
   SECTION("rubbish instead of a header, and every prefix of a packet") {
     for (std::size_t length = 0; length < inner.size(); ++length) {
       const Packet prefix(inner.begin(), inner.begin() + static_cast<std::ptrdiff_t>(length));
-      expect(pair.right.receive(kWan, pair.forged(with_trailer(prefix, 4))), inner_header_invalid);
+      expect(pair.right.receive(kWan, forged(pair, with_trailer(prefix, 4))), inner_header_invalid);
     }
   }
   SECTION("traffic flow padding behind the packet is cut off") {
     Packet padded = inner;
     padded.resize(inner.size() + 40, 0);
-    const Result result = pair.right.receive(kWan, pair.forged(with_trailer(padded, 4)));
+    const Result result = pair.right.receive(kWan, forged(pair, with_trailer(padded, 4)));
     REQUIRE(result.lan.size() == 1);
     CHECK(result.lan[0].size() == 14 + inner.size());
   }
   SECTION("not what the SA was negotiated for") {
     const Packet other = ip_packet({.source = "10.1.1.9"});
-    expect(pair.right.receive(kWan, pair.forged(with_trailer(other, 4))), inner_selector_mismatch);
+    expect(pair.right.receive(kWan, forged(pair, with_trailer(other, 4))), inner_selector_mismatch);
     const Packet six = ip_packet({.source = "2001:db8:1::9", .destination = "2001:db8:2::7"});
-    expect(pair.right.receive(kWan, pair.forged(with_trailer(six, 41))), inner_selector_mismatch);
+    expect(pair.right.receive(kWan, forged(pair, with_trailer(six, 41))), inner_selector_mismatch);
   }
   SECTION("congestion marked on a flow that cannot hear of it") {
     Packet packet = pair.sealed();
@@ -261,8 +242,8 @@ TEST_CASE("worker drops: what is under the encryption (RFC 4303 §2.4, §2.6; RF
 TEST_CASE("worker drops: lifetimes mean not one packet more (RFC 4301 §4.4.2.1)") {
   SECTION("inbound, packets") {
     SaOptions options;
-    Pair pair(options);
-    pair.right.tables().sad->remove(channel::SaId{pair.in_id});
+    Pair pair({}, options);
+    pair.right.tables().sad->remove(pair.in_id);
     options.lifetime.hard_packets = 2;
     const auto in = inbound_sa(options);
     pair.right.tables().reclaimer->poll();
@@ -276,16 +257,16 @@ TEST_CASE("worker drops: lifetimes mean not one packet more (RFC 4301 §4.4.2.1)
   SECTION("outbound, bytes, in the middle of a burst") {
     SaOptions options;
     options.lifetime.hard_bytes = 3 * 52 + 10;
-    Pair pair(options);
+    Pair pair({}, options);
     const Result result = pair.left.receive(kLan, std::vector<Packet>(4, frame(ip_packet({}))));
     CHECK(result.wan.size() == 3);
     expect(result, sa_expired);
-    const SaRecord& record = *pair.left.tables().sad->find(channel::SaId{pair.out_id});
+    const SaRecord& record = *pair.left.tables().sad->find(pair.out_id);
     CHECK(pair.left.tables().sad->stopped(record) == StopCause::hard_bytes);
   }
   SECTION("sequence numbers do not cycle (RFC 4303 §3.3.3)") {
     Pair pair;
-    const SaRecord& record = *pair.left.tables().sad->find(channel::SaId{pair.out_id});
+    const SaRecord& record = *pair.left.tables().sad->find(pair.out_id);
     pair.left.tables().sad->outbound(record.slot)->sequence.store(0xfffffffe);
     const Result result = pair.left.receive(kLan, std::vector<Packet>(2, frame(ip_packet({}))));
     CHECK(result.wan.size() == 1);
@@ -295,7 +276,7 @@ TEST_CASE("worker drops: lifetimes mean not one packet more (RFC 4301 §4.4.2.1)
   }
   SECTION("an SA that is gone while a policy still names it: dropped, never in clear") {
     Pair pair;
-    pair.left.tables().sad->remove(channel::SaId{pair.out_id});
+    pair.left.tables().sad->remove(pair.out_id);
     const Result result = pair.left.receive(kLan, frame(ip_packet({})));
     CHECK(result.wan.empty());
     expect(result, no_sa);

@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "dataplane/worker/header_fields.hpp"
-#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/checksum.hpp"
 
 using namespace culvert;
@@ -11,32 +11,6 @@ using namespace culvert::test;
 using namespace culvert::dataplane;
 
 namespace {
-
-/// Two gateways, an SA from left to right with these settings on both sides.
-struct Pair {
-  Gateway left, right{mirrored()};
-  SaOptions options;
-  std::uint64_t out_id = 0, in_id = 0;
-
-  explicit Pair(const config::HeaderOptions& headers = {}, const SaOptions& given = {})
-      : options(given) {
-    const SaSettings settings{.headers = headers};
-    const auto out = outbound_sa(options);
-    const auto in = inbound_sa(options);
-    out_id = static_cast<std::uint64_t>(out.sa);
-    in_id = static_cast<std::uint64_t>(in.sa);
-    left.protect(options.local_selectors[0], options.remote_selectors[0],
-                 left.install(out, settings));
-    right.install(in, settings);
-  }
-  Packet sealed(const PacketOptions& packet = {}) {
-    return left.receive(kLan, frame(ip_packet(packet))).wan.at(0);
-  }
-  SaTraffic traffic() {
-    Sad& sad = *right.tables().sad;
-    return sad.traffic(*sad.find(channel::SaId{in_id}));
-  }
-};
 
 std::uint8_t class_of(const Packet& whole) { return traffic_class_at(&whole[14]); }
 

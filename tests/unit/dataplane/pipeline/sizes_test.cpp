@@ -4,7 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "dataplane/worker/fragment.hpp"
-#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/checksum.hpp"
 #include "wire/tcp.hpp"
 
@@ -13,22 +13,6 @@ using namespace culvert::test;
 using namespace culvert::dataplane;
 
 namespace {
-
-struct Pair {
-  Gateway left, right{mirrored()};
-  SaOptions options;
-  channel::SaId out_id{};
-
-  explicit Pair(const config::HeaderOptions& headers = {}, const SaOptions& given = {})
-      : options(given) {
-    const SaSettings settings{.headers = headers};
-    const auto out = outbound_sa(options);
-    out_id = out.sa;
-    left.protect(options.local_selectors[0], options.remote_selectors[0],
-                 left.install(out, settings));
-    right.install(inbound_sa(options), settings);
-  }
-};
 
 SaOptions with_families(bool outer_v6, bool inner_v6) {
   SaOptions options;

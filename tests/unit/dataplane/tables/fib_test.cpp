@@ -9,11 +9,12 @@
 #include "dataplane/tables/adjacency.hpp"
 #include "tests/model/route_model.hpp"
 #include "tests/unit/dataplane/dpdk_environment.hpp"
+#include "tests/unit/dataplane/tables/one_worker.hpp"
 
 namespace culvert::dataplane {
 namespace {
 
-constexpr WorkerId kWorker{0};
+using test::kWorker;
 
 struct Routes {
   Routes() {

@@ -1,6 +1,7 @@
 // A SAD whose one worker is online: grace periods end when the test says so.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include <catch2/catch.hpp>
@@ -8,11 +9,16 @@
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/tables/sad.hpp"
 #include "tests/unit/dataplane/sa_request.hpp"
+#include "tests/unit/dataplane/tables/one_worker.hpp"
 
 namespace culvert::test {
 
-inline constexpr dataplane::WorkerId kWorker{0};
 inline constexpr std::uint32_t kSlots = 16;
+
+inline bool all_zero(const void* memory, std::size_t bytes) {
+  const auto* const first = static_cast<const std::uint8_t*>(memory);
+  return std::all_of(first, first + bytes, [](std::uint8_t byte) { return byte == 0; });
+}
 
 struct Database {
   dataplane::Reclaimer reclaimer{1};

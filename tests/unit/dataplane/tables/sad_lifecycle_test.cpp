@@ -13,15 +13,11 @@ namespace {
 using channel::Direction;
 using channel::Outcome;
 using channel::SaId;
+using test::all_zero;
 using test::Database;
 using test::kSlots;
 using test::kWorker;
 using test::sa_request;
-
-bool all_zero(const void* memory, std::size_t bytes) {
-  const auto* const first = static_cast<const std::uint8_t*>(memory);
-  return std::all_of(first, first + bytes, [](std::uint8_t byte) { return byte == 0; });
-}
 
 TEST_CASE("sad: the key stays whole for workers through the grace period and is zero after it") {
   Database db;

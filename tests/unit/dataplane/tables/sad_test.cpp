@@ -11,14 +11,10 @@ using channel::Direction;
 using channel::Outcome;
 using channel::SaId;
 using channel::Spi;
+using test::all_zero;
 using test::Database;
 using test::kSlots;
 using test::sa_request;
-
-bool all_zero(const void* memory, std::size_t bytes) {
-  const auto* const first = static_cast<const std::uint8_t*>(memory);
-  return std::all_of(first, first + bytes, [](std::uint8_t byte) { return byte == 0; });
-}
 
 TEST_CASE("sad: a leased SPI is installed, found by its number, and gone when removed") {
   Database db;

@@ -8,11 +8,13 @@
 
 #include "tests/model/policy_model.hpp"
 #include "tests/unit/dataplane/sa_request.hpp"
+#include "tests/unit/dataplane/tables/one_worker.hpp"
 
 namespace culvert::dataplane {
 namespace {
 
-constexpr WorkerId kWorker{0};
+using test::kWorker;
+
 constexpr std::uint8_t kTcp = 6, kUdp = 17, kIcmp = 1;
 
 PolicyEntry policy(PolicyAction action, std::initializer_list<std::string_view> local,
