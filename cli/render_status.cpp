@@ -100,6 +100,15 @@ std::string render_daemon(const char* name, const json& daemon) {
                      text(daemon, "pid"), human_duration(member(daemon, "uptime_seconds")));
 }
 
+/// "wan", "wan (vlan 100)", "wan (vlan 200.100)".
+std::string interface_name(const json& interface) {
+  const json& vlan = member(interface, "vlan");
+  const std::string name = text(interface, "name");
+  if (vlan.is_number()) return fmt::format("{} (vlan {})", name, vlan.get<int>());
+  if (!vlan.is_array() || vlan.size() != 2) return name;
+  return fmt::format("{} (vlan {}.{})", name, vlan[0].dump(), vlan[1].dump());
+}
+
 std::string render_interfaces(const json& dataplane) {
   Table table({"interface", "link", "addresses", "rx packets", "tx packets", "missed", "errors"});
   for (const json& interface : member(dataplane, "interfaces")) {
@@ -107,7 +116,7 @@ std::string render_interfaces(const json& dataplane) {
     const std::string link_text = !link.is_boolean()           ? text(link)
                                   : is_true(interface, "link") ? "up"
                                                                : "down";
-    table.add({text(interface, "name"), link_text, text(interface, "addresses"),
+    table.add({interface_name(interface), link_text, text(interface, "addresses"),
                text(interface, "rx_packets"), text(interface, "tx_packets"),
                text(interface, "rx_missed"),
                fmt::format("{}", number(interface, "rx_errors") + number(interface, "tx_errors"))});

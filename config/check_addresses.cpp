@@ -69,11 +69,52 @@ void check_overlaps(std::vector<Placed> placed, Diagnostics& diagnostics) {
   }
 }
 
+/// "net_tap0" of "net_tap0,iface=lan"; a PCI address as it is.
+std::string_view device_name(const Interface& interface) {
+  return std::string_view(interface.device).substr(0, interface.device.find(','));
+}
+
+std::string describe_vlan(const wire::vlan::Ids& vlan) {
+  if (!vlan.any()) return "no vlan";
+  std::string text = "vlan " + std::to_string(vlan.id[0]);
+  if (vlan.count() == 2) text += " with " + std::to_string(vlan.id[1]) + " inside";
+  return text;
+}
+
+/// Interfaces may share a device when their frames can be told apart by their VLAN tags.
+void check_shared_device(const Dataplane& dataplane, std::size_t index, Diagnostics& diagnostics) {
+  const Interface& interface = dataplane.interfaces[index];
+  const std::string path = indexed("dataplane.interfaces", index);
+  for (std::size_t before = 0; before < index; ++before) {
+    const Interface& other = dataplane.interfaces[before];
+    if (device_name(other) != device_name(interface) || device_name(interface).empty()) continue;
+    if (other.device != interface.device) {
+      const Location place =
+          diagnostics.place_of(indexed("dataplane.interfaces", before) + ".device");
+      diagnostics.error(path + ".device",
+                        {quote(device_name(interface)) + " a second time, with other arguments",
+                         "each device once, or the same text for every VLAN of it",
+                         "it stands in line " + std::to_string(place.line) + " already"});
+    } else if (other.vlan == interface.vlan) {
+      diagnostics.error(
+          interface.vlan.any() ? path + ".vlan" : path + ".device",
+          {"device " + quote(interface.device) + " with " + describe_vlan(interface.vlan) +
+               ", as interface " + quote(other.name) + " has it",
+           "a VLAN of its own for each interface of a device",
+           "write vlan: ID here, or name another device"});
+    } else {
+      continue;
+    }
+    return;
+  }
+}
+
 void check_interfaces(const Dataplane& dataplane, Diagnostics& diagnostics) {
   std::vector<Placed> placed;
   for (std::size_t index = 0; index < dataplane.interfaces.size(); ++index) {
     const Interface& interface = dataplane.interfaces[index];
     const std::string path = indexed("dataplane.interfaces", index);
+    check_shared_device(dataplane, index, diagnostics);
     bool has_v6 = false;
     for (std::size_t at = 0; at < interface.addresses.size(); ++at) {
       const Prefix& prefix = interface.addresses[at];

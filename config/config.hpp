@@ -18,6 +18,7 @@
 #include "crypto/suite.hpp"
 #include "wire/ip_address.hpp"
 #include "wire/traffic_selector.hpp"
+#include "wire/vlan.hpp"
 
 namespace culvert::config {
 
@@ -51,6 +52,7 @@ struct Interface {
   std::string device;  ///< PCI address or DPDK vdev string
   std::vector<wire::Prefix> addresses;
   std::uint16_t mtu = 1500;  ///< bytes of IP packet
+  wire::vlan::Ids vlan;      ///< the tags its frames have; none: untagged
   Location location;
 };
 struct Route {

@@ -23,7 +23,7 @@ inline constexpr std::size_t kIdentityBytes = 255;      ///< ID payload we send
 // ---- the data plane ---------------------------------------------------------------------------
 inline constexpr std::uint32_t kWorkers = 128;  ///< DPDK's RTE_MAX_LCORE
 inline constexpr std::uint32_t kCore = 127;     ///< highest core number, the same
-inline constexpr std::size_t kInterfaces = 32;  ///< DPDK's RTE_MAX_ETHPORTS
+inline constexpr std::size_t kInterfaces = 64;  ///< VLANs of a device count each
 inline constexpr std::size_t kInterfaceAddresses = 64;
 inline constexpr std::size_t kRoutes = 65536;
 inline constexpr std::uint32_t kMtuMin = 576;     ///< bytes; RFC 1122 §3.3.3
@@ -40,11 +40,11 @@ inline constexpr std::size_t kSelectors = 16;     ///< a side; channel::kMaxSele
 inline constexpr std::uint32_t kSasPerChild = 2;  ///< slots a direction: old and new in a rekey
 inline constexpr std::chrono::seconds kTimeMax{365 * 24 * 3600};
 inline constexpr std::chrono::seconds kDpdShort{5};  ///< below: a warning, five tries take longer
-inline constexpr std::chrono::seconds kRekeyShort{60};  ///< below: a warning
+inline constexpr std::chrono::seconds kRekeyShort{60};    ///< below: a warning
 inline constexpr std::uint32_t kFragmentSizeMin = 256;    ///< bytes of IP packet; some payload fits
 inline constexpr std::uint32_t kFragmentSizeShort = 576;  ///< below: a warning; RFC 7383 §2.5.1
-inline constexpr std::uint32_t kFragmentSizeMax = 8092;   ///< channel::kMaxDatagramBytes and headers
-inline constexpr std::uint32_t kReplayWindowMin = 32;   ///< packets; RFC 4303 §3.4.3
+inline constexpr std::uint32_t kFragmentSizeMax = 8092;  ///< channel::kMaxDatagramBytes and headers
+inline constexpr std::uint32_t kReplayWindowMin = 32;    ///< packets; RFC 4303 §3.4.3
 inline constexpr std::uint32_t kReplayWindowMax = 65536;
 inline constexpr std::uint32_t kDscpMax = 63;  ///< six bits; RFC 2474 §3
 inline constexpr std::uint32_t kSpiMin = 256;  ///< RFC 4303 §2.1 reserves 1..255

@@ -45,6 +45,31 @@ std::optional<std::string> read_device(const Field& field) {
   return std::nullopt;
 }
 
+std::optional<std::uint16_t> read_vlan_id(const Field& field) {
+  const auto id = read_number(field, {wire::vlan::kLeastId, wire::vlan::kMostId, ""});
+  if (!id) return std::nullopt;
+  return static_cast<std::uint16_t>(*id);
+}
+
+/// One VLAN ID, or the outer and the inner one of a frame with two tags.
+wire::vlan::Ids read_vlan(const Field& field) {
+  wire::vlan::Ids ids;
+  if (!field.present()) return ids;
+  if (field.node->kind != Node::Kind::list) {
+    if (const auto id = read_vlan_id(field)) ids.add(*id);
+    return ids;
+  }
+  const auto items = read_items(field, "VLAN IDs", wire::vlan::kMaxTags);
+  if (items.empty()) {
+    field.error({"an empty list", "one VLAN ID, or the outer and the inner one",
+                 "write vlan: 100 or vlan: [200, 100], or leave it out for untagged frames"});
+  }
+  for (const Field& item : items) {
+    if (const auto id = read_vlan_id(item)) ids.add(*id);
+  }
+  return ids;
+}
+
 void read_interface(const Field& field, Interface& interface) {
   MapReader map(field, "an interface: name, device and addresses");
   interface.location = field.location;
@@ -59,6 +84,7 @@ void read_interface(const Field& field, Interface& interface) {
   }
   const auto mtu = read_number(map.take("mtu"), {limits::kMtuMin, limits::kMtuMax, "bytes"});
   if (mtu) interface.mtu = static_cast<std::uint16_t>(*mtu);
+  interface.vlan = read_vlan(map.take("vlan"));
   map.finish();
 }
 

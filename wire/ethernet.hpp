@@ -1,4 +1,4 @@
-// Ethernet II frames without VLAN tags (IEEE 802.3 §3.2).
+// Ethernet II frames (IEEE 802.3 §3.2).
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@ namespace culvert::wire::ethernet {
 
 inline constexpr std::size_t kHeaderBytes = 14;
 inline constexpr std::uint16_t kIpv4 = 0x0800, kArp = 0x0806, kIpv6 = 0x86dd;
+inline constexpr std::size_t kAddressesBytes = 12;  ///< destination and source, in front of tags
 
 /// Precondition for all: `frame` holds at least kHeaderBytes.
 [[nodiscard]] inline std::uint16_t type_of(Bytes frame) { return load_u16(frame.data() + 12); }

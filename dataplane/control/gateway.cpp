@@ -162,8 +162,8 @@ Done RunningGateway::make_duties() {
   punts_.emplace(tables, *packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_,
                  *channel_, now);
   reporter_.emplace(
-      Reporter::Sources{config_, tables, hardware_->ports, *workers_, *channel_, topology_,
-                        children_, *associations_, *policies_, *neighbors_},
+      Reporter::Sources{config_, tables, hardware_->ports, hardware_->device_of, *workers_,
+                        *channel_, topology_, children_, *associations_, *policies_, *neighbors_},
       *hardware_->engine, hardware_->huge_pages, now);
   neighbors_->on_unreachable(
       [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {

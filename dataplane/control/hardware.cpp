@@ -44,8 +44,9 @@ class HugePageTurn {
 std::expected<std::uint16_t, std::string> usable_workers(const config::Config& config,
                                                          const ports::EalPlan& plan) {
   auto workers = static_cast<std::uint16_t>(std::min<std::size_t>(plan.workers, kMaxWorkers));
-  for (std::size_t index = 0; index < plan.devices.size(); ++index) {
-    const auto limit = ports::queue_limit(config.dataplane.interfaces[index], plan.devices[index]);
+  for (std::size_t index = 0; index < plan.device_of.size(); ++index) {
+    const auto limit =
+        ports::queue_limit(config.dataplane.interfaces[index], plan.devices[plan.device_of[index]]);
     if (!limit) return Failure(limit.error());
     workers = std::min(workers, *limit);
   }
@@ -58,23 +59,45 @@ std::expected<std::uint16_t, std::string> usable_workers(const config::Config& c
   return workers;
 }
 
+/// The interfaces of a device, in the order of the configuration: at least one.
+std::vector<const config::Interface*> on_device(const config::Config& config,
+                                                const ports::EalPlan& plan, std::size_t device) {
+  std::vector<const config::Interface*> found;
+  for (std::size_t index = 0; index < plan.device_of.size(); ++index) {
+    if (plan.device_of[index] == device) found.push_back(&config.dataplane.interfaces[index]);
+  }
+  return found;
+}
+
 std::expected<void, std::string> configure_ports(Hardware& hardware, const config::Config& config,
                                                  const ports::EalPlan& plan,
                                                  std::uint16_t workers) {
-  for (std::size_t index = 0; index < plan.devices.size(); ++index) {
-    auto port = ports::Port::configure(config.dataplane.interfaces[index], plan.devices[index],
-                                       workers, hardware.pool.get());
+  for (std::size_t device = 0; device < plan.devices.size(); ++device) {
+    const auto interfaces = on_device(config, plan, device);
+    config::Interface whole = *interfaces.front();
+    for (const config::Interface* other : interfaces) whole.mtu = std::max(whole.mtu, other->mtu);
+    auto port = ports::Port::configure(whole, plan.devices[device], workers, hardware.pool.get());
     if (!port) return Failure(port.error());
     hardware.ports.push_back(std::move(*port));
   }
+  hardware.device_of = plan.device_of;
   return {};
 }
 
 void describe_ports(Hardware& hardware, const config::Config& config, std::uint16_t workers) {
-  for (std::size_t index = 0; index < hardware.ports.size(); ++index) {
-    const ports::Port& port = *hardware.ports[index];
-    hardware.tables->ports.push_back(
-        {port.dpdk_port(), workers, config.dataplane.interfaces[index].mtu, port.mac()});
+  const auto& device_of = hardware.device_of;
+  for (std::size_t index = 0; index < device_of.size(); ++index) {
+    const config::Interface& interface = config.dataplane.interfaces[index];
+    const ports::Port& port = *hardware.ports[device_of[index]];
+    const bool is_first = std::ranges::find(device_of, device_of[index]) ==
+                          device_of.begin() + static_cast<std::ptrdiff_t>(index);
+    const bool is_alone = std::ranges::count(device_of, device_of[index]) == 1;
+    hardware.tables->ports.push_back({.dpdk_port = port.dpdk_port(),
+                                      .queues = is_first ? workers : std::uint16_t{0},
+                                      .mtu = interface.mtu,
+                                      .mac = port.mac(),
+                                      .vlan = interface.vlan,
+                                      .shares_device = !is_alone || interface.vlan.any()});
   }
   hardware.tables->default_policy = config.default_policy;
 }

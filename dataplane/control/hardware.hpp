@@ -23,8 +23,9 @@ struct Hardware {
 
   std::unique_ptr<ports::Eal> eal;
   ports::PacketPool pool;
-  std::vector<std::unique_ptr<ports::Port>> ports;
-  std::unique_ptr<crypto::esp::Engine> engine;  ///< the main thread's: expands keys
+  std::vector<std::unique_ptr<ports::Port>> ports;  ///< a device each
+  std::vector<std::size_t> device_of;               ///< by PortId: position in `ports`
+  std::unique_ptr<crypto::esp::Engine> engine;      ///< the main thread's: expands keys
   std::unique_ptr<Tables> tables;
   bool huge_pages = false;
 };

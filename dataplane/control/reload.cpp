@@ -8,7 +8,8 @@ namespace culvert::dataplane::control {
 namespace {
 
 bool same_interface(const config::Interface& a, const config::Interface& b) {
-  return a.name == b.name && a.device == b.device && a.addresses == b.addresses && a.mtu == b.mtu;
+  return a.name == b.name && a.device == b.device && a.addresses == b.addresses && a.mtu == b.mtu &&
+         a.vlan == b.vlan;
 }
 
 bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {

@@ -33,6 +33,7 @@ struct WorkerReport {
 struct InterfaceReport {
   std::string name, device, mac;
   std::uint16_t mtu = 0;
+  wire::vlan::Ids vlan;
   bool link_is_up = false;
   std::vector<wire::Prefix> addresses;
   ports::PortStatistics statistics;

@@ -48,12 +48,20 @@ json worker_counters_json(const WorkerReport& worker) {
           {"idle_cycles", worker.idle_cycles}};
 }
 
+/// null, an ID, or the outer and the inner one.
+json vlan_json(const wire::vlan::Ids& vlan) {
+  if (!vlan.any()) return nullptr;
+  if (vlan.count() == 1) return vlan.id[0];
+  return vlan.id;
+}
+
 json interface_json(const InterfaceReport& interface) {
   const ports::PortStatistics& statistics = interface.statistics;
   return {{"name", interface.name},
           {"device", interface.device},
           {"mac", interface.mac},
           {"mtu", interface.mtu},
+          {"vlan", vlan_json(interface.vlan)},
           {"link", interface.link_is_up ? "up" : "down"},
           {"addresses", text_array(interface.addresses)},
           {"rx_packets", statistics.rx_packets},

@@ -146,13 +146,29 @@ std::vector<WorkerReport> Reporter::workers() {
 
 std::vector<InterfaceReport> Reporter::interfaces() const {
   std::vector<InterfaceReport> reports;
-  for (std::size_t index = 0; index < sources_.ports.size(); ++index) {
+  for (std::size_t index = 0; index < sources_.device_of.size(); ++index) {
     const config::Interface& interface = sources_.config.dataplane.interfaces[index];
-    const ports::Port& port = *sources_.ports[index];
+    const ports::Port& port = *sources_.ports[sources_.device_of[index]];
     reports.push_back({interface.name, interface.device, mac_text(port.mac()), interface.mtu,
-                       port.link_is_up(), interface.addresses, port.statistics()});
+                       interface.vlan, port.link_is_up(), interface.addresses, statistics(index)});
   }
   return reports;
+}
+
+ports::PortStatistics Reporter::statistics(std::size_t interface) const {
+  const Tables& tables = sources_.tables;
+  ports::PortStatistics statistics = sources_.ports[sources_.device_of[interface]]->statistics();
+  if (!tables.ports[interface].shares_device) return statistics;
+  // What the device missed or failed on is of no VLAN that it could tell, and stays with each.
+  statistics.rx_packets = statistics.rx_bytes = statistics.tx_packets = statistics.tx_bytes = 0;
+  for (std::uint32_t worker = 0; worker < tables.workers; ++worker) {
+    const PortCounters& counters = tables.counters[worker].ports[interface];
+    statistics.rx_packets += counters.received.read();
+    statistics.rx_bytes += counters.received_bytes.read();
+    statistics.tx_packets += counters.sent.read();
+    statistics.tx_bytes += counters.sent_bytes.read();
+  }
+  return statistics;
 }
 
 std::vector<ChildReport> Reporter::children() const {

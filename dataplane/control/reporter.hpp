@@ -24,6 +24,7 @@ class Reporter {
     const config::Config& config;
     Tables& tables;
     const std::vector<std::unique_ptr<ports::Port>>& ports;
+    const std::vector<std::size_t>& device_of;  ///< by PortId
     const Workers& workers;
     const channel::Server& channel;
     const Topology& topology;
@@ -53,6 +54,7 @@ class Reporter {
     std::uint64_t busy = 0, idle = 0;
   };
   [[nodiscard]] std::vector<InterfaceReport> interfaces() const;
+  [[nodiscard]] ports::PortStatistics statistics(std::size_t interface) const;
   [[nodiscard]] std::vector<ChildReport> children() const;
   [[nodiscard]] SaReport sa(const SaRecord& record, Instant now) const;
   [[nodiscard]] std::string interface_name(PortId port) const;

@@ -14,7 +14,7 @@ namespace {
 
 // RTE_MAX_LCORE less the main thread, and RTE_MAX_ETHPORTS, of DPDK as Debian builds it.
 constexpr std::uint32_t kMaxWorkers = 127;
-constexpr std::size_t kMaxPorts = 32;
+constexpr std::size_t kMaxDevices = 32;
 
 // Mebibytes that do not depend on limits: mbuf pools, LPM tables (64 MiB each, two of them while a
 // change is made), rings, the drivers' descriptors.
@@ -103,20 +103,26 @@ std::expected<void, std::string> plan_memory(EalPlan& plan, const config::Datapl
 }
 
 std::expected<void, std::string> plan_devices(EalPlan& plan, const config::Dataplane& dataplane) {
-  if (dataplane.interfaces.size() > kMaxPorts) {
-    return std::unexpected("dataplane.interfaces has " +
-                           std::to_string(dataplane.interfaces.size()) + " entries, DPDK takes " +
-                           std::to_string(kMaxPorts));
-  }
-  for (const config::Interface& interface : dataplane.interfaces) {
+  for (std::size_t index = 0; index < dataplane.interfaces.size(); ++index) {
+    const config::Interface& interface = dataplane.interfaces[index];
     Device device = parse_device(interface.device, plan.workers);
-    const bool twice = std::ranges::any_of(
-        plan.devices, [&](const Device& other) { return other.name == device.name; });
-    if (twice) {
-      return std::unexpected("interface \"" + interface.name + "\" uses device " + device.name +
-                             ", which another interface uses already");
+    const auto same = std::ranges::find(plan.devices, device.name, &Device::name);
+    plan.device_of.push_back(static_cast<std::size_t>(same - plan.devices.begin()));
+    if (same == plan.devices.end()) {
+      plan.devices.push_back(std::move(device));
+      continue;
     }
-    plan.devices.push_back(std::move(device));
+    for (std::size_t before = 0; before < index; ++before) {
+      if (plan.device_of[before] != plan.device_of[index]) continue;
+      if (*same == device && dataplane.interfaces[before].vlan != interface.vlan) continue;
+      return std::unexpected("interface \"" + interface.name + "\" uses device " + device.name +
+                             " as interface \"" + dataplane.interfaces[before].name +
+                             "\" does: give each a vlan of its own and the same device text");
+    }
+  }
+  if (plan.devices.size() > kMaxDevices) {
+    return std::unexpected("dataplane.interfaces names " + std::to_string(plan.devices.size()) +
+                           " devices, DPDK takes " + std::to_string(kMaxDevices));
   }
   return {};
 }

@@ -43,7 +43,8 @@ std::uint32_t memory_mib(const config::Dataplane& dataplane);
 /// Everything rte_eal_init and what follows it must know.
 struct EalPlan {
   std::vector<std::string> arguments;  ///< argv, the program's name first
-  std::vector<Device> devices;         ///< by PortId
+  std::vector<Device> devices;         ///< each once, in the order of the interfaces
+  std::vector<std::size_t> device_of;  ///< by PortId: VLANs share a device
   std::uint32_t workers = 1;
   bool huge_pages = false;
   std::uint32_t memory_mib = 0;

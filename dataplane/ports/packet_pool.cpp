@@ -14,7 +14,7 @@ constexpr std::uint32_t kWaiting = 4096;    ///< held for neighbours, for SAs, f
 constexpr std::uint32_t kCache = 256;       ///< buffers a thread keeps at hand
 
 // Behind the packet: ESP padding, pad length, next header and ICV (at most 15 + 2 + 32 bytes), the
-// Ethernet header and a VLAN tag in front are counted too.
+// Ethernet header and two VLAN tags in front are counted too.
 constexpr std::uint32_t kRoomAroundPacket = 128;
 
 }  // namespace

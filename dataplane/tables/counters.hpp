@@ -24,6 +24,12 @@ class Counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
+/// Frames of one port; kept for ports whose device has VLANs, since the device counts them all.
+struct PortCounters {
+  Counter received, received_bytes;
+  Counter sent, sent_bytes;
+};
+
 /// Every packet ends once: received + originated = sent + delivered + dropped, summed over all
 /// workers and the main thread, once the queues are still.
 struct alignas(128) WorkerCounters {
@@ -37,6 +43,7 @@ struct alignas(128) WorkerCounters {
   Counter bursts, busy_cycles, idle_cycles;
   std::array<Counter, 8> burst_sizes;  ///< 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more
   std::array<std::array<Counter, kDropReasons>, kDropDirections> drops;
+  std::array<PortCounters, kMaxPorts> ports;  ///< by PortId
 
   void drop(DropDirection direction, DropReason reason, std::uint64_t packets = 1) {
     drops[static_cast<std::size_t>(direction)][static_cast<std::size_t>(reason)].add(packets);

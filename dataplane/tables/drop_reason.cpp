@@ -9,8 +9,11 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {malformed_ethernet, "malformed_ethernet", "", "The frame is shorter than an Ethernet header.",
      "Look for a faulty cable, switch port or driver."},
     {unknown_ethertype, "unknown_ethertype", "",
-     "The frame carries neither IPv4, IPv6 nor ARP, for example LLDP, STP or a VLAN tag.",
-     "Usually nothing. A tagged frame means that the switch port should be untagged."},
+     "The frame carries neither IPv4, IPv6 nor ARP, for example LLDP or STP.", "Usually nothing."},
+    {unknown_vlan, "unknown_vlan", "",
+     "The frame's VLAN tags are those of no interface on this device, or it has none and every "
+     "interface has a vlan.",
+     "Compare dataplane.interfaces' vlan with the switch port's VLANs and its untagged one."},
     {not_for_us, "not_for_us", "", "The frame's destination MAC address is not ours.",
      "Usually flooding by a switch or bridge, which is harmless."},
     {truncated_packet, "truncated_packet", "RFC 1122 §3.2.1",

@@ -27,6 +27,7 @@ inline constexpr std::size_t kDropDirections = 3;
 enum class DropReason : std::uint8_t {
   malformed_ethernet,
   unknown_ethertype,
+  unknown_vlan,
   not_for_us,
   truncated_packet,
   ipv4_header_invalid,

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "config/limits.hpp"
+
 namespace culvert::dataplane {
 
 enum class PortId : std::uint16_t {};  ///< position in config.dataplane.interfaces
@@ -18,7 +20,7 @@ template <typename Index>
 }
 
 /// Limits of the data plane, in one place.
-inline constexpr std::size_t kMaxPorts = 16;
+inline constexpr std::size_t kMaxPorts = config::limits::kInterfaces;
 inline constexpr std::size_t kMaxWorkers = 32;
 inline constexpr std::size_t kBurstPackets = 64;  ///< received at once from one queue
 

@@ -19,12 +19,15 @@
 
 namespace culvert::dataplane {
 
-/// A port as workers see it; fixed while they run.
+/// A configured interface as workers see it; fixed while they run. The VLANs of a device are a port
+/// each; the first of them is where all of the device's packets are received.
 struct PortInfo {
   std::uint16_t dpdk_port = 0;
-  std::uint16_t queues = 1;  ///< worker w uses queue w when w < queues
+  std::uint16_t queues = 1;  ///< worker w receives from queue w when w < queues; 0: another port's
   std::uint16_t mtu = 1500;
   MacAddress mac{};
+  wire::vlan::Ids vlan;        ///< the tags its frames have on the wire
+  bool shares_device = false;  ///< with other ports, or its frames are tagged
 };
 
 /// Neighbours and routes the FIB and the adjacencies have room for.

@@ -7,6 +7,7 @@
 #include "wire/ethernet.hpp"
 #include "wire/icmp.hpp"
 #include "wire/udp.hpp"
+#include "wire/vlan.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -138,6 +139,10 @@ void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
   const wire::Bytes ip = frame.subspan(wire::ethernet::kHeaderBytes);
   burst.ip[position] = rte_pktmbuf_mtod_offset(packet, std::uint8_t*, wire::ethernet::kHeaderBytes);
   const std::uint16_t type = wire::ethernet::type_of(frame);
+  if (wire::vlan::is_tag(type)) {
+    if (!take_priority_tag(packet)) return drop(DropReason::unknown_vlan);
+    return classify_one(worker, burst, position);
+  }
   if (type == wire::ethernet::kIpv4) [[likely]] {
     const auto header = wire::parse_ipv4(ip);
     if (!header) return drop(reason_of(header.error(), true));

@@ -41,10 +41,12 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
   if (received == 0) return;
   std::uint64_t bytes = 0;
   std::uint32_t kept = 0;
+  std::uint64_t flags = 0;
   for (std::uint32_t i = 0; i < received; ++i) {
     rte_mbuf* const packet = burst.packets[i];
     rte_prefetch0(rte_pktmbuf_mtod(packet, const void*));
     bytes += packet->pkt_len;
+    flags |= packet->ol_flags;
     if (!join_segments(worker, packet)) [[unlikely]]
       continue;
     burst.packets[kept] = packet;
@@ -52,6 +54,9 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
     ++kept;
   }
   burst.count = kept;
+  // A device that took a tag off says so in the packet only: an untagged port must not take it.
+  if (info.shares_device || (flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) [[unlikely]]
+    sort_tagged(worker, port, burst);
   worker.counters.received.add(received);
   worker.counters.received_bytes.add(bytes);
   worker.counters.bursts.add(1);

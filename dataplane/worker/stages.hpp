@@ -203,6 +203,16 @@ void seal_outbound(WorkerState& worker, Burst& burst);
 /// route and sealed → their port's transmit queue.
 void forward(WorkerState& worker, Burst& burst);
 
+// vlan.cpp
+/// Packets of a device with VLANs, received on the first of its ports: each goes on as received on
+/// the port of its tags, without them, or is dropped.
+void sort_tagged(WorkerState& worker, PortId polled, Burst& burst);
+/// Takes a tag without a VLAN off a frame for an untagged port (IEEE 802.1Q §9.6: ID 0 is a
+/// priority only). False: there is none, or a VLAN's as well.
+bool take_priority_tag(rte_mbuf* packet);
+/// Puts a port's tags on what waits for it.
+void add_tags(WorkerState& worker, PortId port);
+
 // tx.cpp
 /// Sends a port's queue.
 void flush(WorkerState& worker, PortId port);

@@ -9,12 +9,18 @@ namespace culvert::dataplane {
 void flush(WorkerState& worker, PortId port) {
   TransmitQueue& queue = worker.transmit[raw(port)];
   const PortInfo& info = worker.tables.ports[raw(port)];
+  if (info.vlan.any()) [[unlikely]]
+    add_tags(worker, port);
   const auto tx_queue = static_cast<std::uint16_t>(worker.context.id);
   const std::uint32_t sent = rte_eth_tx_burst(info.dpdk_port, tx_queue, queue.frames.data(),
                                               static_cast<std::uint16_t>(queue.count));
   for (std::uint32_t i = sent; i < queue.count; ++i) {
     queue.bytes -= queue.frames[i]->pkt_len;
     worker.drop(queue.frames[i], DropDirection::out, DropReason::tx_queue_full);
+  }
+  if (info.shares_device) [[unlikely]] {
+    worker.counters.ports[raw(port)].sent.add(sent);
+    worker.counters.ports[raw(port)].sent_bytes.add(queue.bytes);
   }
   worker.counters.sent.add(sent);
   worker.counters.sent_bytes.add(queue.bytes);

@@ -60,6 +60,19 @@ TEST_CASE("eal: virtual devices need no PCI bus, PCI devices are named one by on
   CHECK(physical->devices[1] == Device{DeviceKind::pci, "0000:03:00.1", ""});
 }
 
+TEST_CASE("eal: the VLANs of a device share it, whatever it is called by") {
+  auto config = gateway({"0000:03:00.0", "net_null0", "03:00.0"});
+  CHECK(plan_eal(config, machine(0)).error().find("a vlan of its own") != std::string::npos);
+  config.dataplane.interfaces[2].vlan.add(100);
+  const auto plan = plan_eal(config, machine(0));
+  REQUIRE(plan);
+  REQUIRE(plan->devices.size() == 2);
+  CHECK(plan->device_of == std::vector<std::size_t>{0, 1, 0});
+  CHECK(std::ranges::count(plan->arguments, "-a") == 1);
+  config.dataplane.interfaces[2].device = "net_null0,size=1";
+  CHECK_FALSE(plan_eal(config, machine(0)));
+}
+
 TEST_CASE("eal: huge pages are used when there are enough of them") {
   auto config = gateway({"net_null0"});
   const auto without = plan_eal(config, machine(16));

@@ -72,6 +72,7 @@ TEST_CASE("worker drops: frames and headers that are not sound") {
   Gateway gateway;
   expect(gateway.receive(kLan, Packet(13, 0)), malformed_ethernet);
   expect(gateway.receive(kLan, frame(Packet(46, 0), 0x88cc)), unknown_ethertype);
+  expect(gateway.receive(kLan, frame({0, 100, 8, 0, 0x45, 0}, 0x8100)), unknown_vlan);
   Packet other = frame(ip_packet({}));
   other[0] = 0x06;
   expect(gateway.receive(kLan, other), not_for_us);

@@ -191,6 +191,10 @@ void Gateway::add_neighbor(PortId port, const std::string& address) {
 Result Gateway::receive(PortId port, const std::vector<Packet>& frames) {
   for (const Packet& bytes : frames) {
     rte_mbuf* packet = make_mbuf(bytes);
+    if (stripped_tag != 0) {
+      packet->ol_flags |= RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED;
+      packet->vlan_tci = stripped_tag;
+    }
     REQUIRE(rte_eth_tx_burst(static_cast<std::uint16_t>(raw(port)),
                              static_cast<std::uint16_t>(context_.id), &packet, 1) == 1);
   }

@@ -86,6 +86,10 @@ class Gateway {
   void protect(const std::string& local, const std::string& remote, dataplane::SlotIndex outbound);
   void policy(dataplane::PolicyAction action, const std::string& local, const std::string& remote);
 
+  /// What follows is received with this tag (priority and VLAN ID) taken off by the device; 0:
+  /// none.
+  std::uint16_t stripped_tag = 0;
+
   rte_ring* hints() { return hints_; }
   rte_ring* handoff() { return handoff_; }
 
