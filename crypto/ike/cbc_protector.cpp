@@ -18,6 +18,9 @@ class CbcProtector final : public Protector {
         hash_(hash),
         icv_bytes_(icv_bytes) {}
 
+  [[nodiscard]] Bytes encryption_key() const override { return key_.view(); }
+  [[nodiscard]] Bytes integrity_key() const override { return integrity_key_.view(); }
+
   [[nodiscard]] std::size_t iv_bytes() const override { return kBlockBytes; }
   [[nodiscard]] std::size_t icv_bytes() const override { return icv_bytes_; }
   [[nodiscard]] std::size_t sealed_bytes(std::size_t plain_bytes) const override {

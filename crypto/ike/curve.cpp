@@ -97,6 +97,14 @@ class Curve final : public KeyExchange {
     return x;
   }
 
+  [[nodiscard]] SecretBytes private_key() const override {
+    const int bits = BN_num_bits(EC_GROUP_get0_order(curve_.get()));
+    SecretBytes bytes((static_cast<std::size_t>(bits) + 7) / 8);
+    const int width = static_cast<int>(bytes.size());
+    if (BN_bn2binpad(key_.get(), bytes.span().data(), width) != width) return {};
+    return bytes;
+  }
+
  private:
   /// RFC 6989 §2.3: both coordinates below p, and the point on the curve. nullptr otherwise.
   [[nodiscard]] openssl::CurvePoint read_point(Bytes value, BN_CTX* scratch) const {

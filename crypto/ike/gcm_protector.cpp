@@ -17,9 +17,15 @@ constexpr std::uint64_t kMaxSealsPerKey = std::uint64_t{1} << 32;
 class GcmProtector final : public Protector {
  public:
   GcmProtector(openssl::Cipher cipher, Bytes key_and_salt)
-      : cipher_(std::move(cipher)),
-        key_(key_and_salt.first(key_and_salt.size() - kGcmSaltBytes)),
-        salt_(key_and_salt.last(kGcmSaltBytes)) {}
+      : cipher_(std::move(cipher)), key_and_salt_(key_and_salt) {}
+
+  [[nodiscard]] Bytes encryption_key() const override { return key_and_salt_.view(); }
+  [[nodiscard]] Bytes integrity_key() const override { return {}; }
+  [[nodiscard]] IvPosition iv_position() const override { return {first_iv_, seals_}; }
+  void resume_at(IvPosition position) override {
+    first_iv_ = position.first_iv;
+    seals_ = position.seals;
+  }
 
   [[nodiscard]] std::size_t iv_bytes() const override { return kGcmIvBytes; }
   [[nodiscard]] std::size_t icv_bytes() const override { return kGcmIcvBytes; }
@@ -33,7 +39,7 @@ class GcmProtector final : public Protector {
     if (out.size() != sealed_bytes(plain.size()) || out.size() > kMaxSealedBytes) {
       return std::unexpected(CryptoError{"room for the sealed payload has the wrong length"});
     }
-    if (seals_ == kMaxSealsPerKey) return std::unexpected(CryptoError{"this key is used up"});
+    if (seals_ >= kMaxSealsPerKey) return std::unexpected(CryptoError{"this key is used up"});
     if (seals_ == 0) first_iv_ = draw_first_iv(random);
     const Nonce nonce = make_nonce(first_iv_ + seals_);
     ++seals_;
@@ -46,7 +52,7 @@ class GcmProtector final : public Protector {
     const openssl::CipherContext context(EVP_CIPHER_CTX_new());
     int written = 0;
     if (context == nullptr ||
-        EVP_EncryptInit_ex2(context.get(), cipher_.get(), key_.view().data(), nonce.data(),
+        EVP_EncryptInit_ex2(context.get(), cipher_.get(), key().data(), nonce.data(),
                             nullptr) != 1 ||
         EVP_EncryptUpdate(context.get(), nullptr, &written, associated.data(),
                           length_of(associated)) != 1 ||
@@ -65,7 +71,7 @@ class GcmProtector final : public Protector {
       return std::unexpected(CryptoError{"the encrypted payload has an impossible length"});
     }
     Nonce nonce;
-    std::ranges::copy(salt_.view(), nonce.begin());
+    std::ranges::copy(salt(), nonce.begin());
     std::ranges::copy(sealed.first(kGcmIvBytes), nonce.begin() + kGcmSaltBytes);
     const Bytes text = sealed.subspan(kGcmIvBytes, sealed.size() - kGcmIvBytes - kGcmIcvBytes);
     std::array<std::uint8_t, kGcmIcvBytes> icv;
@@ -75,7 +81,7 @@ class GcmProtector final : public Protector {
     SecretBytes padded(text.size());
     int written = 0;
     if (context == nullptr ||
-        EVP_DecryptInit_ex2(context.get(), cipher_.get(), key_.view().data(), nonce.data(),
+        EVP_DecryptInit_ex2(context.get(), cipher_.get(), key().data(), nonce.data(),
                             nullptr) != 1 ||
         EVP_DecryptUpdate(context.get(), nullptr, &written, associated.data(),
                           length_of(associated)) != 1 ||
@@ -91,6 +97,11 @@ class GcmProtector final : public Protector {
  private:
   using Nonce = std::array<std::uint8_t, kGcmNonceBytes>;
 
+  [[nodiscard]] Bytes key() const {
+    return key_and_salt_.view().first(key_and_salt_.size() - kGcmSaltBytes);
+  }
+  [[nodiscard]] Bytes salt() const { return key_and_salt_.view().last(kGcmSaltBytes); }
+
   static std::uint64_t draw_first_iv(Random& random) {
     std::array<std::uint8_t, kGcmIvBytes> drawn;
     random.fill(drawn);
@@ -100,7 +111,7 @@ class GcmProtector final : public Protector {
   /// Salt, then the IV in network order.
   [[nodiscard]] Nonce make_nonce(std::uint64_t iv) const {
     Nonce nonce;
-    std::ranges::copy(salt_.view(), nonce.begin());
+    std::ranges::copy(salt(), nonce.begin());
     for (std::size_t i = 0; i < kGcmIvBytes; ++i) {
       nonce[kGcmNonceBytes - 1 - i] = static_cast<std::uint8_t>(iv >> (8 * i));
     }
@@ -108,8 +119,7 @@ class GcmProtector final : public Protector {
   }
 
   openssl::Cipher cipher_;
-  SecretBytes key_;
-  SecretBytes salt_;
+  SecretBytes key_and_salt_;
   std::uint64_t first_iv_ = 0;
   std::uint64_t seals_ = 0;
 };

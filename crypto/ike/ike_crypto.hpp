@@ -48,14 +48,26 @@ class KeyExchange {
   /// g^ir. Peer values are checked (RFC 6989): length, on the curve, not 0/1/p-1, not all-zero
   /// result for X25519.
   [[nodiscard]] virtual Result<SecretBytes> shared_secret(Bytes peer_public) const = 0;
+  /// What `restore_key_exchange` makes the same key of; empty when OpenSSL fails.
+  [[nodiscard]] virtual SecretBytes private_key() const = 0;
 };
 /// With `random` the private key is drawn from it (so that simulations replay exactly).
 Result<std::unique_ptr<KeyExchange>> generate_key_exchange(Group group, Random& random);
+/// The key of an earlier life of this process. The error: the bytes are no private key of `group`.
+Result<std::unique_ptr<KeyExchange>> restore_key_exchange(Group group, Bytes private_key);
+
+/// How far the IVs of one direction have come: the next seal uses `first_iv + seals`. Zero seals:
+/// none was drawn yet. Random IVs (AES-CBC) have no position.
+struct IvPosition {
+  std::uint64_t first_iv = 0;
+  std::uint64_t seals = 0;
+  friend bool operator==(const IvPosition&, const IvPosition&) = default;
+};
 
 /// Protects one direction of an IKE SA's SK payloads (RFC 7296 §3.14, RFC 5282 for AES-GCM, RFC 7634).
 /// Layout: | IV | ciphertext (data, padding, pad length) | ICV |.
-/// The AES-GCM IV counts up from a point drawn from `random` at the first seal, so that an IKE SA
-/// resumed from a checkpoint with the same keys does not begin again at an IV it has used.
+/// The AES-GCM IV counts up from a point drawn from `random` at the first seal. An IKE SA resumed
+/// from a checkpoint goes on at the position on record: no IV is used twice under one key.
 class Protector {
  public:
   virtual ~Protector() = default;
@@ -69,6 +81,12 @@ class Protector {
                                           MutableBytes out) = 0;
   /// The inner payloads without padding; an error when the ICV is wrong or the padding impossible.
   [[nodiscard]] virtual Result<SecretBytes> open(Bytes associated, Bytes sealed) const = 0;
+
+  /// What it was made with, for a checkpoint.
+  [[nodiscard]] virtual Bytes encryption_key() const = 0;
+  [[nodiscard]] virtual Bytes integrity_key() const = 0;
+  [[nodiscard]] virtual IvPosition iv_position() const { return {}; }
+  virtual void resume_at(IvPosition) {}
 };
 /// `encryption_key` includes the 4-byte salt for AES-GCM; `integrity_key` is empty for AEAD.
 Result<std::unique_ptr<Protector>> make_protector(const IkeSuite& suite, Bytes encryption_key,

@@ -94,6 +94,13 @@ class Modp final : public KeyExchange {
     return secret;
   }
 
+  [[nodiscard]] SecretBytes private_key() const override {
+    SecretBytes bytes(exponent_bytes(group_));
+    const int width = static_cast<int>(bytes.size());
+    if (BN_bn2binpad(exponent_.get(), bytes.span().data(), width) != width) return {};
+    return bytes;
+  }
+
  private:
   /// base^x mod p, big-endian, zeros in front up to the prime's length (RFC 7296 §2.14).
   [[nodiscard]] bool raise(const BIGNUM* base, MutableBytes out) const {

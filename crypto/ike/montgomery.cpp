@@ -45,6 +45,13 @@ class Montgomery final : public KeyExchange {
     return secret;
   }
 
+  [[nodiscard]] SecretBytes private_key() const override {
+    SecretBytes bytes(public_value_.size());
+    std::size_t written = bytes.size();
+    if (EVP_PKEY_get_raw_private_key(key_.get(), bytes.span().data(), &written) != 1) return {};
+    return bytes;
+  }
+
  private:
   Group group_;
   openssl::Key key_;

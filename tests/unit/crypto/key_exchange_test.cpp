@@ -315,3 +315,32 @@ TEST_CASE("key exchange: groups that are not in the table are refused", "[key_ex
   CHECK_FALSE(generate_key_exchange(static_cast<Group>(2), *random).has_value());
   CHECK_FALSE(generate_key_exchange(static_cast<Group>(22), *random).has_value());
 }
+
+TEST_CASE("key exchange: a key that was recorded is the same key again", "[key_exchange]") {
+  for (const GroupInfo& row : groups()) {
+    if (row.id == Group::none) continue;
+    INFO(row.name);
+    const auto ours = generate(row.id, 11);
+    const auto theirs = generate(row.id, 12);
+    const SecretBytes recorded = ours->private_key();
+    REQUIRE_FALSE(recorded.empty());
+
+    auto again = restore_key_exchange(row.id, recorded.view());
+    REQUIRE(again.has_value());
+    CHECK((*again)->public_value() == ours->public_value());
+    CHECK(shared(**again, theirs->public_value()) == shared(*ours, theirs->public_value()));
+  }
+}
+
+TEST_CASE("key exchange: what is no private key of the group is refused", "[key_exchange]") {
+  for (const GroupInfo& row : groups()) {
+    if (row.id == Group::none) continue;
+    INFO(row.name);
+    const SecretBytes key = generate(row.id, 11)->private_key();
+    CHECK_FALSE(restore_key_exchange(row.id, key.view().first(key.size() - 1)).has_value());
+    CHECK_FALSE(restore_key_exchange(row.id, {}).has_value());
+  }
+  // Beyond the curve's order.
+  CHECK_FALSE(restore_key_exchange(Group::ecp256, Buffer(32, 0xff)).has_value());
+  CHECK_FALSE(restore_key_exchange(Group::ecp256, Buffer(32, 0x00)).has_value());
+}

@@ -325,3 +325,29 @@ TEST_CASE("protector: the vector for ChaCha20-Poly1305 in IKEv2 (RFC 7634 Append
   REQUIRE(opened.has_value());
   CHECK(Buffer(opened->view().begin(), opened->view().end()) == plain);
 }
+
+TEST_CASE(
+    "protector: made again from its own keys it opens what was sealed, and goes on where the "
+    "IVs were",
+    "[protector]") {
+  const Buffer plain = pattern(100, 3);
+  for (const IkeSuite& suite : all_suites()) {
+    INFO(suite.name());
+    const auto first = make(suite);
+    const auto random = make_seeded_random(4);
+    const Buffer before = seal(*first, kAssociated, plain, *random);
+    seal(*first, kAssociated, plain, *random);
+
+    auto again = make_protector(suite, first->encryption_key(), first->integrity_key());
+    REQUIRE(again.has_value());
+    (*again)->resume_at(first->iv_position());
+    const auto opened = (*again)->open(kAssociated, before);
+    REQUIRE(opened.has_value());
+    CHECK(copy(opened->view()) == plain);
+
+    // With an AEAD the next IV is the one that the first life would have used; CBC draws its own.
+    const auto one = make_seeded_random(5), other = make_seeded_random(5);
+    CHECK(seal(**again, kAssociated, plain, *one) == seal(*first, kAssociated, plain, *other));
+    CHECK((*again)->iv_position() == first->iv_position());
+  }
+}
