@@ -14,8 +14,10 @@ class MemfdClient final : public Client {
   MemfdClient(Admission admission, Mapping mapping)
       : connection_(std::move(admission.connection)),
         bell_(std::move(admission.bell)),
+        held_(std::move(admission.held)),
         mapping_(std::move(mapping)) {}
 
+  [[nodiscard]] const Descriptor& held() const override { return held_; }
   [[nodiscard]] int socket_descriptor() const override { return connection_.number(); }
   [[nodiscard]] int event_descriptor() const override { return bell_.number(); }
   [[nodiscard]] const ClientStatistics& statistics() const override { return statistics_; }
@@ -83,6 +85,7 @@ class MemfdClient final : public Client {
 
   Descriptor connection_;
   Descriptor bell_;
+  Descriptor held_;
   Mapping mapping_;
   RingProducer<Request, kRequestSlots> requests_{mapping_.memory().requests};
   RingConsumer<Event, kEventSlots> events_{mapping_.memory().events};

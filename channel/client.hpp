@@ -30,6 +30,8 @@ class Client {
       const std::filesystem::path& socket, Descriptor connection);
   virtual ~Client() = default;
 
+  /// The memory that the data plane holds for us (held_memory.hpp); not valid: it has none.
+  [[nodiscard]] virtual const Descriptor& held() const = 0;
   [[nodiscard]] virtual int socket_descriptor() const = 0;  ///< readable: the data plane went away
   [[nodiscard]] virtual int event_descriptor() const = 0;   ///< readable: events or datagrams wait
   /// Clears the event descriptor; call before draining.

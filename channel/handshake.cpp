@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kBacklog = 8;
 constexpr int kGreetingMilliseconds = 2000;
-constexpr std::size_t kDescriptors = 2;  ///< memory, bell
+constexpr std::size_t kDescriptors = 3;  ///< memory, bell, held memory
 constexpr std::size_t kControlBytes = CMSG_SPACE(kDescriptors * sizeof(int));
 
 std::unexpected<std::string> failed(const std::filesystem::path& path, const std::string& what) {
@@ -46,7 +46,7 @@ bool answers(const sockaddr_un& address) {
   return connect_to(probe.number(), address) == 0 || errno == EAGAIN;
 }
 
-/// Takes the descriptors that came with a message; closes any beyond the two we expect.
+/// Takes the descriptors that came with a message; closes any beyond those we expect.
 std::array<Descriptor, kDescriptors> take_descriptors(msghdr& message) {
   std::array<Descriptor, kDescriptors> taken;
   std::size_t next = 0;
@@ -148,6 +148,7 @@ std::expected<Admission, std::string> take_greeting(const std::filesystem::path&
   admission.connection = std::move(connection);
   admission.memory = std::move(descriptors[0]);
   admission.bell = std::move(descriptors[1]);
+  admission.held = std::move(descriptors[2]);
   if (!admission.memory.valid() || !admission.bell.valid()) {
     return failed(path, "the data plane passed no memory");
   }
@@ -164,7 +165,7 @@ std::expected<Admission, std::string> enter(const std::filesystem::path& path) {
   return take_greeting(path, std::move(*connection));
 }
 
-bool greet(int connection, Welcome welcome, int memory, int bell) {
+bool greet(int connection, Welcome welcome, int memory, int bell, int held) {
   Greeting greeting{kMagic, kLayoutVersion, welcome};
   iovec part{&greeting, sizeof(greeting)};
   alignas(cmsghdr) std::array<char, kControlBytes> control{};
@@ -173,13 +174,14 @@ bool greet(int connection, Welcome welcome, int memory, int bell) {
   message.msg_iovlen = 1;
   if (welcome == Welcome::ok) {
     message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    const std::size_t count = held >= 0 ? kDescriptors : kDescriptors - 1;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
     cmsghdr* const header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(kDescriptors * sizeof(int));
-    const std::array<int, kDescriptors> passed{memory, bell};
-    std::memcpy(CMSG_DATA(header), passed.data(), sizeof(passed));
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    const std::array<int, kDescriptors> passed{memory, bell, held};
+    std::memcpy(CMSG_DATA(header), passed.data(), count * sizeof(int));
   }
   return ::sendmsg(connection, &message, MSG_DONTWAIT | MSG_NOSIGNAL) ==
          static_cast<ssize_t>(sizeof(greeting));

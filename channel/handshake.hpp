@@ -1,8 +1,9 @@
 // How a key daemon gets in: the server's one message on the socket, and the descriptors with it.
 //
 // After `connect` the server checks the peer's uid (SO_PEERCRED) and sends a Greeting. With
-// Welcome::ok two descriptors come along (SCM_RIGHTS): the memory and the bell. Nothing else is
-// ever said on this socket; its end of file tells either side that the other is gone.
+// Welcome::ok descriptors come along (SCM_RIGHTS): the memory, the bell, and where there is one the
+// memory held for the key daemon (held_memory.hpp). Nothing else is ever said on this socket; its
+// end of file tells either side that the other is gone.
 //
 // The bell is one end of a socket pair, not an eventfd: an eventfd's file description, O_NONBLOCK
 // included, would be shared with the peer, who could clear the flag, saturate the counter and so
@@ -39,6 +40,7 @@ static_assert(sizeof(Greeting) == 16 && std::is_trivially_copyable_v<Greeting>);
 /// What a client holds after the handshake.
 struct Admission {
   Descriptor connection, memory, bell;
+  Descriptor held;  ///< not valid: the server has none
 };
 
 /// A non-blocking listening socket at `path`, mode 0600, owned by `owner`; a dead server's file is
@@ -52,9 +54,9 @@ std::expected<Admission, std::string> take_greeting(const std::filesystem::path&
 /// Both. Waits for the server at most two seconds: not for event loops.
 std::expected<Admission, std::string> enter(const std::filesystem::path& path);
 
-/// Sends the Greeting; `memory` and `bell` (only with Welcome::ok) are duplicated to the peer.
-/// Non-blocking.
-bool greet(int connection, Welcome welcome, int memory = -1, int bell = -1);
+/// Sends the Greeting; `memory`, `bell` and, unless -1, `held` (only with Welcome::ok) are
+/// duplicated to the peer. Non-blocking.
+bool greet(int connection, Welcome welcome, int memory = -1, int bell = -1, int held = -1);
 
 /// The uid behind a connection; nullopt-like (uid_t)-1 when the system does not tell.
 uid_t peer_uid(int connection);

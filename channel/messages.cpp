@@ -217,6 +217,10 @@ std::expected<void, Invalid> validate(const Request& request) {
       return check_sa(body.query_sa.sa);
     case RequestType::take_snapshot:
       return {};
+    case RequestType::keep_spis:
+      if (body.keep_spis.count == 0) return invalid("count", "zero");
+      if (body.keep_spis.count > kMaxLeasedSpis) return invalid("count", "more SPIs than fit");
+      return {};
   }
   return invalid("type", "unknown");
 }
@@ -280,6 +284,8 @@ std::size_t meaningful_bytes(const Request& request) {
       return with(sizeof(QuerySa));
     case RequestType::take_snapshot:
       return with(0);
+    case RequestType::keep_spis:
+      return with(sizeof(KeepSpis));
   }
   return with(0);
 }

@@ -39,7 +39,6 @@ inline constexpr std::uint32_t kMinReplayWindow = 32;   ///< packets (RFC 4303 �
 inline constexpr std::uint32_t kFirstFreeSpi = 256;     ///< 0..255 are reserved (RFC 4303 §2.1)
 inline constexpr std::size_t kMaxLeasedSpis = 64;       ///< per LeaseSpis
 inline constexpr std::size_t kMaxDatagramBytes = 8064;  ///< IKE datagram without marker
-inline constexpr std::size_t kMaxCheckpointBytes = 3840;  ///< per piece
 
 struct SelectorSet {
   std::uint32_t count = 0;
@@ -100,9 +99,16 @@ struct UpdateEndpoints {
   wire::Endpoint remote;
 };
 /// Asks for `count` (≤ kMaxLeasedSpis) inbound SPIs; the completion holds them. What is leased and
-/// not installed returns when the key daemon disconnects.
+/// not installed when the key daemon disconnects returns at the next one's first LeaseSpis.
 struct LeaseSpis {
   std::uint32_t count = 0;
+};
+/// Inbound SPIs that an earlier key daemon had leased and that a peer has been told of: they stay
+/// leased, to this one. The completion holds those that do. Before the first LeaseSpis of a
+/// connection: with that the rest returns.
+struct KeepSpis {
+  std::uint32_t count = 0;
+  std::array<Spi, kMaxLeasedSpis> spis{};
 };
 /// Asks for an SA's traffic; the completion holds it (liveness checks, RFC 7296 §2.4).
 struct QuerySa {
@@ -136,7 +142,7 @@ struct SaTraffic {
 struct Completion {
   RequestId request{};
   Outcome outcome = Outcome::ok;
-  std::uint32_t spi_count = 0;  ///< LeaseSpis
+  std::uint32_t spi_count = 0;  ///< LeaseSpis, KeepSpis
   std::array<Spi, kMaxLeasedSpis> spis{};
   SaTraffic traffic;  ///< QuerySa
 };
@@ -193,6 +199,7 @@ enum class RequestType : std::uint32_t {
   lease_spis,
   query_sa,
   take_snapshot,
+  keep_spis,
 };
 union RequestBody {
   InstallSa install_sa;
@@ -204,6 +211,7 @@ union RequestBody {
   LeaseSpis lease_spis;
   QuerySa query_sa;
   TakeSnapshot take_snapshot;
+  KeepSpis keep_spis;
   RequestBody() : take_snapshot{} {}
 };
 /// A slot of the request ring.

@@ -51,6 +51,8 @@ std::string_view to_string(RequestType type) {
       return "query_sa";
     case RequestType::take_snapshot:
       return "take_snapshot";
+    case RequestType::keep_spis:
+      return "keep_spis";
   }
   return "unknown";
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "channel/handshake.hpp"
+#include "channel/held_memory.hpp"
 #include "channel/mapping.hpp"
 #include "channel/ring.hpp"
 
@@ -36,6 +37,14 @@ class MemfdServer final : public Server {
  public:
   MemfdServer(Options options, Descriptor listener)
       : options_(std::move(options)), listener_(std::move(listener)) {
+    if (options_.held_bytes != 0) {
+      auto held = HeldMemory::create(options_.held_bytes);
+      if (held) {
+        held_.emplace(std::move(*held));
+      } else {
+        held_problem_ = held.error();
+      }
+    }
     list_descriptors();
   }
   MemfdServer(const MemfdServer&) = delete;
@@ -47,6 +56,7 @@ class MemfdServer final : public Server {
   }
   [[nodiscard]] bool connected() const override { return session_ != nullptr; }
   [[nodiscard]] const ServerStatistics& statistics() const override { return statistics_; }
+  [[nodiscard]] const std::string& held_problem() const override { return held_problem_; }
 
   bool poll() override {
     if (session_) {
@@ -202,7 +212,10 @@ class MemfdServer final : public Server {
     }
     Descriptor our_bell(bells[0]);
     const Descriptor their_bell(bells[1]);
-    if (!greet(newcomer.number(), Welcome::ok, mapping->file(), their_bell.number())) return;
+    if (!greet(newcomer.number(), Welcome::ok, mapping->file(), their_bell.number(),
+               held_ ? held_->file() : -1)) {
+      return;
+    }
     session_ =
         std::make_unique<Session>(std::move(newcomer), std::move(our_bell), std::move(*mapping));
     ++statistics_.connects;
@@ -222,6 +235,7 @@ class MemfdServer final : public Server {
 
   void drop() {
     session_.reset();
+    if (held_) held_->lock();
     connection_changed();
   }
 
@@ -242,6 +256,8 @@ class MemfdServer final : public Server {
   Options options_;
   Descriptor listener_;
   std::unique_ptr<Session> session_;
+  std::optional<HeldMemory> held_;
+  std::string held_problem_;
   bool changed_ = false;  ///< since the last poll
   std::array<int, 3> descriptors_{};
   std::size_t descriptor_count_ = 0;

@@ -29,6 +29,8 @@ class Server {
   struct Options {
     std::filesystem::path socket;  ///< channel.sock
     uid_t allowed_uid = 0;         ///< beside root
+    /// Memory held for the key daemon from one life to the next, whole pages; 0: none.
+    std::size_t held_bytes = 0;
   };
   static std::expected<std::unique_ptr<Server>, std::string> create(const Options& options);
   virtual ~Server() = default;
@@ -39,6 +41,8 @@ class Server {
   /// Accepts, notices disconnects. Returns true when a key daemon connected or went away.
   virtual bool poll() = 0;
   [[nodiscard]] virtual bool connected() const = 0;
+  /// Why there is no held memory although it was asked for; empty: there is, or it was not.
+  [[nodiscard]] virtual const std::string& held_problem() const = 0;
 
   /// The next valid request; invalid ones are counted, answered `invalid_field` (`unknown_request`
   /// for an unknown type) where they have an id,

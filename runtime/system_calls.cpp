@@ -38,6 +38,7 @@ constexpr std::array kKeyDaemonCalls = std::to_array<std::string_view>({
     "fsync",
     "fdatasync",
     "ftruncate",
+    "fallocate",
     // files that a reload reads again
     "open",
     "openat",
@@ -143,7 +144,6 @@ constexpr std::array kKeyDaemonCalls = std::to_array<std::string_view>({
 /// sleeping, threads that go to their cores, files of theirs that are closed and removed at the
 /// end.
 constexpr std::array kPacketDaemonCalls = std::to_array<std::string_view>({
-    "fallocate",
     "flock",
     "get_mempolicy",
     "getcpu",

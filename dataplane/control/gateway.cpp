@@ -44,6 +44,13 @@ std::expected<runtime::UserIds, std::string> service_user(const config::Config& 
   return runtime::lookup_user(config.user);
 }
 
+/// What the key daemon may record its IKE SAs in: four kilobytes for each pair of SAs, most of them
+/// never touched.
+std::size_t held_bytes(const config::Limits& limits) {
+  constexpr std::size_t kBytesPerSa = 4096, kLeast = 4UL << 20U, kMost = 1UL << 30U;
+  return std::clamp(limits.sas * kBytesPerSa, kLeast, kMost);
+}
+
 class RunningGateway final : public Gateway {
  public:
   RunningGateway(config::Config config, runtime::EventLoop& loop)
@@ -108,9 +115,15 @@ Done RunningGateway::bring_up() {
   if (!hardware) return Failure(hardware.error());
   hardware_ = std::move(*hardware);
 
-  auto channel = channel::Server::create({run_directory_ / "channel.sock", owner_.uid});
+  auto channel = channel::Server::create(
+      {run_directory_ / "channel.sock", owner_.uid, held_bytes(config_.dataplane.limits)});
   if (!channel) return Failure(channel.error());
   channel_ = std::move(*channel);
+  if (!channel_->held_problem().empty()) {
+    runtime::log(runtime::Level::warning, "checkpoint_not_held",
+                 {{"why", channel_->held_problem()},
+                  {"effect", "a restarted key daemon establishes its tunnels anew"}});
+  }
   auto workers = Workers::create(*hardware_->tables, hardware_->pool.get(), config_.dataplane.idle,
                                  bell_.descriptor());
   if (!workers) return Failure(workers.error());

@@ -75,6 +75,9 @@ channel::Completion Requests::handle(channel::Request& request, Instant now) {
     case RequestType::take_snapshot:
       collect_snapshot();
       break;
+    case RequestType::keep_spis:
+      keep(request.body.keep_spis, completion);
+      break;
   }
   return completion;
 }
@@ -92,6 +95,13 @@ void Requests::lease(const channel::LeaseSpis& request, channel::Completion& com
   if (spis.empty()) completion.outcome = Outcome::no_room;
   completion.spi_count = static_cast<std::uint32_t>(std::min(spis.size(), completion.spis.size()));
   std::copy_n(spis.begin(), completion.spi_count, completion.spis.begin());
+}
+
+void Requests::keep(const channel::KeepSpis& request, channel::Completion& completion) {
+  for (std::uint32_t at = 0; at < request.count; ++at) {
+    if (!tables_.sad->keep_lease(request.spis[at])) continue;
+    completion.spis[completion.spi_count++] = request.spis[at];
+  }
 }
 
 /// What the key daemon made and may take over again; manual SAs are not its business.
@@ -116,7 +126,7 @@ void Requests::collect_snapshot() {
 void Requests::peer_changed(Instant now) {
   runtime::log(runtime::Level::info,
                channel_.connected() ? "key_daemon_connected" : "key_daemon_disconnected");
-  tables_.sad->return_leases();
+  if (!channel_.connected()) tables_.sad->abandon_leases();
   waiting_.clear();
   if (!channel_.connected()) return;
   associations_.forget_announcements();

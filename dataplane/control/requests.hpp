@@ -25,13 +25,14 @@ class Requests {
 
   /// True when requests are left.
   bool handle_waiting(Instant now);
-  /// Connected or gone: leases go back, announcements start over.
+  /// Connected or gone: leases wait to be kept, announcements start over.
   void peer_changed(Instant now);
 
  private:
   channel::Completion handle(channel::Request& request, Instant now);
   channel::Outcome install_policy(const channel::InstallPolicy& request);
   void lease(const channel::LeaseSpis& request, channel::Completion& completion);
+  void keep(const channel::KeepSpis& request, channel::Completion& completion);
   void collect_snapshot();
   bool send_waiting();
 

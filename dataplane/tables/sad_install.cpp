@@ -93,6 +93,7 @@ std::uint32_t inbound_ports(const SaEndpoints& outer) {
 }
 
 std::vector<channel::Spi> SadTable::lease_spis(std::uint32_t count) {
+  return_abandoned();
   std::vector<channel::Spi> spis;
   while (spis.size() < count) {
     const auto slot = inbound_slots_.take();
@@ -105,10 +106,23 @@ std::vector<channel::Spi> SadTable::lease_spis(std::uint32_t count) {
   return spis;
 }
 
-void SadTable::return_leases() {
+void SadTable::abandon_leases() {
+  abandoned_ = leased_;
+  any_abandoned_ = true;
+}
+
+bool SadTable::keep_lease(channel::Spi spi) {
+  const auto slot = slot_of_lease(spi);
+  if (!slot || !abandoned_[raw(*slot)]) return false;
+  abandoned_[raw(*slot)] = false;
+  return true;
+}
+
+void SadTable::return_abandoned() {
+  if (!std::exchange(any_abandoned_, false)) return;
   for (std::uint32_t slot = 0; slot < capacity_; ++slot) {
-    if (!leased_[slot]) continue;
-    leased_[slot] = false;
+    if (!abandoned_[slot]) continue;
+    abandoned_[slot] = leased_[slot] = false;
     give_back(Direction::in, SlotIndex{slot});
   }
 }
@@ -285,7 +299,7 @@ std::expected<SlotIndex, Outcome> SadTable::install(const InstallSa& request, st
   const auto slot = slot_of_lease(request.spi);
   if (!slot) return slot;
   auto done = install_at(*slot, request, now_tsc, settings);  // a failure leaves the lease
-  if (done) leased_[raw(*slot)] = false;
+  if (done) leased_[raw(*slot)] = abandoned_[raw(*slot)] = false;
   return done;
 }
 

@@ -59,6 +59,7 @@ class SadTable final : public Sad {
         outbound_slots_(capacity_),
         generations_(capacity_),
         leased_(capacity_, false),
+        abandoned_(capacity_, false),
         foreign_(capacity_) {
     // Generations begin anywhere, so that a peer's packets for an SA of before a restart do not
     // meet another one.
@@ -85,7 +86,8 @@ class SadTable final : public Sad {
   }
 
   std::vector<channel::Spi> lease_spis(std::uint32_t count) override;
-  void return_leases() override;
+  void abandon_leases() override;
+  [[nodiscard]] bool keep_lease(channel::Spi spi) override;
   std::expected<SlotIndex, Outcome> install(const InstallSa& request, std::uint64_t now_tsc,
                                             const SaSettings& settings) override;
   std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request, std::uint64_t now_tsc,
@@ -144,6 +146,7 @@ class SadTable final : public Sad {
     ++generation;
     if (generation >> (32U - slot_bits_) != 0) generation = first_generation();
   }
+  void return_abandoned();
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_of_lease(channel::Spi spi) const;
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_for_manual(std::uint32_t spi);
   [[nodiscard]] std::expected<std::unique_ptr<Installed>, Outcome> prepare(
@@ -165,6 +168,8 @@ class SadTable final : public Sad {
   std::random_device random_;
   std::vector<std::uint32_t> generations_;
   std::vector<bool> leased_;
+  std::vector<bool> abandoned_;  ///< leased, by a key daemon that is gone
+  bool any_abandoned_ = false;
   ForeignSpis foreign_;
   MappedArray<InboundSa> inbound_;  ///< vacant: zero bytes
   MappedArray<OutboundSa> outbound_;

@@ -93,6 +93,7 @@ Outcome DataPlane::apply(const channel::Request& request, Instant now) {
     case RequestType::none:
     case RequestType::lease_spis:
     case RequestType::take_snapshot:
+    case RequestType::keep_spis:
       return refuse(Outcome::unknown_request, "not the machine's to ask");
   }
   return Outcome::unknown_request;

@@ -41,7 +41,7 @@ def enter(path, patience=5.0):
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors.frombytes(data[:len(data) - len(data) % 4])
-        if len(descriptors) == 2:
+        if len(descriptors) >= 2:
             size = os.fstat(descriptors[0]).st_size
             return connection, mmap.mmap(descriptors[0], size), descriptors[1]
         connection.close()

@@ -131,10 +131,23 @@ TEST_CASE("messages: what the RFCs allow an SA is allowed") {
 
 TEST_CASE("messages: requests of unknown type or without an id are refused") {
   CHECK_FALSE(validate(request(RequestType::none)));
-  CHECK_FALSE(validate(request(RequestType{10})));
+  CHECK_FALSE(validate(request(RequestType{11})));
   CHECK_FALSE(validate(request(RequestType{0xFFFFFFFF})));
   CHECK_FALSE(validate(request(RequestType::take_snapshot, 0)));
   CHECK(validate(request(RequestType::take_snapshot)));
+}
+
+TEST_CASE("messages: KeepSpis names 1 to 64") {
+  Request keep = request(RequestType::keep_spis);
+  const auto with = [&](std::uint32_t count) {
+    keep.body.keep_spis = KeepSpis{};
+    keep.body.keep_spis.count = count;
+    return validate(keep).has_value();
+  };
+  CHECK_FALSE(with(0));
+  CHECK(with(1));
+  CHECK(with(64));
+  CHECK_FALSE(with(65));
 }
 
 TEST_CASE("messages: LeaseSpis asks for 1 to 64") {

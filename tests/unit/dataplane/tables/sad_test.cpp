@@ -95,13 +95,30 @@ TEST_CASE("sad: leases that were not used return, with new SPIs; installed SAs s
   CHECK(db.sad->lease_spis(1).empty());
   const auto used = static_cast<std::uint32_t>(leased[3]);
   REQUIRE(db.try_install(sa_request(1, Direction::in, used)) == Outcome::ok);
-  db.sad->return_leases();
+  db.sad->abandon_leases();
   CHECK(db.sad->inbound(used) != nullptr);
+  CHECK(db.sad->lease_spis(1).size() == 1);
   CHECK(db.try_install(sa_request(2, Direction::in, static_cast<std::uint32_t>(leased[0]))) ==
         Outcome::spi_not_leased);
   const auto again = db.sad->lease_spis(kSlots);
-  CHECK(again.size() == kSlots - 1);
+  CHECK(again.size() == kSlots - 2);
   for (const Spi spi : again) CHECK(std::ranges::find(leased, spi) == leased.end());
+}
+
+TEST_CASE("sad: a lease of the key daemon before stays where the next one asks to keep it") {
+  Database db;
+  const auto leased = db.sad->lease_spis(4);
+  CHECK_FALSE(db.sad->keep_lease(leased[0]));  // its owner is there
+  db.sad->abandon_leases();
+  CHECK(db.sad->keep_lease(leased[0]));
+  CHECK_FALSE(db.sad->keep_lease(leased[0]));
+  CHECK_FALSE(db.sad->keep_lease(Spi{0x12345678}));
+  const auto fresh = db.sad->lease_spis(kSlots);
+  CHECK(fresh.size() == kSlots - 1);
+  CHECK(std::ranges::find(fresh, leased[0]) == fresh.end());
+  CHECK_FALSE(db.sad->keep_lease(leased[1]));  // returned by now
+  CHECK(db.try_install(sa_request(1, Direction::in, static_cast<std::uint32_t>(leased[0]))) ==
+        Outcome::ok);
 }
 
 TEST_CASE("sad: manual SAs take any SPI from 256 on, and are found by it") {
@@ -135,7 +152,7 @@ TEST_CASE("sad: a leased SPI is not given to a manual SA, and a manual one is no
   Database db;
   const std::uint32_t spi = db.lease();
   CHECK(db.try_manual(sa_request(1, Direction::in, spi)) == Outcome::duplicate);
-  db.sad->return_leases();
+  db.sad->abandon_leases();
   std::set<std::uint32_t> manual;
   for (std::uint64_t id = 1; id <= kSlots / 2; ++id) {
     const auto chosen = static_cast<std::uint32_t>(0x00300000 + id * 2);
