@@ -40,6 +40,10 @@ struct ChildSa {
   std::optional<Failure> notice;    ///< up, but not as configured
   std::string notice_detail;
   std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
+  channel::PolicyId policy{};  ///< that sends on it; 0: none
+  Instant rehearse_at{};       ///< its first rekey is tried then; 0: not planned
+  /// Keys of the halves that the data plane has not confirmed: whoever resumes installs them again.
+  crypto::SecretBytes unconfirmed_in, unconfirmed_out;
 };
 /// A negotiated policy in the data plane and the SA its traffic goes to.
 struct PolicyBinding {

@@ -42,6 +42,7 @@ ChildSa& Core::add_child(IkeSa& ike, ChildSa child) {
   child.hard_seconds =
       static_cast<std::uint64_t>(std::max<std::int64_t>(0, config.life_time.count()));
   if (config.rekey_time.count() == 0) child.hard_seconds = 0;
+  touch(ike);
   ike.children.push_back(child.inbound_sa);
   inbound_of_outbound_[child.outbound_sa] = child.inbound_sa;
   return children_.emplace(child.inbound_sa, std::move(child)).first->second;
@@ -57,6 +58,8 @@ std::expected<void, Refusal> Core::install(IkeSa& ike, ChildSa& child, const Chi
                                    child.suite.name() + ": keys too long",
                                    {}});
   }
+  child.unconfirmed_in = crypto::SecretBytes(we_initiated ? backward : forward);
+  child.unconfirmed_out = crypto::SecretBytes(we_initiated ? forward : backward);
   // Inbound first: nothing may leave that the peer answers on an SA that is not there.
   install_half(ike, child, channel::Direction::in, we_initiated ? backward : forward);
   install_half(ike, child, channel::Direction::out, we_initiated ? forward : backward);
@@ -109,12 +112,14 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   } else if (we_initiated || !sending) {
     activate(child);
   } else {
-    child.switch_at = now_ + tuning_.responder_switch_delay;
+    child.switch_at =
+        now_ + (child.replaces ? tuning_.rekey_switch_delay : tuning_.responder_switch_delay);
     timers_.arm(child.switch_at, TimerKind::switch_outbound,
                 static_cast<std::uint64_t>(child.inbound_sa));
   }
   ConnectionState& state = state_of(*ike.connection);
   state.keep.insert(child.index);
+  if (state.held_down || !state.held_children.empty()) touch(state);
   state.held_children.erase(child.index);
   state.held_down = false;
   if (state.failed_child == child.index) clear_failure(state);
@@ -145,14 +150,14 @@ PolicyBinding* Core::binding_for(const ChildSa& child) {
 
 /// Outbound traffic goes to this child from now on.
 void Core::activate(ChildSa& child) {
+  touched_.insert(child.ike_spi);
   child.switch_at = {};
   if (PolicyBinding* binding = binding_for(child)) {
     if (binding->outbound == child.outbound_sa) return;
+    if (ChildSa* before = child_of_sa(binding->outbound)) before->policy = {};
     binding->outbound = child.outbound_sa;
-    channel::Request message;
-    message.type = channel::RequestType::switch_outbound;
-    message.body.switch_outbound = {binding->policy, child.outbound_sa};
-    request(message);
+    child.policy = binding->policy;
+    switch_outbound(child);
   } else {
     PolicyBinding fresh;
     fresh.policy = channel::PolicyId{next_policy_++};
@@ -160,14 +165,25 @@ void Core::activate(ChildSa& child) {
     fresh.outbound = child.outbound_sa;
     fresh.local_selectors = child.local_selectors;
     fresh.remote_selectors = child.remote_selectors;
-    channel::Request message;
-    message.type = channel::RequestType::install_policy;
-    message.body.install_policy = {fresh.policy, child.index, child.outbound_sa,
-                                   to_set(child.local_selectors), to_set(child.remote_selectors)};
-    request(message);
+    child.policy = fresh.policy;
+    install_policy(child);
     bindings_.push_back(std::move(fresh));
   }
   retire_adopted(child.index, now_ + tuning_.old_sa_grace);
+}
+
+void Core::install_policy(const ChildSa& child) {
+  channel::Request message;
+  message.type = channel::RequestType::install_policy;
+  message.body.install_policy = {child.policy, child.index, child.outbound_sa,
+                                 to_set(child.local_selectors), to_set(child.remote_selectors)};
+  request(message);
+}
+void Core::switch_outbound(const ChildSa& child) {
+  channel::Request message;
+  message.type = channel::RequestType::switch_outbound;
+  message.body.switch_outbound = {child.policy, child.outbound_sa};
+  request(message);
 }
 
 /// The child stops sending: another one with the same selectors takes over, or the policy goes and
@@ -191,12 +207,14 @@ void Core::release_outbound(const ChildSa& child) {
   }
   delete_policy(bound->policy);
   bindings_.erase(bound);
+  if (ChildSa* stays = find_child(child.inbound_sa)) stays->policy = {};
 }
 
 void Core::retire(channel::SaId id, bool with_grace) {
   const auto found = children_.find(id);
   if (found == children_.end()) return;
-  const ChildSa child = found->second;
+  touched_.insert(found->second.ike_spi);
+  const ChildSa child = std::move(found->second);
   if (!shutting_down_) {
     release_outbound(child);
     if (with_grace) {
@@ -254,7 +272,9 @@ void Core::retire_adopted(std::uint32_t child_index, Instant when) {
 
 ChildSa* Core::find_child(channel::SaId inbound) {
   const auto found = children_.find(inbound);
-  return found == children_.end() ? nullptr : &found->second;
+  if (found == children_.end()) return nullptr;
+  touched_.insert(found->second.ike_spi);
+  return &found->second;
 }
 ChildSa* Core::find_child_by_outbound(const IkeSa& ike, std::uint32_t spi) {
   for (const channel::SaId id : ike.children) {
@@ -285,16 +305,22 @@ void Core::endpoints_changed(IkeSa& ike) {
   report(Level::info, "peer_moved",
          {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
   for (const channel::SaId id : ike.children) {
-    const ChildSa& child = children_.at(id);
-    wire::Endpoint local = ike.local, remote = ike.remote;
-    if (!child.udp_encapsulation) local.port = remote.port = 0;
-    for (const channel::SaId half : {child.inbound_sa, child.outbound_sa}) {
-      channel::Request message;
-      message.type = channel::RequestType::update_endpoints;
-      message.body.update_endpoints = {half, local, remote};
-      request(message);
-    }
+    update_endpoints(id);
+    update_endpoints(children_.at(id).outbound_sa);
   }
+}
+
+/// This half of a child goes where its IKE SA goes.
+void Core::update_endpoints(channel::SaId half) {
+  const ChildSa* child = child_of_sa(half);
+  const IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
+  if (ike == nullptr) return;
+  wire::Endpoint local = ike->local, remote = ike->remote;
+  if (!child->udp_encapsulation) local.port = remote.port = 0;
+  channel::Request message;
+  message.type = channel::RequestType::update_endpoints;
+  message.body.update_endpoints = {half, local, remote};
+  request(message);
 }
 
 void Core::installation_failed(channel::SaId sa, channel::Outcome outcome) {

@@ -54,6 +54,7 @@ void Core::on_command(const Command& command, Instant now, std::vector<Action>& 
 
 void Core::initiate_target(ConnectionState& state, const config::Child* only, CommandId id) {
   WaitingCommand waiting{id, {}};
+  touch(state);
   state.held_down = false;
   for (const config::Child& child : state.connection->children) {
     if (only != nullptr && only != &child) continue;
@@ -81,6 +82,7 @@ void Core::terminate_target(ConnectionState& state, const config::Child* only, C
                            : environment_.config->connection_of_child(index) == state.connection;
   };
   bool waits = false;
+  touch(state);
   if (only != nullptr) {
     state.held_children.insert(only->index);
     state.keep.erase(only->index);

@@ -36,6 +36,11 @@ class Core final : public Machine {
   void adopt(const std::vector<channel::SnapshotSa>& sas,
              const std::vector<channel::SnapshotPolicy>& policies, Instant now,
              std::vector<Action>& actions) override;
+  void take_records(bool all, Records& records) override;
+  ResumeReport resume(const Records& records, const std::vector<channel::SnapshotSa>& sas,
+                      const std::vector<channel::SnapshotPolicy>& policies,
+                      const std::set<channel::Spi>& held, Instant now,
+                      std::vector<Action>& actions) override;
   void on_dataplane_lost(Instant now, std::vector<Action>& actions) override;
   void reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
                    std::vector<Action>& actions) override;
@@ -47,6 +52,7 @@ class Core final : public Machine {
   [[nodiscard]] MachineCounters counters() const override;
 
  private:
+  friend class Resumption;  // resume.cpp
   // machine.cpp: entry and dispatch
   void begin(Instant now, std::vector<Action>& actions);
 
@@ -170,6 +176,7 @@ class Core final : public Machine {
   void supersede(IkeSa& ike);
   void mark_redundant(IkeSa& loser, const IkeSa& winner);
   void delete_duplicate(IkeSa& ike);
+  [[nodiscard]] Instant duplicate_delay(const IkeSa& loser) const;
   void revive_loser(const IkeSa& winner);
   [[nodiscard]] bool only_one(const IkeSa& ike) const;
 
@@ -223,7 +230,7 @@ class Core final : public Machine {
                                     const crypto::IkeSuite& suite);
 
   // rehearsal.cpp
-  void arm_rehearsal(const ChildSa& child);
+  void arm_rehearsal(ChildSa& child);
   void rehearse(channel::SaId inbound);
   void rehearsal_refused(const IkeSa& ike, const ChildSa& child, const Refusal& refusal);
 
@@ -358,6 +365,9 @@ class Core final : public Machine {
   void install_half(const IkeSa& ike, const ChildSa& child, channel::Direction direction,
                     crypto::Bytes key);
   void activate(ChildSa& child);
+  void install_policy(const ChildSa& child);
+  void switch_outbound(const ChildSa& child);
+  void update_endpoints(channel::SaId half);
   void put_in_use(ChildSa& child, bool we_initiated);
   void release_outbound(const ChildSa& child);
   void retire(channel::SaId child, bool with_grace);
@@ -383,6 +393,8 @@ class Core final : public Machine {
   // machine.cpp: the IKE SAs
   [[nodiscard]] IkeSa* find_ike(std::uint64_t local_spi);
   [[nodiscard]] const IkeSa* find_ike(std::uint64_t local_spi) const;
+  void touch(const IkeSa& ike) { touched_.insert(ike.local_spi); }
+  void touch(const ConnectionState& state);
   IkeSa& add_ike();
   /// Ends an IKE SA: children retired, tasks' commands told. It lingers to repeat its last answer.
   void close(IkeSa& ike, bool children_with_grace, const std::string& why);
@@ -413,6 +425,10 @@ class Core final : public Machine {
   std::map<channel::RequestId, channel::SaId> installations_;
   std::vector<ConnectionState> connections_;
   std::vector<WaitingCommand> waiting_;
+  /// What is not on record as it is: IKE SAs by our SPI, connections by position. Too many is slow,
+  /// too few is a fault that the simulator looks for.
+  std::set<std::uint64_t> touched_;
+  std::set<std::size_t> touched_connections_;
   /// While a new configuration is taken: the old connections by name.
   std::map<std::string, config::Connection> previous_connections_;
   std::map<std::uint32_t, config::Child> ghost_children_;  ///< gone from the configuration only

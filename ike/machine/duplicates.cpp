@@ -50,6 +50,7 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
       // One of the two may be of an earlier life of the peer, its IKE_AUTH late on the way: the
       // loser stays until the winner has answered.
       winner.kept_instead_of = loser.local_spi;
+      touch(winner);
       enqueue(winner, Task{.kind = TaskKind::liveness, .not_before = now_ + kProofDelay});
     } else if (!ike.initiator && !other->initiator && other->created_rank > ike.created_rank) {
       // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
@@ -73,6 +74,7 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
 /// RFC 7296 §2.4, INITIAL_CONTACT: the peer has lost the other SAs. Ours go on until the new ones
 /// carry the traffic, then end without a word: nobody is there to hear it.
 void Core::supersede(IkeSa& ike) {
+  touch(ike);
   ConnectionState& state = state_of(*ike.connection);
   for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
   if (ike.exchange) {
@@ -96,24 +98,27 @@ void Core::supersede(IkeSa& ike) {
 
 void Core::mark_redundant(IkeSa& loser, const IkeSa& winner) {
   loser.redundant = true;
+  touch(loser);
   report(Level::info, "ike_sa_redundant",
          {{"connection", loser.connection->name},
           {"initiator_spi", spi_text(loser.initiator_spi())},
           {"kept", spi_text(winner.initiator_spi())}});
   for (const std::uint32_t index : loser.wanted) state_of(*loser.connection).keep.insert(index);
   ensure_soon(state_of(*loser.connection));
-  // Whoever made it deletes it (RFC 7296 §2.8.2 has the rule for rekeys); the other side only if
-  // that does not happen. By then traffic has moved to the winner.
-  const Instant delay =
-      loser.initiator ? Instant(2 * tuning_.responder_switch_delay) : Instant(kDuplicateLife);
-  timers_.arm(now_ + delay, TimerKind::delete_duplicate, loser.local_spi);
+  timers_.arm(now_ + duplicate_delay(loser), TimerKind::delete_duplicate, loser.local_spi);
+}
+
+/// Whoever made it deletes it (RFC 7296 §2.8.2 has the rule for rekeys); the other side only if
+/// that does not happen. By then traffic has moved to the winner.
+Instant Core::duplicate_delay(const IkeSa& loser) const {
+  return loser.initiator ? Instant(2 * tuning_.responder_switch_delay) : Instant(kDuplicateLife);
 }
 
 /// Whoever won against a crossing IKE SA does not answer: the other one is the peer's.
 void Core::revive_loser(const IkeSa& winner) {
   IkeSa* loser = winner.kept_instead_of != 0 ? find_ike(winner.kept_instead_of) : nullptr;
   if (loser == nullptr || loser->state != IkeState::established) return;
-  loser->redundant = false;
+  loser->redundant = false;  // `find_ike` has touched it
   report(Level::info, "ike_sa_revived",
          {{"connection", loser->connection->name},
           {"initiator_spi", spi_text(loser->initiator_spi())}});

@@ -84,6 +84,9 @@ void Core::on_completion(const channel::Completion& completion, Instant now,
   if (const auto found = installations_.find(completion.request); found != installations_.end()) {
     const channel::SaId sa = found->second;
     installations_.erase(found);
+    if (ChildSa* child = child_of_sa(sa)) {
+      (sa == child->inbound_sa ? child->unconfirmed_in : child->unconfirmed_out) = {};
+    }
     if (completion.outcome != channel::Outcome::ok) installation_failed(sa, completion.outcome);
     return;
   }
@@ -160,6 +163,7 @@ void Core::on_dataplane_lost(Instant now, std::vector<Action>& actions) {
   inbound_of_outbound_.clear();
   std::vector<std::uint64_t> forgotten;
   for (auto& [spi, ike] : ike_sas_) {
+    touch(*ike);
     ike->children.clear();
     if (ike->exchange) ike->exchange->inbound_spi = {};
     // Where only the peer can begin it has to hear that there is nothing left.

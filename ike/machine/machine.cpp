@@ -289,7 +289,9 @@ void Core::dispatch(const Timer& timer) {
 
 IkeSa* Core::find_ike(std::uint64_t local_spi) {
   const auto found = ike_sas_.find(local_spi);
-  return found == ike_sas_.end() ? nullptr : found->second.get();
+  if (found == ike_sas_.end()) return nullptr;
+  touched_.insert(local_spi);  // whoever asks for more than a look changes it
+  return found->second.get();
 }
 const IkeSa* Core::find_ike(std::uint64_t local_spi) const {
   const auto found = ike_sas_.find(local_spi);
@@ -303,12 +305,14 @@ IkeSa& Core::add_ike() {
   auto& slot = ike_sas_[spi];
   slot = std::make_unique<IkeSa>();
   slot->local_spi = spi;
+  touch(*slot);
   slot->created_rank = next_rank_++;
   slot->created = slot->last_heard = slot->last_sent = now_;
   return *slot;
 }
 
 void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
+  touch(ike);
   // A copy: retiring a child takes it out of the list.
   for (const channel::SaId child : std::vector<channel::SaId>(ike.children)) {
     retire(child, children_with_grace);
@@ -342,6 +346,7 @@ void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
 void Core::remove(std::uint64_t local_spi) {
   const auto found = ike_sas_.find(local_spi);
   if (found == ike_sas_.end()) return;
+  touched_.insert(local_spi);
   if (found->second->init_request) init_requests_.erase(*found->second->init_request);
   half_open_.erase(local_spi);
   ike_sas_.erase(found);
@@ -359,7 +364,12 @@ IkeSa* Core::usable_ike(const config::Connection& connection) {
     if (ike->connection != &connection || !ike->usable()) continue;
     if (best == nullptr || ike->established > best->established) best = ike.get();
   }
+  if (best != nullptr) touch(*best);
   return best;
+}
+
+void Core::touch(const ConnectionState& state) {
+  touched_connections_.insert(static_cast<std::size_t>(&state - connections_.data()));
 }
 
 const config::Child& Core::child_config(std::uint32_t index) const {

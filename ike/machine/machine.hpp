@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,7 @@
 #include "config/config.hpp"
 #include "crypto/ike/ike_crypto.hpp"
 #include "ike/machine/failure.hpp"
+#include "ike/machine/record.hpp"
 #include "wire/cursor.hpp"
 #include "wire/ike/message.hpp"
 #include "wire/ip_address.hpp"
@@ -165,6 +167,9 @@ struct Tuning {
   std::chrono::seconds reauthentication_retry{60};  ///< a new IKE SA that did not come up
   std::chrono::milliseconds old_sa_grace{5000};     ///< a replaced inbound SA lives on this long
   std::chrono::milliseconds responder_switch_delay{1000};
+  /// The same after a rekey: its initiator's Delete of the old SA says at once that it has the new
+  /// one. Without a Delete it may have been killed on the answer; a restart takes less than this.
+  std::chrono::milliseconds rekey_switch_delay{4000};
   /// From our switch to the Delete of the SA we replaced: what is on its way arrives first.
   std::chrono::milliseconds replaced_sa_linger{250};
   std::chrono::seconds initiate_backoff_first{1};  ///< start_action: start retries for ever
@@ -261,6 +266,16 @@ class Machine {
   virtual void adopt(const std::vector<channel::SnapshotSa>& sas,
                      const std::vector<channel::SnapshotPolicy>& policies, Instant now,
                      std::vector<Action>& actions) = 0;
+  /// What changed since the last call, for the checkpoint (`all`: everything there is). It must be
+  /// on record before the actions that came with it are carried out.
+  virtual void take_records(bool all, Records& records) = 0;
+  /// Instead of `adopt` and `start`, on a machine that was just made: goes on from the records of
+  /// an earlier life. `held`: the inbound SPIs that are still ours (`spis_of`). Records that cannot
+  /// be used are refused one by one; what the data plane holds beyond them is adopted.
+  virtual ResumeReport resume(const Records& records, const std::vector<channel::SnapshotSa>& sas,
+                              const std::vector<channel::SnapshotPolicy>& policies,
+                              const std::set<channel::Spi>& held, Instant now,
+                              std::vector<Action>& actions) = 0;
   /// The data plane restarted: its tables are empty. Every child is established anew.
   virtual void on_dataplane_lost(Instant now, std::vector<Action>& actions) = 0;
   /// A new configuration takes the place of the old one, which may go afterwards. Children keep

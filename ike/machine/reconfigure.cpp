@@ -80,6 +80,9 @@ void Core::take_connections(const config::Config& config) {
     connections_.push_back(std::move(state));
   }
   for (ConnectionState& state : before) make_ghost(std::move(state));
+  for (std::size_t place = 0; place < std::max(connections_.size(), before.size()); ++place) {
+    touched_connections_.insert(place);
+  }
   for (std::size_t place = 0; place < connections_.size(); ++place) {
     // Timers know a connection by its place.
     if (connections_[place].retry_at != Instant{}) {
@@ -112,6 +115,7 @@ void Core::make_ghost(ConnectionState state) {
 }
 
 void Core::reconfigure_ike(IkeSa& ike) {
+  ike.candidates.clear();  // of the configuration before
   const auto is_ghost = [&](const ConnectionState& state) {
     return state.ghost != nullptr && state.ghost.get() == ike.connection;
   };
@@ -121,7 +125,6 @@ void Core::reconfigure_ike(IkeSa& ike) {
   }
   const std::string name = ike.connection->name;
   ike.connection = environment_.config->find_connection(name);
-  ike.candidates.clear();
   const config::Connection& before = previous_connections_.at(name);
   std::erase_if(ike.wanted, [&](std::uint32_t index) {
     return environment_.config->connection_of_child(index) != ike.connection;

@@ -15,16 +15,17 @@ constexpr double kSpread = 0.4;
 }  // namespace
 
 /// For a child of IKE_AUTH that we, its initiator, asked for: the other side need not do the same.
-void Core::arm_rehearsal(const ChildSa& child) {
+void Core::arm_rehearsal(ChildSa& child) {
   const config::Child& config = child_config(child.index);
   if (!config.rehearse_rekey || child.redundant) return;
   if (config.rekey_time.count() == 0 || config.rekey_time < kSoonAnyway) return;
-  timers_.arm(now_ + jittered(tuning_.rehearsal_delay, kSpread), TimerKind::rehearse,
-              static_cast<std::uint64_t>(child.inbound_sa));
+  child.rehearse_at = now_ + jittered(tuning_.rehearsal_delay, kSpread);
+  timers_.arm(child.rehearse_at, TimerKind::rehearse, static_cast<std::uint64_t>(child.inbound_sa));
 }
 
 void Core::rehearse(channel::SaId inbound) {
   ChildSa* child = find_child(inbound);
+  if (child != nullptr) child->rehearse_at = {};
   // Replaced, deleted or being rekeyed meanwhile: that was rehearsal enough.
   if (child == nullptr || child->state != ChildState::installed || !is_live(*child)) return;
   if (shutting_down_) return;

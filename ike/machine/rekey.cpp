@@ -52,6 +52,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   auto& slot = ike_sas_[local_spi];
   slot = std::make_unique<IkeSa>();
   IkeSa& ike = *slot;
+  touched_.insert(local_spi);
   ike.local_spi = local_spi;
   ike.remote_spi = remote_spi;
   ike.initiator = initiator;
@@ -198,6 +199,8 @@ void Core::answer_rekey_ike(IkeSa& ike, const wire::ike::Header& header, const P
 }
 
 void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
+  touch(old);
+  touch(successor);
   if (successor.state != IkeState::established) {
     // The peer, which made the successor and already uses it, has ended it with all its children.
     ConnectionState& state = state_of(*old.connection);

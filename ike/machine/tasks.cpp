@@ -7,6 +7,7 @@
 namespace culvert::ike {
 
 void Core::enqueue(IkeSa& ike, Task task, bool first) {
+  touch(ike);
   if (task.not_before > now_) {
     timers_.arm(task.not_before, TimerKind::start_tasks, ike.local_spi);
   }
@@ -19,6 +20,7 @@ void Core::enqueue(IkeSa& ike, Task task, bool first) {
 }
 
 void Core::pump(IkeSa& ike) {
+  touch(ike);
   while (!ike.exchange && !ike.queue.empty()) {
     const bool ending = ike.state == IkeState::rekeyed;
     if (ike.state != IkeState::established && !ending) return;
@@ -85,6 +87,7 @@ bool Core::ensure(std::uint32_t child_index) {
     if (ike->state != IkeState::init_sent && ike->state != IkeState::auth_sent) continue;
     if (std::ranges::find(ike->wanted, child_index) == ike->wanted.end()) {
       ike->wanted.push_back(child_index);
+      touch(*ike);
     }
     return true;
   }

@@ -114,6 +114,7 @@ void Core::await_answer(IkeSa& ike, std::uint32_t message_id, Messages messages)
   pending.delay = tuning_.retransmit_first;
   pending.next = now_ + pending.delay;
   timers_.arm(pending.next, TimerKind::retransmit, ike.local_spi);
+  touch(ike);
   ike.window.sent(std::move(pending));
   ike.last_sent = now_;
   send(ike.local, ike.remote, ike.window.pending->messages);
@@ -124,6 +125,7 @@ void Core::respond(IkeSa& ike, const wire::ike::Header& request, const Payloads&
   count(request.exchange, true, find_error(payloads) != nullptr);
   Messages answer =
       seal(ike, header_for(ike, request.exchange, true, request.message_id), payloads);
+  touch(ike);
   ike.window.answered(std::move(answer));
   ike.last_sent = now_;
   // RFC 7296 §2.11: an answer goes back the way its request came.

@@ -34,6 +34,12 @@ class MessageWindow {
     return pending && pending->message_id == message_id;
   }
   [[nodiscard]] std::uint32_t next_request() const { return next_request_; }
+  [[nodiscard]] std::uint32_t expected_request() const { return expected_request_; }
+  /// The IDs of an earlier life.
+  void resume_at(std::uint32_t next_request, std::uint32_t expected_request) {
+    next_request_ = next_request;
+    expected_request_ = expected_request;
+  }
   void sent(PendingRequest request) {
     next_request_ = request.message_id + 1;
     pending = std::move(request);

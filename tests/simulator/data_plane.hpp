@@ -37,6 +37,10 @@ class DataPlane final : public ike::SpiSource {
   void give_back(channel::Spi spi) override;
   /// The key daemon disconnected: what it leased and did not use returns.
   void forget_leases() { leased.clear(); }
+  /// A key daemon connected: what is due is said once more.
+  void announce_again() {
+    for (auto& [id, sa] : sas) sa.soft_raised = sa.hard_raised = false;
+  }
   /// The data plane itself starts again, empty.
   void restart();
 

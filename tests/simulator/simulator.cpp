@@ -26,6 +26,7 @@ enum class Incident : std::uint8_t {
   terminate_child,
   terminate_ike,
   kill,
+  crash,  ///< killed at one of its next effects, and a new one goes on from the record
   lose_data_plane,
   acquire,
 };
@@ -104,20 +105,17 @@ class Schedule {
             milliseconds(pick(1, chance(0.2) ? 1500 : 100))};
   }
   Incident draw_incident() {
-    // Gentle schedules only rekey: in them not one packet may be lost.
-    if (gentle_) return chance(0.6) ? Incident::rekey_child : Incident::rekey_ike;
-    static constexpr std::array kBag{Incident::initiate,
-                                     Incident::rekey_child,
-                                     Incident::rekey_child,
-                                     Incident::rekey_child,
-                                     Incident::rekey_ike,
-                                     Incident::rekey_ike,
-                                     Incident::terminate_child,
-                                     Incident::terminate_ike,
-                                     Incident::kill,
-                                     Incident::kill,
-                                     Incident::acquire,
-                                     Incident::lose_data_plane};
+    // Gentle schedules only rekey and crash: in them not one packet may be lost.
+    if (gentle_) {
+      if (chance(0.35)) return Incident::crash;
+      return chance(0.6) ? Incident::rekey_child : Incident::rekey_ike;
+    }
+    static constexpr std::array kBag{
+        Incident::initiate,        Incident::rekey_child,    Incident::rekey_child,
+        Incident::rekey_child,     Incident::rekey_ike,      Incident::rekey_ike,
+        Incident::terminate_child, Incident::terminate_ike,  Incident::kill,
+        Incident::crash,           Incident::crash,          Incident::crash,
+        Incident::acquire,         Incident::lose_data_plane};
     return kBag[static_cast<std::size_t>(pick(0, kBag.size() - 1))];
   }
 
@@ -150,6 +148,11 @@ class Schedule {
       case Incident::kill:
         world_.kill_and_restart(side);
         return;
+      case Incident::crash:
+        world_.note(who + ": to be killed");
+        world_.gateways.at(static_cast<std::size_t>(side))->dies_in = pick(0, chance(0.3) ? 30 : 8);
+        world_.gateways.at(static_cast<std::size_t>(side))->tear = pick(0, 1000) / 1000.0;
+        return;
       case Incident::lose_data_plane:
         world_.restart_data_plane(side);
         return;
@@ -177,10 +180,15 @@ class Schedule {
   /// Everything until `until`, in the order of time.
   void advance(Instant until) {
     for (int guard = 0; guard < 200'000; ++guard) {
+      if (revive(until)) continue;
       const auto next = std::ranges::min_element(flying_, {}, &Flying::arrives);
       const auto timer = world_.next_timer();
       const bool datagram_first = next != flying_.end() && (!timer || next->arrives <= *timer);
       const Instant when = datagram_first ? next->arrives : timer.value_or(until + seconds(1));
+      if (const auto back = next_revival(); back && *back < std::min(when, until)) {
+        world_.now = std::max(world_.now, *back);
+        continue;
+      }
       if (when > until) {
         world_.now = until;
         return;
@@ -198,6 +206,30 @@ class Schedule {
     }
     failures_.push_back("no end: the machines talk without pause");
     world_.now = until;
+  }
+
+  /// A dead key daemon is started again a while later. True: one was.
+  bool revive(Instant until) {
+    for (int side = 0; side < 2; ++side) {
+      const auto at = static_cast<std::size_t>(side);
+      if (!world_.gateways.at(at)->dead) {
+        back_at_.at(at).reset();
+        continue;
+      }
+      if (!back_at_.at(at)) back_at_.at(at) = world_.now + milliseconds(pick(0, 1500));
+      if (*back_at_.at(at) > world_.now || world_.now > until) continue;
+      back_at_.at(at).reset();
+      world_.resume(side);
+      return true;
+    }
+    return false;
+  }
+  [[nodiscard]] std::optional<Instant> next_revival() const {
+    std::optional<Instant> next;
+    for (const auto& back : back_at_) {
+      if (back && (!next || *back < *next)) next = back;
+    }
+    return next;
   }
 
   /// Gentle schedules: what once was usable stays usable, at every moment.
@@ -222,6 +254,7 @@ class Schedule {
   /// The network heals; the operators ask for everything; long enough for every retry.
   void settle() {
     weather_ = {0, 0, milliseconds(5)};
+    for (const auto& gateway : world_.gateways) gateway->dies_in.reset();
     world_.note("-- the network heals");
     advance(world_.now + seconds(150));
     for (int side = 0; side < 2; ++side) {
@@ -269,6 +302,7 @@ class Schedule {
   World world_;
   Weather weather_;
   std::vector<Flying> flying_;
+  std::array<std::optional<Instant>, 2> back_at_;
   std::set<std::pair<int, int>> usable_;
   std::vector<std::string> failures_;
 };

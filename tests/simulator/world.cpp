@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <stdexcept>
+#include <utility>
 
 namespace culvert::simulation {
 namespace {
@@ -106,7 +107,14 @@ Gateway::Gateway(std::string its_name, const GatewayOptions& options, std::uint6
   for (const std::string& address : options.other_addresses) {
     addresses.push_back(*wire::IpAddress::parse(address));
   }
+  empty_memory();
   boot();
+}
+
+void Gateway::empty_memory() {
+  constexpr std::size_t kBytes = ike::Checkpoint::kHeaderBytes + 256 * ike::Checkpoint::kBlockBytes;
+  memory.assign(kBytes / sizeof(std::uint64_t), 0);
+  checkpoint = nullptr;
 }
 
 void Gateway::boot() {
@@ -118,6 +126,8 @@ void Gateway::boot() {
   environment.local_addresses_for = [this](const wire::IpAddress&) { return addresses; };
   environment.signatures = signatures;
   machine = ike::Machine::create(environment, tuning);
+  dead = false;
+  dies_in.reset();
 }
 
 World::World(const GatewayOptions& a, const GatewayOptions& b, std::uint64_t seed,
@@ -158,14 +168,15 @@ void World::note(const std::string& line) {
 
 void World::carry_out(int side, std::vector<ike::Action> actions) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  // On record before anybody sees it.
+  if (gateway.dead || !record(gateway)) return;
   std::vector<channel::Completion> completions;
   for (ike::Action& action : actions) {
+    const bool is_effect = std::holds_alternative<ike::SendDatagram>(action) ||
+                           std::holds_alternative<ike::DataplaneRequest>(action);
+    if (is_effect && !survives(gateway)) return;
     if (auto* datagram = std::get_if<ike::SendDatagram>(&action)) {
-      if (datagram->keepalive) {
-        ++gateway.keepalives;
-      } else {
-        send({side, datagram->local, datagram->remote, std::move(datagram->bytes), {}});
-      }
+      leave(side, *datagram);
     } else if (auto* request = std::get_if<ike::DataplaneRequest>(&action)) {
       completions.push_back(gateway.data_plane.execute(request->request, now));
     } else if (auto* report = std::get_if<ike::Report>(&action)) {
@@ -180,12 +191,14 @@ void World::carry_out(int side, std::vector<ike::Action> actions) {
   for (const channel::Completion& completion : completions) {
     std::vector<ike::Action> more;
     gateway.machine->on_completion(completion, now, more);
-    if (!more.empty()) carry_out(side, std::move(more));
+    carry_out(side, std::move(more));
+    if (gateway.dead) return;
   }
   if (after_step) after_step();
 }
 
 void World::start(int side) {
+  if (gateways.at(static_cast<std::size_t>(side))->dead) return;
   std::vector<ike::Action> actions;
   gateways.at(static_cast<std::size_t>(side))->machine->start(now, actions);
   carry_out(side, std::move(actions));
@@ -194,6 +207,7 @@ void World::start(int side) {
 ike::CommandId World::command(int side, ike::CommandVerb verb, const std::string& name) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
   const ike::CommandId id{gateway.next_command++};
+  if (gateway.dead) return id;
   std::vector<ike::Action> actions;
   gateway.machine->on_command({id, verb, name}, now, actions);
   carry_out(side, std::move(actions));
@@ -201,6 +215,7 @@ ike::CommandId World::command(int side, ike::CommandVerb verb, const std::string
 }
 
 void World::event(int side, const channel::Event& event) {
+  if (gateways.at(static_cast<std::size_t>(side))->dead) return;
   std::vector<ike::Action> actions;
   gateways.at(static_cast<std::size_t>(side))->machine->on_event(event, now, actions);
   carry_out(side, std::move(actions));
@@ -216,6 +231,7 @@ void World::acquire(int side, std::uint32_t child_index) {
 
 void World::deliver(const Flying& datagram) {
   const int to = 1 - datagram.from;
+  if (gateways.at(static_cast<std::size_t>(to))->dead) return;
   std::vector<ike::Action> actions;
   gateways.at(static_cast<std::size_t>(to))
       ->machine->on_datagram(datagram.remote, datagram.local, datagram.bytes, now, actions);
@@ -226,6 +242,8 @@ void World::kill_and_restart(int side) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
   note(gateway.name + ": killed and restarted");
   gateway.data_plane.forget_leases();
+  gateway.data_plane.announce_again();
+  gateway.checkpoint = nullptr;
   gateway.boot();
   std::vector<ike::Action> actions;
   gateway.machine->adopt(gateway.data_plane.snapshot_sas(), gateway.data_plane.snapshot_policies(),
@@ -236,6 +254,8 @@ void World::kill_and_restart(int side) {
 
 void World::restart_data_plane(int side) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  if (gateway.dead) return;
+  gateway.empty_memory();
   note(gateway.name + ": data plane restarted");
   gateway.data_plane.restart();
   std::vector<ike::Action> actions;
@@ -263,6 +283,7 @@ void World::reconfigure(int side, const GatewayOptions& options) {
 std::optional<Instant> World::next_timer() const {
   std::optional<Instant> next;
   for (const auto& gateway : gateways) {
+    if (gateway->dead) continue;  // expiries are announced again when somebody is there to hear
     for (const auto& when :
          {gateway->machine->next_deadline(), gateway->data_plane.next_expiry()}) {
       if (when && (!next || *when < *next)) next = when;
@@ -277,7 +298,9 @@ void World::run_timers(Instant until) {
     now = std::max(now, *next);
     for (int side = 0; side < 2; ++side) {
       Gateway& gateway = *gateways[static_cast<std::size_t>(side)];
+      if (gateway.dead) continue;
       for (const channel::Event& expiry : gateway.data_plane.expire(now)) event(side, expiry);
+      if (gateway.dead) continue;
       const auto deadline = gateway.machine->next_deadline();
       if (!deadline || *deadline > now) continue;
       std::vector<ike::Action> actions;
@@ -311,7 +334,7 @@ std::string World::why_not_usable(std::uint32_t child_index) const {
 }
 
 std::vector<std::string> World::violations() const {
-  std::vector<std::string> all;
+  std::vector<std::string> all = wire_violations_;
   for (const auto& gateway : gateways) {
     for (const std::string& violation : gateway->data_plane.violations) {
       all.push_back(gateway->name + ": " + violation);

@@ -5,10 +5,14 @@
 #include <array>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "ike/daemon/checkpoint.hpp"
 #include "ike/machine/machine.hpp"
 #include "tests/simulator/data_plane.hpp"
 #include "wire/ike/message.hpp"
@@ -78,7 +82,8 @@ struct Flying {
 struct Gateway {
   Gateway(std::string its_name, const GatewayOptions& options, std::uint64_t seed,
           std::uint32_t first_spi, const ike::Tuning& its_tuning);
-  void boot();  ///< a fresh machine; the data plane keeps what it has
+  void boot();          ///< a fresh machine; the data plane keeps what it has
+  void empty_memory();  ///< as a data plane that has just started gives it
 
   std::string name;
   std::unique_ptr<config::Config> config;
@@ -89,6 +94,16 @@ struct Gateway {
   ike::Tuning tuning;
   std::unique_ptr<crypto::ike::Random> random;
   std::unique_ptr<ike::Machine> machine;
+  /// What the data plane holds for the key daemon, and the key daemon's hand on it.
+  std::vector<std::uint64_t> memory;
+  std::unique_ptr<ike::Checkpoint> checkpoint;
+  std::map<ike::RecordName, std::vector<std::uint8_t>> recorded;  ///< what it should hold
+  /// Killed after so many more effects (a commit, a request, a datagram); a commit that it falls
+  /// into is torn at `tear` of its octets, 0 to 1.
+  std::optional<int> dies_in;
+  double tear = 0;
+  bool dead = false;
+  ike::ResumeReport resumed;
   std::vector<ike::Report> reports;
   std::vector<ike::CommandDone> done;
   std::uint64_t keepalives = 0;
@@ -106,7 +121,12 @@ class World {
   void acquire(int side, std::uint32_t child_index);
   void deliver(const Flying& datagram);
   void event(int side, const channel::Event& event);
-  void kill_and_restart(int side);  ///< kill -9 of the key daemon, then a new one
+  /// kill -9 of the key daemon, then a new one that finds no record.
+  void kill_and_restart(int side);
+  /// kill -9 of the key daemon, now.
+  void kill(int side);
+  /// A new key daemon goes on from what the last one recorded.
+  void resume(int side);
   void restart_data_plane(int side);
   void shut_down(int side);
   void reconfigure(int side, const GatewayOptions& options);  ///< SIGHUP after the file changed
@@ -124,11 +144,30 @@ class World {
   std::array<std::unique_ptr<Gateway>, 2> gateways;
   std::function<void(Flying)> send;  ///< what happens to a datagram that a machine sends
   std::function<void()> after_step;  ///< an invariant that must hold all the time
+  /// A refusal that a test is about; every other one is a violation.
+  std::optional<ike::NotResumed> expect_refusal;
+  bool lose_held_spis = false;  ///< a data plane that keeps no SPI for whoever resumes
   Instant now{};
   std::vector<std::string> log;  ///< the ladder, line by line
 
  private:
   void carry_out(int side, std::vector<ike::Action> actions);
+  /// False: killed there and then.
+  [[nodiscard]] bool record(Gateway& gateway);
+  [[nodiscard]] bool survives(Gateway& gateway);
+  void tear_commit(Gateway& gateway, const ike::Records& changes);
+  void check_recorded(Gateway& gateway);
+  void leave(int side, ike::SendDatagram& datagram);
+  void check_unique(const Flying& datagram);
+
+  /// What each side has ever sent: messages by IDs, and IVs by key.
+  using MessageName = std::tuple<int, std::uint64_t, std::uint64_t, bool, std::uint32_t,
+                                 std::uint16_t, std::uint16_t>;
+  std::map<MessageName, std::vector<std::uint8_t>> said_;
+  std::map<std::tuple<int, std::uint64_t, std::uint64_t, std::vector<std::uint8_t>>,
+           std::vector<std::uint8_t>>
+      ivs_;
+  std::vector<std::string> wire_violations_;
 };
 
 [[nodiscard]] std::string describe(const Flying& datagram);

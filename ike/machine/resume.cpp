@@ -1,0 +1,361 @@
+// What outlives the process: the records of what changed, and a machine that goes on from them.
+// Everything a peer can have seen is on record before it sees it, so a resumed IKE SA has nothing
+// to explain: it repeats its open request, and answers a repeated one as before. Where record and
+// data plane differ, the record says what is wanted: the data plane may not have been told yet.
+#include <algorithm>
+#include <array>
+
+#include "ike/machine/core.hpp"
+#include "ike/machine/record_codec.hpp"
+
+namespace culvert::ike {
+
+void Core::take_records(bool all, Records& records) {
+  if (all) {
+    for (const auto& [spi, ike] : ike_sas_) touched_.insert(spi);
+    for (std::size_t at = 0; at < connections_.size(); ++at) touched_connections_.insert(at);
+  }
+  for (const std::uint64_t spi : touched_) {
+    Record record{{RecordKind::ike_sa, spi}, {}};
+    if (const IkeSa* ike = std::as_const(*this).find_ike(spi)) {
+      std::vector<const ChildSa*> children;
+      for (const channel::SaId id : ike->children) children.push_back(&children_.at(id));
+      record.content = encode(*ike, children);
+    }
+    records.push_back(std::move(record));
+  }
+  for (const std::size_t at : touched_connections_) {
+    Record record{{RecordKind::connection, at}, {}};
+    if (at < connections_.size()) {
+      const ConnectionState& state = connections_[at];
+      if (!state.ghost && (state.held_down || !state.held_children.empty())) {
+        record.content = encode(
+            RecordedConnection{state.connection->name, state.held_down, state.held_children});
+      }
+    }
+    records.push_back(std::move(record));
+  }
+  touched_.clear();
+  touched_connections_.clear();
+}
+
+/// One resumption, step by step.
+class Resumption {
+ public:
+  Resumption(Core& core, const std::vector<channel::SnapshotSa>& sas,
+             const std::vector<channel::SnapshotPolicy>& policies,
+             const std::set<channel::Spi>& held)
+      : core_(core), held_(held) {
+    for (const channel::SnapshotSa& sa : sas) unclaimed_sas_[sa.sa] = sa;
+    for (const channel::SnapshotPolicy& policy : policies) unclaimed_[policy.policy] = policy;
+  }
+
+  ResumeReport run(const Records& records) {
+    // 1. what operators said  2. IKE SAs and children  3. the data plane made to agree  4. what is
+    // there beyond the records  5. time goes on
+    for (const Record& record : records) {
+      if (record.name.kind == RecordKind::connection) recall(record);
+    }
+    for (const Record& record : records) {
+      if (record.name.kind != RecordKind::connection) place(record);
+    }
+    for (auto& [spi, ike] : core_.ike_sas_) reconcile(*ike);
+    for (auto& [spi, ike] : core_.ike_sas_) reconcile_policies(*ike);
+    take_unclaimed();
+    report_.resumed = static_cast<std::uint64_t>(std::ranges::count_if(
+        core_.ike_sas_, [](const auto& entry) { return entry.second->state != IkeState::closed; }));
+    std::vector<std::uint64_t> all;
+    for (const auto& [spi, ike] : core_.ike_sas_) all.push_back(spi);
+    for (const std::uint64_t spi : all) go_on(*core_.find_ike(spi));
+    see_to_connections();
+    return report_;
+  }
+
+ private:
+  void recall(const Record& record) {
+    const auto recorded = decode_connection(record);
+    const std::size_t at = record.name.id;
+    const bool known = recorded && at < core_.connections_.size() &&
+                       core_.connections_[at].connection->name == recorded->name;
+    if (!known) {
+      ++report_.refused[recorded ? NotResumed::configuration_changed : NotResumed::malformed];
+      core_.touched_connections_.insert(at);
+      return;
+    }
+    ConnectionState& state = core_.connections_[at];
+    state.held_down = recorded->held_down;
+    for (const std::uint32_t index : recorded->held_children) {
+      if (belongs(index, *state.connection)) state.held_children.insert(index);
+    }
+  }
+
+  [[nodiscard]] bool belongs(std::uint32_t index, const config::Connection& connection) const {
+    return core_.environment_.config->connection_of_child(index) == &connection;
+  }
+
+  void place(const Record& record) {
+    auto recorded = decode_ike_sa(record);
+    const auto refused = recorded ? why_not(*recorded) : std::optional(NotResumed::malformed);
+    core_.touched_.insert(record.name.id);  // written anew, or removed
+    if (refused) {
+      ++report_.refused[*refused];
+      core_.report(Level::warning, "record_refused",
+                   {{"reason", std::string(info(*refused).name)},
+                    {"connection", recorded ? recorded->connection : std::string()},
+                    {"effect", "established anew beside the SAs that stand"}});
+      return;
+    }
+    IkeSa& ike = *recorded->ike;
+    for (ChildSa& child : recorded->children) {
+      core_.inbound_of_outbound_[child.outbound_sa] = child.inbound_sa;
+      core_.children_.emplace(child.inbound_sa, std::move(child));
+    }
+    if (ike.state == IkeState::half_open) core_.half_open_.insert(ike.local_spi);
+    if (ike.init_request) core_.init_requests_[*ike.init_request] = ike.local_spi;
+    core_.next_rank_ = std::max({core_.next_rank_, ike.created_rank + 1, ike.established_rank + 1});
+    core_.ike_sas_[ike.local_spi] = std::move(recorded->ike);
+  }
+
+  /// Fills in the connections. What the machine relies on is checked here once.
+  [[nodiscard]] std::optional<NotResumed> why_not(RecordedIkeSa& recorded) const {
+    IkeSa& ike = *recorded.ike;
+    const config::Config& config = *core_.environment_.config;
+    ike.connection = config.find_connection(recorded.connection);
+    if (ike.connection == nullptr || fingerprint(*ike.connection) != recorded.connection_is) {
+      return NotResumed::configuration_changed;
+    }
+    for (const std::string& name : recorded.candidates) {
+      const config::Connection* candidate = config.find_connection(name);
+      if (candidate == nullptr) return NotResumed::configuration_changed;
+      ike.candidates.push_back(candidate);
+    }
+    if (ike.state == IkeState::half_open && ike.candidates.empty()) return NotResumed::malformed;
+    const auto ours = [&](std::uint32_t index) { return belongs(index, *ike.connection); };
+    if (!std::ranges::all_of(ike.wanted, ours)) return NotResumed::malformed;
+    for (const ChildSa& child : recorded.children) {
+      const bool named_twice = core_.children_.contains(child.inbound_sa) ||
+                               core_.inbound_of_outbound_.contains(child.outbound_sa);
+      if (!ours(child.index) || named_twice) return NotResumed::malformed;
+    }
+    std::vector<const Task*> tasks;
+    for (const Task& task : ike.queue) tasks.push_back(&task);
+    if (ike.exchange) tasks.push_back(&ike.exchange->task);
+    for (const Task* task : tasks) {
+      const bool names_child = task->kind == TaskKind::create_child ||
+                               task->kind == TaskKind::rekey_child || task->kind == TaskKind::auth;
+      if (names_child && !ours(task->child_index)) return NotResumed::malformed;
+    }
+    return spis_are_ours(recorded, tasks) ? std::nullopt : std::optional(NotResumed::spi_not_held);
+  }
+
+  [[nodiscard]] bool spis_are_ours(const RecordedIkeSa& recorded,
+                                   const std::vector<const Task*>& tasks) const {
+    const auto ours = [&](channel::Spi spi) {
+      return spi == channel::Spi{} || held_.contains(spi);
+    };
+    if (recorded.ike->exchange && !ours(recorded.ike->exchange->inbound_spi)) return false;
+    if (!std::ranges::all_of(tasks, [&](const Task* task) { return ours(task->orphan); })) {
+      return false;
+    }
+    return std::ranges::all_of(recorded.children, [&](const ChildSa& child) {
+      return child.unconfirmed_in.empty() || unclaimed_sas_.contains(child.inbound_sa) ||
+             ours(child.inbound_spi);
+    });
+  }
+
+  /// Each half of each child: there, or still to be installed, or lost.
+  void reconcile(IkeSa& ike) {
+    for (const channel::SaId id : ike.children) {
+      ChildSa& child = core_.children_.at(id);
+      const bool in = reconcile_half(ike, child, channel::Direction::in);
+      const bool out = reconcile_half(ike, child, channel::Direction::out);
+      if (in && out) continue;
+      const bool ending = child.redundant || child.state == ChildState::deleting;
+      if (!ending) lost_.push_back(id);
+    }
+  }
+
+  [[nodiscard]] bool reconcile_half(IkeSa& ike, ChildSa& child, channel::Direction direction) {
+    const bool inbound = direction == channel::Direction::in;
+    const channel::SaId id = inbound ? child.inbound_sa : child.outbound_sa;
+    crypto::SecretBytes& key = inbound ? child.unconfirmed_in : child.unconfirmed_out;
+    const auto found = unclaimed_sas_.find(id);
+    const bool is_it = found != unclaimed_sas_.end() && found->second.direction == direction &&
+                       found->second.spi == (inbound ? child.inbound_spi : child.outbound_spi) &&
+                       found->second.child_index == child.index;
+    if (is_it) {
+      key = {};
+      if (has_moved(ike, child, found->second)) moved_.push_back(id);
+      unclaimed_sas_.erase(found);
+      return true;
+    }
+    if (key.empty()) return false;
+    core_.install_half(ike, child, direction, key.view());
+    return true;
+  }
+
+  /// The record knows other addresses, and they need no check any more (RFC 4555 §3.7).
+  [[nodiscard]] static bool has_moved(const IkeSa& ike, const ChildSa& child,
+                                      const channel::SnapshotSa& sa) {
+    const auto checks = [](const Task& task) {
+      return task.kind == TaskKind::check_route || task.kind == TaskKind::update_addresses;
+    };
+    if (ike.exchange && checks(ike.exchange->task)) return false;
+    if (std::ranges::any_of(ike.queue, checks)) return false;
+    wire::Endpoint local = ike.local, remote = ike.remote;
+    if (!child.udp_encapsulation) local.port = remote.port = 0;
+    return sa.local != local || sa.remote != remote;
+  }
+
+  void reconcile_policies(IkeSa& ike) {
+    for (const channel::SaId id : ike.children) {
+      ChildSa& child = core_.children_.at(id);
+      if (child.policy == channel::PolicyId{}) continue;
+      const auto found = unclaimed_.find(child.policy);
+      const bool lost = std::ranges::find(lost_, id) != lost_.end();
+      if (found == unclaimed_.end() && lost) {
+        child.policy = {};
+        continue;
+      }
+      sending_.insert(child.index);
+      core_.bindings_.push_back({child.policy, child.index, child.outbound_sa, false,
+                                 child.local_selectors, child.remote_selectors});
+      if (found == unclaimed_.end()) {
+        core_.install_policy(child);
+      } else if (found->second.outbound != child.outbound_sa && !lost) {
+        core_.switch_outbound(child);
+      }
+      if (found != unclaimed_.end()) unclaimed_.erase(found);
+    }
+  }
+
+  /// SAs and policies beyond the records. Where a recorded child sends or nothing is to be up they
+  /// are what a life before had given up; else they are what is left of a connection, and carry its
+  /// traffic until it stands again.
+  void take_unclaimed() {
+    for (const auto& [id, policy] : unclaimed_) {
+      if (!is_wanted(policy.child_index)) {
+        core_.delete_policy(id);
+        continue;
+      }
+      PolicyBinding binding;
+      binding.policy = id;
+      binding.index = policy.child_index;
+      binding.outbound = policy.outbound;
+      binding.adopted = true;
+      core_.bindings_.push_back(std::move(binding));
+    }
+    for (const auto& [id, sa] : unclaimed_sas_) {
+      if (!is_wanted(sa.child_index)) {
+        core_.delete_sa_later(id, sa.child_index, core_.now_ + core_.tuning_.old_sa_grace);
+        continue;
+      }
+      core_.adopted_[id] = sa;
+      const auto* connection = core_.environment_.config->connection_of_child(sa.child_index);
+      core_.state_of(*connection).keep.insert(sa.child_index);
+      bereft_.insert(connection);
+    }
+  }
+
+  [[nodiscard]] bool is_wanted(std::uint32_t index) {
+    const auto* connection = core_.environment_.config->connection_of_child(index);
+    if (connection == nullptr || sending_.contains(index)) return false;
+    const ConnectionState& state = core_.state_of(*connection);
+    return !state.held_down && !state.held_children.contains(index);
+  }
+
+  /// Every timer that the record knows of; an open request goes out again at once.
+  void go_on(IkeSa& ike) {
+    const auto arm = [&](Instant when, TimerKind kind) {
+      if (when != Instant{}) core_.timers_.arm(when, kind, ike.local_spi);
+    };
+    if (ike.window.pending) {
+      // Tries count from here: a crash now and then is no silence of the peer.
+      ike.window.pending->tries = 1;
+      ike.window.pending->delay = core_.tuning_.retransmit_first;
+      ike.window.pending->next = core_.now_;
+      arm(core_.now_, TimerKind::retransmit);
+    }
+    if (ike.state == IkeState::half_open) {
+      arm(ike.created + core_.tuning_.half_open_timeout, TimerKind::half_open);
+    }
+    arm(ike.rekey_at, TimerKind::rekey_ike);
+    arm(ike.expire_at, TimerKind::expire_ike);
+    arm(ike.reauthenticate_at, TimerKind::reauthenticate);
+    arm(ike.liveness_at, TimerKind::liveness);
+    arm(ike.forget_at, TimerKind::forget);
+    for (const Task& task : ike.queue) {
+      arm(std::max(task.not_before, core_.now_), TimerKind::start_tasks);
+    }
+    if (ike.redundant && ike.state == IkeState::established) {
+      arm(core_.now_ + core_.duplicate_delay(ike), TimerKind::delete_duplicate);
+    }
+    for (const channel::SaId id : ike.children) {
+      ChildSa& child = core_.children_.at(id);
+      const auto subject = static_cast<std::uint64_t>(id);
+      if (child.switch_at != Instant{}) {
+        // The peer's answer to our absence is unknown: it gets its time again.
+        child.switch_at = std::max(child.switch_at, core_.now_ + core_.tuning_.rekey_switch_delay);
+        core_.timers_.arm(child.switch_at, TimerKind::switch_outbound, subject);
+      }
+      if (child.rehearse_at != Instant{}) {
+        core_.timers_.arm(child.rehearse_at, TimerKind::rehearse, subject);
+      }
+      if (core_.is_live(child)) core_.state_of(*ike.connection).keep.insert(child.index);
+    }
+    if (ike.state != IkeState::established) return;
+    core_.arm_keepalive(ike);
+    core_.recheck(ike);
+  }
+
+  void see_to_connections() {
+    for (const channel::SaId id : moved_) core_.update_endpoints(id);
+    for (const channel::SaId id : lost_) {
+      // The peer believes in it: it has to go there too, and another takes its place.
+      ChildSa* child = core_.find_child(id);
+      if (child == nullptr) continue;
+      IkeSa& ike = *core_.find_ike(child->ike_spi);
+      core_.report(Level::warning, "child_lost",
+                   {{"connection", ike.connection->name},
+                    {"child", core_.child_config(child->index).name},
+                    {"spi_in", spi_text(child->inbound_spi)}});
+      child->redundant = true;
+      core_.enqueue(ike, Task{.kind = TaskKind::delete_child, .child = id}, true);
+    }
+    for (ConnectionState& state : core_.connections_) {
+      const bool has_ike_sa = std::ranges::any_of(core_.ike_sas_, [&](const auto& entry) {
+        return entry.second->connection == state.connection;
+      });
+      if (bereft_.contains(state.connection) && !has_ike_sa) {
+        core_.retry_connection(state);
+      } else {
+        core_.ensure_soon(state);
+      }
+    }
+  }
+
+  Core& core_;
+  const std::set<channel::Spi>& held_;
+  std::map<channel::SaId, channel::SnapshotSa> unclaimed_sas_;
+  std::map<channel::PolicyId, channel::SnapshotPolicy> unclaimed_;
+  std::set<std::uint32_t> sending_;  ///< children that a recorded policy sends on
+  std::vector<channel::SaId> lost_, moved_;
+  std::set<const config::Connection*> bereft_;  ///< whose SAs nobody controls
+  ResumeReport report_;
+};
+
+ResumeReport Core::resume(const Records& records, const std::vector<channel::SnapshotSa>& sas,
+                          const std::vector<channel::SnapshotPolicy>& policies,
+                          const std::set<channel::Spi>& held, Instant now,
+                          std::vector<Action>& actions) {
+  begin(now, actions);
+  ResumeReport report = Resumption(*this, sas, policies, held).run(records);
+  Fields fields{{"ike_sas", std::to_string(report.resumed)}};
+  for (const auto& [reason, count] : report.refused) {
+    fields.emplace_back("refused_" + std::string(info(reason).name), std::to_string(count));
+  }
+  this->report(Level::info, "ike_sas_resumed", std::move(fields));
+  return report;
+}
+
+}  // namespace culvert::ike
