@@ -109,6 +109,29 @@ std::string interface_name(const json& interface) {
   return fmt::format("{} (vlan {}.{})", name, vlan[0].dump(), vlan[1].dump());
 }
 
+/// How the key daemon found its IKE SAs when it started, and what the next one would find.
+std::string render_recovery(const json& recovery) {
+  if (!recovery.is_object()) return "";
+  std::string lines;
+  if (number(recovery, "resumed_ike_sas") > 0) {
+    lines +=
+        fmt::format("  resumed {} IKE SA(s) when it started\n", text(recovery, "resumed_ike_sas"));
+  }
+  const json& refused = member(recovery, "refused_records");
+  for (const auto& [reason, count] : refused.items()) {
+    lines += fmt::format("  established anew: {} record(s) refused: {}\n", count.dump(), reason);
+  }
+  const json& nothing = member(recovery, "not_resumed");
+  if (nothing.is_object()) {
+    lines += fmt::format("  nothing to resume when it started: {}: {}\n", text(nothing, "reason"),
+                         text(nothing, "meaning"));
+  }
+  if (!is_true(recovery, "recording")) {
+    lines += "  records nothing: a restart establishes the tunnels anew (see its log)\n";
+  }
+  return lines;
+}
+
 std::string render_interfaces(const json& dataplane) {
   Table table({"interface", "link", "addresses", "rx packets", "tx packets", "missed", "errors"});
   for (const json& interface : member(dataplane, "interfaces")) {
@@ -151,6 +174,7 @@ std::string render_status(const json& status) {
                          text(dataplane, "default_policy"));
   }
   lines += render_daemon("culvert-ike", member(status, "ike"));
+  lines += render_recovery(member(member(status, "ike"), "recovery"));
   return lines;
 }
 

@@ -47,6 +47,8 @@ culvert::runtime::Done confine(const culvert::config::Config& configuration) {
 
 int run(const culvert::config::Config& configuration) {
   namespace runtime = culvert::runtime;
+  // The records that the data plane holds for us grow with the number of IKE SAs.
+  runtime::lift_locked_memory_limit();
   if (!culvert::crypto::pki::lock_key_memory()) {
     runtime::log(
         Level::warning, "keys_not_locked",

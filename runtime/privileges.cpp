@@ -84,6 +84,11 @@ Done disable_core_dumps() {
   return {};
 }
 
+void lift_locked_memory_limit() {
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  (void)::setrlimit(RLIMIT_MEMLOCK, &unlimited);
+}
+
 Done create_run_directory(const std::filesystem::path& path, UserIds owner) {
   std::error_code error;
   if (path.has_parent_path()) {

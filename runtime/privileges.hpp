@@ -36,6 +36,10 @@ struct UserIds {
 /// (PR_SET_DUMPABLE, RLIMIT_CORE).
 [[nodiscard]] Done disable_core_dumps();
 
+/// Lets this process lock as much memory as it likes, if it still may say so (root): best effort,
+/// the limit of whoever started it stays otherwise.
+void lift_locked_memory_limit();
+
 /// What a system call that is not allowed does: SIGSYS for the whole process, or EPERM for its
 /// caller. The latter where drivers that we do not know make calls of their own.
 enum class DeniedCall { ends_the_process, fails };

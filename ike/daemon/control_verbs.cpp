@@ -90,6 +90,7 @@ nlohmann::json Daemon::status() const {
           {"pid", ::getpid()},
           {"uptime_seconds", uptime.count()},
           {"dataplane_connected", phase_ == Phase::running},
+          {"recovery", recovery_.status()},
           {"last_stranger", render_stranger(machine_->last_stranger(now))},
           {"ike_sas", render_ike_sas(sas)},
           {"connections", render_connections(machine_->connections(now), sas, *configuration_)}};

@@ -177,7 +177,9 @@ void Daemon::greeted() {
     disconnected();
     return;
   }
+  recovery_.connected(client_->held(), machine_started_);
   send_own(channel::RequestType::take_snapshot, kSnapshotRequest, {});
+  for (const channel::Request& request : recovery_.requests()) (void)client_->send(request);
   ask_for_spis();
   client_->flush();
 }
@@ -187,6 +189,7 @@ void Daemon::disconnected() {
   loop_.remove(client_->socket_descriptor());
   loop_.remove(client_->event_descriptor());
   client_.reset();
+  recovery_.disconnected();
   phase_ = Phase::disconnected;
   spis_.clear();
   outbox_.clear();
@@ -281,11 +284,14 @@ void Daemon::handle_completion(const channel::Completion& completion) {
     }
   } else if (completion.request == kSnapshotRequest) {
     snapshot_complete_ = true;
+  } else if (recovery_.handle(completion)) {
+    // Answered in order, before the lease.
   } else {
     outbox_.completed(completion.request);
     machine_->on_completion(completion, runtime::now(), actions_);
   }
-  if (phase_ == Phase::synchronizing && snapshot_complete_ && leased_) begin_running();
+  const bool complete = snapshot_complete_ && leased_ && !recovery_.waits();
+  if (phase_ == Phase::synchronizing && complete) begin_running();
 }
 
 void Daemon::begin_running() {
@@ -293,11 +299,14 @@ void Daemon::begin_running() {
   const Instant now = runtime::now();
   runtime::log(runtime::Level::info, "dataplane_connected",
                {{"sas", snapshot_sas_.size()}, {"policies", snapshot_policies_.size()}});
-  if (machine_started_) machine_->on_dataplane_lost(now, actions_);
-  if (!snapshot_sas_.empty() || !snapshot_policies_.empty()) {
-    machine_->adopt(snapshot_sas_, snapshot_policies_, now, actions_);
+  if (!machine_started_) {
+    recovery_.begin(*machine_, snapshot_sas_, snapshot_policies_, spis_, now, actions_);
+  } else {
+    machine_->on_dataplane_lost(now, actions_);
+    if (!snapshot_sas_.empty() || !snapshot_policies_.empty()) {
+      machine_->adopt(snapshot_sas_, snapshot_policies_, now, actions_);
+    }
   }
-  if (!machine_started_) machine_->start(now, actions_);
   machine_started_ = true;
   for (const channel::Event& event : early_events_) machine_->on_event(event, now, actions_);
   early_events_.clear();
@@ -311,6 +320,8 @@ void Daemon::carry_out() {
     std::visit([this](auto& action) { carry_out(action); }, actions_[index]);
   }
   actions_.clear();
+  // On record before it leaves: whoever goes on from the record knows what a peer may have seen.
+  recovery_.record(*machine_, runtime::now());
   if (client_ != nullptr) {
     outbox_.drain([this](const channel::Request& request) { return client_->send(request); },
                   [this](const SendDatagram& datagram) {
@@ -379,9 +390,11 @@ void Daemon::arm_timer() {
 
 void Daemon::publish_metrics() {
   const Instant now = runtime::now();
-  metrics_.publish(render_metrics(machine_->counters(), machine_->ike_sas(now),
-                                  machine_->connections(now), phase_ == Phase::running,
-                                  certificates_.loaded()));
+  auto families =
+      render_metrics(machine_->counters(), machine_->ike_sas(now), machine_->connections(now),
+                     phase_ == Phase::running, certificates_.loaded());
+  recovery_.add_metrics(families);
+  metrics_.publish(std::move(families));
   loop_.set_timer(now + kMetricsInterval, [this] { publish_metrics(); });
 }
 

@@ -14,6 +14,7 @@
 #include "config/config.hpp"
 #include "crypto/ike/ike_crypto.hpp"
 #include "ike/daemon/outbox.hpp"
+#include "ike/daemon/recovery.hpp"
 #include "ike/daemon/spi_stock.hpp"
 #include "ike/identity/certificates.hpp"
 #include "ike/identity/expiry_watch.hpp"
@@ -84,6 +85,7 @@ class Daemon {
   std::unique_ptr<Machine> machine_;
   std::vector<Action> actions_;
   Outbox outbox_;
+  Recovery recovery_;
 
   channel::Descriptor greeting_;  ///< connected, the data plane has not said a word yet
   std::optional<runtime::TimerId> greeting_timer_;

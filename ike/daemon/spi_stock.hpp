@@ -30,6 +30,8 @@ class SpiStock final : public SpiSource {
   void give_back(channel::Spi spi) override {
     if (taken_.erase(spi) != 0) stock_.push_back(spi);
   }
+  /// The data plane has left us one of an earlier life: as if taken.
+  void keep(channel::Spi spi) { taken_.insert(spi); }
   /// An SA stands under `spi` now: it is the data plane's again when the SA is deleted.
   void installed(channel::Spi spi) { taken_.erase(spi); }
 

@@ -25,7 +25,8 @@ IKE_NAMES = {
     "culvert_ike_sas", "culvert_ike_half_open", "culvert_ike_exchanges_total",
     "culvert_ike_retransmits_total", "culvert_ike_authentication_failures_total",
     "culvert_ike_rekeys_total", "culvert_ike_invalid_messages_total",
-    "culvert_ike_dataplane_connected",
+    "culvert_ike_dataplane_connected", "culvert_ike_resumed_ike_sas",
+    "culvert_ike_refused_records", "culvert_ike_recording",
 }
 
 

@@ -198,4 +198,26 @@ TEST_CASE("status: durations and sizes as people say them") {
   CHECK(human_bytes(std::uint64_t{3} << 40U) == "3.0 TiB");
 }
 
+TEST_CASE("status: how the key daemon found its IKE SAs, and whether the next one will") {
+  const auto with = [](const json& recovery) {
+    json ike = key_daemon_with(installed_child());
+    ike["recovery"] = recovery;
+    return render_status(
+        merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 1)), ike));
+  };
+  CHECK_THAT(with({{"resumed_ike_sas", 3},
+                   {"refused_records", {{"configuration_changed", 1}}},
+                   {"not_resumed", nullptr},
+                   {"recording", true}}),
+             Contains("resumed 3 IKE SA(s)") &&
+                 Contains("1 record(s) refused: configuration_changed") &&
+                 !Contains("records nothing"));
+  CHECK_THAT(with({{"resumed_ike_sas", 0},
+                   {"refused_records", json::object()},
+                   {"not_resumed", {{"reason", "other_build"}, {"meaning", "another release"}}},
+                   {"recording", false}}),
+             Contains("nothing to resume when it started: other_build: another release") &&
+                 Contains("records nothing") && !Contains("resumed 0"));
+}
+
 }  // namespace culvert::cli
