@@ -28,7 +28,6 @@ def view_of_gateway(gateway):
 class CulvertPeer:
     name = "Culvert"
     totals_survive_rekeys = True
-    in_flight_at_restart = 0
 
     def __init__(self, gateway):
         self.gateway = gateway
@@ -48,9 +47,6 @@ class CulvertPeer:
 class StrongSwanPeer:
     name = "strongSwan"
     totals_survive_rekeys = False
-    # It ends the old SAs while it reads our INITIAL_CONTACT (RFC 7296 §2.4), some milliseconds before
-    # its answer lets us use the new ones (docs/decisions/0003): what is in flight then is lost.
-    in_flight_at_restart = 5
 
     def __init__(self, strongswan: StrongSwan):
         self.strongswan = strongswan
