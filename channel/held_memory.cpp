@@ -9,24 +9,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "channel/sealed_memory.hpp"
+
 namespace culvert::channel {
 namespace {
 
-constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 /// Pages are made real and locked in pieces of this size: a hundred IKE SAs.
 constexpr std::size_t kPiece = 256UL << 10U;
-
-std::unexpected<std::string> failed(const char* call) {
-  return std::unexpected(std::string("held memory: ") + call + ": " + std::strerror(errno));
-}
 
 }  // namespace
 
 std::expected<HeldMemory, std::string> HeldMemory::create(std::size_t bytes) {
   Descriptor file(::memfd_create("culvert-checkpoint", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!file.valid()) return failed("memfd_create");
-  if (::ftruncate(file.number(), static_cast<off_t>(bytes)) != 0) return failed("ftruncate");
-  if (::fcntl(file.number(), F_ADD_SEALS, kSeals) != 0) return failed("F_ADD_SEALS");
+  if (!file.valid()) return failed("held memory", "memfd_create");
+  if (::ftruncate(file.number(), static_cast<off_t>(bytes)) != 0)
+    return failed("held memory", "ftruncate");
+  if (::fcntl(file.number(), F_ADD_SEALS, kSeals) != 0) return failed("held memory", "F_ADD_SEALS");
   return HeldMemory(std::move(file));
 }
 
@@ -55,19 +53,19 @@ void HeldMemory::lock() {
 std::expected<HeldMapping, std::string> HeldMapping::open(const Descriptor& file,
                                                           std::size_t least) {
   const int seals = ::fcntl(file.number(), F_GET_SEALS);
-  if (seals < 0) return failed("F_GET_SEALS");
+  if (seals < 0) return failed("held memory", "F_GET_SEALS");
   if ((seals & kSeals) != kSeals) {
     return std::unexpected("held memory: it could shrink or grow (not sealed)");
   }
   struct stat status{};
-  if (::fstat(file.number(), &status) != 0) return failed("fstat");
+  if (::fstat(file.number(), &status) != 0) return failed("held memory", "fstat");
   const auto bytes = static_cast<std::size_t>(status.st_size);
   if (bytes < least) return std::unexpected("held memory: too small");
   // Ours beyond the connection that brought it.
   Descriptor own(::fcntl(file.number(), F_DUPFD_CLOEXEC, 0));
-  if (!own.valid()) return failed("F_DUPFD_CLOEXEC");
+  if (!own.valid()) return failed("held memory", "F_DUPFD_CLOEXEC");
   void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, own.number(), 0);
-  if (memory == MAP_FAILED) return failed("mmap");
+  if (memory == MAP_FAILED) return failed("held memory", "mmap");
   crypto::exclude_from_dumps(memory, bytes);
   return HeldMapping(std::move(own), {static_cast<std::uint8_t*>(memory), bytes});
 }

@@ -8,16 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "channel/sealed_memory.hpp"
 #include "crypto/secret.hpp"
 
 namespace culvert::channel {
 namespace {
-
-constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-
-std::unexpected<std::string> failed(const char* call) {
-  return std::unexpected(std::string("channel memory: ") + call + ": " + std::strerror(errno));
-}
 
 std::string build_mismatch(const Header& found) {
   if (found.magic != kMagic) return "channel memory: it is not Culvert's";
@@ -45,15 +40,16 @@ Descriptor::~Descriptor() {
 
 std::expected<Mapping, std::string> Mapping::create() {
   Descriptor file(::memfd_create("culvert-channel", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!file.valid()) return failed("memfd_create");
-  if (::ftruncate(file.number(), sizeof(Memory)) != 0) return failed("ftruncate");
+  if (!file.valid()) return failed("channel memory", "memfd_create");
+  if (::ftruncate(file.number(), sizeof(Memory)) != 0) return failed("channel memory", "ftruncate");
   // Its pages exist before a peer is there: running out of memory is an error here, not a signal
   // later.
   if (const int error = ::posix_fallocate(file.number(), 0, sizeof(Memory)); error != 0) {
     errno = error;
-    return failed("posix_fallocate");
+    return failed("channel memory", "posix_fallocate");
   }
-  if (::fcntl(file.number(), F_ADD_SEALS, kSeals) != 0) return failed("F_ADD_SEALS");
+  if (::fcntl(file.number(), F_ADD_SEALS, kSeals) != 0)
+    return failed("channel memory", "F_ADD_SEALS");
   auto mapping = map(std::move(file));
   if (mapping) mapping->memory().header = expected_header();
   return mapping;
@@ -61,12 +57,12 @@ std::expected<Mapping, std::string> Mapping::create() {
 
 std::expected<Mapping, std::string> Mapping::open(Descriptor file) {
   const int seals = ::fcntl(file.number(), F_GET_SEALS);
-  if (seals < 0) return failed("F_GET_SEALS");
+  if (seals < 0) return failed("channel memory", "F_GET_SEALS");
   if ((seals & kSeals) != kSeals) {
     return std::unexpected("channel memory: it could shrink or grow (not sealed)");
   }
   struct stat status{};
-  if (::fstat(file.number(), &status) != 0) return failed("fstat");
+  if (::fstat(file.number(), &status) != 0) return failed("channel memory", "fstat");
   Header found{};
   if (::pread(file.number(), &found, sizeof(found), 0) != static_cast<ssize_t>(sizeof(found))) {
     return std::unexpected("channel memory: too small for its header");
@@ -80,7 +76,7 @@ std::expected<Mapping, std::string> Mapping::open(Descriptor file) {
 std::expected<Mapping, std::string> Mapping::map(Descriptor file) {
   void* const memory =
       ::mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED, file.number(), 0);
-  if (memory == MAP_FAILED) return failed("mmap");
+  if (memory == MAP_FAILED) return failed("channel memory", "mmap");
   crypto::exclude_from_dumps(memory, sizeof(Memory));
   return Mapping(std::move(file), static_cast<Memory*>(memory));
 }

@@ -159,6 +159,14 @@ class Ladder {
     const auto found = std::ranges::find(gateway(side).done, id, &ike::CommandDone::command);
     return found == gateway(side).done.end() ? nullptr : &*found;
   }
+  /// Delivers what is sent, second by second.
+  void settle(int for_seconds = 20) {
+    for (int i = 0; i < for_seconds; ++i) {
+      run();
+      pass(seconds(1));
+    }
+    run();
+  }
   [[nodiscard]] std::string on_the_wire() const {
     std::string text;
     for (const Flying& datagram : wire) {

@@ -4,26 +4,18 @@
 namespace culvert::ladder {
 namespace {
 
-void settle(Ladder& ladder, int for_seconds = 20) {
-  for (int i = 0; i < for_seconds; ++i) {
-    ladder.run();
-    ladder.pass(seconds(1));
-  }
-  ladder.run();
-}
-
 TEST_CASE("restart: a killed key daemon adopts its SAs; not one packet is lost") {
   const int killed = GENERATE(kA, kB);
   Ladder ladder;
   ladder.connect();
   ladder.expect_no_loss();
   ladder.world.kill_and_restart(killed);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   ladder.rekey(killed);
-  settle(ladder);
+  ladder.settle();
   ladder.rekey(1 - killed);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
 }
 
@@ -52,7 +44,7 @@ TEST_CASE("restart: both key daemons are killed at once") {
   ladder.expect_no_loss();
   ladder.world.kill_and_restart(kA);
   ladder.world.kill_and_restart(kB);
-  settle(ladder, 40);
+  ladder.settle(40);
   ladder.converged();
 }
 
@@ -61,7 +53,7 @@ TEST_CASE("restart: an empty data plane gets every child anew") {
   Ladder ladder;
   ladder.connect();
   ladder.world.restart_data_plane(side);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
 }
 
@@ -87,7 +79,7 @@ TEST_CASE("liveness: a silent peer is asked, then given up, then tried again (RF
   CHECK(std::ranges::count_if(ladder.gateway(kA).reports, vanished) == 1);
   CHECK(ladder.gateway(kA).data_plane.sas.empty());
   CHECK(ladder.connection(kA).last_failure.has_value());
-  settle(ladder, 60);
+  ladder.settle(60);
   CHECK(ladder.world.why_not_usable(0) == "");
 }
 
@@ -128,7 +120,7 @@ TEST_CASE("terminate: takes the IKE SA and its children down at both ends, and i
   const auto command = ladder.world.command(kA, CommandVerb::terminate, "branch");
   ladder("a --> b  INFORMATIONAL request");
   ladder("b --> a  INFORMATIONAL response");
-  settle(ladder, 100);
+  ladder.settle(100);
   CHECK(ladder.outcome(kA, command)->ok);
   for (const int side : {kA, kB}) {
     CHECK(ladder.gateway(side).data_plane.sas.empty());
@@ -150,7 +142,7 @@ TEST_CASE("expiry: a hard lifetime without a rekey brings the child back on the 
   event.body.hard_expire = {ladder.ike_sa(kA).children.front().inbound_sa,
                             channel::ExpiryCause::packets};
   ladder.world.event(kA, event);
-  settle(ladder, 30);
+  ladder.settle(30);
   CHECK(ladder.connection(kA).last_failure == Failure::lifetime_expired);
   ladder.converged();
 }

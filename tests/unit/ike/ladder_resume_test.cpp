@@ -7,14 +7,6 @@
 namespace culvert::ladder {
 namespace {
 
-void settle(Ladder& ladder, int for_seconds = 20) {
-  for (int i = 0; i < for_seconds; ++i) {
-    ladder.run();
-    ladder.pass(seconds(1));
-  }
-  ladder.run();
-}
-
 GatewayOptions starting() {
   GatewayOptions a = gateway_a();
   a.children[0].start_action = StartAction::start;
@@ -40,9 +32,9 @@ TEST_CASE("resume: an idle IKE SA goes on without a word") {
   CHECK(ladder.gateway(killed).resumed.resumed == 1);
   // And either side still commands it.
   ladder.rekey(killed);
-  settle(ladder);
+  ladder.settle();
   ladder.rekey_ike(1 - killed);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   CHECK(ladder.reported(1 - killed, "ike_sa_superseded") == 0);
 }
@@ -63,7 +55,7 @@ TEST_CASE("resume: an open request is repeated, octet for octet, and its answer 
   CHECK(ladder.wire.front().bytes == request);
   ladder("a --> b  CREATE_CHILD_SA request");
   ladder("b --> a  CREATE_CHILD_SA response");
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   CHECK(ladder.reported(kA, "child_rekeyed") == 1);
 }
@@ -81,7 +73,7 @@ TEST_CASE("resume: a repeated request gets the answer that it got, octet for oct
   ladder("a --> b  CREATE_CHILD_SA request");
   REQUIRE(ladder.wire.size() == 1);
   CHECK(ladder.wire.front().bytes == response);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
 }
 
@@ -97,7 +89,7 @@ TEST_CASE("resume: the initiator of an IKE rekey is killed at each of its steps"
   ladder("b --> a  CREATE_CHILD_SA response");
   if (step == 2) ladder.world.kill(kA);
   ladder.world.resume(kA);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   CHECK(ladder.reported(kA, "ike_sa_rekeyed") == 1);
   CHECK(ladder.reported(kB, "ike_sa_rekeyed") == 1);
@@ -115,7 +107,7 @@ TEST_CASE("resume: killed between the record and the data plane, what was asked 
   ladder("b --> a  CREATE_CHILD_SA response");
   REQUIRE(ladder.gateway(kA).dead);
   ladder.world.resume(kA);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   CHECK(ladder.reported(kA, "child_lost") == 0);
 }
@@ -133,7 +125,7 @@ TEST_CASE("resume: killed in the middle of a handshake, either side, at each mes
   ladder.world.kill(killed);
   ladder.wire.clear();
   ladder.world.resume(killed);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   // It was the same IKE SA all the time.
   CHECK(ladder.reported(kA, "ike_sa_established") + ladder.reported(kB, "ike_sa_established") == 2);
@@ -151,7 +143,7 @@ TEST_CASE("resume: a crash loop is no silence of the peer") {
     ladder.world.kill(kA);
     ladder.world.resume(kA);
   }
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   CHECK(ladder.connection(kA).last_failure == std::nullopt);
 }
@@ -159,16 +151,16 @@ TEST_CASE("resume: a crash loop is no silence of the peer") {
 TEST_CASE("resume: what an operator took down stays down") {
   Ladder ladder(starting(), mirrored(gateway_a()));
   ladder.world.start(kA);
-  settle(ladder, 2);
+  ladder.settle(2);
   ladder.world.command(kA, CommandVerb::terminate, "office");
-  settle(ladder, 2);
+  ladder.settle(2);
   CHECK(ladder.gateway(kA).data_plane.sas.empty());
   ladder.world.kill(kA);
   ladder.world.resume(kA);
-  settle(ladder);
+  ladder.settle();
   CHECK(ladder.gateway(kA).data_plane.sas.empty());
   ladder.initiate(kA);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
 }
 
@@ -182,7 +174,7 @@ TEST_CASE("resume: a child that the data plane lost is made anew on the same IKE
   data_plane.policies.clear();
   data_plane.policy_order.clear();
   ladder.world.resume(kA);
-  settle(ladder);
+  ladder.settle();
   CHECK(ladder.world.why_not_usable(0) == "");
   CHECK(ladder.ike_sa(kA).initiator_spi == before.initiator_spi);
   CHECK(ladder.reported(kA, "child_lost") == 1);
@@ -194,7 +186,7 @@ TEST_CASE("resume: a child that the data plane lost is made anew on the same IKE
 TEST_CASE("resume: a changed configuration is refused by name and established anew beside") {
   Ladder ladder(starting(), mirrored(gateway_a()));
   ladder.world.start(kA);
-  settle(ladder, 2);
+  ladder.settle(2);
   ladder.expect_no_loss();
   ladder.world.kill(kA);
   GatewayOptions changed = starting();
@@ -204,7 +196,7 @@ TEST_CASE("resume: a changed configuration is refused by name and established an
   ladder.world.resume(kA);
   CHECK(ladder.gateway(kA).resumed.resumed == 0);
   CHECK(ladder.gateway(kA).resumed.refused.at(ike::NotResumed::configuration_changed) == 1);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
   CHECK(ladder.reported(kA, "record_refused") == 1);
 }
@@ -220,7 +212,7 @@ TEST_CASE("resume: an SPI that the data plane does not hold any more is not used
   ladder.expect_no_loss();
   ladder.world.resume(kA);
   CHECK(ladder.gateway(kA).resumed.refused.at(ike::NotResumed::spi_not_held) == 1);
-  settle(ladder);
+  ladder.settle();
   ladder.converged();
 }
 
