@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "config/limits.hpp"
 #include "crypto/secret.hpp"
 #include "ike/machine/machine.hpp"
 
@@ -33,6 +34,7 @@ class RecordWriter {
     number(value);
   }
   void instant(const Instant& value) { number(value.count()); }
+  void seconds(std::uint64_t value) { number(value); }
   void octets(crypto::Bytes value, std::size_t /*most*/) {
     number(static_cast<std::uint32_t>(value.size()));
     append(value);
@@ -95,6 +97,11 @@ class RecordReader {
     // Either clock's day of judgment: sums with it must not overflow.
     require(read >= 0 && read < std::int64_t{1} << 61);
     value = Instant(ok_ ? read : 0);
+  }
+  /// A length of time that a configuration may ask for: sums with instants must not overflow.
+  void seconds(std::uint64_t& value) {
+    number(value);
+    require(value <= static_cast<std::uint64_t>(config::limits::kTimeMax.count()));
   }
   void octets(std::vector<std::uint8_t>& value, std::size_t most) {
     const crypto::Bytes bytes = take(length(most));

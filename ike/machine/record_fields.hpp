@@ -168,8 +168,8 @@ inline constexpr auto kChild = [](auto& archive, auto& child) {
   archive.number(child.replaced_by);
   archive.instant(child.created);
   archive.instant(child.switch_at);
-  archive.number(child.soft_seconds);
-  archive.number(child.hard_seconds);
+  archive.seconds(child.soft_seconds);
+  archive.seconds(child.hard_seconds);
   esp_suite_fields(archive, child.suite);
   archive.number(child.pfs_group);
   archive.number(child.esn);
