@@ -35,7 +35,8 @@ def test_tunnel_between_vlans(bed, vlan):
     with bed.capture() as capture:
         for letter in "ab":
             bed.add_gateway(letter, on_vlan(bed.configuration(letter, options), vlan))
-        bed.gateways["a"].wait_for_child()
+        for gateway in bed.gateways.values():
+            gateway.wait_for_child()
         for family in (4, 6):
             assert bed.ping(family, count=20, interval=0.01).lost() == []
         assert bed.ping(count=2, size=1300).lost() == []
