@@ -214,6 +214,7 @@ void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& p
 void Core::check_liveness(IkeSa& ike) {
   if (ike.state != IkeState::established) return;
   const Instant delay = ike.connection->dpd_delay;
+  if (delay.count() == 0) return;  // turned off; only a wrong record has a time for it
   const auto again_at = [&](Instant when) {
     ike.liveness_at = when;
     timers_.arm(when, TimerKind::liveness, ike.local_spi);
