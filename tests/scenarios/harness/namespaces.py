@@ -122,6 +122,11 @@ class Topology:
                         "link set to-a master bridge up", "link set to-b master bridge up",
                         "link set bridge up", "link set lo up")
 
+    def adopt(self, role, namespace):
+        """One more, which goes with the others."""
+        self._namespaces[role] = namespace
+        return namespace
+
     def close(self):
         ended = run("ip", "-force", "-batch", "-", check=False, input_text="".join(
             f"netns del {namespace.name}\n" for namespace in self._namespaces.values()))

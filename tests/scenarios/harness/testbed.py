@@ -86,6 +86,10 @@ class Testbed:
         peer.prepare_kernel()
         return peer.start()
 
+    def also_stop(self, item):
+        """Something else with `processes` and `kill`."""
+        self._stoppable.append(item)
+
     # ---- traffic --------------------------------------------------------------------------------
 
     def ping(self, family=4, **options):

@@ -1,0 +1,182 @@
+"""The far ends of many tunnels in a namespace beside the gateways: tests/load/ike_load."""
+
+import ipaddress
+import json
+import os
+import queue
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from .configuration import SIDE_A
+from .namespaces import Namespace, ip_batch, plain_client
+from .shell import CommandFailed
+
+ADDRESS = "192.0.2.66"            # of the namespace: the gateway's next hop to all peers
+PEER_ADDRESSES = "10.64.0.0/14"   # where the peers are
+PEER_NETWORKS = "10.128.0.0/14"   # one address of it behind each
+FIRST_ADDRESS, FIRST_NETWORK = "10.64.0.1", "10.128.0.1"
+IKE_PROPOSAL = "aes128gcm16-prfsha256-x25519"
+ESP_PROPOSAL = "aes128gcm16"
+
+
+def peer_name(number):
+    return f"peer-{number + 1:05d}.example.org"
+
+
+def serve_peers(configuration, psk_file, count, connections="one", proposal=IKE_PROPOSAL,
+                esp_proposal=ESP_PROPOSAL):
+    """Gateway a takes `count` peers: by `one` connection towards any address, or by one `each`."""
+    dataplane = configuration["dataplane"]
+    dataplane["routes"] += [{"to": PEER_ADDRESSES, "via": ADDRESS},
+                            {"to": PEER_NETWORKS, "via": ADDRESS}]
+    dataplane["limits"] = {"sas": max(1024, 8 * count), "policies": max(1024, 4 * count)}
+
+    def connection(name, remote, network):
+        return {"name": name,
+                "local": {"address": SIDE_A.wan_address, "id": SIDE_A.identity, "auth": "psk"},
+                "remote": {**remote, "auth": "psk"},
+                "proposals": [proposal],
+                "children": [{"name": f"net-{name}", "local_ts": [SIDE_A.network()],
+                              "remote_ts": [network], "esp_proposals": [esp_proposal],
+                              "start_action": "none"}]}
+
+    made = configuration.setdefault("connections", [])
+    secrets = configuration.setdefault("secrets", [])
+    if connections == "one":
+        made.append(connection("peers", {"address": "%any"}, PEER_NETWORKS))
+        secrets.append({"ids": [SIDE_A.identity], "psk_file": str(psk_file)})
+        return configuration
+    address = ipaddress.ip_address(FIRST_ADDRESS)
+    network = ipaddress.ip_address(FIRST_NETWORK)
+    for number in range(count):
+        name = peer_name(number)
+        made.append(connection(name.split(".")[0], {"address": str(address + number), "id": name},
+                               f"{network + number}/32"))
+        secrets.append({"ids": [SIDE_A.identity, name], "psk_file": str(psk_file)})
+    return configuration
+
+
+def add_namespace(bed):
+    """The peers' namespace, on the same network as the gateways; the testbed removes it."""
+    name = f"{bed.prefix}-peers"
+    wan = bed["wan"].name
+    ip_batch([f"netns add {name}", f"link add eth0 netns {name} type veth peer name to-peers "
+              f"netns {wan}"])
+    namespace = bed.topology.adopt("peers", Namespace(name))
+    plain_client(namespace, "eth0")
+    bed["wan"].ip_batch("link set to-peers master bridge up")
+    # The gateway knows the network's own address only; a question with another one is refused.
+    namespace.sysctl("net.ipv4.conf.eth0.arp_announce=2")
+    namespace.ip_batch(f"addr add {ADDRESS}/24 dev eth0",
+                       f"route add default via {SIDE_A.wan_address}",
+                       f"route add local {PEER_ADDRESSES} dev lo")
+    return namespace
+
+
+class Peers:
+    """The process with all far ends; a command goes to a range of them."""
+
+    def __init__(self, bed, namespace, count, proposal=IKE_PROPOSAL, esp_proposal=ESP_PROPOSAL):
+        program = Path(os.environ.get("CULVERT_BUILD", "build")) / "tests/load/ike_load"
+        self.count = count
+        self._log = open(bed.directory / "peers.log", "ab")
+        self._process = subprocess.Popen(
+            namespace.command(program, "--peers", count, "--gateway", SIDE_A.wan_address,
+                              "--gateway-id", SIDE_A.identity, "--first-address", FIRST_ADDRESS,
+                              "--first-network", FIRST_NETWORK, "--gateway-networks",
+                              SIDE_A.network(), "--proposal", proposal, "--esp-proposal",
+                              esp_proposal),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            env={**os.environ, "CULVERT_LOAD_PSK": bed.psk}, start_new_session=True)
+        self._answers = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+        bed.also_stop(self)
+        self._answer(30)
+
+    def _read(self):
+        for line in self._process.stdout:
+            self._answers.put(json.loads(line))
+
+    def _answer(self, timeout):
+        try:
+            answer = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            raise CommandFailed(f"ike_load: no answer in {timeout:g} s, status "
+                                f"{self._process.poll()}") from None
+        if "error" in answer:
+            raise CommandFailed(f"ike_load: {answer['error']}")
+        return answer
+
+    def begin(self, verb, first=0, end=None, at_once=64, seconds=0.0):
+        """`initiate` or `rekey`, peers `first` to `end`; `finish` waits for the outcome."""
+        self._say(f"{verb} {first} {self.count if end is None else end} {at_once} {seconds}")
+
+    def finish(self, timeout=120.0):
+        return self._answer(timeout)
+
+    def command(self, verb, *, timeout=120.0, **options):
+        self.begin(verb, **options)
+        return self.finish(timeout)
+
+    def sas(self):
+        """SAs that the peers hold, and what their machines did that they must not do."""
+        self._say("sas")
+        return self._answer(10)
+
+    def _say(self, line):
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def processes(self):
+        return []
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait(10)
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._log.close()
+
+
+def resident_bytes(pid):
+    """Memory of a process by kind, as /proc says: anonymous, files, shared."""
+    kinds = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("VmRSS", "RssAnon", "RssFile", "RssShmem"):
+            kinds[name] = int(rest.split()[0]) * 1024
+    return kinds
+
+
+class Usage:
+    """What both daemons of a gateway took since the last lap: memory and processor time."""
+
+    def __init__(self, gateway):
+        self._daemons = {"ike": gateway.ike, "dataplane": gateway.dataplane}
+        self._before = self._now()
+
+    def _now(self):
+        return {name: (resident_bytes(daemon.pid), daemon.processor_seconds())
+                for name, daemon in self._daemons.items()}
+
+    def lap(self):
+        now, before = self._now(), self._before
+        self._before = now
+        lap = {}
+        for name, (memory, seconds) in now.items():
+            lap[f"{name}_bytes"] = {kind: size - before[name][0][kind]
+                                    for kind, size in memory.items()}
+            lap[f"{name}_seconds"] = seconds - before[name][1]
+        return lap
+
+
+def wait_for_sas(peers, count, timeout):
+    """Rekeyed pairs linger before they are deleted: until the peers hold `count`, or time is up."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = peers.sas()
+        if answer["sas"] == count or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.1)
