@@ -239,6 +239,7 @@ void Rig::install_policies() {
     entry.action = PolicyAction::bypass;
     entry.local = {wire::TrafficSelector::of({wire::IpAddress::v4(0x0b000000 + (index << 8)), 24})};
     entry.remote = {wire::TrafficSelector::of({wire::IpAddress::v4(0x0c000000), 8})};
+    entry.rank.place = policies.size();
     policies.push_back(std::move(entry));
   }
   for (std::uint32_t index = 0; test_.has_sa_policies && index < test_.sas; ++index) {
@@ -251,6 +252,7 @@ void Rig::install_policies() {
     entry.local = {request.local_selectors.items[0]};
     entry.remote = {request.remote_selectors.items[0]};
     if (test_.direction == Direction::out) entry.outbound = slots_[index];
+    entry.rank.place = policies.size();
     policies.push_back(std::move(entry));
   }
   tables_->spd->replace(std::move(policies));

@@ -44,7 +44,7 @@ std::vector<Case> policies() {
   std::vector<Case> cases;
   for (const Direction direction : kBoth) {
     for (const bool is_cold : {false, true}) {
-      for (const std::uint32_t count : {10U, 1000U, 10'000U}) {
+      for (const std::uint32_t count : {10U, 1000U, 10'000U, 100'000U}) {
         Case test = ordinary_case(direction, 64, 1);
         test.other_policies = count - 1;
         if (is_cold) {

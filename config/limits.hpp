@@ -9,11 +9,11 @@
 namespace culvert::config::limits {
 
 // ---- the text ---------------------------------------------------------------------------------
-inline constexpr std::size_t kFileBytes = 4U << 20U;  ///< bytes: some 20 000 children
-inline constexpr std::size_t kDepth = 16;             ///< nested maps and lists; we need 6
-inline constexpr std::size_t kNodes = 1U << 19U;      ///< values: bounds the memory of the tree
-inline constexpr std::size_t kDiagnostics = 200;      ///< reported; the rest is only counted
-inline constexpr std::size_t kShownCharacters = 60;   ///< of a value, in a message
+inline constexpr std::size_t kFileBytes = 16U << 20U;  ///< bytes: kPolicies in some 120 each
+inline constexpr std::size_t kDepth = 16;              ///< nested maps and lists; we need 6
+inline constexpr std::size_t kNodes = 1U << 21U;       ///< values: bounds the memory of the tree
+inline constexpr std::size_t kDiagnostics = 200;       ///< reported; the rest is only counted
+inline constexpr std::size_t kShownCharacters = 60;    ///< of a value, in a message
 
 // ---- names ------------------------------------------------------------------------------------
 inline constexpr std::size_t kInstanceCharacters = 32;  ///< part of a Unix socket's path (108)

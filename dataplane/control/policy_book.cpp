@@ -41,8 +41,9 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
     return Outcome::invalid_field;
   }
   if (size_ >= config_.dataplane.limits.policies) return Outcome::no_room;
+  tables_.spd->insert(negotiated_entry(request.policy, policy));
+  ++size_;
   negotiated_.emplace(request.policy, std::move(policy));
-  publish();
   return Outcome::ok;
 }
 
@@ -59,7 +60,7 @@ Outcome PolicyBook::switch_outbound(const channel::SwitchOutbound& request) {
 
 Outcome PolicyBook::remove(channel::PolicyId policy) {
   if (negotiated_.erase(policy) == 0) return Outcome::unknown_policy;
-  publish();
+  if (tables_.spd->erase(policy)) --size_;
   return Outcome::ok;
 }
 

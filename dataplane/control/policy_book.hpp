@@ -16,7 +16,8 @@ class PolicyBook {
  public:
   PolicyBook(Tables& tables, const config::Config& config) : tables_(tables), config_(config) {}
 
-  /// Builds the list anew and swaps it in: after a start, a reload, or a manual SA.
+  /// Builds the list anew and swaps it in: after a start, a reload, or manual SAs. The key daemon's
+  /// policies come and go one by one.
   void publish();
   void add_manual(ManualPolicy policy) { manual_.push_back(std::move(policy)); }
 

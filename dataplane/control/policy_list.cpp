@@ -5,8 +5,18 @@
 namespace culvert::dataplane::control {
 namespace {
 
-PolicyEntry explicit_entry(const config::Policy& policy) {
+/// Sections of the list: explicit policies, each child's, manual SAs.
+constexpr std::uint64_t kExplicitSection = 0;
+constexpr std::uint64_t kManualSection = ~std::uint64_t{0};
+constexpr std::uint64_t section_of_child(std::uint32_t child_index) {
+  return std::uint64_t{child_index} + 1;
+}
+/// Of a child's section: what was negotiated stands in front of it, the newest first.
+constexpr std::uint64_t kTrapPlace = ~std::uint64_t{0};
+
+PolicyEntry explicit_entry(const config::Policy& policy, std::uint64_t place) {
   PolicyEntry entry;
+  entry.rank = {kExplicitSection, place};
   entry.origin = PolicyOrigin::configured;
   switch (policy.action) {
     case config::PolicyAction::bypass:
@@ -23,6 +33,7 @@ PolicyEntry explicit_entry(const config::Policy& policy) {
 
 PolicyEntry trap_entry(const config::Child& child) {
   PolicyEntry entry;
+  entry.rank = {section_of_child(child.index), kTrapPlace};
   entry.origin = PolicyOrigin::trap;
   entry.action = PolicyAction::protect;
   entry.child_index = child.index;
@@ -31,51 +42,46 @@ PolicyEntry trap_entry(const config::Child& child) {
   return entry;
 }
 
-void add_negotiated(std::vector<PolicyEntry>& entries, std::uint32_t child_index,
-                    const NegotiatedPolicies& negotiated) {
-  std::vector<std::pair<std::uint64_t, PolicyEntry>> of_child;
-  for (const auto& [id, policy] : negotiated) {
-    if (policy.child_index != child_index) continue;
-    PolicyEntry entry;
-    entry.origin = PolicyOrigin::negotiated;
-    entry.action = PolicyAction::protect;
-    entry.child_index = child_index;
-    entry.policy = id;
-    entry.local = policy.local;
-    entry.remote = policy.remote;
-    entry.outbound = policy.outbound;
-    of_child.emplace_back(policy.age_rank, std::move(entry));
-  }
-  std::ranges::sort(of_child, [](const auto& a, const auto& b) { return a.first > b.first; });
-  for (auto& [rank, entry] : of_child) entries.push_back(std::move(entry));
+PolicyEntry manual_entry(const ManualPolicy& policy, std::uint64_t place) {
+  PolicyEntry entry;
+  entry.rank = {kManualSection, place};
+  entry.origin = PolicyOrigin::manual;
+  entry.action = PolicyAction::protect;
+  entry.child_index = policy.child_index;
+  entry.local = policy.local;
+  entry.remote = policy.remote;
+  entry.outbound = policy.outbound;
+  return entry;
 }
 
 }  // namespace
+
+PolicyEntry negotiated_entry(channel::PolicyId id, const NegotiatedPolicy& policy) {
+  PolicyEntry entry;
+  entry.rank = {section_of_child(policy.child_index), kTrapPlace - 1 - policy.age_rank};
+  entry.origin = PolicyOrigin::negotiated;
+  entry.action = PolicyAction::protect;
+  entry.child_index = policy.child_index;
+  entry.policy = id;
+  entry.local = policy.local;
+  entry.remote = policy.remote;
+  entry.outbound = policy.outbound;
+  return entry;
+}
 
 std::vector<PolicyEntry> ordered_policies(const config::Config& config,
                                           const NegotiatedPolicies& negotiated,
                                           const std::vector<ManualPolicy>& manual) {
   std::vector<PolicyEntry> entries;
-  for (const config::Policy& policy : config.policies) entries.push_back(explicit_entry(policy));
-  std::vector<const config::Child*> children;
+  for (const config::Policy& policy : config.policies) {
+    entries.push_back(explicit_entry(policy, entries.size()));
+  }
   for (const config::Connection& connection : config.connections) {
-    for (const config::Child& child : connection.children) children.push_back(&child);
+    for (const config::Child& child : connection.children) entries.push_back(trap_entry(child));
   }
-  std::ranges::sort(children, {}, &config::Child::index);
-  for (const config::Child* child : children) {
-    add_negotiated(entries, child->index, negotiated);
-    entries.push_back(trap_entry(*child));
-  }
-  for (const ManualPolicy& policy : manual) {
-    PolicyEntry entry;
-    entry.origin = PolicyOrigin::manual;
-    entry.action = PolicyAction::protect;
-    entry.child_index = policy.child_index;
-    entry.local = policy.local;
-    entry.remote = policy.remote;
-    entry.outbound = policy.outbound;
-    entries.push_back(std::move(entry));
-  }
+  for (const auto& [id, policy] : negotiated) entries.push_back(negotiated_entry(id, policy));
+  for (const ManualPolicy& policy : manual) entries.push_back(manual_entry(policy, entries.size()));
+  std::ranges::sort(entries, {}, &PolicyEntry::rank);
   return entries;
 }
 

@@ -17,7 +17,7 @@ struct NegotiatedPolicy {
   std::uint32_t child_index = 0;
   SlotIndex outbound = kNoSlot;
   std::vector<wire::TrafficSelector> local, remote;
-  std::uint64_t age_rank = 0;  ///< grows with each installation: the newest of a child comes first
+  std::uint64_t age_rank = 0;  ///< grows with each installation
 };
 using NegotiatedPolicies = std::map<channel::PolicyId, NegotiatedPolicy>;
 
@@ -27,6 +27,9 @@ struct ManualPolicy {
   SlotIndex outbound = kNoSlot;
   std::vector<wire::TrafficSelector> local, remote;
 };
+
+/// As it stands in the list: the newest of its child comes first.
+PolicyEntry negotiated_entry(channel::PolicyId id, const NegotiatedPolicy& policy);
 
 std::vector<PolicyEntry> ordered_policies(const config::Config& config,
                                           const NegotiatedPolicies& negotiated,

@@ -66,6 +66,8 @@ class SadTable final : public Sad {
     const std::uint32_t first = first_generation();
     const std::uint32_t choices = (1U << (32U - slot_bits_)) - first;
     for (std::uint32_t& generation : generations_) generation = first + random_() % choices;
+    // Growing it at a million SAs would keep the main thread for a tenth of a second.
+    installed_.reserve(std::size_t{2} * capacity_);
   }
 
   ~SadTable() override {

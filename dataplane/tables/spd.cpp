@@ -1,42 +1,73 @@
 #include "dataplane/tables/spd.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 namespace culvert::dataplane {
 namespace {
-
-/// Whether one side of a packet is in a selector. A packet whose ports cannot be known (a fragment
-/// but the first) only meets selectors that want none, or OPAQUE (RFC 4301 §4.4.1.2, §7).
-bool side_matches(const wire::TrafficSelector& selector, const wire::IpAddress& address,
-                  std::uint8_t protocol, std::uint16_t port, bool ports_known) {
-  if (ports_known) return selector.matches(address, protocol, port);
-  if (!selector.contains(address)) return false;
-  if (!selector.any_protocol() && selector.protocol != protocol) return false;
-  return selector.any_port() || selector.opaque_port();
-}
 
 bool is_same_policy(const PolicyEntry& a, const PolicyEntry& b) {
   return a.origin == b.origin && a.action == b.action && a.child_index == b.child_index &&
          a.policy == b.policy && a.local == b.local && a.remote == b.remote;
 }
 
-}  // namespace
-
-SpdSnapshot::Match SpdSnapshot::find(const FlowKey& flow, PacketOrigin origin) const {
-  const bool in_clear = origin == PacketOrigin::clear;
-  for (const Rule& rule : flow.source.is_v4() ? v4_ : v6_) {
-    if (rule.reverse && !in_clear && live_[rule.entry].action == PolicyAction::protect) continue;
-    if (side_matches(rule.source, flow.source, flow.protocol, flow.source_port, flow.ports_known) &&
-        side_matches(rule.destination, flow.destination, flow.protocol, flow.destination_port,
-                     flow.ports_known)) {
-      return {rule.entry, rule.reverse};
+/// The same for what `is_same_policy` calls the same.
+std::size_t policy_hash(const PolicyEntry& entry) {
+  std::size_t hash = entry.child_index;
+  const auto mix = [&](std::uint64_t value) {
+    hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
+    hash ^= hash >> 29U;
+  };
+  mix(static_cast<std::uint64_t>(entry.policy));
+  for (const auto* const side : {&entry.local, &entry.remote}) {
+    for (const wire::TrafficSelector& selector : *side) {
+      for (const auto& address : {selector.first, selector.last}) {
+        for (std::size_t at = 0; at < address.size(); at += 4) {
+          mix(std::uint64_t{address.bytes[at]} << 24U |
+              std::uint64_t{address.bytes[at + 1]} << 16U |
+              std::uint64_t{address.bytes[at + 2]} << 8U | address.bytes[at + 3]);
+        }
+      }
+      mix(std::uint64_t{selector.port_first} << 24U | std::uint64_t{selector.port_last} << 8U |
+          selector.protocol);
     }
   }
-  return {};
+  return hash;
 }
 
-Spd::Spd(std::uint32_t workers, Reclaimer& reclaimer) : workers_(workers), reclaimer_(reclaimer) {
+/// Every pair of selectors, both ways; a protect policy's reverse is what must not come in clear.
+std::vector<PolicyRule> rules_of(const PolicyEntry& entry, std::uint32_t index) {
+  std::vector<PolicyRule> rules;
+  for (const bool reverse : {false, true}) {
+    for (const wire::TrafficSelector& local : entry.local) {
+      for (const wire::TrafficSelector& remote : entry.remote) {
+        if (local.first.family != remote.first.family) continue;
+        rules.push_back({.source = reverse ? remote : local,
+                         .destination = reverse ? local : remote,
+                         .rank = entry.rank,
+                         .entry = index,
+                         .reverse = reverse,
+                         .in_clear_only = reverse && entry.action == PolicyAction::protect});
+      }
+    }
+  }
+  return rules;
+}
+
+}  // namespace
+
+SpdSnapshot::SpdSnapshot(std::uint32_t capacity, Reclaimer& reclaimer)
+    : capacity_(capacity),
+      index_(std::size_t{2} * capacity, reclaimer),  // forth and back
+      live_(std::allocator<Live>().allocate(capacity)) {
+  static_assert(std::is_trivially_destructible_v<Live>);
+}
+
+SpdSnapshot::~SpdSnapshot() { std::allocator<Live>().deallocate(live_, capacity_); }
+
+Spd::Spd(std::uint32_t workers, Reclaimer& reclaimer, std::uint32_t room)
+    : workers_(workers), room_(room), reclaimer_(reclaimer) {
   replace({});
 }
 
@@ -45,73 +76,155 @@ Spd::~Spd() {
   delete current_.load(std::memory_order_relaxed);
 }
 
-SpdSnapshot::EntryCounters Spd::counters_for(const PolicyEntry& entry) const {
-  const SpdSnapshot* before = current_.load(std::memory_order_relaxed);
-  for (std::size_t index = 0; index < entries_.size(); ++index) {
-    if (is_same_policy(entries_[index], entry)) return before->owners_[index];
-  }
+SpdSnapshot::EntryCounters Spd::new_counters() const {
   return SpdSnapshot::EntryCounters(new SpdSnapshot::PaddedCounter[workers_]);
 }
 
+void Spd::keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
+               SpdSnapshot::EntryCounters counters) {
+  std::construct_at(&in.live_[index], entry.outbound, entry.action, entry.child_index,
+                    counters.get());
+  const Place place{entry.rank, index};
+  const auto kept =
+      list_.emplace_hint(list_.end(), place, Kept{std::move(entry), std::move(counters)});
+  const PolicyEntry& stays = kept->second.entry;
+  if (stays.origin == PolicyOrigin::negotiated) negotiated_.try_emplace(stays.policy, kept);
+  if (stays.outbound != kNoSlot) bound_.emplace(stays.outbound, kept);
+}
+
+void Spd::announce(SpdSnapshot& changed) {
+  // Release pairs with the acquire in `SpdSnapshot::generation`.
+  changed.generation_.store(++last_generation_, std::memory_order_release);
+  reclaimer_.outdate();
+}
+
 void Spd::replace(std::vector<PolicyEntry> entries) {
-  auto next = std::make_unique<SpdSnapshot>();
-  next->generation_ = ++last_generation_;
-  next->live_ = std::make_unique<SpdSnapshot::Live[]>(entries.size());
-  for (std::uint32_t index = 0; index < entries.size(); ++index) {
-    const PolicyEntry& entry = entries[index];
-    SpdSnapshot::Live& live = next->live_[index];
-    next->owners_.push_back(counters_for(entry));
-    live.action = entry.action;
-    live.child_index = entry.child_index;
-    live.counters = next->owners_.back().get();
-    live.outbound.store(entry.outbound, std::memory_order_relaxed);
-    for (const bool reverse : {false, true}) {
-      for (const wire::TrafficSelector& local : entry.local) {
-        for (const wire::TrafficSelector& remote : entry.remote) {
-          if (local.first.family != remote.first.family) continue;
-          auto& rules = local.first.is_v4() ? next->v4_ : next->v6_;
-          rules.push_back({reverse ? remote : local, reverse ? local : remote, index, reverse});
-        }
-      }
+  std::ranges::stable_sort(entries, {}, &PolicyEntry::rank);
+  const auto count = static_cast<std::uint32_t>(entries.size());
+  // What was taken out keeps its index for a grace period.
+  auto next = std::make_unique<SpdSnapshot>(std::max(room_, count) + room_ / 4 + 64, reclaimer_);
+
+  const auto before = std::make_shared<List>(std::exchange(list_, {}));
+  negotiated_.clear();
+  bound_.clear();
+  // Growing one of them later would take the time of many insertions.
+  negotiated_.reserve(next->capacity_);
+  bound_.reserve(next->capacity_);
+  std::unordered_multimap<std::size_t, const Kept*> counted;
+  counted.reserve(before->size());
+  for (const auto& [place, kept] : *before) counted.emplace(policy_hash(kept.entry), &kept);
+  const auto counters_for = [&](const PolicyEntry& entry) {
+    auto [found, end] = counted.equal_range(policy_hash(entry));
+    for (; found != end; ++found) {
+      if (is_same_policy(found->second->entry, entry)) return found->second->counters;
+    }
+    return new_counters();
+  };
+
+  for (std::uint32_t index = 0; index < count; ++index) {
+    auto counters = counters_for(entries[index]);
+    keep(*next, index, std::move(entries[index]), std::move(counters));
+  }
+  for (auto kept = list_.rbegin(); kept != list_.rend(); ++kept) {
+    for (const PolicyRule& rule : rules_of(kept->second.entry, kept->first.index)) {
+      next->index_.insert(rule);
     }
   }
-  entries_ = std::move(entries);
+  next->index_.publish();
+  next_index_ = count;
+  free_indices_ = std::make_shared<std::vector<std::uint32_t>>();
+
+  next->generation_.store(++last_generation_, std::memory_order_relaxed);
   // Release pairs with the acquire in `snapshot`.
-  SpdSnapshot* before = current_.exchange(next.release(), std::memory_order_acq_rel);
+  SpdSnapshot* const old = current_.exchange(next.release(), std::memory_order_acq_rel);
   reclaimer_.outdate();
-  if (before != nullptr) reclaimer_.retire([before] { delete before; });
+  // Counters are read through the old one until the grace period ends.
+  if (old != nullptr) {
+    reclaimer_.retire([old, before] { delete old; });
+  }
+}
+
+std::uint32_t Spd::free_index() {
+  if (free_indices_->empty()) reclaimer_.poll();
+  if (free_indices_->empty() && next_index_ == current().capacity_) {
+    std::vector<PolicyEntry> all;
+    for (const auto& [place, kept] : list_) all.push_back(kept.entry);
+    replace(std::move(all));
+  }
+  if (free_indices_->empty()) return next_index_++;
+  const std::uint32_t index = free_indices_->back();
+  free_indices_->pop_back();
+  return index;
+}
+
+void Spd::insert(PolicyEntry entry) {
+  const std::uint32_t index = free_index();
+  SpdSnapshot& snapshot = current();
+  const auto rules = rules_of(entry, index);
+  keep(snapshot, index, std::move(entry), new_counters());
+  for (const PolicyRule& rule : rules) snapshot.index_.insert(rule);
+  snapshot.index_.publish();
+  announce(snapshot);
+}
+
+bool Spd::erase(channel::PolicyId policy) {
+  const auto named = negotiated_.find(policy);
+  if (named == negotiated_.end()) return false;
+  const List::iterator kept = named->second;
+  const std::uint32_t index = kept->first.index;
+  SpdSnapshot& snapshot = current();
+  snapshot.index_.erase(rules_of(kept->second.entry, index), reclaimer_);
+  snapshot.index_.publish();
+  announce(snapshot);
+  forget_binding(kept);
+  negotiated_.erase(named);
+  // A list that was replaced meanwhile has indices of its own.
+  reclaimer_.retire([counters = kept->second.counters, indices = free_indices_, index] {
+    indices->push_back(index);
+  });
+  list_.erase(kept);
+  return true;
+}
+
+void Spd::forget_binding(List::iterator kept) {
+  auto [bound, end] = bound_.equal_range(kept->second.entry.outbound);
+  for (; bound != end; ++bound) {
+    if (bound->second != kept) continue;
+    bound_.erase(bound);
+    return;
+  }
+}
+
+void Spd::bind(List::iterator kept, SlotIndex outbound) {
+  forget_binding(kept);
+  kept->second.entry.outbound = outbound;
+  if (outbound != kNoSlot) bound_.emplace(outbound, kept);
+  // Release pairs with the acquire in `verdict`.
+  current().live_[kept->first.index].outbound.store(outbound, std::memory_order_release);
 }
 
 bool Spd::rebind(channel::PolicyId policy, SlotIndex outbound) {
-  SpdSnapshot* current = current_.load(std::memory_order_relaxed);
-  for (std::size_t index = 0; index < entries_.size(); ++index) {
-    PolicyEntry& entry = entries_[index];
-    if (entry.origin != PolicyOrigin::negotiated || entry.policy != policy) continue;
-    entry.outbound = outbound;
-    // Release pairs with the acquire in `verdict`.
-    current->live_[index].outbound.store(outbound, std::memory_order_release);
-    reclaimer_.outdate();
-    return true;
-  }
-  return false;
+  const auto named = negotiated_.find(policy);
+  if (named == negotiated_.end()) return false;
+  bind(named->second, outbound);
+  reclaimer_.outdate();
+  return true;
 }
 
 void Spd::unbind(SlotIndex outbound) {
-  SpdSnapshot* current = current_.load(std::memory_order_relaxed);
-  for (std::size_t index = 0; index < entries_.size(); ++index) {
-    if (entries_[index].outbound != outbound) continue;
-    entries_[index].outbound = kNoSlot;
-    current->live_[index].outbound.store(kNoSlot, std::memory_order_release);
+  for (auto bound = bound_.find(outbound); bound != bound_.end(); bound = bound_.find(outbound)) {
+    bind(bound->second, kNoSlot);
   }
   reclaimer_.outdate();
 }
 
 std::vector<PolicyEntry> Spd::entries() const {
-  const SpdSnapshot* current = current_.load(std::memory_order_relaxed);
-  std::vector<PolicyEntry> result = entries_;
-  for (std::size_t index = 0; index < result.size(); ++index) {
+  std::vector<PolicyEntry> result;
+  result.reserve(list_.size());
+  for (const auto& [place, kept] : list_) {
+    result.push_back(kept.entry);
     for (std::uint32_t worker = 0; worker < workers_; ++worker) {
-      result[index].packets += current->owners_[index][worker].packets.read();
+      result.back().packets += kept.counters[worker].packets.read();
     }
   }
   return result;

@@ -1,19 +1,20 @@
-// The security policy database (RFC 4301 §4.4.1): ordered, first match wins. A new version is built
-// aside and swapped; workers read an immutable snapshot. Single writer: main.
+// The security policy database (RFC 4301 §4.4.1): ordered, first match wins. A whole list is built
+// aside and swapped; one policy is put into the list that workers read, or taken out of it, at a
+// cost that does not follow from how many there are. Single writer: main.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <expected>
+#include <map>
 #include <memory>
-#include <optional>
-#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "channel/messages.hpp"
-#include "config/config.hpp"
 #include "dataplane/tables/counters.hpp"
+#include "dataplane/tables/flow_key.hpp"
 #include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/policy_index.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "wire/traffic_selector.hpp"
 
@@ -27,6 +28,7 @@ enum class PolicyAction : std::uint8_t { bypass, discard, protect };
 /// directions of a flow; protect matches local → remote, and its reverse is what must not arrive in
 /// clear (RFC 4301 §5.2).
 struct PolicyEntry {
+  PolicyRank rank;  ///< no two that `insert` meets have the same
   PolicyOrigin origin = PolicyOrigin::configured;
   PolicyAction action = PolicyAction::discard;
   std::uint32_t child_index = 0;              ///< protect only
@@ -47,27 +49,11 @@ enum class Verdict : std::uint8_t {
   no_match,             ///< default_policy decides
 };
 
-/// Where a packet is from decides which rules it meets.
-enum class PacketOrigin : std::uint8_t {
-  clear,       ///< received unprotected: must not be what a reversed protect entry protects
-  tunnel,      ///< decrypted by us: its SA's selectors were checked already
-  originated,  ///< made by us
-};
-
-/// A packet's selectors (RFC 4301 §4.4.1.1). Ports in host order; ICMP: type << 8 | code in both.
-struct FlowKey {
-  wire::IpAddress source, destination;
-  std::uint16_t source_port = 0, destination_port = 0;
-  std::uint8_t protocol = 0;
-  bool ports_known = true;  ///< false for non-first fragments: only any-port and OPAQUE match
-  friend bool operator==(const FlowKey&, const FlowKey&) = default;
-};
-
-/// An immutable version of the policies, but for two things that are stored into it: which SA an
-/// entry's traffic goes to (one store at a rekey), and counters.
+/// The list as workers read it: which policy a packet meets, what is done with it, counters.
 class SpdSnapshot {
  public:
-  static constexpr std::uint32_t kNoEntry = 0xffffffff;
+  static constexpr std::uint32_t kNoEntry = PolicyIndex::kNoEntry;
+  using Match = PolicyIndex::Match;
 
   /// A worker's counter of an entry, on a cache line of its own.
   struct alignas(64) PaddedCounter {
@@ -75,13 +61,16 @@ class SpdSnapshot {
   };
   using EntryCounters = std::shared_ptr<PaddedCounter[]>;  ///< by worker; shared between versions
 
-  struct Match {
-    std::uint32_t entry = kNoEntry;
-    bool reverse = false;
-  };
+  explicit SpdSnapshot(std::uint32_t capacity, Reclaimer& reclaimer);
+  ~SpdSnapshot();
+  SpdSnapshot(const SpdSnapshot&) = delete;
+  SpdSnapshot& operator=(const SpdSnapshot&) = delete;
 
-  /// First match in order. `entry` is kNoEntry when there is none.
-  [[nodiscard]] Match find(const FlowKey& flow, PacketOrigin origin) const;
+  /// First match in order. `entry` is kNoEntry when there is none. Read `generation` before it, for
+  /// what is remembered of the answer.
+  [[nodiscard]] Match find(const FlowKey& flow, PacketOrigin origin) const {
+    return index_.find(flow, origin == PacketOrigin::clear);
+  }
   /// What a match means now; the outbound SA is read at the time of the call.
   [[nodiscard]] Verdict verdict(const Match& match, SlotIndex& outbound) const {
     outbound = kNoSlot;
@@ -103,7 +92,8 @@ class SpdSnapshot {
   [[nodiscard]] std::uint32_t child_index(const Match& match) const {
     return live_[match.entry].child_index;
   }
-  /// A worker's packets of the policy; nullptr when none matched. Lives as long as the snapshot.
+  /// A worker's packets of the policy; nullptr when none matched. Valid until the worker's next
+  /// quiescent report.
   [[nodiscard]] Counter* counter_of(const Match& match, WorkerId worker) const {
     if (match.entry == kNoEntry) return nullptr;
     return &live_[match.entry].counters[raw(worker)].packets;
@@ -111,40 +101,44 @@ class SpdSnapshot {
   void count(const Match& match, WorkerId worker, std::uint64_t packets) const {
     if (Counter* const counter = counter_of(match, worker)) counter->add(packets);
   }
-  /// Differs from that of every other version: what flow caches compare.
-  [[nodiscard]] std::uint32_t generation() const { return generation_; }
+  /// Another one after each change of which packet meets which policy: what flow caches compare.
+  [[nodiscard]] std::uint32_t generation() const {
+    // Acquire pairs with the release in `Spd`: who sees the number sees the change.
+    return generation_.load(std::memory_order_acquire);
+  }
 
  private:
   friend class Spd;
   struct Live {
-    std::atomic<SlotIndex> outbound{kNoSlot};
-    PolicyAction action = PolicyAction::discard;
-    std::uint32_t child_index = 0;
-    PaddedCounter* counters = nullptr;
+    std::atomic<SlotIndex> outbound;
+    PolicyAction action;
+    std::uint32_t child_index;
+    PaddedCounter* counters;
   };
-  struct Rule {
-    wire::TrafficSelector source, destination;
-    std::uint32_t entry = 0;
-    bool reverse = false;
-  };
-  std::vector<Rule> v4_, v6_;
-  std::unique_ptr<Live[]> live_;
-  std::vector<EntryCounters> owners_;
-  std::uint32_t generation_ = 0;
+
+  const std::uint32_t capacity_;  ///< entries `live_` has room for
+  PolicyIndex index_;
+  Live* live_;  ///< raw memory: what no entry had is never touched
+  std::atomic<std::uint32_t> generation_{0};
 };
 
 class Spd {
  public:
-  Spd(std::uint32_t workers, Reclaimer& reclaimer);
+  /// `room`: for so many policies one can be added without building the whole list.
+  Spd(std::uint32_t workers, Reclaimer& reclaimer, std::uint32_t room = 1024);
   ~Spd();
   Spd(const Spd&) = delete;
   Spd& operator=(const Spd&) = delete;
 
   // ---- main thread ----
 
-  /// The whole ordered list. Packet counts of entries that stay (same origin, child, policy id and
-  /// selectors) go on.
+  /// The whole list, by rank; among equal ones the first given is first. Packet counts of entries
+  /// that stay (same origin, child, policy id and selectors) go on.
   void replace(std::vector<PolicyEntry> entries);
+  /// One more policy. A worker meets it or not, whole, for each of its packets.
+  void insert(PolicyEntry entry);
+  /// A negotiated policy less. False: there is none of this id.
+  bool erase(channel::PolicyId policy);
   /// One pointer store: the negotiated policy's traffic goes to another SA. False: no such policy.
   bool rebind(channel::PolicyId policy, SlotIndex outbound);
   /// No policy names `outbound` any more; those that did become traps.
@@ -161,12 +155,35 @@ class Spd {
   }
 
  private:
-  [[nodiscard]] SpdSnapshot::EntryCounters counters_for(const PolicyEntry& entry) const;
+  struct Place {
+    PolicyRank rank;
+    std::uint32_t index;  ///< in the snapshot
+    friend auto operator<=>(const Place&, const Place&) = default;
+  };
+  struct Kept {
+    PolicyEntry entry;
+    SpdSnapshot::EntryCounters counters;
+  };
+  using List = std::map<Place, Kept>;
 
-  std::uint32_t workers_;
+  [[nodiscard]] SpdSnapshot& current() const { return *current_.load(std::memory_order_relaxed); }
+  [[nodiscard]] SpdSnapshot::EntryCounters new_counters() const;
+  void keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
+            SpdSnapshot::EntryCounters counters);
+  [[nodiscard]] std::uint32_t free_index();
+  void bind(List::iterator kept, SlotIndex outbound);
+  void forget_binding(List::iterator kept);
+  void announce(SpdSnapshot& changed);
+
+  const std::uint32_t workers_;
+  const std::uint32_t room_;
   Reclaimer& reclaimer_;
   std::atomic<SpdSnapshot*> current_{nullptr};
-  std::vector<PolicyEntry> entries_;  ///< of `current_`, in order
+  List list_;  ///< of `current_`, in order
+  std::unordered_map<channel::PolicyId, List::iterator> negotiated_;
+  std::unordered_multimap<SlotIndex, List::iterator> bound_;  ///< by outbound SA
+  std::uint32_t next_index_ = 0;                              ///< from here on none had an entry
+  std::shared_ptr<std::vector<std::uint32_t>> free_indices_;  ///< no worker reads them any more
   std::uint32_t last_generation_ = 0;
 };
 

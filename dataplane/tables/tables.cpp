@@ -17,7 +17,7 @@ std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
   auto sad = Sad::create(limits.sas, workers, engine, *tables->reclaimer);
   if (!sad) return std::unexpected(sad.error());
   tables->sad = std::move(*sad);
-  tables->spd = std::make_unique<Spd>(workers, *tables->reclaimer);
+  tables->spd = std::make_unique<Spd>(workers, *tables->reclaimer, limits.policies);
   tables->counters = std::make_unique<WorkerCounters[]>(workers + 1);
   return tables;
 }

@@ -2,6 +2,7 @@
 // sender, this is what lets TCP pass (RFC 2923 §2.1).
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/sizes.hpp"
@@ -33,13 +34,9 @@ std::optional<std::uint16_t> segment_through(const WorkerState& worker, SlotInde
 SlotIndex way_back(const SpdSnapshot& policies, const std::uint8_t* ip,
                    const wire::IpHeader& header) {
   const wire::Ports ports = wire::read_ports(wire::Bytes(ip, header.total_bytes), header);
-  FlowKey back;
-  back.source = destination_of(ip);
-  back.destination = source_of(ip);
-  back.source_port = ports.destination;
-  back.destination_port = ports.source;
-  back.protocol = header.protocol;
-  back.ports_known = ports.known;
+  FlowKey back = flow_key(ip, header, ports);
+  std::swap(back.source, back.destination);
+  std::swap(back.source_port, back.destination_port);
   SlotIndex outbound = kNoSlot;
   const Verdict verdict = policies.verdict(policies.find(back, PacketOrigin::originated), outbound);
   return verdict == Verdict::protect ? outbound : kNoSlot;

@@ -40,6 +40,17 @@ wire::IpAddress destination_of(const std::uint8_t* ip) {
   return wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kDestination, 16));
 }
 
+FlowKey flow_key(const std::uint8_t* ip, const wire::IpHeader& header, const wire::Ports& ports) {
+  FlowKey key;
+  key.source = source_of(ip);
+  key.destination = destination_of(ip);
+  key.source_port = ports.source;
+  key.destination_port = ports.destination;
+  key.protocol = header.protocol;
+  key.ports_known = ports.known;
+  return key;
+}
+
 std::expected<Decapsulated, DropReason> decapsulate_tunnel(SaDetails& details,
                                                            wire::MutableBytes text,
                                                            const std::uint8_t* outer) {

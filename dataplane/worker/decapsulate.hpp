@@ -6,6 +6,7 @@
 #include <expected>
 
 #include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/flow_key.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "wire/ip.hpp"
 
@@ -44,5 +45,8 @@ struct Decapsulated {
 /// Addresses of the packet at `ip`.
 [[nodiscard]] wire::IpAddress source_of(const std::uint8_t* ip);
 [[nodiscard]] wire::IpAddress destination_of(const std::uint8_t* ip);
+/// What policies look at of a packet whose ports were read.
+[[nodiscard]] FlowKey flow_key(const std::uint8_t* ip, const wire::IpHeader& header,
+                               const wire::Ports& ports);
 
 }  // namespace culvert::dataplane

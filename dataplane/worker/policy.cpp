@@ -70,17 +70,6 @@ CachedFlow decide_flow(const WorkerState& worker, const SpdSnapshot& policies, c
   return flow;
 }
 
-FlowKey flow_key(const std::uint8_t* ip, const wire::IpHeader& header, const wire::Ports& ports) {
-  FlowKey key;
-  key.source = source_of(ip);
-  key.destination = destination_of(ip);
-  key.source_port = ports.source;
-  key.destination_port = ports.destination;
-  key.protocol = header.protocol;
-  key.ports_known = ports.known;
-  return key;
-}
-
 CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const Burst& burst,
                    std::uint32_t position) {
   const std::uint8_t* const ip = burst.ip[position];

@@ -97,7 +97,7 @@ TEST_CASE("robustness: a file beyond the size limit is refused unread") {
   const std::string text(limits::kFileBytes + 1, ' ');
   const LoadResult result = load_text(text, "f");
   REQUIRE(result.diagnostics.size() == 1);
-  CHECK_THAT(result.diagnostics.front().expected, Catch::Contains("at most 4194304 bytes"));
+  CHECK_THAT(result.diagnostics.front().expected, Catch::Contains("at most 16777216 bytes"));
 }
 
 TEST_CASE("robustness: malformed UTF-8 is refused at its place (RFC 3629 §4)") {

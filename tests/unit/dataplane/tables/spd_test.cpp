@@ -290,6 +290,140 @@ TEST_CASE("spd: random lists and packets agree with a look at every policy in tu
   CHECK(matched > 10000);  // it was worth asking
 }
 
+/// A list that changes policy by policy beside the Spd under test; each has a child of its own, by
+/// which it is known.
+class ChangingPolicies {
+ public:
+  explicit ChangingPolicies(RandomPolicies& random) : random_(random) {}
+
+  void change(Spd& spd, std::uint64_t what) {
+    if (what % 3 != 0 || list_.empty()) return add(spd);
+    const auto gone = list_.begin() + static_cast<std::ptrdiff_t>(what / 3 % list_.size());
+    CHECK(spd.erase(gone->policy));
+    CHECK_FALSE(spd.erase(gone->policy));
+    list_.erase(gone);
+  }
+  [[nodiscard]] const std::vector<PolicyEntry>& list() const { return list_; }
+
+ private:
+  void add(Spd& spd) {
+    auto some = random_.list();
+    if (some.empty()) return;
+    PolicyEntry entry = std::move(some.front());
+    entry.origin = PolicyOrigin::negotiated;
+    entry.child_index = ++last_;
+    entry.policy = channel::PolicyId{last_};
+    entry.rank = {entry.outbound == kNoSlot ? 1U : 0U, ~std::uint64_t{last_}};  // newest first
+    spd.insert(entry);
+    list_.insert(std::ranges::upper_bound(list_, entry.rank, {}, &PolicyEntry::rank), entry);
+  }
+
+  RandomPolicies& random_;
+  std::vector<PolicyEntry> list_;
+  std::uint32_t last_ = 0;
+};
+
+TEST_CASE("spd: policies that come and go one by one leave the list that holds the others") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  RandomPolicies random(seed);
+  std::mt19937_64 dice(seed);
+  Reclaimer reclaimer(1);
+  Spd spd(1, reclaimer, 16);  // it has to be built anew on the way
+  ChangingPolicies changing(random);
+  std::uint64_t wrong = 0, matched = 0;
+  std::uint32_t last_generation = spd.snapshot().generation();
+  for (int step = 0; step < 600; ++step) {
+    const std::size_t before = changing.list().size();
+    changing.change(spd, dice());
+    if (step % 3 == 0) reclaimer.poll();
+    const SpdSnapshot& snapshot = spd.snapshot();
+    if (changing.list().size() != before && snapshot.generation() <= last_generation) ++wrong;
+    last_generation = snapshot.generation();
+    for (int probe = 0; probe < 100; ++probe) {
+      const FlowKey key = random.packet();
+      const PacketOrigin origin = random.origin();
+      const auto ours = snapshot.find(key, origin);
+      const auto models = model::first_policy(changing.list(), key, origin);
+      matched += models ? 1 : 0;
+      const bool agrees =
+          models ? ours.entry != SpdSnapshot::kNoEntry && ours.reverse == models->reverse &&
+                       snapshot.child_index(ours) == changing.list()[models->index].child_index
+                 : ours.entry == SpdSnapshot::kNoEntry;
+      if (!agrees) ++wrong;
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(matched > 10'000);
+  const auto entries = spd.entries();
+  REQUIRE(entries.size() == changing.list().size());
+  for (std::size_t index = 0; index < entries.size(); ++index) {
+    CHECK(entries[index].policy == changing.list()[index].policy);
+  }
+}
+
+TEST_CASE("spd: a policy that is added later is in force and bound like those of a whole list") {
+  Policies policies;
+  PolicyEntry behind = policy(PolicyAction::discard, {"10.0.0.0/8"}, {"10.0.0.0/8"});
+  behind.rank = {2, 0};
+  policies.spd.replace({behind});
+  PolicyEntry added = protect(1, 5, {"10.1.0.0/24"}, {"10.2.0.0/24"});
+  added.rank = {1, 0};
+  policies.spd.insert(added);
+  SlotIndex slot = kNoSlot;
+  CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1"), PacketOrigin::clear, slot) == Verdict::protect);
+  CHECK(slot == SlotIndex{5});
+  CHECK(policies.ask(flow("10.2.0.1", "10.1.0.1")) == Verdict::cleartext_violation);
+  CHECK(policies.spd.rebind(added.policy, SlotIndex{7}));
+  policies.spd.unbind(SlotIndex{5});  // nobody's any more
+  CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1"), PacketOrigin::clear, slot) == Verdict::protect);
+  CHECK(slot == SlotIndex{7});
+  policies.spd.unbind(SlotIndex{7});
+  CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1")) == Verdict::trap);
+  CHECK(policies.spd.erase(added.policy));
+  CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1")) == Verdict::discard);
+}
+
+TEST_CASE("spd: whoever looks while a policy comes and goes meets it or what is behind it") {
+  Reclaimer reclaimer(1);
+  Spd spd(1, reclaimer, 64);
+  PolicyEntry behind = policy(PolicyAction::discard, {"10.0.0.0/8"}, {"10.0.0.0/8"});
+  behind.rank = {2, 0};
+  spd.replace({behind});
+  reclaimer.online(kWorker);
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> wrong{0}, rounds{0};
+  std::thread reader([&] {
+    std::uint32_t generation = 0;
+    while (!stop.load()) {
+      const SpdSnapshot& snapshot = spd.snapshot();
+      if (snapshot.generation() < generation) wrong.fetch_add(1);
+      generation = snapshot.generation();
+      SlotIndex slot = kNoSlot;
+      const auto match = snapshot.find(flow("10.1.0.1", "10.2.0.1"), PacketOrigin::clear);
+      const Verdict verdict = snapshot.verdict(match, slot);
+      snapshot.count(match, kWorker, 1);
+      const bool is_added = verdict == Verdict::protect && slot >= SlotIndex{5};
+      if (!is_added && verdict != Verdict::discard) wrong.fetch_add(1);
+      rounds.fetch_add(1);
+      reclaimer.quiescent(kWorker);
+    }
+    reclaimer.offline(kWorker);
+  });
+  for (std::uint32_t round = 0; round < 2000 || rounds.load() < 1000; ++round) {
+    PolicyEntry added =
+        protect(round, 5 + round % 7, {"10.1.0.0/24", "10.3.0.0/24"}, {"10.2.0.0/24"});
+    added.rank = {1, round};
+    spd.insert(added);
+    reclaimer.poll();
+    CHECK(spd.erase(added.policy));
+    reclaimer.poll();
+  }
+  stop.store(true);
+  reader.join();
+  CHECK(wrong.load() == 0);
+}
+
 TEST_CASE("spd: a reader during replacements sees one version or the other, whole") {
   Reclaimer reclaimer(1);
   Spd spd(1, reclaimer);

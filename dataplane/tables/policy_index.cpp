@@ -1,0 +1,311 @@
+#include "dataplane/tables/policy_index.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace culvert::dataplane {
+namespace {
+
+template <typename Address>
+Address number_of(const wire::IpAddress& address) {
+  Address number = 0;
+  for (std::size_t index = 0; index < sizeof(Address); ++index) {
+    number = static_cast<Address>(number << 8U) | address.bytes[index];
+  }
+  return number;
+}
+
+/// The leading bits in which the two are the same.
+template <typename Number>
+Number common_mask(Number first, Number last) {
+  Number mask = 0;
+  for (Number bit = Number{1} << (sizeof(Number) * 8 - 1); bit != 0; bit >>= 1U) {
+    if (((first ^ last) & bit) != 0) break;
+    mask = static_cast<Number>(mask | bit);
+  }
+  return mask;
+}
+
+struct PortRange {
+  std::uint16_t first, last;
+};
+constexpr PortRange kNoPort{65535, 0};
+
+/// Ports are of a protocol: a selector of any protocol with ports is met by none that is known.
+PortRange known_ports(const wire::TrafficSelector& selector) {
+  if (selector.any_protocol() && !selector.any_port()) return kNoPort;
+  return {selector.port_first, selector.port_last};
+}
+/// A packet whose ports cannot be known (a fragment but the first) meets only selectors that want
+/// none, or OPAQUE (RFC 4301 §4.4.1.2, §7).
+bool takes_unknown_port(const wire::TrafficSelector& selector) {
+  return selector.any_port() || selector.opaque_port();
+}
+std::uint16_t port_mask(std::uint16_t first, std::uint16_t last) {
+  return first > last ? std::uint16_t{0} : common_mask(first, last);
+}
+
+template <typename Address>
+CompiledRule<Address> compiled(const PolicyRule& rule) {
+  const PortRange source = known_ports(rule.source);
+  const PortRange destination = known_ports(rule.destination);
+  CompiledRule<Address> made{};
+  made.source_first = number_of<Address>(rule.source.first);
+  made.source_last = number_of<Address>(rule.source.last);
+  made.destination_first = number_of<Address>(rule.destination.first);
+  made.destination_last = number_of<Address>(rule.destination.last);
+  made.source_port_first = source.first;
+  made.source_port_last = source.last;
+  made.destination_port_first = destination.first;
+  made.destination_port_last = destination.last;
+  made.source_protocol = rule.source.protocol;
+  made.destination_protocol = rule.destination.protocol;
+  made.reverse = rule.reverse;
+  made.in_clear_only = rule.in_clear_only;
+  made.takes_unknown_ports =
+      takes_unknown_port(rule.source) && takes_unknown_port(rule.destination);
+  made.entry = rule.entry;
+  return made;
+}
+
+template <typename Address>
+RuleShape<Address> shape_of(const CompiledRule<Address>& rule) {
+  const bool has_protocol = (rule.source_protocol | rule.destination_protocol) != 0;
+  return {common_mask(rule.source_first, rule.source_last),
+          common_mask(rule.destination_first, rule.destination_last),
+          port_mask(rule.source_port_first, rule.source_port_last),
+          port_mask(rule.destination_port_first, rule.destination_port_last),
+          static_cast<std::uint8_t>(has_protocol ? 0xff : 0)};
+}
+
+/// A packet that meets the rule has these values in the bits of its shape.
+template <typename Address>
+CompiledFlow<Address> example_of(const CompiledRule<Address>& rule) {
+  return {rule.source_first,
+          rule.destination_first,
+          rule.source_port_first,
+          rule.destination_port_first,
+          rule.source_protocol != 0 ? rule.source_protocol : rule.destination_protocol,
+          true};
+}
+
+std::uint64_t mixed(std::uint64_t state, std::uint64_t word) {
+  state = (state ^ word) * 0x9e3779b97f4a7c15ULL;
+  return state ^ (state >> 32U);
+}
+std::uint64_t mixed(std::uint64_t state, std::uint32_t source, std::uint32_t destination) {
+  return mixed(state, std::uint64_t{source} << 32U | destination);
+}
+std::uint64_t mixed(std::uint64_t state, unsigned __int128 source, unsigned __int128 destination) {
+  for (const auto address : {source, destination}) {
+    state = mixed(state, static_cast<std::uint64_t>(address >> 64U));
+    state = mixed(state, static_cast<std::uint64_t>(address));
+  }
+  return state;
+}
+
+template <typename Address>
+std::uint32_t hash_of(const RuleShape<Address>& shape, std::uint32_t salt,
+                      const CompiledFlow<Address>& flow) {
+  const std::uint64_t rest =
+      std::uint64_t{salt} << 40U |
+      static_cast<std::uint64_t>(flow.protocol & shape.protocol) << 32U |
+      static_cast<std::uint64_t>(flow.source_port & shape.source_port) << 16U |
+      static_cast<std::uint64_t>(flow.destination_port & shape.destination_port);
+  const auto hash = mixed(mixed(rest, static_cast<Address>(flow.source & shape.source),
+                                static_cast<Address>(flow.destination & shape.destination)),
+                          rest);
+  return static_cast<std::uint32_t>(hash);
+}
+
+/// Tells shapes apart whose masked packets look alike.
+template <typename Address>
+std::uint32_t salt_of(const RuleShape<Address>& shape) {
+  const std::uint64_t rest = std::uint64_t{shape.source_port} << 32U |
+                             std::uint64_t{shape.destination_port} << 16U | shape.protocol;
+  return static_cast<std::uint32_t>(mixed(rest, shape.source, shape.destination)) & 0xffffffU;
+}
+
+template <typename Address>
+bool is_met(const CompiledRule<Address>& rule, const CompiledFlow<Address>& flow, bool in_clear) {
+  const auto within = [](auto value, auto first, auto last) {
+    return first <= value && value <= last;
+  };
+  const auto is_of = [&](std::uint8_t protocol) {
+    return protocol == 0 || protocol == flow.protocol;
+  };
+  if (rule.in_clear_only && !in_clear) return false;
+  if (!within(flow.source, rule.source_first, rule.source_last) ||
+      !within(flow.destination, rule.destination_first, rule.destination_last) ||
+      !is_of(rule.source_protocol) || !is_of(rule.destination_protocol)) {
+    return false;
+  }
+  if (!flow.ports_known) return rule.takes_unknown_ports;
+  return within(flow.source_port, rule.source_port_first, rule.source_port_last) &&
+         within(flow.destination_port, rule.destination_port_first, rule.destination_port_last);
+}
+
+/// Order among all rules.
+template <typename Node>
+bool is_before(const Node& a, const Node& b) {
+  if (a.rank != b.rank) return a.rank < b.rank;
+  if (a.rule.entry != b.rule.entry) return a.rule.entry < b.rule.entry;
+  return !a.rule.reverse && b.rule.reverse;
+}
+
+template <typename Address>
+CompiledFlow<Address> compiled(const FlowKey& flow) {
+  return {number_of<Address>(flow.source),
+          number_of<Address>(flow.destination),
+          flow.source_port,
+          flow.destination_port,
+          flow.protocol,
+          flow.ports_known};
+}
+
+template <typename Table>
+PolicyIndex::Match match_in(const Table& table, const FlowKey& flow, bool in_clear) {
+  const auto* const node =
+      table.find(compiled<decltype(typename Table::Flow{}.source)>(flow), in_clear);
+  if (node == nullptr) return {};
+  return {node->rule.entry, node->rule.reverse};
+}
+
+}  // namespace
+
+template <typename Address>
+RuleTable<Address>::RuleTable(std::size_t rules, Reclaimer& reclaimer)
+    : reclaimer_(reclaimer),
+      mask_(static_cast<std::uint32_t>(std::bit_ceil(std::max<std::size_t>(2 * rules, 64)) - 1)),
+      buckets_(std::make_unique<std::atomic<Node*>[]>(std::size_t{mask_} + 1)),
+      probes_(new Probes) {}
+
+template <typename Address>
+RuleTable<Address>::~RuleTable() {
+  for (std::size_t index = 0; index <= mask_; ++index) {
+    Node* node = buckets_[index].load(std::memory_order_relaxed);
+    while (node != nullptr) {
+      const std::unique_ptr<Node> owned(node);
+      node = owned->next.load(std::memory_order_relaxed);
+    }
+  }
+  delete probes_.load(std::memory_order_relaxed);
+}
+
+template <typename Address>
+void RuleTable<Address>::insert(const PolicyRule& rule) {
+  auto made = std::make_unique<Node>();
+  made->rule = compiled<Address>(rule);
+  made->rank = rule.rank;
+  const Shape shape = shape_of(made->rule);
+  made->hash = hash_of(shape, salt_of(shape), example_of(made->rule));
+
+  std::atomic<Node*>* place = &bucket(made->hash);
+  Node* next = place->load(std::memory_order_relaxed);
+  while (next != nullptr && is_before(*next, *made)) {
+    place = &next->next;
+    next = place->load(std::memory_order_relaxed);
+  }
+  made->next.store(next, std::memory_order_relaxed);
+  // Release pairs with the acquires in `find`: the rule before its place.
+  place->store(made.release(), std::memory_order_release);
+
+  Group& group = shapes_[shape];
+  if (group.rules++ == 0 || rule.rank < group.first) {
+    group.first = rule.rank;
+    shapes_changed_ = true;
+  }
+}
+
+template <typename Address>
+void RuleTable<Address>::erase(const PolicyRule& rule, Retired& retired) {
+  const Rule gone = compiled<Address>(rule);
+  const Shape shape = shape_of(gone);
+  std::atomic<Node*>* place = &bucket(hash_of(shape, salt_of(shape), example_of(gone)));
+  Node* node = place->load(std::memory_order_relaxed);
+  while (node != nullptr && (node->rule.entry != gone.entry || node->rule.reverse != gone.reverse ||
+                             shape_of(node->rule) != shape)) {
+    place = &node->next;
+    node = place->load(std::memory_order_relaxed);
+  }
+  if (node == nullptr) return;
+  // It keeps its `next`: who stands on it goes on from there.
+  place->store(node->next.load(std::memory_order_relaxed), std::memory_order_release);
+  retired.emplace_back(node);
+  const auto group = shapes_.find(shape);
+  if (--group->second.rules == 0) {
+    shapes_.erase(group);
+    shapes_changed_ = true;
+  }
+}
+
+template <typename Address>
+void RuleTable<Address>::publish() {
+  if (!shapes_changed_) return;
+  shapes_changed_ = false;
+  auto next = std::make_unique<Probes>();
+  for (const auto& [shape, group] : shapes_) next->push_back({shape, salt_of(shape), group.first});
+  std::ranges::sort(*next, {}, &Probe::first);
+  // Release pairs with the acquire in `find`.
+  const Probes* const before = probes_.exchange(next.release(), std::memory_order_acq_rel);
+  reclaimer_.retire([before] { delete before; });
+}
+
+template <typename Address>
+const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& flow,
+                                                                  bool in_clear) const {
+  const Node* best = nullptr;
+  for (const Probe& probe : *probes_.load(std::memory_order_acquire)) {
+    if (best != nullptr && best->rank < probe.first) break;
+    // No such rule takes a packet whose ports are not known.
+    if (!flow.ports_known && (probe.shape.source_port | probe.shape.destination_port) != 0)
+      continue;
+    const std::uint32_t hash = hash_of(probe.shape, probe.salt, flow);
+    const Node* node = bucket(hash).load(std::memory_order_acquire);
+    for (; node != nullptr; node = node->next.load(std::memory_order_acquire)) {
+      if (best != nullptr && !is_before(*node, *best)) break;
+      if (node->hash != hash || !is_met(node->rule, flow, in_clear)) continue;
+      best = node;
+      break;
+    }
+  }
+  return best;
+}
+
+template class RuleTable<std::uint32_t>;
+template class RuleTable<unsigned __int128>;
+
+void PolicyIndex::insert(const PolicyRule& rule) {
+  if (rule.source.first.is_v4()) {
+    v4_.insert(rule);
+  } else {
+    v6_.insert(rule);
+  }
+}
+
+void PolicyIndex::erase(std::span<const PolicyRule> rules, Reclaimer& reclaimer) {
+  struct Both {
+    RuleTable<std::uint32_t>::Retired v4;
+    RuleTable<unsigned __int128>::Retired v6;
+  };
+  const auto retired = std::make_shared<Both>();
+  for (const PolicyRule& rule : rules) {
+    if (rule.source.first.is_v4()) {
+      v4_.erase(rule, retired->v4);
+    } else {
+      v6_.erase(rule, retired->v6);
+    }
+  }
+  reclaimer.retire([retired] {});
+}
+
+void PolicyIndex::publish() {
+  v4_.publish();
+  v6_.publish();
+}
+
+PolicyIndex::Match PolicyIndex::find(const FlowKey& flow, bool in_clear) const {
+  return flow.source.is_v4() ? match_in(v4_, flow, in_clear) : match_in(v6_, flow, in_clear);
+}
+
+}  // namespace culvert::dataplane
