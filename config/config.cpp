@@ -11,11 +11,15 @@ const Connection* Config::find_connection(std::string_view name) const {
 }
 
 const Connection* Config::connection_of_child(std::uint32_t index) const {
-  // Children are numbered in file order, so the first connection whose last child is not before
-  // `index` holds it.
-  for (const Connection& connection : connections) {
-    if (connection.children.empty() || connection.children.back().index < index) continue;
-    return connection.children.front().index <= index ? &connection : nullptr;
+  // Children are numbered in file order: the last connection that begins at or before `index` holds
+  // it. Those without children are nobody's way.
+  auto after = std::ranges::upper_bound(connections, index, {}, [](const Connection& connection) {
+    return connection.children.empty() ? 0U : connection.children.front().index;
+  });
+  while (after != connections.begin()) {
+    const Connection& connection = *--after;
+    if (connection.children.empty() || connection.children.front().index > index) continue;
+    return connection.children.back().index >= index ? &connection : nullptr;
   }
   return nullptr;
 }

@@ -21,7 +21,7 @@ struct TrafficSelector {
   std::uint16_t port_last = 65535;
   std::uint8_t protocol = 0;  ///< 0: any
 
-  friend constexpr bool operator==(const TrafficSelector&, const TrafficSelector&) = default;
+  friend constexpr auto operator<=>(const TrafficSelector&, const TrafficSelector&) = default;
 
   static TrafficSelector of(const Prefix& prefix);
   static TrafficSelector everything(Family family);

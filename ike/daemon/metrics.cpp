@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <string_view>
+#include <utility>
 
 namespace culvert::ike {
 namespace {
@@ -33,13 +35,13 @@ prometheus::MetricFamily exchanges(const MachineCounters& counters) {
 /// Every configured connection has a row for "established", 0 when it is down.
 prometheus::MetricFamily ike_sas(const std::vector<IkeSaStatus>& sas,
                                  const std::vector<ConnectionStatus>& connections) {
+  std::map<std::pair<std::string_view, std::string_view>, std::uint64_t> counts;
+  for (const IkeSaStatus& sa : sas) ++counts[{sa.connection, sa.state}];
   Family family = Family::gauge("culvert_ike_sas", "IKE SAs by connection and state");
   for (const ConnectionStatus& connection : connections) {
     for (const char* state : {"init", "auth", "established", "rekeying", "deleting"}) {
-      const auto count = std::ranges::count_if(sas, [&](const IkeSaStatus& sa) {
-        return sa.connection == connection.name && sa.state == state;
-      });
-      family.add({{"connection", connection.name}, {"state", state}}, static_cast<double>(count));
+      family.add({{"connection", connection.name}, {"state", state}},
+                 as_sample(counts[{connection.name, state}]));
     }
   }
   return family.take();

@@ -22,11 +22,16 @@ void Outbox::push(SendDatagram datagram) {
   datagrams_.push_back({last_position_, std::move(datagram)});
 }
 
-void Outbox::completed(channel::RequestId request) { open_.erase(request); }
+void Outbox::completed(channel::RequestId request) {
+  const auto found = open_.find(request);
+  if (found == open_.end()) return;
+  open_positions_.erase(found->second);
+  open_.erase(found);
+}
 
 Outbox::Position Outbox::oldest_unfinished() const {
   Position oldest = std::numeric_limits<Position>::max();
-  for (const auto& [request, position] : open_) oldest = std::min(oldest, position);
+  if (!open_positions_.empty()) oldest = *open_positions_.begin();
   if (!requests_.empty()) oldest = std::min(oldest, requests_.front().position);
   return oldest;
 }
@@ -35,7 +40,9 @@ void Outbox::drain(const std::function<bool(const channel::Request&)>& send_requ
                    const std::function<bool(const SendDatagram&)>& send_datagram) {
   while (!requests_.empty() && send_request(requests_.front().request)) {
     HeldRequest& sent = requests_.front();
-    open_.emplace(sent.request.id, sent.position);
+    if (open_.emplace(sent.request.id, sent.position).second) {
+      open_positions_.insert(sent.position);
+    }
     wipe_key(sent.request);
     requests_.pop_front();
   }
@@ -50,6 +57,7 @@ void Outbox::clear() {
   for (HeldRequest& held : requests_) wipe_key(held.request);
   requests_.clear();
   open_.clear();
+  open_positions_.clear();
   datagrams_.clear();
 }
 

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
 
 #include "channel/messages.hpp"
 #include "ike/machine/machine.hpp"
@@ -49,6 +50,7 @@ class Outbox {
   Position last_position_ = 0;
   std::deque<HeldRequest> requests_;
   std::map<channel::RequestId, Position> open_;  ///< sent, not completed
+  std::set<Position> open_positions_;            ///< the same
   std::deque<HeldDatagram> datagrams_;
 };
 

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <map>
+#include <set>
+#include <string_view>
+#include <utility>
 
 #include <spdlog/fmt/fmt.h>
 
@@ -57,22 +61,31 @@ json render_child(const ChildStatus& child) {
            child.notice ? render_failure(*child.notice, child.notice_detail) : json(nullptr)}};
 }
 
-bool is_up(const config::Connection& connection, const std::vector<IkeSaStatus>& sas) {
-  const auto installed = [&](const config::Child& wanted) {
-    return std::ranges::any_of(sas, [&](const IkeSaStatus& sa) {
-      return sa.connection == connection.name &&
-             std::ranges::any_of(sa.children, [&](const ChildStatus& child) {
-               return child.index == wanted.index && child.state != "deleting";
-             });
-    });
-  };
-  return !connection.children.empty() && std::ranges::all_of(connection.children, installed);
-}
+/// What is there of each connection.
+class Standing {
+ public:
+  explicit Standing(const std::vector<IkeSaStatus>& sas) {
+    for (const IkeSaStatus& sa : sas) {
+      if (sa.state != "deleting") negotiating_.insert(sa.connection);
+      for (const ChildStatus& child : sa.children) {
+        if (child.state != "deleting") installed_.emplace(sa.connection, child.index);
+      }
+    }
+  }
+  [[nodiscard]] bool is_up(const config::Connection& connection) const {
+    const auto installed = [&](const config::Child& child) {
+      return installed_.contains({connection.name, child.index});
+    };
+    return !connection.children.empty() && std::ranges::all_of(connection.children, installed);
+  }
+  [[nodiscard]] bool is_negotiating(std::string_view name) const {
+    return negotiating_.contains(name);
+  }
 
-bool is_negotiating(const std::string& name, const std::vector<IkeSaStatus>& sas) {
-  return std::ranges::any_of(
-      sas, [&](const IkeSaStatus& sa) { return sa.connection == name && sa.state != "deleting"; });
-}
+ private:
+  std::set<std::string_view> negotiating_;
+  std::set<std::pair<std::string_view, std::uint32_t>> installed_;
+};
 
 }  // namespace
 
@@ -109,13 +122,17 @@ json render_ike_sas(const std::vector<IkeSaStatus>& sas) {
 
 json render_connections(const std::vector<ConnectionStatus>& connections,
                         const std::vector<IkeSaStatus>& sas, const config::Config& configuration) {
+  const Standing standing(sas);
+  std::map<std::string_view, const config::Connection*> configured;
+  for (const config::Connection& one : configuration.connections) configured[one.name] = &one;
   json list = json::array();
   for (const ConnectionStatus& status : connections) {
-    const config::Connection* connection = configuration.find_connection(status.name);
+    const auto connection = configured.find(status.name);
+    const bool is_up = connection != configured.end() && standing.is_up(*connection->second);
     json row{{"connection", status.name},
-             {"state", connection != nullptr && is_up(*connection, sas) ? "up"
-                       : is_negotiating(status.name, sas)               ? "negotiating"
-                                                                        : "down"},
+             {"state", is_up                                  ? "up"
+                       : standing.is_negotiating(status.name) ? "negotiating"
+                                                              : "down"},
              {"last_failure", nullptr},
              {"retry_in_seconds", nullptr}};
     if (status.last_failure) {

@@ -88,6 +88,7 @@ std::expected<void, Refusal> Core::authenticate_peer(IkeSa& ike, const Payloads&
         {}});
   }
   ike.connection = matching;
+  peers_.file(ike);
   ike.local_id = identity_of(matching->local, ike.local.address);
   const auto settled = settle_post_quantum(ike, payloads);
   if (!settled) return std::unexpected(settled.error());
@@ -201,6 +202,7 @@ std::expected<void, Refusal> Core::authenticate_responder(IkeSa& ike,
                                    {}});
   }
   ike.remote_id = presented;
+  peers_.file(ike);
   if (auto learnt = learn_post_quantum(ike, payloads); !learnt) return learnt;
   return verify_proof(ike, id, payloads);
 }
@@ -269,7 +271,9 @@ void Core::arm_lifetime(IkeSa& ike) {
 
 /// Timers and waiting work of an IKE SA that stands; also after a rekey.
 void Core::arm_established(IkeSa& ike) {
-  ike.initiator_message.clear();
+  ike.initiator_message = {};
+  ike.responder_message = {};
+  ike.candidates = {};
   arm_lifetime(ike);
   arm_keepalive(ike);
   watch_certificates(ike);

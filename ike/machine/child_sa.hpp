@@ -45,13 +45,5 @@ struct ChildSa {
   /// Keys of the halves that the data plane has not confirmed: whoever resumes installs them again.
   crypto::SecretBytes unconfirmed_in, unconfirmed_out;
 };
-/// A negotiated policy in the data plane and the SA its traffic goes to.
-struct PolicyBinding {
-  channel::PolicyId policy{};
-  std::uint32_t index = 0;
-  channel::SaId outbound{};
-  bool adopted = false;  ///< from a snapshot: its selectors are not known
-  std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
-};
 
 }  // namespace culvert::ike

@@ -45,7 +45,7 @@ ChildSa& Core::add_child(IkeSa& ike, ChildSa child) {
   touch(ike);
   ike.children.push_back(child.inbound_sa);
   inbound_of_outbound_[child.outbound_sa] = child.inbound_sa;
-  return children_.emplace(child.inbound_sa, std::move(child)).first->second;
+  return children_.add(std::move(child));
 }
 
 std::expected<void, Refusal> Core::install(IkeSa& ike, ChildSa& child, const ChildKeys& keys,
@@ -102,11 +102,7 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
 /// since before it answered. Who answered waits while there is another way to send.
 void Core::put_in_use(ChildSa& child, bool we_initiated) {
   const IkeSa& ike = *find_ike(child.ike_spi);
-  const bool sending = std::ranges::any_of(bindings_, [&](const PolicyBinding& binding) {
-    return binding.index == child.index &&
-           (binding.adopted || (binding.local_selectors == child.local_selectors &&
-                                binding.remote_selectors == child.remote_selectors));
-  });
+  const bool sending = bindings_.carries(child);
   if (child.redundant || ike.redundant) {
     if (!sending) activate(child);
   } else if (we_initiated || !sending) {
@@ -137,25 +133,14 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   child_is_up(child.index);
 }
 
-PolicyBinding* Core::binding_for(const ChildSa& child) {
-  for (PolicyBinding& binding : bindings_) {
-    if (!binding.adopted && binding.index == child.index &&
-        binding.local_selectors == child.local_selectors &&
-        binding.remote_selectors == child.remote_selectors) {
-      return &binding;
-    }
-  }
-  return nullptr;
-}
-
 /// Outbound traffic goes to this child from now on.
 void Core::activate(ChildSa& child) {
   touched_.insert(child.ike_spi);
   child.switch_at = {};
-  if (PolicyBinding* binding = binding_for(child)) {
+  if (const PolicyBinding* binding = bindings_.find(child)) {
     if (binding->outbound == child.outbound_sa) return;
     if (ChildSa* before = child_of_sa(binding->outbound)) before->policy = {};
-    binding->outbound = child.outbound_sa;
+    bindings_.switch_to(*binding, child.outbound_sa);
     child.policy = binding->policy;
     switch_outbound(child);
   } else {
@@ -167,7 +152,7 @@ void Core::activate(ChildSa& child) {
     fresh.remote_selectors = child.remote_selectors;
     child.policy = fresh.policy;
     install_policy(child);
-    bindings_.push_back(std::move(fresh));
+    bindings_.add(std::move(fresh));
   }
   retire_adopted(child.index, now_ + tuning_.old_sa_grace);
 }
@@ -189,32 +174,27 @@ void Core::switch_outbound(const ChildSa& child) {
 /// The child stops sending: another one with the same selectors takes over, or the policy goes and
 /// the trap behind it holds the traffic.
 void Core::release_outbound(const ChildSa& child) {
-  const auto bound = std::ranges::find(bindings_, child.outbound_sa, &PolicyBinding::outbound);
-  if (bound == bindings_.end()) return;
+  const PolicyBinding* bound = bindings_.find(child.outbound_sa);
+  if (bound == nullptr) return;
   ChildSa* substitute = nullptr;
-  for (auto& [id, other] : children_) {
-    if (other.inbound_sa == child.inbound_sa || other.index != child.index) continue;
-    if (other.state != ChildState::installed && other.state != ChildState::rekeying) continue;
-    if (other.redundant || other.outdated || other.local_selectors != child.local_selectors ||
-        other.remote_selectors != child.remote_selectors) {
-      continue;
-    }
-    if (substitute == nullptr || other.created >= substitute->created) substitute = &other;
+  for (ChildSa* other : children_.like(child)) {
+    if (other->inbound_sa == child.inbound_sa || other->redundant || other->outdated) continue;
+    if (other->state != ChildState::installed && other->state != ChildState::rekeying) continue;
+    if (substitute == nullptr || other->created >= substitute->created) substitute = other;
   }
   if (substitute != nullptr) {
     activate(*substitute);
     return;
   }
   delete_policy(bound->policy);
-  bindings_.erase(bound);
+  bindings_.erase(bound->policy);
   if (ChildSa* stays = find_child(child.inbound_sa)) stays->policy = {};
 }
 
 void Core::retire(channel::SaId id, bool with_grace) {
-  const auto found = children_.find(id);
-  if (found == children_.end()) return;
-  touched_.insert(found->second.ike_spi);
-  const ChildSa child = std::move(found->second);
+  if (!children_.contains(id)) return;
+  const ChildSa child = children_.take(id);
+  touched_.insert(child.ike_spi);
   if (!shutting_down_) {
     release_outbound(child);
     if (with_grace) {
@@ -227,7 +207,6 @@ void Core::retire(channel::SaId id, bool with_grace) {
   }
   if (IkeSa* ike = find_ike(child.ike_spi)) std::erase(ike->children, id);
   inbound_of_outbound_.erase(child.outbound_sa);
-  children_.erase(id);
 }
 
 void Core::delete_sa(channel::SaId sa) {
@@ -258,11 +237,7 @@ void Core::end_graces(const config::Connection& connection) {
 
 /// What an earlier life of the key daemon left for this child: its policies now, its SAs at `when`.
 void Core::retire_adopted(std::uint32_t child_index, Instant when) {
-  std::erase_if(bindings_, [&](const PolicyBinding& binding) {
-    if (!binding.adopted || binding.index != child_index) return false;
-    delete_policy(binding.policy);
-    return true;
-  });
+  for (const channel::PolicyId policy : bindings_.take_adopted(child_index)) delete_policy(policy);
   std::erase_if(adopted_, [&](const auto& entry) {
     if (entry.second.child_index != child_index) return false;
     delete_sa_later(entry.first, child_index, when);
@@ -271,10 +246,9 @@ void Core::retire_adopted(std::uint32_t child_index, Instant when) {
 }
 
 ChildSa* Core::find_child(channel::SaId inbound) {
-  const auto found = children_.find(inbound);
-  if (found == children_.end()) return nullptr;
-  touched_.insert(found->second.ike_spi);
-  return &found->second;
+  ChildSa* child = children_.find(inbound);
+  if (child != nullptr) touched_.insert(child->ike_spi);
+  return child;
 }
 ChildSa* Core::find_child_by_outbound(const IkeSa& ike, std::uint32_t spi) {
   for (const channel::SaId id : ike.children) {
@@ -295,10 +269,9 @@ bool Core::is_live(const ChildSa& child) const {
   return ike != nullptr && ike->usable();
 }
 const ChildSa* Core::live_child(std::uint32_t child_index) const {
-  for (const auto& [id, child] : children_) {
-    if (child.index == child_index && is_live(child)) return &child;
-  }
-  return nullptr;
+  const auto all = children_.of(child_index);
+  const auto live = std::ranges::find_if(all, [&](const ChildSa* one) { return is_live(*one); });
+  return live == all.end() ? nullptr : *live;
 }
 
 void Core::endpoints_changed(IkeSa& ike) {

@@ -86,11 +86,11 @@ void Core::terminate_target(ConnectionState& state, const config::Child* only, C
   if (only != nullptr) {
     state.held_children.insert(only->index);
     state.keep.erase(only->index);
-    for (auto& [sa, child] : children_) {
-      if (child.index != only->index || !is_live(child)) continue;
-      Task task{.kind = TaskKind::delete_child, .child = sa};
+    for (const ChildSa* child : children_.of(only->index)) {
+      if (!is_live(*child)) continue;
+      Task task{.kind = TaskKind::delete_child, .child = child->inbound_sa};
       task.commands.push_back(id);
-      IkeSa& ike = *find_ike(child.ike_spi);
+      IkeSa& ike = *find_ike(child->ike_spi);
       ike.queue.push_front(std::move(task));
       pump(ike);
       waits = true;
@@ -101,11 +101,10 @@ void Core::terminate_target(ConnectionState& state, const config::Child* only, C
     state.keep.clear();
     state.retry_at = {};
     std::vector<std::uint64_t> unfinished;
-    for (auto& [spi, ike] : ike_sas_) {
-      if (ike->connection != state.connection) continue;
+    for (IkeSa* ike : peers_.of(*state.connection)) {
       if (ike->state == IkeState::init_sent || ike->state == IkeState::auth_sent ||
           ike->state == IkeState::half_open || ike->state == IkeState::superseded) {
-        unfinished.push_back(spi);
+        unfinished.push_back(ike->local_spi);
       } else if (ike->state == IkeState::established) {
         Task task{.kind = TaskKind::delete_ike};
         if (!waits && !ike->redundant) {

@@ -36,6 +36,18 @@ Octets Core::cookie_for(std::uint32_t version, Bytes secret, const wire::ike::Me
   return cookie;
 }
 
+/// It has a cookie that we made for it lately.
+bool Core::cookie_is_ours(const wire::ike::Message& message, const wire::Endpoint& remote) {
+  const auto* sent = find_notify(message.payloads, NotifyType::cookie);
+  if (sent == nullptr || cookie_secret_.empty()) return false;
+  const auto is = [&](std::uint32_t version, Bytes secret) {
+    return crypto::equal_constant_time(sent->data, cookie_for(version, secret, message, remote));
+  };
+  return is(cookie_version_, cookie_secret_.view()) ||
+         (!previous_cookie_secret_.empty() &&
+          is(cookie_version_ - 1, previous_cookie_secret_.view()));
+}
+
 bool Core::cookie_satisfied(const wire::ike::Message& message, const wire::Endpoint& local,
                             const wire::Endpoint& remote) {
   if (half_open() < tuning_.half_open_cookie_threshold) return true;
@@ -48,18 +60,10 @@ bool Core::cookie_satisfied(const wire::ike::Message& message, const wire::Endpo
     ++cookie_version_;
     cookie_made_ = now_;
   }
-  const Octets current = cookie_for(cookie_version_, cookie_secret_.view(), message, remote);
-  if (const auto* sent = find_notify(message.payloads, NotifyType::cookie)) {
-    if (crypto::equal_constant_time(sent->data, current)) return true;
-    if (!previous_cookie_secret_.empty() &&
-        crypto::equal_constant_time(
-            sent->data,
-            cookie_for(cookie_version_ - 1, previous_cookie_secret_.view(), message, remote))) {
-      return true;
-    }
-  }
+  if (cookie_is_ours(message, remote)) return true;
   ++counters_.cookies_sent;
-  refuse_init(message.header, {NotifyType::cookie, Failure::temporary_failure, "", current}, local,
+  const Octets cookie = cookie_for(cookie_version_, cookie_secret_.view(), message, remote);
+  refuse_init(message.header, {NotifyType::cookie, Failure::temporary_failure, "", cookie}, local,
               remote);
   return false;
 }

@@ -8,11 +8,10 @@
 #include <map>
 #include <set>
 
-#include "ike/machine/child_sa.hpp"
-#include "ike/machine/connection_state.hpp"
-#include "ike/machine/ike_sa.hpp"
-#include "ike/machine/machine.hpp"
+#include "ike/machine/bindings.hpp"
+#include "ike/machine/connection_index.hpp"
 #include "ike/machine/payload_access.hpp"
+#include "ike/machine/peer_index.hpp"
 #include "ike/machine/proposals.hpp"
 #include "ike/machine/timers.hpp"
 
@@ -108,8 +107,10 @@ class Core final : public Machine {
   void send_init(IkeSa& ike);
   void on_init_request(const wire::ike::Message& message, wire::Bytes raw,
                        const wire::Endpoint& local, const wire::Endpoint& remote);
-  bool repeat_init_answer(const wire::ike::Header& header, wire::Bytes raw,
+  bool repeat_init_answer(const wire::ike::Message& message, wire::Bytes raw,
                           const wire::Endpoint& local, const wire::Endpoint& remote);
+  [[nodiscard]] bool adds_cookie(const IkeSa& ike, const wire::ike::Message& message,
+                                 const wire::Endpoint& remote);
   [[nodiscard]] bool init_is_readable(const wire::ike::Message& message,
                                       const wire::Endpoint& local, const wire::Endpoint& remote);
   void refuse_stranger(const wire::ike::Header& header, const wire::Endpoint& local,
@@ -128,10 +129,10 @@ class Core final : public Machine {
   [[nodiscard]] bool restart_init(IkeSa& ike, const Payloads& payloads);
   void refuse_init(const wire::ike::Header& request, const Refusal& refusal,
                    const wire::Endpoint& local, const wire::Endpoint& remote);
-  [[nodiscard]] std::vector<const config::Connection*> connections_between(
-      const wire::Endpoint& local, const wire::Endpoint& remote) const;
   [[nodiscard]] bool cookie_satisfied(const wire::ike::Message& message,
                                       const wire::Endpoint& local, const wire::Endpoint& remote);
+  [[nodiscard]] bool cookie_is_ours(const wire::ike::Message& message,
+                                    const wire::Endpoint& remote);
   [[nodiscard]] Octets cookie_for(std::uint32_t version, crypto::Bytes secret,
                                   const wire::ike::Message& message, const wire::Endpoint& remote);
   void add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi,
@@ -381,7 +382,6 @@ class Core final : public Machine {
   [[nodiscard]] ChildSa* child_of_sa(channel::SaId either_half);
   [[nodiscard]] const ChildSa* live_child(std::uint32_t child_index) const;
   [[nodiscard]] bool is_live(const ChildSa& child) const;
-  PolicyBinding* binding_for(const ChildSa& child);
   void endpoints_changed(IkeSa& ike);
   void installation_failed(channel::SaId sa, channel::Outcome outcome);
 
@@ -414,9 +414,10 @@ class Core final : public Machine {
   MachineCounters counters_;
 
   std::map<std::uint64_t, std::unique_ptr<IkeSa>> ike_sas_;  ///< by our SPI
-  std::map<channel::SaId, ChildSa> children_;                ///< by inbound SaId
+  PeerIndex peers_;
+  ChildTable children_;
   std::map<channel::SaId, channel::SaId> inbound_of_outbound_;
-  std::vector<PolicyBinding> bindings_;
+  Bindings bindings_;
   std::map<channel::SaId, channel::SnapshotSa> adopted_;
   std::map<channel::SaId, std::uint32_t> retired_;  ///< wait for their grace to end; child index
   std::map<std::pair<wire::Endpoint, std::uint64_t>, std::uint64_t> init_requests_;
@@ -424,6 +425,7 @@ class Core final : public Machine {
   std::map<channel::RequestId, std::uint64_t> liveness_requests_;  ///< to our SPI of the IKE SA
   std::map<channel::RequestId, channel::SaId> installations_;
   std::vector<ConnectionState> connections_;
+  ConnectionIndex connection_index_;
   std::vector<WaitingCommand> waiting_;
   /// What is not on record as it is: IKE SAs by our SPI, connections by position. Too many is slow,
   /// too few is a fault that the simulator looks for.

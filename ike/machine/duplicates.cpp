@@ -17,20 +17,19 @@ constexpr std::chrono::seconds kProofDelay{1};
 }  // namespace
 
 bool Core::only_one(const IkeSa& ike) const {
-  return std::ranges::none_of(ike_sas_, [&](const auto& entry) {
-    const IkeSa& other = *entry.second;
-    return &other != &ike && other.connection == ike.connection &&
-           (other.state == IkeState::established || other.state == IkeState::rekeyed ||
-            other.state == IkeState::deleting);
+  return std::ranges::none_of(peers_.of(*ike.connection), [&](const IkeSa* other) {
+    return other != &ike &&
+           (other->state == IkeState::established || other->state == IkeState::rekeyed ||
+            other->state == IkeState::deleting);
   });
 }
 
 void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
   std::vector<std::uint64_t> abandoned;
-  for (auto& [spi, other] : ike_sas_) {
-    if (other.get() == &ike || other->connection != ike.connection) continue;
+  for (IkeSa* other : peers_.with_peer_of(ike)) {
+    if (other == &ike) continue;
     if (other->state == IkeState::init_sent && !ike.initiator) {
-      abandoned.push_back(spi);
+      abandoned.push_back(other->local_spi);
       continue;
     }
     if (other->state != IkeState::established) continue;
@@ -126,8 +125,8 @@ void Core::revive_loser(const IkeSa& winner) {
 
 void Core::delete_duplicate(IkeSa& ike) {
   if (!ike.redundant || ike.state != IkeState::established) return;
-  const bool unproven = std::ranges::any_of(ike_sas_, [&](const auto& entry) {
-    return entry.second->kept_instead_of == ike.local_spi && entry.second->usable();
+  const bool unproven = std::ranges::any_of(peers_.with_peer_of(ike), [&](const IkeSa* other) {
+    return other->kept_instead_of == ike.local_spi && other->usable();
   });
   if (unproven) {
     timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);

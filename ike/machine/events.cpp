@@ -138,7 +138,7 @@ void Core::adopt(const std::vector<channel::SnapshotSa>& sas,
     binding.index = policy.child_index;
     binding.outbound = policy.outbound;
     binding.adopted = true;
-    bindings_.push_back(std::move(binding));
+    bindings_.add(std::move(binding));
   }
   if (!adopted_.empty()) {
     report(Level::info, "sas_adopted", {{"count", std::to_string(adopted_.size())}});

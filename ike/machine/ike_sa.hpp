@@ -73,6 +73,10 @@ struct IkeSa {
   IkeState state = IkeState::init_sent;
   const config::Connection* connection = nullptr;
   std::vector<const config::Connection*> candidates;  ///< responder, before IKE_AUTH tells which
+  struct {
+    const config::Connection* connection = nullptr;
+    std::uint64_t identity = 0;
+  } filed;  ///< where PeerIndex has it
   wire::Endpoint local, remote;
   config::Identity local_id, remote_id;
   /// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: it sent none.

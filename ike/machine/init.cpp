@@ -42,6 +42,7 @@ bool Core::initiate(ConnectionState& state, std::vector<std::uint32_t> wanted) {
   IkeSa& ike = add_ike();
   ike.initiator = true;
   ike.connection = &connection;
+  peers_.file(ike);
   ike.local = {*local, kPort};
   ike.remote = {*remote, kPort};
   ike.wanted = std::move(wanted);
@@ -82,23 +83,6 @@ void Core::send_init(IkeSa& ike) {
   await_answer(ike, 0, {ike.initiator_message});
 }
 
-std::vector<const config::Connection*> Core::connections_between(
-    const wire::Endpoint& local, const wire::Endpoint& remote) const {
-  std::vector<const config::Connection*> exact, any;
-  for (const ConnectionState& state : connections_) {
-    if (state.ghost) continue;
-    const config::Connection& connection = *state.connection;
-    if (connection.local.address && *connection.local.address != local.address) continue;
-    if (!connection.remote.address) {
-      any.push_back(&connection);
-    } else if (*connection.remote.address == remote.address) {
-      exact.push_back(&connection);
-    }
-  }
-  exact.insert(exact.end(), any.begin(), any.end());
-  return exact;
-}
-
 void Core::refuse_init(const wire::ike::Header& request, const Refusal& refusal,
                        const wire::Endpoint& local, const wire::Endpoint& remote) {
   wire::ike::Header header = request;
@@ -112,9 +96,9 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
                            const wire::Endpoint& local, const wire::Endpoint& remote) {
   // 1. a repeated one gets the same answer  2. readable  3. known peer  4. cookie  5. suite and
   // group  6. keys and answer
-  if (repeat_init_answer(message.header, raw, local, remote)) return;
+  if (repeat_init_answer(message, raw, local, remote)) return;
   if (!init_is_readable(message, local, remote)) return;
-  auto candidates = connections_between(local, remote);
+  auto candidates = connection_index_.between(local.address, remote.address);
   if (candidates.empty()) {
     refuse_stranger(message.header, local, remote);
     return;
@@ -126,6 +110,7 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
   IkeSa& ike = add_ike();
   ike.connection = candidates.front();
   ike.candidates = std::move(candidates);
+  peers_.file(ike);
   ike.local = local;
   ike.remote = remote;
   open_half(ike, *chosen, message, raw);
@@ -139,16 +124,36 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
 }
 
 /// True when the request is one that we have answered, whether it is the same or a forgery.
-bool Core::repeat_init_answer(const wire::ike::Header& header, Bytes raw,
+bool Core::repeat_init_answer(const wire::ike::Message& message, Bytes raw,
                               const wire::Endpoint& local, const wire::Endpoint& remote) {
-  const auto known = init_requests_.find({remote, header.initiator_spi});
+  const auto known = init_requests_.find({remote, message.header.initiator_spi});
   if (known == init_requests_.end()) return false;
-  const IkeSa* ike = find_ike(known->second);
-  if (ike != nullptr && std::ranges::equal(ike->initiator_message, raw)) {
-    ++counters_.retransmits_answered;
-    send(local, remote, Octets(ike->responder_message));
-  }
+  IkeSa* ike = find_ike(known->second);
+  if (ike == nullptr) return true;
+  const bool same = std::ranges::equal(ike->initiator_message, raw);
+  if (!same && !adds_cookie(*ike, message, remote)) return true;
+  // The initiator proves itself over the last request that it sent (RFC 7296 §2.6, §2.15).
+  if (!same) ike->initiator_message.assign(raw.begin(), raw.end());
+  ++counters_.retransmits_answered;
+  send(local, remote, Octets(ike->responder_message));
   return true;
+}
+
+/// RFC 7296 §2.6: a retry with a cookie has "all other payloads unchanged". It comes to an IKE SA
+/// that is there when its first request was sent again and found fewer half-open ones.
+bool Core::adds_cookie(const IkeSa& ike, const wire::ike::Message& message,
+                       const wire::Endpoint& remote) {
+  if (ike.state != IkeState::half_open || !cookie_is_ours(message, remote)) return false;
+  const auto before = wire::ike::parse_message(ike.initiator_message);
+  if (!before) return false;
+  const auto without_cookie = [](Payloads payloads) {
+    std::erase_if(payloads, [](const auto& payload) {
+      const auto* notify = std::get_if<wire::ike::Notify>(&payload);
+      return notify != nullptr && notify->type == NotifyType::cookie;
+    });
+    return payloads;
+  };
+  return without_cookie(before->payloads) == without_cookie(message.payloads);
 }
 
 bool Core::init_is_readable(const wire::ike::Message& message, const wire::Endpoint& local,

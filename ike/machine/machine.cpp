@@ -23,6 +23,7 @@ Core::Core(const Environment& environment, const Tuning& tuning)
     state.backoff = tuning.initiate_backoff_first;
     connections_.push_back(std::move(state));
   }
+  connection_index_.rebuild(connections_);
   // Names must not meet those of an earlier life of the key daemon that the data plane still holds.
   next_sa_ = draw_number();
   next_policy_ = draw_number();
@@ -349,20 +350,21 @@ void Core::remove(std::uint64_t local_spi) {
   touched_.insert(local_spi);
   if (found->second->init_request) init_requests_.erase(*found->second->init_request);
   half_open_.erase(local_spi);
+  peers_.forget(*found->second);
   ike_sas_.erase(found);
 }
 
 ConnectionState& Core::state_of(const config::Connection& connection) {
-  const auto found = std::ranges::find(connections_, &connection, &ConnectionState::connection);
-  assert(found != connections_.end());
-  return *found;
+  const auto place = connection_index_.place_of(connection);
+  assert(place);
+  return connections_[*place];
 }
 
 IkeSa* Core::usable_ike(const config::Connection& connection) {
   IkeSa* best = nullptr;
-  for (auto& [spi, ike] : ike_sas_) {
-    if (ike->connection != &connection || !ike->usable()) continue;
-    if (best == nullptr || ike->established > best->established) best = ike.get();
+  for (IkeSa* ike : peers_.of(connection)) {
+    if (!ike->usable()) continue;
+    if (best == nullptr || ike->established > best->established) best = ike;
   }
   if (best != nullptr) touch(*best);
   return best;

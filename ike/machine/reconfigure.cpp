@@ -60,15 +60,13 @@ void Core::take_connections(const config::Config& config) {
   std::vector<ConnectionState> before = std::exchange(connections_, {});
   previous_connections_.clear();
   for (const config::Connection& connection : config.connections) {
-    const auto known = std::ranges::find_if(before, [&](const ConnectionState& state) {
-      return !state.ghost && state.connection->name == connection.name;
-    });
     ConnectionState state;
     state.backoff = tuning_.initiate_backoff_first;
-    if (known != before.end()) {
-      state = std::move(*known);
-      previous_connections_[connection.name] = *state.connection;
-      before.erase(known);
+    if (const config::Connection* known = connection_index_.find(connection.name)) {
+      previous_connections_[connection.name] = *known;
+      ConnectionState& old = before[*connection_index_.place_of(*known)];
+      state = std::move(old);
+      old.connection = nullptr;
     }
     state.connection = &connection;
     const auto gone = [&](std::uint32_t index) {
@@ -79,7 +77,10 @@ void Core::take_connections(const config::Config& config) {
     std::erase_if(state.held_children, gone);
     connections_.push_back(std::move(state));
   }
-  for (ConnectionState& state : before) make_ghost(std::move(state));
+  for (ConnectionState& state : before) {
+    if (state.connection != nullptr) make_ghost(std::move(state));
+  }
+  connection_index_.rebuild(connections_);
   for (std::size_t place = 0; place < std::max(connections_.size(), before.size()); ++place) {
     touched_connections_.insert(place);
   }
@@ -93,9 +94,9 @@ void Core::take_connections(const config::Config& config) {
 }
 
 void Core::make_ghost(ConnectionState state) {
-  const bool needed = std::ranges::any_of(
-      ike_sas_, [&](const auto& entry) { return entry.second->connection == state.connection; });
-  if (!needed) return;
+  std::vector<IkeSa*> its;
+  std::ranges::copy(peers_.of(*state.connection), std::back_inserter(its));
+  if (its.empty()) return;
   for (const config::Child& child : state.connection->children) {
     child_is_not_coming(child.index, "removed from the configuration");
   }
@@ -103,8 +104,9 @@ void Core::make_ghost(ConnectionState state) {
     ghost_children_.insert_or_assign(child.index, child);
   }
   auto ghost = std::make_unique<config::Connection>(*state.connection);
-  for (auto& [spi, ike] : ike_sas_) {
-    if (ike->connection == state.connection) ike->connection = ghost.get();
+  for (IkeSa* ike : its) {
+    ike->connection = ghost.get();
+    peers_.file(*ike);
   }
   state.connection = ghost.get();
   state.ghost = std::move(ghost);
@@ -116,21 +118,20 @@ void Core::make_ghost(ConnectionState state) {
 
 void Core::reconfigure_ike(IkeSa& ike) {
   ike.candidates.clear();  // of the configuration before
-  const auto is_ghost = [&](const ConnectionState& state) {
-    return state.ghost != nullptr && state.ghost.get() == ike.connection;
-  };
-  if (std::ranges::any_of(connections_, is_ghost)) {
+  const auto place = connection_index_.place_of(*ike.connection);
+  if (place && connections_[*place].ghost) {
     end_removed(ike);
     return;
   }
   const std::string name = ike.connection->name;
-  ike.connection = environment_.config->find_connection(name);
+  ike.connection = connection_index_.find(name);
+  peers_.file(ike);
   const config::Connection& before = previous_connections_.at(name);
   std::erase_if(ike.wanted, [&](std::uint32_t index) {
     return environment_.config->connection_of_child(index) != ike.connection;
   });
   if (ike.state == IkeState::half_open) {
-    ike.candidates = connections_between(ike.local, ike.remote);
+    ike.candidates = connection_index_.between(ike.local.address, ike.remote.address);
     if (ike.candidates.empty()) remove_unfinished(ike);
     return;
   }
@@ -219,14 +220,15 @@ void Core::renew_outdated(IkeSa& ike) {
 
 /// A child of the new configuration stands: what it was made in place of may go.
 void Core::retire_outdated(std::uint32_t child_index) {
-  for (auto& [id, child] : children_) {
-    if (child.index != child_index || !child.outdated || child.state == ChildState::deleting) {
-      continue;
-    }
-    IkeSa* ike = find_ike(child.ike_spi);
+  std::vector<const ChildSa*> outdated;
+  for (const ChildSa* child : children_.of(child_index)) {
+    if (child->outdated && child->state != ChildState::deleting) outdated.push_back(child);
+  }
+  for (const ChildSa* child : outdated) {
+    IkeSa* ike = find_ike(child->ike_spi);
     if (ike == nullptr || ike->state != IkeState::established) continue;
     enqueue(*ike, Task{.kind = TaskKind::delete_child,
-                       .child = id,
+                       .child = child->inbound_sa,
                        .not_before = now_ + tuning_.responder_switch_delay});
   }
 }

@@ -61,6 +61,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.remote = old.remote;
   ike.local_id = old.local_id;
   ike.remote_id = old.remote_id;
+  peers_.file(ike);
   ike.local_auth = old.local_auth;
   ike.remote_auth = old.remote_auth;
   ike.remote_certificate = old.remote_certificate;
@@ -349,7 +350,7 @@ void Core::ike_rekey_refused(IkeSa& ike, Exchange& exchange, IkeSa* rival, const
 
 /// The peer uses the successor that it made while our own rekey is on its way: it has chosen it.
 void Core::settle_rival_ike(IkeSa& used) {
-  for (auto& [spi, old] : ike_sas_) {
+  for (IkeSa* old : peers_.with_peer_of(used)) {
     if (!old->exchange || old->exchange->rival_ike != used.local_spi) continue;
     if (old->state == IkeState::established) move_to_successor(*old, used);
     return;

@@ -108,24 +108,25 @@ class Resumption {
     IkeSa& ike = *recorded->ike;
     for (ChildSa& child : recorded->children) {
       core_.inbound_of_outbound_[child.outbound_sa] = child.inbound_sa;
-      core_.children_.emplace(child.inbound_sa, std::move(child));
+      core_.children_.add(std::move(child));
     }
     if (ike.state == IkeState::half_open) core_.half_open_.insert(ike.local_spi);
     if (ike.init_request) core_.init_requests_[*ike.init_request] = ike.local_spi;
     core_.next_rank_ = std::max({core_.next_rank_, ike.created_rank + 1, ike.established_rank + 1});
+    core_.peers_.file(ike);
     core_.ike_sas_[ike.local_spi] = std::move(recorded->ike);
   }
 
   /// Fills in the connections. What the machine relies on is checked here once.
   [[nodiscard]] std::optional<NotResumed> why_not(RecordedIkeSa& recorded) const {
     IkeSa& ike = *recorded.ike;
-    const config::Config& config = *core_.environment_.config;
-    ike.connection = config.find_connection(recorded.connection);
+    const ConnectionIndex& configured = core_.connection_index_;
+    ike.connection = configured.find(recorded.connection);
     if (ike.connection == nullptr || fingerprint(*ike.connection) != recorded.connection_is) {
       return NotResumed::configuration_changed;
     }
     for (const std::string& name : recorded.candidates) {
-      const config::Connection* candidate = config.find_connection(name);
+      const config::Connection* candidate = configured.find(name);
       if (candidate == nullptr) return NotResumed::configuration_changed;
       ike.candidates.push_back(candidate);
     }
@@ -218,8 +219,8 @@ class Resumption {
         continue;
       }
       sending_.insert(child.index);
-      core_.bindings_.push_back({child.policy, child.index, child.outbound_sa, false,
-                                 child.local_selectors, child.remote_selectors});
+      core_.bindings_.add({child.policy, child.index, child.outbound_sa, false,
+                           child.local_selectors, child.remote_selectors});
       if (found == unclaimed_.end()) {
         core_.install_policy(child);
       } else if (found->second.outbound != child.outbound_sa && !lost) {
@@ -243,7 +244,7 @@ class Resumption {
       binding.index = policy.child_index;
       binding.outbound = policy.outbound;
       binding.adopted = true;
-      core_.bindings_.push_back(std::move(binding));
+      core_.bindings_.add(std::move(binding));
     }
     for (const auto& [id, sa] : unclaimed_sas_) {
       if (!is_wanted(sa.child_index)) {
@@ -323,9 +324,7 @@ class Resumption {
       core_.enqueue(ike, Task{.kind = TaskKind::delete_child, .child = id}, true);
     }
     for (ConnectionState& state : core_.connections_) {
-      const bool has_ike_sa = std::ranges::any_of(core_.ike_sas_, [&](const auto& entry) {
-        return entry.second->connection == state.connection;
-      });
+      const bool has_ike_sa = !core_.peers_.of(*state.connection).empty();
       if (bereft_.contains(state.connection) && !has_ike_sa) {
         core_.retry_connection(state);
       } else {

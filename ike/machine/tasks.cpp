@@ -82,8 +82,8 @@ bool Core::ensure(std::uint32_t child_index) {
     enqueue(*ike, Task{.kind = TaskKind::create_child, .child_index = child_index});
     return true;
   }
-  for (auto& [spi, ike] : ike_sas_) {
-    if (ike->connection != &connection || !ike->initiator) continue;
+  for (IkeSa* ike : peers_.of(connection)) {
+    if (!ike->initiator) continue;
     if (ike->state != IkeState::init_sent && ike->state != IkeState::auth_sent) continue;
     if (std::ranges::find(ike->wanted, child_index) == ike->wanted.end()) {
       ike->wanted.push_back(child_index);

@@ -36,7 +36,7 @@ void Core::on_version_1(const wire::ike::Header& header, const wire::Endpoint& l
   const std::string detail = "ours: IKEv2; the peer at " + remote.to_string() + " offers IKEv1 (" +
                              (mode == kMainMode ? "main" : "aggressive") +
                              " mode), deprecated by RFC 9395";
-  const auto candidates = connections_between(local, remote);
+  const auto candidates = connection_index_.between(local.address, remote.address);
   if (candidates.empty()) {
     fail_stranger(Failure::unsupported_version, detail, local, remote);
   } else {

@@ -90,6 +90,28 @@ TEST_CASE("robustness: a flood of half-open SAs meets cookies, then silence (§2
   CHECK(ladder.gateway(kB).machine->counters().half_open == 0);
 }
 
+TEST_CASE("robustness: a retry with a cookie whose first request was answered meanwhile (§2.6)") {
+  // Given a gateway that asks for a cookie, and whose half-open IKE SAs go away right afterwards
+  ike::Tuning tuning;
+  tuning.half_open_cookie_threshold = 1;
+  tuning.half_open_timeout = seconds(1);
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), tuning);
+  ladder.initiate(kA);
+  Flying other = ladder.wire.front();
+  other.bytes[0] ^= 0xff;  // another initiator SPI
+  ladder.world.deliver(other);
+  std::erase_if(ladder.wire, [](const Flying& datagram) { return datagram.from == kB; });
+  ladder("a ==> b  IKE_SA_INIT request");  // met by a cookie
+  ladder.pass(milliseconds(1200));         // the first request is sent again, and waits
+  // When the first request comes once more, and then the cookie arrives and leads to another
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT response");
+  ladder.run();
+  // Then both sides prove themselves over the same request
+  CHECK(ladder.world.why_not_usable(0) == "");
+  CHECK(ladder.gateway(kB).machine->counters().authentication_failures == 0);
+}
+
 TEST_CASE("robustness: every truncation and many a bit of every message change nothing") {
   Ladder ladder;
   ladder.initiate(kA);
