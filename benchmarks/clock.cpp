@@ -31,7 +31,9 @@ void wait_for(std::span<const Probe> probes, const std::vector<Reading>& before,
   const auto over = [&] {
     for (std::size_t n = 0; n < probes.size(); ++n) {
       const Reading now = read(probes[n]);
-      if (!is_over(now.packets - before[n].packets, now.seconds - before[n].seconds)) return false;
+      if (!is_over(probes[n], now.packets - before[n].packets, now.seconds - before[n].seconds)) {
+        return false;
+      }
     }
     return true;
   };
@@ -52,9 +54,11 @@ std::vector<double> nanoseconds_per_packet(std::span<const Probe> probes, double
     return all;
   };
   const double warm_up = std::min(kWarmUpSeconds, seconds);
-  wait_for(probes, readings(), [&](std::uint64_t, double passed) { return passed >= warm_up; });
+  wait_for(probes, readings(), [&](const Probe& probe, std::uint64_t packets, double passed) {
+    return passed >= warm_up && packets >= probe.warm_up_packets;
+  });
   const std::vector<Reading> before = readings();
-  wait_for(probes, before, [&](std::uint64_t packets, double passed) {
+  wait_for(probes, before, [&](const Probe&, std::uint64_t packets, double passed) {
     return passed >= seconds && packets >= kLeastPackets;
   });
   std::vector<double> result;

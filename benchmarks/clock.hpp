@@ -41,6 +41,7 @@ struct Probe {
   const ThreadClock* clock;
   std::function<std::uint64_t()> packets;     ///< done so far
   std::function<double()> seconds_set_aside;  ///< of its time so far, not spent on packets
+  std::uint64_t warm_up_packets = 0;          ///< before it is measured
 };
 
 /// Waits until each thread has worked for that long, and on some packets at least; returns

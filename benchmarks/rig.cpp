@@ -172,6 +172,7 @@ Rig::Rig(const Case& test, const crypto::esp::Engine& engine) : test_(test) {
   config::Limits limits;
   limits.sas = test.sas + 16;
   limits.policies = policies_of(test);
+  limits.flows = test.remembered;
   ::malloc_trim(0);  // what the case before left
   const double empty = resident_bytes();
   auto tables = Tables::create(limits, test.workers, engine);
@@ -306,7 +307,8 @@ std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double s
     if (test_.direction == Direction::in) lane.reset_windows_of(*this, worker, devices.source());
     const WorkerCounters& counters = tables_->counters[worker];
     probes.push_back({&lane.clock, [&counters] { return counters.sent.read(); },
-                      [&lane] { return lane.wrap.seconds.load(std::memory_order_relaxed); }});
+                      [&lane] { return lane.wrap.seconds.load(std::memory_order_relaxed); },
+                      frames_of(test_) / frames_per_good(test_)});  // each flow once
   }
   auto result = measure_on_lcores(lanes, run_lane, probes, seconds);
   for (std::size_t worker = 0; worker < lanes.size(); ++worker) {

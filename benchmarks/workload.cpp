@@ -16,7 +16,8 @@ namespace {
 constexpr std::size_t kBurst = 64;
 constexpr std::size_t kEthernetBytes = 14, kIpBytes = 20, kUdpBytes = 8, kEspBytes = 8;
 constexpr std::size_t kMostIvBytes = 16;
-constexpr std::array<std::uint32_t, 12> kImixSizes{64, 570, 64, 64, 570, 64, 64, 570, 1400, 64, 570, 64};
+constexpr std::array<std::uint32_t, 12> kImixSizes{64, 570, 64,   64, 570, 64,
+                                                   64, 570, 1400, 64, 570, 64};
 /// Each SA has a network of 16 addresses a side.
 constexpr unsigned kNetworkBits = 4;
 /// Neighbours in time are no neighbours in memory. Prime, so that no SA is left out.

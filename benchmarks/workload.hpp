@@ -26,7 +26,8 @@ struct Case {
   std::uint32_t other_policies = 9;  ///< looked at before those of the SAs; no packet matches them
   bool has_sa_policies = true;       ///< one an SA; outbound they are what names it
   std::uint32_t workers = 1;
-  std::uint32_t flows = 64;  ///< of an SA, by ports; an SA among many has one
+  std::uint32_t flows = 64;           ///< of an SA, by ports; an SA among many has one
+  std::uint32_t remembered = 65'536;  ///< flows a worker has room for (`limits.flows`)
   std::uint32_t replay_window = 1024;
   crypto::esp::TransformId transform{};  ///< AES-128-GCM-16
   Flood flood = Flood::none;             ///< kBadPerGood of them for each good packet; rates are of

@@ -63,6 +63,7 @@ struct Route {
 struct Limits {
   std::uint32_t sas = 65536;  ///< inbound + outbound slots each
   std::uint32_t policies = 16384;
+  std::uint32_t flows = 65536;  ///< that a worker remembers, of each family
 };
 struct Dataplane {
   std::uint32_t workers = 1;

@@ -31,7 +31,9 @@ inline constexpr std::uint32_t kMtuMinV6 = 1280;  ///< bytes; RFC 8200 §5
 inline constexpr std::uint32_t kMtuMax = 9000;    ///< bytes; one packet buffer
 inline constexpr std::uint32_t kSas = 1U << 20U;  ///< each direction
 inline constexpr std::uint32_t kPolicies = 1U << 17U;
-inline constexpr std::uint32_t kMemoryMibMin = 64;  ///< MiB
+inline constexpr std::uint32_t kFlowsMin = 64;
+inline constexpr std::uint32_t kFlowsMax = 1U << 22U;  ///< 1.3 GiB a worker
+inline constexpr std::uint32_t kMemoryMibMin = 64;     ///< MiB
 inline constexpr std::uint32_t kMemoryMibMax = 1U << 20U;
 
 // ---- connections ------------------------------------------------------------------------------

@@ -131,11 +131,14 @@ void read_workers(const Field& field, Dataplane& dataplane) {
 }
 
 void read_limits(const Field& field, Limits& table_limits) {
-  MapReader map(field, "limits: {sas: NUMBER, policies: NUMBER}");
+  MapReader map(field, "limits: {sas: NUMBER, policies: NUMBER, flows: NUMBER}");
   const auto sas = read_number(map.take("sas"), {2, limits::kSas, "SAs"});
   if (sas) table_limits.sas = static_cast<std::uint32_t>(*sas);
   const auto policies = read_number(map.take("policies"), {1, limits::kPolicies, "policies"});
   if (policies) table_limits.policies = static_cast<std::uint32_t>(*policies);
+  const auto flows =
+      read_number(map.take("flows"), {limits::kFlowsMin, limits::kFlowsMax, "flows"});
+  if (flows) table_limits.flows = static_cast<std::uint32_t>(*flows);
   map.finish();
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
+#include <new>
 #include <utility>
 
 #include <sys/mman.h>
@@ -19,6 +21,18 @@ class MappedArray {
   MappedArray(const MappedArray&) = delete;
   MappedArray& operator=(const MappedArray&) = delete;
 
+  /// As `map`, of ordinary memory that is there at once: no later touch waits for the kernel. Huge
+  /// pages of the pool are left to those whose memory was counted. Throws std::bad_alloc.
+  void map_and_touch(std::size_t count) {
+    bytes_ = count * sizeof(T);
+    void* memory =
+        ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    ::madvise(memory, bytes_, MADV_HUGEPAGE);
+    ::madvise(memory, bytes_, MADV_DONTDUMP);
+    std::memset(memory, 0, bytes_);
+    memory_ = memory;
+  }
   /// False when there is no memory. T's zero bytes must be a valid, empty T.
   [[nodiscard]] bool map(std::size_t count) {
     constexpr std::size_t kHugePage = std::size_t{2} << 20U;

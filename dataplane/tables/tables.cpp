@@ -1,5 +1,6 @@
 #include "dataplane/tables/tables.hpp"
 
+#include <bit>
 #include <utility>
 
 namespace culvert::dataplane {
@@ -8,6 +9,7 @@ std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
     const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine) {
   auto tables = std::make_unique<Tables>();
   tables->workers = workers;
+  tables->flows_remembered = std::bit_ceil(limits.flows);
   tables->reclaimer = std::make_unique<Reclaimer>(workers);
   // A neighbour may have an old and a new adjacency for a moment.
   tables->adjacencies = std::make_unique<Adjacencies>(2 * kMaxRoutes - 1);

@@ -48,6 +48,7 @@ struct Tables {
       config::PolicyAction::discard;           ///< set before workers start
   std::unique_ptr<WorkerCounters[]> counters;  ///< workers, then one for the main thread
   std::uint32_t workers = 0;
+  std::uint32_t flows_remembered = 0;  ///< by each worker, of each family: a power of two
 
   [[nodiscard]] WorkerCounters& main_counters() { return counters[workers]; }
 };

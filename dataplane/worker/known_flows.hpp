@@ -5,11 +5,11 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 
 #include "dataplane/tables/adjacency.hpp"
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/mapped_array.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/tables/spd.hpp"
 #include "wire/ip.hpp"
@@ -62,19 +62,20 @@ struct KnownCandidate {
   std::uint8_t position;  ///< in the burst
 };
 
-/// 4096 pairs of flows. Only the lines of flows that live are touched: a thousand of them stay in
-/// the second-level cache.
+/// Pairs of flows. Only the lines of flows that live are read: a thousand of them stay in the
+/// second-level cache, however many there is room for.
 class KnownFlows {
  public:
-  static constexpr std::size_t kPairs = 4096;
   struct alignas(128) Pair {
     std::array<KnownFlow, 2> flows;
   };
 
-  KnownFlows() : pairs_(std::make_unique<Pair[]>(kPairs)) {}
+  /// For so many flows, a power of two: a pair each, for with one for two every fourth flow would
+  /// have more than one neighbour. Throws std::bad_alloc.
+  explicit KnownFlows(std::uint32_t flows) : mask_(flows - 1) { pairs_.map_and_touch(flows); }
 
-  [[nodiscard]] static std::uint32_t pair_of(const KnownFlowKey& key) {
-    return static_cast<std::uint32_t>(hash(key)) & (kPairs - 1);
+  [[nodiscard]] std::uint32_t pair_of(const KnownFlowKey& key) const {
+    return static_cast<std::uint32_t>(hash(key)) & mask_;
   }
   [[nodiscard]] const Pair& operator[](std::uint32_t pair) const { return pairs_[pair]; }
   /// nullptr when it is not known in this era.
@@ -108,7 +109,8 @@ class KnownFlows {
 #endif
   }
 
-  std::unique_ptr<Pair[]> pairs_;
+  const std::uint32_t mask_;
+  MappedArray<Pair> pairs_;
   std::uint32_t next_victim_ = 0;
 };
 

@@ -171,7 +171,7 @@ inline void offer_known(WorkerState& worker, std::uint32_t position, std::uint8_
   assert(worker.known_candidate_count < kBurstPackets);
   KnownCandidate& candidate = worker.known_candidates[worker.known_candidate_count++];
   const KnownFlowKey key = known_flow_key(ip, origin);
-  const std::uint32_t pair = KnownFlows::pair_of(key);
+  const std::uint32_t pair = worker.known_flows.pair_of(key);
   rte_prefetch0(&worker.known_flows[pair]);
   candidate.key = key;
   candidate.ip = ip;

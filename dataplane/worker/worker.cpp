@@ -69,6 +69,9 @@ WorkerState::WorkerState(WorkerContext& given)
       tables(*given.tables),
       counters(given.tables->counters[raw(given.id)]),
       shared_add(given.tables->workers),
+      flows_v4(given.tables->flows_remembered),
+      flows_v6(given.tables->flows_remembered),
+      known_flows(given.tables->flows_remembered),
       reassembler(kReassemblySeconds * rte_get_tsc_hz()),
       identification_(static_cast<std::uint32_t>(rte_rdtsc()) / given.tables->workers *
                           given.tables->workers +

@@ -16,7 +16,7 @@ namespace {
 bool knows(Gateway& gateway, const Packet& ip, PacketOrigin origin = PacketOrigin::clear) {
   const KnownFlowKey key = known_flow_key(ip.data(), origin);
   const KnownFlows& flows = gateway.worker().known_flows;
-  return KnownFlows::find(flows[KnownFlows::pair_of(key)], key,
+  return KnownFlows::find(flows[flows.pair_of(key)], key,
                           gateway.tables().reclaimer->era()) != nullptr;
 }
 
