@@ -139,6 +139,12 @@ class MemfdServer final : public Server {
     return true;
   }
 
+  std::size_t datagram_room() override {
+    std::size_t room = 0;
+    if (!session_ || session_->to_ike.free(room) != RingState::ok) return 0;
+    return room;
+  }
+
   void flush() override {
     if (session_ && std::exchange(session_->bell_is_due, false)) {
       ring_bell(session_->bell.number());

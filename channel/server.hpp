@@ -55,6 +55,8 @@ class Server {
   /// that reads late: `next_request` holds back until they are read.
   virtual bool send(const Event& event) = 0;
   virtual bool send(const Datagram& datagram) = 0;  ///< network → IKE
+  /// How many more datagrams the key daemon's ring takes; 0 without a key daemon.
+  [[nodiscard]] virtual std::size_t datagram_room() = 0;
   /// Wakes the other side once if anything was sent since the last call.
   virtual void flush() = 0;
   [[nodiscard]] virtual const ServerStatistics& statistics() const = 0;

@@ -8,6 +8,7 @@
 namespace culvert::wire::udp {
 
 inline constexpr std::size_t kHeaderBytes = 8;
+inline constexpr std::size_t kMarkerBytes = 4;  ///< non-ESP marker (RFC 3948 §2.2)
 inline constexpr std::uint16_t kIkePort = 500, kNatTraversalPort = 4500;
 
 /// What a datagram on port 4500 carries.

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <random>
 
+#include "channel/layout.hpp"
 #include "dataplane/control/icmp_sender.hpp"
 #include "dataplane/control/ike_datagram.hpp"
 #include "dataplane/control/ip_fragments.hpp"
@@ -14,15 +16,46 @@ namespace {
 /// Datagrams from the key daemon sent in one turn of the loop.
 constexpr int kSendAtOnce = 256;
 constexpr std::uint16_t kSmallestPathMtu = 1280;
+/// Places to the key daemon that no newcomer takes, so that a rekey finds one.
+constexpr std::size_t kKeptForKnown = channel::kDatagramSlots / 2;
+
+std::uint64_t drawn_secret() {
+  std::random_device entropy;
+  return std::uint64_t{entropy()} << 32U | entropy();
+}
 
 }  // namespace
 
+IkePath::IkePath(const Topology& topology, Neighbors& neighbors, Packets& packets,
+                 channel::Server& channel, Instant now)
+    : topology_(topology),
+      neighbors_(neighbors),
+      packets_(packets),
+      channel_(channel),
+      policer_(kPerSource, kSources, now),
+      newcomers_(drawn_secret(), now) {}
+
 void IkePath::arrived(Packet packet, Instant now) {
   const auto pair = addresses_of(bytes_of(packet));
-  if (!pair || !policer_.admit(pair->source, now)) {
-    packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_policed);
+  if (!pair || !policer_.admit(pair->source, now)) return police(std::move(packet));
+  pass_on(std::move(packet));
+}
+
+void IkePath::newcomer_arrived(Packet packet, Instant now) {
+  const auto pair = addresses_of(bytes_of(packet));
+  if (!pair || !newcomers_.admit(pair->source, now)) return police(std::move(packet));
+  if (channel_.datagram_room() < kKeptForKnown) {
+    packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_not_connected);
     return;
   }
+  pass_on(std::move(packet));
+}
+
+void IkePath::police(Packet packet) {
+  packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_policed);
+}
+
+void IkePath::pass_on(Packet packet) {
   const auto datagram = parse_ike_packet(bytes_of(packet));
   if (!datagram || !topology_.is_own(datagram->local.address)) {
     packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_datagram_invalid);

@@ -34,6 +34,9 @@ void Punts::arrived(rte_mbuf* mbuf, Instant now) {
     case PuntReason::ike_nat_traversal:
       ike_.arrived(std::move(packet), now);
       break;
+    case PuntReason::ike_newcomer:
+      ike_.newcomer_arrived(std::move(packet), now);
+      break;
     case PuntReason::resolve_neighbor:
       resolve(std::move(packet), origin, now);
       break;

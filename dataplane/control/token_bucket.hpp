@@ -56,6 +56,11 @@ class SourcePolicer {
     if (buckets_.insert_or_assign(peer, Bucket{TokenBucket(rate_, now), true}).second) ++capacity_;
   }
 
+  [[nodiscard]] bool keeps(const wire::IpAddress& source) const {
+    const auto found = buckets_.find(source);
+    return found != buckets_.end() && found->second.kept;
+  }
+
   [[nodiscard]] bool admit(const wire::IpAddress& source, Instant now) {
     auto found = buckets_.find(source);
     if (found == buckets_.end()) {

@@ -15,10 +15,13 @@ namespace {
 // A worker's bursts while the main thread is busy for a millisecond; what does not fit is dropped
 // by the worker, counted.
 constexpr unsigned int kPuntPackets = 1024;
+/// First messages of IKE SAs: more than a few milliseconds' worth is a flood.
+constexpr unsigned int kNewcomerPackets = 512;
 constexpr unsigned int kInjectPackets = 1024;
 constexpr unsigned int kPeerMovedHints = 256;
 constexpr unsigned int kHandoffPackets = 2048;
 constexpr unsigned int kDrainedAtOnce = 256;
+constexpr unsigned int kNewcomersAtOnce = 64;
 
 Ring make_ring(const char* name, std::uint16_t worker, unsigned int count, unsigned int flags) {
   const std::string full = std::string("culvert_") + name + "_" + std::to_string(worker);
@@ -59,10 +62,12 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, rte_mempool* 
   Lane lane;
   lane.lcore = lcore;
   lane.punt = make_ring("punt", worker, kPuntPackets, RING_F_SP_ENQ | RING_F_SC_DEQ);
+  lane.punt_newcomers =
+      make_ring("newcomers", worker, kNewcomerPackets, RING_F_SP_ENQ | RING_F_SC_DEQ);
   lane.inject = make_ring("inject", worker, kInjectPackets, RING_F_SP_ENQ | RING_F_SC_DEQ);
   lane.handoff = make_ring("handoff", worker, kHandoffPackets, RING_F_SC_DEQ);
   lane.peer_moved = make_hint_ring(worker);
-  if (!lane.punt || !lane.inject || !lane.handoff || !lane.peer_moved) {
+  if (!lane.punt || !lane.punt_newcomers || !lane.inject || !lane.handoff || !lane.peer_moved) {
     return std::unexpected(std::string("no memory for a worker's rings (") +
                            rte_strerror(rte_errno) + "); raise dataplane.memory");
   }
@@ -73,6 +78,7 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, rte_mempool* 
   context.engine = crypto::esp::make_engine();
   context.pool = pool;
   context.punt = lane.punt.get();
+  context.punt_newcomers = lane.punt_newcomers.get();
   context.inject = lane.inject.get();
   context.peer_moved = lane.peer_moved.get();
   context.handoff = lane.handoff.get();
@@ -109,12 +115,15 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
                     const std::function<void(const PeerMovedHint&)>& moved) {
   bool more = false;
   std::array<void*, kDrainedAtOnce> packets{};
-  for (const Lane& lane : lanes_) {
+  const auto take = [&](rte_ring* ring, unsigned int most) {
     unsigned int left = 0;
-    const unsigned int count =
-        rte_ring_sc_dequeue_burst(lane.punt.get(), packets.data(), kDrainedAtOnce, &left);
+    const unsigned int count = rte_ring_sc_dequeue_burst(ring, packets.data(), most, &left);
     for (unsigned int i = 0; i < count; ++i) punt(static_cast<rte_mbuf*>(packets[i]));
     more = more || left != 0;
+  };
+  for (const Lane& lane : lanes_) {
+    take(lane.punt.get(), kDrainedAtOnce);
+    take(lane.punt_newcomers.get(), kNewcomersAtOnce);
     PeerMovedHint hint;
     while (rte_ring_sc_dequeue_elem(lane.peer_moved.get(), &hint, sizeof(hint)) == 0) moved(hint);
   }
@@ -123,7 +132,8 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
 
 void Workers::empty(const std::function<void(rte_mbuf*)>& left_over) {
   for (const Lane& lane : lanes_) {
-    for (rte_ring* ring : {lane.punt.get(), lane.inject.get(), lane.handoff.get()}) {
+    for (rte_ring* ring :
+         {lane.punt.get(), lane.punt_newcomers.get(), lane.inject.get(), lane.handoff.get()}) {
       void* packet = nullptr;
       while (rte_ring_dequeue(ring, &packet) == 0) left_over(static_cast<rte_mbuf*>(packet));
     }

@@ -48,7 +48,7 @@ class Workers {
  private:
   struct Lane {
     std::unique_ptr<WorkerContext> context;
-    Ring punt, inject, peer_moved, handoff;
+    Ring punt, punt_newcomers, inject, peer_moved, handoff;
     unsigned int lcore = 0;
   };
   Workers() = default;

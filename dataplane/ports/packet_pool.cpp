@@ -9,7 +9,7 @@ namespace culvert::dataplane::ports {
 namespace {
 
 constexpr std::uint32_t kDescriptorsPerQueuePair = 2048;
-constexpr std::uint32_t kPerWorker = 2048;  ///< bursts in work, rings to and from the main thread
+constexpr std::uint32_t kPerWorker = 2560;  ///< bursts in work, rings to and from the main thread
 constexpr std::uint32_t kWaiting = 4096;    ///< held for neighbours, for SAs, for the key daemon
 constexpr std::uint32_t kCache = 256;       ///< buffers a thread keeps at hand
 

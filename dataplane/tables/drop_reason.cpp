@@ -144,7 +144,7 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {neighbor_discovery_ignored, "neighbor_discovery_ignored", "RFC 4861 §7.1",
      "A neighbour discovery message that fails its checks or is not for us.", "Usually nothing."},
     {ike_policed, "ike_policed", "RFC 7296 §2.6",
-     "More IKE datagrams from one source than we take.",
+     "More IKE datagrams than we take from one source, or from unknown sources in all.",
      "A flood, or a peer that retries without end; see `culvert status`."},
     {ike_not_connected, "ike_not_connected", "RFC 7296 §2.1",
      "An IKE datagram came while culvert-ike was not running or behind.",

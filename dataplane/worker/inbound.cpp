@@ -62,7 +62,11 @@ void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const
     case wire::udp::Encapsulated::keepalive:
       return drop(DropReason::nat_keepalive);
     case wire::udp::Encapsulated::ike:
-      return punt_frame(worker, burst, position, PuntReason::ike_nat_traversal);
+      return punt_frame(
+          worker, burst, position,
+          is_from_newcomer({at.esp + wire::udp::kMarkerBytes, at.bytes - wire::udp::kMarkerBytes})
+              ? PuntReason::ike_newcomer
+              : PuntReason::ike_nat_traversal);
     case wire::udp::Encapsulated::truncated:
       return drop(DropReason::esp_truncated);
     case wire::udp::Encapsulated::esp:

@@ -82,7 +82,9 @@ void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
 }
 
 /// What was decrypted has no frame any more: its data begins at the IP header.
-void punt_ike(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason) {
+void punt_ike(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason,
+              wire::Bytes message) {
+  if (is_from_newcomer(message)) reason = PuntReason::ike_newcomer;
   if (burst.origin[position] == PacketOrigin::clear) {
     punt_frame(worker, burst, position, reason);
   } else {
@@ -101,15 +103,18 @@ void serve_udp(WorkerState& worker, Burst& burst, std::uint32_t position) {
                                  : wire::udp::length_of(wire::Bytes(udp, header.payload_bytes()));
   if (length == 0) return drop(DropReason::truncated_packet);
   const std::uint16_t port = wire::load_u16(udp + 2);
-  if (port == wire::udp::kIkePort) return punt_ike(worker, burst, position, PuntReason::ike);
+  const wire::Bytes content(udp + wire::udp::kHeaderBytes, length - wire::udp::kHeaderBytes);
+  if (port == wire::udp::kIkePort) {
+    return punt_ike(worker, burst, position, PuntReason::ike, content);
+  }
   if (port != wire::udp::kNatTraversalPort) {
     return punt_ip(worker, burst, position, {.reason = PuntReason::port_unreachable});
   }
   // On 4500 in clear, inbound has looked already; this one came through a tunnel.
-  switch (wire::udp::classify_nat_traversal(
-      wire::Bytes(udp + wire::udp::kHeaderBytes, length - wire::udp::kHeaderBytes))) {
+  switch (wire::udp::classify_nat_traversal(content)) {
     case wire::udp::Encapsulated::ike:
-      return punt_ike(worker, burst, position, PuntReason::ike_nat_traversal);
+      return punt_ike(worker, burst, position, PuntReason::ike_nat_traversal,
+                      content.subspan(wire::udp::kMarkerBytes));
     case wire::udp::Encapsulated::keepalive:
       return drop(DropReason::nat_keepalive);
     case wire::udp::Encapsulated::esp:

@@ -1,5 +1,7 @@
 #include "dataplane/worker/punt.hpp"
 
+#include <algorithm>
+
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 #include <unistd.h>
@@ -33,7 +35,10 @@ void wake(int eventfd) {
 void hand_over(WorkerState& worker, rte_mbuf* packet, const PuntedPacket& what,
                DropDirection direction) {
   punted(packet) = what;
-  rte_ring* const ring = worker.context.punt;
+  // A flood of newcomers fills their ring, not the one of those who have an IKE SA.
+  const bool apart =
+      what.reason == PuntReason::ike_newcomer && worker.context.punt_newcomers != nullptr;
+  rte_ring* const ring = apart ? worker.context.punt_newcomers : worker.context.punt;
   const bool was_empty = rte_ring_empty(ring) == 1;
   if (rte_ring_sp_enqueue(ring, packet) != 0) {
     worker.drop(packet, direction, DropReason::punt_queue_full);
@@ -49,6 +54,13 @@ PuntedPacket& punted(rte_mbuf* packet) {
 }
 InjectedPacket& injected(rte_mbuf* packet) {
   return *static_cast<InjectedPacket*>(rte_mbuf_to_priv(packet));
+}
+
+bool is_from_newcomer(wire::Bytes message) {
+  constexpr std::size_t kSpiBytes = 8;
+  if (message.size() < 2 * kSpiBytes) return true;
+  const wire::Bytes responder_spi = message.subspan(kSpiBytes, kSpiBytes);
+  return std::ranges::all_of(responder_spi, [](std::uint8_t octet) { return octet == 0; });
 }
 
 void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what) {

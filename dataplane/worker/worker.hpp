@@ -24,6 +24,7 @@ struct WorkerContext {
   std::unique_ptr<crypto::esp::Engine> engine;  ///< this worker's own
   rte_mempool* pool = nullptr;
   rte_ring* punt = nullptr;               ///< mbufs to main; single producer, single consumer
+  rte_ring* punt_newcomers = nullptr;     ///< for ike_newcomer; nullptr: `punt` takes them
   rte_ring* inject = nullptr;             ///< mbufs from main; single producer, single consumer
   rte_ring* peer_moved = nullptr;         ///< PeerMovedHint elements (rte_ring_elem) to main
   rte_ring* handoff = nullptr;            ///< encrypted packets from other workers; multi producer

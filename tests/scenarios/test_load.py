@@ -1,7 +1,8 @@
 """Many tunnels at once: what scripts/load measures, small."""
 
 from harness.configuration import SIDE_B, TunnelOptions
-from harness.load import Peers, add_namespace, serve_peers, wait_for_sas
+from harness.load import Flood, Peers, add_namespace, serve_peers, wait_for_sas
+from harness.shell import wait_until
 from harness.traffic import SteadyPing
 
 COUNT = 50
@@ -29,3 +30,29 @@ def test_fifty_peers_of_one_connection_come_up_and_all_rekey_under_traffic(bed):
     after = {child["spi_in"] for child in gateway.children("net-peers")}
     assert len(after) == COUNT and not after & before
     assert ping.stop().lost_packets == []
+
+
+def test_a_flood_from_forged_sources_stops_neither_tunnels_nor_a_new_peer(bed):
+    # Given a tunnel under traffic, and peers of unknown addresses that have theirs
+    configuration = serve_peers(bed.configuration("a", TunnelOptions()), bed.psk_file, 20)
+    namespace = add_namespace(bed)
+    gateway = bed.add_gateway("a", configuration)
+    bed.add_gateway("b", bed.configuration("b", TunnelOptions()))
+    gateway.culvert("initiate", "net")
+    peers = Peers(bed, namespace, 20)
+    assert peers.command("initiate", end=10)["done"] == 10
+    ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    # When requests come from ever other sources, more than the key daemon is to answer
+    flood = Flood(bed, namespace, rate=8000, seconds=8)
+    wait_until(lambda: gateway.drops().get("ike_policed", 0) > 1000, 10, "the flood")
+    rekeyed = peers.command("rekey", end=10, at_once=1, timeout=30)
+    established = peers.command("initiate", first=10, at_once=2, timeout=30)
+    # Then who has a tunnel rekeys it, who is new gets one, and the traffic has not noticed
+    assert flood.running(), "the flood was over before they were done"
+    assert rekeyed["done"] == 10, rekeyed
+    assert established["done"] == 10, established
+    assert ping.stop().lost_packets == []
+    counters = gateway.ask("ike.sock", "counters")["result"]
+    assert counters["cookies_sent"] > 100
+    assert counters["half_open"] <= 64, "what is forged costs no memory"
+    flood.finish()

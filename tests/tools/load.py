@@ -2,7 +2,8 @@
 """Many tunnels against one gateway: set up as fast as they go, then all child SAs rekeyed within a
 window, while a ping of 100 packets a second crosses a further tunnel of the same gateway. States
 rate, memory and processor time; exit status 0 only when every tunnel came up and was rekeyed and no
-packet was lost. As root; makes network namespaces and removes them.
+packet was lost. With --flood instead: IKE_SA_INIT from forged sources, while established tunnels carry
+traffic and rekey, and new peers get theirs. As root; makes network namespaces and removes them.
 """
 
 import argparse
@@ -14,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenarios"))
 
 from harness.configuration import SIDE_B, TunnelOptions  # noqa: E402
-from harness.load import (ESP_PROPOSAL, IKE_PROPOSAL, Peers, Usage, add_namespace,  # noqa: E402
-                          serve_peers, wait_for_sas)
+from harness.load import (ESP_PROPOSAL, IKE_PROPOSAL, Flood, Peers, Usage,  # noqa: E402
+                          add_namespace, serve_peers, wait_for_sas)
 from harness.testbed import Testbed  # noqa: E402
 from harness.traffic import SteadyPing  # noqa: E402
 
@@ -30,6 +31,10 @@ def parse_arguments():
     parser.add_argument("--rekey-window", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--proposal", default=IKE_PROPOSAL)
     parser.add_argument("--esp-proposal", default=ESP_PROPOSAL)
+    parser.add_argument("--flood", action="store_true")
+    parser.add_argument("--rate", type=float, default=100_000, help="of the flood, a second")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the flood")
+    parser.add_argument("--newcomers", type=int, default=20, help="new peers during the flood")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--keep-files", action="store_true", help="leave logs and configurations")
     return parser.parse_args()
@@ -37,14 +42,15 @@ def parse_arguments():
 
 def bring_up(bed, arguments):
     """Gateway a with everybody's configuration, b behind a tunnel of its own, the peers."""
+    count = arguments.tunnels + (arguments.newcomers if arguments.flood else 0)
     configuration = serve_peers(bed.configuration("a", TunnelOptions()), bed.psk_file,
-                                arguments.tunnels, arguments.connections, arguments.proposal,
+                                count, arguments.connections, arguments.proposal,
                                 arguments.esp_proposal)
     namespace = add_namespace(bed)
     gateway = bed.add_gateway("a", configuration)
     bed.add_gateway("b", bed.configuration("b", TunnelOptions()))
     gateway.culvert("initiate", "net")
-    return gateway, Peers(bed, namespace, arguments.tunnels, arguments.proposal,
+    return gateway, Peers(bed, namespace, count, arguments.proposal,
                           arguments.esp_proposal)
 
 
@@ -92,6 +98,56 @@ def measure(bed, gateway, peers, arguments):
     return figures
 
 
+def measure_flood(bed, gateway, peers, arguments):
+    """The first `tunnels` peers are there before, the last `newcomers` come during the flood."""
+    old, everybody = arguments.tunnels, peers.count
+    figures = {"tunnels": old, "newcomers": everybody - old, "rate": arguments.rate}
+    figures["before"] = peers.command("initiate", end=old, timeout=60 + old / 5)
+    ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    before = gateway.drops()
+    usage = Usage(gateway)
+    flood = Flood(bed, bed["peers"], arguments.rate, arguments.seconds,
+                  proposal=arguments.proposal)
+    time.sleep(2)
+    figures["rekeyed"] = peers.command("rekey", end=old, at_once=old,
+                                       seconds=arguments.seconds / 4, timeout=120)
+    figures["new"] = peers.command("initiate", first=old, at_once=2, timeout=300)
+    figures["over_before_they_were_done"] = not flood.running()
+    figures["flood"] = flood.finish()
+    figures["usage"] = usage.lap()
+    time.sleep(1)
+    result = ping.stop()
+    figures["ping"] = {"sent": result.transmitted, "lost": len(result.lost_packets),
+                       "median_milliseconds": result.median()}
+    after = gateway.drops()
+    figures["drops"] = {reason: after[reason] - before.get(reason, 0) for reason in after
+                        if after[reason] != before.get(reason, 0)}
+    figures["counters"] = gateway.ask("ike.sock", "counters")["result"]
+    say_flood(figures)
+    return figures
+
+
+def say_flood(figures):
+    flood, counters = figures["flood"], figures["counters"]
+    print(f"flood: {flood['sent']} IKE_SA_INIT in {flood['seconds']:.1f} s, "
+          f"{flood['per_second']:.0f} a second; {counters['cookies_sent']} cookies sent, "
+          f"{counters['half_open']} half-open in the end; dropped: "
+          + ", ".join(f"{count} {reason}" for reason, count in figures["drops"].items()))
+    say_outcome("rekeyed meanwhile", figures["rekeyed"], figures["usage"])
+    say_outcome("new peers meanwhile", figures["new"], figures["usage"])
+    if figures["over_before_they_were_done"]:
+        print("the flood was over before the new peers were done")
+    ping = figures["ping"]
+    print(f"ping beside it: {ping['sent']} sent, {ping['lost']} lost, "
+          f"{ping['median_milliseconds']:.2f} ms (median)")
+
+
+def survived(figures):
+    return (figures["before"]["done"] == figures["rekeyed"]["done"] == figures["tunnels"]
+            and figures["new"]["done"] == figures["newcomers"]
+            and not figures["over_before_they_were_done"] and figures["ping"]["lost"] == 0)
+
+
 def is_good(figures):
     tunnels = figures["tunnels"]
     for violation in figures["left"]["violations"]:
@@ -106,14 +162,15 @@ def main():
     bed = Testbed()
     try:
         gateway, peers = bring_up(bed, arguments)
-        figures = measure(bed, gateway, peers, arguments)
+        run = measure_flood if arguments.flood else measure
+        figures = run(bed, gateway, peers, arguments)
     finally:
         bed.close(keep_files=arguments.keep_files)
         if arguments.keep_files:
             print(f"files: {bed.directory}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0 if is_good(figures) else 1
+    return 0 if (survived if arguments.flood else is_good)(figures) else 1
 
 
 if __name__ == "__main__":

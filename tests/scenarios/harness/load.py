@@ -11,10 +11,11 @@ from pathlib import Path
 
 from .configuration import SIDE_A
 from .namespaces import Namespace, ip_batch, plain_client
-from .shell import CommandFailed
+from .shell import CommandFailed, Process
+from .testbed import build_directory
 
 ADDRESS = "192.0.2.66"            # of the namespace: the gateway's next hop to all peers
-PEER_ADDRESSES = "10.64.0.0/14"   # where the peers are
+PEER_ADDRESSES = "10.64.0.0/14"   # where the peers are, to their kernel
 PEER_NETWORKS = "10.128.0.0/14"   # one address of it behind each
 FIRST_ADDRESS, FIRST_NETWORK = "10.64.0.1", "10.128.0.1"
 IKE_PROPOSAL = "aes128gcm16-prfsha256-x25519"
@@ -29,8 +30,8 @@ def serve_peers(configuration, psk_file, count, connections="one", proposal=IKE_
                 esp_proposal=ESP_PROPOSAL):
     """Gateway a takes `count` peers: by `one` connection towards any address, or by one `each`."""
     dataplane = configuration["dataplane"]
-    dataplane["routes"] += [{"to": PEER_ADDRESSES, "via": ADDRESS},
-                            {"to": PEER_NETWORKS, "via": ADDRESS}]
+    # The peers' network has the rest of the world behind it too: floods come from there.
+    dataplane["routes"] += [{"to": "0.0.0.0/0", "via": ADDRESS}]
     dataplane["limits"] = {"sas": max(1024, 8 * count), "policies": max(1024, 4 * count)}
 
     def connection(name, remote, network):
@@ -79,7 +80,7 @@ class Peers:
     """The process with all far ends; a command goes to a range of them."""
 
     def __init__(self, bed, namespace, count, proposal=IKE_PROPOSAL, esp_proposal=ESP_PROPOSAL):
-        program = Path(os.environ.get("CULVERT_BUILD", "build")) / "tests/load/ike_load"
+        program = build_directory() / "tests/load/ike_load"
         self.count = count
         self._log = open(bed.directory / "peers.log", "ab")
         self._process = subprocess.Popen(
@@ -138,6 +139,36 @@ class Peers:
         self._process.stdin.close()
         self._process.stdout.close()
         self._log.close()
+
+
+class Flood:
+    """IKE_SA_INIT from forged sources towards gateway a: tests/load/ike_flood."""
+
+    def __init__(self, bed, namespace, rate, seconds, seed=1, proposal=IKE_PROPOSAL):
+        program = build_directory() / "tests/load/ike_flood"
+        self._seconds = seconds
+        self._process = Process(
+            namespace.command(program, "--interface", "eth0", "--gateway", SIDE_A.wan_address,
+                              "--gateway-mac", bed["gw-a"].address_of_device("wan"),
+                              "--proposal", proposal, "--rate", rate, "--seconds", seconds,
+                              "--seed", seed),
+            bed.directory / "flood.log")
+        bed.also_stop(self)
+
+    def running(self):
+        return self._process.running()
+
+    def finish(self):
+        """What was sent."""
+        if self._process.wait(self._seconds + 30) != 0:
+            raise CommandFailed(self._process.text())
+        return json.loads(self._process.text())
+
+    def processes(self):
+        return [self._process]
+
+    def kill(self):
+        self._process.kill()
 
 
 def resident_bytes(pid):

@@ -1,5 +1,8 @@
+#include <random>
+
 #include <catch2/catch.hpp>
 
+#include "dataplane/control/newcomers.hpp"
 #include "dataplane/control/token_bucket.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 
@@ -47,6 +50,52 @@ TEST_CASE("policing: ten thousand forged sources share what is left, the table s
   CHECK(through == 16 + 5);  // a first one for each that found a place, one burst for the rest
   CHECK(policer.sources() == 17);
   CHECK(admitted(policer, peer, kFilled, 1000) == 5);  // the configured peer is not touched
+}
+
+TEST_CASE("newcomers: whoever comes again is let in beside a hundred thousand forged sources") {
+  Newcomers newcomers(0x1234567890abcdef, kFilled);
+  const auto honest = test::address("203.0.113.9");
+  CHECK(newcomers.admit(honest, kFilled));  // nobody else is there
+  // A second of a flood: of the forged sources as many pass as the key daemon can answer.
+  std::mt19937 dice(7);
+  int through = 0;
+  for (int i = 0; i < 100'000; ++i) {
+    const auto forged = wire::IpAddress::v4(static_cast<std::uint32_t>(dice()));
+    through += newcomers.admit(forged, kFilled + i * 10us) ? 1 : 0;
+  }
+  CHECK(through > 2000);
+  CHECK(through < 2600);
+  // Half of it ago a newcomer was refused; now it comes again.
+  int late = 0;
+  for (std::uint32_t host = 1; host <= 100; ++host) {
+    const auto peer = wire::IpAddress::v4(0xc6336400U + host);
+    static_cast<void>(newcomers.admit(peer, kFilled + 1s));
+    for (int i = 0; i < 500; ++i) {
+      static_cast<void>(
+          newcomers.admit(wire::IpAddress::v4(static_cast<std::uint32_t>(dice())), kFilled + 1s));
+    }
+    late += newcomers.admit(peer, kFilled + 1s + 500ms) ? 1 : 0;
+  }
+  CHECK(late >= 98);
+}
+
+TEST_CASE("newcomers: an address that comes without end has its share, and no more") {
+  Newcomers newcomers(1, kFilled);
+  const auto busy = test::address("203.0.113.9");
+  int through = 0;
+  for (int i = 0; i < 10'000; ++i) through += newcomers.admit(busy, kFilled) ? 1 : 0;
+  CHECK(through == 1 + static_cast<int>(Newcomers::kPerSource.burst));
+  CHECK(newcomers.admit(test::address("203.0.113.10"), kFilled));
+}
+
+TEST_CASE("newcomers: a configured peer is let in whatever the others do") {
+  Newcomers newcomers(1, kFilled);
+  const auto peer = test::address("198.51.100.7");
+  newcomers.know_peer(peer, kFilled);
+  for (std::uint32_t host = 0; host < 10'000; ++host) {
+    static_cast<void>(newcomers.admit(wire::IpAddress::v4(0x0a000000U + host), kFilled));
+  }
+  CHECK(newcomers.admit(peer, kFilled));
 }
 
 TEST_CASE("policing: idle sources make room, configured peers stay") {
