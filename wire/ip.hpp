@@ -67,11 +67,25 @@ inline constexpr unsigned kMaxExtensionHeaders = 8;  ///< more than any honest p
     sum += load_raw<std::uint32_t>(header + at);
   }
   for (std::size_t at = ipv4::kHeaderBytes; at < header_bytes; at += 4) [[unlikely]] {
-    sum += load_raw<std::uint32_t>(header + at);
-  }
+      sum += load_raw<std::uint32_t>(header + at);
+    }
   sum = (sum & 0xffffffffU) + (sum >> 32U);
   sum = (sum & 0xffffU) + (sum >> 16U);
   return static_cast<std::uint16_t>((sum & 0xffffU) + (sum >> 16U));
+}
+
+/// Whether the checksum of a header without options is right. The folded sum of its words is 0xffff
+/// when that divides their sum, and a multiple of an odd number is told by one multiplication, by
+/// the number's inverse modulo 2^64. Precondition: the header is not all zeros.
+[[nodiscard]] inline bool plain_ipv4_checksum_is_right(const std::uint8_t* header) {
+  std::uint64_t sum = load_raw<std::uint32_t>(header);
+  for (std::size_t at = 4; at < ipv4::kHeaderBytes; at += 4) {
+    sum += load_raw<std::uint32_t>(header + at);
+  }
+  constexpr std::uint64_t kMost = ~std::uint64_t{0} / 0xffffU;
+  constexpr std::uint64_t kInverse = 0 - kMost;  // for 0xffff * kMost is -1
+  static_assert(kInverse * 0xffffU == 1);
+  return sum * kInverse <= kMost;
 }
 
 /// Writes the checksum of the header at `header`.

@@ -61,8 +61,8 @@ struct SaDetails {
         std::min<std::size_t>(static_cast<std::size_t>(std::bit_width(distance)), kLateBuckets - 1);
     (is_missed ? missed : late)[bucket].fetch_add(1, std::memory_order_relaxed);
   }
-  void count_drop(DropReason reason) {
-    drops[static_cast<std::size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+  void count_drop(DropReason reason, std::uint32_t packets = 1) {
+    drops[static_cast<std::size_t>(reason)].fetch_add(packets, std::memory_order_relaxed);
   }
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <expected>
 #include <functional>
@@ -117,10 +118,16 @@ class Sad {
   /// The place where an SPI of ours would stand, found without a call; its `spi` says whether it
   /// does. What is elsewhere (some manual SAs) is for `inbound`.
   [[nodiscard]] InboundSa* place_of(std::uint32_t spi_host_order) const;
+  /// Whether any is elsewhere.
+  [[nodiscard]] bool has_displaced() const {
+    // Relaxed: of an SA that is installed this moment the next burst knows.
+    return displaced_->load(std::memory_order_relaxed) != 0;
+  }
 
  protected:
   InboundSa* places_ = nullptr;  ///< by the SPI's low bits
   std::uint32_t place_mask_ = 0;
+  const std::atomic<std::uint32_t>* displaced_ = nullptr;  ///< how many are elsewhere
 };
 
 }  // namespace culvert::dataplane

@@ -84,6 +84,7 @@ class SadTable final : public Sad {
     }
     places_ = &inbound_[0];
     place_mask_ = capacity_ - 1;
+    displaced_ = &foreign_.count();
     return keys_[0].map(capacity_) && keys_[1].map(capacity_);
   }
 

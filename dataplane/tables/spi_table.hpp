@@ -36,6 +36,8 @@ class ForeignSpis {
   explicit ForeignSpis(std::uint32_t capacity);
   [[nodiscard]] bool insert(std::uint32_t spi, SlotIndex slot);
   void remove(std::uint32_t spi);
+  /// How many there are, for who wants to know whether any is.
+  [[nodiscard]] const std::atomic<std::uint32_t>& count() const { return count_; }
   [[nodiscard]] SlotIndex find(std::uint32_t spi) const {
     // Relaxed: the InboundSa's own `spi` is what is acquired and compared.
     if (count_.load(std::memory_order_relaxed) == 0) return kNoSlot;

@@ -89,7 +89,7 @@ bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, s
   const bool is_plain = ((destination ^ mac) << 16U) == 0 && kind == 0x00450008U &&
                         (fragment & kFragmentBits) == 0 && length >= kLeastKnownBytes &&
                         length + wire::ethernet::kHeaderBytes <= packet->data_len &&
-                        wire::ipv4_header_sum(ip, wire::ipv4::kHeaderBytes) == 0xffff;
+                        wire::plain_ipv4_checksum_is_right(ip);
   if (!is_plain) [[unlikely]]
     return false;
   const std::uint8_t protocol = ip[wire::ipv4::kProtocol];
@@ -104,14 +104,14 @@ bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, s
   const std::size_t payload_bytes = length - wire::ipv4::kHeaderBytes;
   if (protocol == wire::protocol::kEsp) [[likely]] {
     if (payload_bytes < wire::esp::kHeaderBytes) return false;
-    offer_esp(worker, position, payload, payload_bytes, wire::ipv4::kHeaderBytes);
+    offer_esp(worker, position, ip, payload, payload_bytes, wire::ipv4::kHeaderBytes);
     return true;
   }
   constexpr std::size_t kLeast = wire::udp::kHeaderBytes + wire::esp::kHeaderBytes;
   if (payload_bytes < kLeast) return false;
   const std::uint32_t udp_bytes = wire::load_u16(payload + 4);
   if (udp_bytes < kLeast || udp_bytes > payload_bytes) return false;
-  offer_esp(worker, position, payload + wire::udp::kHeaderBytes,
+  offer_esp(worker, position, ip, payload + wire::udp::kHeaderBytes,
             udp_bytes - wire::udp::kHeaderBytes,
             wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes);
   return true;
@@ -164,8 +164,9 @@ void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
 void classify(WorkerState& worker, Burst& burst) {
   PortId port{};
   std::uint64_t mac = mac_of(worker.tables.ports[0]);
-  for (std::uint32_t position = 0; position < burst.count; ++position) {
-    if (position + kPrefetchDistance < burst.count) {
+  const std::uint32_t count = burst.count;
+  for (std::uint32_t position = 0; position < count; ++position) {
+    if (position + kPrefetchDistance < count) {
       rte_prefetch0(
           rte_pktmbuf_mtod_offset(burst.packets[position + kPrefetchDistance], const void*, 64));
     }

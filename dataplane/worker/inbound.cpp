@@ -54,9 +54,12 @@ void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const
     burst.undecided.push(position);
     return;
   }
+  const auto lose = [&] {
+    if (!hint_unknown_spi(worker, burst, position)) drop(DropReason::sa_not_found);
+  };
   if (!at.in_udp) {
     if (at.bytes < wire::esp::kHeaderBytes) return drop(DropReason::esp_truncated);
-    return punt_frame(worker, burst, position, PuntReason::unknown_spi);
+    return lose();
   }
   switch (wire::udp::classify_nat_traversal(wire::Bytes(at.esp, at.bytes))) {
     case wire::udp::Encapsulated::keepalive:
@@ -70,7 +73,7 @@ void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const
     case wire::udp::Encapsulated::truncated:
       return drop(DropReason::esp_truncated);
     case wire::udp::Encapsulated::esp:
-      return punt_frame(worker, burst, position, PuntReason::unknown_spi);
+      return lose();
   }
 }
 
@@ -93,18 +96,6 @@ std::optional<bool> peer_has_moved(const InboundSa& sa, const std::uint8_t* ip, 
     return false;
   if (destination_of(ip) != sa.details->outer().local.address) return std::nullopt;
   return has_moved(sa, ip, at);
-}
-
-std::optional<DropReason> refused_by_window(ReplayVerdict verdict) {
-  switch (verdict) {
-    case ReplayVerdict::fresh:
-      return std::nullopt;
-    case ReplayVerdict::duplicate:
-      return DropReason::replay_duplicate;
-    case ReplayVerdict::left_of_window:
-      return DropReason::replay_left_of_window;
-  }
-  return DropReason::replay_duplicate;
 }
 
 void drop_of_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const InboundSa& sa,

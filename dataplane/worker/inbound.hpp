@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/worker/stages.hpp"
@@ -18,6 +19,31 @@ struct OpenedPacket {
   std::uint8_t position;
   bool peer_moved;
 };
+
+/// nullopt: the window takes it.
+[[nodiscard]] inline std::optional<DropReason> refused_by_window(ReplayVerdict verdict) {
+  switch (verdict) {
+    case ReplayVerdict::fresh:
+      return std::nullopt;
+    case ReplayVerdict::duplicate:
+      return DropReason::replay_duplicate;
+    case ReplayVerdict::left_of_window:
+      return DropReason::replay_left_of_window;
+  }
+  return DropReason::replay_duplicate;
+}
+
+/// ESP for us of which no SA knows (RFC 4303 §3.4.2). The main thread is shown one a millisecond at
+/// most, for it tells of ten a second, and IKE needs its ring too; the others end in the worker.
+/// False: this one is the worker's to drop.
+[[nodiscard]] inline bool hint_unknown_spi(WorkerState& worker, Burst& burst,
+                                           std::uint32_t position) {
+  if (burst.tsc < worker.next_spi_hint) [[likely]]
+    return false;
+  worker.next_spi_hint = burst.tsc + worker.millisecond;
+  punt_frame(worker, burst, position, PuntReason::unknown_spi);
+  return true;
+}
 
 /// RFC 4303 §3.4.3, §3.4.4: ICV, window, lifetimes, trailer, decapsulation, selectors. `icv`: the
 /// computed one. `burst` knows the outer packet. It is undecided then, or dropped with a reason.

@@ -2,13 +2,15 @@
 //   1. SPI, addresses, length; number above the window's highest; nonce and AAD
 //   2. decrypt and compute ICVs
 //   3. ICV compare, trailer, inner header, selectors; window commit and lifetimes
-// What a packet needs more (a reason to be dropped, a number that came late, a limit that is near,
-// IPv6 inside) is left to the general stage, as it is or decrypted.
+// What a flood is made of ends here too (refusals.hpp). What a packet needs more (another reason to
+// be dropped, a number that came late, a limit that is near, IPv6 inside) is left to the general
+// stage, as it is or decrypted.
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
 
 #include "dataplane/worker/crypto_burst.hpp"
 #include "dataplane/worker/inbound.hpp"
+#include "dataplane/worker/refusals.hpp"
 #include "wire/esp.hpp"
 #include "wire/udp.hpp"
 
@@ -25,6 +27,12 @@ struct Openings {
   std::array<Opening, kBurstPackets> items;
   std::uint32_t count = 0;
   bool has_one_transform = true;
+  bool waits = true;  ///< before a number that stands here already: it may be a replay
+
+  void begin() {
+    count = 0;
+    has_one_transform = true;
+  }
 };
 
 /// What the general stages know of a packet that classify gave to the short way.
@@ -46,15 +54,13 @@ bool is_for(const InboundSa& sa, const ArrivedEsp& arrived) {
   // An empty datagram of UDP inside, padded; what is shorter has no ports worth a short way.
   constexpr std::uint32_t kLeast = kAround + 32;
   static_assert(kAround % wire::esp::kAlignment == 0);
-  const std::uint8_t* const ip = arrived.esp - arrived.bytes_in_front;
   const std::uint32_t in_front =
       wire::ipv4::kHeaderBytes + (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
   // Acquire pairs with the release in `publish_inbound`.
-  return sa.spi.load(std::memory_order_acquire) == wire::load_u32(arrived.esp) && sa.is_plain &&
+  return sa.spi.load(std::memory_order_acquire) == arrived.spi && sa.is_plain &&
          !sa.stopped.load(std::memory_order_relaxed) && arrived.bytes_in_front == in_front &&
-         wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
-             sa.outer_addresses.load(std::memory_order_relaxed) &&
-         (ip[1] & 3U) == 0 && arrived.bytes >= kLeast &&
+         arrived.addresses == sa.outer_addresses.load(std::memory_order_relaxed) &&
+         (arrived.traffic_class & 3U) == 0 && arrived.bytes >= kLeast &&
          (arrived.bytes & (wire::esp::kAlignment - 1)) == 0 &&
          (!sa.has_udp || wire::load_raw<std::uint32_t>(arrived.esp - wire::udp::kHeaderBytes) ==
                              sa.outer_ports.load(std::memory_order_relaxed));
@@ -84,24 +90,40 @@ void describe_operation(CryptoScratch& scratch, std::uint32_t k, const InboundSa
   }
 }
 
-/// Pass 1.
-void take_arrived(WorkerState& worker, Burst& burst, Openings& openings) {
+/// For the general stage.
+void leave(Burst& burst, const ArrivedEsp& arrived) {
+  const bool is_in_udp = arrived.bytes_in_front != wire::ipv4::kHeaderBytes;
+  describe(burst, arrived.position, arrived.esp - arrived.bytes_in_front, is_in_udp);
+  burst.encrypted.push(arrived.position);
+}
+
+/// Pass 1, from the packet `n` on. Where it ended: before a number that may be above the highest
+/// only because the packet that has it already is not verified yet, or behind the last packet.
+std::uint32_t take_arrived(WorkerState& worker, Burst& burst, std::uint32_t n, Openings& openings,
+                           Refusals& refusals) {
   const std::uint32_t count = worker.arrived_count;
   const std::uint32_t workers = worker.tables.workers;
-  for (std::uint32_t n = 0; n < count; ++n) {
+  const InboundSa* last_sa = nullptr;
+  std::uint64_t last_sequence = 0;
+  for (; n < count; ++n) {
     const ArrivedEsp& arrived = worker.arrived[n];
     InboundSa& sa = *arrived.sa;
     // `is_for` first: its acquire is what makes the SA's other fields those of this SPI.
-    const bool fits =
-        is_for(sa, arrived) && (workers <= 1 || raw(sa.slot) % workers == raw(worker.context.id));
-    const std::uint64_t sequence = fits ? sa.extend(wire::load_u32(arrived.esp + 4)) : 0;
-    // Not fit is number 0, which is never above the highest.
-    if (sequence <= sa.highest) [[unlikely]] {
-      const bool is_in_udp = arrived.bytes_in_front != wire::ipv4::kHeaderBytes;
-      describe(burst, arrived.position, arrived.esp - arrived.bytes_in_front, is_in_udp);
-      burst.encrypted.push(arrived.position);
+    if (!is_for(sa, arrived) || (workers > 1 && raw(sa.slot) % workers != raw(worker.context.id)))
+        [[unlikely]] {
+      const bool is_here = sa.spi.load(std::memory_order_relaxed) == arrived.spi;
+      if (is_here || !refusals.take_unknown(arrived)) leave(burst, arrived);
       continue;
     }
+    const std::uint64_t sequence = sa.extend(arrived.sequence);
+    if (sequence <= sa.highest) [[unlikely]] {
+      if (!refusals.take_replay(arrived, sa, sequence)) leave(burst, arrived);
+      continue;
+    }
+    if (&sa == last_sa && sequence <= last_sequence && openings.waits) [[unlikely]]
+      break;
+    last_sa = &sa;
+    last_sequence = sequence;
     rte_prefetch0(sa.replay_window().place_of(sequence));
     const std::uint32_t k = openings.count++;
     Opening& opening = openings.items[k];
@@ -111,6 +133,7 @@ void take_arrived(WorkerState& worker, Burst& burst, Openings& openings) {
     openings.has_one_transform &= sa.transform == openings.items[0].sa->transform;
     describe_operation(worker.scratch, k, sa, arrived, sequence);
   }
+  return n;
 }
 
 /// Pass 2.
@@ -182,15 +205,15 @@ std::uint32_t plain_inside(const InboundSa& sa, const crypto::esp::Operation& op
       total + padding + wire::esp::kTrailerBytes == operation.text_bytes && inner[0] == 0x45 &&
       wire::esp::short_padding_is_right(end, padding) &&
       (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
-      wire::ipv4_header_sum(inner, wire::ipv4::kHeaderBytes) == 0xffff &&
-      may_be_known(inner[wire::ipv4::kProtocol]) && total >= kLeastKnownBytes &&
+      wire::plain_ipv4_checksum_is_right(inner) && may_be_known(inner[wire::ipv4::kProtocol]) &&
+      total >= kLeastKnownBytes &&
       sa.selectors.match(wire::load_u32(inner + wire::ipv4::kSource),
                          wire::load_u32(inner + wire::ipv4::kDestination));
   return is_plain ? total : 0;
 }
 
 /// Pass 3.
-void accept_all(WorkerState& worker, Burst& burst, const Openings& openings) {
+void accept_all(WorkerState& worker, Burst& burst, const Openings& openings, Refusals& refusals) {
   Tally tally(burst.tsc);
   for (std::uint32_t k = 0; k < openings.count; ++k) {
     const Opening& opening = openings.items[k];
@@ -201,6 +224,10 @@ void accept_all(WorkerState& worker, Burst& burst, const Openings& openings) {
     const std::uint32_t total = is_authentic ? plain_inside(sa, operation) : 0;
     // Again: one burst may hold a number twice.
     if (total == 0 || opening.sequence <= sa.highest || !tally.begin(sa)) [[unlikely]] {
+      if (!is_authentic) {
+        refusals.take_forgery(opening.position, sa, opening.sequence);
+        continue;
+      }
       tally.end();
       const std::uint32_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes +
                                      wire::ipv4::kHeaderBytes +
@@ -219,19 +246,32 @@ void accept_all(WorkerState& worker, Burst& burst, const Openings& openings) {
   tally.end();
 }
 
+/// Whether the window has or has passed the number of a packet that is for its SA.
+bool is_replay(const ArrivedEsp& arrived) {
+  InboundSa& sa = *arrived.sa;
+  return sa.replay_window().check(sa.extend(arrived.sequence)) != ReplayVerdict::fresh;
+}
+
 }  // namespace
 
 void open_plain(WorkerState& worker, Burst& burst) {
   if (worker.arrived_count == 0) return;
   Openings openings;
-  worker.enter(Stage::lookup);
-  take_arrived(worker, burst, openings);
+  Refusals refusals(worker, burst);
+  std::uint32_t taken = 0;
+  while (taken < worker.arrived_count) {
+    worker.enter(Stage::lookup);
+    openings.begin();
+    taken = take_arrived(worker, burst, taken, openings, refusals);
+    if (openings.count == 0) break;  // it waits for none: all are taken
+    worker.enter(Stage::crypto);
+    open(worker, openings);
+    worker.enter(Stage::check);
+    accept_all(worker, burst, openings, refusals);
+    // In vain, as with numbers that came late and those of forgeries: not again in this burst.
+    if (taken < worker.arrived_count) openings.waits = is_replay(worker.arrived[taken]);
+  }
   worker.arrived_count = 0;
-  if (openings.count == 0) return;
-  worker.enter(Stage::crypto);
-  open(worker, openings);
-  worker.enter(Stage::check);
-  accept_all(worker, burst, openings);
 }
 
 }  // namespace culvert::dataplane

@@ -17,11 +17,18 @@ std::size_t histogram_cell(std::uint32_t packets) {
   return static_cast<std::size_t>(std::bit_width(packets - 1));
 }
 
-/// What is in several buffers is joined, for the stages work on one. False: dropped.
-bool join_segments(WorkerState& worker, rte_mbuf* packet) {
-  if (packet->nb_segs == 1 || rte_pktmbuf_linearize(packet) == 0) return true;
-  worker.drop(packet, DropDirection::in, DropReason::multi_segment_unsupported);
-  return false;
+/// What is in several buffers is joined, for the stages work on one, or dropped. How many are left.
+std::uint32_t join_segments(WorkerState& worker, Burst& burst, std::uint32_t received) {
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < received; ++i) {
+    rte_mbuf* const packet = burst.packets[i];
+    if (packet->nb_segs != 1 && rte_pktmbuf_linearize(packet) != 0) {
+      worker.drop(packet, DropDirection::in, DropReason::multi_segment_unsupported);
+      continue;
+    }
+    burst.packets[kept++] = packet;
+  }
+  return kept;
 }
 
 void begin(Burst& burst) {
@@ -40,20 +47,17 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
       rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(), kBurstPackets);
   if (received == 0) return;
   std::uint64_t bytes = 0;
-  std::uint32_t kept = 0;
   std::uint64_t flags = 0;
+  std::uint32_t more_segments = 0;
   for (std::uint32_t i = 0; i < received; ++i) {
-    rte_mbuf* const packet = burst.packets[i];
+    const rte_mbuf* const packet = burst.packets[i];
     rte_prefetch0(rte_pktmbuf_mtod(packet, const void*));
     bytes += packet->pkt_len;
     flags |= packet->ol_flags;
-    if (!join_segments(worker, packet)) [[unlikely]]
-      continue;
-    burst.packets[kept] = packet;
-    burst.received_on[kept] = port;
-    ++kept;
+    more_segments |= packet->nb_segs ^ 1U;
   }
-  burst.count = kept;
+  burst.count = more_segments == 0 ? received : join_segments(worker, burst, received);
+  std::fill_n(burst.received_on.begin(), burst.count, port);
   // A device that took a tag off says so in the packet only: an untagged port must not take it.
   if (info.shares_device || (flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) [[unlikely]]
     sort_tagged(worker, port, burst);

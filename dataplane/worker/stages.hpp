@@ -66,13 +66,16 @@ class OversizePackets {
 };
 
 /// What may be ESP for a plain SA (SaDetails, kPlainIvBytes): in IPv4 without options, or in UDP in
-/// it.
+/// it. All that decides whether it is worth decrypting, so that what is not is touched no more.
 struct ArrivedEsp {
   std::uint8_t* esp;
-  InboundSa* sa;                ///< where its SPI would stand
   std::uint16_t bytes;          ///< from the ESP header to the ICV
   std::uint8_t bytes_in_front;  ///< of the IP header, and UDP's
   std::uint8_t position;        ///< in the burst
+  std::uint8_t traffic_class;
+  InboundSa* sa;                ///< where its SPI would stand
+  std::uint32_t spi, sequence;  ///< host order
+  std::uint64_t addresses;      ///< source, destination as in the packet
 };
 
 /// A worker's own state. Nothing in it is seen by another thread but the counters.
@@ -98,7 +101,9 @@ class WorkerState {
   PendingPackets pending;
   OversizePackets oversize;
   Reassembler reassembler;
-  std::uint64_t last_expiry = 0;  ///< TSC
+  std::uint64_t last_expiry = 0;    ///< TSC
+  std::uint64_t next_spi_hint = 0;  ///< TSC: the main thread sees no unknown SPI before
+  const std::uint64_t millisecond;  ///< in TSC cycles
 
   /// Of fragments that we are the source of; workers do not meet within 2^16 packets of each other.
   std::uint32_t next_identification() { return identification_ += tables.workers; }
@@ -115,7 +120,11 @@ class WorkerState {
     give_back(packet);
   }
   /// Consumed: the buffer is freed, nothing is counted.
-  void give_back(rte_mbuf* packet);
+  void give_back(rte_mbuf* packet) {
+    if (ended_count_ == ended_.size()) [[unlikely]]
+      free_given_back();
+    ended_[ended_count_++] = packet;
+  }
   void free_given_back();
 
  private:
@@ -142,18 +151,23 @@ void classify(WorkerState& worker, Burst& burst);
 
 // known_inbound.cpp
 /// For classify: ESP (of at least a header) in an IPv4 packet without options, whole and sound.
-inline void offer_esp(WorkerState& worker, std::uint32_t position, std::uint8_t* esp,
-                      std::size_t esp_bytes, std::size_t bytes_in_front) {
+inline void offer_esp(WorkerState& worker, std::uint32_t position, const std::uint8_t* ip,
+                      std::uint8_t* esp, std::size_t esp_bytes, std::size_t bytes_in_front) {
   assert(worker.arrived_count < kBurstPackets);
-  InboundSa* const sa = worker.tables.sad->place_of(wire::load_u32(esp));
+  const std::uint32_t spi = wire::load_u32(esp);
+  InboundSa* const sa = worker.tables.sad->place_of(spi);
   rte_prefetch0(sa);
   rte_prefetch0(&sa->highest);  // the second line
   ArrivedEsp& arrived = worker.arrived[worker.arrived_count++];
   arrived.esp = esp;
-  arrived.sa = sa;
   arrived.bytes = static_cast<std::uint16_t>(esp_bytes);
   arrived.bytes_in_front = static_cast<std::uint8_t>(bytes_in_front);
   arrived.position = static_cast<std::uint8_t>(position);
+  arrived.traffic_class = ip[1];
+  arrived.sa = sa;
+  arrived.spi = spi;
+  arrived.sequence = wire::load_u32(esp + 4);
+  arrived.addresses = wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource);
 }
 /// What arrived for plain SAs → offered to `send_known`, decrypted and checked; what cannot go that
 /// way is encrypted still, or undecided.

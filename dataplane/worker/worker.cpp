@@ -73,18 +73,29 @@ WorkerState::WorkerState(WorkerContext& given)
       flows_v6(given.tables->flows_remembered),
       known_flows(given.tables->flows_remembered),
       reassembler(kReassemblySeconds * rte_get_tsc_hz()),
+      millisecond(rte_get_tsc_hz() / 1000),
       identification_(static_cast<std::uint32_t>(rte_rdtsc()) / given.tables->workers *
                           given.tables->workers +
                       static_cast<std::uint32_t>(given.id)) {}
 
-void WorkerState::give_back(rte_mbuf* packet) {
-  if (ended_count_ == ended_.size()) free_given_back();
-  ended_[ended_count_++] = packet;
-}
-
+// As rte_pktmbuf_free_bulk, which asks more of each packet than most of them are: one buffer of the
+// worker's pool.
 void WorkerState::free_given_back() {
   if (ended_count_ == 0) return;
-  rte_pktmbuf_free_bulk(ended_.data(), ended_count_);
+  std::uint32_t whole = 0;
+  for (std::uint32_t i = 0; i < ended_count_; ++i) {
+    rte_mbuf* const packet = ended_[i];
+    if (packet->nb_segs != 1 || packet->pool != context.pool) [[unlikely]] {
+      rte_pktmbuf_free(packet);
+      continue;
+    }
+    ended_[whole] = rte_pktmbuf_prefree_seg(packet);  // nullptr: it has another owner yet
+    whole += ended_[whole] != nullptr ? 1U : 0U;
+  }
+  // Objects of a pool are pointers; DPDK's interface is of void**.
+  if (whole != 0) {
+    rte_mempool_put_bulk(context.pool, reinterpret_cast<void**>(ended_.data()), whole);
+  }
   ended_count_ = 0;
 }
 

@@ -127,6 +127,11 @@ TEST_CASE("worker drops: ESP that meets no SA, or not its own (RFC 4303 §3.4.2)
     REQUIRE(result.punts.size() == 1);
     CHECK(result.punts[0].what.reason == PuntReason::unknown_spi);
   }
+  SECTION("more of them than the main thread tells of") {
+    Packet packet = pair.sealed();
+    packet[14 + 20] ^= 0x40;
+    expect(pair.right.receive(kWan, {packet, packet}), sa_not_found);
+  }
   SECTION("the SA's SPI at another of our addresses") {
     Packet packet = pair.sealed();
     wire::store_u32(&packet[14 + 16], 0x0a020001);
@@ -390,7 +395,7 @@ TEST_CASE("worker drops: no reason that a worker raises is without its packet") 
       neighbor_unresolved, neighbor_queue_full, acquire_queue_full, arp_ignored,
       neighbor_discovery_ignored, ike_policed, ike_not_connected, ike_datagram_invalid,
       icmp_rate_limited, no_buffer, shutting_down, ttl_exceeded, no_route, packet_too_big,
-      sa_not_found, multi_segment_unsupported, handoff_queue_full,
+      multi_segment_unsupported, handoff_queue_full,
       // worker_fragment_test, sizes_test
       fragment_overlap, reassembly_timeout, reassembly_full};
   for (const DropReasonInfo& row : all_drop_reasons()) {

@@ -13,7 +13,7 @@ struct Pair {
 
   explicit Pair(const config::HeaderOptions& headers = {}, const SaOptions& given = {})
       : options(given) {
-    const SaSettings settings{.headers = headers};
+    const dataplane::SaSettings settings{.headers = headers};
     const auto out = outbound_sa(options);
     const auto in = inbound_sa(options);
     out_id = out.sa;
