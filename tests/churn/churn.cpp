@@ -5,13 +5,11 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <random>
 #include <string>
 #include <thread>
-#include <vector>
 
-#include "channel/client.hpp"
+#include "tests/churn/key_daemon.hpp"
 
 namespace culvert::test {
 namespace {
@@ -22,14 +20,9 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kRequestsPerSecond = 1000;
 constexpr std::size_t kPairs = 16;  ///< at most installed at once
 
-struct Place {
-  std::string local, remote, local_ts, remote_ts;
-};
-
-class Churn {
+class Churn : public KeyDaemon {
  public:
-  Churn(Client& client, Place place, std::uint64_t seed)
-      : client_(client), place_(std::move(place)), random_(seed), next_id_(random_() | 1U) {}
+  using KeyDaemon::KeyDaemon;
 
   /// False when it fell behind by half or was told that a request made no sense.
   bool run(std::chrono::seconds duration) {
@@ -41,20 +34,20 @@ class Churn {
         change();
         ++made;
       }
-      client_.flush();
+      flush();
       take_events();
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    std::printf("%llu requests in %lld s:", static_cast<unsigned long long>(sent_),
+    std::printf("%llu requests in %lld s:", static_cast<unsigned long long>(sent()),
                 static_cast<long long>(duration.count()));
-    for (const auto& [outcome, count] : outcomes_) {
+    for (const auto& [outcome, count] : outcomes()) {
       std::printf(" %s %llu", std::string(to_string(outcome)).c_str(),
                   static_cast<unsigned long long>(count));
     }
     std::printf("\n");
     const auto wanted = kRequestsPerSecond * static_cast<std::uint64_t>(duration.count());
-    return sent_ > wanted / 2 && outcomes_[Outcome::ok] > sent_ / 4 &&
-           outcomes_[Outcome::unknown_request] == 0 && outcomes_[Outcome::invalid_field] == 0;
+    return sent() > wanted / 2 && outcomes()[Outcome::ok] > sent() / 4 &&
+           outcomes()[Outcome::unknown_request] == 0 && outcomes()[Outcome::invalid_field] == 0;
   }
 
  private:
@@ -66,12 +59,7 @@ class Churn {
 
   /// One request of those that are possible now.
   void change() {
-    if (spis_.size() < 8) {
-      Request lease = request(RequestType::lease_spis);
-      lease.body.lease_spis = {32};
-      send(lease);
-      return;
-    }
+    if (spis() < 8) return lease(32);
     Pair& pair = pairs_[random_() % kPairs];
     if (!pair.is_up) return bring_up(pair);
     switch (random_() % 5) {
@@ -95,17 +83,10 @@ class Churn {
   }
 
   void bring_up(Pair& pair) {
-    pair = {SaId{next_id_++}, SaId{next_id_++}, PolicyId{next_id_++}, true};
-    install(pair.in, Direction::in, spis_.back());
-    spis_.pop_back();
+    pair = {SaId{number()}, SaId{number()}, PolicyId{number()}, true};
+    install(pair.in, Direction::in, take_spi());
     install(pair.out, Direction::out, Spi{static_cast<std::uint32_t>(random_() | 0x100U)});
-    Request policy = request(RequestType::install_policy);
-    policy.body.install_policy = {};
-    policy.body.install_policy.policy = pair.policy;
-    policy.body.install_policy.outbound = pair.out;
-    policy.body.install_policy.local_selectors = selectors(place_.local_ts);
-    policy.body.install_policy.remote_selectors = selectors(place_.remote_ts);
-    send(policy);
+    install_policy(pair.policy, pair.out);
   }
 
   void take_down(Pair& pair) {
@@ -114,85 +95,18 @@ class Churn {
     // In either order: an SA that goes first turns its policies into traps.
     const bool policy_first = random_() % 2 == 0;
     if (policy_first) send(policy);
-    for (const SaId sa : {pair.out, pair.in}) {
-      Request removal = request(RequestType::delete_sa);
-      removal.body.delete_sa = {sa};
-      send(removal);
-    }
+    for (const SaId sa : {pair.out, pair.in}) remove(sa);
     if (!policy_first) send(policy);
     pair.is_up = false;
   }
 
   void move(SaId sa) {
     Request moved = request(RequestType::update_endpoints);
-    moved.body.update_endpoints = {sa, {address(place_.local), 0}, {address(place_.remote), 0}};
+    moved.body.update_endpoints = {sa, {address(place().local), 0}, {address(place().remote), 0}};
     send(moved);
   }
 
-  void install(SaId sa, Direction direction, Spi spi) {
-    Request made = request(RequestType::install_sa);
-    InstallSa body;
-    body.sa = sa;
-    body.direction = direction;
-    body.esn = random_() % 2 == 0;
-    body.spi = spi;
-    body.replay_window = direction == Direction::in ? 1024 : 0;
-    body.suite = {crypto::Encryption::aes_gcm_16, 128, crypto::Integrity::none};
-    body.local = {address(place_.local), 0};
-    body.remote = {address(place_.remote), 0};
-    body.local_selectors = selectors(place_.local_ts);
-    body.remote_selectors = selectors(place_.remote_ts);
-    std::array<std::uint8_t, 20> key{};
-    for (auto& byte : key) byte = static_cast<std::uint8_t>(random_());
-    static_cast<void>(body.key.assign(key));
-    made.body.install_sa = body;
-    send(made);
-  }
-
-  Request request(RequestType type) {
-    Request made;
-    made.type = type;
-    made.id = RequestId{next_id_++};
-    return made;
-  }
-  static wire::IpAddress address(const std::string& text) {
-    return wire::IpAddress::parse(text).value();
-  }
-  static SelectorSet selectors(const std::string& text) {
-    SelectorSet set;
-    set.items[set.count++] = wire::TrafficSelector::parse(text).value();
-    return set;
-  }
-
-  void send(const Request& request) {
-    while (!client_.send(request)) {
-      client_.flush();
-      take_events();
-      std::this_thread::yield();
-    }
-    ++sent_;
-  }
-
-  void take_events() {
-    client_.acknowledge();
-    while (const auto event = client_.next_event()) {
-      if (event->type != EventType::completion) continue;
-      const Completion& completion = event->body.completion;
-      ++outcomes_[completion.outcome];
-      for (std::uint32_t i = 0; i < completion.spi_count; ++i) {
-        spis_.push_back(completion.spis[i]);
-      }
-    }
-  }
-
-  Client& client_;
-  Place place_;
-  std::mt19937_64 random_;
-  std::uint64_t next_id_;
-  std::uint64_t sent_ = 0;
   std::array<Pair, kPairs> pairs_;
-  std::vector<Spi> spis_;
-  std::map<Outcome, std::uint64_t> outcomes_;
 };
 
 }  // namespace

@@ -14,9 +14,11 @@ from harness.testbed import Testbed, build_directory  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time; run with nothing else beside it")
+    config.addinivalue_line("markers", "long: ten seconds or more; begun first, so that none is last")
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="network namespaces need root"))

@@ -9,13 +9,17 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from harness.capture import WireContents
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
-from harness.shell import Process
+from harness.shell import Process, wait_until
 from harness.testbed import build_directory
+from harness.traffic import SteadyPing
 
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 SECONDS = int(os.environ.get("CULVERT_CHURN_SECONDS", "6"))
+PAIRS = int(os.environ.get("CULVERT_MANY_SAS", "20000"))
+MOST_BYTES = 5000  # an SA: key, window of 1 024 and all
 SHAKEN = Path(os.environ.get("CULVERT_CHURN_BUILD", build_directory()))
 
 
@@ -34,6 +38,7 @@ def change_routes(gateway, number):
     gateway.dataplane.send_signal(signal.SIGHUP)
 
 
+@pytest.mark.long
 def test_a_thousand_changes_a_second_under_traffic(bed):
     # Given a gateway under a flood of its client's packets, and a neighbour to send them to
     far = bed.add_gateway("b", bed.configuration("b", TunnelOptions()), start=False)
@@ -68,3 +73,26 @@ def test_a_thousand_changes_a_second_under_traffic(bed):
     assert gateway.status()["dataplane"]["channel"]["invalid_requests"] == 0
     assert reloads >= SECONDS
     assert gateway.dataplane.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.long
+def test_many_sas_come_and_go_through_the_channel(bed):
+    """CULVERT_MANY_SAS says how many pairs; a million is what the limits allow."""
+    # Given a gateway with room for them, and traffic that no SA protects
+    configuration = bed.configuration("a", TunnelOptions())
+    configuration["dataplane"]["limits"]["sas"] = 1 << (PAIRS + 1024).bit_length()
+    configuration["dataplane"]["memory_mib"] = 640
+    gateway = bed.add_gateway("a", configuration, start=False)
+    gateway.start_dataplane()
+    ping = SteadyPing(bed["client-a"], SIDE_A.lan_address(), bed.directory)
+    # When they are installed and removed again as fast as they are answered
+    many = Process([build_directory() / "tests/churn/many_sas", gateway.socket("channel.sock"),
+                    gateway.dataplane.pid, PAIRS, SIDE_A.wan_address, SIDE_B.wan_address,
+                    SIDE_A.network(), SIDE_B.network()], bed.directory / "many.log")
+    wait_until(lambda: not many.running(), 20 + PAIRS / 2000, "the SAs to come and go")
+    # Then each had bounded memory, none is left, and the gateway answered all the while
+    assert many.returncode() == 0, many.text()
+    assert float(many.text().split("second, ")[1].split()[0]) <= MOST_BYTES, many.text()
+    assert gateway.sas()["sas"] == []
+    assert ping.stop().lost() == []
+    print(many.text())

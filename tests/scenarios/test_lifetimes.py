@@ -34,6 +34,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unit", LIMITS)
 def test_a_soft_limit_rekeys_without_a_lost_packet(bed, unit):
     # Given a child whose SAs are to be replaced after 150 packets, long before they end

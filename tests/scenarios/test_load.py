@@ -1,5 +1,7 @@
 """Many tunnels at once: what scripts/load measures, small."""
 
+import pytest
+
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.load import Flood, Peers, add_namespace, serve_peers, wait_for_sas
 from harness.shell import wait_until
@@ -8,6 +10,7 @@ from harness.traffic import SteadyPing
 COUNT = 50
 
 
+@pytest.mark.long
 def test_fifty_peers_of_one_connection_come_up_and_all_rekey_under_traffic(bed):
     # Given a gateway with one connection towards any address, and a tunnel of its own under traffic
     configuration = serve_peers(bed.configuration("a", TunnelOptions()), bed.psk_file, COUNT)

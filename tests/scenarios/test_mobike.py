@@ -3,6 +3,8 @@
 strongSwan's userspace ESP cannot move an SA: it rekeys its child by itself when the IKE SA has moved.
 """
 
+import pytest
+
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.shell import run, wait_until
 from harness.strongswan import PeerOptions
@@ -47,6 +49,7 @@ def test_strongswan_moves_to_another_address(bed):
     assert bed.ping(count=20, interval=0.02).lost() == []
 
 
+@pytest.mark.long
 def test_we_leave_a_path_that_died(bed):
     """We have a second address; the first one's packets do not pass any more. strongSwan follows."""
     configuration = bed.configuration("a", TunnelOptions(connection_options=MOBILE))
@@ -65,6 +68,7 @@ def test_we_leave_a_path_that_died(bed):
     assert bed.ping(count=20, interval=0.02).lost() == []
 
 
+@pytest.mark.long
 def test_two_gateways_leave_a_path_that_died(bed):
     options = TunnelOptions(connection_options=MOBILE)
     configuration = bed.configuration("a", options)

@@ -39,6 +39,7 @@ def mirrored(a, b):
             and a.child()["spi_out"] == b.child()["spi_in"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", ["a", "b"], ids=["initiator", "responder"])
 def test_the_key_daemon_is_killed_and_returns(pair, side):
     a, b = pair.gateways["a"], pair.gateways["b"]
@@ -57,6 +58,7 @@ def test_the_key_daemon_is_killed_and_returns(pair, side):
     assert steady.stop().lost_packets == []
 
 
+@pytest.mark.long
 def test_both_key_daemons_are_killed_and_return(pair):
     a, b = pair.gateways["a"], pair.gateways["b"]
     steady = steady_ping(pair)
@@ -193,6 +195,7 @@ def test_another_user_gets_no_channel(pair):
 # ---- the peer -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_far_gateway_that_vanishes_is_given_up_and_found_again(bed):
     """Liveness checks without an answer (RFC 7296 §2.4): the SAs go, nothing leaves in clear; when
     the peer is back, traffic brings the tunnel up again."""

@@ -47,10 +47,12 @@ def test_killed_at_rest_it_says_nothing(pair):
     assert "resumed" in a.text("status")
 
 
+@pytest.mark.long
 def test_kills_at_random_points_of_a_script_of_exchanges(pair):
     judge(rampage(pair, pair.gateways, kills=15, seed=20261128))
 
 
+@pytest.mark.long
 def test_kills_beside_strongswan(bed):
     gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(
         proposals=[IKE_PROPOSAL], esp_proposals=[ESP_PROPOSAL])))
@@ -59,6 +61,7 @@ def test_kills_beside_strongswan(bed):
     judge(rampage(bed, {"a": gateway}, kills=8, seed=7, peer=peer))
 
 
+@pytest.mark.long
 def test_a_changed_configuration_is_established_anew_beside(pair):
     a = pair.gateways["a"]
     steady = SteadyPing(pair["client-a"], SIDE_B.client_address(), pair.directory)

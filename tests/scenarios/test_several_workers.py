@@ -51,6 +51,7 @@ def owner_of(child):
     return int(child["spi_in"], 16) % 2
 
 
+@pytest.mark.long
 def test_a_packet_at_the_wrong_queue_is_handed_to_the_owner_of_its_sa(bed):
     # Given eight children between gateways of two workers each, and hosts that do not answer
     a, b = two_workers(bed, CHILDREN)

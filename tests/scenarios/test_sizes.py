@@ -63,6 +63,7 @@ def test_what_may_be_fragmented_passes_whole(bed, when):
         assert gateway.culvert("counters")["totals"]["fragments_made"] >= 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outer, small", [(4, 1200), (6, 1300)], ids=["outer-v4", "outer-v6"])
 def test_a_path_whose_mtu_drops_is_learnt_from_icmp(bed, relay, outer, small):
     """TCP goes on through a path that becomes smaller in the middle of the flow."""
@@ -93,6 +94,7 @@ def test_a_path_that_swallows_what_is_too_big_carries_tcp_by_the_clamped_mss(bed
     assert a.culvert("counters")["totals"]["mss_clamped"] >= 1
 
 
+@pytest.mark.long
 def test_reordering_beyond_the_window_is_counted_and_the_advice_ends_it(bed, relay):
     """RFC 4303 §3.4.3: packets left of the window are lost; the histogram says which window keeps
     them."""

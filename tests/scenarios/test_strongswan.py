@@ -123,6 +123,7 @@ def test_invalid_ke_payload_is_answered_and_followed(bed):
     pair.wait_until_mirrored()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", ["culvert", "strongswan"])
 def test_child_rekey_with_pfs_loses_nothing(pair, who):
     steady = pair.ping_steadily()
@@ -209,6 +210,7 @@ def test_a_narrower_peer_is_accepted(bed):
     assert bed.ping(count=5).lost() == []
 
 
+@pytest.mark.long
 def test_a_peer_that_vanishes_is_noticed(bed):
     """kill -9 of charon: liveness checks go unanswered (RFC 7296 §2.4) and the SAs are given up."""
     pair = Pair(bed, TunnelOptions(connection_options={"dpd_delay": "2s"})).up()
@@ -234,6 +236,7 @@ def test_strongswan_notices_that_we_are_alive(bed):
     assert bed.ping(count=5).lost() == []
 
 
+@pytest.mark.long
 def test_kill_of_the_key_daemon_beside_strongswan(pair):
     """It goes on from its record (docs/decisions/0009): strongSwan has nothing to end."""
     steady = pair.ping_steadily()

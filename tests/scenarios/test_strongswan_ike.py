@@ -80,10 +80,13 @@ def test_reauthentication_makes_before_it_breaks(bed):
     wait_until(lambda: [sa["initiator_spi"] for sa in gateway.ike_sas()
                         if sa["state"] == "established"] not in ([first], [])
                and len(gateway.ike_sas()) == 1, 25, "a new IKE SA to stand alone")
-    # strongSwan's ESP in user space can lose the packet in hand while its policies change places. What
-    # is lost at our end has a counter.
-    assert len(ping.stop().lost()) <= 2
-    assert gateway.drops() == {}
+    # RFC 7296 §2.8: a responder may send on an SA as soon as its response is on the way, before we
+    # have read it; and strongSwan's ESP in user space can lose the packet in hand while its policies
+    # change places. What is lost at our end has a counter.
+    lost = len(ping.stop().lost())
+    assert lost <= 2
+    drops = gateway.drops()
+    assert set(drops) <= {"sa_not_found"} and sum(drops.values()) <= lost, drops
 
 
 def test_a_peer_of_version_1_is_told_once_and_named(bed):

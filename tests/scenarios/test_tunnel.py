@@ -149,6 +149,7 @@ def test_udp_encapsulation_can_be_forced(bed):
     assert wire.kinds["esp"] == 0
 
 
+@pytest.mark.long
 def test_rekeys_lose_nothing(tunnel_bed):
     a, b = tunnel_bed.gateways["a"], tunnel_bed.gateways["b"]
     steady = SteadyPing(tunnel_bed["client-a"], SIDE_B.client_address(), tunnel_bed.directory)
@@ -169,6 +170,7 @@ def test_rekeys_lose_nothing(tunnel_bed):
     assert steady.stop().lost_packets == []
 
 
+@pytest.mark.long
 def test_rekeys_that_collide_lose_nothing(tunnel_bed):
     """Both ends start at once (RFC 7296 §2.8.1): one new pair of SAs survives."""
     a, b = tunnel_bed.gateways["a"], tunnel_bed.gateways["b"]
@@ -191,6 +193,7 @@ def _ignore_refusal(gateway):
         gateway.culvert("rekey", "net")
 
 
+@pytest.mark.long
 def test_short_lifetime_rekeys_by_itself(bed):
     options = TunnelOptions(child_options={"rekey_time": "2s", "life_time": "6s"})
     a, b = bed.two_gateways(options)
