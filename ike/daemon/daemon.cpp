@@ -62,7 +62,8 @@ Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
     : loop_(loop),
       configuration_(&configuration),
       certificates_(certificates),
-      random_(crypto::ike::make_system_random()) {
+      random_(crypto::ike::make_system_random()),
+      spis_(SpiStock::low_water_for(configuration.dataplane.limits.sas)) {
   Environment environment;
   environment.config = configuration_;
   environment.random = random_.get();
@@ -178,7 +179,7 @@ void Daemon::greeted() {
     return;
   }
   recovery_.connected(client_->held(), machine_started_);
-  send_own(channel::RequestType::take_snapshot, kSnapshotRequest, {});
+  static_cast<void>(send_own(channel::RequestType::take_snapshot, kSnapshotRequest, {}));
   for (const channel::Request& request : recovery_.requests()) (void)client_->send(request);
   ask_for_spis();
   client_->flush();
@@ -196,19 +197,24 @@ void Daemon::disconnected() {
   loop_.set_timer(runtime::now() + kReconnectInterval, [this] { connect(); });
 }
 
-void Daemon::send_own(channel::RequestType type, channel::RequestId id,
+bool Daemon::send_own(channel::RequestType type, channel::RequestId id,
                       const channel::LeaseSpis& lease) {
   channel::Request request;
   request.type = type;
   request.id = id;
   if (type == channel::RequestType::lease_spis) request.body.lease_spis = lease;
   // A full ring is emptied by the data plane; the next turn asks again.
-  if (client_->send(request) && type == channel::RequestType::lease_spis) spis_.lease_sent();
+  if (!client_->send(request)) return false;
+  if (type == channel::RequestType::lease_spis) spis_.lease_sent();
+  return true;
 }
 
 void Daemon::ask_for_spis() {
-  if (client_ == nullptr || !spis_.wants_lease(runtime::now())) return;
-  send_own(channel::RequestType::lease_spis, kLeaseRequest, {channel::kMaxLeasedSpis});
+  if (client_ == nullptr) return;
+  const channel::LeaseSpis block{channel::kMaxLeasedSpis};
+  while (spis_.wants_lease(runtime::now()) &&
+         send_own(channel::RequestType::lease_spis, kLeaseRequest, block)) {
+  }
 }
 
 void Daemon::on_channel_readable() {
@@ -277,7 +283,7 @@ void Daemon::handle_completion(const channel::Completion& completion) {
   if (completion.request == kLeaseRequest) {
     spis_.add(completion, runtime::now());
     leased_ = true;
-    if (completion.outcome != channel::Outcome::ok) {
+    if (completion.outcome != channel::Outcome::ok && !spis_.awaits_lease()) {
       runtime::log(runtime::Level::error, "spis_refused",
                    {{"why", channel::to_string(completion.outcome)}});
       loop_.set_timer(runtime::now() + SpiStock::kRefusedPause, [this] { carry_out(); });

@@ -58,7 +58,8 @@ class Daemon {
   void handle_completion(const channel::Completion& completion);
   void begin_running();
   void ask_for_spis();
-  void send_own(channel::RequestType type, channel::RequestId id, const channel::LeaseSpis& lease);
+  [[nodiscard]] bool send_own(channel::RequestType type, channel::RequestId id,
+                              const channel::LeaseSpis& lease);
 
   /// Carries out what the machine said, sends what may go, sets the next timer.
   void carry_out();

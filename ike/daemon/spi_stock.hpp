@@ -1,6 +1,7 @@
 // Inbound SPIs leased from the data plane ahead of need, so that a handshake never waits for one.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <set>
@@ -13,10 +14,18 @@ namespace culvert::ike {
 
 class SpiStock final : public SpiSource {
  public:
-  /// Below this many a further block is asked for.
+  /// Blocks are asked for until so many are here or on their way: a block at the least, and what a
+  /// storm of rekeys takes in the milliseconds that a block needs; never more than an eighth of
+  /// what the data plane has room for.
   static constexpr std::size_t kLowWater = channel::kMaxLeasedSpis;
+  static constexpr std::size_t kHighestLowWater = 1024;
+  static constexpr std::size_t low_water_for(std::size_t most_sas) {
+    return std::clamp(most_sas / 8, kLowWater, kHighestLowWater);
+  }
   /// How long a refused lease is not asked for again: what is missing is room in the data plane.
   static constexpr std::chrono::seconds kRefusedPause{1};
+
+  explicit SpiStock(std::size_t low_water = kLowWater) : low_water_(low_water) {}
 
   std::optional<channel::Spi> take() override {
     if (stock_.empty()) return std::nullopt;
@@ -36,8 +45,9 @@ class SpiStock final : public SpiSource {
   void installed(channel::Spi spi) { taken_.erase(spi); }
 
   void add(const channel::Completion& lease, Instant now) {
-    lease_pending_ = false;
-    if (lease.outcome != channel::Outcome::ok) {
+    if (leases_pending_ > 0) --leases_pending_;
+    granted_ = lease.outcome == channel::Outcome::ok;
+    if (!granted_) {
       not_before_ = now + kRefusedPause;
       return;
     }
@@ -49,19 +59,26 @@ class SpiStock final : public SpiSource {
   void clear() {
     stock_.clear();
     taken_.clear();
-    lease_pending_ = false;
+    leases_pending_ = 0;
+    granted_ = false;
     not_before_ = Instant{};
   }
   [[nodiscard]] bool wants_lease(Instant now) const {
-    return !lease_pending_ && stock_.size() < kLowWater && now >= not_before_;
+    // Several at once only of a data plane that has just granted one.
+    if (!granted_ && leases_pending_ > 0) return false;
+    const std::size_t coming = leases_pending_ * channel::kMaxLeasedSpis;
+    return stock_.size() + coming < low_water_ && now >= not_before_;
   }
-  void lease_sent() { lease_pending_ = true; }
+  [[nodiscard]] bool awaits_lease() const { return leases_pending_ != 0; }
+  void lease_sent() { ++leases_pending_; }
   [[nodiscard]] std::size_t size() const { return stock_.size(); }
 
  private:
   std::vector<channel::Spi> stock_;
   std::set<channel::Spi> taken_;  ///< of the present lease, not installed yet
-  bool lease_pending_ = false;
+  std::size_t low_water_;
+  std::size_t leases_pending_ = 0;
+  bool granted_ = false;  ///< the last one
   Instant not_before_{};
 };
 

@@ -1,6 +1,19 @@
 #include "ike/identity/pre_shared_keys.hpp"
 
+#include <algorithm>
+
 namespace culvert::ike {
+namespace {
+
+/// Equal identities have equal ones, unless they are distinguished names.
+std::string name_of(const config::Identity& id) {
+  std::string name(1, static_cast<char>(id.type));
+  name.append(id.encoded.begin(), id.encoded.end());
+  return name;
+}
+
+}  // namespace
+
 std::expected<std::unique_ptr<PreSharedKeys>, std::string> PreSharedKeys::load(
     const config::Config& configuration) {
   auto keys = std::make_unique<PreSharedKeys>();
@@ -27,21 +40,40 @@ const crypto::SecretBytes* PreSharedKeys::find_post_quantum(std::string_view id)
 }
 
 void PreSharedKeys::add(std::vector<config::Identity> ids, crypto::SecretBytes key) {
+  const std::size_t place = entries_.size();
+  const auto is_distinguished = [](const config::Identity& id) {
+    return id.type == config::Identity::Type::dn;
+  };
+  if (ids.empty() || std::ranges::any_of(ids, is_distinguished)) {
+    others_.push_back(place);
+  } else {
+    auto& index = ids.size() == 1 ? alone_ : pairs_;
+    for (const config::Identity& id : ids) index[name_of(id)].push_back(place);
+  }
   entries_.push_back({std::move(ids), std::move(key)});
 }
 
 const crypto::SecretBytes* PreSharedKeys::find(const config::Identity& local,
                                                const config::Identity& remote) const {
-  const Entry* best = nullptr;
+  std::size_t best = 0;
   int best_rank = 0;
-  for (const Entry& entry : entries_) {
-    const int rank = config::secret_rank(entry.ids, local, remote);
-    if (rank > best_rank) {
-      best = &entry;
+  const auto consider = [&](const Places& places) {
+    for (const std::size_t place : places) {
+      const int rank = config::secret_rank(entries_[place].ids, local, remote);
+      // The first of equals, as the file has them.
+      if (rank < best_rank || rank == 0 || (rank == best_rank && place > best)) continue;
+      best = place;
       best_rank = rank;
     }
-  }
-  return best == nullptr ? nullptr : &best->key;
+  };
+  const auto consider_named = [&](const auto& index, const config::Identity& id) {
+    if (const auto found = index.find(name_of(id)); found != index.end()) consider(found->second);
+  };
+  consider_named(pairs_, remote);
+  consider_named(alone_, remote);
+  consider_named(alone_, local);
+  consider(others_);
+  return best_rank == 0 ? nullptr : &entries_[best].key;
 }
 
 }  // namespace culvert::ike

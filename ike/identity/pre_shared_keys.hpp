@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "config/config.hpp"
@@ -33,7 +34,15 @@ class PreSharedKeys final : public SecretSource {
     std::vector<config::Identity> ids;
     crypto::SecretBytes key;
   };
+  using Places = std::vector<std::size_t>;  ///< in `entries_`
+
   std::vector<Entry> entries_;
+  /// A hub has a secret for each of its peers: they are found by the peer's name, those with one
+  /// name also by ours.
+  std::unordered_map<std::string, Places> pairs_, alone_;
+  /// Those that names do not find: without any, or with a distinguished name, which may be written
+  /// in several ways (RFC 5280 §7.1).
+  Places others_;
   std::map<std::string, crypto::SecretBytes, std::less<>> post_quantum_;  ///< by PPK_ID
 };
 

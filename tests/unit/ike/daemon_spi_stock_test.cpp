@@ -31,6 +31,28 @@ TEST_CASE("spi stock: what was leased is given out, each SPI once") {
   CHECK_FALSE(stock.take());
 }
 
+TEST_CASE("spi stock: as many blocks are asked for at once as a storm of rekeys takes") {
+  SpiStock stock(SpiStock::low_water_for(65536));
+  const auto ask = [&] {
+    std::uint32_t asked = 0;
+    for (; stock.wants_lease(kNow); ++asked) stock.lease_sent();
+    return asked;
+  };
+  CHECK(ask() == 1);  // whether there are any
+  stock.add(lease_of(0x1000, 64), kNow);
+  CHECK(ask() == 15);
+  for (std::uint32_t block = 1; block < 16; ++block) {
+    stock.add(lease_of(0x1000 + 64 * block, 64), kNow);
+  }
+  CHECK_FALSE(stock.awaits_lease());
+  CHECK_FALSE(stock.wants_lease(kNow));
+  CHECK(stock.take());
+  CHECK(stock.wants_lease(kNow));
+  // A small data plane is not emptied ahead of need.
+  CHECK(SpiStock::low_water_for(1024) == 128);
+  CHECK(SpiStock::low_water_for(16) == SpiStock::kLowWater);
+}
+
 TEST_CASE("spi stock: an SPI that was not used comes back into the stock") {
   SpiStock stock;
   stock.add(lease_of(0x1000, 1), kNow);

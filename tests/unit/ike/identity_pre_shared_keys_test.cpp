@@ -1,5 +1,6 @@
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include <catch2/catch.hpp>
 #include <unistd.h>
@@ -52,6 +53,39 @@ TEST_CASE("pre-shared keys: the order in the file does not matter, the first of 
   add(keys, {id("branch.example.org"), id("hq.example.org")}, "second");
   add(keys, {}, "any");
   CHECK(found(keys, "hq.example.org", "branch.example.org") == "first");
+}
+
+TEST_CASE("pre-shared keys: what is found by name is what a search of all secrets finds") {
+  const std::vector<config::Identity> ids = {
+      id("hq.example.org"),  id("a.example.org"),   id("b.example.org"),   id("10.0.0.1"),
+      id("ops@example.org"), id("CN=a, O=Example"), id("CN=A, O=example"), id("@#cafe01")};
+  std::mt19937 dice(5);
+  const auto any_id = [&] { return ids[dice() % ids.size()]; };
+  for (int round = 0; round < 200; ++round) {
+    PreSharedKeys keys;
+    std::vector<std::vector<config::Identity>> secrets;
+    for (auto i = dice() % 20; i > 0; --i) {
+      std::vector<config::Identity> named(dice() % 4);
+      for (config::Identity& one : named) one = any_id();
+      add(keys, named, std::to_string(secrets.size()));
+      secrets.push_back(named);
+    }
+    for (int i = 0; i < 20; ++i) {
+      const config::Identity local = any_id(), remote = any_id();
+      std::string expected = "none";
+      int best = 0;
+      for (std::size_t at = 0; at < secrets.size(); ++at) {
+        const int rank = config::secret_rank(secrets[at], local, remote);
+        if (rank <= best) continue;
+        best = rank;
+        expected = std::to_string(at);
+      }
+      const crypto::SecretBytes* key = keys.find(local, remote);
+      const std::string got =
+          key == nullptr ? "none" : std::string(key->view().begin(), key->view().end());
+      CHECK(got == expected);
+    }
+  }
 }
 
 TEST_CASE("pre-shared keys: a secret of another pair is never used") {
