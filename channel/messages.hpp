@@ -217,6 +217,7 @@ union RequestBody {
 /// A slot of the request ring.
 struct Request {
   RequestType type = RequestType::none;
+  std::uint32_t unused = 0;  ///< where padding would carry what was on the stack
   RequestId id{};
   RequestBody body;
 };
@@ -246,6 +247,7 @@ union EventBody {
 /// A slot of the event ring.
 struct Event {
   EventType type = EventType::none;
+  std::uint32_t unused = 0;  ///< as in a Request
   EventBody body;
 };
 
@@ -270,6 +272,7 @@ std::string_view to_string(ExpiryCause cause);
 [[nodiscard]] std::size_t meaningful_bytes(const Datagram& datagram);
 
 static_assert(std::is_trivially_copyable_v<Request>);
+static_assert(offsetof(Request, id) == 8 && offsetof(Event, body) == 8, "no padding in front");
 static_assert(std::is_trivially_copyable_v<Event>);
 static_assert(std::is_trivially_copyable_v<Datagram>);
 
