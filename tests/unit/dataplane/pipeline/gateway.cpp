@@ -127,6 +127,7 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
     : addresses_(addresses), engine_((start_eal(), crypto::esp::make_engine())) {
   config::Limits limits;
   limits.sas = 1024;
+  limits.flows = 1024;  // they are touched at the start of every test
   auto made = Tables::create(limits, workers, *engine_);
   REQUIRE(made.has_value());
   tables_ = std::move(*made);

@@ -50,6 +50,29 @@ PacketOptions packet_of(const Shape& shape, std::size_t payload) {
   return packet;
 }
 
+/// Two gateways that take one suite after the other: making them anew costs more than all packets.
+class Suites {
+ public:
+  /// The next pair of SAs carries what the policy names.
+  void use(const SaOptions& options) {
+    const SlotIndex slot = left.install(outbound_sa(options, ++spi_));
+    if (spi_ == kFirstSpi) {
+      left.protect(options.local_selectors[0], options.remote_selectors[0], slot);
+    } else {
+      REQUIRE(left.tables().spd->rebind(channel::PolicyId{1}, slot));
+    }
+    right.install(inbound_sa(options, spi_));
+    // Packets without room for ports overtake none only while no flow is known.
+    right.tables().reclaimer->outdate();
+  }
+
+  Gateway left, right{mirrored()};
+
+ private:
+  static constexpr std::uint32_t kFirstSpi = 0x1001;
+  std::uint32_t spi_ = kFirstSpi - 1;
+};
+
 /// Payload of the packet inside, as it was: the hop limit differs.
 Packet tail(const Packet& ip, std::size_t bytes) {
   return {ip.end() - static_cast<std::ptrdiff_t>(bytes), ip.end()};
@@ -59,17 +82,14 @@ Packet tail(const Packet& ip, std::size_t bytes) {
 
 TEST_CASE("worker: every suite in every shape of tunnel, with payloads of every remainder") {
   const Shape& shape = GENERATE(from_range(std::begin(kShapes), std::end(kShapes)));
+  Suites suites;
   for (const auto& [suite, form] : crypto::esp::kTransforms) {
-    const SaOptions options = options_of(shape, suite);
-    Gateway left, right(mirrored());
-    left.protect(options.local_selectors[0], options.remote_selectors[0],
-                 left.install(outbound_sa(options)));
-    right.install(inbound_sa(options));
+    suites.use(options_of(shape, suite));
     std::vector<Packet> frames;
     for (std::size_t payload = 0; payload < 40; ++payload) {
       frames.push_back(frame(ip_packet(packet_of(shape, payload))));
     }
-    const Result sealed = left.receive(kLan, frames);
+    const Result sealed = suites.left.receive(kLan, frames);
     INFO(shape.name << ", " << suite.name());
     REQUIRE(sealed.wan.size() == frames.size());
     const std::size_t around =
@@ -81,7 +101,7 @@ TEST_CASE("worker: every suite in every shape of tunnel, with payloads of every 
       const std::size_t text = (inner + 2 + form.alignment - 1U) / form.alignment * form.alignment;
       REQUIRE(outer.size() == around + text);
     }
-    const Result opened = right.receive(kWan, sealed.wan);
+    const Result opened = suites.right.receive(kWan, sealed.wan);
     REQUIRE(opened.drops.empty());
     REQUIRE(opened.lan.size() == frames.size());
     for (std::size_t i = 0; i < frames.size(); ++i) {
@@ -90,7 +110,7 @@ TEST_CASE("worker: every suite in every shape of tunnel, with payloads of every 
     // A bit of any of them, and nothing comes out.
     std::vector<Packet> tampered = sealed.wan;
     for (Packet& wan : tampered) wan[wan.size() - 1 - form.icv_bytes] ^= 0x10;
-    const Result broken = right.receive(kWan, tampered);
+    const Result broken = suites.right.receive(kWan, tampered);
     CHECK(broken.lan.empty());
   }
 }
@@ -128,6 +148,7 @@ TEST_CASE("worker: transport mode of every suite keeps the payload") {
   const bool udp = GENERATE(false, true);
   const std::string here = is_v6 ? "2001:db8:ff::1" : "198.51.100.1";
   const std::string there = is_v6 ? "2001:db8:ff::2" : "198.51.100.2";
+  Suites suites;
   for (const auto& [suite, form] : crypto::esp::kTransforms) {
     SaOptions options;
     options.mode = channel::SaMode::transport;
@@ -138,16 +159,13 @@ TEST_CASE("worker: transport mode of every suite keeps the payload") {
     options.outer_remote = there;
     options.local_selectors = {here + (is_v6 ? "/128" : "/32")};
     options.remote_selectors = {there + (is_v6 ? "/128" : "/32")};
-    Gateway left, right(mirrored());
-    left.protect(options.local_selectors[0], options.remote_selectors[0],
-                 left.install(outbound_sa(options)));
-    right.install(inbound_sa(options));
+    suites.use(options);
     const Result sealed =
-        left.inject(echo_request(here, there), {InjectKind::outbound_local, kWan, false});
+        suites.left.inject(echo_request(here, there), {InjectKind::outbound_local, kWan, false});
     INFO(suite.name() << (is_v6 ? ", IPv6" : ", IPv4"));
     REQUIRE(sealed.wan.size() == 1);
     // The peer answers the echo, in clear for want of an SA back.
-    const Result opened = right.receive(kWan, sealed.wan[0]);
+    const Result opened = suites.right.receive(kWan, sealed.wan[0]);
     CHECK(opened.drops.empty());
     REQUIRE(opened.wan.size() == 1);
     CHECK(wire::parse_ip(ip_of(opened.wan[0]))->protocol == (is_v6 ? 58 : 1));

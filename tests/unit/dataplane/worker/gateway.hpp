@@ -50,6 +50,7 @@ class Gateway {
     engine_ = crypto::esp::make_engine();
     config::Limits limits;
     limits.sas = 1024;
+    limits.flows = 1024;  // they are touched at the start of every test
     auto made = dataplane::Tables::create(limits, 1, *engine_);
     require(made.has_value(), "tables");
     tables_ = std::move(*made);
