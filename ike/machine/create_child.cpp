@@ -250,6 +250,7 @@ void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& re
     old->state = ChildState::replaced;
     state_of(*ike.connection).keep.erase(old->index);
     finish_commands(exchange.task.commands, false, refusal.detail);
+    ensure_soon(state_of(*ike.connection));
     enqueue(ike, Task{.kind = TaskKind::delete_child, .child = old->inbound_sa}, true);
     return;
   }

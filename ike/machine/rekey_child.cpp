@@ -2,6 +2,7 @@
 // once (§2.8.1): of the two results the one made with the lowest of the four nonces goes, and
 // whoever made it deletes it.
 #include <algorithm>
+#include <utility>
 
 #include "ike/machine/core.hpp"
 
@@ -38,11 +39,22 @@ void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& success
   ChildSa* old = find_child(exchange.task.child);
   ChildSa* rival = find_child(exchange.rival_child);
   successor.replaces = true;
-  if (rival != nullptr && std::ranges::lexicographical_compare(lower_nonce, exchange.rival_nonce)) {
+  // RFC 7296 §2.8.1: the nonces decide, also when the peer has ended meanwhile what it made: it
+  // knows ours as the one that goes.
+  const bool collided = !exchange.rival_nonce.empty();
+  if (collided && std::ranges::lexicographical_compare(lower_nonce, exchange.rival_nonce)) {
     // Ours has the lowest nonce: it goes. The peer deletes the old one.
     successor.redundant = true;
-    put_in_use(*rival, false);
     if (old != nullptr) old->state = ChildState::replaced;
+    if (rival != nullptr) {
+      put_in_use(*rival, false);
+    } else if (live_child(successor.index) == nullptr) {
+      ConnectionState& state = state_of(*ike.connection);
+      state.keep.erase(successor.index);
+      finish_commands(std::exchange(exchange.task.commands, {}), false,
+                      "the peer ended the child meanwhile");
+      ensure_soon(state);
+    }
     enqueue(ike, Task{.kind = TaskKind::delete_child, .child = successor.inbound_sa}, true);
     return;
   }

@@ -27,6 +27,54 @@ TEST_CASE("collision: both rekey the child; the lowest nonce goes (§2.8.1)") {
   ladder.converged();
 }
 
+/// Both rekey the child; a has its answer and takes the child down before b has its own. Whether a
+/// has won: that is up to the nonces, hence to the seed.
+bool ends_child_in_collision(StartAction at_b, const ike::Tuning& tuning, std::uint64_t seed) {
+  GatewayOptions b = mirrored(gateway_a());
+  b.children[0].start_action = at_b;
+  Ladder ladder(gateway_a(), b, tuning, seed);
+  ladder.connect();
+  ladder.rekey(kA);
+  ladder.rekey(kB);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  const bool a_has_won = ladder.reported(kA, "child_rekeyed") == 1;
+  ladder.world.command(kA, CommandVerb::terminate, "office");
+  while (contains(ladder.on_the_wire(), "[a: INFORMATIONAL request")) {
+    ladder("a --> b  INFORMATIONAL request");
+    ladder("b --> a  INFORMATIONAL response");
+  }
+  ladder("a --> b  CREATE_CHILD_SA response");
+  settle(ladder);
+  if (at_b == StartAction::start) {
+    ladder.converged();
+    return a_has_won;
+  }
+  for (const int side : {kA, kB}) {
+    CHECK(ladder.ike_sa(side).children.empty());
+    CHECK(ladder.gateway(side).data_plane.sas.empty());
+    CHECK(ladder.gateway(side).data_plane.policies.empty());
+    CHECK(ladder.gateway(side).data_plane.leased.empty());
+  }
+  return a_has_won;
+}
+
+TEST_CASE("collision: the child ends before the other side knows which of two stays (§2.8.1)") {
+  const StartAction at_b = GENERATE(StartAction::trap, StartAction::start);
+  const bool old_goes_first = GENERATE(false, true);
+  constexpr std::uint64_t kSeeds = 8;
+  std::uint64_t won = 0;
+  for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    INFO("seed " << seed << ", " << (old_goes_first ? "after" : "before") << " the old child");
+    const ike::Tuning tuning = old_goes_first ? without_linger() : ike::Tuning{};
+    won += ends_child_in_collision(at_b, tuning, seed) ? 1 : 0;
+  }
+  // Either side has won in some.
+  CHECK(won > 0);
+  CHECK(won < kSeeds);
+}
+
 TEST_CASE("collision: one side's rekey request is late; TEMPORARY_FAILURE, one child (§2.25.1)") {
   const auto seed = GENERATE(range(1, 5));
   Ladder ladder(gateway_a(), mirrored(gateway_a()), {}, static_cast<std::uint64_t>(seed));
