@@ -19,6 +19,7 @@ struct Refusal {
   std::string detail;
   Octets data;
   std::optional<std::uint32_t> child{};  ///< whom it is about
+  bool silent = false;                   ///< not answered: the request comes again
 };
 
 /// What a connection remembers between its IKE SAs.

@@ -17,6 +17,9 @@ constexpr std::chrono::milliseconds kTemporaryFailureDelay{1500};
 constexpr std::chrono::seconds kRefusedRekeyDelay{60};
 /// As long as a request may be under way, retransmissions included.
 constexpr std::chrono::seconds kCrossingCreation{40};
+/// A request for a child whose Delete we owe the peer waits so long. Longer only a Delete waits
+/// that is not answered.
+constexpr std::chrono::seconds kOwedDelete{10};
 constexpr std::uint32_t kMaxGroupRetries = 2;
 constexpr std::uint32_t kMaxTemporaryFailures = 20;
 
@@ -79,15 +82,21 @@ std::expected<const ChildSa*, Refusal> Core::may_create(IkeSa& ike, const Payloa
                                                 ike.exchange->task.kind == TaskKind::rekey_child);
     if (child == nullptr && in_the_making) return busy("a child is in the making");
     if (child == nullptr) {
-      Refusal refusal{NotifyType::child_sa_not_found,
-                      Failure::child_sa_not_found,
-                      "SPI " + spi_text(channel::Spi{spi ? *spi : 0U}),
-                      {}};
-      return std::unexpected(std::move(refusal));
+      return std::unexpected(Refusal{NotifyType::child_sa_not_found,
+                                     Failure::child_sa_not_found,
+                                     "SPI " + spi_text(channel::Spi{spi ? *spi : 0U}),
+                                     {}});
     }
     // §2.25.1: a child that we are closing.
     if (child->state == ChildState::deleting || child->state == ChildState::replaced) {
-      return busy("the child is being closed");
+      auto closing = busy("the child is being closed");
+      const ChildSa* successor = find_child(child->replaced_by);
+      // §2.8.1: a request that crossed our rekey of the same child, which the peer has answered.
+      // Its ladder has the Delete come first, then CHILD_SA_NOT_FOUND. A peer that is told to try
+      // again before the Delete may take its rekey for void and the old child for the one in use.
+      closing.error().silent =
+          successor != nullptr && successor->made_by_us && now_ - successor->created < kOwedDelete;
+      return closing;
     }
     return child;
   }
@@ -119,12 +128,18 @@ void Core::answer_create_child(IkeSa& ike, const wire::ike::Header& header,
   settle_rival_ike(ike);
   const auto permitted = may_create(ike, payloads);
   const auto refuse = [&](const Refusal& refusal) {
+    if (refusal.silent) return;
     wire::ike::Notify notify = make_notify(refusal.notify, refusal.data);
     if (refusal.notify == NotifyType::child_sa_not_found) {
       // RFC 7296 §2.25: names the SA that was not found.
       const auto* rekey = find_notify(payloads, NotifyType::rekey_sa);
       notify.protocol = rekey->protocol;
       notify.spi = rekey->spi;
+      // §2.8.1: the late half of a collision that our rekey has settled.
+      if (wire::Reader(rekey->spi).u32("SPI") == static_cast<std::uint32_t>(ike.last_replaced)) {
+        respond(ike, header, {notify}, local, remote);
+        return;
+      }
     }
     respond(ike, header, {notify}, local, remote);
     if (refusal.failure != Failure::temporary_failure &&

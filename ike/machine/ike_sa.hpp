@@ -123,6 +123,7 @@ struct IkeSa {
   std::optional<Exchange> exchange;
   std::deque<Task> queue;
   std::vector<channel::SaId> children;
+  channel::Spi last_replaced{};  ///< outbound SPI of the last child that our rekey ended
   std::vector<std::uint32_t> wanted;  ///< children to establish once it stands
   Instant created{}, established{}, rekey_at{}, expire_at{}, liveness_at{}, last_heard{},
       last_sent{}, forget_at{};

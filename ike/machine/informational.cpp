@@ -173,6 +173,7 @@ void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& p
                 {"child", child_config(child->index).name},
                 {"by", "us"},
                 {"spi_in", spi_text(child->inbound_spi)}});
+        if (replaced) ike.last_replaced = child->outbound_spi;
         retire(exchange.task.child, replaced);
       }
       finish_commands(exchange.task.commands, true, "");
