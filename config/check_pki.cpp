@@ -32,22 +32,39 @@ void check_their_side(const Config& config, const Peer& remote, const std::strin
 }
 
 void check_revocation(const Pki& pki, Diagnostics& diagnostics) {
+  const bool knows = !pki.crls.empty() || pki.ocsp != Ocsp::off;
   switch (pki.revocation) {
     case RevocationPolicy::off:
       diagnostics.warning("pki.revocation", {"\"off\"", "strict or if-available",
                                              "with off, revoked certificates are accepted"});
       return;
     case RevocationPolicy::strict:
-      if (!pki.crls.empty()) return;
-      diagnostics.error("pki.revocation", {"\"strict\" without crls", "a list of every issuer",
-                                           "write crls: [FILE]; without one no peer is accepted"});
+      if (knows) return;
+      diagnostics.error("pki.revocation",
+                        {"\"strict\" without crls or ocsp", "a list of every issuer, or ocsp",
+                         "write crls: [FILE] or ocsp: in-band; without them no peer is "
+                         "accepted"});
       return;
     case RevocationPolicy::if_available:
-      if (!pki.crls.empty()) return;
-      diagnostics.warning("pki", {"no crls", "revocation lists of the authorities",
-                                  "write crls: [FILE]; without one, revoked certificates are "
-                                  "accepted"});
+      if (knows) return;
+      diagnostics.warning("pki", {"no crls and no ocsp", "a way to learn of revocations",
+                                  "write crls: [FILE] or ocsp: in-band; without them, revoked "
+                                  "certificates are accepted"});
       return;
+  }
+}
+
+/// Keys that say nothing together with others.
+void check_status_keys(const Pki& pki, Diagnostics& diagnostics) {
+  if (pki.revocation == RevocationPolicy::off && pki.ocsp != Ocsp::off) {
+    diagnostics.error("pki.ocsp", {"ocsp with revocation: off", "no ocsp, or another policy",
+                                   "write revocation: strict or if-available, or ocsp: off"});
+  }
+  if (pki.revocation_grace > limits::kGraceLong) {
+    diagnostics.warning("pki.revocation_grace",
+                        {std::to_string(pki.revocation_grace.count()) + " seconds",
+                         "at most " + std::to_string(limits::kGraceLong.count()),
+                         "for that long a revoked certificate may still be accepted"});
   }
 }
 
@@ -67,6 +84,7 @@ void check_pki(const Config& config, Diagnostics& diagnostics) {
                       {std::to_string(config.pki.authorities.size()) + " files",
                        "at most " + std::to_string(limits::kAuthorities), "remove some"});
   }
+  check_status_keys(config.pki, diagnostics);
   const bool complete = !config.pki.authorities.empty() && !diagnostics.has_error_under("pki");
   if (verifies_certificates && complete) check_revocation(config.pki, diagnostics);
 }

@@ -3,6 +3,7 @@
 // what to write instead.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <expected>
@@ -180,13 +181,33 @@ struct PrivateKeyFile {
   std::string passphrase_file;  ///< empty: the key is not encrypted
   Location location;
 };
+/// Where the status of a peer's certificate comes from (RFC 6960).
+enum class Ocsp : std::uint8_t {
+  off,
+  in_band,  ///< the peer is asked to send it along (RFC 4806)
+  fetch,    ///< that, and its responder is asked
+};
+/// An entry of pki.crls that is fetched instead of read from a file.
+[[nodiscard]] constexpr bool is_url(std::string_view entry) {
+  return entry.find("://") != std::string_view::npos;
+}
 struct Pki {
   std::vector<std::string> authorities;    ///< whom we trust
   std::vector<std::string> intermediates;  ///< help to find a path to an authority
   std::vector<PrivateKeyFile> private_keys;
-  std::vector<std::string> crls;
+  std::vector<std::string> crls;  ///< files and URLs
   crypto::pki::RevocationPolicy revocation = crypto::pki::RevocationPolicy::if_available;
   bool check_extended_key_usage = true;  ///< RFC 4945 §5.1.3.12
+  Ocsp ocsp = Ocsp::off;
+  std::string ocsp_responder;  ///< URL; empty: the one that the certificate names
+  /// That a list or a status counts beyond its next update.
+  std::chrono::seconds revocation_grace{0};
+
+  /// Whether something is to be fetched over HTTP.
+  [[nodiscard]] bool fetches() const {
+    return revocation != crypto::pki::RevocationPolicy::off &&
+           (ocsp == Ocsp::fetch || std::ranges::any_of(crls, is_url));
+  }
 };
 struct Metrics {
   std::optional<wire::Endpoint> listen;  ///< data plane; default 127.0.0.1:9464, off: `listen: off`

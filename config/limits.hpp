@@ -61,6 +61,8 @@ inline constexpr std::size_t kPskShort = 16;                 ///< bytes; below: 
 inline constexpr std::size_t kPrivateKeyBytes = 64U << 10U;  ///< bytes; RSA-16384 in PEM has 13 kB
 inline constexpr std::size_t kCertificateBytes = 1U << 20U;  ///< bytes; a bundle of 500
 inline constexpr std::size_t kCrlBytes = 64U << 20U;         ///< bytes; a million entries
-inline constexpr std::size_t kAuthorities = 256;             ///< one CERTREQ names them all
+inline constexpr std::size_t kUrlCharacters = 2048;          ///< of a list or an OCSP responder
+inline constexpr std::chrono::seconds kGraceLong{7 * 24 * 3600};  ///< above: a warning
+inline constexpr std::size_t kAuthorities = 256;                  ///< one CERTREQ names them all
 
 }  // namespace culvert::config::limits

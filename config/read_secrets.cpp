@@ -70,12 +70,16 @@ void read_pki(const Field& field, Pki& pki) {
       Word<RevocationPolicy>{"if-available", RevocationPolicy::if_available},
       Word<RevocationPolicy>{"off", RevocationPolicy::off}};
   static constexpr std::array kKeyUsage{Word<bool>{"check", true}, Word<bool>{"ignore", false}};
+  static constexpr std::array kOcsp{Word<Ocsp>{"off", Ocsp::off},
+                                    Word<Ocsp>{"in-band", Ocsp::in_band}};
   MapReader map(field, "a map: authorities, intermediates, private_keys, crls, revocation");
   read_paths(map.take("authorities"), pki.authorities);
   read_paths(map.take("intermediates"), pki.intermediates);
   read_private_keys(map.take("private_keys"), pki.private_keys);
   read_paths(map.take("crls"), pki.crls);
   set(pki.revocation, read_choice(map.take("revocation"), kPolicies));
+  set(pki.ocsp, read_choice(map.take("ocsp"), kOcsp));
+  set(pki.revocation_grace, read_duration(map.take("revocation_grace")));
   set(pki.check_extended_key_usage, read_choice(map.take("extended_key_usage"), kKeyUsage));
   map.finish();
 }

@@ -1,6 +1,7 @@
 #include "crypto/pki/trust_store.hpp"
 
 #include <algorithm>
+#include <map>
 
 #include <openssl/err.h>
 
@@ -22,7 +23,7 @@ struct Walk {
   const ValidationRules* rules = nullptr;
   const X509_CRL* forged =
       nullptr;  ///< a list whose signature does not hold: its entries do not count
-  std::vector<std::string> notes;
+  std::map<int, std::string> unlisted;  ///< by depth: why no list vouches for a certificate
 };
 int walk_index() {
   static const int index = X509_STORE_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
@@ -69,6 +70,13 @@ std::string list_problem(int error, const X509* certificate) {
   return what + ", so whether " + subject_of(certificate) + " is revoked is not known";
 }
 
+/// An expired list counts for the time of grace.
+bool in_grace(int error, const X509_CRL* list, const ValidationRules& rules) {
+  if (error != X509_V_ERR_CRL_HAS_EXPIRED || list == nullptr) return false;
+  const auto end = openssl::unix_seconds(X509_CRL_get0_nextUpdate(list));
+  return end && *end + rules.grace.count() >= rules.now;
+}
+
 /// OpenSSL asks for each problem whether to go on.
 int judge(int holds, X509_STORE_CTX* context) {
   if (holds == 1) return 1;
@@ -78,12 +86,10 @@ int judge(int holds, X509_STORE_CTX* context) {
   if (error == X509_V_ERR_CERT_REVOKED && list != nullptr && list == walk.forged) return 1;
   if (!about_a_list(error)) return 0;
   if (error == X509_V_ERR_CRL_SIGNATURE_FAILURE) walk.forged = list;
-  const int anchor_depth = sk_X509_num(X509_STORE_CTX_get0_chain(context)) - 1;
-  // RFC 5280 §6.1: the anchor is trusted by configuration; nobody above it could revoke it.
-  if (X509_STORE_CTX_get_error_depth(context) >= anchor_depth && anchor_depth > 0) return 1;
-  if (walk.rules->revocation == RevocationPolicy::strict) return 0;
-  const std::string note = list_problem(error, X509_STORE_CTX_get_current_cert(context));
-  if (std::ranges::find(walk.notes, note) == walk.notes.end()) walk.notes.push_back(note);
+  if (in_grace(error, list, *walk.rules)) return 1;
+  // What follows from it is decided when the path is known: a status may vouch instead.
+  walk.unlisted.try_emplace(X509_STORE_CTX_get_error_depth(context),
+                            list_problem(error, X509_STORE_CTX_get_current_cert(context)));
   return 1;
 }
 
@@ -131,7 +137,6 @@ Rejection rejection_of(X509_STORE_CTX* context, const Certificate& end_entity,
     default:  // NOLINT: OpenSSL's numbers
       break;
   }
-  if (about_a_list(error)) return {RejectionReason::revocation_unknown, list_problem(error, at)};
   return {RejectionReason::unsuitable, subject + ": " + X509_verify_cert_error_string(error)};
 }
 
@@ -160,25 +165,108 @@ bool push(STACK_OF(X509) * stack, const Certificate& certificate) {
   return sk_X509_push(stack, certificate.handle()) > 0;
 }
 
+bool asks_lists(const ValidationRules& rules, bool any_list) {
+  return rules.revocation == RevocationPolicy::strict ||
+         (rules.revocation == RevocationPolicy::if_available && any_list);
+}
+
 void set_rules(X509_STORE_CTX* context, const ValidationRules& rules, bool any_list) {
   X509_VERIFY_PARAM* parameters = X509_STORE_CTX_get0_param(context);
   // An authority that is listed is an anchor, also when somebody above has signed it.
   unsigned long flags = X509_V_FLAG_PARTIAL_CHAIN;
-  const bool asks = rules.revocation == RevocationPolicy::strict ||
-                    (rules.revocation == RevocationPolicy::if_available && any_list);
-  if (asks) flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
+  if (asks_lists(rules, any_list)) flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
   X509_VERIFY_PARAM_set_flags(parameters, flags);
   X509_VERIFY_PARAM_set_time(parameters, rules.now);
   X509_VERIFY_PARAM_set_depth(parameters, kMaxDepth);
   X509_VERIFY_PARAM_set_auth_level(parameters, kSecurityLevel);
 }
 
+std::vector<Certificate> certificates_of(X509_STORE_CTX* context) {
+  std::vector<Certificate> all;
+  STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(context);
+  for (int index = 0; index < sk_X509_num(chain); ++index) {
+    unsigned char* der = nullptr;
+    const int size = i2d_X509(sk_X509_value(chain, index), &der);
+    if (size > 0) {
+      if (auto one = Certificate::from_der({der, static_cast<std::size_t>(size)})) {
+        all.push_back(std::move(*one));
+      }
+    }
+    OPENSSL_free(der);
+  }
+  return all;
+}
+
+RejectionReason reason_of(StatusAnswer::Word word) {
+  switch (word) {
+    case StatusAnswer::Word::revoked:
+      return RejectionReason::revoked;
+    case StatusAnswer::Word::unusable:
+      return RejectionReason::status_unusable;
+    case StatusAnswer::Word::unreachable:
+      return RejectionReason::status_unreachable;
+    case StatusAnswer::Word::nothing:
+    case StatusAnswer::Word::good:
+      break;
+  }
+  return RejectionReason::revocation_unknown;
+}
+
+/// Whether one of them is revoked, by what is known beside the lists; and where neither says
+/// anything, what the policy makes of it.
+std::expected<void, Rejection> check_status(ValidPath& path, const Walk& walk, bool asked_lists) {
+  const ValidationRules& rules = *walk.rules;
+  if (rules.revocation == RevocationPolicy::off) return {};
+  // RFC 5280 §6.1: the anchor is trusted by configuration; nobody above it could revoke it.
+  const std::size_t count = std::max<std::size_t>(path.certificates.size(), 2) - 1;
+  for (std::size_t index = 0; index < count && index < path.certificates.size(); ++index) {
+    const Certificate& one = path.certificates[index];
+    const auto unlisted = walk.unlisted.find(static_cast<int>(index));
+    const bool listed = asked_lists && unlisted == walk.unlisted.end();
+    StatusAnswer answer;
+    if (rules.status && index + 1 < path.certificates.size()) {
+      answer = rules.status(one, path.certificates[index + 1], !listed);
+    }
+    if (answer.word == StatusAnswer::Word::revoked) {
+      return std::unexpected(Rejection{RejectionReason::revoked, answer.what});
+    }
+    if (listed || answer.word == StatusAnswer::Word::good) continue;
+    std::string what = unlisted != walk.unlisted.end()
+                           ? unlisted->second
+                           : "no revocation list is configured, so whether \"" + one.subject() +
+                                 "\" is revoked is not known";
+    if (!answer.what.empty()) what = answer.what + "; " + what;
+    if (rules.revocation == RevocationPolicy::strict) {
+      return std::unexpected(Rejection{reason_of(answer.word), what});
+    }
+    path.notes.push_back(std::move(what));
+  }
+  return {};
+}
+
 }  // namespace
+
+const Certificate* TrustStore::find_issuer(const Certificate& certificate,
+                                           std::span<const Certificate> beside) const {
+  for (const std::span<const Certificate> some :
+       {beside, std::span<const Certificate>(authorities_),
+        std::span<const Certificate>(intermediates_)}) {
+    const auto found = std::ranges::find_if(some, [&](const Certificate& one) {
+      return !(one == certificate) &&
+             X509_check_issued(one.handle(), certificate.handle()) == X509_V_OK &&
+             X509_verify(certificate.handle(), one.public_key()) == 1;
+    });
+    if (found != some.end()) return &*found;
+  }
+  ERR_clear_error();
+  return nullptr;
+}
 
 std::expected<ValidPath, Rejection> TrustStore::validate(const Certificate& end_entity,
                                                          std::span<const Certificate> theirs,
                                                          const ValidationRules& rules) const {
   // 1. anchors and lists  2. helpers  3. the walk  4. what IKE wants of the end entity
+  // 5. revocation
   const openssl::X509Store store(X509_STORE_new());
   const openssl::X509StoreContext context(X509_STORE_CTX_new());
   const CertificateStack untrusted(sk_X509_new_null());
@@ -211,22 +299,9 @@ std::expected<ValidPath, Rejection> TrustStore::validate(const Certificate& end_
   if (const auto fits = check_end_entity(end_entity, rules); !fits) {
     return std::unexpected(fits.error());
   }
-  ValidPath path;
-  path.notes = std::move(walk.notes);
-  if (rules.revocation == RevocationPolicy::if_available && lists_.empty()) {
-    path.notes.push_back("no revocation list is configured, so whether \"" + end_entity.subject() +
-                         "\" is revoked is not known");
-  }
-  STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(context.get());
-  for (int index = 0; index < sk_X509_num(chain); ++index) {
-    unsigned char* der = nullptr;
-    const int size = i2d_X509(sk_X509_value(chain, index), &der);
-    if (size > 0) {
-      if (auto one = Certificate::from_der({der, static_cast<std::size_t>(size)})) {
-        path.certificates.push_back(std::move(*one));
-      }
-    }
-    OPENSSL_free(der);
+  ValidPath path{certificates_of(context.get()), {}};
+  if (auto known = check_status(path, walk, asks_lists(rules, !lists_.empty())); !known) {
+    return std::unexpected(known.error());
   }
   return path;
 }

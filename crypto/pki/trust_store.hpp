@@ -1,8 +1,10 @@
 // Whom we trust, and the path from a peer's certificate to them (RFC 5280 §6, by OpenSSL).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,8 +34,8 @@ class RevocationList {
 [[nodiscard]] Result<std::vector<RevocationList>> parse_revocation_lists(Bytes content);
 
 enum class RevocationPolicy : std::uint8_t {
-  strict,        ///< no valid list for an issuer: refused
-  if_available,  ///< no valid list: accepted, with a note
+  strict,        ///< neither a valid list nor a status: refused
+  if_available,  ///< neither a valid list nor a status: accepted, with a note
   off,           ///< never asked
 };
 
@@ -41,7 +43,9 @@ enum class RejectionReason : std::uint8_t {
   untrusted,      ///< no path to an authority of ours
   not_valid_now,  ///< expired or not yet valid
   revoked,
-  revocation_unknown,  ///< strict, and no valid list
+  revocation_unknown,  ///< strict, and nothing says whether it is revoked
+  status_unusable,     ///< the same, and there is a status that does not count
+  status_unreachable,  ///< the same, and whoever could tell was not reached
   unsuitable,          ///< a rule of the path: key too weak, name constraints, usage, length, …
 };
 struct Rejection {
@@ -49,10 +53,22 @@ struct Rejection {
   std::string what;  ///< names the certificate and what it has
 };
 
+/// What is known of a certificate beside the lists, by OCSP.
+struct StatusAnswer {
+  enum class Word : std::uint8_t { nothing, good, revoked, unusable, unreachable };
+  Word word = Word::nothing;
+  std::string what{};  ///< a sentence, except for nothing and good
+};
+/// Asked for each certificate of a path. `needed`: no list vouches for it.
+using StatusSource = std::function<StatusAnswer(const Certificate& certificate,
+                                                const Certificate& issuer, bool needed)>;
+
 struct ValidationRules {
   std::int64_t now = 0;  ///< Unix seconds
   RevocationPolicy revocation = RevocationPolicy::if_available;
   bool check_extended_key_usage = true;  ///< RFC 4945 §5.1.3.12
+  std::chrono::seconds grace{0};         ///< that a list counts beyond its nextUpdate
+  StatusSource status{};
 };
 struct ValidPath {
   std::vector<Certificate> certificates;  ///< from the end entity to the authority
@@ -71,6 +87,9 @@ class TrustStore {
 
   [[nodiscard]] const std::vector<Certificate>& authorities() const { return authorities_; }
   [[nodiscard]] const std::vector<RevocationList>& revocation_lists() const { return lists_; }
+  /// Who issued it, by name and key: one of `beside`, an authority or an intermediate.
+  [[nodiscard]] const Certificate* find_issuer(const Certificate& certificate,
+                                               std::span<const Certificate> beside) const;
   /// `intermediates` are the peer's own; they only help to find the path.
   [[nodiscard]] std::expected<ValidPath, Rejection> validate(
       const Certificate& end_entity, std::span<const Certificate> intermediates,

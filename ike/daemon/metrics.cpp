@@ -72,7 +72,7 @@ prometheus::MetricFamily authentication_failures(const MachineCounters& counters
       auth_method_mismatch,   certificate_missing,         certificate_untrusted,
       certificate_not_valid,  certificate_revoked,         revocation_unknown,
       certificate_unsuitable, identity_not_certified,      signature_invalid,
-      signature_failed};
+      signature_failed,       ocsp_response_unusable};
   Family family = Family::counter("culvert_ike_authentication_failures_total",
                                   "Peers that did not authenticate, by reason");
   for (const Failure reason : kReasons) {

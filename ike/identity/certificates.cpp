@@ -25,6 +25,10 @@ Failure failure_of(RejectionReason reason) {
       return Failure::certificate_revoked;
     case RejectionReason::revocation_unknown:
       return Failure::revocation_unknown;
+    case RejectionReason::status_unusable:
+      return Failure::ocsp_response_unusable;
+    case RejectionReason::status_unreachable:
+      return Failure::revocation_unknown;
     case RejectionReason::unsuitable:
       return Failure::certificate_unsuitable;
   }
@@ -59,9 +63,9 @@ std::expected<std::vector<Certificate>, SignatureSource::Problem> certificates_o
 }  // namespace
 
 Certificates::Certificates(const config::Pki& rules, Calendar calendar)
-    : revocation_(rules.revocation),
-      check_extended_key_usage_(rules.check_extended_key_usage),
-      calendar_(std::move(calendar)) {}
+    : rules_(rules), calendar_(std::move(calendar)), statuses_(std::make_unique<StatusCache>()) {
+  statuses_->set_grace(rules.revocation_grace);
+}
 
 Certificates::Calendar Certificates::system_calendar() {
   return [] { return static_cast<std::int64_t>(std::time(nullptr)); };
@@ -106,6 +110,7 @@ std::expected<SignatureSource::Proof, SignatureSource::Problem> Certificates::si
     if (one.is_self_issued() && one.is_authority()) continue;
     proof.certificates.push_back(one.der());
   }
+  proof.statuses = own_statuses(*own);
   return proof;
 }
 
@@ -123,8 +128,9 @@ std::expected<SignatureSource::Verified, SignatureSource::Problem> Certificates:
                                    claim.identity.text + " with the certificate \"" +
                                        end_entity.subject() + "\": " + algorithm.error().what});
   }
-  const auto path = trust_.validate(end_entity, std::span(*certificates).subspan(1),
-                                    {calendar_(), revocation_, check_extended_key_usage_});
+  PeerStatuses sent(claim.certificates);
+  const auto path =
+      trust_.validate(end_entity, std::span(*certificates).subspan(1), rules_at(calendar_(), sent));
   if (!path) {
     return std::unexpected(
         Problem{failure_of(path.error().reason), claim.identity.text + ": " + path.error().what});
@@ -144,8 +150,9 @@ std::expected<std::chrono::seconds, SignatureSource::Problem> Certificates::stil
   const auto certificates = certificates_of(identity, sent, 0);
   if (!certificates) return std::unexpected(certificates.error());
   const std::int64_t now = calendar_();
+  PeerStatuses none{{}};
   const auto path = trust_.validate(certificates->front(), std::span(*certificates).subspan(1),
-                                    {now, revocation_, check_extended_key_usage_});
+                                    rules_at(now, none));
   if (!path) {
     return std::unexpected(
         Problem{failure_of(path.error().reason), identity.text + ": " + path.error().what});
@@ -162,18 +169,6 @@ std::vector<std::uint8_t> Certificates::authority_hashes() const {
     hashes.insert(hashes.end(), hash.begin(), hash.end());
   }
   return hashes;
-}
-
-std::string Certificates::trust_text() const {
-  std::string text;
-  for (const Certificate& authority : trust_.authorities()) {
-    text += (text.empty() ? "" : ", ") + ("\"" + authority.subject() + "\"");
-  }
-  using crypto::pki::RevocationPolicy;
-  const std::string policy = revocation_ == RevocationPolicy::strict ? "strict"
-                             : revocation_ == RevocationPolicy::off  ? "off"
-                                                                     : "if-available";
-  return "authorities " + (text.empty() ? std::string("none") : text) + ", revocation " + policy;
 }
 
 }  // namespace culvert::ike

@@ -13,9 +13,28 @@
 #include "config/config.hpp"
 #include "crypto/pki/private_key.hpp"
 #include "crypto/pki/trust_store.hpp"
+#include "ike/identity/status_cache.hpp"
 #include "ike/machine/machine.hpp"
 
 namespace culvert::ike {
+
+/// The OCSP responses among a peer's CERT payloads (RFC 4806 §3.2).
+class PeerStatuses {
+ public:
+  explicit PeerStatuses(std::span<const wire::ike::Certificate> sent);
+  /// Keeps what they say of a certificate. What is wrong with them otherwise, as a sentence's end;
+  /// empty when nothing came.
+  [[nodiscard]] std::string teach(StatusCache& cache, const crypto::pki::Certificate& certificate,
+                                  const crypto::pki::Certificate& issuer, std::int64_t now);
+
+ private:
+  struct Sent {
+    crypto::pki::OcspResponse response;
+    bool used = false;  ///< it was for a certificate
+  };
+  std::vector<Sent> responses_;
+  std::string problem_;
+};
 
 class Certificates final : public SignatureSource {
  public:
@@ -42,7 +61,9 @@ class Certificates final : public SignatureSource {
       const config::Identity& identity,
       std::span<const wire::ike::Certificate> certificates) const override;
   [[nodiscard]] std::vector<std::uint8_t> authority_hashes() const override;
+  [[nodiscard]] bool wants_statuses() const override { return rules_.ocsp != config::Ocsp::off; }
   [[nodiscard]] std::string trust_text() const override;
+  [[nodiscard]] StatusCache& statuses() { return *statuses_; }
 
   /// Reads the revocation lists again whose files have changed since. A file that cannot be read
   /// leaves its former lists in force.
@@ -77,9 +98,12 @@ class Certificates final : public SignatureSource {
   [[nodiscard]] const crypto::pki::PrivateKey* key_of(
       const crypto::pki::Certificate& certificate) const;
 
-  crypto::pki::RevocationPolicy revocation_;
-  bool check_extended_key_usage_;
+  [[nodiscard]] crypto::pki::ValidationRules rules_at(std::int64_t now, PeerStatuses& sent) const;
+  [[nodiscard]] std::vector<std::vector<std::uint8_t>> own_statuses(const Own& own) const;
+
+  config::Pki rules_;
   Calendar calendar_;
+  std::unique_ptr<StatusCache> statuses_;
   std::vector<Own> own_;
   std::vector<crypto::pki::PrivateKey> keys_;
   crypto::pki::TrustStore trust_;

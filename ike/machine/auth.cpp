@@ -106,6 +106,7 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
   auto verified = authenticate_peer(ike, payloads);
   std::expected<Payloads, Refusal> proof = std::unexpected(Refusal{});
   if (verified) {
+    ike.statuses_requested = requests_statuses(payloads);
     proof = our_proof(ike);
     if (!proof) verified = std::unexpected(proof.error());
   }

@@ -14,8 +14,10 @@ constexpr std::chrono::seconds kAtLeast{24 * 3600};
 /// The second after the last valid one.
 constexpr std::chrono::seconds kPast{1};
 
-/// A stale list is no reason to end what stands: nothing says that the peer was revoked.
-bool ends(Failure failure) { return failure != Failure::revocation_unknown; }
+/// A stale list or status is no reason to end what stands: nothing says that the peer was revoked.
+bool ends(Failure failure) {
+  return failure != Failure::revocation_unknown && failure != Failure::ocsp_response_unusable;
+}
 
 }  // namespace
 

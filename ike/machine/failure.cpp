@@ -91,8 +91,8 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
      "Have a new certificate issued for the peer."},
     {revocation_unknown, "revocation_unknown", "RFC 5280 §6.3",
      "Whether the peer's certificate is revoked cannot be known, and the policy is strict.",
-     "Add a current revocation list of the issuer to pki.crls, or set pki.revocation: "
-     "if-available."},
+     "Add a current revocation list of the issuer to pki.crls, set pki.ocsp: in-band, or set "
+     "pki.revocation: if-available."},
     {certificate_unsuitable, "certificate_unsuitable", "RFC 4945 §5.1.3",
      "The peer's certificate is not fit to authenticate IKE.",
      "Issue it anew without the property that the detail names."},
@@ -122,13 +122,16 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
     {post_quantum_mismatch, "post_quantum_mismatch", "RFC 8784 §3",
      "A post-quantum pre-shared key is required, and the sides do not have the same.",
      "Give both sides the same ppk_id and key, or set ppk_required: no."},
+    {ocsp_response_unusable, "ocsp_response_unusable", "RFC 6960 §3.2",
+     "The OCSP response for the peer's certificate does not count, and the policy is strict.",
+     "Mend the responder as the detail says, or add a current revocation list to pki.crls."},
 });
 
 consteval bool in_order() {
   for (std::size_t i = 0; i < kFailures.size(); ++i) {
     if (static_cast<std::size_t>(kFailures[i].failure) != i) return false;
   }
-  return static_cast<std::size_t>(post_quantum_mismatch) + 1 == kFailures.size();
+  return static_cast<std::size_t>(ocsp_response_unusable) + 1 == kFailures.size();
 }
 static_assert(in_order(), "the table is indexed by the enum");
 

@@ -47,6 +47,7 @@ enum class Failure : std::uint8_t {
   no_auth_request,         ///< IKE_SA_INIT was answered, and nothing followed
   selectors_narrowed,      ///< up, with less than configured
   post_quantum_mismatch,   ///< a PPK that only one side has, and somebody requires
+  ocsp_response_unusable,  ///< policy strict, and what OCSP says does not count
 };
 
 struct FailureInfo {

@@ -81,6 +81,7 @@ struct IkeSa {
   config::Identity local_id, remote_id;
   /// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: it sent none.
   std::optional<std::vector<std::uint16_t>> signature_hashes;
+  bool statuses_requested = false;  ///< the peer asks for OCSP of ours (RFC 4806)
   std::string local_auth, remote_auth, remote_certificate;  ///< for status
   std::int64_t remote_certificate_expires = 0;
   std::vector<wire::ike::Certificate> peer_certificates;  ///< that proved it, to ask again
@@ -123,7 +124,7 @@ struct IkeSa {
   std::optional<Exchange> exchange;
   std::deque<Task> queue;
   std::vector<channel::SaId> children;
-  channel::Spi last_replaced{};  ///< outbound SPI of the last child that our rekey ended
+  channel::Spi last_replaced{};       ///< outbound SPI of the last child that our rekey ended
   std::vector<std::uint32_t> wanted;  ///< children to establish once it stands
   Instant created{}, established{}, rekey_at{}, expire_at{}, liveness_at{}, last_heard{},
       last_sent{}, forget_at{};

@@ -307,6 +307,7 @@ void Core::learn_init_notifies(IkeSa& ike, const Payloads& payloads) {
                       ike.connection->childless == config::Childless::force;
   ike.childless = ike.initiator && wanted &&
                   find_notify(payloads, NotifyType::childless_ikev2_supported) != nullptr;
+  ike.statuses_requested = requests_statuses(payloads);
 }
 
 void Core::on_init_response(IkeSa& ike, const wire::ike::Message& message, wire::Bytes raw) {

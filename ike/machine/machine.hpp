@@ -108,6 +108,8 @@ class SignatureSource {
     std::vector<std::uint8_t> data;                       ///< of the AUTH payload
     std::vector<std::vector<std::uint8_t>> certificates;  ///< DER, ours first
     std::string algorithm;
+    /// What OCSP says of ours, for a peer that asks (RFC 4806).
+    std::vector<std::vector<std::uint8_t>> statuses{};
   };
   /// What the peer presented.
   struct Claim {
@@ -138,6 +140,8 @@ class SignatureSource {
   }
   /// What our CERTREQ names (RFC 7296 §3.7): SHA-1 hashes of our authorities' keys.
   [[nodiscard]] virtual std::vector<std::uint8_t> authority_hashes() const = 0;
+  /// Whether peers are asked for the status of their certificates (RFC 4806).
+  [[nodiscard]] virtual bool wants_statuses() const { return false; }
   /// What we judge by: "authorities: …, revocation: strict".
   [[nodiscard]] virtual std::string trust_text() const { return "authorities as configured"; }
 };

@@ -77,6 +77,13 @@ config::Identity identity_from(const wire::ike::Identification& id) {
   return identity;
 }
 
+bool requests_statuses(const Payloads& payloads) {
+  return std::ranges::any_of(payloads, [](const wire::ike::Payload& payload) {
+    const auto* request = std::get_if<wire::ike::CertificateRequest>(&payload);
+    return request != nullptr && request->encoding == wire::ike::CertificateEncoding::ocsp_content;
+  });
+}
+
 std::string identity_text(const config::Identity& identity) {
   switch (identity.type) {
     case config::Identity::Type::ipv4:

@@ -40,6 +40,8 @@ template <typename T>
 /// The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4); nullopt: there are none.
 [[nodiscard]] std::optional<std::vector<std::uint16_t>> signature_hashes_of(
     const Payloads& payloads);
+/// RFC 4806 §3.1: the peer asks for the status of our certificates.
+[[nodiscard]] bool requests_statuses(const Payloads& payloads);
 /// With its type: an FQDN and a key-id may look alike.
 [[nodiscard]] std::string identity_text(const config::Identity& identity);
 /// The identity of a payload, readable.

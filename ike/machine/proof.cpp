@@ -32,6 +32,10 @@ crypto::ike::Result<Octets> covered_octets(const IkeSa& ike, bool ours, crypto::
                      (ours ? ike.keys.prove_local : ike.keys.prove_remote).view(), id_body);
 }
 
+bool is_status(const wire::ike::Certificate& payload) {
+  return payload.encoding == wire::ike::CertificateEncoding::ocsp_content;
+}
+
 std::vector<wire::ike::Certificate> certificates_in(const Payloads& payloads) {
   std::vector<wire::ike::Certificate> all;
   for (const auto& payload : payloads) {
@@ -67,6 +71,10 @@ void Core::request_certificates(Payloads& payloads,
   if (!wanted || environment_.signatures == nullptr) return;
   payloads.emplace_back(wire::ike::CertificateRequest{
       wire::ike::CertificateEncoding::x509_signature, environment_.signatures->authority_hashes()});
+  if (!environment_.signatures->wants_statuses()) return;
+  // RFC 4806 §3.1: without a hash: the issuer or whom it named may have signed.
+  payloads.emplace_back(
+      wire::ike::CertificateRequest{wire::ike::CertificateEncoding::ocsp_content, {}});
 }
 
 std::expected<Payloads, Refusal> Core::our_proof(IkeSa& ike) {
@@ -100,6 +108,12 @@ std::expected<Payloads, Refusal> Core::our_proof(IkeSa& ike) {
   for (Octets& certificate : proof->certificates) {
     payloads.emplace_back(wire::ike::Certificate{wire::ike::CertificateEncoding::x509_signature,
                                                  std::move(certificate)});
+  }
+  if (ike.statuses_requested) {
+    for (Octets& status : proof->statuses) {
+      payloads.emplace_back(
+          wire::ike::Certificate{wire::ike::CertificateEncoding::ocsp_content, std::move(status)});
+    }
   }
   payloads.emplace_back(wire::ike::Authentication{proof->method, std::move(proof->data)});
   ike.local_auth = proof->algorithm;
@@ -145,7 +159,7 @@ std::expected<void, Refusal> Core::verify_signature(IkeSa& ike, const Payloads& 
   if (environment_.signatures == nullptr) {
     return std::unexpected(refusal(Failure::certificate_untrusted, "no authority is loaded"));
   }
-  const auto certificates = certificates_in(payloads);
+  auto certificates = certificates_in(payloads);
   const auto verified = environment_.signatures->verify(
       {*ike.connection, ike.remote_id, certificates, proof.method, proof.data, octets});
   if (!verified) {
@@ -157,7 +171,9 @@ std::expected<void, Refusal> Core::verify_signature(IkeSa& ike, const Payloads& 
   ike.remote_auth = verified->algorithm;
   ike.remote_certificate = verified->certificate;
   ike.remote_certificate_expires = verified->expires;
-  ike.peer_certificates = certificates;
+  // Statuses pass; who it was stays.
+  std::erase_if(certificates, is_status);
+  ike.peer_certificates = std::move(certificates);
   for (const std::string& note : verified->notes) {
     report(
         Level::warning, "revocation_not_checked",

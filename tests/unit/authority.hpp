@@ -79,7 +79,7 @@ struct CertificateOptions {
   KeyKind key = KeyKind::p256;
   std::int64_t not_before = kNow - kYear, not_after = kNow + kYear;
   bool authority = false;
-  std::string key_usage, extended_key_usage, name_constraints;
+  std::string key_usage, extended_key_usage, name_constraints, authority_information;
   const EVP_MD* digest = EVP_sha256();
 };
 
@@ -193,6 +193,7 @@ class Issued {
     add_extension(certificate, by, NID_ext_key_usage, options.extended_key_usage);
     add_extension(certificate, by, NID_subject_alt_name, options.alternative_names);
     add_extension(certificate, by, NID_name_constraints, options.name_constraints);
+    add_extension(certificate, by, NID_info_access, options.authority_information);
     EVP_PKEY* signer = issuer == nullptr ? key : issuer->key_.get();
     const bool edwards = EVP_PKEY_is_a(signer, "ED25519") || EVP_PKEY_is_a(signer, "ED448");
     must(X509_sign(certificate, signer, edwards ? nullptr : options.digest) > 0, "signing");

@@ -10,11 +10,11 @@ namespace {
 
 using namespace std::string_view_literals;
 
-using test::CertificateOptions;
-using test::Issued;
-using test::KeyKind;
-using test::kNow;
-using test::kYear;
+using culvert::test::CertificateOptions;
+using culvert::test::Issued;
+using culvert::test::KeyKind;
+using culvert::test::kNow;
+using culvert::test::kYear;
 
 ValidationRules rules(RevocationPolicy revocation = RevocationPolicy::off) {
   return {kNow, revocation, true};
