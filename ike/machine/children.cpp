@@ -103,8 +103,10 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
 void Core::put_in_use(ChildSa& child, bool we_initiated) {
   const IkeSa& ike = *find_ike(child.ike_spi);
   const bool sending = bindings_.carries(child);
-  if (child.redundant || ike.redundant) {
+  if (child.redundant) {
     if (!sending) activate(child);
+  } else if (stays_behind(child)) {
+    // What carries the traffic stays.
   } else if (we_initiated || !sending) {
     activate(child);
   } else {
@@ -131,6 +133,16 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
             {"remote_ts", text_of(child.remote_selectors)}});
   }
   child_is_up(child.index);
+}
+
+/// A child of an IKE SA that lost against another: it takes over from what an earlier life left and
+/// from what goes with its own IKE SA, not from a child that stays.
+bool Core::stays_behind(const ChildSa& child) {
+  const IkeSa* ike = find_ike(child.ike_spi);
+  if (ike == nullptr || !ike->redundant) return false;
+  const PolicyBinding* bound = bindings_.find(child);
+  const ChildSa* sending = bound != nullptr ? child_of_sa(bound->outbound) : nullptr;
+  return sending != nullptr && is_live(*sending);
 }
 
 /// Outbound traffic goes to this child from now on.

@@ -370,6 +370,7 @@ class Core final : public Machine {
   void switch_outbound(const ChildSa& child);
   void update_endpoints(channel::SaId half);
   void put_in_use(ChildSa& child, bool we_initiated);
+  [[nodiscard]] bool stays_behind(const ChildSa& child);
   void release_outbound(const ChildSa& child);
   void retire(channel::SaId child, bool with_grace);
   void delete_sa(channel::SaId sa);

@@ -102,7 +102,8 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   const bool replaced =
       successor != nullptr || child.redundant || child.state == ChildState::replaced;
   const bool asked_for = child.state == ChildState::deleting;
-  if (successor != nullptr && !successor->redundant && successor->state == ChildState::installed) {
+  if (successor != nullptr && !successor->redundant && !stays_behind(*successor) &&
+      successor->state == ChildState::installed) {
     // The initiator of the rekey has the new SA: it deletes the old one.
     activate(*successor);
   }

@@ -268,7 +268,7 @@ void Core::dispatch(const Timer& timer) {
       if (ChildSa* child = find_child(channel::SaId{timer.subject});
           child != nullptr && child->switch_at == timer.when && !child->redundant) {
         child->switch_at = {};
-        activate(*child);
+        if (!stays_behind(*child)) activate(*child);
       }
       return;
     case TimerKind::rehearse:
@@ -364,7 +364,14 @@ IkeSa* Core::usable_ike(const config::Connection& connection) {
   IkeSa* best = nullptr;
   for (IkeSa* ike : peers_.of(connection)) {
     if (!ike->usable()) continue;
-    if (best == nullptr || ike->established > best->established) best = ike;
+    if (best != nullptr && ike->established <= best->established) continue;
+    // RFC 7296 §2.8.2: a successor that the peer made while our own rekey is on its way may be the
+    // one that goes; work that waits on the old IKE SA moves to whichever stays.
+    const bool contested = std::ranges::any_of(peers_.with_peer_of(*ike), [&](const IkeSa* old) {
+      return old->state == IkeState::established && old->exchange &&
+             old->exchange->rival_ike == ike->local_spi;
+    });
+    if (!contested) best = ike;
   }
   if (best != nullptr) touch(*best);
   return best;
