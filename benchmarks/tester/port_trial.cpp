@@ -155,8 +155,8 @@ int main(int argc, char** argv) {
   app.add_option("wan", wan, "the one that is cabled to its WAN")->required();
   app.add_flag("!--no-huge", may_use_huge_pages, "do without huge pages");
   CLI11_PARSE(app, argc, argv);
-  const std::vector<Device> devices{culvert::dataplane::ports::parse_device(lan, 1),
-                                    culvert::dataplane::ports::parse_device(wan, 1)};
+  const std::vector<Device> devices{culvert::dataplane::ports::parse_device(lan, 1, RTE_ETHER_MTU),
+                                    culvert::dataplane::ports::parse_device(wan, 1, RTE_ETHER_MTU)};
   const std::vector<unsigned> cores = usable_cores();
   const bool huge_pages = may_use_huge_pages && free_huge_mib() >= kMemoryMib;
   start_eal(devices, cores.back(), huge_pages);

@@ -7,7 +7,10 @@
 #include <fstream>
 #include <system_error>
 
+#include <rte_common.h>
 #include <sched.h>
+
+#include "dataplane/ports/packet_pool.hpp"
 
 namespace culvert::dataplane::ports {
 namespace {
@@ -24,6 +27,13 @@ constexpr std::uint32_t kPoolMemoryMibPerQueue = 16;
 constexpr std::uint64_t kBytesPerSaSlot = 2 * 2048;
 constexpr std::uint64_t kBytesPerPolicy = 1024;
 constexpr std::uint64_t kMebibyte = 1024ULL * 1024ULL;
+// An af_packet device's ring: frames of 2048 bytes unless told, each with the kernel's header, an
+// address and the Ethernet header (a VLAN tag with it) in front of the packet. Its driver refuses
+// frames that are larger than our buffers, and takes a block's frames to fill it: blocks are whole
+// pages, so 64 frames of a multiple of 64 bytes.
+constexpr std::uint32_t kRingFrame = 2048;
+constexpr std::uint32_t kRingHeaders = 96;
+constexpr std::uint32_t kRingUnit = 64;
 
 bool is_hex(char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; }
 
@@ -105,7 +115,7 @@ std::expected<void, std::string> plan_memory(EalPlan& plan, const config::Datapl
 std::expected<void, std::string> plan_devices(EalPlan& plan, const config::Dataplane& dataplane) {
   for (std::size_t index = 0; index < dataplane.interfaces.size(); ++index) {
     const config::Interface& interface = dataplane.interfaces[index];
-    Device device = parse_device(interface.device, plan.workers);
+    Device device = parse_device(interface.device, plan.workers, largest_mtu(dataplane));
     const auto same = std::ranges::find(plan.devices, device.name, &Device::name);
     plan.device_of.push_back(static_cast<std::size_t>(same - plan.devices.begin()));
     if (same == plan.devices.end()) {
@@ -131,7 +141,7 @@ std::expected<void, std::string> plan_devices(EalPlan& plan, const config::Datap
 
 std::string Device::to_string() const { return arguments.empty() ? name : name + "," + arguments; }
 
-Device parse_device(std::string_view text, std::uint32_t workers) {
+Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t mtu) {
   const std::size_t comma = text.find(',');
   Device device;
   device.name = std::string(text.substr(0, comma));
@@ -142,10 +152,17 @@ Device parse_device(std::string_view text, std::uint32_t workers) {
     if (device.name.size() == 7) device.name = "0000:" + device.name;
     return device;
   }
-  const bool packet_socket = device.name.starts_with("net_af_packet");
-  if (packet_socket && workers > 1 && device.arguments.find("qpairs=") == std::string::npos) {
+  if (!device.name.starts_with("net_af_packet")) return device;
+  const auto add = [&](const char* name, std::uint32_t value) {
+    if (device.arguments.find(name) != std::string::npos) return;
     if (!device.arguments.empty()) device.arguments += ',';
-    device.arguments += "qpairs=" + std::to_string(workers);
+    device.arguments += name + std::to_string(value);
+  };
+  if (workers > 1) add("qpairs=", workers);
+  const std::uint32_t frame = RTE_ALIGN_CEIL(mtu + kRingHeaders, kRingUnit);
+  if (frame > kRingFrame && device.arguments.find("framesz=") == std::string::npos) {
+    add("framesz=", frame);
+    add("blocksz=", frame * kRingUnit);
   }
   return device;
 }
@@ -156,8 +173,12 @@ std::uint32_t memory_mib(const config::Dataplane& dataplane) {
                                std::uint64_t{dataplane.limits.policies} * kBytesPerPolicy;
   const std::uint64_t queues =
       std::uint64_t{std::max(dataplane.workers, 1U)} * (dataplane.interfaces.size() + 1);
+  const std::uint64_t jumbo =
+      std::uint64_t{packets_in_flight(static_cast<std::uint32_t>(dataplane.interfaces.size()),
+                                      std::max(dataplane.workers, 1U))} *
+      (buffer_bytes(largest_mtu(dataplane)) - buffer_bytes(0));
   return static_cast<std::uint32_t>(kBaseMemoryMib + queues * kPoolMemoryMibPerQueue +
-                                    tables / kMebibyte);
+                                    (tables + jumbo) / kMebibyte);
 }
 
 std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const Machine& machine) {

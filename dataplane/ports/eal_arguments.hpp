@@ -34,8 +34,9 @@ struct Device {
 };
 
 /// Splits an interface's `device`. A PCI address gets its domain when it has none. A packet-socket
-/// device is given one queue pair a worker when its arguments do not say how many.
-Device parse_device(std::string_view text, std::uint32_t workers);
+/// device is given one queue pair a worker, and frames in its ring that hold `mtu` bytes of IP
+/// packet, when its arguments do not say.
+Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t mtu);
 
 /// Memory for pools, tables and keys that the limits ask for.
 std::uint32_t memory_mib(const config::Dataplane& dataplane);

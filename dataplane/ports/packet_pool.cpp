@@ -30,20 +30,24 @@ std::uint16_t buffer_bytes(std::uint16_t largest_mtu) {
       std::min<std::uint32_t>(RTE_ALIGN_CEIL(room, 64U) + RTE_PKTMBUF_HEADROOM, UINT16_MAX - 63));
 }
 
+std::uint16_t largest_mtu(const config::Dataplane& dataplane) {
+  std::uint16_t largest = 0;
+  for (const config::Interface& interface : dataplane.interfaces) {
+    largest = std::max(largest, interface.mtu);
+  }
+  return largest;
+}
+
 void FreePool::operator()(rte_mempool* pool) const { rte_mempool_free(pool); }
 
 std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane& dataplane,
                                                         std::uint32_t workers,
                                                         std::uint16_t private_bytes) {
-  std::uint16_t largest_mtu = 0;
-  for (const config::Interface& interface : dataplane.interfaces) {
-    largest_mtu = std::max(largest_mtu, interface.mtu);
-  }
   const std::uint32_t count =
       packets_in_flight(static_cast<std::uint32_t>(dataplane.interfaces.size()), workers);
-  rte_mempool* const pool =
-      rte_pktmbuf_pool_create("culvert_packets", count, kCache, private_bytes,
-                              buffer_bytes(largest_mtu), static_cast<int>(SOCKET_ID_ANY));
+  rte_mempool* const pool = rte_pktmbuf_pool_create("culvert_packets", count, kCache, private_bytes,
+                                                    buffer_bytes(largest_mtu(dataplane)),
+                                                    static_cast<int>(SOCKET_ID_ANY));
   if (pool == nullptr) {
     return std::unexpected("no memory for " + std::to_string(count) + " packets (" +
                            rte_strerror(rte_errno) + "); raise dataplane.memory");

@@ -68,9 +68,16 @@ std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t q
     return failure(name_, "the device does not tell what it can do", error);
   }
   rte_eth_conf conf{};
+  // DPDK's af_packet device says 1518, takes what its ring's frames and the kernel's MTU let pass,
+  // and refuses to be told of more.
+  const bool tells_size = std::string_view(info.driver_name) != "net_af_packet";
+  if (tells_size && mtu > info.max_mtu) {
+    return std::unexpected("interface \"" + name_ + "\": mtu is " + std::to_string(mtu) +
+                           ", the device takes " + std::to_string(info.max_mtu));
+  }
   // 1500 is every driver's default; some refuse it when it is asked for (their frame limit counts
   // the FCS differently), so only another value is.
-  if (mtu != RTE_ETHER_MTU) conf.rxmode.mtu = mtu;
+  if (tells_size && mtu != RTE_ETHER_MTU) conf.rxmode.mtu = mtu;
   if (queues > 1) {
     constexpr std::uint64_t kHash = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
     conf.rx_adv_conf.rss_conf.rss_hf = kHash & info.flow_type_rss_offloads;
@@ -81,10 +88,15 @@ std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t q
     return failure(name_, "the device refused its configuration (MTU, queues)", error);
   }
   if (auto done = set_up_queues(queues, pool); !done) return done;
+  if (!tells_size && mtu > RTE_ETHER_MTU) return read_mac();
   if (const int error = rte_eth_dev_set_mtu(dpdk_port_, mtu); error != 0 && error != -ENOTSUP) {
     runtime::log(runtime::Level::warning, "mtu_not_set",
                  {{"interface", name_}, {"mtu", mtu}, {"error", rte_strerror(-error)}});
   }
+  return read_mac();
+}
+
+std::expected<void, std::string> Port::read_mac() {
   rte_ether_addr address{};
   if (const int error = rte_eth_macaddr_get(dpdk_port_, &address); error != 0) {
     return failure(name_, "the device has no MAC address", error);

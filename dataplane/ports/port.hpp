@@ -49,6 +49,7 @@ class Port {
   Port(std::string name, std::uint16_t dpdk_port) : name_(std::move(name)), dpdk_port_(dpdk_port) {}
   std::expected<void, std::string> set_up(std::uint16_t mtu, std::uint16_t queues,
                                           rte_mempool* pool);
+  std::expected<void, std::string> read_mac();
   std::expected<void, std::string> set_up_queues(std::uint16_t queues, rte_mempool* pool);
   void receive_multicast();
 

@@ -119,3 +119,45 @@ def test_reordering_beyond_the_window_is_counted_and_the_advice_ends_it(bed, rel
     assert advised == 64
     _, drops = run(advised)
     assert drops == 0
+
+
+JUMBO = 9000
+
+
+@pytest.fixture
+def jumbo(bed):
+    """Two gateways all of whose links take 9000 bytes."""
+    for letter in "ab":
+        bed[f"client-{letter}"].ip_batch(f"link set eth0 mtu {JUMBO}")
+        bed[f"gw-{letter}"].ip_batch(f"link set wan mtu {JUMBO}", f"link set lan mtu {JUMBO}")
+    bed["wan"].ip_batch(f"link set to-a mtu {JUMBO}", f"link set to-b mtu {JUMBO}")
+    for letter in "ab":
+        configuration = bed.configuration(letter, TunnelOptions(inner_families=(4, 6)))
+        for interface in configuration["dataplane"]["interfaces"]:
+            interface["mtu"] = JUMBO
+            interface["device"] = interface["device"].replace("framecnt=4096", "framecnt=512")
+        bed.add_gateway(letter, configuration)
+    bed.gateways["a"].culvert("initiate", "net")
+    bed.gateways["b"].wait_for_child()
+    return bed
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_jumbo_frames_pass_and_senders_are_told_their_size(jumbo, family):
+    assert fits(jumbo, 8900, family), [gateway.drops() for gateway in jumbo.gateways.values()]
+    assert not fits(jumbo, JUMBO, family)
+    told = told_mtu(jumbo, family)
+    assert JUMBO - 100 < told < JUMBO
+    assert fits(jumbo, told, family)
+    # Cut, sealed, opened, and put together again by the client.
+    if family == 4:
+        assert fits(jumbo, JUMBO, family, dont_fragment=False)
+
+
+def test_tcp_uses_jumbo_frames(jumbo):
+    server = Iperf3(jumbo["client-b"], jumbo["client-a"], SIDE_B.client_address(), jumbo.directory)
+    assert server.measure(3, megabits=20) > 10
+    server.stop()
+    outbound = next(sa for sa in jumbo.gateways["a"].culvert("sas")["sas"]
+                    if sa["direction"] == "out")
+    assert outbound["bytes"] / outbound["packets"] > 4000, outbound

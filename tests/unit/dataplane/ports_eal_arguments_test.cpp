@@ -109,10 +109,27 @@ TEST_CASE("eal: workers float over the process's cores, or are pinned and left a
 }
 
 TEST_CASE("eal: a packet-socket device gets a queue pair a worker, unless it says otherwise") {
-  CHECK(parse_device("net_af_packet0,iface=eth1", 2).arguments == "iface=eth1,qpairs=2");
-  CHECK(parse_device("net_af_packet0,iface=eth1,qpairs=4", 2).arguments == "iface=eth1,qpairs=4");
-  CHECK(parse_device("net_af_packet0,iface=eth1", 1).arguments == "iface=eth1");
-  CHECK(parse_device("net_null0", 2).arguments.empty());
+  CHECK(parse_device("net_af_packet0,iface=eth1", 2, 1500).arguments == "iface=eth1,qpairs=2");
+  CHECK(parse_device("net_af_packet0,iface=eth1,qpairs=4", 2, 1500).arguments ==
+        "iface=eth1,qpairs=4");
+  CHECK(parse_device("net_af_packet0,iface=eth1", 1, 1500).arguments == "iface=eth1");
+  CHECK(parse_device("net_null0", 2, 1500).arguments.empty());
+}
+
+TEST_CASE("eal: a packet-socket device's ring has frames for the largest MTU") {
+  CHECK(parse_device("net_af_packet0,iface=eth1,framecnt=512", 1, 9000).arguments ==
+        "iface=eth1,framecnt=512,framesz=9152,blocksz=585728");
+  CHECK(parse_device("net_af_packet0,iface=eth1,framesz=4096", 1, 9000).arguments ==
+        "iface=eth1,framesz=4096");
+  // Its driver refuses frames that do not fit our buffers.
+  for (std::uint32_t mtu = 1900; mtu <= 9000; ++mtu) {
+    const auto arguments = parse_device("net_af_packet0", 1, static_cast<std::uint16_t>(mtu));
+    const auto at = arguments.arguments.find("framesz=");
+    if (at == std::string::npos) continue;
+    const auto frame = std::stoul(arguments.arguments.substr(at + 8));
+    CHECK(frame >= mtu + 14 + 4 + 66);
+    CHECK(frame - 32 <= buffer_bytes(static_cast<std::uint16_t>(mtu)) - 128U);
+  }
 }
 
 TEST_CASE("eal: one device cannot be two interfaces") {
@@ -125,6 +142,11 @@ TEST_CASE("eal: memory follows the limits, or the operator") {
   config::Dataplane dataplane;
   const std::uint32_t usual = memory_mib(dataplane);
   CHECK(usual < 1024);  // a gateway without huge pages stays below 1 GiB
+  dataplane.interfaces.resize(2);
+  const std::uint32_t with_two = memory_mib(dataplane);
+  dataplane.interfaces[1].mtu = 9000;
+  // 10 752 buffers of 7 KiB more.
+  CHECK(memory_mib(dataplane) > with_two + 70);
   dataplane.limits.sas = 1U << 20U;
   CHECK(memory_mib(dataplane) > usual + 3000);
   dataplane.memory_mib = 300;
