@@ -27,6 +27,8 @@ LINT_BUILD = REPOSITORY / "build-lint"
 FUZZ_SECONDS = 15
 WORKER_STORM_FRAMES = 1_000_000
 MAX_TRIED_AGAIN = 5
+VM_SECONDS = 360  # for either file of them
+TIMED_OUT = 124  # as timeout(1) says it
 # Half of a scenario is waiting: two of them for each core keep it busy without starving anyone.
 SCENARIO_PROCESSES = 2 * min(os.cpu_count() or 1, 8)
 
@@ -42,10 +44,12 @@ class Tally:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    reasons: list = dataclasses.field(default_factory=list)  # why, each once
 
     def __add__(self, other):
         return Tally(self.passed + other.passed, self.failed + other.failed,
-                     self.skipped + other.skipped)
+                     self.skipped + other.skipped,
+                     list(dict.fromkeys([*self.reasons, *other.reasons])))
 
     def __str__(self):
         text = f"{self.passed} passed, {self.failed} failed"
@@ -250,12 +254,14 @@ class ScenarioReport:
     failed: list  # as pytest names them, to be run again
 
 
-def run_pytest(name, *options, what="tests/scenarios", environment=None):
-    """One pytest run over the scenarios, its output on ours; what its report counts."""
+def run_pytest(name, *options, what="tests/scenarios", environment=None, seconds=0):
+    """One pytest run over the scenarios, its output on ours; what its report counts. When it lasts
+    `seconds` it is interrupted, takes down what it made, and has failed."""
     report = BUILD / "scenarios" / f"{name}.xml"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    run(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5",
+    bound = ["timeout", "--signal=INT", "--kill-after=60", seconds] if seconds else []
+    status = run([*bound, "/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5",
          "-o", "junit_family=xunit1", f"--junitxml={report}", *options,
          *([what] if isinstance(what, str) else what)],
         {"CULVERT_BUILD": str(BUILD), **(environment or {})})
@@ -267,8 +273,10 @@ def run_pytest(name, *options, what="tests/scenarios", environment=None):
     passed = int(suite.get("tests")) - failed - skipped
     names = [f"{case.get('file')}::{case.get('name')}" for case in suite.iter("testcase")
              if case.find("failure") is not None or case.find("error") is not None]
-    return ScenarioReport(Tally(passed, failed, skipped) + Tally(failed=0 if passed + failed else 1),
-                          names)
+    reasons = [skip.get("message") for skip in suite.iter("skipped")]
+    cut_short = bool(seconds) and status == TIMED_OUT
+    return ScenarioReport(Tally(passed, failed, skipped, list(dict.fromkeys(reasons)))
+                          + Tally(failed=int(cut_short or not passed + failed + skipped)), names)
 
 
 def scenarios(before_alone=lambda: None):
@@ -289,6 +297,12 @@ def tried_alone(report):
     for name in report.failed:
         print(f"{name}: {'failed twice' if name in again.failed else 'UNSTEADY, passes alone'}")
     return Tally(report.tally.passed, 0, report.tally.skipped) + again.tally
+
+
+def vm():
+    """NICs on vfio-pci and a Linux kernel's ESP in virtual machines (minutes, so only when it is named)"""
+    return sum((run_pytest(part, what=f"tests/vm/test_{part}.py", seconds=VM_SECONDS).tally
+                for part in ("nics", "kernel_esp")), Tally())
 
 
 # ---- lint ----------------------------------------------------------------------------------------
@@ -316,8 +330,8 @@ def lint_one(source):
 
 
 STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios,
-          "races": races, "lint": lint}
-NAMED_ONLY = {"races", "lint"}
+          "races": races, "vm": vm, "lint": lint}
+NAMED_ONLY = {"races", "vm", "lint"}
 DEFAULT_STAGES = [name for name in STAGES if name not in NAMED_ONLY]
 # Scenarios wait for timers and kernels more than they compute: these run under them, at the lowest
 # priority, when all are asked for.
@@ -331,7 +345,8 @@ class Result:
     seconds: float
 
     def __str__(self):
-        return f"{self.stage:12} {self.seconds:6.0f} s   {self.tally}"
+        return "\n".join([f"{self.stage:12} {self.seconds:6.0f} s   {self.tally}",
+                          *[f"{'':24}skipped: {reason}" for reason in self.tally.reasons]])
 
 
 def timed(name, stage):
@@ -421,7 +436,7 @@ def main():
         print(result)
     total = sum((result.tally for result in results), Tally())
     print(total)
-    return 1 if total.failed or not total.passed else 0
+    return 1 if total.failed or not total.passed + total.skipped else 0
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ class WanCapture:
     def __init__(self, topology, path, port="to-a", snap_length=200):
         self.path = path
         namespace = topology["wan"]
+        path.with_suffix(".log").unlink(missing_ok=True)  # an earlier one's would say that it listens
         self._process = Process(
             namespace.command("tcpdump", "-n", "-i", port, "-U", "-B", "32768", "--immediate-mode",
                               "-s", snap_length, "-w", path),

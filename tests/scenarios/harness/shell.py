@@ -91,12 +91,12 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def require(process: Process, condition, timeout, what):
+def require(process: Process, condition, timeout, what, interval=0.02):
     """Waits for `condition`; when the process ends first, the error shows the end of its log."""
     def ended_or_ready():
         return condition() or not process.running()
 
-    wait_until(ended_or_ready, timeout, what)
+    wait_until(ended_or_ready, timeout, what, interval)
     if not condition():
         tail = "\n".join(process.text().splitlines()[-25:])
         raise CommandFailed(f"{process.command[0]} ended with status {process.returncode()} "

@@ -51,6 +51,8 @@ class PeerPki:
 class StrongSwan:
     """One charon in a gateway's namespace, everything under one directory."""
 
+    plugins = PLUGINS
+
     def __init__(self, namespace, directory: Path, local, remote, psk, options=None,
                  router=None):
         self.router = router
@@ -67,15 +69,20 @@ class StrongSwan:
         self._write_daemon_configuration()
         self._write_connection(psk)
 
+    @property
+    def log_file(self):
+        """Where charon writes it."""
+        return self.directory / "charon.log"
+
     def _write_daemon_configuration(self):
         (self.directory / "strongswan.conf").write_text(f"""
 charon-systemd {{
-  load = {PLUGINS}
+  load = {self.plugins}
   retransmit_timeout = 1
   retransmit_tries = 3
   fragment_size = {self.options.fragment_size}
   plugins {{ vici {{ socket = {self.vici} }} }}
-  filelog {{ log {{ path = {self.directory}/charon.log
+  filelog {{ log {{ path = {self.log_file}
       default = 1
       flush_line = yes }} }}
 }}
@@ -176,8 +183,7 @@ secrets {{ ike-peer {{
         return parse_list_sas(self.control("--list-sas"))
 
     def log(self):
-        path = self.directory / "charon.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def processes(self):
         return [self._process] if self._process is not None else []
