@@ -133,6 +133,29 @@ void judge_negotiations(const json& ike, json& problems) {
               text(stranger, "detail"), text(stranger, "remedy"));
 }
 
+/// Revoked peers that would not be noticed.
+void judge_revocation(const json& revocation, json& problems) {
+  if (!revocation.is_object() || number(revocation, "authorities") == 0) return;
+  const std::string policy = text(revocation, "policy");
+  if (policy == "off") {
+    add_problem(problems, "warning", "revoked certificates are accepted", "pki.revocation is off",
+                "write revocation: strict or if-available");
+    return;
+  }
+  if (policy == "if-available" && text(revocation, "ocsp") == "off" &&
+      number(revocation, "lists_in_force") == 0) {
+    add_problem(problems, "warning", "revoked certificates are accepted",
+                "no revocation list is in force and ocsp is off",
+                "write crls: [FILE or URL] or ocsp: fetch under pki");
+  }
+  for (const json& list : member(revocation, "lists")) {
+    if (!member(list, "problem").is_string()) continue;
+    add_problem(problems, "warning", "a revocation list is not fetched",
+                text(list, "url") + ": " + text(list, "problem"),
+                "let this host reach it; what was fetched before counts until its next update");
+  }
+}
+
 json merge_child(const json& child, const json& negotiated, const Judgement& judgement) {
   return {{"child", member(child, "child")},
           {"state", judgement.state},
@@ -195,6 +218,7 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     }
   }
   judge_negotiations(ike, problems);
+  judge_revocation(member(ike, "revocation"), problems);
   return {{"schema", "culvert.status.v1"},
           {"instance", instance},
           {"dataplane", dataplane},

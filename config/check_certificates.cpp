@@ -134,7 +134,8 @@ void check_lists(const Pki& pki, Diagnostics& diagnostics) {
   const std::int64_t now = std::time(nullptr);
   for (std::size_t index = 0; index < pki.crls.size(); ++index) {
     const std::string path = indexed("pki.crls", index);
-    if (pki.crls[index].empty() || !check_readable(pki.crls[index], path, diagnostics)) continue;
+    if (pki.crls[index].empty() || is_url(pki.crls[index])) continue;
+    if (!check_readable(pki.crls[index], path, diagnostics)) continue;
     const auto lists = read_revocation_lists(pki.crls[index]);
     if (!lists) {
       diagnostics.error(path, {lists.error(), "a revocation list in PEM or DER", ""});

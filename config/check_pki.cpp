@@ -40,15 +40,16 @@ void check_revocation(const Pki& pki, Diagnostics& diagnostics) {
       return;
     case RevocationPolicy::strict:
       if (knows) return;
-      diagnostics.error("pki.revocation",
-                        {"\"strict\" without crls or ocsp", "a list of every issuer, or ocsp",
-                         "write crls: [FILE] or ocsp: in-band; without them no peer is "
-                         "accepted"});
+      diagnostics.error(
+          "pki.revocation",
+          {"\"strict\" without crls or ocsp", "a list of every issuer, or their responders",
+           "write crls: [FILE or URL] or ocsp: fetch; without them no peer is "
+           "accepted"});
       return;
     case RevocationPolicy::if_available:
       if (knows) return;
       diagnostics.warning("pki", {"no crls and no ocsp", "a way to learn of revocations",
-                                  "write crls: [FILE] or ocsp: in-band; without them, revoked "
+                                  "write crls: [FILE or URL] or ocsp: fetch; without them, revoked "
                                   "certificates are accepted"});
       return;
   }
@@ -59,6 +60,10 @@ void check_status_keys(const Pki& pki, Diagnostics& diagnostics) {
   if (pki.revocation == RevocationPolicy::off && pki.ocsp != Ocsp::off) {
     diagnostics.error("pki.ocsp", {"ocsp with revocation: off", "no ocsp, or another policy",
                                    "write revocation: strict or if-available, or ocsp: off"});
+  }
+  if (!pki.ocsp_responder.empty() && pki.ocsp != Ocsp::fetch) {
+    diagnostics.error("pki.ocsp_responder", {"a responder that is not asked", "ocsp: fetch",
+                                             "write ocsp: fetch, or remove it"});
   }
   if (pki.revocation_grace > limits::kGraceLong) {
     diagnostics.warning("pki.revocation_grace",

@@ -46,7 +46,9 @@ void resolve_paths(const std::filesystem::path& folder, Config& config) {
   for (Connection& connection : config.connections) resolve(connection.local.certificate);
   Pki& pki = config.pki;
   for (auto* paths : {&pki.authorities, &pki.intermediates, &pki.crls}) {
-    for (std::string& path : *paths) resolve(path);
+    for (std::string& path : *paths) {
+      if (!is_url(path)) resolve(path);
+    }
   }
   for (PrivateKeyFile& key : pki.private_keys) {
     resolve(key.file);

@@ -1,4 +1,5 @@
 // secrets and pki: names of files; what is in them never enters the Config.
+#include <algorithm>
 #include <array>
 
 #include "config/limits.hpp"
@@ -11,6 +12,35 @@ namespace {
 void read_paths(const Field& field, std::vector<std::string>& paths) {
   for (const Field& item : read_items(field, "paths", limits::kSas)) {
     if (auto path = read_text(item, "a path")) paths.push_back(*std::move(path));
+  }
+}
+
+/// What is fetched is signed: http tells no more and no less than https (RFC 5280 §8).
+std::optional<std::string> read_url(const Field& field) {
+  static constexpr std::string_view kExpected = "an http:// URL";
+  auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  if (text->size() > limits::kUrlCharacters) {
+    field.error({std::to_string(text->size()) + " characters",
+                 "at most " + std::to_string(limits::kUrlCharacters), ""});
+    return std::nullopt;
+  }
+  const bool printable =
+      std::ranges::all_of(*text, [](char one) { return one > 0x20 && one < 0x7f; });
+  if (text->starts_with("http://") && text->size() > 7 && printable) return text;
+  field.error({quote(*text), std::string(kExpected),
+               text->starts_with("https://")
+                   ? "write http://: lists and statuses are signed, whoever carries them"
+                   : ""});
+  return std::nullopt;
+}
+
+/// Files and URLs.
+void read_lists(const Field& field, std::vector<std::string>& lists) {
+  for (const Field& item : read_items(field, "paths or URLs", limits::kSas)) {
+    auto entry = read_text(item, "a path or URL");
+    if (entry && is_url(*entry)) entry = read_url(item);
+    if (entry) lists.push_back(*std::move(entry));
   }
 }
 
@@ -71,14 +101,18 @@ void read_pki(const Field& field, Pki& pki) {
       Word<RevocationPolicy>{"off", RevocationPolicy::off}};
   static constexpr std::array kKeyUsage{Word<bool>{"check", true}, Word<bool>{"ignore", false}};
   static constexpr std::array kOcsp{Word<Ocsp>{"off", Ocsp::off},
-                                    Word<Ocsp>{"in-band", Ocsp::in_band}};
+                                    Word<Ocsp>{"in-band", Ocsp::in_band},
+                                    Word<Ocsp>{"fetch", Ocsp::fetch}};
   MapReader map(field, "a map: authorities, intermediates, private_keys, crls, revocation");
   read_paths(map.take("authorities"), pki.authorities);
   read_paths(map.take("intermediates"), pki.intermediates);
   read_private_keys(map.take("private_keys"), pki.private_keys);
-  read_paths(map.take("crls"), pki.crls);
+  read_lists(map.take("crls"), pki.crls);
   set(pki.revocation, read_choice(map.take("revocation"), kPolicies));
   set(pki.ocsp, read_choice(map.take("ocsp"), kOcsp));
+  if (const Field responder = map.take("ocsp_responder"); responder.present()) {
+    set(pki.ocsp_responder, read_url(responder));
+  }
   set(pki.revocation_grace, read_duration(map.take("revocation_grace")));
   set(pki.check_extended_key_usage, read_choice(map.take("extended_key_usage"), kKeyUsage));
   map.finish();

@@ -8,6 +8,7 @@
 
 #include "config/config.hpp"
 #include "ike/daemon/daemon.hpp"
+#include "ike/daemon/fetcher.hpp"
 #include "ike/identity/certificates.hpp"
 #include "ike/identity/pre_shared_keys.hpp"
 #include "runtime/event_loop.hpp"
@@ -54,6 +55,13 @@ int run(const culvert::config::Config& configuration) {
         Level::warning, "keys_not_locked",
         {{"effect", "private keys may be swapped out"}, {"remedy", "raise LimitMEMLOCK to 32M"}});
   }
+  // Before a key is read: what it inherits is what there is now.
+  culvert::channel::Descriptor fetch_helper;
+  if (configuration.pki.fetches()) {
+    auto started = culvert::ike::start_fetch_helper();
+    if (!started) return fail("fetch_helper_not_started", started.error());
+    fetch_helper = *std::move(started);
+  }
   auto keys = culvert::ike::PreSharedKeys::load(configuration);
   if (!keys) return fail("secrets_unreadable", keys.error());
   auto certificates = culvert::ike::Certificates::load(configuration);
@@ -63,6 +71,7 @@ int run(const culvert::config::Config& configuration) {
   auto loop = runtime::EventLoop::create();
   if (!loop) return fail("event_loop_failed", loop.error());
   culvert::ike::Daemon daemon(**loop, configuration, **keys, **certificates);
+  if (fetch_helper.valid()) daemon.use_fetch_helper(std::move(fetch_helper));
   const auto stop = [&] {
     runtime::notify_stopping();
     (*loop)->stop();

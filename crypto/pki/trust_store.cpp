@@ -262,6 +262,18 @@ const Certificate* TrustStore::find_issuer(const Certificate& certificate,
   return nullptr;
 }
 
+bool TrustStore::has_signed(const RevocationList& list) const {
+  const auto signer = [&](const Certificate& one) {
+    return X509_NAME_cmp(X509_CRL_get_issuer(list.handle()), X509_get_subject_name(one.handle())) ==
+               0 &&
+           X509_CRL_verify(list.handle(), one.public_key()) == 1;
+  };
+  const bool found =
+      std::ranges::any_of(authorities_, signer) || std::ranges::any_of(intermediates_, signer);
+  ERR_clear_error();
+  return found;
+}
+
 std::expected<ValidPath, Rejection> TrustStore::validate(const Certificate& end_entity,
                                                          std::span<const Certificate> theirs,
                                                          const ValidationRules& rules) const {

@@ -90,6 +90,8 @@ class TrustStore {
   /// Who issued it, by name and key: one of `beside`, an authority or an intermediate.
   [[nodiscard]] const Certificate* find_issuer(const Certificate& certificate,
                                                std::span<const Certificate> beside) const;
+  /// Whether one of them, an intermediate included, signed that list in its own name.
+  [[nodiscard]] bool has_signed(const RevocationList& list) const;
   /// `intermediates` are the peer's own; they only help to find the path.
   [[nodiscard]] std::expected<ValidPath, Rejection> validate(
       const Certificate& end_entity, std::span<const Certificate> intermediates,

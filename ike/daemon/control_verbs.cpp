@@ -92,6 +92,7 @@ nlohmann::json Daemon::status() const {
           {"dataplane_connected", phase_ == Phase::running},
           {"recovery", recovery_.status()},
           {"last_stranger", render_stranger(machine_->last_stranger(now))},
+          {"revocation", render_revocation(certificates_)},
           {"ike_sas", render_ike_sas(sas)},
           {"connections", render_connections(machine_->connections(now), sas, *configuration_)}};
 }

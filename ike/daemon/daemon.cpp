@@ -25,7 +25,6 @@ constexpr auto kReconnectInterval = 100ms;
 constexpr auto kGreetingTimeout = 2s;
 constexpr auto kMetricsInterval = 1s;
 constexpr auto kExpiryInterval = 1h;
-constexpr auto kRevocationInterval = 5s;
 /// Messages taken from each ring in one turn, so that the control socket and timers get theirs.
 constexpr int kMessagesPerTurn = 256;
 /// Events kept while the snapshot comes in: one acquire and some expiries for a thousand children.
@@ -103,6 +102,7 @@ std::expected<void, std::string> Daemon::bind() {
 void Daemon::start() {
   publish_metrics();
   warn_of_expiry();
+  warn_of_revocation();
   refresh_revocation_lists();
   feed_watchdog();
   connect();
@@ -338,6 +338,7 @@ void Daemon::carry_out() {
     ask_for_spis();
     client_->flush();
   }
+  fetch_due();
   arm_timer();
 }
 
@@ -399,6 +400,7 @@ void Daemon::publish_metrics() {
   auto families =
       render_metrics(machine_->counters(), machine_->ike_sas(now), machine_->connections(now),
                      phase_ == Phase::running, certificates_.loaded());
+  families.push_back(render_fetches(certificates_.fetches().counters()));
   recovery_.add_metrics(families);
   metrics_.publish(std::move(families));
   loop_.set_timer(now + kMetricsInterval, [this] { publish_metrics(); });
@@ -417,22 +419,6 @@ void Daemon::warn_of_expiry() {
                   {"remedy", "renew it, then reload"}});
   }
   loop_.set_timer(runtime::now() + kExpiryInterval, [this] { warn_of_expiry(); });
-}
-
-void Daemon::refresh_revocation_lists() {
-  const auto refresh = certificates_.refresh_revocation_lists();
-  if (refresh.changed) {
-    runtime::log(runtime::Level::info, "revocation_lists_read", {{"lists", refresh.lists}});
-  }
-  for (const std::string& problem : refresh.problems) {
-    runtime::log(runtime::Level::warning, "revocation_list_unreadable",
-                 {{"why", problem}, {"effect", "its former content stays in force"}});
-  }
-  if (refresh.changed && machine_ != nullptr) {
-    machine_->recheck_certificates(runtime::now(), actions_);
-    carry_out();
-  }
-  loop_.set_timer(runtime::now() + kRevocationInterval, [this] { refresh_revocation_lists(); });
 }
 
 }  // namespace culvert::ike

@@ -13,6 +13,7 @@
 #include "channel/client.hpp"
 #include "config/config.hpp"
 #include "crypto/ike/ike_crypto.hpp"
+#include "ike/daemon/fetcher.hpp"
 #include "ike/daemon/outbox.hpp"
 #include "ike/daemon/recovery.hpp"
 #include "ike/daemon/spi_stock.hpp"
@@ -37,6 +38,8 @@ class Daemon {
 
   /// Binds the control socket and the metrics endpoint. The error is a sentence.
   std::expected<void, std::string> bind();
+  /// Lists and statuses are fetched through it from now on.
+  void use_fetch_helper(channel::Descriptor socket);
   /// Begins to look for the data plane.
   void start();
   /// SIGHUP: reads the file again and applies it, or says in the log why not (reload.cpp).
@@ -70,7 +73,11 @@ class Daemon {
   void arm_timer();
   void publish_metrics();
   void warn_of_expiry();
+  // revocation.cpp
+  void warn_of_revocation();
   void refresh_revocation_lists();
+  void fetch_due();
+  void fetched(std::uint64_t id, const Fetcher::Result& result);
 
   void handle_verbs();
   void command(CommandVerb verb, const nlohmann::json& args, runtime::Responder responder);
@@ -81,6 +88,7 @@ class Daemon {
   std::unique_ptr<config::Config> reloaded_configuration_;
   std::unique_ptr<PreSharedKeys> reloaded_keys_;
   Certificates& certificates_;
+  std::unique_ptr<Fetcher> fetcher_;  ///< nullptr: the configuration fetches nothing
   std::unique_ptr<crypto::ike::Random> random_;
   SpiStock spis_;
   std::unique_ptr<Machine> machine_;

@@ -72,7 +72,7 @@ prometheus::MetricFamily authentication_failures(const MachineCounters& counters
       auth_method_mismatch,   certificate_missing,         certificate_untrusted,
       certificate_not_valid,  certificate_revoked,         revocation_unknown,
       certificate_unsuitable, identity_not_certified,      signature_invalid,
-      signature_failed,       ocsp_response_unusable};
+      signature_failed,       ocsp_response_unusable,      revocation_unreachable};
   Family family = Family::counter("culvert_ike_authentication_failures_total",
                                   "Peers that did not authenticate, by reason");
   for (const Failure reason : kReasons) {
@@ -130,6 +130,16 @@ runtime::MetricFamilies render_metrics(const MachineCounters& counters,
                          .take());
   families.push_back(runtime::process_start_time());
   return families;
+}
+
+prometheus::MetricFamily render_fetches(const RevocationFetches::Counters& counters) {
+  Family family = Family::counter("culvert_ike_revocation_fetches_total",
+                                  "Revocation lists and OCSP responses fetched over HTTP");
+  family.add({{"kind", "list"}, {"result", "ok"}}, as_sample(counters.lists_ok));
+  family.add({{"kind", "list"}, {"result", "failed"}}, as_sample(counters.lists_failed));
+  family.add({{"kind", "ocsp"}, {"result", "ok"}}, as_sample(counters.statuses_ok));
+  family.add({{"kind", "ocsp"}, {"result", "failed"}}, as_sample(counters.statuses_failed));
+  return family.take();
 }
 
 }  // namespace culvert::ike

@@ -13,4 +13,7 @@ runtime::MetricFamilies render_metrics(const MachineCounters& counters,
                                        bool dataplane_connected,
                                        const std::vector<Certificates::Loaded>& certificates = {});
 
+/// Lists and OCSP responses asked for over HTTP.
+prometheus::MetricFamily render_fetches(const RevocationFetches::Counters& counters);
+
 }  // namespace culvert::ike

@@ -32,6 +32,10 @@ std::vector<std::string> needs_restart(const config::Config& running,
   if (running.metrics.ike_listen != wanted.metrics.ike_listen) {
     reasons.emplace_back("metrics.ike_listen changed");
   }
+  if (wanted.pki.fetches() && !running.pki.fetches()) {
+    // What fetches was started before the keys were read.
+    reasons.emplace_back("pki began to fetch lists or statuses");
+  }
   const auto before = children_of(running), after = children_of(wanted);
   const auto common = static_cast<std::ptrdiff_t>(std::min(before.size(), after.size()));
   if (!std::equal(before.begin(), before.begin() + common, after.begin())) {
@@ -73,6 +77,7 @@ std::string Daemon::apply(config::Config wanted) {
   auto certificates = Certificates::load(wanted);
   if (!certificates) return certificates.error();
   auto configuration = std::make_unique<config::Config>(std::move(wanted));
+  (*certificates)->inherit(certificates_);
   // In place: the machine asks the same source.
   certificates_ = std::move(**certificates);
   machine_->reconfigure(*configuration, **keys, runtime::now(), actions_);

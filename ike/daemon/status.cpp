@@ -154,6 +154,31 @@ json render_stranger(const std::optional<StrangerStatus>& stranger) {
   return row;
 }
 
+json render_revocation(const Certificates& certificates) {
+  using crypto::pki::RevocationPolicy;
+  const config::Pki& rules = certificates.rules();
+  json lists = json::array();
+  for (const auto& list : certificates.fetches().list_states()) {
+    lists.push_back({{"url", list.url},
+                     {"fetched", date(list.fetched)},
+                     {"next_update", date(list.next_update)},
+                     {"problem", list.problem.empty() ? json(nullptr) : json(list.problem)}});
+  }
+  const auto& counters = certificates.fetches().counters();
+  return {{"policy", rules.revocation == RevocationPolicy::strict ? "strict"
+                     : rules.revocation == RevocationPolicy::off  ? "off"
+                                                                  : "if-available"},
+          {"ocsp", rules.ocsp == config::Ocsp::fetch     ? "fetch"
+                   : rules.ocsp == config::Ocsp::in_band ? "in-band"
+                                                         : "off"},
+          {"authorities", certificates.trusted().authorities().size()},
+          {"lists_in_force", certificates.trusted().revocation_lists().size()},
+          {"lists", std::move(lists)},
+          {"fetches",
+           {{"lists", {{"ok", counters.lists_ok}, {"failed", counters.lists_failed}}},
+            {"ocsp", {{"ok", counters.statuses_ok}, {"failed", counters.statuses_failed}}}}}};
+}
+
 json render_counters(const MachineCounters& counters) {
   static constexpr std::array kExchanges{"ike_sa_init", "ike_auth", "create_child_sa",
                                          "informational"};

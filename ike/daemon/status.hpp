@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "channel/client.hpp"
+#include "ike/identity/certificates.hpp"
 #include "ike/machine/machine.hpp"
 
 namespace culvert::ike {
@@ -15,6 +16,7 @@ nlohmann::json render_connections(const std::vector<ConnectionStatus>& connectio
                                   const std::vector<IkeSaStatus>& sas,
                                   const config::Config& configuration);
 nlohmann::json render_stranger(const std::optional<StrangerStatus>& stranger);
+nlohmann::json render_revocation(const Certificates& certificates);
 nlohmann::json render_counters(const MachineCounters& counters);
 nlohmann::json render_channel(const channel::ClientStatistics& statistics);
 

@@ -28,11 +28,18 @@ Failure failure_of(RejectionReason reason) {
     case RejectionReason::status_unusable:
       return Failure::ocsp_response_unusable;
     case RejectionReason::status_unreachable:
-      return Failure::revocation_unknown;
+      return Failure::revocation_unreachable;
     case RejectionReason::unsuitable:
       return Failure::certificate_unsuitable;
   }
   return Failure::certificate_unsuitable;
+}
+
+/// What a fetch that is under way may still decide.
+bool is_open(RejectionReason reason) {
+  return reason == RejectionReason::revocation_unknown ||
+         reason == RejectionReason::status_unusable ||
+         reason == RejectionReason::status_unreachable;
 }
 
 /// The peer's X.509 certificates; other encodings of RFC 7296 §3.6 are no certificates to us.
@@ -63,7 +70,10 @@ std::expected<std::vector<Certificate>, SignatureSource::Problem> certificates_o
 }  // namespace
 
 Certificates::Certificates(const config::Pki& rules, Calendar calendar)
-    : rules_(rules), calendar_(std::move(calendar)), statuses_(std::make_unique<StatusCache>()) {
+    : rules_(rules),
+      calendar_(std::move(calendar)),
+      statuses_(std::make_unique<StatusCache>()),
+      fetches_(std::make_unique<RevocationFetches>(rules)) {
   statuses_->set_grace(rules.revocation_grace);
 }
 
@@ -128,9 +138,15 @@ std::expected<SignatureSource::Verified, SignatureSource::Problem> Certificates:
                                    claim.identity.text + " with the certificate \"" +
                                        end_entity.subject() + "\": " + algorithm.error().what});
   }
-  PeerStatuses sent(claim.certificates);
-  const auto path =
-      trust_.validate(end_entity, std::span(*certificates).subspan(1), rules_at(calendar_(), sent));
+  Inquiry inquiry(claim.certificates);
+  const auto path = trust_.validate(end_entity, std::span(*certificates).subspan(1),
+                                    rules_at(calendar_(), inquiry));
+  const bool known = path ? path->notes.empty() : !is_open(path.error().reason);
+  if (!known && claim.may_wait && !inquiry.awaits.empty()) {
+    return std::unexpected(Problem{Failure::revocation_unknown,
+                                   claim.identity.text + ": revocation is being asked for",
+                                   std::move(inquiry.awaits)});
+  }
   if (!path) {
     return std::unexpected(
         Problem{failure_of(path.error().reason), claim.identity.text + ": " + path.error().what});
@@ -150,15 +166,17 @@ std::expected<std::chrono::seconds, SignatureSource::Problem> Certificates::stil
   const auto certificates = certificates_of(identity, sent, 0);
   if (!certificates) return std::unexpected(certificates.error());
   const std::int64_t now = calendar_();
-  PeerStatuses none{{}};
+  Inquiry inquiry{{}};
   const auto path = trust_.validate(certificates->front(), std::span(*certificates).subspan(1),
-                                    rules_at(now, none));
+                                    rules_at(now, inquiry));
   if (!path) {
     return std::unexpected(
         Problem{failure_of(path.error().reason), identity.text + ": " + path.error().what});
   }
   std::int64_t last = certificates->front().not_after();
   for (const Certificate& one : path->certificates) last = std::min(last, one.not_after());
+  // Asking again is what renews a status before it ends.
+  if (inquiry.ask_again > now) last = std::min(last, inquiry.ask_again);
   return std::chrono::seconds(last - now);
 }
 

@@ -13,6 +13,7 @@
 #include "config/config.hpp"
 #include "crypto/pki/private_key.hpp"
 #include "crypto/pki/trust_store.hpp"
+#include "ike/identity/revocation_fetches.hpp"
 #include "ike/identity/status_cache.hpp"
 #include "ike/machine/machine.hpp"
 
@@ -34,6 +35,14 @@ class PeerStatuses {
   };
   std::vector<Sent> responses_;
   std::string problem_;
+};
+
+/// What is asked while a path is judged, and what came with it.
+struct Inquiry {
+  explicit Inquiry(std::span<const wire::ike::Certificate> certificates) : sent(certificates) {}
+  PeerStatuses sent;
+  std::string awaits;          ///< the fetch that will tell; empty: none
+  std::int64_t ask_again = 0;  ///< when a responder is asked again, Unix time; 0: never
 };
 
 class Certificates final : public SignatureSource {
@@ -64,6 +73,19 @@ class Certificates final : public SignatureSource {
   [[nodiscard]] bool wants_statuses() const override { return rules_.ocsp != config::Ocsp::off; }
   [[nodiscard]] std::string trust_text() const override;
   [[nodiscard]] StatusCache& statuses() { return *statuses_; }
+
+  /// What an earlier configuration had fetched.
+  void inherit(Certificates& former);
+  /// From time to time: what has become due, our own certificates' statuses too, for peers that
+  /// ask.
+  void tick_fetches();
+  /// What is to be fetched now.
+  [[nodiscard]] std::vector<RevocationFetches::Fetch> due_fetches();
+  [[nodiscard]] RevocationFetches::Outcome fetched(std::uint64_t id,
+                                                   const RevocationFetches::Result& result);
+  [[nodiscard]] const RevocationFetches& fetches() const { return *fetches_; }
+  [[nodiscard]] const crypto::pki::TrustStore& trusted() const { return trust_; }
+  [[nodiscard]] const config::Pki& rules() const { return rules_; }
 
   /// Reads the revocation lists again whose files have changed since. A file that cannot be read
   /// leaves its former lists in force.
@@ -98,12 +120,18 @@ class Certificates final : public SignatureSource {
   [[nodiscard]] const crypto::pki::PrivateKey* key_of(
       const crypto::pki::Certificate& certificate) const;
 
-  [[nodiscard]] crypto::pki::ValidationRules rules_at(std::int64_t now, PeerStatuses& sent) const;
+  [[nodiscard]] crypto::pki::ValidationRules rules_at(std::int64_t now, Inquiry& inquiry) const;
+  [[nodiscard]] crypto::pki::StatusAnswer status_of(const crypto::pki::Certificate& certificate,
+                                                    const crypto::pki::Certificate& issuer,
+                                                    bool needed, std::int64_t now,
+                                                    Inquiry& inquiry) const;
+  void collect_lists();
   [[nodiscard]] std::vector<std::vector<std::uint8_t>> own_statuses(const Own& own) const;
 
   config::Pki rules_;
   Calendar calendar_;
   std::unique_ptr<StatusCache> statuses_;
+  std::unique_ptr<RevocationFetches> fetches_;
   std::vector<Own> own_;
   std::vector<crypto::pki::PrivateKey> keys_;
   crypto::pki::TrustStore trust_;

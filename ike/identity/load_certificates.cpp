@@ -40,6 +40,7 @@ std::expected<std::unique_ptr<Certificates>, std::string> Certificates::load(
     }
   }
   for (const std::string& file : configuration.pki.crls) {
+    if (config::is_url(file)) continue;
     loaded->revocation_files_.push_back({file, {}, {}});
   }
   const Refresh lists = loaded->refresh_revocation_lists();
@@ -64,12 +65,8 @@ Certificates::Refresh Certificates::refresh_revocation_lists() {
     file.lists = std::move(*lists);
     result.changed = true;
   }
-  std::vector<crypto::pki::RevocationList> all;
-  for (const RevocationFile& file : revocation_files_) {
-    all.insert(all.end(), file.lists.begin(), file.lists.end());
-  }
-  result.lists = all.size();
-  if (result.changed) trust_.replace_revocation_lists(std::move(all));
+  for (const RevocationFile& file : revocation_files_) result.lists += file.lists.size();
+  if (result.changed) collect_lists();
   return result;
 }
 

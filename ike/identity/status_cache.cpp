@@ -52,6 +52,11 @@ StatusAnswer StatusCache::status_of(const Certificate& certificate, const Certif
                                            issuer.subject() + "\""};
 }
 
+std::int64_t StatusCache::until(const Certificate& certificate, const Certificate& issuer) const {
+  const auto found = entries_.find(crypto::pki::ocsp_name(certificate, issuer));
+  return found == entries_.end() ? 0 : found->second.status.until - grace_.count();
+}
+
 const std::vector<std::uint8_t>* StatusCache::response_for(const Certificate& certificate,
                                                            const Certificate& issuer,
                                                            std::int64_t now) const {

@@ -30,6 +30,9 @@ class StatusCache {
   [[nodiscard]] crypto::pki::StatusAnswer status_of(const crypto::pki::Certificate& certificate,
                                                     const crypto::pki::Certificate& issuer,
                                                     std::int64_t now) const;
+  /// The last second that what is known counts; 0: nothing is.
+  [[nodiscard]] std::int64_t until(const crypto::pki::Certificate& certificate,
+                                   const crypto::pki::Certificate& issuer) const;
   /// The response itself, for a peer that asks for it; nullptr: there is none that counts.
   [[nodiscard]] const std::vector<std::uint8_t>* response_for(
       const crypto::pki::Certificate& certificate, const crypto::pki::Certificate& issuer,

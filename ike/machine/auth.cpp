@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "ike/machine/core.hpp"
+#include "ike/machine/held_auth.hpp"
 
 namespace culvert::ike {
 namespace {
@@ -103,12 +104,17 @@ void Core::count_refusal(const Refusal& refusal) {
 void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                        const wire::Endpoint& local, const wire::Endpoint& remote) {
   // 1. who is it  2. our proof  3. others with this peer  4. the child, inbound SA first  5. answer
+  if (ike.held) return;  // repeated while it waits
   auto verified = authenticate_peer(ike, payloads);
   std::expected<Payloads, Refusal> proof = std::unexpected(Refusal{});
   if (verified) {
     ike.statuses_requested = requests_statuses(payloads);
     proof = our_proof(ike);
     if (!proof) verified = std::unexpected(proof.error());
+  }
+  if (!verified && !verified.error().awaits.empty()) {
+    HeldAuth(*this).hold(ike, {header, payloads, local, remote, verified.error().awaits});
+    return;
   }
   if (!verified) {
     count_refusal(verified.error());
@@ -170,6 +176,10 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
     return;
   }
   const auto verified = authenticate_responder(ike, *id, payloads);
+  if (!verified && !verified.error().awaits.empty()) {
+    HeldAuth(*this).hold(ike, {{}, payloads, ike.local, ike.remote, verified.error().awaits});
+    return;
+  }
   if (!verified) {
     count_refusal(verified.error());
     // RFC 7296 §2.21.2: the responder believes the IKE SA stands; it has to hear that it does not.

@@ -11,12 +11,15 @@ namespace {
 
 /// A calendar may be set while a timer runs: it is asked again at least this often.
 constexpr std::chrono::seconds kAtLeast{24 * 3600};
+/// While nothing says whether the peer was revoked, whoever could tell is asked this often.
+constexpr std::chrono::seconds kWhileUnknown{600};
 /// The second after the last valid one.
 constexpr std::chrono::seconds kPast{1};
 
 /// A stale list or status is no reason to end what stands: nothing says that the peer was revoked.
 bool ends(Failure failure) {
-  return failure != Failure::revocation_unknown && failure != Failure::ocsp_response_unusable;
+  return failure != Failure::revocation_unknown && failure != Failure::ocsp_response_unusable &&
+         failure != Failure::revocation_unreachable;
 }
 
 }  // namespace
@@ -24,8 +27,8 @@ bool ends(Failure failure) {
 void Core::watch_certificates(IkeSa& ike) {
   if (ike.peer_certificates.empty() || environment_.signatures == nullptr) return;
   const auto left = environment_.signatures->still_valid(ike.remote_id, ike.peer_certificates);
-  std::chrono::seconds wait = kAtLeast;
-  if (left) wait = std::clamp(*left, std::chrono::seconds(0), wait) + kPast;
+  std::chrono::seconds wait = kWhileUnknown;
+  if (left) wait = std::clamp(*left, std::chrono::seconds(0), kAtLeast) + kPast;
   timers_.arm(now_ + wait, TimerKind::certificates, ike.local_spi);
 }
 

@@ -20,6 +20,7 @@ struct Refusal {
   Octets data;
   std::optional<std::uint32_t> child{};  ///< whom it is about
   bool silent = false;                   ///< not answered: the request comes again
+  std::string awaits{};                  ///< not decided yet: see held_auth.hpp
 };
 
 /// What a connection remembers between its IKE SAs.

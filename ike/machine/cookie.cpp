@@ -50,7 +50,7 @@ bool Core::cookie_is_ours(const wire::ike::Message& message, const wire::Endpoin
 
 bool Core::cookie_satisfied(const wire::ike::Message& message, const wire::Endpoint& local,
                             const wire::Endpoint& remote) {
-  if (half_open() < tuning_.half_open_cookie_threshold) return true;
+  if (half_open_.size() < tuning_.half_open_cookie_threshold) return true;
   if (cookie_secret_.empty() || now_ - cookie_made_ >= kCookieLife) {
     // After two lives the last secret is stale as well.
     const bool stale = cookie_secret_.empty() || now_ - cookie_made_ >= 2 * kCookieLife;

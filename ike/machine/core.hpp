@@ -1,6 +1,5 @@
-// The machine's inside: its state, and the steps of each exchange. The members are defined in the
-// file of their exchange: init, auth, create_child, rekey, informational; and events, commands,
-// children, transport, status.
+// The machine's inside: its state, and the steps of each exchange. Members are defined in the file
+// of their exchange (init, auth, rekey, …) or of their subject (children, transport, status, …).
 #pragma once
 
 #include <deque>
@@ -44,6 +43,7 @@ class Core final : public Machine {
   void reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
                    std::vector<Action>& actions) override;
   void recheck_certificates(Instant now, std::vector<Action>& actions) override;
+  void on_status(std::string_view name, Instant now, std::vector<Action>& actions) override;
   void shut_down(Instant now, std::vector<Action>& actions) override;
   [[nodiscard]] std::vector<IkeSaStatus> ike_sas(Instant now) const override;
   [[nodiscard]] std::vector<ConnectionStatus> connections(Instant now) const override;
@@ -52,6 +52,7 @@ class Core final : public Machine {
 
  private:
   friend class Resumption;  // resume.cpp
+  friend class HeldAuth;    // held_auth.cpp
   // machine.cpp: entry and dispatch
   void begin(Instant now, std::vector<Action>& actions);
 
@@ -140,7 +141,6 @@ class Core final : public Machine {
   void detect_nat(IkeSa& ike, const Payloads& payloads, std::uint64_t initiator_spi,
                   std::uint64_t responder_spi);
   void add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi);
-  [[nodiscard]] std::size_t half_open() const { return half_open_.size(); }
 
   // auth.cpp: IKE_AUTH
   void send_auth(IkeSa& ike);

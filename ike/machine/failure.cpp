@@ -91,7 +91,7 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
      "Have a new certificate issued for the peer."},
     {revocation_unknown, "revocation_unknown", "RFC 5280 §6.3",
      "Whether the peer's certificate is revoked cannot be known, and the policy is strict.",
-     "Add a current revocation list of the issuer to pki.crls, set pki.ocsp: in-band, or set "
+     "Add a current revocation list of the issuer to pki.crls, set pki.ocsp: fetch, or set "
      "pki.revocation: if-available."},
     {certificate_unsuitable, "certificate_unsuitable", "RFC 4945 §5.1.3",
      "The peer's certificate is not fit to authenticate IKE.",
@@ -125,13 +125,18 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
     {ocsp_response_unusable, "ocsp_response_unusable", "RFC 6960 §3.2",
      "The OCSP response for the peer's certificate does not count, and the policy is strict.",
      "Mend the responder as the detail says, or add a current revocation list to pki.crls."},
+    {revocation_unreachable, "revocation_unreachable", "RFC 6960 §2.3",
+     "Nobody who could say whether the peer's certificate is revoked was reached, and the policy "
+     "is "
+     "strict.",
+     "Let this host reach the URL in the detail, or set pki.revocation: if-available."},
 });
 
 consteval bool in_order() {
   for (std::size_t i = 0; i < kFailures.size(); ++i) {
     if (static_cast<std::size_t>(kFailures[i].failure) != i) return false;
   }
-  return static_cast<std::size_t>(ocsp_response_unusable) + 1 == kFailures.size();
+  return static_cast<std::size_t>(revocation_unreachable) + 1 == kFailures.size();
 }
 static_assert(in_order(), "the table is indexed by the enum");
 

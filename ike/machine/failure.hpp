@@ -48,6 +48,7 @@ enum class Failure : std::uint8_t {
   selectors_narrowed,      ///< up, with less than configured
   post_quantum_mismatch,   ///< a PPK that only one side has, and somebody requires
   ocsp_response_unusable,  ///< policy strict, and what OCSP says does not count
+  revocation_unreachable,  ///< policy strict, and neither list nor responder was reached
 };
 
 struct FailureInfo {

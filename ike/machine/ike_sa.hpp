@@ -67,6 +67,13 @@ enum class IkeState : std::uint8_t {
   deleting,    ///< our Delete is on its way
   closed,      ///< over; only repeats its last answer
 };
+/// The peer's part of IKE_AUTH, while its certificates' status is asked for.
+struct HeldMessage {
+  wire::ike::Header header;
+  std::vector<wire::ike::Payload> payloads;
+  wire::Endpoint local, remote;
+  std::string awaits;
+};
 struct IkeSa {
   std::uint64_t local_spi = 0, remote_spi = 0;
   bool initiator = false;  ///< original initiator
@@ -85,6 +92,8 @@ struct IkeSa {
   std::string local_auth, remote_auth, remote_certificate;  ///< for status
   std::int64_t remote_certificate_expires = 0;
   std::vector<wire::ike::Certificate> peer_certificates;  ///< that proved it, to ask again
+  std::unique_ptr<HeldMessage> held;
+  Instant held_until{};  ///< 0: nothing was held
   crypto::IkeSuite suite;
   IkeKeys keys;
   /// RFC 8784: both sides announced it; mixed into `keys`; and the keys before, until IKE_AUTH

@@ -103,7 +103,7 @@ void Core::on_init_request(const wire::ike::Message& message, wire::Bytes raw,
     refuse_stranger(message.header, local, remote);
     return;
   }
-  if (half_open() >= tuning_.half_open_limit) return;
+  if (half_open_.size() >= tuning_.half_open_limit) return;
   if (!cookie_satisfied(message, local, remote)) return;
   const auto chosen = choose_init_suite(message, candidates, local, remote);
   if (!chosen) return;

@@ -3,6 +3,7 @@
 #include <cassert>
 
 #include "ike/machine/core.hpp"
+#include "ike/machine/held_auth.hpp"
 
 namespace culvert::ike {
 
@@ -222,6 +223,9 @@ void Core::dispatch(const Timer& timer) {
   switch (timer.kind) {
     case TimerKind::retransmit:
       if (ike != nullptr) retransmit(*ike, timer.when);
+      return;
+    case TimerKind::held:
+      if (ike != nullptr && ike->held_until == timer.when) HeldAuth(*this).resume(*ike);
       return;
     case TimerKind::half_open:
       if (ike == nullptr || ike->state != IkeState::half_open) return;

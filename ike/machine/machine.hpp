@@ -102,6 +102,8 @@ class SignatureSource {
   struct Problem {
     Failure failure{};
     std::string detail;  ///< both sides' values
+    /// Not empty: what is missing is on its way (see on_status); asked again, it may be there.
+    std::string awaits{};
   };
   struct Proof {
     std::uint8_t method = 0;
@@ -117,8 +119,9 @@ class SignatureSource {
     const config::Identity& identity;
     std::span<const wire::ike::Certificate> certificates;
     std::uint8_t method = 0;
-    wire::Bytes data;    ///< of the AUTH payload
-    wire::Bytes octets;  ///< that the peer must have signed
+    wire::Bytes data;       ///< of the AUTH payload
+    wire::Bytes octets;     ///< that the peer must have signed
+    bool may_wait = false;  ///< for what is on its way; otherwise judged by what is known
   };
   struct Verified {
     std::string algorithm;
@@ -167,6 +170,8 @@ struct Tuning {
   std::uint32_t half_open_cookie_threshold = 32;  ///< RFC 7296 §2.6
   std::uint32_t half_open_limit = 4096;
   std::chrono::seconds half_open_timeout{30};
+  /// That IKE_AUTH waits for the status of the peer's certificates.
+  std::chrono::milliseconds status_wait{5000};
   std::chrono::seconds keepalive_interval{20};      ///< RFC 3948 §4
   std::chrono::seconds reauthentication_retry{60};  ///< a new IKE SA that did not come up
   std::chrono::milliseconds old_sa_grace{5000};     ///< a replaced inbound SA lives on this long
@@ -289,6 +294,8 @@ class Machine {
   /// Authorities or revocation lists changed: IKE SAs whose peer would not be believed any more
   /// end.
   virtual void recheck_certificates(Instant now, std::vector<Action>& actions) = 0;
+  /// What SignatureSource called `awaits` has come, or will not.
+  virtual void on_status(std::string_view name, Instant now, std::vector<Action>& actions) = 0;
   /// Deletes all IKE SAs politely (SIGTERM with `terminate: true`); SAs in the data plane stay
   /// unless told otherwise.
   virtual void shut_down(Instant now, std::vector<Action>& actions) = 0;

@@ -161,12 +161,15 @@ std::expected<void, Refusal> Core::verify_signature(IkeSa& ike, const Payloads& 
   }
   auto certificates = certificates_in(payloads);
   const auto verified = environment_.signatures->verify(
-      {*ike.connection, ike.remote_id, certificates, proof.method, proof.data, octets});
+      {*ike.connection, ike.remote_id, certificates, proof.method, proof.data, octets,
+       ike.held_until == Instant{} || now_ < ike.held_until});
   if (!verified) {
-    return std::unexpected(
+    Refusal refused =
         refusal(verified.error().failure, "ours: remote.id " + ike.remote_id.text + ", " +
                                               environment_.signatures->trust_text() +
-                                              "; the peer's: " + verified.error().detail));
+                                              "; the peer's: " + verified.error().detail);
+    refused.awaits = verified.error().awaits;
+    return std::unexpected(std::move(refused));
   }
   ike.remote_auth = verified->algorithm;
   ike.remote_certificate = verified->certificate;

@@ -130,7 +130,7 @@ std::optional<StrangerStatus> Core::last_stranger(Instant now) const {
 
 MachineCounters Core::counters() const {
   MachineCounters counters = counters_;
-  counters.half_open = half_open();
+  counters.half_open = half_open_.size();
   return counters;
 }
 

@@ -13,6 +13,7 @@ namespace culvert::ike {
 
 enum class TimerKind : std::uint8_t {
   retransmit,        ///< IKE SA
+  held,              ///< IKE SA: IKE_AUTH has waited long enough
   half_open,         ///< IKE SA: the initiator never came back
   start_tasks,       ///< IKE SA: a delayed task may start
   rekey_ike,         ///< IKE SA

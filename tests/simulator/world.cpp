@@ -263,6 +263,12 @@ void World::restart_data_plane(int side) {
   carry_out(side, std::move(actions));
 }
 
+void World::status_came(int side, std::string_view name) {
+  std::vector<ike::Action> actions;
+  gateways.at(static_cast<std::size_t>(side))->machine->on_status(name, now, actions);
+  carry_out(side, std::move(actions));
+}
+
 void World::shut_down(int side) {
   std::vector<ike::Action> actions;
   gateways.at(static_cast<std::size_t>(side))->machine->shut_down(now, actions);

@@ -129,6 +129,8 @@ class World {
   void resume(int side);
   void restart_data_plane(int side);
   void shut_down(int side);
+  /// What the gateway's SignatureSource called `awaits` has come.
+  void status_came(int side, std::string_view name);
   void reconfigure(int side, const GatewayOptions& options);  ///< SIGHUP after the file changed
   /// Timers and expiries up to `until`, in their order; the network is left alone.
   void run_timers(Instant until);

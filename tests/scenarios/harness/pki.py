@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from .configuration import SERVICE_USER
-from .shell import run
+from .shell import Process, run, wait_until
 
 KEY_TYPES = {
     "rsa": ("RSA", ["-pkeyopt", "rsa_keygen_bits:2048"]),
@@ -96,6 +96,53 @@ distinguished_name = nothing
         file = self.directory / "ca.crl"
         run("openssl", "ca", "-config", self.configuration, "-gencrl", "-out", file)
         return file
+
+    def publish(self, folder: Path):
+        """The list alone in a folder, for a web server."""
+        folder.mkdir(exist_ok=True)
+        (folder / "ca.crl").write_bytes(self.revocation_list().read_bytes())
+        return folder
+
+
+class OcspResponder:
+    """`openssl ocsp` for one authority on a namespace's loopback: `url` says where."""
+
+    def __init__(self, bed, namespace, authority, port=8881):
+        self.url = f"http://127.0.0.1:{port}/"
+        log = bed.directory / f"ocsp-{port}-{namespace.name}.log"
+        self._process = Process(namespace.command(
+            "openssl", "ocsp", "-index", authority.directory / "index.txt", "-port", port,
+            "-rsigner", authority.certificate, "-rkey", authority.key, "-CA",
+            authority.certificate, "-nmin", 10), log)
+        bed.also_stop(self)
+        wait_until(lambda: "waiting for OCSP client connections" in log.read_text(), 5,
+                   "the OCSP responder")
+
+    def processes(self):
+        return [self._process]
+
+    def kill(self):
+        self._process.kill()
+
+
+class ListServer:
+    """A directory over HTTP on a namespace's loopback."""
+
+    def __init__(self, bed, namespace, directory, port=8880):
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = Process(namespace.command(
+            "python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", directory, port),
+            bed.directory / f"lists-{port}-{namespace.name}.log")
+        bed.also_stop(self)
+        wait_until(lambda: namespace.run("python3", "-c", (
+            "import socket; print(socket.socket().connect_ex(('127.0.0.1', %d)))" % port)
+        ).stdout.strip() == "0", 5, "the list server")
+
+    def processes(self):
+        return [self._process]
+
+    def kill(self):
+        self._process.kill()
 
 
 def new_key(path: Path, key_type):

@@ -177,4 +177,99 @@ TEST_CASE("statuses: an IKE SA stands when the status that let it in has expired
   CHECK(actions.empty());
 }
 
+namespace {
+
+/// a asks the responder that b's certificate names.
+struct FetchPair : StatusPair {
+  explicit FetchPair(RevocationPolicy policy) : StatusPair(policy, Ocsp::fetch) {
+    CertificateOptions options = named("b.example.org");
+    options.authority_information = "OCSP;URI:http://ocsp.example.org/";
+    pair.replace_b(pair.authority.issue(options));
+  }
+  std::vector<std::uint8_t> response(const OcspOptions& options = {}) const {
+    return ocsp_response(*pair.b_end, pair.authority, pair.authority, options);
+  }
+  /// The one fetch that is due ends like that.
+  void answer(Ladder& ladder, const ike::RevocationFetches::Result& result) {
+    const auto due = pair.a.certificates.due_fetches();
+    REQUIRE(due.size() == 1);
+    const auto outcome = pair.a.certificates.fetched(due[0].id, result);
+    ladder.world.status_came(kA, outcome.name);
+    ladder.run();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("statuses: IKE_AUTH waits for the responder, in both roles") {
+  const int beginner = GENERATE(kA, kB);
+  FetchPair pair(RevocationPolicy::strict);
+  Ladder ladder = pair.ladder();
+  ladder.initiate(beginner);
+  ladder.run();
+  CHECK_FALSE(ladder.connection(kA).last_failure);
+  CHECK(ladder.gateway(kA).data_plane.sas.empty());
+  SECTION("good") {
+    pair.answer(ladder, pair.response());
+    ladder.converged();
+    CHECK(ladder.reported(kA, "revocation_not_checked") == 0);
+  }
+  SECTION("revoked") {
+    pair.answer(ladder, pair.response(revoked()));
+    CHECK(ladder.connection(kA).last_failure == Failure::certificate_revoked);
+    CHECK(ladder.gateway(kA).data_plane.sas.empty());
+  }
+  SECTION("unreachable") {
+    pair.answer(ladder, std::unexpected("Connection refused"));
+    CHECK(ladder.connection(kA).last_failure == Failure::revocation_unreachable);
+    CHECK(contains(ladder.connection(kA).last_failure_detail,
+                   "http://ocsp.example.org/: Connection refused"));
+  }
+}
+
+TEST_CASE("statuses: if-available accepts when the responder is not reached, and says so") {
+  FetchPair pair(RevocationPolicy::if_available);
+  Ladder ladder = pair.ladder();
+  ladder.initiate(kB);
+  ladder.run();
+  pair.answer(ladder, std::unexpected("Connection refused"));
+  ladder.converged();
+  CHECK(ladder.reported(kA, "revocation_not_checked") == 1);
+}
+
+TEST_CASE("statuses: a responder that never answers is waited for five seconds") {
+  const int beginner = GENERATE(kA, kB);
+  FetchPair pair(RevocationPolicy::strict);
+  Ladder ladder = pair.ladder();
+  ladder.initiate(beginner);
+  ladder.run();
+  CHECK_FALSE(ladder.connection(kA).last_failure);
+  ladder.pass(seconds(6));
+  ladder.run();
+  CHECK(ladder.connection(kA).last_failure == Failure::revocation_unknown);
+  CHECK(ladder.gateway(kA).data_plane.sas.empty());
+}
+
+TEST_CASE("statuses: an IKE SA ends when its responder later says revoked") {
+  FetchPair pair(RevocationPolicy::strict);
+  Ladder ladder = pair.ladder();
+  ladder.initiate(kA);
+  ladder.run();
+  pair.answer(ladder, pair.response());
+  ladder.converged();
+  pair.now = kNow + 1800;
+  ladder.pass(seconds(1801));
+  OcspOptions later = revoked();
+  later.this_update = kNow + 1700;
+  later.next_update = kNow + 7200;
+  const auto due = pair.pair.a.certificates.due_fetches();
+  REQUIRE(due.size() == 1);
+  const auto outcome = pair.pair.a.certificates.fetched(due[0].id, pair.response(later));
+  CHECK(outcome.revokes);
+  std::vector<ike::Action> actions;
+  ladder.gateway(kA).machine->recheck_certificates(ladder.world.now, actions);
+  CHECK(ladder.connection(kA).last_failure == Failure::certificate_revoked);
+  CHECK(ladder.ike_sa(kA).state == "deleting");
+}
+
 }  // namespace culvert::ladder
