@@ -121,19 +121,19 @@ def test_tcp_both_ways(tunnel, reverse, record_property):
 
 @pytest.mark.parametrize("tunnel", ["virtio"], indirect=True)  # an e1000 has one queue
 def test_rss_spreads_flows_over_both_queues(tunnel, record_property):
-    """Eight UDP flows towards the LAN port of two queues; what each worker takes from its queue of
+    """Sixteen UDP flows towards the LAN port of two queues; what each worker takes from its queue of
     either port is counted. Next to nothing comes back, so what is counted came by the LAN."""
     server = Process(tunnel.bed["client-b"].command("iperf3", "-s", "-1"),
                      tunnel.bed.directory / "server.log")
     wait_until(lambda: ":5201" in tunnel.bed["client-b"].run("ss", "-ltn").stdout, 5, "iperf3")
     before = tunnel.received_by_worker()
     completed = tunnel.bed["client-a"].run(
-        "iperf3", "-J", "-u", "-c", SIDE_B.client_address(), "-P", 8, "-b", "100K", "-l", 200, "-t", 2,
+        "iperf3", "-J", "-u", "-c", SIDE_B.client_address(), "-P", 16, "-b", "100K", "-l", 200, "-t", 2,
         timeout=60)
     server.stop()
     shares = [now - then for now, then in zip(tunnel.received_by_worker(), before)]
     record_property("packets by worker", str(shares))
-    assert min(shares) > 100, f"one queue got it all: {shares}"
+    assert min(shares) > 60, f"one queue got it all: {shares}"
     streams = [stream["udp"] for stream in json.loads(completed.stdout)["end"]["streams"]]
-    assert [stream["out_of_order"] for stream in streams] == [0] * 8
+    assert [stream["out_of_order"] for stream in streams] == [0] * 16
     assert not set(tunnel.a.drops()) & NO_BUSINESS
