@@ -6,6 +6,7 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 
+#include "dataplane/ports/missing_device.hpp"
 #include "runtime/log.hpp"
 
 namespace culvert::dataplane::ports {
@@ -24,11 +25,8 @@ std::expected<std::uint16_t, std::string> find_port(const config::Interface& int
                                                     const Device& device) {
   std::uint16_t port = 0;
   if (rte_eth_dev_get_port_by_name(device.name.c_str(), &port) == 0) return port;
-  return std::unexpected(
-      "interface \"" + interface.name + "\": DPDK found no device " + device.name +
-      (device.kind == DeviceKind::pci
-           ? "; bind it to vfio-pci (dpdk-devbind.py -b vfio-pci " + device.name + ")"
-           : "; is its driver installed and its name spelled as DPDK has it?"));
+  return std::unexpected("interface \"" + interface.name + "\": DPDK found no device " +
+                         device.name + why_missing(device));
 }
 
 }  // namespace
