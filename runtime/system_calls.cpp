@@ -144,6 +144,7 @@ constexpr std::array kKeyDaemonCalls = std::to_array<std::string_view>({
 /// sleeping, threads that go to their cores, files of theirs that are closed and removed at the
 /// end.
 constexpr std::array kPacketDaemonCalls = std::to_array<std::string_view>({
+    "epoll_create",  // DPDK's interrupt thread, whenever a device comes or goes; it panics without
     "flock",
     "get_mempolicy",
     "getcpu",

@@ -57,9 +57,12 @@ class Tunnel:
                 "queues of the taps": backlog}
 
     def stop(self):
+        """Also says whether the daemons ended in order: DPDK tells of a panic in the log."""
         self.bed.describe = dict
+        log = self.a.dataplane
         self.a.stop()
         self.b.kill()
+        assert "PANIC" not in log.text() and "gateway_stopped" in log.text(), log.text()[-2000:]
 
 
 @pytest.fixture(scope="module", params=["virtio", "e1000"])

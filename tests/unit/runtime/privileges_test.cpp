@@ -8,6 +8,7 @@
 #include <catch2/catch.hpp>
 #include <dirent.h>
 #include <linux/capability.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -128,6 +129,16 @@ TEST_CASE("privileges: behind the filter a listed system call works, another end
   });
   REQUIRE(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGSYS);
+}
+
+TEST_CASE("privileges: the packet daemon's filter lets DPDK watch the interrupts of its devices") {
+  CHECK(in_child([] {
+          if (!no_new_privileges() ||
+              !allow_only_system_calls(packet_daemon_system_calls(), DeniedCall::fails)) {
+            return false;
+          }
+          return ::epoll_create(1) >= 0;  // not epoll_create1: another system call
+        }) == 0);
 }
 
 TEST_CASE("privileges: where drivers make calls of their own, a denied one fails with EPERM") {
