@@ -23,7 +23,7 @@ from machines.strongswan import StrongSwan
 IKE = "aes256gcm16-prfsha384-ecp384"
 ESP = "aes256gcm16-ecp384-esn"
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
-MOST_OVERTAKING = 10  # of a hundred packets a second, in a test with up to two rekeys that we asked for
+MOST_OVERTAKING = 50  # of a hundred packets a second: more than half a second is no overtaking
 PATIENCE = 30  # a command in the machine takes a second when the machine has a processor to itself
 
 EACH_PEER = pytest.mark.parametrize("peer", ["strongswan", "libreswan"])
