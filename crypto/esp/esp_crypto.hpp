@@ -17,7 +17,11 @@
 namespace culvert::crypto::esp {
 
 /// Bytes an expanded key takes in `KeyTable` memory; cache-line multiple, 64-byte aligned.
+#ifdef CULVERT_EXPANDED_KEY_BYTES  // the build has asked a library whose keys are larger
+inline constexpr std::size_t kExpandedKeyBytes = CULVERT_EXPANDED_KEY_BYTES;
+#else
 inline constexpr std::size_t kExpandedKeyBytes = 1024;
+#endif
 
 /// A key schedule in place. Opaque bytes owned by the caller (huge pages in the data plane);
 /// written by `Engine::expand`, read by any worker, wiped by the caller.

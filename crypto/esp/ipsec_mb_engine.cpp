@@ -40,9 +40,10 @@ constexpr std::size_t kKeyPrefetchDistance = 6;
   __builtin_prefetch(key->bytes + 1 * kLine);
   __builtin_prefetch(key->bytes + 2 * kLine);
   __builtin_prefetch(key->bytes + 3 * kLine);
-  __builtin_prefetch(key->bytes + 13 * kLine);
-  __builtin_prefetch(key->bytes + 14 * kLine);
-  __builtin_prefetch(key->bytes + 15 * kLine);
+  constexpr std::size_t kLast = (sizeof(gcm_key_data) - 1) / kLine;
+  __builtin_prefetch(key->bytes + (kLast - 2) * kLine);
+  __builtin_prefetch(key->bytes + (kLast - 1) * kLine);
+  __builtin_prefetch(key->bytes + kLast * kLine);
 }
 
 /// One loop for both directions and all key lengths: `process` is the library's function for them.

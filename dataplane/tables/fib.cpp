@@ -9,6 +9,7 @@
 #include <rte_fib6.h>
 #include <rte_lpm.h>
 #include <rte_rib6.h>
+#include <rte_version.h>
 
 #include "dataplane/tables/adjacency.hpp"
 
@@ -25,6 +26,27 @@ std::uint32_t groups_of(const wire::Prefix& network) {
   if (network.address.is_v4() || network.length <= 24) return 0;
   return (network.length - 24U + 7U) / 8U;
 }
+
+// DPDK 24.11 gave IPv6 addresses a type of their own.
+#if RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
+const rte_ipv6_addr* fib_key(const std::uint8_t* address) {
+  return reinterpret_cast<const rte_ipv6_addr*>(address);
+}
+std::uint64_t find_next_hop(rte_fib6* table, const std::uint8_t* address) {
+  std::uint64_t next_hop = 0;
+  rte_fib6_lookup_bulk(table, fib_key(address), &next_hop, 1);
+  return next_hop;
+}
+#else
+const std::uint8_t* fib_key(const std::uint8_t* address) { return address; }
+std::uint64_t find_next_hop(rte_fib6* table, const std::uint8_t* address) {
+  std::uint8_t key[1][RTE_FIB6_IPV6_ADDR_SIZE];
+  std::memcpy(key[0], address, sizeof(key[0]));
+  std::uint64_t next_hop = 0;
+  rte_fib6_lookup_bulk(table, key, &next_hop, 1);
+  return next_hop;
+}
+#endif
 
 /// IPv6: two copies of DPDK's trie. The writer changes the one nobody reads, publishes it, and
 /// brings the other up to date after a grace period (the trie itself reuses groups at once).
@@ -65,21 +87,19 @@ class Fib6Pair {
   }
 
   [[nodiscard]] AdjacencyIndex lookup(const std::uint8_t* address) const {
-    std::uint8_t key[1][RTE_FIB6_IPV6_ADDR_SIZE];
-    std::memcpy(key[0], address, sizeof(key[0]));
-    std::uint64_t next_hop = 0;
     // Acquire pairs with the release in `publish`: the copy's contents before its pointer.
-    rte_fib6_lookup_bulk(active_.load(std::memory_order_acquire), key, &next_hop, 1);
-    return AdjacencyIndex{static_cast<std::uint32_t>(next_hop)};
+    rte_fib6* const table = active_.load(std::memory_order_acquire);
+    return AdjacencyIndex{static_cast<std::uint32_t>(find_next_hop(table, address))};
   }
 
  private:
   static void apply(rte_fib6* copy, const Change& change) {
     const wire::IpAddress network = change.prefix.first();
     if (change.add) {
-      rte_fib6_add(copy, network.bytes.data(), change.prefix.length, raw(change.adjacency));
+      rte_fib6_add(copy, fib_key(network.bytes.data()), change.prefix.length,
+                   raw(change.adjacency));
     } else {
-      rte_fib6_delete(copy, network.bytes.data(), change.prefix.length);
+      rte_fib6_delete(copy, fib_key(network.bytes.data()), change.prefix.length);
     }
   }
 
