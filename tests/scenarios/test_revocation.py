@@ -1,8 +1,8 @@
 """Revocation beside strongSwan and between two Culverts: lists and OCSP fetched over HTTP by
 culvert-fetch, OCSP in IKE_AUTH (RFC 4806), and what each policy makes of silence."""
 
-import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -136,6 +136,19 @@ def test_a_list_over_http_vouches_and_revokes(bed):
     gateway.ike.stop()
     gateway.start_ike()
     refuses(gateway, "certificate_revoked", THEIRS, "Test CA")
+
+
+def test_what_was_fetched_outlives_a_reload(bed):
+    pki = Pki(bed)
+    server = ListServer(bed, bed["gw-a"], pki.authority.publish(bed.directory / "www"))
+    pki.strongswan()
+    gateway = pki.gateway(revocation="strict", crls=[f"{server.url}/ca.crl"])
+    wait_until(lambda: "revocation_list_fetched" in log_of(gateway), 5, "the list")
+    server.kill()
+    gateway.ike.send_signal(signal.SIGHUP)
+    wait_until(lambda: " reloaded " in log_of(gateway), 5, "the reload")
+    gateway.culvert("initiate", "net")
+    assert bed.ping(count=5, interval=0.01).lost() == []
 
 
 def test_a_list_that_cannot_be_fetched_is_named_and_shown(bed):
