@@ -201,13 +201,12 @@ def test_what_fetches_has_no_rights_and_no_descriptor_but_its_socket(bed):
     pki = Pki(bed)
     gateway = pki.gateway(**STRICT)
     helper = helper_of(gateway)
-    status = dict(line.split(":\t", 1) for line in
-                  Path(f"/proc/{helper}/status").read_text().splitlines() if ":\t" in line)
-    ike = dict(line.split(":\t", 1) for line in
-               Path(f"/proc/{pid_of(gateway)}/status").read_text().splitlines() if ":\t" in line)
+    # It confines itself beside the key daemon's start, and reads no request before.
+    wait_until(lambda: status_of(helper)["Seccomp"].strip() == "2", 5, "the helper's confinement")
+    status, ike = status_of(helper), status_of(pid_of(gateway))
     assert status["Uid"] != ike["Uid"] and "0" not in status["Uid"].split()
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
-    assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
+    assert status["NoNewPrivs"].strip() == "1"
     assert sorted(os.listdir(f"/proc/{helper}/fd")) == ["0", "1", "2"]
     assert Path(f"/proc/{helper}/environ").read_bytes() == b""
 
@@ -223,6 +222,11 @@ def test_what_fetches_goes_with_the_key_daemon_and_its_loss_is_told(bed):
     wait_until(lambda: "fetch_helper_lost" in log_of(gateway), 5, "the loss in the log")
     pki.strongswan()
     refuses(gateway, "revocation_unreachable", "restart culvert-ike")
+
+
+def status_of(process):
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 def pid_of(gateway):
