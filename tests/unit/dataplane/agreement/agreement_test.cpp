@@ -20,7 +20,7 @@ using culvert::test::Packet;
 
 namespace {
 
-constexpr std::uint64_t kPackets = 150'000;
+constexpr std::uint64_t kPackets = 60'000;
 constexpr std::size_t kBurst = 32;
 constexpr std::uint32_t kStaySmall = 12;  ///< SAs a direction, at most
 
