@@ -201,13 +201,15 @@ def test_what_fetches_has_no_rights_and_no_descriptor_but_its_socket(bed):
     pki = Pki(bed)
     gateway = pki.gateway(**STRICT)
     helper = helper_of(gateway)
-    # It confines itself beside the key daemon's start, and reads no request before.
+    # It confines itself beside the key daemon's start, and reads no request before; its first
+    # transfer has a pipe while it lasts.
     wait_until(lambda: status_of(helper)["Seccomp"].strip() == "2", 5, "the helper's confinement")
+    wait_until(lambda: sorted(os.listdir(f"/proc/{helper}/fd")) == ["0", "1", "2"], 5,
+               "the helper's socket to be its only descriptor")
     status, ike = status_of(helper), status_of(pid_of(gateway))
     assert status["Uid"] != ike["Uid"] and "0" not in status["Uid"].split()
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"].strip() == "1"
-    assert sorted(os.listdir(f"/proc/{helper}/fd")) == ["0", "1", "2"]
     assert Path(f"/proc/{helper}/environ").read_bytes() == b""
 
 
