@@ -46,10 +46,12 @@ class SteadyPing:
     """A hundred packets a second beside what a test does, every one accounted for at `stop`."""
 
     IN_FLIGHT = 25  # packets sent in the last quarter of a second before SIGINT
+    MOST_SECONDS = 3600  # should nobody stop it
 
     def __init__(self, namespace, address, directory, interval=0.01, extra=()):
         log = directory / f"ping-{next(_counter)}.log"
-        self._process = Process(namespace.command("ping", "-n", "-i", interval, *extra, address),
+        self._process = Process(namespace.command("ping", "-n", "-i", interval, "-w", self.MOST_SECONDS,
+                                                  *extra, address),
                                 log)
         wait_until(lambda: _REPLY.search(self._process.text()), 10, "the first reply to ping")
 
