@@ -50,9 +50,9 @@ class SteadyPing:
 
     def __init__(self, namespace, address, directory, interval=0.01, extra=()):
         log = directory / f"ping-{next(_counter)}.log"
-        self._process = Process(namespace.command("ping", "-n", "-i", interval, "-w", self.MOST_SECONDS,
-                                                  *extra, address),
-                                log)
+        command = namespace.command("ping", "-n", "-i", interval, "-w", self.MOST_SECONDS, *extra,
+                                    address)
+        self._process = Process(command, log)
         wait_until(lambda: _REPLY.search(self._process.text()), 10, "the first reply to ping")
 
     def replies(self):
