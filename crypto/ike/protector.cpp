@@ -20,10 +20,12 @@ Result<Hash> hash_of(Integrity id) {
   return std::unexpected(CryptoError{"AES-CBC needs an integrity algorithm"});
 }
 
-/// OpenSSL's name for a suite's cipher; nullptr for a key length that it does not have.
+/// OpenSSL's name for a suite's cipher; nullptr for one that IKE does not have here, or a key
+/// length that it does not have: a record may say anything.
 const char* cipher_name(Encryption id, std::uint16_t key_bits) {
   if (id == Encryption::chacha20_poly1305) return key_bits == 256 ? "ChaCha20-Poly1305" : nullptr;
   const bool gcm = id == Encryption::aes_gcm_16;
+  if (!gcm && id != Encryption::aes_cbc) return nullptr;
   switch (key_bits) {
     case 128:
       return gcm ? "AES-128-GCM" : "AES-128-CBC";
@@ -65,7 +67,7 @@ Result<std::unique_ptr<Protector>> make_protector(const IkeSuite& suite, Bytes e
   const EncryptionInfo* info = find(suite.encryption);
   if (info == nullptr) return std::unexpected(CryptoError{"no such cipher"});
   const char* name = cipher_name(suite.encryption, suite.key_bits);
-  if (name == nullptr) return std::unexpected(CryptoError{"no such key length"});
+  if (name == nullptr) return std::unexpected(CryptoError{"no such cipher or key length for IKE"});
   if (info->aead != (suite.integrity == Integrity::none)) {
     return std::unexpected(
         CryptoError{"AEAD goes without, and AES-CBC with, an integrity algorithm"});

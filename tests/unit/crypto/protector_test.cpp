@@ -301,6 +301,18 @@ TEST_CASE("protector: suites and keys that do not fit are refused", "[protector]
   suite = kCbc128;
   suite.key_bits = 64;
   CHECK_FALSE(make_protector(suite, Buffer(8, 1), key32).has_value());
+  // What ESP alone has: with sizes that would fit, and with any.
+  for (const Encryption of_esp : {Encryption::null, Encryption::aes_ctr, Encryption::aes_ccm_8,
+                                  Encryption::aes_ccm_16, Encryption::null_aes_gmac}) {
+    suite.encryption = of_esp;
+    for (const Integrity integrity : {Integrity::none, Integrity::hmac_sha2_256_128}) {
+      suite.integrity = integrity;
+      suite.key_bits = 128;
+      const Buffer fitting(protector_key_bytes(suite), 1);
+      const Buffer authentic(protector_integrity_key_bytes(suite), 1);
+      CHECK_FALSE(make_protector(suite, fitting, authentic).has_value());
+    }
+  }
   suite.encryption = Encryption::none;
   CHECK_FALSE(make_protector(suite, {}, key32).has_value());
 }
