@@ -50,7 +50,7 @@ inline constexpr std::uint16_t kDontFragment = 0x4000, kMoreFragments = 0x2000,
                                kOffsetMask = 0x1fff;
 }  // namespace ipv4
 namespace ipv6 {
-inline constexpr std::size_t kHeaderBytes = 40;
+inline constexpr std::size_t kHeaderBytes = 40, kFragmentHeaderBytes = 8;
 inline constexpr std::size_t kPayloadLength = 4, kNextHeader = 6, kHopLimit = 7, kSource = 8,
                              kDestination = 24;
 inline constexpr std::uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44,
@@ -67,8 +67,8 @@ inline constexpr unsigned kMaxExtensionHeaders = 8;  ///< more than any honest p
     sum += load_raw<std::uint32_t>(header + at);
   }
   for (std::size_t at = ipv4::kHeaderBytes; at < header_bytes; at += 4) [[unlikely]] {
-      sum += load_raw<std::uint32_t>(header + at);
-    }
+    sum += load_raw<std::uint32_t>(header + at);
+  }
   sum = (sum & 0xffffffffU) + (sum >> 32U);
   sum = (sum & 0xffffU) + (sum >> 16U);
   return static_cast<std::uint16_t>((sum & 0xffffU) + (sum >> 16U));

@@ -8,7 +8,6 @@
 namespace culvert::dataplane::control {
 namespace {
 
-constexpr std::size_t kFragmentHeaderBytes = 8;
 constexpr std::uint8_t kFragmentHeader = 44;
 constexpr std::uint16_t kIpv4MoreFragments = 0x2000;
 
@@ -29,11 +28,11 @@ std::vector<std::uint8_t> ipv4_fragment(wire::Bytes header, wire::Bytes payload,
 
 std::vector<std::uint8_t> ipv6_fragment(wire::Bytes header, wire::Bytes payload, std::size_t offset,
                                         bool more, std::uint32_t identification) {
-  std::vector<std::uint8_t> buffer(wire::ipv6::kHeaderBytes + kFragmentHeaderBytes +
+  std::vector<std::uint8_t> buffer(wire::ipv6::kHeaderBytes + wire::ipv6::kFragmentHeaderBytes +
                                    payload.size());
   wire::Writer writer(buffer);
   writer.bytes(header.first(4));
-  writer.u16(static_cast<std::uint16_t>(kFragmentHeaderBytes + payload.size()));
+  writer.u16(static_cast<std::uint16_t>(wire::ipv6::kFragmentHeaderBytes + payload.size()));
   writer.u8(kFragmentHeader);
   writer.bytes(header.subspan(7));
   writer.u8(header[6]);
@@ -52,7 +51,7 @@ std::vector<std::vector<std::uint8_t>> fragments_of(wire::Bytes packet, std::uin
   const bool v4 = packet[0] >> 4U == 4;
   const wire::Bytes header = packet.first(v4 ? wire::ipv4::kHeaderBytes : wire::ipv6::kHeaderBytes);
   const wire::Bytes payload = packet.subspan(header.size());
-  const std::size_t around = header.size() + (v4 ? 0U : kFragmentHeaderBytes);
+  const std::size_t around = header.size() + (v4 ? 0U : wire::ipv6::kFragmentHeaderBytes);
   const std::size_t step = (mtu - around) / 8U * 8U;
 
   std::vector<std::vector<std::uint8_t>> fragments;

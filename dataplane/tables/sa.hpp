@@ -97,7 +97,9 @@ struct alignas(64) InboundSa {
   std::atomic<std::uint32_t> outer_ports{0};      ///< UDP: source, destination as in the packet
   std::uint32_t window_packets = 0;
   std::uint32_t window_mask = 0;
-  SlotIndex slot = kNoSlot;
+  /// Of the place: the SPI that the key daemon has for it, host order; 0: none. From its lease
+  /// until its SA is removed.
+  std::atomic<std::uint32_t> leased{0};
   bool is_tunnel = true;
   bool has_esn = false;
   bool has_udp = false;
@@ -125,6 +127,14 @@ static_assert(sizeof(InboundSa) == 128 && offsetof(InboundSa, highest) == 64);
 
 inline InboundSa* Sad::place_of(std::uint32_t spi_host_order) const {
   return places_ + (spi_host_order & place_mask_);
+}
+inline std::size_t Sad::slot_of(const InboundSa& sa) const {
+  return static_cast<std::size_t>(&sa - places_);
+}
+inline bool Sad::is_expected(std::uint32_t spi_host_order) const {
+  // Relaxed: nothing is read because of it.
+  return spi_host_order != 0 &&
+         place_of(spi_host_order)->leased.load(std::memory_order_relaxed) == spi_host_order;
 }
 
 /// Bytes in front of the IV, ready but for lengths, identification, checksum, DSCP and sequence:

@@ -14,6 +14,7 @@ Outcome SadTable::remove(channel::SaId id) {
   --counts_[raw(direction)];
   if (direction == Direction::in) {
     // Relaxed: workers that still hold it may finish their burst; the grace period covers them.
+    inbound_[raw(slot)].leased.store(0, std::memory_order_relaxed);
     inbound_[raw(slot)].spi.store(0, std::memory_order_relaxed);
     foreign_.remove(static_cast<std::uint32_t>(installed->record.spec.spi));
   } else {

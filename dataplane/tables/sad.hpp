@@ -118,6 +118,10 @@ class Sad {
   /// The place where an SPI of ours would stand, found without a call; its `spi` says whether it
   /// does. What is elsewhere (some manual SAs) is for `inbound`.
   [[nodiscard]] InboundSa* place_of(std::uint32_t spi_host_order) const;
+  /// Which place an SA has.
+  [[nodiscard]] std::size_t slot_of(const InboundSa& sa) const;
+  /// Of an SPI without an SA: whether one is being negotiated for it, and may come.
+  [[nodiscard]] bool is_expected(std::uint32_t spi_host_order) const;
   /// Whether any is elsewhere.
   [[nodiscard]] bool has_displaced() const {
     // Relaxed: of an SA that is installed this moment the next burst knows.

@@ -101,6 +101,7 @@ std::vector<channel::Spi> SadTable::lease_spis(std::uint32_t count) {
     // A manual SA may have chosen what would be the next SPI of this slot.
     while (inbound(spi_of(*slot)) != nullptr) next_generation(*slot);
     leased_[raw(*slot)] = true;
+    inbound_[raw(*slot)].leased.store(spi_of(*slot), std::memory_order_relaxed);
     spis.push_back(channel::Spi{spi_of(*slot)});
   }
   return spis;
@@ -123,6 +124,7 @@ void SadTable::return_abandoned() {
   for (std::uint32_t slot = 0; slot < capacity_; ++slot) {
     if (!abandoned_[slot]) continue;
     abandoned_[slot] = leased_[slot] = false;
+    inbound_[slot].leased.store(0, std::memory_order_relaxed);
     give_back(Direction::in, SlotIndex{slot});
   }
 }
@@ -220,7 +222,6 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.outer_ports.store(inbound_ports(installed.details->endpoints[0]), std::memory_order_relaxed);
   sa.window_packets = spec.replay_window;
   sa.window_mask = spec.replay_window == 0 ? 0 : replay_words(spec.replay_window) - 1;
-  sa.slot = slot;
   sa.is_tunnel = spec.mode == channel::SaMode::tunnel;
   sa.has_esn = spec.esn;
   sa.has_udp = spec.udp_encapsulation;

@@ -7,7 +7,6 @@
 namespace culvert::dataplane {
 namespace {
 
-constexpr std::size_t kFragmentHeaderBytes = 8;
 constexpr std::uint8_t kOptionEnd = 0, kOptionNothing = 1, kCopied = 0x80;
 
 /// The IPv4 options that each fragment carries (RFC 791 §3.1: "copied flag"), padded to words.
@@ -123,7 +122,7 @@ std::optional<Cut> cut_for(wire::Bytes packet, std::uint16_t mtu, std::uint32_t 
     const std::size_t head = unfragmentable_bytes(packet, cut.next_header_at);
     if (head == 0) return std::nullopt;
     cut.head_bytes = narrow(head);
-    cut.first_bytes = cut.later_bytes = narrow(head + kFragmentHeaderBytes);
+    cut.first_bytes = cut.later_bytes = narrow(head + wire::ipv6::kFragmentHeaderBytes);
     return complete(cut, header->total_bytes, mtu);
   }
   cut.head_bytes = cut.first_bytes = header->payload_offset;

@@ -55,6 +55,8 @@ void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const
     return;
   }
   const auto lose = [&] {
+    const std::uint32_t spi = wire::load_u32(at.esp);
+    if (worker.tables.sad->is_expected(spi) && hold_early(worker, burst, position, spi)) return;
     if (!hint_unknown_spi(worker, burst, position)) drop(DropReason::sa_not_found);
   };
   if (!at.in_udp) {
@@ -107,7 +109,7 @@ void drop_of_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const
 /// An SA belongs to one worker, so that its window has one writer. False: handed over or dropped.
 bool is_mine(WorkerState& worker, Burst& burst, std::uint32_t position, const InboundSa& sa) {
   if (worker.tables.workers <= 1) return true;
-  const std::size_t owner = raw(sa.slot) % worker.tables.workers;
+  const std::size_t owner = worker.tables.sad->slot_of(sa) % worker.tables.workers;
   if (owner == raw(worker.context.id)) return true;
   rte_mbuf* const packet = burst.packets[position];
   PuntedPacket origin;

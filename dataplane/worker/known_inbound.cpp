@@ -109,8 +109,8 @@ std::uint32_t take_arrived(WorkerState& worker, Burst& burst, std::uint32_t n, O
     const ArrivedEsp& arrived = worker.arrived[n];
     InboundSa& sa = *arrived.sa;
     // `is_for` first: its acquire is what makes the SA's other fields those of this SPI.
-    if (!is_for(sa, arrived) || (workers > 1 && raw(sa.slot) % workers != raw(worker.context.id)))
-        [[unlikely]] {
+    if (!is_for(sa, arrived) || (workers > 1 && worker.tables.sad->slot_of(sa) % workers !=
+                                                    raw(worker.context.id))) [[unlikely]] {
       const bool is_here = sa.spi.load(std::memory_order_relaxed) == arrived.spi;
       if (is_here || !refusals.take_unknown(arrived)) leave(burst, arrived);
       continue;

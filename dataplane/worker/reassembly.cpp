@@ -9,7 +9,6 @@
 namespace culvert::dataplane {
 namespace {
 
-constexpr std::size_t kFragmentHeaderBytes = 8;
 constexpr std::uint32_t kLargestPacket = 65535;
 
 /// The IPv6 chain up to the fragment header; 0 when there is none where the parser saw one.
@@ -20,7 +19,7 @@ struct FragmentHeaderAt {
 FragmentHeaderAt fragment_header_of(const std::uint8_t* ip, std::size_t bytes) {
   FragmentHeaderAt found{wire::ipv6::kHeaderBytes, wire::ipv6::kNextHeader};
   for (unsigned i = 0; i < wire::ipv6::kMaxExtensionHeaders; ++i) {
-    if (found.at + kFragmentHeaderBytes > bytes) return {};
+    if (found.at + wire::ipv6::kFragmentHeaderBytes > bytes) return {};
     if (ip[found.named_at] == wire::ipv6::kFragment) return found;
     found.named_at = found.at;
     found.at += (ip[found.at + 1] + 1U) * 8U;
@@ -55,7 +54,7 @@ std::optional<FragmentPlace> place_v6(const Fragment& fragment) {
   place.is_last = (field & 1U) == 0;
   place.offset = field & 0xfff8U;
   place.head_bytes = static_cast<std::uint16_t>(header.at);
-  place.data_at = static_cast<std::uint16_t>(header.at + kFragmentHeaderBytes);
+  place.data_at = static_cast<std::uint16_t>(header.at + wire::ipv6::kFragmentHeaderBytes);
   return place;
 }
 

@@ -42,6 +42,11 @@ class Refusals {
     if (has_displaced_ && worker_.tables.sad->inbound(arrived.spi) != nullptr) [[unlikely]]
       return false;
     if (!is_ours(static_cast<std::uint32_t>(arrived.addresses >> 32U))) return false;
+    // Relaxed: nothing is read because of it.
+    if (arrived.sa->leased.load(std::memory_order_relaxed) == arrived.spi &&
+        hold_early(worker_, burst_, arrived.position, arrived.spi)) [[unlikely]] {
+      return true;
+    }
     if (hint_unknown_spi(worker_, burst_, arrived.position)) [[unlikely]]
       return true;
     ++unknown_;

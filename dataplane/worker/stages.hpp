@@ -13,6 +13,7 @@
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/tables/tables.hpp"
 #include "dataplane/worker/burst.hpp"
+#include "dataplane/worker/early_packets.hpp"
 #include "dataplane/worker/flow_cache.hpp"
 #include "dataplane/worker/known_flows.hpp"
 #include "dataplane/worker/pending.hpp"
@@ -99,11 +100,13 @@ class WorkerState {
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
   PendingPackets pending;
+  EarlyPackets early;
   OversizePackets oversize;
   Reassembler reassembler;
   std::uint64_t last_expiry = 0;    ///< TSC
   std::uint64_t next_spi_hint = 0;  ///< TSC: the main thread sees no unknown SPI before
   const std::uint64_t millisecond;  ///< in TSC cycles
+  std::uint64_t early_patience;     ///< how long ESP waits for its SA, in TSC cycles
 
   /// Of fragments that we are the source of; workers do not meet within 2^16 packets of each other.
   std::uint32_t next_identification() { return identification_ += tables.workers; }
@@ -176,6 +179,16 @@ void open_plain(WorkerState& worker, Burst& burst);
 // inbound.cpp
 /// RFC 4303 §3.4, RFC 4301 §5.2: encrypted → undecided, decrypted and checked.
 void open_inbound(WorkerState& worker, Burst& burst);
+
+// early.cpp
+/// ESP for us with an SPI that Sad::is_expected. False: no room, it is the caller's to drop.
+[[nodiscard]] bool hold_early(WorkerState& worker, const Burst& burst, std::uint32_t position,
+                              std::uint32_t spi);
+/// What was held and has its SA now, in bursts of its own, before what came later; what waited in
+/// vain ends.
+void serve_early(WorkerState& worker, Burst& burst, void (*process)(WorkerState&, Burst&));
+/// All that is held ends: the worker stops.
+void drop_early(WorkerState& worker);
 
 // known_outbound.cpp
 /// For classify and inbound: a packet that may be of a known flow is offered to `send_known`

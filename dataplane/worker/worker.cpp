@@ -15,6 +15,8 @@ namespace {
 
 /// RFC 791 §3.2 begins at 15 seconds; fragments of one packet are a burst's length apart.
 constexpr std::uint64_t kReassemblySeconds = 15;
+/// A response that was lost on its way is asked for again within this time.
+constexpr std::uint64_t kEarlyMilliseconds = 1000;
 
 /// From received to queued for transmission.
 void process(WorkerState& worker, Burst& burst) {
@@ -74,6 +76,7 @@ WorkerState::WorkerState(WorkerContext& given)
       known_flows(given.tables->flows_remembered),
       reassembler(kReassemblySeconds * rte_get_tsc_hz()),
       millisecond(rte_get_tsc_hz() / 1000),
+      early_patience(kEarlyMilliseconds * millisecond),
       identification_(static_cast<std::uint32_t>(rte_rdtsc()) / given.tables->workers *
                           given.tables->workers +
                       static_cast<std::uint32_t>(given.id)) {}
@@ -100,6 +103,9 @@ void WorkerState::free_given_back() {
 }
 
 bool run_iteration(WorkerState& worker, Burst& burst) {
+  // First: what was held came before what the ports have.
+  if (worker.early.count() != 0) [[unlikely]]
+    serve_early(worker, burst, &process);
   bool found = serve_ports(worker, burst);
   worker.enter(Stage::loop);
   found |= serve_other_workers(worker, burst);
@@ -135,6 +141,7 @@ int run_worker(void* context) {
     before = now;
   }
   drop_pending(*worker);
+  drop_early(*worker);
   worker->free_given_back();
   reclaimer.offline(given.id);
   return 0;

@@ -130,19 +130,18 @@ void Core::answer_create_child(IkeSa& ike, const wire::ike::Header& header,
   const auto refuse = [&](const Refusal& refusal) {
     if (refusal.silent) return;
     wire::ike::Notify notify = make_notify(refusal.notify, refusal.data);
+    bool settled = false;  // §2.8.1: the late half of a collision that our rekey has settled
     if (refusal.notify == NotifyType::child_sa_not_found) {
       // RFC 7296 §2.25: names the SA that was not found.
       const auto* rekey = find_notify(payloads, NotifyType::rekey_sa);
       notify.protocol = rekey->protocol;
       notify.spi = rekey->spi;
-      // §2.8.1: the late half of a collision that our rekey has settled.
-      if (wire::Reader(rekey->spi).u32("SPI") == static_cast<std::uint32_t>(ike.last_replaced)) {
-        respond(ike, header, {notify}, local, remote);
-        return;
-      }
+      settled =
+          ike.last_replaced != channel::Spi{} &&
+          wire::Reader(rekey->spi).u32("SPI") == static_cast<std::uint32_t>(ike.last_replaced);
     }
     respond(ike, header, {notify}, local, remote);
-    if (refusal.failure != Failure::temporary_failure &&
+    if (!settled && refusal.failure != Failure::temporary_failure &&
         refusal.failure != Failure::invalid_ke_group) {
       fail(ike.connection, refusal.failure, refusal.detail, Level::warning, refusal.child);
     }

@@ -94,5 +94,5 @@ def test_many_sas_come_and_go_through_the_channel(bed):
     assert many.returncode() == 0, many.text()
     assert float(many.text().split("second, ")[1].split()[0]) <= MOST_BYTES, many.text()
     assert gateway.sas()["sas"] == []
-    assert ping.stop().lost() == []
+    assert ping.stop().lost_packets == []
     print(many.text())

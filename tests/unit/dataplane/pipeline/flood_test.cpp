@@ -28,7 +28,7 @@ Packet with_options(const Packet& plain) {
 }
 
 Packet spoilt(Packet sealed) {
-  sealed.back() ^= 1;
+  sealed.at(sealed.size() - 1) ^= 1;
   return sealed;
 }
 Packet with_spi(Packet sealed, std::uint32_t spi, std::size_t esp_at) {

@@ -168,6 +168,7 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
 
 Gateway::~Gateway() {
   drop_pending(*worker_);
+  drop_early(*worker_);
   worker_->free_given_back();
   void* packet = nullptr;
   while (rte_ring_dequeue(handoff_, &packet) == 0) rte_pktmbuf_free(static_cast<rte_mbuf*>(packet));
@@ -239,7 +240,8 @@ Result Gateway::run() {
   const std::uint64_t received = counters.received.read(), sent = counters.sent.read(),
                       delivered = counters.delivered.read(),
                       originated = counters.originated.read();
-  const std::size_t held = worker_->reassembler.held();
+  const auto waiting = [&] { return worker_->reassembler.held() + worker_->early.count(); };
+  const std::size_t held = waiting();
   Result result;
   do {  // fragments of ours wait for the next iteration; what was sent must not come back in it
     iterate(*worker_, *burst_);
@@ -261,7 +263,7 @@ Result Gateway::run() {
   const std::uint64_t handed_off = rte_ring_count(handoff_);
   CHECK(counters.received.read() - received + injected_ + counters.originated.read() - originated ==
         counters.sent.read() - sent + counters.delivered.read() - delivered + dropped +
-            result.punts.size() + handed_off + worker_->reassembler.held() - held);
+            result.punts.size() + handed_off + waiting() - held);
   injected_ = 0;
   return result;
 }

@@ -167,11 +167,14 @@ class World {
 
   void receive(WorkerId self, std::uint32_t number) {
     InboundSa* const sa = tables_->sad->inbound(spis_[number].load(std::memory_order_relaxed));
-    if (sa == nullptr) return;
+    if (sa == nullptr) {
+      static_cast<void>(tables_->sad->is_expected(spis_[number].load(std::memory_order_relaxed)));
+      return;
+    }
     claim(sa->key != nullptr && sa->details != nullptr);
     claim(sa->details->outer().remote.address == address_of_peer_);
     sa->details->count_drop(DropReason::replay_duplicate);
-    if (raw(sa->slot) % kReaders != raw(self)) return;  // its window has one writer
+    if (tables_->sad->slot_of(*sa) % kReaders != raw(self)) return;  // its window has one writer
     const std::uint64_t next = sa->highest + 1;
     claim(sa->replay_window().commit(next) == ReplayVerdict::fresh);
     sa->packets.store(next, std::memory_order_relaxed);

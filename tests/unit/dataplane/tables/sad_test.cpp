@@ -25,7 +25,8 @@ TEST_CASE("sad: a leased SPI is installed, found by its number, and gone when re
   REQUIRE(slot);
   InboundSa* const found = db.sad->inbound(spi);
   REQUIRE(found != nullptr);
-  CHECK(found->slot == *slot);
+  CHECK(db.sad->slot_of(*found) == raw(*slot));
+  CHECK(db.sad->place_of(spi) == found);
   CHECK(found->details->sa_id == 7);
   CHECK(db.sad->count(Direction::in) == 1);
   const SaRecord* const record = db.sad->find(SaId{7});
@@ -57,6 +58,24 @@ TEST_CASE("sad: an SPI that was not leased is refused, and one of a neighbouring
   CHECK(db.try_install(sa_request(1, Direction::in, 0)) == Outcome::spi_not_leased);
   CHECK(db.try_install(sa_request(1, Direction::in, spi)) == Outcome::ok);
   CHECK(db.try_install(sa_request(2, Direction::in, spi)) == Outcome::duplicate);
+}
+
+TEST_CASE("sad: an SPI is expected from its lease until its SA is removed or its lease returned") {
+  Database db;
+  const std::uint32_t spi = db.lease(), other = db.lease();
+  CHECK(db.sad->is_expected(spi));
+  CHECK_FALSE(db.sad->is_expected(0));
+  CHECK_FALSE(db.sad->is_expected(spi ^ 0x80000000U));
+  REQUIRE(db.sad->install(sa_request(7, Direction::in, spi), 99));
+  CHECK(db.sad->is_expected(spi));  // whoever has just missed the SA waits for it
+  CHECK(db.sad->remove(SaId{7}) == Outcome::ok);
+  CHECK_FALSE(db.sad->is_expected(spi));
+  db.sad->abandon_leases();
+  CHECK(db.sad->is_expected(other));
+  CHECK(db.sad->keep_lease(Spi{other}));
+  db.sad->abandon_leases();
+  static_cast<void>(db.sad->lease_spis(1));
+  CHECK_FALSE(db.sad->is_expected(other));
 }
 
 TEST_CASE("sad: a slot that is used again has another SPI; the stale one stays unknown") {
