@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include <zlib.h>
+
 namespace culvert::ike {
 namespace {
 
@@ -19,7 +21,7 @@ constexpr std::uint64_t kMagic = 0x4B54'5245'564C'5543;
 constexpr std::uint64_t kAbandoned = 0x4B54'5245'564C'0000;
 /// Raise it with every change of this file's layout or of a record's
 /// (ike/machine/record_fields.hpp).
-constexpr std::uint64_t kLayoutVersion = 1;
+constexpr std::uint64_t kLayoutVersion = 2;
 constexpr std::size_t kBuildBytes = 48;
 
 // The header's words.
@@ -34,22 +36,12 @@ constexpr std::uint64_t marker_of(std::size_t part, std::size_t parts) {
 constexpr std::size_t parts_in(std::uint64_t marker) { return marker >> 32U; }
 constexpr std::size_t part_in(std::uint64_t marker) { return marker >> 16U & 0xffffU; }
 
-/// CRC-32C (RFC 3720 §12.1): a torn or overwritten block is recognised, an attacker is not kept
-/// out.
-constexpr std::array<std::uint32_t, 256> crc_table() {
-  std::array<std::uint32_t, 256> table{};
-  for (std::uint32_t index = 0; index < 256; ++index) {
-    std::uint32_t value = index;
-    for (int bit = 0; bit < 8; ++bit) value = value >> 1U ^ ((value & 1U) != 0 ? 0x82F63B78U : 0U);
-    table[index] = value;
-  }
-  return table;
-}
-std::uint32_t crc(std::uint32_t before, Bytes bytes) {
-  static constexpr auto kTable = crc_table();
-  std::uint32_t value = ~before;
-  for (const std::uint8_t byte : bytes) value = value >> 8U ^ kTable[(value ^ byte) & 0xffU];
-  return ~value;
+/// CRC-32: a torn or overwritten block is recognised, an attacker is not kept out. Of a block's
+/// header (its checksum 0) and content.
+std::uint32_t checksum_of(Bytes header, Bytes content) {
+  const auto of_header = ::crc32_z(0, header.data(), header.size());
+  if (content.empty()) return static_cast<std::uint32_t>(of_header);  // null would begin anew
+  return static_cast<std::uint32_t>(::crc32_z(of_header, content.data(), content.size()));
 }
 
 std::array<std::uint8_t, kBuildBytes> this_build() {
@@ -136,7 +128,7 @@ void Checkpoint::write_block(std::uint32_t block, const RecordName& name, std::u
                      static_cast<std::uint16_t>(part.size()),
                      marker};
   const auto view = [&] { return std::bit_cast<std::array<std::uint8_t, 32>>(header); };
-  header.checksum = crc(crc(0, view()), part);
+  header.checksum = checksum_of(view(), part);
   const std::size_t at = offset_of(block);
   put(at + kBlockHeaderBytes, part);
   put(at, Bytes(view()).first(offsetof(BlockHeader, marker)));
@@ -264,10 +256,10 @@ std::optional<NotResumed> Checkpoint::read_blocks(Records& records) {
     }
     const std::size_t parts = parts_in(header.marker), part = part_in(header.marker);
     const std::uint32_t claimed = std::exchange(header.checksum, 0);
-    const bool sound = header.bytes <= kBlockContentBytes && part < parts &&
-                       parts <= kMostBlocksPerRecord &&
-                       crc(crc(0, std::bit_cast<std::array<std::uint8_t, 32>>(header)),
-                           memory_.subspan(at + kBlockHeaderBytes, header.bytes)) == claimed;
+    const bool sound =
+        header.bytes <= kBlockContentBytes && part < parts && parts <= kMostBlocksPerRecord &&
+        checksum_of(std::bit_cast<std::array<std::uint8_t, 32>>(header),
+                    memory_.subspan(at + kBlockHeaderBytes, header.bytes)) == claimed;
     if (!sound) return NotResumed::corrupt;
     Version& version = newest[{RecordKind{header.kind}, header.id}];
     if (header.sequence < version.sequence) {

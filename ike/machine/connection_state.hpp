@@ -9,6 +9,7 @@
 
 #include "ike/machine/machine.hpp"
 #include "ike/machine/payload_access.hpp"
+#include "ike/machine/record_codec.hpp"
 
 namespace culvert::ike {
 
@@ -26,6 +27,7 @@ struct Refusal {
 /// What a connection remembers between its IKE SAs.
 struct ConnectionState {
   const config::Connection* connection = nullptr;
+  std::optional<Fingerprint> fingerprint{};  ///< of `connection`, once a record needed it
   std::optional<Failure> last_failure;
   std::string last_failure_detail;
   std::optional<std::uint32_t> failed_child;  ///< whom it is about; nullopt: the whole

@@ -69,6 +69,7 @@ void Core::take_connections(const config::Config& config) {
       old.connection = nullptr;
     }
     state.connection = &connection;
+    state.fingerprint.reset();
     const auto gone = [&](std::uint32_t index) {
       return std::ranges::find(connection.children, index, &config::Child::index) ==
              connection.children.end();

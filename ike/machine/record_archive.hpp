@@ -4,7 +4,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -21,13 +24,12 @@ class RecordWriter {
 
   template <typename Number>
   void number(const Number& value) {
-    auto rest = static_cast<std::uint64_t>(value);
-    std::uint8_t bytes[sizeof(Number)];
-    for (std::uint8_t& byte : bytes) {
-      byte = static_cast<std::uint8_t>(rest);
-      rest >>= 8U;
-    }
-    append(bytes);
+    static_assert(std::endian::native == std::endian::little);
+    append<sizeof(value)>(&value);
+  }
+  template <std::size_t kBytes>
+  void array(const std::array<std::uint8_t, kBytes>& value) {
+    append<kBytes>(value.data());
   }
   template <typename Enum>
   void choice(const Enum& value, Enum /*last*/) {
@@ -37,7 +39,7 @@ class RecordWriter {
   void seconds(std::uint64_t value) { number(value); }
   void octets(crypto::Bytes value, std::size_t /*most*/) {
     number(static_cast<std::uint32_t>(value.size()));
-    append(value);
+    if (!value.empty()) append(value.data(), value.size());
   }
   void secret(const crypto::SecretBytes& value, std::size_t most) { octets(value.view(), most); }
   void text(const std::string& value, std::size_t most) {
@@ -52,15 +54,25 @@ class RecordWriter {
   }
 
  private:
-  void append(crypto::Bytes bytes) {
-    if (size_ + bytes.size() > buffer_.size()) {
-      crypto::SecretBytes larger(std::max(2 * buffer_.size(), size_ + bytes.size() + 4096));
-      std::ranges::copy(buffer_.view().first(size_), larger.span().begin());
-      buffer_ = std::move(larger);  // wipes the smaller one
-    }
-    std::ranges::copy(bytes, buffer_.span().subspan(size_).begin());
-    size_ += bytes.size();
+  template <std::size_t kSize>
+  void append(const void* bytes) {
+    if (kSize > buffer_.size() - size_) make_room(kSize);
+    std::memcpy(buffer_.span().data() + size_, bytes, kSize);
+    size_ += kSize;
   }
+  void append(const void* bytes, std::size_t size) {
+    if (size > buffer_.size() - size_) make_room(size);
+    std::memcpy(buffer_.span().data() + size_, bytes, size);
+    size_ += size;
+  }
+  void make_room(std::size_t size) {
+    crypto::SecretBytes larger(std::max(2 * buffer_.size(), size_ + size + kFirstBytes));
+    std::ranges::copy(buffer_.view().first(size_), larger.span().begin());
+    buffer_ = std::move(larger);  // wipes the smaller one
+  }
+
+  /// An IKE SA with a child and its last answer.
+  static constexpr std::size_t kFirstBytes = 2048;
 
   crypto::SecretBytes buffer_;
   std::size_t size_ = 0;
@@ -83,6 +95,11 @@ class RecordReader {
     } else {
       value = static_cast<Number>(read);
     }
+  }
+  template <std::size_t kBytes>
+  void array(std::array<std::uint8_t, kBytes>& value) {
+    const crypto::Bytes bytes = take(kBytes);
+    if (ok_) std::ranges::copy(bytes, value.begin());
   }
   template <typename Enum>
   void choice(Enum& value, Enum last) {

@@ -97,10 +97,11 @@ Fingerprint fingerprint(const config::Connection& connection) {
   return crypto::ike::sha256(pieces);
 }
 
-crypto::SecretBytes encode(const IkeSa& ike, const std::vector<const ChildSa*>& children) {
+crypto::SecretBytes encode(const IkeSa& ike, const Fingerprint& connection_is,
+                           const std::vector<const ChildSa*>& children) {
   RecordWriter writer;
   writer.text(ike.connection->name, kMostText);
-  for (const std::uint8_t octet : fingerprint(*ike.connection)) writer.number(octet);
+  writer.array(connection_is);
   // Once it is known who the peer is they mean nothing any more.
   const bool undecided = ike.state == IkeState::half_open;
   writer.count(undecided ? ike.candidates.size() : 0);
@@ -119,7 +120,7 @@ std::optional<RecordedIkeSa> decode_ike_sa(const Record& record) {
   RecordedIkeSa recorded;
   recorded.ike = std::make_unique<IkeSa>();
   reader.text(recorded.connection, kMostText);
-  for (std::uint8_t& octet : recorded.connection_is) reader.number(octet);
+  reader.array(recorded.connection_is);
   list(reader, recorded.candidates, kMostItems,
        [](RecordReader& inner, std::string& name) { inner.text(name, kMostText); });
   ike_fields(reader, *recorded.ike);

@@ -19,8 +19,8 @@ namespace culvert::ike {
 using Fingerprint = std::array<std::uint8_t, 32>;
 [[nodiscard]] Fingerprint fingerprint(const config::Connection& connection);
 
-/// `children`: those of `ike`, in its order.
-[[nodiscard]] crypto::SecretBytes encode(const IkeSa& ike,
+/// `connection_is`: of the connection of `ike`. `children`: those of `ike`, in its order.
+[[nodiscard]] crypto::SecretBytes encode(const IkeSa& ike, const Fingerprint& connection_is,
                                          const std::vector<const ChildSa*>& children);
 
 struct RecordedIkeSa {

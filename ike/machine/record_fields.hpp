@@ -50,7 +50,7 @@ template <typename Archive, typename Value>
 void address_fields(Archive& archive, Value& address) {
   archive.number(address.family);
   archive.require(address.family == wire::Family::v4 || address.family == wire::Family::v6);
-  for (auto& byte : address.bytes) archive.number(byte);
+  archive.array(address.bytes);
 }
 template <typename Archive, typename Value>
 void endpoint_fields(Archive& archive, Value& endpoint) {

@@ -20,7 +20,9 @@ void Core::take_records(bool all, Records& records) {
     if (const IkeSa* ike = std::as_const(*this).find_ike(spi)) {
       std::vector<const ChildSa*> children;
       for (const channel::SaId id : ike->children) children.push_back(&children_.at(id));
-      record.content = encode(*ike, children);
+      ConnectionState& state = state_of(*ike->connection);
+      if (!state.fingerprint) state.fingerprint = fingerprint(*ike->connection);
+      record.content = encode(*ike, *state.fingerprint, children);
     }
     records.push_back(std::move(record));
   }
