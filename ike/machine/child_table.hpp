@@ -22,9 +22,13 @@ class ChildTable {
  public:
   using Map = std::map<channel::SaId, ChildSa>;
 
+  /// False: no child is outdated, and nobody needs to look through thousands for one.
+  bool any_outdated = false;
+
   /// From then on neither index nor selectors of the child change.
   ChildSa& add(ChildSa child) {
     const channel::SaId id = child.inbound_sa;
+    any_outdated |= child.outdated;
     const auto [place, added] = all_.emplace(id, std::move(child));
     if (added) order_.insert(&place->second);
     return place->second;

@@ -402,6 +402,8 @@ class Core final : public Machine {
   void remove(std::uint64_t local_spi);
   [[nodiscard]] ConnectionState& state_of(const config::Connection& connection);
   [[nodiscard]] IkeSa* usable_ike(const config::Connection& connection);
+  [[nodiscard]] bool has_usable_ike(const config::Connection& connection) const;
+  [[nodiscard]] bool is_contested(const IkeSa& ike) const;
   [[nodiscard]] const config::Child& child_config(std::uint32_t index) const;
   [[nodiscard]] std::optional<wire::IpAddress> address_of_peer(const config::Connection& c) const;
   [[nodiscard]] bool wants_up(const ConnectionState& state, const config::Child& child) const;
@@ -439,10 +441,8 @@ class Core final : public Machine {
   std::uint64_t next_request_ = 1, next_sa_ = 0, next_policy_ = 0, next_rank_ = 1;
   crypto::SecretBytes cookie_secret_, previous_cookie_secret_;
   std::uint32_t cookie_version_ = 0;
-  Instant cookie_made_{};
-  Instant last_stranger_report_{};
+  Instant cookie_made_{}, last_stranger_report_{}, last_stranger_at_{};
   std::optional<StrangerStatus> last_stranger_;
-  Instant last_stranger_at_{};
   std::map<wire::IpAddress, Instant> version_1_peers_;  ///< answered, and when
   bool shutting_down_ = false;
 };

@@ -340,7 +340,7 @@ void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
   ike.state = IkeState::closed;
   // With the last IKE SA gone, nothing is under way that a replaced SA should wait for.
   if (!children_with_grace && !shutting_down_ && ike.established != Instant{} &&
-      usable_ike(*ike.connection) == nullptr) {
+      !has_usable_ike(*ike.connection)) {
     end_graces(*ike.connection);
   }
   // Long enough for the peer to repeat its last request (RFC 7296 §2.1).
@@ -369,16 +369,26 @@ IkeSa* Core::usable_ike(const config::Connection& connection) {
   for (IkeSa* ike : peers_.of(connection)) {
     if (!ike->usable()) continue;
     if (best != nullptr && ike->established <= best->established) continue;
-    // RFC 7296 §2.8.2: a successor that the peer made while our own rekey is on its way may be the
-    // one that goes; work that waits on the old IKE SA moves to whichever stays.
-    const bool contested = std::ranges::any_of(peers_.with_peer_of(*ike), [&](const IkeSa* old) {
-      return old->state == IkeState::established && old->exchange &&
-             old->exchange->rival_ike == ike->local_spi;
-    });
-    if (!contested) best = ike;
+    if (!is_contested(*ike)) best = ike;
   }
   if (best != nullptr) touch(*best);
   return best;
+}
+
+/// As `usable_ike`, without a look at all of a connection that has thousands of peers.
+bool Core::has_usable_ike(const config::Connection& connection) const {
+  return std::ranges::any_of(peers_.of(connection), [&](const IkeSa* ike) {
+    return ike->usable() && !is_contested(*ike);
+  });
+}
+
+/// RFC 7296 §2.8.2: a successor that the peer made while our own rekey is on its way may be the one
+/// that goes; work that waits on the old IKE SA moves to whichever stays.
+bool Core::is_contested(const IkeSa& ike) const {
+  return std::ranges::any_of(peers_.with_peer_of(ike), [&](const IkeSa* old) {
+    return old->state == IkeState::established && old->exchange &&
+           old->exchange->rival_ike == ike.local_spi;
+  });
 }
 
 void Core::touch(const ConnectionState& state) {

@@ -78,7 +78,7 @@ std::string Core::known_pairs() const {
 /// other failure, and is no news beside an IKE SA that stands.
 void Core::never_authenticated(const IkeSa& ike) {
   const config::Connection& connection = *ike.connection;
-  if (ike.connection->remote.address != ike.remote.address || usable_ike(connection) != nullptr ||
+  if (ike.connection->remote.address != ike.remote.address || has_usable_ike(connection) ||
       now_ - last_stranger_report_ < kStrangerReportInterval) {
     return;
   }

@@ -193,7 +193,7 @@ void Core::reconfigure_children(IkeSa& ike, const config::Connection& before) {
       enqueue(ike, Task{.kind = TaskKind::delete_child, .child = id}, true);
     } else if (!same_protection(*old, *wanted)) {
       // Goes on until its successor stands: see child_is_up.
-      child.outdated = true;
+      child.outdated = children_.any_outdated = true;
       state_of(*ike.connection).keep.insert(child.index);
       ensure(child.index);
     } else if (!same_limits(*old, *wanted)) {
@@ -221,6 +221,9 @@ void Core::renew_outdated(IkeSa& ike) {
 
 /// A child of the new configuration stands: what it was made in place of may go.
 void Core::retire_outdated(std::uint32_t child_index) {
+  if (!children_.any_outdated) return;
+  children_.any_outdated =
+      std::ranges::any_of(children_, [](const auto& entry) { return entry.second.outdated; });
   std::vector<const ChildSa*> outdated;
   for (const ChildSa* child : children_.of(child_index)) {
     if (child->outdated && child->state != ChildState::deleting) outdated.push_back(child);

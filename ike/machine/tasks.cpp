@@ -159,7 +159,7 @@ void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& de
     environment_.spis->give_back(ike.exchange->inbound_spi);
   }
   remove(ike.local_spi);
-  if (usable_ike(connection) != nullptr) {
+  if (has_usable_ike(connection)) {
     // A crossing one from the peer stands: what we wanted comes up there.
     ensure_soon(state_of(connection));
     return;

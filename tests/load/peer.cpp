@@ -5,8 +5,11 @@
 namespace culvert::load {
 namespace {
 
-/// Each peer chooses its own; what the gateway sends to is told apart by its address.
-constexpr std::uint32_t kFirstSpi = 0x10000000;
+/// Each peer chooses its own, and those of two peers seldom meet.
+std::uint32_t first_spi(std::size_t number) {
+  constexpr std::uint32_t kFirst = 0x10000000, kApart = 4096;
+  return kFirst + static_cast<std::uint32_t>(number) % 0xe0000U * kApart;
+}
 
 }  // namespace
 
@@ -15,7 +18,7 @@ Peer::Peer(std::size_t number, const simulation::GatewayOptions& options, const 
            const Callbacks& callbacks)
     : number_(number),
       config_(std::make_unique<config::Config>(simulation::make_config(options))),
-      data_plane_(kFirstSpi),
+      data_plane_(first_spi(number)),
       callbacks_(callbacks) {
   ike::Environment environment;
   environment.config = config_.get();
