@@ -133,9 +133,8 @@ Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request) 
 std::expected<channel::SaTraffic, Outcome> Associations::query(channel::SaId sa) const {
   const SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr) return std::unexpected(Outcome::unknown_sa);
-  const SaTraffic traffic = tables_.sad->traffic(*record);
-  return channel::SaTraffic{traffic.packets, traffic.bytes,
-                            idle_milliseconds(traffic.last_packet_tsc)};
+  const SaUsage usage = tables_.sad->usage(*record);
+  return channel::SaTraffic{usage.packets, usage.bytes, idle_milliseconds(usage.last_packet_tsc)};
 }
 
 void Associations::scan(channel::Server& channel, Instant now) {
@@ -153,8 +152,8 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
                            Instant now) {
   SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr) return;
-  const SaTraffic traffic = tables_.sad->traffic(*record);
-  auto due = watch.due({traffic.packets, traffic.bytes, traffic.sequence}, now);
+  const SaUsage usage = tables_.sad->usage(*record);
+  auto due = watch.due({usage.packets, usage.bytes, usage.sequence}, now);
   // The worker stops at the very packet; its word goes before our arithmetic.
   const StopCause stopped = tables_.sad->stopped(*record);
   if (stopped != StopCause::none && !watch.hard_announced()) {

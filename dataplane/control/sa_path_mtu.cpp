@@ -24,7 +24,7 @@ bool Associations::too_big(wire::Bytes packet, Instant now) {
   if (record == nullptr || !is_live(*record)) return false;
   const channel::InstallSa& spec = record->spec;
   const QuotedSa quoted{spec.sa, spec.local.address, spec.remote.address,
-                        tables_.sad->traffic(*record).sequence, tables_.sad->path_mtu(*record)};
+                        tables_.sad->usage(*record).sequence, tables_.sad->path_mtu(*record)};
   const auto mtu = path_mtus_.learn(*message, quoted, now);
   if (!mtu) return false;
   tables_.sad->set_path_mtu(spec.sa, *mtu);

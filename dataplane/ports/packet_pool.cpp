@@ -9,9 +9,10 @@ namespace culvert::dataplane::ports {
 namespace {
 
 constexpr std::uint32_t kDescriptorsPerQueuePair = 2048;
-constexpr std::uint32_t kPerWorker = 2560;  ///< bursts in work, rings to and from the main thread
-constexpr std::uint32_t kWaiting = 4096;    ///< held for neighbours, for SAs, for the key daemon
-constexpr std::uint32_t kCache = 256;       ///< buffers a thread keeps at hand
+/// Bursts in work, rings to and from the main thread, ESP that waits for its SA.
+constexpr std::uint32_t kPerWorker = 3072;
+constexpr std::uint32_t kWaiting = 4096;  ///< held for neighbours, for SAs, for the key daemon
+constexpr std::uint32_t kCache = 256;     ///< buffers a thread keeps at hand
 
 // Behind the packet: ESP padding, pad length, next header and ICV (at most 15 + 2 + 32 bytes), the
 // Ethernet header and two VLAN tags in front are counted too.

@@ -103,24 +103,29 @@ void SadTable::stop(channel::SaId id, StopCause cause) {
   }
 }
 
-SaTraffic SadTable::traffic(const SaRecord& record) const {
-  SaTraffic traffic;
+SaUsage SadTable::usage(const SaRecord& record) const {
+  SaUsage usage;
   const std::size_t slot = raw(record.slot);
   if (record.spec.direction == Direction::in) {
     const InboundSa& sa = inbound_[slot];
-    traffic.packets = sa.packets.load(std::memory_order_relaxed);
-    traffic.bytes = sa.bytes.load(std::memory_order_relaxed);
-    traffic.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
-    traffic.sequence = __atomic_load_n(&sa.highest, __ATOMIC_RELAXED);
+    usage.packets = sa.packets.load(std::memory_order_relaxed);
+    usage.bytes = sa.bytes.load(std::memory_order_relaxed);
+    usage.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
+    usage.sequence = __atomic_load_n(&sa.highest, __ATOMIC_RELAXED);
   } else {
     const OutboundSa& sa = outbound_[slot];
     // The counter may stand beyond the limit by what was asked for and not given.
-    traffic.sequence = std::min(sa.sequence.load(std::memory_order_relaxed), sa.sequence_limit);
+    usage.sequence = std::min(sa.sequence.load(std::memory_order_relaxed), sa.sequence_limit);
     const Installed& installed = *installed_.at(raw(record.spec.sa));
-    traffic.packets = traffic.sequence - (installed.settings.first_sequence - 1);
-    traffic.bytes = sa.bytes.load(std::memory_order_relaxed);
-    traffic.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
+    usage.packets = usage.sequence - (installed.settings.first_sequence - 1);
+    usage.bytes = sa.bytes.load(std::memory_order_relaxed);
+    usage.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
   }
+  return usage;
+}
+
+SaTraffic SadTable::traffic(const SaRecord& record) const {
+  SaTraffic traffic{usage(record), {}, {}, {}};
   const SaDetails& details = *installed_.at(raw(record.spec.sa))->details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);

@@ -35,10 +35,12 @@ struct LatePackets {
 };
 
 /// What an SA has carried. Bytes are those of inner IP packets, counted after authentication.
-struct SaTraffic {
+struct SaUsage {
   std::uint64_t packets = 0, bytes = 0;
   std::uint64_t last_packet_tsc = 0;  ///< 0: never one
   std::uint64_t sequence = 0;         ///< highest received and verified, or last sent
+};
+struct SaTraffic : SaUsage {
   std::array<std::uint32_t, kDropReasons> drops{};
   std::array<std::uint32_t, kEcnAlarms> ecn_alarms{};  ///< inbound
   LatePackets late;                                    ///< inbound
@@ -107,6 +109,8 @@ class Sad {
   virtual void for_each(const std::function<void(SaRecord&)>& visit) = 0;
   [[nodiscard]] virtual std::uint32_t count(channel::Direction direction) const = 0;
   [[nodiscard]] virtual SaTraffic traffic(const SaRecord& record) const = 0;
+  /// The part of it that lifetimes count, at a fraction of the cost.
+  [[nodiscard]] virtual SaUsage usage(const SaRecord& record) const = 0;
   [[nodiscard]] virtual StopCause stopped(const SaRecord& record) const = 0;
 
   // ---- workers ----

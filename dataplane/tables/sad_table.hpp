@@ -118,6 +118,7 @@ class SadTable final : public Sad {
     return counts_[raw(direction)];
   }
   [[nodiscard]] SaTraffic traffic(const SaRecord& record) const override;
+  [[nodiscard]] SaUsage usage(const SaRecord& record) const override;
   [[nodiscard]] StopCause stopped(const SaRecord& record) const override {
     return installed_.at(raw(record.spec.sa))->details->stop_cause.load(std::memory_order_relaxed);
   }
