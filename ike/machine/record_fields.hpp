@@ -104,6 +104,7 @@ void window_fields(Archive& archive, Value& window) {
     messages_fields(inner, pending.messages);
     inner.require(!pending.messages.empty());
     inner.number(pending.tries);
+    inner.number(pending.rounds);
     inner.instant(pending.next);
     inner.instant(pending.delay);
   });

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::uint16_t kNatPort = 4500;
 constexpr std::size_t kUdpHeaderBytes = 8;
+/// A peer that goes on talking and never answers one request is given up all the same.
+constexpr std::uint32_t kMostRounds = 3;
 
 }  // namespace
 
@@ -136,8 +138,15 @@ void Core::retransmit(IkeSa& ike, Instant when) {
   if (!ike.window.pending || ike.window.pending->next != when) return;
   PendingRequest& pending = *ike.window.pending;
   if (pending.tries >= tuning_.retransmit_tries) {
-    vanish(ike);
-    return;
+    // RFC 7296 §2.4: who sends under the protection of the IKE SA is alive; then each try was lost.
+    const bool is_alive = ike.last_heard > pending.next - pending.delay;
+    if (!is_alive || pending.rounds >= kMostRounds) {
+      vanish(ike);
+      return;
+    }
+    ++pending.rounds;
+    pending.tries = 0;
+    pending.delay = tuning_.retransmit_first;
   }
   ++pending.tries;
   ++counters_.retransmits_sent;

@@ -155,6 +155,30 @@ TEST_CASE("robustness: noise on ports 500 and 4500 is counted and no more") {
   ladder.converged();
 }
 
+TEST_CASE("robustness: a peer that is heard is not given up for a request that is lost (§2.4)") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.rekey(kA);
+  ladder("a --x b  CREATE_CHILD_SA request");
+  for (int again = 0; again < 5; ++again) {
+    while (ladder.wire.empty()) ladder.pass(milliseconds(100));
+    ladder("a --x b  CREATE_CHILD_SA request");
+  }
+  const bool is_heard = GENERATE(true, false);
+  if (is_heard) {
+    ladder.rekey(kB);
+    ladder("b --> a  CREATE_CHILD_SA request");
+    ladder("a --> b  CREATE_CHILD_SA response");
+    ladder.run();
+  }
+  for (int time = 0; time < 60; ++time) {
+    ladder.pass(milliseconds(500));
+    if (is_heard) ladder.run();
+  }
+  CHECK(ladder.reported(kA, "negotiation_failed") == (is_heard ? 0 : 1));
+  if (is_heard) ladder.converged();
+}
+
 TEST_CASE("robustness: messages replayed long afterwards are not taken twice (§2.2)") {
   Ladder ladder;
   std::vector<Flying> recorded;
