@@ -177,8 +177,9 @@ struct Tuning {
   std::chrono::milliseconds old_sa_grace{5000};     ///< a replaced inbound SA lives on this long
   std::chrono::milliseconds responder_switch_delay{1000};
   /// The same after a rekey: its initiator's Delete of the old SA says at once that it has the new
-  /// one. Without a Delete it may have been killed on the answer; a restart takes less than this.
-  std::chrono::milliseconds rekey_switch_delay{4000};
+  /// one. Without a Delete the answer may have been lost: longer than a request waits to be sent
+  /// again, and than either end takes to restart. Until then the old SA carries the traffic.
+  std::chrono::milliseconds rekey_switch_delay{30000};
   /// From our switch to the Delete of the SA we replaced: what is on its way arrives first.
   std::chrono::milliseconds replaced_sa_linger{250};
   std::chrono::seconds initiate_backoff_first{1};  ///< start_action: start retries for ever

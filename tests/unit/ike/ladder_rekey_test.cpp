@@ -37,7 +37,9 @@ TEST_CASE("child rekey: the initiator switches with the answer, then deletes the
 }
 
 TEST_CASE("child rekey: the responder switches by itself when the Delete does not come") {
-  Ladder ladder;
+  ike::Tuning tuning = without_linger();
+  tuning.rekey_switch_delay = milliseconds(4000);
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), tuning);
   ladder.connect();
   ladder.expect_no_loss();
   const auto old_b = ladder.gateway(kB).data_plane.outbound_of(0)->sa.spi;
@@ -45,13 +47,30 @@ TEST_CASE("child rekey: the responder switches by itself when the Delete does no
   ladder("a --> b  CREATE_CHILD_SA request");
   ladder("b --> a  CREATE_CHILD_SA response");
   ladder("a --x b  INFORMATIONAL request");
-  // As long as a killed initiator may need to come back (docs/decisions/0009).
   ladder.pass(milliseconds(3900));
   CHECK(ladder.gateway(kB).data_plane.outbound_of(0)->sa.spi == old_b);
   ladder.pass(milliseconds(200));
   CHECK(ladder.gateway(kB).data_plane.outbound_of(0)->sa.spi != old_b);
   ladder.run();
   ladder.pass(seconds(10));
+  ladder.run();
+  ladder.converged();
+}
+
+TEST_CASE("child rekey: the responder does not switch while its answer may be lost") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey(kA);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --x a  CREATE_CHILD_SA response");
+  for (int again = 0; again < 4; ++again) {
+    while (ladder.wire.empty()) ladder.pass(milliseconds(100));
+    ladder("a --x b  CREATE_CHILD_SA request");
+  }
+  while (ladder.wire.empty()) ladder.pass(milliseconds(100));
+  ladder.run();
+  ladder.pass(seconds(6));
   ladder.run();
   ladder.converged();
 }
