@@ -3,7 +3,7 @@
 import pytest
 
 from harness.configuration import SIDE_B, TunnelOptions
-from harness.impairment import Faults, Relay
+from harness.impairment import Faults
 from harness.shell import wait_until
 from harness.traffic import Iperf3
 
@@ -54,15 +54,6 @@ def test_padded_packets_are_all_of_one_size(bed):
     sizes = {int.from_bytes(frame[16:18], "big") for frame in frames}  # of the whole outer packet
     assert len(sizes) == 1
     assert min(sizes) > 700
-
-
-@pytest.fixture
-def relay(bed):
-    """The bridge between the gateways gives way to a relay."""
-    middle = bed["wan"]
-    middle.ip_batch("link set to-a nomaster", "link set to-b nomaster", "link set bridge down")
-    with Relay(middle) as relay:
-        yield relay
 
 
 def test_what_the_wire_loses_doubles_and_damages_is_dropped_and_tcp_goes_on(bed, relay):

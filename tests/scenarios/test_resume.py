@@ -6,9 +6,9 @@ import pytest
 
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.gateway import METRICS_SECONDS
-from harness.kills import ESP_PROPOSAL, IKE_PROPOSAL, initiator_spis, rampage, spare_networks
+from harness.kills import initiator_spis, rampage, spare_networks
+from harness.pair import Pair, quick
 from harness.shell import wait_until
-from harness.strongswan import PeerOptions
 from harness.traffic import SteadyPing
 
 
@@ -54,11 +54,8 @@ def test_kills_at_random_points_of_a_script_of_exchanges(pair):
 
 @pytest.mark.long
 def test_kills_beside_strongswan(bed):
-    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(
-        proposals=[IKE_PROPOSAL], esp_proposals=[ESP_PROPOSAL])))
-    peer = bed.add_strongswan(PeerOptions(proposals=IKE_PROPOSAL, esp_proposals=ESP_PROPOSAL))
-    gateway.culvert("initiate", "net")
-    judge(rampage(bed, {"a": gateway}, kills=8, seed=7, peer=peer))
+    both = Pair(bed, *quick()).up()
+    judge(rampage(bed, {"a": both.gateway}, kills=8, seed=7, peer=both.peer))
 
 
 @pytest.mark.long

@@ -5,20 +5,11 @@ import time
 import pytest
 
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
-from harness.impairment import Faults, Relay
+from harness.impairment import Faults
 from harness.shell import wait_until
 from harness.traffic import Iperf3
 
 ICMP_HEADERS = {4: 28, 6: 48}
-
-
-@pytest.fixture
-def relay(bed):
-    """The bridge between the gateways gives way to a relay."""
-    middle = bed["wan"]
-    middle.ip_batch("link set to-a nomaster", "link set to-b nomaster", "link set bridge down")
-    with Relay(middle) as relay:
-        yield relay
 
 
 def fits(bed, size, family, dont_fragment=True):

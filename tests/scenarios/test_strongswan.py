@@ -6,42 +6,12 @@ strongSwan's userspace ESP is always encapsulated in UDP, so NAT traversal is co
 import pytest
 
 from harness.capture import WireContents
-from harness.configuration import SIDE_B, TunnelOptions
+from harness.configuration import TunnelOptions
+from harness.pair import Pair
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions
-from harness.traffic import SteadyPing
 
 ADDRESSES = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
-
-
-class Pair:
-    """Our gateway a and strongSwan at b."""
-
-    def __init__(self, bed, options=None, peer=None):
-        self.bed = bed
-        self.gateway = bed.add_gateway("a", bed.configuration("a", options or TunnelOptions()))
-        self.strongswan = bed.add_strongswan(peer or PeerOptions())
-
-    def up(self):
-        self.gateway.culvert("initiate", "net")
-        return self
-
-    def strongswan_child(self):
-        children = [child for sa in self.strongswan.sas() for child in sa["children"]
-                    if child["state"] == "INSTALLED"]
-        return children[0] if len(children) == 1 else None
-
-    def mirrored(self):
-        children, theirs = self.gateway.children(), self.strongswan_child()
-        return (len(children) == 1 and theirs is not None
-                and int(children[0]["spi_in"], 16) == theirs["spi_out"]
-                and int(children[0]["spi_out"], 16) == theirs["spi_in"])
-
-    def wait_until_mirrored(self):
-        wait_until(self.mirrored, 8, "both ends to hold the same pair of SAs", 0.05)
-
-    def ping_steadily(self):
-        return SteadyPing(self.bed["client-a"], SIDE_B.client_address(), self.bed.directory)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenarios"))
 
 from harness.configuration import TunnelOptions  # noqa: E402
-from harness.kills import ESP_PROPOSAL, IKE_PROPOSAL, rampage, spare_networks  # noqa: E402
-from harness.strongswan import PeerOptions  # noqa: E402
+from harness.kills import rampage, spare_networks  # noqa: E402
+from harness.pair import Pair, quick  # noqa: E402
 from harness.testbed import Testbed  # noqa: E402
 
 
@@ -28,12 +28,8 @@ def parse_arguments():
 
 def bring_up(bed, peer):
     if peer == "strongswan":
-        gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions(
-            proposals=[IKE_PROPOSAL], esp_proposals=[ESP_PROPOSAL])))
-        strongswan = bed.add_strongswan(PeerOptions(proposals=IKE_PROPOSAL,
-                                                    esp_proposals=ESP_PROPOSAL))
-        gateway.culvert("initiate", "net")
-        return {"a": gateway}, strongswan
+        both = Pair(bed, *quick()).up()
+        return {"a": both.gateway}, both.peer
     for letter in ("a", "b"):
         bed.add_gateway(letter, spare_networks(bed.configuration(letter, TunnelOptions()), letter))
     bed.gateways["a"].culvert("initiate", "net")

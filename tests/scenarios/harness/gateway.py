@@ -84,7 +84,7 @@ class Gateway:
             return self.ask(name, "status").get("ok", False)
         return False
 
-    def ask(self, name, verb, timeout=5.0, **arguments):
+    def ask(self, name, verb, /, timeout=5.0, **arguments):
         """One request over a control socket: what the command does, without starting a process.
         For what is asked many times a second; what an operator sees comes from `culvert`."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:

@@ -20,8 +20,6 @@ from .traffic import SteadyPing
 CHILD = "net"      # carries the ping: it is rekeyed, never taken down
 SPARE = "spare"    # is initiated and deleted
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
-# Beside strongSwan: a group that each of its builds has.
-IKE_PROPOSAL, ESP_PROPOSAL = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
 CONTROL_WITHIN = 2.0  # seconds, from the kill to the tunnel's control
 
 

@@ -28,6 +28,9 @@ class PeerOptions:
     local_address: str = ""   # its own, unless it may use any
     remote_address: str = ""  # where we are seen, when a NAT stands between
     connection: str = ""      # further lines of the connection
+    daemon: str = ""          # further settings of charon
+    local_ts: str = ""        # instead of the network of its side
+    children: dict = field(default_factory=dict)  # beside `net`: name -> (local_ts, remote_ts)
     version: int = 2
     secrets: str = ""         # further entries of secrets
     auth: str = ""            # instead of psk or what pki says
@@ -81,6 +84,7 @@ charon-systemd {{
   retransmit_timeout = 1
   retransmit_tries = 3
   fragment_size = {self.options.fragment_size}
+  {self.options.daemon}
   plugins {{ vici {{ socket = {self.vici} }} }}
   filelog {{ log {{ path = {self.log_file}
       default = 1
@@ -110,12 +114,7 @@ connections {{ to-{remote.name} {{
     id = {options.identity or local.identity} }}
   remote {{ auth = {pki.remote_auth if pki else "psk"}
     id = {remote.identity} }}
-  children {{ net {{
-    local_ts = {local.network()}
-    remote_ts = {remote.network()}
-    esp_proposals = {options.esp_proposals}
-    start_action = {options.start_action}
-    mode = tunnel }} }}
+  children {{ {self._children()} }}
 }} }}
 secrets {{ ike-peer {{
   id-1 = {local.identity}
@@ -123,6 +122,17 @@ secrets {{ ike-peer {{
   secret = "{psk}" }}
   {options.secrets} }}
 """)
+
+    def _children(self):
+        networks = {"net": (self.options.local_ts or self.local.network(), self.remote.network()),
+                    **self.options.children}
+        return "\n".join(f"""
+  {name} {{
+    local_ts = {local_ts}
+    remote_ts = {remote_ts}
+    esp_proposals = {self.options.esp_proposals}
+    start_action = {self.options.start_action}
+    mode = tunnel }}""" for name, (local_ts, remote_ts) in networks.items())
 
     def _write_pki(self, pki):
         folder = self.directory / "swanctl"

@@ -1,0 +1,32 @@
+"""Many rekeys under a steady ping whose every packet is followed: beside strongSwan, who begins
+alternating, and both at the same moment. `scripts/rekeys` does the same for as long as one likes."""
+
+import pytest
+
+from harness.impairment import Faults
+from harness.pair import Pair, quick
+from harness.rekeys import under_traffic
+
+
+@pytest.mark.long
+def test_rekeys_every_other_second_lose_nothing(bed):
+    outcome = under_traffic(Pair(bed, *quick()).up(), lambda rekeying: rekeying.run(20))
+    assert outcome.faults() == [], outcome
+    assert {"child by culvert", "child by peer", "ike_sa by culvert"} <= set(outcome.rekeys)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["child", "ike_sa"])
+def test_crossing_rekeys_end_in_one_pair_and_lose_nothing(bed, relay, what):
+    """RFC 7296 §2.8.1, §2.8.2: a wire of 20 ms lets both begin before either hears of the other."""
+    pair, crossed = Pair(bed, *quick()).up(), []
+    relay.faults = Faults(delay=0.02)
+
+    def cross(rekeying):
+        crossed.append(rekeying.crossing(what, rounds=20))
+
+    outcome = under_traffic(pair, cross, apart=0.02)
+    assert outcome.faults() == [], outcome
+    assert crossed[0] >= 5, "hardly ever had both begun"
+    assert len(pair.gateway.ike_sas()) == len(pair.peer.sas()) == 1
+    assert pair.ike_spi() and pair.mirrored()
