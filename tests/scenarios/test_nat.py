@@ -10,6 +10,7 @@ from harness.capture import WireContents
 from harness.configuration import (SIDE_A, SIDE_B, TunnelOptions, connection,
                                    gateway_configuration, with_psk)
 from harness.nat import behind, nats_before, through
+from harness.pair import Pair
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions
 from harness.traffic import SteadyPing
@@ -18,8 +19,9 @@ ADDRESSES = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 
 
 @contextlib.contextmanager
-def natted(bed, letters, forward=False):
-    """Configurations of both gateways with routers in front of those named."""
+def natted(bed, letters, forward=""):
+    """Configurations of both gateways with routers in front of those named, of which some let the peer
+    begin."""
     with nats_before(bed, letters) as routers:
         inside = {letter: dataclasses.replace(side, wan=side.wan[:1], networks=side.networks[:1])
                   for letter, side in (("a", SIDE_A), ("b", SIDE_B))}
@@ -28,7 +30,7 @@ def natted(bed, letters, forward=False):
             outside[letter] = behind(inside[letter], nat)
             outside[letter].wan = [f"{nat.outside}/24"]
             inside[letter] = behind(inside[letter], nat)
-            if forward and letter == "b":
+            if letter in forward:
                 nat.rules(forward=True)
         configurations = {}
         for letter, other in (("a", "b"), ("b", "a")):
@@ -68,7 +70,7 @@ def test_initiator_behind_a_nat(bed):
 
 def test_both_behind_nats(bed):
     """The responder's router forwards both ports; source ports are the router's choice."""
-    with natted(bed, "ab", forward=True) as (routers, configurations):
+    with natted(bed, "ab", forward="b") as (routers, configurations):
         routers["a"].rules("20000-20999")
         a = bed.add_gateway("a", configurations["a"])
         b = bed.add_gateway("b", configurations["b"])
@@ -156,3 +158,34 @@ def test_strongswan_is_behind_a_nat(bed):
         strongswan.rekey_child()
         wait_until(lambda: ":24" in a.ike_sas()[0]["remote"], 10, "the new port", 0.1)
         assert bed.ping(count=50, interval=0.01).lost() == []
+
+
+@pytest.mark.parametrize("who", ["culvert", "strongswan"])
+def test_both_are_behind_nats_and_one_is_strongswan(bed, who):
+    """The router before who answers forwards both ports, the other one chooses source ports."""
+    initiator, responder = ("a", "b") if who == "culvert" else ("b", "a")
+    with natted(bed, "ab", forward=responder) as (routers, configurations):
+        routers[initiator].rules("25000-25999")
+        pair = Pair(bed, configuration=configurations["a"], behind=routers["b"],
+                    peer=PeerOptions(remote_address=routers["a"].outside))
+        with bed.capture(port="nat-b") as capture:
+            pair.initiate(who)
+            pair.wait_until_mirrored()
+            assert bed.ping(count=50, interval=0.01).lost() == []
+            for one in ("culvert", "strongswan"):
+                for what in ("child", "ike_sa"):
+                    pair.rekey(one, what)
+                    wait_until(pair.ike_spi, 8, "one IKE SA at both ends", 0.05)
+                    pair.wait_until_mirrored()
+                assert bed.ping(count=20, interval=0.01).lost() == []
+        sa, = pair.gateway.ike_sas()
+        assert sa["nat_local"] and sa["nat_remote"]
+        for end in ("local", "remote"):
+            assert f"{end} host is behind NAT" in pair.peer.log()
+        assert sa["remote"].startswith("192.0.2.12:") and pair.gateway.child()["udp_encapsulation"]
+        port = int(sa["remote"].rsplit(":", 1)[1])
+        assert port == 4500 if who == "culvert" else 25000 <= port <= 25999
+        # The clients have IPv6, their gateway has none.
+        assert pair.gateway.drops().keys() <= {"neighbor_discovery_ignored"}
+    wire = WireContents(capture.frames(), ADDRESSES)
+    assert wire.inner_addresses_seen == 0 and wire.kinds["esp"] == 0 and wire.kinds["esp-in-udp"] >= 180

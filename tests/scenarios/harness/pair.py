@@ -18,14 +18,14 @@ def quick(peer=None):
 class Pair:
     """`initiate`, `rekey_child` and so on take who does it: "culvert", or the peer by any other word."""
 
-    def __init__(self, bed, options=None, peer=None, configuration=None):
-        self.bed = bed
+    def __init__(self, bed, options=None, peer=None, configuration=None, behind=None):
+        self.bed, self.behind = bed, behind
         self.gateway = bed.add_gateway("a", configuration
                                        or bed.configuration("a", options or TunnelOptions()))
         self.strongswan = self.peer = self._add_peer(peer)
 
     def _add_peer(self, options):
-        return self.bed.add_strongswan(options or PeerOptions())
+        return self.bed.add_strongswan(options or PeerOptions(), self.behind)
 
     def up(self):
         self.gateway.culvert("initiate", "net")
