@@ -6,6 +6,7 @@ import pytest
 from harness.configuration import TunnelOptions
 from harness.gateway import CommandError
 from harness.pki import Authority, with_certificate
+from harness.refusals import last_failure, refuses
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions, PeerPki
 
@@ -35,10 +36,6 @@ class Pki:
         return self.bed.add_strongswan(PeerOptions(pki=pki, **options))
 
 
-def last_failure(gateway):
-    return gateway.status()["ike"]["connections"][0]["last_failure"]
-
-
 def both_initiate(bed, gateway, strongswan):
     """The tunnel comes up and carries traffic, whoever begins."""
     gateway.culvert("initiate", "net")
@@ -50,17 +47,6 @@ def both_initiate(bed, gateway, strongswan):
     assert gateway.ike_sas()[0]["role"] == "responder"
     assert bed.ping(count=10, interval=0.01).lost() == []
     return gateway.ike_sas()[0]
-
-
-def refuses(gateway, failure, *words):
-    """We initiate; the peer's proof is refused with that failure, which names those words."""
-    with pytest.raises(CommandError):
-        gateway.culvert("initiate", "net")
-    seen = last_failure(gateway)
-    assert seen["failure"] == failure, seen
-    for word in words:
-        assert word in seen["detail"], seen
-    assert gateway.ike_sas() == []
 
 
 @pytest.mark.parametrize("key_type, algorithm", [
@@ -97,14 +83,16 @@ def test_we_send_our_intermediate(bed):
 
 def test_an_expired_certificate_is_refused(bed):
     pki = Pki(bed, expired=True)
-    pki.strongswan()
-    refuses(pki.gateway(), "certificate_not_valid", "has expired", THEIRS, "2021-01-01")
+    strongswan = pki.strongswan()
+    refuses(pki.gateway(), "certificate_not_valid", "has expired", THEIRS, "2021-01-01",
+            strongswan=strongswan)
 
 
 def test_a_certificate_of_another_authority_is_refused(bed):
     pki = Pki(bed, their_authority=lambda _: Authority(bed.directory / "pki", "Foreign CA"))
-    pki.strongswan()
-    refuses(pki.gateway(), "certificate_untrusted", "Foreign CA", "Test CA")
+    strongswan = pki.strongswan()
+    refuses(pki.gateway(), "certificate_untrusted", "Foreign CA", "Test CA",
+            strongswan=strongswan)
 
 
 def test_an_identity_that_is_not_in_the_certificate_is_refused(bed):
@@ -122,9 +110,9 @@ def test_an_identity_that_is_not_in_the_certificate_is_refused(bed):
 def test_a_revoked_certificate_is_refused(bed):
     pki = Pki(bed)
     pki.authority.revoke(pki.theirs)
-    pki.strongswan()
+    strongswan = pki.strongswan()
     refuses(pki.gateway(crls=[str(pki.authority.revocation_list())], revocation="strict"),
-            "certificate_revoked", THEIRS, "Test CA")
+            "certificate_revoked", THEIRS, "Test CA", strongswan=strongswan)
 
 
 def test_with_a_current_list_a_strict_gateway_accepts(bed):

@@ -1,6 +1,5 @@
 """What a child says of its outer headers, on the wire; and a wire that damages what it carries."""
 
-import pytest
 
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.impairment import Faults

@@ -5,11 +5,9 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from harness.configuration import TunnelOptions
-from harness.gateway import CommandError
 from harness.pki import Authority, ListServer, OcspResponder, with_certificate
+from harness.refusals import refuses
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions, PeerPki
 
@@ -40,16 +38,6 @@ class Pki:
 
     def responder(self, letter="a"):
         return OcspResponder(self.bed, self.bed[f"gw-{letter}"], self.authority)
-
-
-def refuses(gateway, failure, *words):
-    with pytest.raises(CommandError):
-        gateway.culvert("initiate", "net")
-    seen = gateway.status()["ike"]["connections"][0]["last_failure"]
-    assert seen["failure"] == failure, seen
-    for word in words:
-        assert word in seen["detail"], seen
-    assert gateway.ike_sas() == []
 
 
 def log_of(gateway):
@@ -91,9 +79,9 @@ def test_a_peer_that_ocsp_calls_revoked_is_refused(bed):
     pki = Pki(bed)
     pki.authority.revoke(pki.theirs)
     pki.responder()
-    pki.strongswan()
+    strongswan = pki.strongswan()
     refuses(pki.gateway(revocation="if-available", ocsp="fetch"),
-            "certificate_revoked", THEIRS, "by OCSP of", "Test CA")
+            "certificate_revoked", THEIRS, "by OCSP of", "Test CA", strongswan=strongswan)
 
 
 def test_a_responder_that_is_down_under_strict(bed):

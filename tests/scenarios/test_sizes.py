@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
+from harness.configuration import SIDE_B, TunnelOptions
 from harness.impairment import Faults
 from harness.shell import wait_until
 from harness.traffic import Iperf3

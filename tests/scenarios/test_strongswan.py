@@ -180,6 +180,32 @@ def test_a_narrower_peer_is_accepted(bed):
     assert bed.ping(count=5).lost() == []
 
 
+def test_we_narrow_what_strongswan_offers(bed):
+    """RFC 7296 §2.9: as responder we take the part that is ours."""
+    pair = Pair(bed, peer=PeerOptions(local_ts="10.2.0.0/16"))
+    pair.strongswan.initiate()
+    pair.wait_until_mirrored()
+    assert pair.gateway.child()["remote_ts"] == ["10.2.0.0/24"]
+    assert "TS 10.2.0.0/24 === 10.1.0.0/24" in pair.strongswan.log()
+    assert bed.ping(count=5).lost() == []
+
+
+@pytest.mark.parametrize("who", ["culvert", "strongswan"])
+def test_several_selectors_a_side_are_narrowed_each(bed, who):
+    """What both ends have of each, whoever offered more."""
+    configuration = bed.configuration("a", TunnelOptions())
+    child = configuration["connections"][0]["children"][0]
+    child["remote_ts"] = ["10.2.0.0/16", "10.9.0.0/25"]
+    pair = Pair(bed, configuration=configuration, peer=PeerOptions(
+        local_ts="10.2.0.0/24,10.9.0.0/24"))
+    # strongSwan's userspace ESP wants an address of its own in each network
+    pair.strongswan.namespace.ip("addr", "add", "10.9.0.1/24", "dev", "lan")
+    pair.initiate(who)
+    pair.wait_until_mirrored()
+    assert sorted(pair.gateway.child()["remote_ts"]) == ["10.2.0.0/24", "10.9.0.0/25"]
+    assert bed.ping(count=5).lost() == []
+
+
 @pytest.mark.long
 def test_a_peer_that_vanishes_is_noticed(bed):
     """kill -9 of charon: liveness checks go unanswered (RFC 7296 §2.4) and the SAs are given up."""

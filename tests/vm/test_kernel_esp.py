@@ -105,17 +105,18 @@ def pair(bed, kernel, cache, pki):
     """Makes them: pair(PEER, "psk" or "certificates")."""
     made = []
 
-    def make(peer, auth="psk", esp=ESP):
+    def make(peer, auth="psk", esp=ESP, mode="tunnel"):
         authority, ours, theirs = pki
         configuration = bed.configuration("a", TunnelOptions(
-            proposals=[IKE], esp_proposals=[esp], start_action="none"))
+            mode=mode, proposals=[IKE], esp_proposals=[esp], start_action="none"))
         keys = None
         if auth == "certificates":
             with_certificate(configuration, ours, [authority])
             keys = PeerPki(theirs.certificate, theirs.key, [authority.certificate])
         ends = (bed.directory, SIDE_B, SIDE_A, bed.psk, keys)
         if peer == "strongswan":
-            daemon = StrongSwan(kernel, *ends, proposals=IKE, esp_proposals=esp)
+            daemon = StrongSwan(kernel, *ends, proposals=IKE, esp_proposals=esp,
+                                mode=mode)
         else:
             daemon = Libreswan(kernel, had(unpacked, cache), *ends,
                                proposals="aes_gcm256-sha2_384-dh20", esp_proposals="aes_gcm256;dh20")
@@ -208,3 +209,36 @@ def test_the_kernel_opens_and_seals_what_we_do(pair, esp):
     pair.initiate("culvert")
     pair.assert_traffic_is_protected()
     assert pair.bed.ping(count=5, size=1300).lost() == []
+
+
+@EACH_SIDE
+def test_transport_mode_between_the_gateways_themselves(pair, who):
+    """RFC 4301 §4.1: what the kernel itself sends to our gateway, and our gateway's own answers. There is
+    no inner IP header in it; the userspace ESP of the scenarios has only tunnels. With strongSwan."""
+    pair, count = pair("strongswan", mode="transport"), 20
+    pair.initiate(who)
+    with pair.bed.capture() as capture:
+        said = pair.kernel.run(f"ping -n -c {count} -i 0.05 -W 2 {SIDE_A.wan_address}")
+        wait_until(lambda: sum(frame.kind == "esp" for frame in capture.frames()) >= 2 * count, 5,
+                   "the capture to be written")
+    assert f"{count} received" in said, said
+    ours = {int(sa["spi"], 16): sa for sa in pair.gateway.sas()["sas"]}
+    theirs = {sa.spi: sa for sa in pair.kernel.sas()}
+    assert set(ours) == set(theirs) and len(ours) == 2
+    for spi, sa in theirs.items():
+        assert sa.packets == ours[spi]["packets"] == count
+        assert sa.mode == ours[spi]["mode"] == "transport" and sa.esn and not sa.udp
+    wire = WireContents(capture.frames())
+    assert wire.unexpected() == {} and wire.kinds["esp"] == 2 * count, wire.describe()
+    # 20 IPv4, 8 ESP, 8 IV, 64 ICMP, 2 of padding, 2 of trailer, 16 ICV
+    assert {int.from_bytes(frame.data[16:18], "big") for frame in capture.frames()
+            if frame.kind == "esp"} == {120}
+    # When either rekeys it, then it goes on in transport mode
+    for rekeys in ("culvert", "peer"):
+        before = pair.spis()
+        pair.gateway.culvert("rekey", "net") if rekeys == "culvert" else pair.peer.rekey_child()
+        wait_until(lambda: pair.spis().isdisjoint(before) and pair.mirrored(), PATIENCE, "the rekey", 0.2)
+        said = pair.kernel.run(f"ping -n -c 5 -i 0.05 -W 2 {SIDE_A.wan_address}")
+        assert "5 received" in said, said
+        assert {sa["mode"] for sa in pair.gateway.sas()["sas"]} == {"transport"}
+    assert pair.gateway.drops() == {}

@@ -144,7 +144,7 @@ _EVENT = re.compile(r"info (ike_sa_rekeyed|child_rekeyed|ike_sa_established|chil
 @dataclasses.dataclass
 class Outcome:
     rekeys: dict     # so many of each "WHAT by WHO"
-    longest: Rekey
+    longest: Rekey | None
     sent: int
     rate: float      # packets a second
     lost: list       # sequence numbers
@@ -173,7 +173,7 @@ class Outcome:
 
 
 def under_traffic(pair, act, seed=1, apart=0.03):
-    """`act(Rekeying)` beside a ping of a hundred packets a second or a little more."""
+    """`act(Rekeying)`, or something else, beside a ping of a hundred packets a second or a little more."""
     rekeying, journey, begun = Rekeying(pair, seed, apart), Journey(pair.bed), time.monotonic()
     pings = [pair.ping_steadily() for _ in range(PINGS)]
     try:
@@ -187,7 +187,8 @@ def under_traffic(pair, act, seed=1, apart=0.03):
     time.sleep(0.5)  # what was under way arrives
     kinds = collections.Counter(f"{one.what} by {one.who}" for one in rekeying.done)
     sent = sum(result.transmitted for result in results)
-    return Outcome(dict(kinds), max(rekeying.done, key=lambda one: one.seconds), sent, sent / seconds,
+    longest = max(rekeying.done, key=lambda one: one.seconds, default=None)
+    return Outcome(dict(kinds), longest, sent, sent / seconds,
                    [sequence for result in results for sequence in result.lost_packets],
                    sum(result.duplicates for result in results), journey.counts(sent),
                    pair.gateway.drops(),

@@ -30,6 +30,7 @@ class PeerOptions:
     connection: str = ""      # further lines of the connection
     daemon: str = ""          # further settings of charon
     local_ts: str = ""        # instead of the network of its side
+    mode: str = "tunnel"      # transport: between the gateways' own addresses
     children: dict = field(default_factory=dict)  # beside `net`: name -> (local_ts, remote_ts)
     version: int = 2
     secrets: str = ""         # further entries of secrets
@@ -124,15 +125,16 @@ secrets {{ ike-peer {{
 """)
 
     def _children(self):
-        networks = {"net": (self.options.local_ts or self.local.network(), self.remote.network()),
-                    **self.options.children}
+        own = "dynamic" if self.options.mode == "transport" else ""
+        networks = {"net": (own or self.options.local_ts or self.local.network(),
+                            own or self.remote.network()), **self.options.children}
         return "\n".join(f"""
   {name} {{
     local_ts = {local_ts}
     remote_ts = {remote_ts}
     esp_proposals = {self.options.esp_proposals}
     start_action = {self.options.start_action}
-    mode = tunnel }}""" for name, (local_ts, remote_ts) in networks.items())
+    mode = {self.options.mode} }}""" for name, (local_ts, remote_ts) in networks.items())
 
     def _write_pki(self, pki):
         folder = self.directory / "swanctl"
