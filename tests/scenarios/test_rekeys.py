@@ -30,3 +30,14 @@ def test_crossing_rekeys_end_in_one_pair_and_lose_nothing(bed, relay, what):
     assert crossed[0] >= 5, "hardly ever had both begun"
     assert len(pair.gateway.ike_sas()) == len(pair.peer.sas()) == 1
     assert pair.ike_spi() and pair.mirrored()
+
+
+@pytest.mark.long
+def test_the_child_is_rekeyed_against_the_ike_sa(bed, relay):
+    """RFC 7296 §2.25: who comes too early is told to try again, and does so; traffic goes on."""
+    pair = Pair(bed, *quick()).up()
+    relay.faults = Faults(delay=0.02)
+    outcome = under_traffic(pair, lambda rekeying: rekeying.opposed(rounds=4), apart=0.02)
+    assert outcome.faults() == [], outcome
+    assert outcome.events["child_rekeyed"] and outcome.events["ike_sa_rekeyed"]
+    assert pair.ike_spi() and pair.mirrored()

@@ -88,13 +88,8 @@ class Rekeying:
     def rekey(self, what, who):
         state = self._child if what == "child" else self.pair.ike_spi
         before = wait_until(state, STALLED, f"one {what} at both ends", 0.05)
-        begun, refused = time.monotonic(), []
-        askers = [threading.Thread(target=self._ask, args=(one, what, refused), daemon=True)
-                  for one in (("culvert", "peer") if who == "both" else (who,))]
-        for asker in askers:
-            asker.start()
-        for asker in askers:
-            asker.join(STALLED + 15)
+        begun = time.monotonic()
+        refused = self._begin([(one, what) for one in (("culvert", "peer") if who == "both" else (who,))])
         wait_until(lambda: state() not in (None, before), STALLED,
                    f"both ends to hold a new {what}, {who} having begun", 0.05)
         self.done.append(Rekey(what, who, time.monotonic() - begun, refused))
@@ -103,6 +98,16 @@ class Rekeying:
 
     def _child(self):
         return self.pair.gateway.child()["spi_in"] if self.pair.mirrored() else None
+
+    def _begin(self, acts):
+        """All of (who, what), each in a moment of its own; what was answered to those refused."""
+        refused = []
+        askers = [threading.Thread(target=self._ask, args=(*act, refused), daemon=True) for act in acts]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join(STALLED + 15)
+        return refused
 
     def _ask(self, who, what, refused):
         time.sleep(self.dice.uniform(0, self.apart))
@@ -117,6 +122,18 @@ class Rekeying:
         for _ in range(rounds):
             self.rekey(what, "both")
         return self._create_child_sas() - before - rounds
+
+    def opposed(self, rounds):
+        """One rekeys the child while the other rekeys the IKE SA, which may tell either to try again."""
+        for number in range(rounds):
+            whats = ("child", "ike_sa") if number % 2 else ("ike_sa", "child")
+            before = self._child(), self.pair.ike_spi()
+            begun = time.monotonic()
+            refused = self._begin(list(zip(("culvert", "peer"), whats)))
+            wait_until(lambda: self._child() and self.pair.ike_spi()
+                       and (self._child(), self.pair.ike_spi()) != before, STALLED,
+                       f"both ends to agree after {whats}", 0.05)
+            self.done.append(Rekey(whats[0], "against peer", time.monotonic() - begun, refused))
 
     def _create_child_sas(self):
         """Exchanges of either side that made something new."""
