@@ -10,6 +10,7 @@ import threading
 import time
 
 from .shell import CommandFailed, run, wait_until
+from .traffic import icmp_counts
 
 PERIOD = 2.0          # seconds from one rekey to the next
 PINGS = 2             # at once: one alone sends 60 packets a second where the clock ticks 100 times
@@ -52,12 +53,6 @@ class Journey:
         """Packets at each place, in the order of the way there and back."""
         now = self._counts()
         return {"sent": sent, **{place: now[place] - self._begun[place] for place in now}}
-
-
-def icmp_counts(namespace):
-    names, values = [line.split()[1:] for line in namespace.run(
-        "cat", "/proc/net/snmp").stdout.splitlines() if line.startswith("Icmp:")]
-    return dict(zip(names, map(int, values)))
 
 
 def lost_by(counts):
