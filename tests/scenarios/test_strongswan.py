@@ -53,13 +53,19 @@ def test_strongswan_initiates(bed):
     ("aes256gcm16-prfsha256-modp4096", "aes256gcm16-ecp521"),
     ("chacha20poly1305-prfsha256-x25519", "aes256gcm16-x25519"),
 ])
-def test_suites(bed, ike, esp):
+def test_suites_in_either_role(bed, ike, esp):
     pair = Pair(bed, TunnelOptions(proposals=[ike], esp_proposals=[esp]),
                 PeerOptions(proposals=ike, esp_proposals=esp)).up()
     pair.wait_until_mirrored()
     assert bed.ping(count=20, interval=0.01).lost() == []
     pair.gateway.culvert("rekey", "net")
     pair.wait_until_mirrored()
+    assert bed.ping(count=20, interval=0.01).lost() == []
+    pair.gateway.culvert("terminate", "to-branch")
+    wait_until(lambda: not pair.strongswan.sas(), 5, "strongSwan to be down")
+    pair.strongswan.initiate()
+    pair.wait_until_mirrored()
+    assert pair.gateway.ike_sas()[0]["role"] == "responder"
     assert bed.ping(count=20, interval=0.01).lost() == []
 
 
