@@ -22,7 +22,7 @@ class PingResult:
         if not summary:
             raise CommandFailed(f"ping said:\n{text}")
         self.transmitted = int(summary.group(1))
-        replies = [(int(sequence), float(time)) for sequence, time in _REPLY.findall(text)]
+        replies = _unwrapped(_REPLY.findall(text))
         self.received = {sequence for sequence, _ in replies}
         self.round_trips = [time for _, time in replies]  # ms
         self.duplicates = len(replies) - len(self.received)
@@ -34,6 +34,16 @@ class PingResult:
 
     def median(self):
         return statistics.median(self.round_trips)
+
+
+def _unwrapped(replies):
+    """[(number, milliseconds)]: ping writes the 16 bits that an echo has, so 65536 is written as 0."""
+    numbered, latest = [], 0
+    for sequence, milliseconds in replies:
+        ahead = (int(sequence) - latest + 0x8000) % 0x10000 - 0x8000
+        numbered.append((latest + ahead, float(milliseconds)))
+        latest = max(latest, latest + ahead)
+    return numbered
 
 
 def icmp_counts(namespace):
