@@ -16,7 +16,9 @@ def quick(peer=None):
 
 
 class Pair:
-    """`initiate`, `rekey_child` and so on take who does it: "culvert", or the peer by any other word."""
+    """`initiate`, `rekey` and `terminate_child` take who does it: "culvert", or the peer by any other word."""
+
+    peer_is_ours = False
 
     def __init__(self, bed, options=None, peer=None, configuration=None, behind=None):
         self.bed, self.behind = bed, behind
@@ -60,12 +62,16 @@ class Pair:
                     if child["state"] == "INSTALLED" and child["name"] == name]
         return children[0] if len(children) == 1 else None
 
-    def mirrored(self, name="net"):
-        """Each has one child of that name, and they are the same."""
+    def child_spi(self, name="net"):
+        """Our inbound SPI of the one child of that name that both ends hold, or None."""
         children, theirs = self.gateway.children(name), self.strongswan_child(name)
-        return (len(children) == 1 and theirs is not None
+        same = (len(children) == 1 and theirs is not None
                 and int(children[0]["spi_in"], 16) == theirs["spi_out"]
                 and int(children[0]["spi_out"], 16) == theirs["spi_in"])
+        return children[0]["spi_in"] if same else None
+
+    def mirrored(self, name="net"):
+        return self.child_spi(name) is not None
 
     def wait_until_mirrored(self, name="net"):
         wait_until(lambda: self.mirrored(name), 8, "both ends to hold the same pair of SAs", 0.05)
@@ -85,6 +91,8 @@ class Pair:
 class CulvertPair(Pair):
     """The peer is a gateway of ours too."""
 
+    peer_is_ours = True
+
     def _add_peer(self, options):
         return GatewayPeer(self.bed.add_gateway("b", self.bed.configuration(
             "b", options or TunnelOptions())))
@@ -101,6 +109,9 @@ class GatewayPeer:
 
     def rekey_ike(self):
         return self._rekey(name=f"to-{SIDE_A.name}", ike=True)
+
+    def drops(self):
+        return self.gateway.drops()
 
     def _rekey(self, **arguments):
         answer = self.gateway.ask("ike.sock", "rekey", 30.0, **arguments)

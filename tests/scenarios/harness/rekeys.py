@@ -2,6 +2,7 @@
 took, and where on its way each lost packet was seen last."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import random
@@ -81,7 +82,7 @@ class Rekeying:
         self.done = []
 
     def rekey(self, what, who):
-        state = self._child if what == "child" else self.pair.ike_spi
+        state = self.pair.child_spi if what == "child" else self.pair.ike_spi
         before = wait_until(state, STALLED, f"one {what} at both ends", 0.05)
         begun = time.monotonic()
         refused = self._begin([(one, what) for one in (("culvert", "peer") if who == "both" else (who,))])
@@ -90,9 +91,6 @@ class Rekeying:
         self.done.append(Rekey(what, who, time.monotonic() - begun, refused))
         if who != "both" and refused:
             raise CommandFailed(f"{who} did not rekey the {what}: {refused}")
-
-    def _child(self):
-        return self.pair.gateway.child()["spi_in"] if self.pair.mirrored() else None
 
     def _begin(self, acts):
         """All of (who, what), each in a moment of its own; what was answered to those refused."""
@@ -122,11 +120,11 @@ class Rekeying:
         """One rekeys the child while the other rekeys the IKE SA, which may tell either to try again."""
         for number in range(rounds):
             whats = ("child", "ike_sa") if number % 2 else ("ike_sa", "child")
-            before = self._child(), self.pair.ike_spi()
+            before = self.pair.child_spi(), self.pair.ike_spi()
             begun = time.monotonic()
             refused = self._begin(list(zip(("culvert", "peer"), whats)))
-            wait_until(lambda: self._child() and self.pair.ike_spi()
-                       and (self._child(), self.pair.ike_spi()) != before, STALLED,
+            wait_until(lambda: self.pair.child_spi() and self.pair.ike_spi()
+                       and (self.pair.child_spi(), self.pair.ike_spi()) != before, STALLED,
                        f"both ends to agree after {whats}", 0.05)
             self.done.append(Rekey(whats[0], "against peer", time.monotonic() - begun, refused))
 
@@ -162,20 +160,22 @@ class Outcome:
     lost: list       # sequence numbers
     duplicates: int
     counts: dict     # packets at each place of their way
-    drops: dict      # of our gateway
+    drops: dict      # of our gateway, and of the peer if it is ours too
+    peer_is_ours: bool
     events: dict     # in its log
 
     def lost_by(self):
         return lost_by(self.counts)
 
     def faults(self):
-        """What may not be. A packet is only the peer's loss if it was on the wire to it and never
+        """What may not be. A packet is strongSwan's loss only if it was on the wire to it and never
         arrived behind it, or the other way round."""
         found = []
         by = self.lost_by()
-        if by["gateway"] or by["far client"] or min(by.values()) < 0:
+        ours = by["gateway"] or by["far client"] or (by["peer"] and self.peer_is_ours)
+        if ours or min(by.values()) < 0:
             found.append(f"lost {by}")
-        if len(self.lost) > max(by["peer"], 0):
+        elif len(self.lost) > by["peer"]:
             found.append(f"{len(self.lost)} packets lost, {by['peer']} of them by the peer")
         if self.drops:
             found.append(f"dropped {self.drops}")
@@ -196,12 +196,14 @@ def under_traffic(pair, act, seed=1, apart=0.03):
     finally:
         results = [ping.stop() for ping in pings]
         seconds = time.monotonic() - begun
-    time.sleep(0.5)  # what was under way arrives
     kinds = collections.Counter(f"{one.what} by {one.who}" for one in rekeying.done)
     sent = sum(result.transmitted for result in results)
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: journey.counts(sent)["returned"] >= sent, 3, "what is under way", 0.1)
     longest = max(rekeying.done, key=lambda one: one.seconds, default=None)
     return Outcome(dict(kinds), longest, sent, sent / seconds,
                    [sequence for result in results for sequence in result.lost_packets],
                    sum(result.duplicates for result in results), journey.counts(sent),
-                   pair.gateway.drops(),
+                   {**pair.gateway.drops(), **(pair.peer.drops() if pair.peer_is_ours else {})},
+                   pair.peer_is_ours,
                    dict(collections.Counter(_EVENT.findall("".join(pair.gateway.logs().values())))))
