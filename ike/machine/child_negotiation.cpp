@@ -22,6 +22,15 @@ bool all_covered(const std::vector<wire::TrafficSelector>& inner,
          });
 }
 
+/// Of one IKE SA, or twice as many as are configured: as many as its record has room for.
+constexpr std::size_t kMostChildren = 128;
+
+/// A peer may ask for the same child again and again, and need not delete what it has replaced.
+bool has_room(const IkeSa& ike, bool for_rekey) {
+  const std::size_t most = std::max(kMostChildren, 2 * ike.connection->children.size());
+  return ike.children.size() < (for_rekey ? 2 * most : most);
+}
+
 }  // namespace
 
 std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchange, bool in_auth) {
@@ -106,6 +115,15 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
   // 1. which child  2. mode, suite  3. key exchange  4. keys and SAs  5. answer
   auto narrowed = choose_child(ike, payloads, rekeyed);
   if (!narrowed) return std::unexpected(narrowed.error());
+  if (!has_room(ike, rekeyed != nullptr)) {
+    return std::unexpected(Refusal{NotifyType::no_additional_sas,
+                                   Failure::no_additional_sas,
+                                   narrowed->child->name + ": ours: no more than " +
+                                       std::to_string(ike.children.size()) +
+                                       " children of one IKE SA",
+                                   {},
+                                   narrowed->child->index});
+  }
   auto terms = choose_terms(*narrowed->child, payloads, in_auth);
   if (!terms) return std::unexpected(terms.error());
   const auto spi = environment_.spis->take();

@@ -76,12 +76,8 @@ void Core::supersede(IkeSa& ike) {
   touch(ike);
   ConnectionState& state = state_of(*ike.connection);
   for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
-  if (ike.exchange) {
-    if (ike.exchange->inbound_spi != channel::Spi{}) {
-      environment_.spis->give_back(ike.exchange->inbound_spi);
-    }
-    finish_commands(ike.exchange->task.commands, false, "the peer restarted");
-  }
+  for (const channel::Spi spi : spis_under_way(ike)) environment_.spis->give_back(spi);
+  if (ike.exchange) finish_commands(ike.exchange->task.commands, false, "the peer restarted");
   for (const Task& task : ike.queue) {
     finish_commands(task.commands, false, "the peer restarted");
   }

@@ -165,7 +165,9 @@ void Core::on_dataplane_lost(Instant now, std::vector<Action>& actions) {
   for (auto& [spi, ike] : ike_sas_) {
     touch(*ike);
     ike->children.clear();
-    if (ike->exchange) ike->exchange->inbound_spi = {};
+    // So are the leases.
+    if (ike->exchange) ike->exchange->inbound_spi = ike->exchange->task.orphan = {};
+    std::erase_if(ike->queue, [](const Task& task) { return task.orphan != channel::Spi{}; });
     // Where only the peer can begin it has to hear that there is nothing left.
     const bool tell = ike->usable() && !address_of_peer(*ike->connection);
     if (!tell) forgotten.push_back(spi);

@@ -145,4 +145,19 @@ struct IkeSa {
   [[nodiscard]] bool usable() const { return state == IkeState::established && !redundant; }
 };
 
+/// Inbound SPIs that what is under way has taken, and under which no SA stands: the peer has been
+/// told, or may have been.
+[[nodiscard]] inline std::vector<channel::Spi> spis_under_way(const IkeSa& ike) {
+  std::vector<channel::Spi> spis;
+  const auto add = [&](channel::Spi spi) {
+    if (spi != channel::Spi{}) spis.push_back(spi);
+  };
+  if (ike.exchange) {
+    add(ike.exchange->inbound_spi);
+    add(ike.exchange->task.orphan);
+  }
+  for (const Task& task : ike.queue) add(task.orphan);
+  return spis;
+}
+
 }  // namespace culvert::ike

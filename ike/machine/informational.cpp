@@ -11,6 +11,9 @@ using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 using wire::ike::Protocol;
 
+/// Of the child that is being made at most; a peer may name any number.
+constexpr std::size_t kMostEarlyDeletes = 16;
+
 }  // namespace
 
 void Core::start_delete_child(IkeSa& ike, Task task) {
@@ -71,7 +74,9 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
       if (ChildSa* child = find_child_by_outbound(ike, spi)) {
         peer_deletes_child(ike, *child, deleted);
       } else if (ike.exchange) {
-        ike.exchange->deleted_early.push_back(spi);
+        auto& early = ike.exchange->deleted_early;
+        if (early.size() == kMostEarlyDeletes) early.erase(early.begin());
+        early.push_back(spi);
       }
     }
   }

@@ -322,12 +322,8 @@ void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
   for (const channel::SaId child : std::vector<channel::SaId>(ike.children)) {
     retire(child, children_with_grace);
   }
-  if (ike.exchange) {
-    if (ike.exchange->inbound_spi != channel::Spi{}) {
-      environment_.spis->give_back(ike.exchange->inbound_spi);
-    }
-    finish_commands(ike.exchange->task.commands, false, why);
-  }
+  for (const channel::Spi spi : spis_under_way(ike)) environment_.spis->give_back(spi);
+  if (ike.exchange) finish_commands(ike.exchange->task.commands, false, why);
   for (const Task& task : ike.queue) {
     finish_commands(task.commands, task.kind == TaskKind::delete_ike, why);
   }

@@ -141,16 +141,8 @@ std::vector<channel::Spi> spis_of(const Records& records) {
   for (const Record& record : records) {
     const auto recorded = decode_ike_sa(record);
     if (!recorded) continue;
-    if (recorded->ike->exchange && recorded->ike->exchange->inbound_spi != channel::Spi{}) {
-      spis.push_back(recorded->ike->exchange->inbound_spi);
-    }
-    // Whose delete the peer has not confirmed.
-    if (recorded->ike->exchange && recorded->ike->exchange->task.orphan != channel::Spi{}) {
-      spis.push_back(recorded->ike->exchange->task.orphan);
-    }
-    for (const Task& task : recorded->ike->queue) {
-      if (task.orphan != channel::Spi{}) spis.push_back(task.orphan);
-    }
+    const auto under_way = spis_under_way(*recorded->ike);
+    spis.insert(spis.end(), under_way.begin(), under_way.end());
     for (const ChildSa& child : recorded->children) {
       if (!child.unconfirmed_in.empty()) spis.push_back(child.inbound_spi);
     }

@@ -11,8 +11,10 @@
 namespace culvert::ike::record_fields {
 
 // More than anything real; a reader allocates no more than the record has octets.
-inline constexpr std::size_t kMostText = 4096, kMostOctets = 1U << 17U, kMostKey = 2048;
-inline constexpr std::size_t kMostMessages = 1024, kMostItems = 4096, kMostTasks = 65536;
+// Whatever a datagram can hold must fit, also an identity in hexadecimal: what a peer says must not
+// make a record that cannot be read.
+inline constexpr std::size_t kMostOctets = 1U << 17U, kMostText = 1U << 18U, kMostKey = 2048;
+inline constexpr std::size_t kMostMessages = 1024, kMostItems = 65536, kMostTasks = 65536;
 
 template <typename Archive, typename Item, typename Fields>
 void list(Archive& archive, Item& items, std::size_t most, Fields fields) {

@@ -1,0 +1,150 @@
+// A peer with the keys of an IKE SA that says what no honest one says: it harms itself only.
+#include "ike/machine/record_codec.hpp"
+#include "tests/unit/ike/ladder.hpp"
+
+namespace culvert::ladder {
+namespace {
+
+using Payloads = std::vector<wire::ike::Payload>;
+using wire::ike::Delete;
+using wire::ike::ExchangeType;
+using wire::ike::NotifyType;
+using wire::ike::Protocol;
+
+/// The only IKE SA of a side, as it is on record; its keys are the peer's too.
+ike::RecordedIkeSa on_record(Ladder& ladder, int side) {
+  const auto& recorded = ladder.gateway(side).recorded;
+  REQUIRE(recorded.size() == 1);
+  const auto& [name, octets] = *recorded.begin();
+  auto ike = ike::decode_ike_sa({name, crypto::SecretBytes(crypto::Bytes(octets))});
+  REQUIRE(ike.has_value());
+  return *std::move(ike);
+}
+
+/// To `side`: the message that it expects next, with these payloads in it.
+void say(Ladder& ladder, int side, ExchangeType exchange, bool response, const Payloads& payloads) {
+  const ike::RecordedIkeSa recorded = on_record(ladder, side);
+  const ike::IkeSa& ike = *recorded.ike;
+  wire::ike::Header header;
+  header.initiator_spi = ike.initiator_spi();
+  header.responder_spi = ike.responder_spi();
+  header.exchange = exchange;
+  header.from_initiator = !ike.initiator;
+  header.response = response;
+  header.message_id =
+      response ? ike.window.pending.value().message_id : ike.window.expected_request();
+  wire::ike::PayloadType first{};
+  const auto chain = wire::ike::encode_payloads(payloads, first);
+  auto bytes = wire::ike::encode_encrypted_prefix(header, first,
+                                                  ike.keys.inbound->sealed_bytes(chain.size()));
+  const std::size_t prefix = bytes.size();
+  bytes.resize(prefix + ike.keys.inbound->sealed_bytes(chain.size()));
+  const crypto::MutableBytes whole(bytes);
+  const auto random = crypto::ike::make_seeded_random(ike.window.expected_request());
+  REQUIRE(ike.keys.inbound->seal(whole.first(prefix), chain, *random, whole.subspan(prefix)));
+  ladder.world.deliver({1 - side, ike.remote, ike.local, std::move(bytes), {}});
+  ladder.wire.clear();
+}
+
+/// What the other side sends to `side` next, opened.
+Payloads heard(Ladder& ladder, int side) {
+  REQUIRE(ladder.wire.size() == 1);
+  const Flying datagram = ladder.wire.front();
+  ladder.wire.clear();
+  const auto message = wire::ike::parse_message(datagram.bytes);
+  REQUIRE(message.has_value());
+  const auto* sealed = std::get_if<wire::ike::Encrypted>(&message->payloads.back());
+  REQUIRE(sealed != nullptr);
+  const ike::RecordedIkeSa recorded = on_record(ladder, side);
+  const auto chain = recorded.ike->keys.inbound->open(
+      wire::Bytes(datagram.bytes).first(sealed->associated_bytes), sealed->sealed);
+  REQUIRE(chain.has_value());
+  const auto payloads = wire::ike::parse_payloads(sealed->first_inner, chain->view());
+  REQUIRE(payloads.has_value());
+  return *payloads;
+}
+
+TEST_CASE("peer: an answer of no use, and then the IKE SA goes: the SPI goes back (§1.4.1)") {
+  Ladder ladder;
+  ladder.connect();
+  // Given a rekey whose answer has no SA in it, so that we delete the child that it may have made
+  ladder.rekey(kA);
+  ladder.wire.clear();
+  say(ladder, kA, ExchangeType::create_child_sa, true,
+      {wire::ike::Nonce{std::vector<std::uint8_t>(32)}});
+  REQUIRE(ladder.gateway(kA).data_plane.leased.size() == 1);
+  // When the peer, instead of answering our Delete, ends the IKE SA; or our data plane restarts
+  if (GENERATE(true, false)) {
+    say(ladder, kA, ExchangeType::informational, false, {Delete{Protocol::ike, {}}});
+  } else {
+    ladder.world.restart_data_plane(kA);
+    ladder.wire.clear();
+  }
+  // Then nothing is leased for it any more, and nothing given back twice
+  CHECK(ladder.gateway(kA).data_plane.leased.empty());
+}
+
+TEST_CASE("peer: it deletes thousands of children that we do not know") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.rekey(kA);
+  ladder.wire.clear();
+  for (int i = 0; i < 5; ++i) {
+    std::vector<std::uint32_t> spis(1000);
+    for (std::uint32_t& spi : spis) spi = static_cast<std::uint32_t>(0x1000 + &spi - spis.data());
+    say(ladder, kA, ExchangeType::informational, false, {Delete{Protocol::esp, spis}});
+  }
+  const auto recorded = on_record(ladder, kA);
+  REQUIRE(recorded.ike->exchange.has_value());
+  CHECK(recorded.ike->exchange->deleted_early.size() <= 16);
+}
+
+TEST_CASE("peer: it asks for the same child again and again (§1.3, NO_ADDITIONAL_SAS)") {
+  constexpr std::size_t kMost = 128;
+  Ladder ladder;
+  ladder.connect();
+  ladder.rekey(kA);
+  Payloads request = heard(ladder, kB);
+  std::erase_if(request, [](const auto& payload) {
+    const auto* notify = std::get_if<wire::ike::Notify>(&payload);
+    return notify != nullptr && notify->type == NotifyType::rekey_sa;
+  });
+  for (std::size_t i = 0; i < kMost + 20; ++i) {
+    for (auto& payload : request) {
+      if (auto* nonce = std::get_if<wire::ike::Nonce>(&payload)) nonce->data.back() ^= 1U;
+      auto* offer = std::get_if<wire::ike::SecurityAssociation>(&payload);
+      if (offer == nullptr) continue;
+      for (auto& proposal : offer->proposals) {
+        proposal.spi = {1, 2, static_cast<std::uint8_t>(i / 100), static_cast<std::uint8_t>(i)};
+      }
+    }
+    say(ladder, kB, ExchangeType::create_child_sa, false, request);
+  }
+  CHECK(on_record(ladder, kB).children.size() == kMost);
+  CHECK(ladder.gateway(kB).data_plane.leased.empty());
+  CHECK(ladder.connection(kB).last_failure == Failure::no_additional_sas);
+}
+
+TEST_CASE("peer: the record of one with a long identity can be read") {
+  // Longer than a configuration may have it; a peer that may be anybody says what it likes.
+  config::Identity name;
+  name.type = config::Identity::Type::key_id;
+  name.encoded.assign(2048, 0xab);
+  name.text = "@#";
+  for (std::size_t i = 0; i < name.encoded.size(); ++i) name.text += "ab";
+  Ladder ladder;
+  ladder.gateway(kA).config->connections.front().local.id = name;
+  ladder.gateway(kB).config->connections.front().remote.id = name;
+  for (const int side : {kA, kB}) ladder.gateway(side).boot();
+  ladder.initiate(kA);
+  ladder.run();
+  REQUIRE(ladder.world.why_not_usable(0) == "");
+  CHECK(on_record(ladder, kB).ike->remote_id.text == name.text);
+  ladder.world.kill(kB);
+  ladder.world.resume(kB);
+  ladder.run();
+  ladder.converged();
+}
+
+}  // namespace
+}  // namespace culvert::ladder
