@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
-#include <initializer_list>
 #include <vector>
 
 #include "crypto/ike/signature.hpp"
@@ -44,7 +43,7 @@ void check_certificate(Bytes bytes, const pki::Certificate& certificate) {
                                     {1893456000, pki::RevocationPolicy::if_available, true}));
   const std::array<std::uint8_t, 32> octets{};
   if (certificate.key_type()) {
-    for (const std::uint8_t method : std::initializer_list<std::uint8_t>{1, 9, 10, 11, 14}) {
+    for (const std::uint8_t method : {1, 9, 10, 11, 14}) {
       static_cast<void>(ike::verify(certificate, method, bytes.first(bytes.size() / 2), octets));
     }
   }
