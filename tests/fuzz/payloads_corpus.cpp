@@ -16,7 +16,8 @@ namespace {
 /// Listens to what reaches one side, with its keys.
 class Listener {
  public:
-  Listener(Stage& stage, std::size_t place) : stage_(stage), side_(kStages.at(place).side) {
+  Listener(Stage& stage, std::size_t place)
+      : stage_(stage), info_(kStages.at(place)), side_(info_.side) {
     input.push_back(static_cast<std::uint8_t>(place));
     own_ = first_of_branch();
     stage.before_delivery = [this](const Flying& datagram) {
@@ -58,7 +59,9 @@ class Listener {
     Step step;
     step.exchange = static_cast<std::uint8_t>(header.exchange);
     step.response = header.response;
-    step.proven = header.exchange == wire::ike::ExchangeType::ike_auth;
+    // A signature stays as it is.
+    step.proven = header.exchange == wire::ike::ExchangeType::ike_auth &&
+                  std::string_view(info_.name).find("signature") == std::string_view::npos;
     step.ike_sa = spi == own_ ? 0 : 1;
     const auto to = recorded(spi);
     if (header.exchange == wire::ike::ExchangeType::ike_sa_init) {
@@ -95,6 +98,7 @@ class Listener {
   }
 
   Stage& stage_;
+  const StageInfo& info_;
   int side_;
   std::uint64_t own_ = 0;
   Step pieces_;

@@ -219,7 +219,7 @@ inline Ends watchful() {
   return changed([](GatewayOptions& o) { o.dpd_delay = seconds(10); });
 }
 inline Ends small_pieces() {
-  return changed([](GatewayOptions& o) { o.fragment_size = 300; });
+  return changed([](GatewayOptions& o) { o.fragment_size = 220; });
 }
 inline Ends chained() {
   return changed([](GatewayOptions& o) { o.ike_proposal = "aes256-sha512-x25519"; });
@@ -333,6 +333,21 @@ inline constexpr std::array kStages = std::to_array<StageInfo>({
     {"renewed", ends::renewed, connected, 0},
     {"init_sent", plain_ends,
      [](Stage& stage) { stage.command(0, CommandVerb::initiate, "office"); }, 0},
+    // Half-open beside one that stands: its peer was killed, or both began at once.
+    {"returned_half_open", plain_ends,
+     [](Stage& stage) {
+       stage.connect();
+       stage.world.kill_and_restart(0);
+       stage.deliver_from(0);
+     },
+     1},
+    {"both_began", plain_ends,
+     [](Stage& stage) {
+       stage.command(0, CommandVerb::initiate, "office");
+       stage.command(1, CommandVerb::initiate, "office");
+       stage.deliver_from(0);
+     },
+     1},
 });
 
 struct Snapshot {
