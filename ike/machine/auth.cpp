@@ -147,7 +147,11 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
     answer.emplace_back(make_notify(child.error().notify, child.error().data));
   }
   respond(ike, header, answer, local, remote);
-  if (child && child->child != nullptr) put_in_use(*child->child, false);
+  if (child && child->child != nullptr) {
+    put_in_use(*child->child, false);
+    Proof& arrival = child->child->proof;
+    if (arrival != Proof::none) arrival = Proof::message;
+  }
   arm_established(ike);
   arm_reauthentication(ike);
 }

@@ -18,6 +18,13 @@ enum class ChildState : std::uint8_t {
   replaced,  ///< another pair took over; waits for its Delete
   deleting,  ///< our Delete is on its way
 };
+/// What of the peer's, on its IKE SA, shows that our answer which made a child has arrived.
+/// RFC 7296 §2.3: with a window of 1 its next request waits for that answer.
+enum class Proof : std::uint8_t {
+  none,
+  request,  ///< its next request
+  message,  ///< any message: it has the IKE SA itself by the same answer
+};
 /// Named by the SaId of its inbound half.
 struct ChildSa {
   channel::SaId inbound_sa{}, outbound_sa{};
@@ -31,11 +38,13 @@ struct ChildSa {
   channel::SaId replaced_by{};  ///< inbound SaId of its successor, 0: none
   Instant created{};
   Instant switch_at{};  ///< responder: outbound moves here then; 0: not planned
+  Proof proof{};        ///< that it may move sooner; not on record
   std::uint64_t soft_seconds = 0, hard_seconds = 0;
   crypto::EspSuite suite;
   crypto::Group pfs_group = crypto::Group::none;
   bool esn = false, transport = false, udp_encapsulation = false;
   bool replaces = false;            ///< made by a rekey
+  bool lease_left = false;          ///< its inbound SA was refused: the SPI is still leased
   bool transport_declined = false;  ///< the peer asked for transport mode, ours is tunnel
   std::optional<Failure> notice;    ///< up, but not as configured
   std::string notice_detail;

@@ -110,8 +110,8 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   } else if (we_initiated || !sending) {
     activate(child);
   } else {
-    child.switch_at =
-        now_ + (child.replaces ? tuning_.rekey_switch_delay : tuning_.responder_switch_delay);
+    child.switch_at = now_ + switch_delay(child);
+    child.proof = Proof::request;
     timers_.arm(child.switch_at, TimerKind::switch_outbound,
                 static_cast<std::uint64_t>(child.inbound_sa));
   }
@@ -135,6 +135,33 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   child_is_up(child.index);
 }
 
+/// From our answer to our own switch, when nothing shows that the answer has arrived. What sends
+/// meanwhile may be of an earlier life of the peer, which nobody hears any more, unless it is of
+/// the same IKE SA or of one that crossed this one.
+std::chrono::milliseconds Core::switch_delay(const ChildSa& child) {
+  if (child.replaces) return tuning_.rekey_switch_delay;
+  const PolicyBinding* bound = bindings_.find(child);
+  const ChildSa* sending = bound != nullptr ? child_of_sa(bound->outbound) : nullptr;
+  const IkeSa* ike = sending != nullptr ? find_ike(sending->ike_spi) : nullptr;
+  const bool heard = ike != nullptr && (ike->local_spi == child.ike_spi || ike->redundant);
+  return heard ? tuning_.rekey_switch_delay : tuning_.responder_switch_delay;
+}
+
+/// The peer has said something new on this IKE SA: what it has from us by then may be sent on.
+void Core::answers_arrived(const IkeSa& ike, bool by_request) {
+  for (const channel::SaId id : ike.children) {
+    const Proof proof = children_.at(id).proof;
+    if (proof == Proof::none || (proof == Proof::request && !by_request)) continue;
+    switch_outbound_now(*find_child(id));
+  }
+}
+
+void Core::switch_outbound_now(ChildSa& child) {
+  child.proof = Proof::none;
+  child.switch_at = {};
+  if (!child.redundant && !stays_behind(child)) activate(child);
+}
+
 /// A child of an IKE SA that lost against another: it takes over from what an earlier life left and
 /// from what goes with its own IKE SA, not from a child that stays.
 bool Core::stays_behind(const ChildSa& child) {
@@ -149,6 +176,7 @@ bool Core::stays_behind(const ChildSa& child) {
 void Core::activate(ChildSa& child) {
   touched_.insert(child.ike_spi);
   child.switch_at = {};
+  child.proof = Proof::none;
   if (const PolicyBinding* binding = bindings_.find(child)) {
     if (binding->outbound == child.outbound_sa) return;
     if (ChildSa* before = child_of_sa(binding->outbound)) before->policy = {};
@@ -219,6 +247,7 @@ void Core::retire(channel::SaId id, bool with_grace) {
   }
   if (IkeSa* ike = find_ike(child.ike_spi)) std::erase(ike->children, id);
   inbound_of_outbound_.erase(child.outbound_sa);
+  if (child.lease_left) environment_.spis->give_back(child.inbound_spi);
 }
 
 void Core::delete_sa(channel::SaId sa) {
@@ -318,6 +347,7 @@ void Core::installation_failed(channel::SaId sa, channel::Outcome outcome) {
                              std::string(channel::to_string(outcome));
   fail(ike->connection, Failure::dataplane_refused, detail, Level::error, child->index);
   child_is_not_coming(child->index, detail);
+  child->lease_left = sa == child->inbound_sa && outcome != channel::Outcome::spi_not_leased;
   // The peer believes in it: it has to go there too. What it was to replace goes on where it still
   // stands.
   child->redundant = true;

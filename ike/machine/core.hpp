@@ -198,7 +198,6 @@ class Core final : public Machine {
   [[nodiscard]] static bool may_offer_mobike(const IkeSa& ike);
   void add_mobike(Payloads& payloads, const IkeSa& ike);
   static void learn_mobike(IkeSa& ike, const Payloads& payloads);
-  static void learn_peer_addresses(IkeSa& ike, const Payloads& payloads);
   void move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
   void start_update_addresses(IkeSa& ike, Task task);
   void finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
@@ -227,8 +226,6 @@ class Core final : public Machine {
   void reconfigure_children(IkeSa& ike, const config::Connection& before);
   void renew_outdated(IkeSa& ike);
   void retire_outdated(std::uint32_t child_index);
-  [[nodiscard]] static bool permits(const crypto::Proposal& proposal,
-                                    const crypto::IkeSuite& suite);
 
   // rehearsal.cpp
   void arm_rehearsal(ChildSa& child);
@@ -371,6 +368,9 @@ class Core final : public Machine {
   void update_endpoints(channel::SaId half);
   void put_in_use(ChildSa& child, bool we_initiated);
   [[nodiscard]] bool stays_behind(const ChildSa& child);
+  [[nodiscard]] std::chrono::milliseconds switch_delay(const ChildSa& child);
+  void answers_arrived(const IkeSa& ike, bool by_request);
+  void switch_outbound_now(ChildSa& child);
   void release_outbound(const ChildSa& child);
   void retire(channel::SaId child, bool with_grace);
   void delete_sa(channel::SaId sa);

@@ -128,15 +128,20 @@ void Core::delete_duplicate(IkeSa& ike) {
     timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);
     return;
   }
-  bool complete = true;
+  bool complete = true, awaited = false;
   for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
     const ChildSa& child = children_.at(id);
-    if (live_child(child.index) != nullptr || child.state == ChildState::replaced) continue;
+    if (child.state == ChildState::replaced) continue;
+    if (const ChildSa* stays = live_child(child.index); stays != nullptr) {
+      // The peer may not have it yet: this one carries the traffic until then.
+      if (stays->switch_at != Instant{}) awaited = true;
+      continue;
+    }
     if (!wants_up(state_of(*ike.connection), child_config(child.index))) continue;
     complete = false;
     ensure(child.index);
   }
-  if (!complete && ++ike.duplicate_waits <= kDuplicateWaits) {
+  if (awaited || (!complete && ++ike.duplicate_waits <= kDuplicateWaits)) {
     timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);
     return;
   }

@@ -33,6 +33,10 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       if (const auto adopted = adopted_.find(sa); adopted != adopted_.end()) {
         const std::uint32_t index = adopted->second.child_index;
         adopted_.erase(adopted);
+        while (const PolicyBinding* bound = bindings_.find(sa)) {
+          delete_policy(bound->policy);
+          bindings_.erase(bound->policy);
+        }
         delete_sa(sa);
         const bool left = std::ranges::any_of(
             adopted_, [&](const auto& entry) { return entry.second.child_index == index; });

@@ -270,9 +270,8 @@ void Core::dispatch(const Timer& timer) {
       return;
     case TimerKind::switch_outbound:
       if (ChildSa* child = find_child(channel::SaId{timer.subject});
-          child != nullptr && child->switch_at == timer.when && !child->redundant) {
-        child->switch_at = {};
-        if (!stays_behind(*child)) activate(*child);
+          child != nullptr && child->switch_at == timer.when) {
+        switch_outbound_now(*child);
       }
       return;
     case TimerKind::rehearse:

@@ -47,6 +47,20 @@ bool matches_addresses(const Octets& data, const wire::Endpoint& source,
   return data == expected;
 }
 
+/// RFC 4555 §3.6: every such message replaces what was known.
+void learn_peer_addresses(IkeSa& ike, const Payloads& payloads) {
+  std::vector<wire::IpAddress> addresses;
+  bool told = find_notify(payloads, NotifyType::no_additional_addresses) != nullptr;
+  for (const auto& payload : payloads) {
+    const auto* notify = std::get_if<Notify>(&payload);
+    const auto address = notify != nullptr ? address_in(*notify) : std::nullopt;
+    if (!address || addresses.size() >= kMaxPeerAddresses) continue;
+    told = true;
+    addresses.push_back(*address);
+  }
+  if (told) ike.peer_addresses = std::move(addresses);
+}
+
 }  // namespace
 
 bool Core::may_offer_mobike(const IkeSa& ike) {
@@ -75,20 +89,6 @@ void Core::learn_mobike(IkeSa& ike, const Payloads& payloads) {
   ike.mobike = ours && find_notify(payloads, NotifyType::mobike_supported) != nullptr;
   ike.moves = ike.mobike && ike.initiator;
   if (ike.mobike) learn_peer_addresses(ike, payloads);
-}
-
-/// RFC 4555 §3.6: every such message replaces what was known.
-void Core::learn_peer_addresses(IkeSa& ike, const Payloads& payloads) {
-  std::vector<wire::IpAddress> addresses;
-  bool told = find_notify(payloads, NotifyType::no_additional_addresses) != nullptr;
-  for (const auto& payload : payloads) {
-    const auto* notify = std::get_if<Notify>(&payload);
-    const auto address = notify != nullptr ? address_in(*notify) : std::nullopt;
-    if (!address || addresses.size() >= kMaxPeerAddresses) continue;
-    told = true;
-    addresses.push_back(*address);
-  }
-  if (told) ike.peer_addresses = std::move(addresses);
 }
 
 // ---- the side that decides ----------------------------------------------------------------------

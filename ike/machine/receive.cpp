@@ -95,6 +95,7 @@ void Core::repeat_answer(IkeSa& ike, const wire::Endpoint& local, const wire::En
 void Core::on_opened(IkeSa& ike, const wire::ike::Header& header, wire::ike::PayloadType first,
                      wire::Bytes chain, const wire::Endpoint& local, const wire::Endpoint& remote) {
   ike.last_heard = now_;
+  answers_arrived(ike, !header.response);
   auto payloads = wire::ike::parse_payloads(first, chain);
   if (!payloads) {
     ++counters_.invalid_messages;

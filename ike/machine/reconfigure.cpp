@@ -29,6 +29,15 @@ bool same_limits(const config::Child& a, const config::Child& b) {
          a.replay_window == b.replay_window;
 }
 
+bool permits(const crypto::Proposal& proposal, const crypto::IkeSuite& suite) {
+  const auto has = [](const auto& list, const auto& value) {
+    return std::ranges::find(list, value) != list.end();
+  };
+  return has(proposal.encryption, crypto::Proposal::Cipher{suite.encryption, suite.key_bits}) &&
+         (suite.integrity == crypto::Integrity::none || has(proposal.integrity, suite.integrity)) &&
+         has(proposal.prf, suite.prf) && has(proposal.groups, suite.group);
+}
+
 /// Whether what is on its way says what would be said now.
 bool same_negotiation(const config::Connection& a, const config::Connection& b) {
   return same_authentication(a, b) && a.proposals == b.proposals &&
@@ -235,15 +244,6 @@ void Core::retire_outdated(std::uint32_t child_index) {
                        .child = child->inbound_sa,
                        .not_before = now_ + tuning_.responder_switch_delay});
   }
-}
-
-bool Core::permits(const crypto::Proposal& proposal, const crypto::IkeSuite& suite) {
-  const auto has = [](const auto& list, const auto& value) {
-    return std::ranges::find(list, value) != list.end();
-  };
-  return has(proposal.encryption, crypto::Proposal::Cipher{suite.encryption, suite.key_bits}) &&
-         (suite.integrity == crypto::Integrity::none || has(proposal.integrity, suite.integrity)) &&
-         has(proposal.prf, suite.prf) && has(proposal.groups, suite.group);
 }
 
 }  // namespace culvert::ike

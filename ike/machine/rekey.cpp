@@ -15,6 +15,8 @@ using wire::ike::NotifyType;
 constexpr std::chrono::seconds kAbandonedLife{120};
 constexpr std::chrono::seconds kRefusedRekeyDelay{60};
 constexpr std::uint32_t kMaxTemporaryFailures = 20;
+/// Of one peer's IKE SAs that were rekeyed and not deleted. A peer that deletes them has one.
+constexpr std::ptrdiff_t kMostRekeyed = 16;
 
 Octets spi_octets(std::uint64_t spi) {
   Octets octets(8);
@@ -138,6 +140,13 @@ std::expected<Payloads, Refusal> Core::accept_rekey_ike(IkeSa& ike, const Payloa
     return std::unexpected(
         Refusal{NotifyType::temporary_failure, Failure::temporary_failure, std::move(*why), {}});
   }
+  const auto lingers = [](const IkeSa* one) { return one->state == IkeState::rekeyed; };
+  if (std::ranges::count_if(peers_.with_peer_of(ike), lingers) >= kMostRekeyed) {
+    return std::unexpected(Refusal{NotifyType::temporary_failure,
+                                   Failure::temporary_failure,
+                                   "the peer deletes none of the IKE SAs that it has rekeyed",
+                                   {}});
+  }
   auto terms = choose_rekey_terms(ike, payloads);
   if (!terms) return std::unexpected(terms.error());
   const auto& peer_nonce = find_payload<wire::ike::Nonce>(payloads)->data;
@@ -216,6 +225,7 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
   }
   for (const channel::SaId child : old.children) {
     children_.at(child).ike_spi = successor.local_spi;
+    children_.at(child).proof = Proof::none;
     successor.children.push_back(child);
   }
   old.children.clear();

@@ -252,6 +252,7 @@ class Run {
       }
       for (const ike::Task& task : ike.queue) known.insert(task.orphan);
       for (const ike::ChildSa& child : recorded.children) {
+        known.insert(child.inbound_spi);  // leased while its SA is refused
         const bool whole = gateway_.data_plane.find(child.inbound_sa) != nullptr &&
                            gateway_.data_plane.find(child.outbound_sa) != nullptr;
         require(whole || child.redundant || child.state == ike::ChildState::deleting,
@@ -259,8 +260,7 @@ class Run {
       }
     }
     for (const channel::Spi spi : gateway_.data_plane.leased) {
-      // One whose SA was refused stays the data plane's until the key daemon has gone.
-      require(refused_ || known.contains(spi), "a leased SPI is known");
+      require(known.contains(spi), "a leased SPI is known");
     }
     for (const Flying& datagram : sent_) check_sent(datagram);
   }

@@ -126,6 +126,8 @@ TEST_CASE("failure: the data plane refuses the SA; the peer's half is taken down
            std::ranges::any_of(report.fields,
                                [](const auto& f) { return f.second == "dataplane_refused"; });
   }));
+  ladder.settle(30);
+  CHECK(ladder.gateway(kB).data_plane.leased.empty());
   ladder.gateway(kB).data_plane.violations.clear();  // the half that was never there
 }
 

@@ -143,6 +143,26 @@ TEST_CASE("IKE rekey: children move to the new IKE SA, the old one is deleted (Â
   ladder.converged();
 }
 
+TEST_CASE("IKE rekey: a peer that deletes none of the old ones has a bounded number of them") {
+  Ladder ladder;
+  ladder.connect();
+  std::size_t most = 0;
+  for (int i = 0; i < 20; ++i) {
+    ladder.rekey_ike(kA);
+    while (!ladder.wire.empty()) {
+      const Flying datagram = ladder.wire.front();
+      ladder.wire.erase(ladder.wire.begin());
+      const auto exchange = simulation::header_of(datagram).exchange;
+      if (exchange != wire::ike::ExchangeType::informational) ladder.world.deliver(datagram);
+    }
+    most = std::max(most, ladder.gateway(kB).machine->ike_sas(ladder.world.now).size());
+    ladder.pass(milliseconds(100));
+  }
+  CHECK(most == 17);
+  ladder.settle(60);
+  ladder.converged();
+}
+
 TEST_CASE("child rekey: a PFS group that the peer does not have leaves the old child in place") {
   GatewayOptions a = gateway_a(), b = mirrored(a);
   a.children[0].esp_proposal = "aes256gcm16-ecp384";

@@ -147,6 +147,24 @@ TEST_CASE("expiry: a hard lifetime without a rekey brings the child back on the 
   ladder.converged();
 }
 
+TEST_CASE("expiry: what an earlier life left sends no longer than its SA lives") {
+  Ladder ladder;
+  ladder.connect();
+  simulation::Gateway& a = ladder.gateway(kA);
+  const channel::SaId outbound = a.data_plane.outbound_of(0)->sa.sa;
+  ladder.world.kill_and_restart(kA);
+  ladder.wire.clear();
+  REQUIRE(a.data_plane.outbound_of(0)->sa.sa == outbound);
+  channel::Event event;
+  event.type = channel::EventType::hard_expire;
+  event.body.hard_expire = {outbound, channel::ExpiryCause::bytes};
+  ladder.world.event(kA, event);
+  CHECK(a.data_plane.find(outbound) == nullptr);
+  CHECK(a.data_plane.policies.empty());
+  ladder.settle(100);
+  ladder.converged();
+}
+
 TEST_CASE("acquire: a packet brings a trapped child up, once") {
   Ladder ladder;
   ladder.world.acquire(kA, 0);
