@@ -6,16 +6,20 @@
 namespace culvert::dataplane {
 
 std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
-    const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine) {
+    const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine,
+    std::unique_ptr<Fib> fib) {
   auto tables = std::make_unique<Tables>();
   tables->workers = workers;
   tables->flows_remembered = std::bit_ceil(limits.flows);
   tables->reclaimer = std::make_unique<Reclaimer>(workers);
   // A neighbour may have an old and a new adjacency for a moment.
   tables->adjacencies = std::make_unique<Adjacencies>(2 * kMaxRoutes - 1);
-  auto fib = Fib::create(kMaxRoutes, *tables->reclaimer);
-  if (!fib) return std::unexpected(fib.error());
-  tables->fib = std::move(*fib);
+  if (fib == nullptr) {
+    auto made = Fib::create(kMaxRoutes, *tables->reclaimer);
+    if (!made) return std::unexpected(made.error());
+    fib = std::move(*made);
+  }
+  tables->fib = std::move(fib);
   auto sad = Sad::create(limits.sas, workers, engine, *tables->reclaimer);
   if (!sad) return std::unexpected(sad.error());
   tables->sad = std::move(*sad);

@@ -34,9 +34,10 @@ struct PortInfo {
 inline constexpr std::uint32_t kMaxRoutes = 16384;
 
 struct Tables {
-  /// `engine` outlives the tables.
+  /// `engine` outlives the tables. `fib`: another than one made for them, which is 160 MiB.
   static std::expected<std::unique_ptr<Tables>, std::string> create(
-      const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine);
+      const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine,
+      std::unique_ptr<Fib> fib = nullptr);
 
   std::unique_ptr<Reclaimer> reclaimer;  ///< first: the others retire into it
   std::unique_ptr<Adjacencies> adjacencies;

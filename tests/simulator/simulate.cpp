@@ -1,4 +1,6 @@
 // Runs schedules and prints the ladder of the first ones that fail.
+#include <chrono>
+#include <cstdio>
 #include <iostream>
 
 #include <CLI/CLI.hpp>
@@ -16,6 +18,7 @@ int main(int argc, char** argv) {
   app.add_flag("--verbose", verbose, "print every ladder");
   CLI11_PARSE(app, argc, argv);
 
+  const auto started = std::chrono::steady_clock::now();
   std::size_t failed = 0;
   for (std::uint64_t i = 0; i < schedules; ++i) {
     const auto outcome = culvert::simulation::run_schedule(seed + i);
@@ -27,6 +30,10 @@ int main(int argc, char** argv) {
     }
     failed += bad ? 1 : 0;
   }
-  std::cout << schedules << " schedules from seed " << seed << ", " << failed << " failed\n";
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
+  std::cout << std::flush;
+  std::printf("%llu schedules from seed %llu, %zu with a violation, %.0f seeds a second\n",
+              static_cast<unsigned long long>(schedules), static_cast<unsigned long long>(seed),
+              failed, static_cast<double>(schedules) / took.count());
   return failed == 0 ? 0 : 1;
 }

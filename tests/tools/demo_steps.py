@@ -139,7 +139,7 @@ class Demo:
 
     def _check_no_loss(self, what, result):
         lost = result.lost_packets
-        where = f", first icmp_seq {lost[0]}" if lost else ""
+        where = f", first number {lost[0]}" if lost else ""
         self.report.check(what, not lost,
                           f"{result.transmitted} sent, {len(lost)} lost{where}")
 

@@ -13,16 +13,18 @@ from .shell import CommandFailed, Process, wait_until
 
 _REPLY = re.compile(r"icmp_seq=(\d+) ttl=\d+ time=([\d.]+) ms")
 _SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
+# fping's; a reply that came twice is "duplicate for [number], …"
+_STEADY_REPLY = re.compile(r"\[(\d+)\], \d+ bytes, ([\d.]+) ms")
+_STEADY_SUMMARY = re.compile(r"xmt/rcv/%loss = (\d+)/")
 _counter = itertools.count()
 
 
 class PingResult:
-    def __init__(self, text):
-        summary = _SUMMARY.search(text)
-        if not summary:
-            raise CommandFailed(f"ping said:\n{text}")
-        self.transmitted = int(summary.group(1))
-        replies = _unwrapped(_REPLY.findall(text))
+    """Of packets numbered from 1 on."""
+
+    def __init__(self, transmitted, replies):
+        """`replies`: (number, milliseconds) each."""
+        self.transmitted = transmitted
         self.received = {sequence for sequence, _ in replies}
         self.round_trips = [time for _, time in replies]  # ms
         self.duplicates = len(replies) - len(self.received)
@@ -36,14 +38,14 @@ class PingResult:
         return statistics.median(self.round_trips)
 
 
-def _unwrapped(replies):
-    """[(number, milliseconds)]: ping writes the 16 bits that an echo has, so 65536 is written as 0."""
-    numbered, latest = [], 0
-    for sequence, milliseconds in replies:
-        ahead = (int(sequence) - latest + 0x8000) % 0x10000 - 0x8000
-        numbered.append((latest + ahead, float(milliseconds)))
-        latest = max(latest, latest + ahead)
-    return numbered
+def _result(text, summary, reply, first):
+    """What a program said of its packets, whose first has the number `first`."""
+    transmitted = summary.search(text)
+    if not transmitted:
+        raise CommandFailed(f"no summary of a ping:\n{text}")
+    return PingResult(int(transmitted.group(1)),
+                      [(int(number) - first + 1, float(milliseconds))
+                       for number, milliseconds in reply.findall(text)])
 
 
 def icmp_counts(namespace):
@@ -65,7 +67,7 @@ def ping(namespace, address, count=3, interval=0.05, wait=2.0, size=56, extra=()
     completed = namespace.run(
         "ping", "-n", "-c", count, "-i", interval, "-W", wait, "-s", size, *extra, address,
         check=False, timeout=count * max(interval, 0.01) + wait + 20)
-    result = PingResult(completed.stdout)
+    result = _result(completed.stdout, _SUMMARY, _REPLY, 1)
     last = max(result.received, default=result.transmitted)
     late = range(last + 1, result.transmitted + 1)
     if late and late[0] == result.lost()[0]:
@@ -78,31 +80,33 @@ def ping(namespace, address, count=3, interval=0.05, wait=2.0, size=56, extra=()
 
 
 class SteadyPing:
-    """Up to a hundred packets a second (sixty where the kernel has 100 ticks) beside what a test
-    does, every one accounted for at `stop`."""
+    """A hundred packets a second beside what a test does, every one accounted for at `stop`. By fping:
+    between two packets of less than twenty milliseconds ping occupies a core."""
 
+    PER_SECOND = 100
     IN_FLIGHT = 25  # packets sent in the last quarter of a second before SIGINT
     MOST_SECONDS = 3600  # should nobody stop it
+    LATEST_REPLY = 2000  # ms
 
-    def __init__(self, namespace, address, directory, interval=0.01, extra=()):
+    def __init__(self, namespace, address, directory):
         log = directory / f"ping-{next(_counter)}.log"
-        command = namespace.command("ping", "-n", "-i", interval, "-w", self.MOST_SECONDS, *extra,
-                                    address)
+        command = namespace.command("fping", "-p", 1000 // self.PER_SECOND, "-t", self.LATEST_REPLY,
+                                    "-c", self.MOST_SECONDS * self.PER_SECOND, address)
         self._process = Process(command, log)
-        wait_until(lambda: _REPLY.search(self._process.text()), 10, "the first reply to ping")
+        wait_until(lambda: _STEADY_REPLY.search(self._process.text()), 10, "the first reply to fping")
 
     def replies(self):
-        return len(_REPLY.findall(self._process.text()))
+        return len(_STEADY_REPLY.findall(self._process.text()))
 
     def wait_for_replies(self, count, timeout=10.0):
         """So many more replies have come: traffic went on after what was done before."""
         goal = self.replies() + count
-        wait_until(lambda: self.replies() >= goal, timeout, f"{count} more replies to ping", 0.05)
+        wait_until(lambda: self.replies() >= goal, timeout, f"{count} more replies to fping", 0.05)
 
     def stop(self):
         """Ends it and returns the result without what was in flight."""
         self._process.stop(signal.SIGINT)
-        result = PingResult(self._process.text())
+        result = _result(self._process.text(), _STEADY_SUMMARY, _STEADY_REPLY, 0)
         result.lost_packets = result.lost(self.IN_FLIGHT)
         return result
 

@@ -109,18 +109,18 @@ TEST_CASE("robustness: malformed UTF-8 is refused at its place (RFC 3629 §4)") 
   }
 }
 
-TEST_CASE("robustness: ten thousand children with the same wide selector are checked in seconds") {
+TEST_CASE("robustness: thousands of children with the same wide selector are checked in seconds") {
   std::string text(kValid.substr(0, kValid.find("connections:")));
   text +=
       "connections:\n  - name: many\n    local: {address: 198.51.100.1, id: a.example}\n"
       "    remote: {address: 203.0.113.7, id: b.example}\n    children:\n";
-  for (int index = 0; index < 10000; ++index) {
+  for (int index = 0; index < 4000; ++index) {
     text += "      - {name: c" + std::to_string(index) + ", local_ts: 10." +
             std::to_string(index / 250) + "." + std::to_string(index % 250) +
             ".0/24, remote_ts: 0.0.0.0/0}\n";
   }
   // The processor's time, since a busy machine may let us wait; generous, since sanitizers take ten
-  // times as long. Comparing all with all three deep would take hours.
+  // times as long. Comparing all with all three deep would take an hour.
   const std::clock_t start = std::clock();
   const LoadResult result = load_text(text, "f");
   CHECK((std::clock() - start) / CLOCKS_PER_SEC < 60);

@@ -1,6 +1,7 @@
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
 #include <atomic>
+#include <set>
 #include <stdexcept>
 
 #include <catch2/catch.hpp>
@@ -85,6 +86,64 @@ channel::InstallSa common_sa(const SaOptions& options, std::uint32_t spi) {
   return sa;
 }
 
+/// A FIB is 160 MiB to clear: a test takes one that others have used, without their routes.
+class UsedFib final : public Fib {
+ public:
+  UsedFib() {
+    if (idle().empty()) idle().push_back(std::make_unique<Routes>());
+    routes_ = std::move(idle().back());
+    idle().pop_back();
+  }
+  ~UsedFib() override {
+    for (const wire::Prefix& prefix : added_) {
+      routes_->fib->remove(prefix);
+      routes_->reclaimer.drain();
+    }
+    idle().push_back(std::move(routes_));
+  }
+  UsedFib(const UsedFib&) = delete;
+  UsedFib& operator=(const UsedFib&) = delete;
+
+  std::expected<void, std::string> add(const wire::Prefix& prefix,
+                                       AdjacencyIndex adjacency) override {
+    auto done = routes_->fib->add(prefix, adjacency);
+    if (done) added_.insert(prefix);
+    changed();
+    return done;
+  }
+  void remove(const wire::Prefix& prefix) override {
+    routes_->fib->remove(prefix);
+    added_.erase(prefix);
+    changed();
+  }
+  [[nodiscard]] AdjacencyIndex lookup_v4(std::uint32_t address) const override {
+    return routes_->fib->lookup_v4(address);
+  }
+  [[nodiscard]] AdjacencyIndex lookup_v6(const std::uint8_t* address) const override {
+    return routes_->fib->lookup_v6(address);
+  }
+
+  Reclaimer* outdates = nullptr;  ///< of the tables that it is part of
+
+ private:
+  struct Routes {
+    Reclaimer reclaimer{1};
+    std::unique_ptr<Fib> fib = Fib::create(kMaxRoutes, reclaimer).value();
+  };
+  /// Never destroyed: EAL's memory may have gone before.
+  static std::vector<std::unique_ptr<Routes>>& idle() {
+    static auto& all = *new std::vector<std::unique_ptr<Routes>>();
+    return all;
+  }
+  void changed() {
+    routes_->reclaimer.drain();
+    if (outdates != nullptr) outdates->outdate();
+  }
+
+  std::unique_ptr<Routes> routes_;
+  std::set<wire::Prefix> added_;
+};
+
 }  // namespace
 
 void start_eal() {
@@ -128,9 +187,12 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
   config::Limits limits;
   limits.sas = 1024;
   limits.flows = 1024;  // they are touched at the start of every test
-  auto made = Tables::create(limits, workers, *engine_);
+  auto fib = std::make_unique<UsedFib>();
+  UsedFib& routes = *fib;
+  auto made = Tables::create(limits, workers, *engine_, std::move(fib));
   REQUIRE(made.has_value());
   tables_ = std::move(*made);
+  routes.outdates = tables_->reclaimer.get();
   for (std::uint16_t port = 0; port < kPorts; ++port) {
     PortInfo info;
     info.dpdk_port = port;
