@@ -14,10 +14,11 @@ import socket
 import struct
 from pathlib import Path
 
-from .shell import run
+from .shell import run, wait_until
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
+_SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40  # linux/sockios.h, linux/if.h
 
 
 def ip_batch(lines, namespace=None):
@@ -65,6 +66,11 @@ class Namespace:
             os.close(there)
             os.close(home)
 
+    def is_running(self, device):
+        with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sH22x", device.encode(), 0))
+        return struct.unpack_from("H", answer, 16)[0] & _IFF_RUNNING != 0
+
     def packet_socket(self, device):
         """An AF_PACKET socket for whole Ethernet frames on `device`."""
         with self.entered():
@@ -94,6 +100,7 @@ class Topology:
     def __init__(self, prefix):
         self.prefix = prefix
         self._namespaces = {}
+        self._up = False
         try:
             self._build()
         except BaseException:
@@ -121,6 +128,18 @@ class Topology:
         middle.ip_batch("link add bridge type bridge mcast_snooping 0",
                         "link set to-a master bridge up", "link set to-b master bridge up",
                         "link set bridge up", "link set lo up")
+
+    def wait_until_up(self):
+        """Once: the kernel looks after a link's carrier up to a second later, and until then it and a
+        bridge above it lose what is sent."""
+        if self._up:
+            return
+        links = [("gw-a", "lan", "wan"), ("gw-b", "lan", "wan"), ("wan", "to-a", "to-b"),
+                 ("client-a", "eth0"), ("client-b", "eth0")]
+        for role, *devices in links:
+            wait_until(lambda: all(self[role].is_running(device) for device in devices), 5,
+                       f"the links of {role}")
+        self._up = True
 
     def adopt(self, role, namespace):
         """One more, which goes with the others."""

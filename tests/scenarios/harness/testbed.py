@@ -94,6 +94,7 @@ class Testbed:
 
     def ping(self, family=4, **options):
         """From client a to client b."""
+        self.topology.wait_until_up()
         return ping(self.topology["client-a"], SIDE_B.client_address(family), **options)
 
     @contextlib.contextmanager

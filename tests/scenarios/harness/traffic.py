@@ -13,9 +13,8 @@ from .shell import CommandFailed, Process, wait_until
 
 _REPLY = re.compile(r"icmp_seq=(\d+) ttl=\d+ time=([\d.]+) ms")
 _SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
-# fping's; a reply that came twice is "duplicate for [number], …"
-_STEADY_REPLY = re.compile(r"\[(\d+)\], \d+ bytes, ([\d.]+) ms")
-_STEADY_SUMMARY = re.compile(r"xmt/rcv/%loss = (\d+)/")
+_STEADY_REPLY = re.compile(r"reply (\d+) ([\d.]+) ms")
+_STEADY_SUMMARY = re.compile(r"(\d+) sent")
 _counter = itertools.count()
 
 
@@ -38,13 +37,13 @@ class PingResult:
         return statistics.median(self.round_trips)
 
 
-def _result(text, summary, reply, first):
-    """What a program said of its packets, whose first has the number `first`."""
+def _result(text, summary, reply):
+    """What a program said of its packets."""
     transmitted = summary.search(text)
     if not transmitted:
         raise CommandFailed(f"no summary of a ping:\n{text}")
     return PingResult(int(transmitted.group(1)),
-                      [(int(number) - first + 1, float(milliseconds))
+                      [(int(number), float(milliseconds))
                        for number, milliseconds in reply.findall(text)])
 
 
@@ -67,7 +66,7 @@ def ping(namespace, address, count=3, interval=0.05, wait=2.0, size=56, extra=()
     completed = namespace.run(
         "ping", "-n", "-c", count, "-i", interval, "-W", wait, "-s", size, *extra, address,
         check=False, timeout=count * max(interval, 0.01) + wait + 20)
-    result = _result(completed.stdout, _SUMMARY, _REPLY, 1)
+    result = _result(completed.stdout, _SUMMARY, _REPLY)
     last = max(result.received, default=result.transmitted)
     late = range(last + 1, result.transmitted + 1)
     if late and late[0] == result.lost()[0]:
@@ -80,20 +79,19 @@ def ping(namespace, address, count=3, interval=0.05, wait=2.0, size=56, extra=()
 
 
 class SteadyPing:
-    """A hundred packets a second beside what a test does, every one accounted for at `stop`. By fping:
-    between two packets of less than twenty milliseconds ping occupies a core."""
+    """A hundred packets a second beside what a test does, every one accounted for at `stop`."""
 
     PER_SECOND = 100
     IN_FLIGHT = 25  # packets sent in the last quarter of a second before SIGINT
     MOST_SECONDS = 3600  # should nobody stop it
-    LATEST_REPLY = 2000  # ms
+    PROGRAM = Path(__file__).with_name("pinger.py")
 
     def __init__(self, namespace, address, directory):
         log = directory / f"ping-{next(_counter)}.log"
-        command = namespace.command("fping", "-p", 1000 // self.PER_SECOND, "-t", self.LATEST_REPLY,
-                                    "-c", self.MOST_SECONDS * self.PER_SECOND, address)
+        command = namespace.command("/usr/bin/python3", self.PROGRAM, address, self.PER_SECOND,
+                                    self.MOST_SECONDS)
         self._process = Process(command, log)
-        wait_until(lambda: _STEADY_REPLY.search(self._process.text()), 10, "the first reply to fping")
+        wait_until(lambda: _STEADY_REPLY.search(self._process.text()), 10, "the first reply to a ping")
 
     def replies(self):
         return len(_STEADY_REPLY.findall(self._process.text()))
@@ -101,12 +99,12 @@ class SteadyPing:
     def wait_for_replies(self, count, timeout=10.0):
         """So many more replies have come: traffic went on after what was done before."""
         goal = self.replies() + count
-        wait_until(lambda: self.replies() >= goal, timeout, f"{count} more replies to fping", 0.05)
+        wait_until(lambda: self.replies() >= goal, timeout, f"{count} more replies to the ping", 0.05)
 
     def stop(self):
         """Ends it and returns the result without what was in flight."""
         self._process.stop(signal.SIGINT)
-        result = _result(self._process.text(), _STEADY_SUMMARY, _STEADY_REPLY, 0)
+        result = _result(self._process.text(), _STEADY_SUMMARY, _STEADY_REPLY)
         result.lost_packets = result.lost(self.IN_FLIGHT)
         return result
 
