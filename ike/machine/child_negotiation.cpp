@@ -31,6 +31,37 @@ bool has_room(const IkeSa& ike, bool for_rekey) {
   return ike.children.size() < (for_rekey ? 2 * most : most);
 }
 
+/// What the chosen proposal says of a child, without SPIs of ours and selectors.
+ChildSa agreed_child(const config::Child& config, const ChosenEsp& chosen) {
+  ChildSa child;
+  child.index = config.index;
+  child.outbound_spi = channel::Spi{chosen.peer_spi};
+  child.suite = chosen.suite;
+  child.esn = chosen.esn;
+  child.pfs_group = chosen.group;
+  child.transport = config.mode == config::Mode::transport;
+  return child;
+}
+
+/// `nonce` is empty in IKE_AUTH, which has none of its own.
+Payloads answer_payloads(const ChildSa& child, const ChosenEsp& chosen,
+                         const crypto::ike::KeyExchange* key_exchange, const Octets& nonce) {
+  Payloads payloads;
+  wire::ike::SaProposal proposal = chosen.answer;
+  proposal.spi.resize(4);
+  wire::Writer(proposal.spi).u32(static_cast<std::uint32_t>(child.inbound_spi));
+  if (child.transport) payloads.emplace_back(make_notify(NotifyType::use_transport_mode));
+  payloads.emplace_back(wire::ike::SecurityAssociation{{std::move(proposal)}});
+  if (!nonce.empty()) payloads.emplace_back(wire::ike::Nonce{nonce});
+  if (key_exchange != nullptr) {
+    payloads.emplace_back(wire::ike::KeyExchange{static_cast<std::uint16_t>(chosen.group),
+                                                 key_exchange->public_value()});
+  }
+  payloads.emplace_back(wire::ike::TrafficSelectors{true, child.remote_selectors, false});
+  payloads.emplace_back(wire::ike::TrafficSelectors{false, child.local_selectors, false});
+  return payloads;
+}
+
 }  // namespace
 
 std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchange, bool in_auth) {
@@ -157,7 +188,9 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
     retire(added.inbound_sa, false);
     return std::unexpected(installed.error());
   }
-  return Answer{answer_payloads(added, *terms, in_auth ? Octets{} : responder_nonce), &added};
+  return Answer{answer_payloads(added, terms->chosen, terms->key_exchange.get(),
+                                in_auth ? Octets{} : responder_nonce),
+                &added};
 }
 
 /// Mode, suite and, with a group, the shared secret.
@@ -209,42 +242,13 @@ std::expected<Core::ChildTerms, Refusal> Core::choose_terms(const config::Child&
   return terms;
 }
 
-/// What the chosen proposal says of a child, without SPIs of ours and selectors.
-ChildSa Core::agreed_child(const config::Child& config, const ChosenEsp& chosen) {
-  ChildSa child;
-  child.index = config.index;
-  child.outbound_spi = channel::Spi{chosen.peer_spi};
-  child.suite = chosen.suite;
-  child.esn = chosen.esn;
-  child.pfs_group = chosen.group;
-  child.transport = config.mode == config::Mode::transport;
-  return child;
-}
-
-/// `nonce` is empty in IKE_AUTH, which has none of its own.
-Payloads Core::answer_payloads(const ChildSa& child, const ChildTerms& terms, const Octets& nonce) {
-  Payloads payloads;
-  wire::ike::SaProposal proposal = terms.chosen.answer;
-  proposal.spi.resize(4);
-  wire::Writer(proposal.spi).u32(static_cast<std::uint32_t>(child.inbound_spi));
-  if (child.transport) payloads.emplace_back(make_notify(NotifyType::use_transport_mode));
-  payloads.emplace_back(wire::ike::SecurityAssociation{{std::move(proposal)}});
-  if (!nonce.empty()) payloads.emplace_back(wire::ike::Nonce{nonce});
-  if (terms.key_exchange != nullptr) {
-    payloads.emplace_back(wire::ike::KeyExchange{static_cast<std::uint16_t>(terms.chosen.group),
-                                                 terms.key_exchange->public_value()});
-  }
-  payloads.emplace_back(wire::ike::TrafficSelectors{true, child.remote_selectors, false});
-  payloads.emplace_back(wire::ike::TrafficSelectors{false, child.local_selectors, false});
-  return payloads;
-}
-
 std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchange,
                                                     const Payloads& payloads, ChildNonces nonces,
                                                     bool in_auth) {
   // 1. is it an answer to what we asked  2. key exchange  3. keys  4. was it deleted meanwhile  5.
   // SAs
-  const config::Child& config = child_config(exchange.task.child_index);
+  const config::Child& config =
+      exchange.asked ? *exchange.asked : child_config(exchange.task.child_index);
   auto terms = check_answer(config, exchange, payloads, in_auth);
   auto keys = terms ? derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
                                         terms->secret.view(), nonces.initiator, nonces.responder)
@@ -277,6 +281,7 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
     enqueue(ike, Task{.kind = TaskKind::delete_child, .child = added.inbound_sa}, true);
     return std::unexpected(installed.error());
   }
+  if (exchange.asked) outdate(added);
   return &added;
 }
 

@@ -38,7 +38,7 @@ struct ChildSa {
   channel::SaId replaced_by{};  ///< inbound SaId of its successor, 0: none
   Instant created{};
   Instant switch_at{};  ///< responder: outbound moves here then; 0: not planned
-  Proof proof{};        ///< that it may move sooner; not on record
+  Proof proof{};        ///< that it may move sooner
   std::uint64_t soft_seconds = 0, hard_seconds = 0;
   crypto::EspSuite suite;
   crypto::Group pfs_group = crypto::Group::none;

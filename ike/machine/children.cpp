@@ -18,6 +18,17 @@ channel::SelectorSet to_set(const std::vector<wire::TrafficSelector>& selectors)
   return set;
 }
 
+bool meet(const std::vector<wire::TrafficSelector>& some,
+          const std::vector<wire::TrafficSelector>& others) {
+  return std::ranges::any_of(some, [&](const wire::TrafficSelector& one) {
+    return std::ranges::any_of(others, [&](const auto& other) { return one.overlaps(other); });
+  });
+}
+/// Whether some traffic fits both.
+bool meet(const ChildSa& a, const ChildSa& b) {
+  return meet(a.local_selectors, b.local_selectors) && meet(a.remote_selectors, b.remote_selectors);
+}
+
 }  // namespace
 
 channel::RequestId Core::request(channel::Request& request) {
@@ -102,7 +113,7 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
 /// since before it answered. Who answered waits while there is another way to send.
 void Core::put_in_use(ChildSa& child, bool we_initiated) {
   const IkeSa& ike = *find_ike(child.ike_spi);
-  const bool sending = bindings_.carries(child);
+  const bool sending = bindings_.carries(child) || sends_instead(child) != nullptr;
   if (child.redundant) {
     if (!sending) activate(child);
   } else if (stays_behind(child)) {
@@ -132,7 +143,19 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
             {"local_ts", text_of(child.local_selectors)},
             {"remote_ts", text_of(child.remote_selectors)}});
   }
+  if (child.outdated) return;
+  if (child.switch_at == Instant{}) retire_outdated(child.index);
   child_is_up(child.index);
+}
+
+/// What the traffic of this child, or some of it, goes by for now, `leaving` aside.
+const ChildSa* Core::sends_instead(const ChildSa& child, channel::SaId leaving) {
+  for (const ChildSa* other : children_.of(child.index)) {
+    if (other == &child || other->inbound_sa == leaving) continue;
+    if (other->policy == channel::PolicyId{}) continue;
+    if (meet(child, *other)) return other;
+  }
+  return nullptr;
 }
 
 /// From our answer to our own switch, when nothing shows that the answer has arrived. What sends
@@ -140,8 +163,7 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
 /// the same IKE SA or of one that crossed this one.
 std::chrono::milliseconds Core::switch_delay(const ChildSa& child) {
   if (child.replaces) return tuning_.rekey_switch_delay;
-  const PolicyBinding* bound = bindings_.find(child);
-  const ChildSa* sending = bound != nullptr ? child_of_sa(bound->outbound) : nullptr;
+  const ChildSa* sending = sends_instead(child);
   const IkeSa* ike = sending != nullptr ? find_ike(sending->ike_spi) : nullptr;
   const bool heard = ike != nullptr && (ike->local_spi == child.ike_spi || ike->redundant);
   return heard ? tuning_.rekey_switch_delay : tuning_.responder_switch_delay;
@@ -159,7 +181,11 @@ void Core::answers_arrived(const IkeSa& ike, bool by_request) {
 void Core::switch_outbound_now(ChildSa& child) {
   child.proof = Proof::none;
   child.switch_at = {};
-  if (!child.redundant && !stays_behind(child)) activate(child);
+  if (child.redundant || stays_behind(child) || has_new_form(child)) return;
+  const ChildSa* sending = sends_instead(child);
+  if (sending != nullptr && is_live(*sending) && sending->created > child.created) return;
+  activate(child);
+  if (!child.outdated) retire_outdated(child.index);
 }
 
 /// A child of an IKE SA that lost against another: it takes over from what an earlier life left and
@@ -194,7 +220,7 @@ void Core::activate(ChildSa& child) {
     install_policy(child);
     bindings_.add(std::move(fresh));
   }
-  retire_adopted(child.index, now_ + tuning_.old_sa_grace);
+  retire_adopted(child.index, now_ + tuning_.adopted_sa_grace);
 }
 
 void Core::install_policy(const ChildSa& child) {
@@ -218,14 +244,28 @@ void Core::release_outbound(const ChildSa& child) {
   if (bound == nullptr) return;
   ChildSa* substitute = nullptr;
   for (ChildSa* other : children_.like(child)) {
-    if (other->inbound_sa == child.inbound_sa || other->redundant || other->outdated) continue;
+    if (other->inbound_sa == child.inbound_sa || other->redundant) continue;
     if (other->state != ChildState::installed && other->state != ChildState::rekeying) continue;
-    if (substitute == nullptr || other->created >= substitute->created) substitute = other;
+    // One that is outdated only where there is no other.
+    if (substitute == nullptr || std::pair(!other->outdated, other->created) >=
+                                     std::pair(!substitute->outdated, substitute->created)) {
+      substitute = other;
+    }
   }
   if (substitute != nullptr) {
     activate(*substitute);
     return;
   }
+  // One of other selectors that has waited, for this one or for a sign of the peer: here it is.
+  for (ChildSa* other : children_.of(child.index)) {
+    const bool stands =
+        other->state == ChildState::installed || other->state == ChildState::rekeying;
+    if (other->inbound_sa == child.inbound_sa || other->redundant || !stands) continue;
+    if (other->policy != channel::PolicyId{} || !meet(*other, child)) continue;
+    if (sends_instead(*other, child.inbound_sa) == nullptr) activate(*other);
+  }
+  bound = bindings_.find(child.outbound_sa);
+  if (bound == nullptr) return;
   delete_policy(bound->policy);
   bindings_.erase(bound->policy);
   if (ChildSa* stays = find_child(child.inbound_sa)) stays->policy = {};
@@ -309,6 +349,10 @@ bool Core::is_live(const ChildSa& child) const {
   const IkeSa* ike = find_ike(child.ike_spi);
   return ike != nullptr && ike->usable();
 }
+/// The configuration has changed, and what it asks for now stands: this one is about to go.
+bool Core::has_new_form(const ChildSa& child) const {
+  return child.outdated && live_child(child.index) != nullptr;
+}
 const ChildSa* Core::live_child(std::uint32_t child_index) const {
   const auto all = children_.of(child_index);
   const auto live = std::ranges::find_if(all, [&](const ChildSa* one) { return is_live(*one); });
@@ -351,6 +395,8 @@ void Core::installation_failed(channel::SaId sa, channel::Outcome outcome) {
   // The peer believes in it: it has to go there too. What it was to replace goes on where it still
   // stands.
   child->redundant = true;
+  if (child->made_by_us) take_back_replaced(*child);
+  release_outbound(*child);
   enqueue(*ike, Task{.kind = TaskKind::delete_child, .child = child->inbound_sa}, true);
   plan_retry(state_of(*ike->connection));
 }

@@ -224,6 +224,9 @@ class Core final : public Machine {
   void end_removed(IkeSa& ike);
   void remove_unfinished(IkeSa& ike);
   void reconfigure_children(IkeSa& ike, const config::Connection& before);
+  void keep_what_was_asked(Exchange& exchange, const config::Connection& before);
+  void outdate(ChildSa& child);
+  void renew_suite(IkeSa& ike);
   void renew_outdated(IkeSa& ike);
   void retire_outdated(std::uint32_t child_index);
 
@@ -267,9 +270,6 @@ class Core final : public Machine {
                                                                        const Exchange& exchange,
                                                                        const Payloads& payloads,
                                                                        bool in_auth);
-  [[nodiscard]] static ChildSa agreed_child(const config::Child& config, const ChosenEsp& chosen);
-  [[nodiscard]] static Payloads answer_payloads(const ChildSa& child, const ChildTerms& terms,
-                                                const Octets& nonce);
   struct Narrowed {
     const config::Child* child = nullptr;
     std::vector<wire::TrafficSelector> local, remote;
@@ -283,9 +283,6 @@ class Core final : public Machine {
   [[nodiscard]] std::expected<const ChildSa*, Refusal> may_create(IkeSa& ike,
                                                                   const Payloads& payloads);
   void finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& payloads);
-  [[nodiscard]] static Refusal refused_by_peer(const config::Child& config,
-                                               const Exchange& exchange, const Payloads& payloads,
-                                               const wire::ike::Notify& error);
   void child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal);
   void retry_task(IkeSa& ike, Task task);
 
@@ -302,7 +299,6 @@ class Core final : public Machine {
     ChosenIke chosen;
     std::uint64_t peer_spi = 0;
   };
-  [[nodiscard]] static std::optional<std::string> why_not_rekey_now(const IkeSa& ike);
   [[nodiscard]] static std::expected<RekeyTerms, Refusal> choose_rekey_terms(
       const IkeSa& ike, const Payloads& payloads);
   void take_rival_ike(IkeSa& ike, const Exchange& exchange, IkeSa& rival);
@@ -323,6 +319,7 @@ class Core final : public Machine {
   void start_liveness(IkeSa& ike, Task task);
   void answer_informational(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                             const wire::Endpoint& local, const wire::Endpoint& remote);
+  void take_back_replaced(const ChildSa& successor);
   void peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint32_t>& answer);
   void peer_deletes_ike(IkeSa& ike);
   void finish_informational(IkeSa& ike, Exchange exchange, const Payloads& payloads);
@@ -368,6 +365,7 @@ class Core final : public Machine {
   void update_endpoints(channel::SaId half);
   void put_in_use(ChildSa& child, bool we_initiated);
   [[nodiscard]] bool stays_behind(const ChildSa& child);
+  [[nodiscard]] const ChildSa* sends_instead(const ChildSa& child, channel::SaId leaving = {});
   [[nodiscard]] std::chrono::milliseconds switch_delay(const ChildSa& child);
   void answers_arrived(const IkeSa& ike, bool by_request);
   void switch_outbound_now(ChildSa& child);
@@ -383,6 +381,7 @@ class Core final : public Machine {
   [[nodiscard]] ChildSa* child_of_sa(channel::SaId either_half);
   [[nodiscard]] const ChildSa* live_child(std::uint32_t child_index) const;
   [[nodiscard]] bool is_live(const ChildSa& child) const;
+  [[nodiscard]] bool has_new_form(const ChildSa& child) const;
   void endpoints_changed(IkeSa& ike);
   void installation_failed(channel::SaId sa, channel::Outcome outcome);
 

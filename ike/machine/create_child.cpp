@@ -23,13 +23,31 @@ constexpr std::chrono::seconds kOwedDelete{10};
 constexpr std::uint32_t kMaxGroupRetries = 2;
 constexpr std::uint32_t kMaxTemporaryFailures = 20;
 
+/// What the peer's error says to a child of ours. What it took in IKE_AUTH and refuses now differs
+/// in what IKE_AUTH does not have: the child's own key exchange.
+Refusal refused_by_peer(const config::Child& config, const Exchange& exchange,
+                        const Payloads& payloads, const wire::ike::Notify& error) {
+  const bool rekey = exchange.task.kind == TaskKind::rekey_child;
+  const bool group = error.type == NotifyType::invalid_ke_payload;
+  const bool pfs = group || (rekey && error.type == NotifyType::no_proposal_chosen);
+  std::string detail = terms_text(config) + "; the peer answers " +
+                       wire::ike::to_string(error.type) +
+                       (group ? ": it wants " + demanded_group_text(payloads) : "");
+  if (pfs) detail += "; PFS: ours: " + groups_text(config.esp_proposals);
+  return {error.type,
+          pfs ? Failure::pfs_mismatch : failure_of(error.type, true),
+          std::move(detail),
+          {},
+          config.index};
+}
+
 }  // namespace
 
 void Core::start_create_child(IkeSa& ike, Task task) {
   const ChildSa* old = nullptr;
   if (task.kind == TaskKind::rekey_child) {
     ChildSa* child = find_child(task.child);
-    if (child == nullptr || child->redundant ||
+    if (child == nullptr || child->redundant || has_new_form(*child) ||
         (child->state != ChildState::installed && child->state != ChildState::rekeying)) {
       finish_commands(task.commands, child != nullptr, "the child was replaced meanwhile");
       return;
@@ -86,6 +104,12 @@ std::expected<const ChildSa*, Refusal> Core::may_create(IkeSa& ike, const Payloa
                                      Failure::child_sa_not_found,
                                      "SPI " + spi_text(channel::Spi{spi ? *spi : 0U}),
                                      {}});
+    }
+    // The configuration has changed: this child is about to go, or we ask for its new form.
+    if (has_new_form(*child)) return busy("the child is being closed");
+    if (ike.exchange && ike.exchange->task.kind == TaskKind::create_child &&
+        ike.exchange->task.child_index == child->index) {
+      return busy("we ask for the same child");
     }
     // §2.25.1: a child that we are closing.
     if (child->state == ChildState::deleting || child->state == ChildState::replaced) {
@@ -207,24 +231,6 @@ void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& pa
     put_in_use(**child, true);
   }
   finish_commands(exchange.task.commands, true, "");
-}
-
-/// What the peer's error says to a child of ours. What it took in IKE_AUTH and refuses now differs
-/// in what IKE_AUTH does not have: the child's own key exchange.
-Refusal Core::refused_by_peer(const config::Child& config, const Exchange& exchange,
-                              const Payloads& payloads, const wire::ike::Notify& error) {
-  const bool rekey = exchange.task.kind == TaskKind::rekey_child;
-  const bool group = error.type == NotifyType::invalid_ke_payload;
-  const bool pfs = group || (rekey && error.type == NotifyType::no_proposal_chosen);
-  std::string detail = terms_text(config) + "; the peer answers " +
-                       wire::ike::to_string(error.type) +
-                       (group ? ": it wants " + demanded_group_text(payloads) : "");
-  if (pfs) detail += "; PFS: ours: " + groups_text(config.esp_proposals);
-  return {error.type,
-          pfs ? Failure::pfs_mismatch : failure_of(error.type, true),
-          std::move(detail),
-          {},
-          config.index};
 }
 
 void Core::child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal) {

@@ -53,6 +53,9 @@ struct Exchange {
   channel::SaId rival_child{};
   std::uint64_t rival_ike = 0;
   Octets rival_nonce;
+  /// What was asked for, where the configuration has changed since.
+  std::optional<config::Child> asked;
+  std::optional<std::vector<crypto::Proposal>> asked_ike;
   /// Outbound SPIs the peer deleted that we do not know: perhaps of the child being made.
   std::vector<std::uint32_t> deleted_early;
 };

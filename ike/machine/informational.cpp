@@ -97,6 +97,24 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
   }
 }
 
+/// A child was rekeyed, and the new one goes before the old one: its initiator cannot use it, or
+/// the old one's Delete follows. Until then the old one stands.
+void Core::take_back_replaced(const ChildSa& successor) {
+  for (const ChildSa* one : children_.of(successor.index)) {
+    if (one->replaced_by != successor.inbound_sa || one->ike_spi != successor.ike_spi ||
+        one->state != ChildState::replaced) {
+      continue;
+    }
+    ChildSa& old = *find_child(one->inbound_sa);
+    old.state = ChildState::installed;
+    old.replaced_by = {};
+    std::erase_if(find_ike(old.ike_spi)->queue, [&](const Task& task) {
+      return task.kind == TaskKind::delete_child && task.child == old.inbound_sa;
+    });
+    return;
+  }
+}
+
 void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint32_t>& answer) {
   // RFC 7296 §1.4.1: when both delete at once, the answer does not name it again.
   if (child.state != ChildState::deleting) {
@@ -113,6 +131,7 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
     activate(*successor);
   }
   const bool mode_refused = child.transport_declined;
+  if (!child.made_by_us && child.replaces) take_back_replaced(child);
   report(Level::info, "child_deleted",
          {{"connection", ike.connection->name},
           {"child", child_config(index).name},

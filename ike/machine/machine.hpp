@@ -175,6 +175,9 @@ struct Tuning {
   std::chrono::seconds keepalive_interval{20};      ///< RFC 3948 §4
   std::chrono::seconds reauthentication_retry{60};  ///< a new IKE SA that did not come up
   std::chrono::milliseconds old_sa_grace{5000};     ///< a replaced inbound SA lives on this long
+  /// What an earlier life left, beside its successor: a peer that answered for that may send on the
+  /// old one until it hears of us, and begins to wait again when it is killed meanwhile.
+  std::chrono::milliseconds adopted_sa_grace{90000};
   std::chrono::milliseconds responder_switch_delay{1000};
   /// The same after a rekey: its initiator's Delete of the old SA says at once that it has the new
   /// one. Without a Delete the answer may have been lost: longer than a request waits to be sent

@@ -33,7 +33,9 @@ void Core::reauthenticate(IkeSa& ike) {
   for (const channel::SaId id : ike.children) {
     const ChildSa& child = children_.at(id);
     const bool configured = environment_.config->connection_of_child(child.index) == &connection;
-    if (configured && is_live(child) && std::ranges::find(wanted, child.index) == wanted.end()) {
+    const bool stands = !child.redundant && (child.state == ChildState::installed ||
+                                             child.state == ChildState::rekeying);
+    if (configured && stands && std::ranges::find(wanted, child.index) == wanted.end()) {
       wanted.push_back(child.index);
     }
   }

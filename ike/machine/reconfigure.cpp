@@ -159,11 +159,9 @@ void Core::reconfigure_ike(IkeSa& ike) {
     renew_outdated(ike);
     return;
   }
+  if (ike.exchange) keep_what_was_asked(*ike.exchange, before);
   reconfigure_children(ike, before);
-  const bool suite_stays = std::ranges::any_of(
-      ike.connection->proposals,
-      [&](const crypto::Proposal& proposal) { return permits(proposal, ike.suite); });
-  if (!suite_stays) enqueue(ike, Task{.kind = TaskKind::rekey_ike});
+  renew_suite(ike);
   if (before.rekey_time != ike.connection->rekey_time ||
       before.dpd_delay != ike.connection->dpd_delay) {
     arm_lifetime(ike);
@@ -172,6 +170,14 @@ void Core::reconfigure_ike(IkeSa& ike) {
     ike.reauthenticate_at = {};
     arm_reauthentication(ike);
   }
+}
+
+/// By a rekey, where the configuration has it no more.
+void Core::renew_suite(IkeSa& ike) {
+  const auto& proposals = ike.connection->proposals;
+  const bool stays = std::ranges::any_of(
+      proposals, [&](const crypto::Proposal& proposal) { return permits(proposal, ike.suite); });
+  if (!stays) enqueue(ike, Task{.kind = TaskKind::rekey_ike});
 }
 
 void Core::end_removed(IkeSa& ike) {
@@ -189,6 +195,28 @@ void Core::remove_unfinished(IkeSa& ike) {
   remove(spi);
 }
 
+/// What is on its way is judged by what was asked for.
+void Core::keep_what_was_asked(Exchange& exchange, const config::Connection& before) {
+  if (exchange.task.kind == TaskKind::rekey_ike && !exchange.asked_ike) {
+    exchange.asked_ike = before.proposals;
+  }
+  if (exchange.task.kind != TaskKind::create_child && exchange.task.kind != TaskKind::rekey_child) {
+    return;
+  }
+  const auto old =
+      std::ranges::find(before.children, exchange.task.child_index, &config::Child::index);
+  const config::Child* wanted = environment_.config->find_child(exchange.task.child_index);
+  if (exchange.asked || old == before.children.end() || wanted == nullptr) return;
+  if (!same_protection(*old, *wanted)) exchange.asked = *old;
+}
+
+/// Goes on until its successor stands: see child_is_up.
+void Core::outdate(ChildSa& child) {
+  child.outdated = children_.any_outdated = true;
+  state_of(*find_ike(child.ike_spi)->connection).keep.insert(child.index);
+  ensure(child.index);
+}
+
 void Core::reconfigure_children(IkeSa& ike, const config::Connection& before) {
   for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
     ChildSa& child = children_.at(id);
@@ -201,10 +229,7 @@ void Core::reconfigure_children(IkeSa& ike, const config::Connection& before) {
       ghost_children_.insert_or_assign(child.index, *old);
       enqueue(ike, Task{.kind = TaskKind::delete_child, .child = id}, true);
     } else if (!same_protection(*old, *wanted)) {
-      // Goes on until its successor stands: see child_is_up.
-      child.outdated = children_.any_outdated = true;
-      state_of(*ike.connection).keep.insert(child.index);
-      ensure(child.index);
+      outdate(child);
     } else if (!same_limits(*old, *wanted)) {
       enqueue(ike, Task{.kind = TaskKind::rekey_child, .child_index = child.index, .child = id});
     }
@@ -235,7 +260,8 @@ void Core::retire_outdated(std::uint32_t child_index) {
       std::ranges::any_of(children_, [](const auto& entry) { return entry.second.outdated; });
   std::vector<const ChildSa*> outdated;
   for (const ChildSa* child : children_.of(child_index)) {
-    if (child->outdated && child->state != ChildState::deleting) outdated.push_back(child);
+    const bool ends = child->state == ChildState::deleting || child->state == ChildState::replaced;
+    if (child->outdated && !ends) outdated.push_back(child);
   }
   for (const ChildSa* child : outdated) {
     IkeSa* ike = find_ike(child->ike_spi);

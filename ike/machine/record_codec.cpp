@@ -39,18 +39,6 @@ bool is_possible(const IkeSa& ike) {
   return false;
 }
 
-constexpr auto kProposal = [](auto& archive, auto& proposal) {
-  list(archive, proposal.encryption, kMostItems, [](auto& inner, auto& cipher) {
-    inner.number(cipher.id);
-    inner.number(cipher.key_bits);
-  });
-  list(archive, proposal.integrity, kMostItems, kNumber);
-  list(archive, proposal.prf, kMostItems, kNumber);
-  list(archive, proposal.groups, kMostItems, kNumber);
-  archive.number(proposal.esn);
-  archive.number(proposal.no_esn);
-};
-
 void peer_fields(RecordWriter& writer, const config::Peer& peer) {
   optional(writer, peer.address, kAddress);
   optional(writer, peer.id, [](auto& inner, auto& id) { identity_fields(inner, id); });

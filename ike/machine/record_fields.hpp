@@ -146,6 +146,30 @@ void key_exchange_fields(Archive& archive, Value& key_exchange) {
   }
 }
 
+inline constexpr auto kProposal = [](auto& archive, auto& proposal) {
+  list(archive, proposal.encryption, kMostItems, [](auto& inner, auto& cipher) {
+    inner.number(cipher.id);
+    inner.number(cipher.key_bits);
+  });
+  list(archive, proposal.integrity, kMostItems, kNumber);
+  list(archive, proposal.prf, kMostItems, kNumber);
+  list(archive, proposal.groups, kMostItems, kNumber);
+  archive.number(proposal.esn);
+  archive.number(proposal.no_esn);
+};
+inline constexpr auto kProposals = [](auto& archive, auto& proposals) {
+  list(archive, proposals, kMostItems, kProposal);
+};
+/// Of a configured child what an answer is judged by.
+inline constexpr auto kAskedChild = [](auto& archive, auto& child) {
+  archive.text(child.name, kMostText);
+  archive.number(child.index);
+  archive.choice(child.mode, config::Mode::transport);
+  list(archive, child.local_ts, kMostItems, kSelector);
+  list(archive, child.remote_ts, kMostItems, kSelector);
+  kProposals(archive, child.esp_proposals);
+};
+
 inline constexpr auto kExchange = [](auto& archive, auto& exchange) {
   kTask(archive, exchange.task);
   archive.octets(exchange.nonce, kMostText);
@@ -156,6 +180,8 @@ inline constexpr auto kExchange = [](auto& archive, auto& exchange) {
   archive.number(exchange.rival_ike);
   archive.octets(exchange.rival_nonce, kMostText);
   list(archive, exchange.deleted_early, kMostItems, kNumber);
+  optional(archive, exchange.asked, kAskedChild);
+  optional(archive, exchange.asked_ike, kProposals);
 };
 
 inline constexpr auto kChild = [](auto& archive, auto& child) {
@@ -171,6 +197,7 @@ inline constexpr auto kChild = [](auto& archive, auto& child) {
   archive.number(child.replaced_by);
   archive.instant(child.created);
   archive.instant(child.switch_at);
+  archive.choice(child.proof, Proof::message);
   archive.seconds(child.soft_seconds);
   archive.seconds(child.hard_seconds);
   esp_suite_fields(archive, child.suite);

@@ -24,6 +24,28 @@ Octets spi_octets(std::uint64_t spi) {
   return octets;
 }
 
+/// RFC 7296 §2.25.2: children in the making or going would be lost between the two IKE SAs.
+std::optional<std::string> why_not_rekey_now(const IkeSa& ike) {
+  if (ike.state != IkeState::established || ike.redundant) return "the IKE SA is ending";
+  if (!ike.exchange) return std::nullopt;
+  switch (ike.exchange->task.kind) {
+    case TaskKind::create_child:
+    case TaskKind::rekey_child:
+    case TaskKind::delete_child:
+    case TaskKind::delete_ike:
+      return "another exchange is on its way";
+    case TaskKind::rekey_ike:
+    case TaskKind::init:
+    case TaskKind::auth:
+    case TaskKind::liveness:
+    case TaskKind::update_addresses:
+    case TaskKind::check_route:
+      break;
+  }
+  if (ike.exchange->rival_ike != 0) return "already rekeyed";
+  return std::nullopt;
+}
+
 }  // namespace
 
 void Core::start_rekey_ike(IkeSa& ike, Task task) {
@@ -79,33 +101,12 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.moves = old.moves;
   ike.peer_addresses = old.peer_addresses;
   ike.reauthenticate_at = old.reauthenticate_at;
+  ike.outdated = old.outdated;  // the authentication is still the old one's
   ike.made_by_rekey = true;
   ike.created_rank = ike.established_rank = next_rank_++;
   ike.state = IkeState::established;
   ike.created = ike.established = ike.last_heard = ike.last_sent = now_;
   return ike;
-}
-
-/// RFC 7296 §2.25.2: children in the making or going would be lost between the two IKE SAs.
-std::optional<std::string> Core::why_not_rekey_now(const IkeSa& ike) {
-  if (ike.state != IkeState::established || ike.redundant) return "the IKE SA is ending";
-  if (!ike.exchange) return std::nullopt;
-  switch (ike.exchange->task.kind) {
-    case TaskKind::create_child:
-    case TaskKind::rekey_child:
-    case TaskKind::delete_child:
-    case TaskKind::delete_ike:
-      return "another exchange is on its way";
-    case TaskKind::rekey_ike:
-    case TaskKind::init:
-    case TaskKind::auth:
-    case TaskKind::liveness:
-    case TaskKind::update_addresses:
-    case TaskKind::check_route:
-      break;
-  }
-  if (ike.exchange->rival_ike != 0) return "already rekeyed";
-  return std::nullopt;
 }
 
 /// What the peer's offer and our proposals have in common, with the peer's SPI and the group it
@@ -253,6 +254,7 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
           {"suite", successor.suite.name()}});
   arm_established(successor);
   arm_reauthentication(successor);
+  if (successor.outdated) renew_outdated(successor);
 }
 
 std::expected<IkeSa*, Refusal> Core::make_rekeyed(IkeSa& ike, Exchange& exchange,
@@ -266,14 +268,15 @@ std::expected<IkeSa*, Refusal> Core::make_rekeyed(IkeSa& ike, Exchange& exchange
   if (answer == nullptr || nonce == nullptr || peer_value == nullptr) {
     return refuse(Failure::invalid_syntax, "the answer lacks SA, Nr or KEr");
   }
-  const auto chosen = choose_ike(ike.connection->proposals, *answer, peer_value->group);
+  const auto& proposals = exchange.asked_ike ? *exchange.asked_ike : ike.connection->proposals;
+  const auto chosen = choose_ike(proposals, *answer, peer_value->group);
   const auto peer_spi = chosen ? wire::Reader(chosen->peer_spi).u64("SPI")
                                : wire::Parsed<std::uint64_t>(std::uint64_t{0});
   if (!chosen || !is_an_answer(*answer) || !peer_spi || *peer_spi == 0 ||
       chosen->suite.group != exchange.key_exchange->group() ||
       peer_value->group != static_cast<std::uint16_t>(chosen->suite.group)) {
-    return refuse(Failure::no_ike_proposal_chosen, "ours: " + describe(ike.connection->proposals) +
-                                                       "; the peer chose " + describe(*answer));
+    return refuse(Failure::no_ike_proposal_chosen,
+                  "ours: " + describe(proposals) + "; the peer chose " + describe(*answer));
   }
   const auto secret = exchange.key_exchange->shared_secret(peer_value->data);
   if (!secret) return refuse(Failure::invalid_syntax, secret.error().what);
@@ -332,6 +335,7 @@ void Core::finish_rekey_ike(IkeSa& ike, Exchange exchange, const Payloads& paylo
   move_to_successor(ike, successor);
   finish_commands(exchange.task.commands, true, "");
   enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+  if (exchange.asked_ike) renew_suite(successor);
 }
 
 /// Our rekey is not needed: the peer's stands. It deletes the old IKE SA.

@@ -62,6 +62,7 @@ class Resumption {
       if (record.name.kind != RecordKind::connection) place(record);
     }
     for (auto& [spi, ike] : core_.ike_sas_) reconcile(*ike);
+    give_back_unused();
     for (auto& [spi, ike] : core_.ike_sas_) reconcile_policies(*ike);
     take_unclaimed();
     report_.resumed = static_cast<std::uint64_t>(std::ranges::count_if(
@@ -166,6 +167,21 @@ class Resumption {
     });
   }
 
+  /// SPIs of records that were refused are nobody's.
+  void give_back_unused() {
+    std::set<channel::Spi> used;
+    for (const auto& [spi, ike] : core_.ike_sas_) {
+      for (const channel::Spi inbound : spis_under_way(*ike)) used.insert(inbound);
+      for (const channel::SaId id : ike->children) {
+        const ChildSa& child = core_.children_.at(id);
+        if (!child.unconfirmed_in.empty()) used.insert(child.inbound_spi);
+      }
+    }
+    for (const channel::Spi spi : held_) {
+      if (!used.contains(spi)) core_.environment_.spis->give_back(spi);
+    }
+  }
+
   /// Each half of each child: there, or still to be installed, or lost.
   void reconcile(IkeSa& ike) {
     for (const channel::SaId id : ike.children) {
@@ -250,7 +266,7 @@ class Resumption {
     }
     for (const auto& [id, sa] : unclaimed_sas_) {
       if (!is_wanted(sa.child_index)) {
-        core_.delete_sa_later(id, sa.child_index, core_.now_ + core_.tuning_.old_sa_grace);
+        core_.delete_sa_later(id, sa.child_index, core_.now_ + core_.tuning_.adopted_sa_grace);
         continue;
       }
       core_.adopted_[id] = sa;

@@ -131,7 +131,6 @@ void Core::finish_commands(const std::vector<CommandId>& commands, bool ok,
 }
 
 void Core::child_is_up(std::uint32_t child_index) {
-  retire_outdated(child_index);
   for (WaitingCommand& command : waiting_) {
     command.children.erase(child_index);
     if (command.children.empty()) finish_commands({command.id}, true, "");

@@ -17,7 +17,7 @@ struct PendingRequest {
   std::uint32_t message_id = 0;
   Messages messages;  ///< one, or its fragments in order
   std::uint32_t tries = 1;
-  std::uint32_t rounds = 1;  ///< of tries: another one for a peer that is alive
+  std::uint32_t rounds = 1;          ///< of tries: another one for a peer that is alive
   std::chrono::nanoseconds next{};   ///< when to send it again
   std::chrono::nanoseconds delay{};  ///< between the last try and the next
 };

@@ -115,7 +115,7 @@ class Run {
 
   void speak(const ike::IkeSa& ike, const Step& step) {
     for (auto& octets : Peer(ike, gateway_.secrets, *random_).say(step)) {
-      Flying datagram{1 - from_.side, ike.remote, ike.local, std::move(octets), {}};
+      Flying datagram{1 - from_.side, ike.remote, ike.local, std::move(octets), {}, false};
       if (step.endpoint == 1) datagram.local.port = datagram.remote.port = 4500;
       if (step.endpoint == 2) datagram.local.port = static_cast<std::uint16_t>(40000 + step.cut);
       if (step.endpoint == 3) datagram.local.address = *wire::IpAddress::parse("198.51.100.7");

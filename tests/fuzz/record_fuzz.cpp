@@ -62,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)ike::decode_connection({{ike::RecordKind::connection, 0}, records[0].content.clone()});
   const auto recorded = ike::decode_ike_sa(records[0]);
   if (!recorded) return 0;
-  simulation::Gateway gateway("a", options(), 1, 0xa0000100, ike::Tuning{});
+  simulation::Gateway gateway("a", simulation::Site{options()}, 1, 0xa0000100, ike::Tuning{});
   const ike::Instant now = std::chrono::hours(1);
   std::set<channel::Spi> held;
   for (const channel::Spi spi : ike::spis_of(records)) {

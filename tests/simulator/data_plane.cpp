@@ -27,6 +27,10 @@ Outcome DataPlane::refuse(Outcome outcome, const std::string& why) {
 
 Outcome DataPlane::install(const channel::InstallSa& sa, Instant now) {
   if (next_install != Outcome::ok) return std::exchange(next_install, Outcome::ok);
+  if (refuse_install == sa.direction) {
+    refuse_install.reset();
+    return Outcome::no_room;
+  }
   if (sas.contains(sa.sa)) return refuse(Outcome::duplicate, "InstallSa: the name is in use");
   const auto key = sa.key.view();
   if (sa.direction == channel::Direction::in) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -59,6 +60,7 @@ class DataPlane final : public ike::SpiSource {
   std::vector<std::string> violations;
   std::uint64_t idle_milliseconds = ~0ULL;               ///< what QuerySa answers
   channel::Outcome next_install = channel::Outcome::ok;  ///< refuse the next InstallSa with this
+  std::optional<channel::Direction> refuse_install;      ///< the next one of that direction
   bool spis_exhausted = false;
 
  private:

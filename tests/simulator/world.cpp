@@ -48,8 +48,24 @@ config::Identity identity(const std::string& text) {
 
 }  // namespace
 
-config::Config make_config(const GatewayOptions& options) {
-  config::Config config;
+namespace {
+
+config::Child make_child(const ChildOptions& options, std::uint32_t index) {
+  config::Child child;
+  child.name = options.name;
+  child.mode = options.mode;
+  child.local_ts = selectors(options.local_ts);
+  child.remote_ts = selectors(options.remote_ts);
+  child.esp_proposals = proposals(options.esp_proposal, crypto::parse_esp_proposal);
+  child.start_action = options.start_action;
+  child.rekey_time = options.rekey_time;
+  child.life_time = options.life_time;
+  child.rehearse_rekey = options.rehearse_rekey;
+  child.index = index;
+  return child;
+}
+
+config::Connection make_connection(const GatewayOptions& options, std::uint32_t first_index) {
   config::Connection connection;
   connection.name = options.name;
   connection.local.address = wire::IpAddress::parse(options.address);
@@ -70,33 +86,34 @@ config::Config make_config(const GatewayOptions& options) {
   connection.reauth_time = options.reauth_time;
   connection.ppk_id = options.ppk_id;
   connection.ppk_required = options.ppk_required;
-  for (const ChildOptions& child_options : options.children) {
-    config::Child child;
-    child.name = child_options.name;
-    child.mode = child_options.mode;
-    child.local_ts = selectors(child_options.local_ts);
-    child.remote_ts = selectors(child_options.remote_ts);
-    child.esp_proposals = proposals(child_options.esp_proposal, crypto::parse_esp_proposal);
-    child.start_action = child_options.start_action;
-    child.rekey_time = child_options.rekey_time;
-    child.life_time = child_options.life_time;
-    child.rehearse_rekey = child_options.rehearse_rekey;
-    child.index = static_cast<std::uint32_t>(connection.children.size());
-    connection.children.push_back(std::move(child));
+  for (const ChildOptions& child : options.children) {
+    connection.children.push_back(make_child(child, first_index++));
   }
-  config.connections.push_back(std::move(connection));
+  return connection;
+}
+
+}  // namespace
+
+config::Config make_config(const Site& site) {
+  config::Config config;
+  std::uint32_t index = 0;
+  for (const GatewayOptions& options : site) {
+    config.connections.push_back(make_connection(options, index));
+    index += static_cast<std::uint32_t>(options.children.size());
+  }
   return config;
 }
 
-Gateway::Gateway(std::string its_name, const GatewayOptions& options, std::uint64_t seed,
+Gateway::Gateway(std::string its_name, const Site& site, std::uint64_t seed,
                  std::uint32_t first_spi, const ike::Tuning& its_tuning)
     : name(std::move(its_name)),
-      config(std::make_unique<config::Config>(make_config(options))),
-      secrets(options.psk),
-      signatures(options.signatures),
+      config(std::make_unique<config::Config>(make_config(site))),
+      secrets(site.front().psk),
+      signatures(site.front().signatures),
       data_plane(first_spi),
       tuning(its_tuning),
       random(crypto::ike::make_seeded_random(seed)) {
+  const GatewayOptions& options = site.front();
   if (!options.ppk_id.empty() && !options.ppk.empty()) {
     secrets.post_quantum.emplace(
         options.ppk_id,
@@ -112,8 +129,11 @@ Gateway::Gateway(std::string its_name, const GatewayOptions& options, std::uint6
 }
 
 void Gateway::empty_memory() {
-  constexpr std::size_t kBytes = ike::Checkpoint::kHeaderBytes + 256 * ike::Checkpoint::kBlockBytes;
-  memory.assign(kBytes / sizeof(std::uint64_t), 0);
+  constexpr std::size_t kBlocksPerPeer = 256;
+  const std::size_t bytes = ike::Checkpoint::kHeaderBytes + config->connections.size() *
+                                                                kBlocksPerPeer *
+                                                                ike::Checkpoint::kBlockBytes;
+  memory.assign(bytes / sizeof(std::uint64_t), 0);
   checkpoint = nullptr;
 }
 
@@ -130,10 +150,13 @@ void Gateway::boot() {
   dies_in.reset();
 }
 
-World::World(const GatewayOptions& a, const GatewayOptions& b, std::uint64_t seed,
-             const ike::Tuning& tuning) {
-  gateways[0] = std::make_unique<Gateway>("a", a, seed * 2 + 1, 0xa0000100, tuning);
-  gateways[1] = std::make_unique<Gateway>("b", b, seed * 2 + 2, 0xb0000100, tuning);
+World::World(const std::vector<Site>& sites, std::uint64_t seed, const ike::Tuning& tuning) {
+  for (const Site& site : sites) {
+    const auto number = static_cast<std::uint32_t>(gateways.size());
+    gateways.push_back(std::make_unique<Gateway>(std::string(1, static_cast<char>('a' + number)),
+                                                 site, seed * sites.size() + number + 1,
+                                                 0xa0000100 + 0x10000000 * number, tuning));
+  }
   // A clock that starts at zero would hide the difference between "at zero" and "never".
   now = std::chrono::hours(1);
 }
@@ -229,9 +252,18 @@ void World::acquire(int side, std::uint32_t child_index) {
   event(side, acquired);
 }
 
+int World::receiver_of(const Flying& datagram) const {
+  if (gateways.size() == 2) return 1 - datagram.from;
+  const auto owner = std::ranges::find_if(gateways, [&](const auto& gateway) {
+    return std::ranges::find(gateway->addresses, datagram.remote.address) !=
+           gateway->addresses.end();
+  });
+  return owner == gateways.end() ? -1 : static_cast<int>(owner - gateways.begin());
+}
+
 void World::deliver(const Flying& datagram) {
-  const int to = 1 - datagram.from;
-  if (gateways.at(static_cast<std::size_t>(to))->dead) return;
+  const int to = receiver_of(datagram);
+  if (to < 0 || gateways.at(static_cast<std::size_t>(to))->dead) return;
   std::vector<ike::Action> actions;
   gateways.at(static_cast<std::size_t>(to))
       ->machine->on_datagram(datagram.remote, datagram.local, datagram.bytes, now, actions);
@@ -275,10 +307,10 @@ void World::shut_down(int side) {
   carry_out(side, std::move(actions));
 }
 
-void World::reconfigure(int side, const GatewayOptions& options) {
+void World::reconfigure(int side, const Site& site) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
   note(gateway.name + ": reloads");
-  auto config = std::make_unique<config::Config>(make_config(options));
+  auto config = std::make_unique<config::Config>(make_config(site));
   std::vector<ike::Action> actions;
   gateway.machine->reconfigure(*config, gateway.secrets, now, actions);
   // The old one goes: what still pointed there would be found by a sanitizer.
@@ -302,8 +334,9 @@ void World::run_timers(Instant until) {
   while (const auto next = next_timer()) {
     if (*next > until) break;
     now = std::max(now, *next);
-    for (int side = 0; side < 2; ++side) {
-      Gateway& gateway = *gateways[static_cast<std::size_t>(side)];
+    for (std::size_t at = 0; at < gateways.size(); ++at) {
+      const int side = static_cast<int>(at);
+      Gateway& gateway = *gateways[at];
       if (gateway.dead) continue;
       for (const channel::Event& expiry : gateway.data_plane.expire(now)) event(side, expiry);
       if (gateway.dead) continue;
@@ -317,9 +350,9 @@ void World::run_timers(Instant until) {
   now = std::max(now, until);
 }
 
-std::string World::why_not_reaching(int from, std::uint32_t child_index) const {
+std::string World::why_not_reaching(int from, std::uint32_t child_index, int to) const {
   const Gateway& sender = *gateways.at(static_cast<std::size_t>(from));
-  const Gateway& receiver = *gateways.at(static_cast<std::size_t>(1 - from));
+  const Gateway& receiver = *gateways.at(static_cast<std::size_t>(to));
   const auto* out = sender.data_plane.outbound_of(child_index);
   if (out == nullptr) return sender.name + " has no outbound SA";
   const auto* in = receiver.data_plane.inbound(out->sa.spi);

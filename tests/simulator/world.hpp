@@ -1,8 +1,7 @@
-// Two gateways, a virtual clock and the wires between them. Tests move datagrams by hand; the
-// simulator moves them by dice.
+// Gateways, a virtual clock and the wires between them. Tests move datagrams by hand; the simulator
+// moves them by dice.
 #pragma once
 
-#include <array>
 #include <deque>
 #include <functional>
 #include <map>
@@ -51,8 +50,13 @@ struct GatewayOptions {
   std::chrono::seconds rekey_time{14400}, dpd_delay{0};
   std::vector<ChildOptions> children;
 };
-/// Proposals are separated by commas.
-config::Config make_config(const GatewayOptions& options);
+/// What a gateway's file says of each of its peers; its own address is the same in all.
+using Site = std::vector<GatewayOptions>;
+/// Proposals are separated by commas. Children are numbered over all connections.
+config::Config make_config(const Site& site);
+inline config::Config make_config(const GatewayOptions& options) {
+  return make_config(Site{options});
+}
 
 class Secrets final : public ike::SecretSource {
  public:
@@ -77,11 +81,12 @@ struct Flying {
   wire::Endpoint local, remote;  ///< as the sender has them
   std::vector<std::uint8_t> bytes;
   Instant arrives{};
+  bool damaged = false;  ///< on its way
 };
 
 struct Gateway {
-  Gateway(std::string its_name, const GatewayOptions& options, std::uint64_t seed,
-          std::uint32_t first_spi, const ike::Tuning& its_tuning);
+  Gateway(std::string its_name, const Site& site, std::uint64_t seed, std::uint32_t first_spi,
+          const ike::Tuning& its_tuning);
   void boot();          ///< a fresh machine; the data plane keeps what it has
   void empty_memory();  ///< as a data plane that has just started gives it
 
@@ -112,8 +117,10 @@ struct Gateway {
 
 class World {
  public:
+  World(const std::vector<Site>& sites, std::uint64_t seed, const ike::Tuning& tuning);
   World(const GatewayOptions& a, const GatewayOptions& b, std::uint64_t seed,
-        const ike::Tuning& tuning);
+        const ike::Tuning& tuning)
+      : World(std::vector<Site>{{a}, {b}}, seed, tuning) {}
 
   // inputs; every one carries out what the machine answers
   void start(int side);
@@ -131,7 +138,8 @@ class World {
   void shut_down(int side);
   /// What the gateway's SignatureSource called `awaits` has come.
   void status_came(int side, std::string_view name);
-  void reconfigure(int side, const GatewayOptions& options);  ///< SIGHUP after the file changed
+  void reconfigure(int side, const Site& site);  ///< SIGHUP after the file changed
+  void reconfigure(int side, const GatewayOptions& options) { reconfigure(side, Site{options}); }
   /// Timers and expiries up to `until`, in their order; the network is left alone.
   void run_timers(Instant until);
   [[nodiscard]] std::optional<Instant> next_timer() const;
@@ -139,11 +147,16 @@ class World {
   /// Both sides' traffic of a child arrives: the SPI sent on is there, with the same key and suite.
   /// Empty when it does, else why not.
   [[nodiscard]] std::string why_not_usable(std::uint32_t child_index) const;
-  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child_index) const;
+  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child_index) const {
+    return why_not_reaching(from, child_index, 1 - from);
+  }
+  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child_index, int to) const;
+  /// Whom a datagram reaches: of two gateways the other; else whoever has the address. -1: nobody.
+  [[nodiscard]] int receiver_of(const Flying& datagram) const;
   [[nodiscard]] std::vector<std::string> violations() const;
   void note(const std::string& line);
 
-  std::array<std::unique_ptr<Gateway>, 2> gateways;
+  std::vector<std::unique_ptr<Gateway>> gateways;
   std::function<void(Flying)> send;  ///< what happens to a datagram that a machine sends
   std::function<void()> after_step;  ///< an invariant that must hold all the time
   /// A refusal that a test is about; every other one is a violation.
@@ -170,6 +183,7 @@ class World {
            std::vector<std::uint8_t>>
       ivs_;
   std::vector<std::string> wire_violations_;
+  unsigned commits_ = 0;
 };
 
 [[nodiscard]] std::string describe(const Flying& datagram);

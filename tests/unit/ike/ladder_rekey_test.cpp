@@ -114,6 +114,20 @@ TEST_CASE("child rekey: each message lost in turn is mended, without a lost pack
   ladder.converged();
 }
 
+TEST_CASE("child rekey: a new SA that its initiator cannot use leaves the old one in place") {
+  const channel::Direction refused = GENERATE(channel::Direction::in, channel::Direction::out);
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), {});
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey(kA);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder.gateway(kA).data_plane.refuse_install = refused;
+  ladder("b --> a  CREATE_CHILD_SA response");
+  ladder.settle(60);
+  ladder.gateway(kA).data_plane.violations.clear();  // the half that was never there
+  ladder.converged();
+}
+
 TEST_CASE("IKE rekey: children move to the new IKE SA, the old one is deleted (§1.3.2, §2.18)") {
   const int side = GENERATE(kA, kB);
   Ladder ladder;

@@ -167,6 +167,100 @@ TEST_CASE("reload: in the middle of any exchange nothing is left dangling") {
   }
 }
 
+/// Delivers all but a CREATE_CHILD_SA exchange that a began, for a while.
+void without_the_exchange(Ladder& ladder, int tenths) {
+  for (int i = 0; i < tenths; ++i) {
+    std::erase_if(ladder.wire, [](const Flying& datagram) {
+      const auto header = simulation::header_of(datagram);
+      return header.exchange == wire::ike::ExchangeType::create_child_sa &&
+             header.response == (datagram.from == kB);
+    });
+    ladder.run();
+    ladder.pass(milliseconds(100));
+  }
+}
+
+TEST_CASE("reload: a child of other selectors is not sent on before the peer has the answer") {
+  GatewayOptions changed = gateway_a();
+  changed.children[0].local_ts = "10.1.0.0/25";
+  const bool peer_first = GENERATE(true, false);
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  if (peer_first) {
+    ladder.world.reconfigure(kB, mirrored(changed));
+    ladder("b --> a  CREATE_CHILD_SA request");
+    ladder("a --> b  CREATE_CHILD_SA response");
+  }
+  ladder.world.reconfigure(kA, changed);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  without_the_exchange(ladder, 50);
+  ladder.settle(60);
+  if (!peer_first) ladder.world.reconfigure(kB, mirrored(changed));
+  ladder.settle(60);
+  ladder.converged();
+}
+
+TEST_CASE("reload: what is on its way is judged by what was asked for") {
+  const bool whole = GENERATE(true, false);
+  const bool killed = GENERATE(true, false);
+  GatewayOptions before = gateway_a();
+  before.children[0].esp_proposal = "aes256gcm16,aes128gcm16";
+  before.ike_proposal = "aes256gcm16-prfsha256-x25519,aes128gcm16-prfsha256-x25519";
+  GatewayOptions changed = before;
+  changed.children[0].esp_proposal = "aes128gcm16";
+  changed.ike_proposal = "aes128gcm16-prfsha256-x25519";
+  Ladder ladder(before);
+  ladder.connect();
+  ladder.expect_no_loss();
+  if (whole) {
+    ladder.rekey_ike(kA);
+  } else {
+    ladder.rekey(kA);
+  }
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder.world.reconfigure(kA, changed);
+  if (killed) {
+    ladder.world.kill(kA);
+    ladder.world.resume(kA);
+  }
+  ladder.settle(60);
+  CHECK(ladder.reported(kA, "negotiation_failed") == 0);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).children.front().suite.name() == "aes128gcm16");
+  CHECK(ladder.ike_sa(kA).suite.key_bits == 128);
+}
+
+TEST_CASE("reload: an IKE SA of another identity goes also when it was rekeyed meanwhile") {
+  GatewayOptions changed = gateway_a();
+  changed.id = "hq.example.org";
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kB, mirrored(changed));
+  ladder.run();
+  ladder.rekey_ike(kB);
+  ladder.settle(2);
+  ladder.world.reconfigure(kA, changed);
+  ladder.settle(100);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kB).remote_id == "hq.example.org");
+}
+
+TEST_CASE("reload: a child about to be made anew is not rekeyed into a second one") {
+  GatewayOptions changed = gateway_a();
+  changed.children[0].local_ts = "10.1.0.0/25";
+  const int side = GENERATE(kA, kB);
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kA, changed);
+  ladder.world.reconfigure(kB, mirrored(changed));
+  ladder.rekey(side);
+  ladder.settle(60);
+  ladder.converged();
+}
+
 TEST_CASE("reload: what both daemons number may not move, and what was bound needs a restart") {
   const config::Config running = simulation::make_config(two_children());
   CHECK(ike::needs_restart(running, simulation::make_config(two_children())).empty());

@@ -10,7 +10,7 @@ TEST_CASE("restart: a killed key daemon adopts its SAs; not one packet is lost")
   ladder.connect();
   ladder.expect_no_loss();
   ladder.world.kill_and_restart(killed);
-  ladder.settle();
+  ladder.settle(110);
   ladder.converged();
   ladder.rekey(killed);
   ladder.settle();
@@ -32,7 +32,7 @@ TEST_CASE("restart: with INITIAL_CONTACT the peer keeps the old SAs until the ne
   ladder.silent();
   ladder.pass(milliseconds(1100));
   CHECK(ladder.gateway(kB).data_plane.sas.size() == 4);
-  ladder.pass(seconds(8));
+  ladder.pass(seconds(100));
   // Nobody is told of the old IKE SA's end: nobody would understand.
   ladder.silent();
   ladder.converged();
@@ -44,7 +44,7 @@ TEST_CASE("restart: both key daemons are killed at once") {
   ladder.expect_no_loss();
   ladder.world.kill_and_restart(kA);
   ladder.world.kill_and_restart(kB);
-  ladder.settle(40);
+  ladder.settle(110);
   ladder.converged();
 }
 

@@ -188,6 +188,8 @@ TEST_CASE("resume: a changed configuration is refused by name and established an
   ladder.world.start(kA);
   ladder.settle(2);
   ladder.expect_no_loss();
+  ladder.rekey(kA);  // its SPI is given back
+  ladder.wire.clear();
   ladder.world.kill(kA);
   GatewayOptions changed = starting();
   changed.dpd_delay = seconds(45);
@@ -196,7 +198,7 @@ TEST_CASE("resume: a changed configuration is refused by name and established an
   ladder.world.resume(kA);
   CHECK(ladder.gateway(kA).resumed.resumed == 0);
   CHECK(ladder.gateway(kA).resumed.refused.at(ike::NotResumed::configuration_changed) == 1);
-  ladder.settle();
+  ladder.settle(110);
   ladder.converged();
   CHECK(ladder.reported(kA, "record_refused") == 1);
 }
@@ -212,7 +214,7 @@ TEST_CASE("resume: an SPI that the data plane does not hold any more is not used
   ladder.expect_no_loss();
   ladder.world.resume(kA);
   CHECK(ladder.gateway(kA).resumed.refused.at(ike::NotResumed::spi_not_held) == 1);
-  ladder.settle();
+  ladder.settle(110);
   ladder.converged();
 }
 
