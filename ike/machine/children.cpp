@@ -171,11 +171,12 @@ std::chrono::milliseconds Core::switch_delay(const ChildSa& child) {
 
 /// The peer has said something new on this IKE SA: what it has from us by then may be sent on.
 void Core::answers_arrived(const IkeSa& ike, bool by_request) {
+  std::vector<channel::SaId> known;  // hardly ever any
   for (const channel::SaId id : ike.children) {
     const Proof proof = children_.at(id).proof;
-    if (proof == Proof::none || (proof == Proof::request && !by_request)) continue;
-    switch_outbound_now(*find_child(id));
+    if (proof == Proof::message || (proof == Proof::request && by_request)) known.push_back(id);
   }
+  for (const channel::SaId id : known) switch_outbound_now(*find_child(id));
 }
 
 void Core::switch_outbound_now(ChildSa& child) {

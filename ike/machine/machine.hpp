@@ -183,6 +183,8 @@ struct Tuning {
   /// one. Without a Delete the answer may have been lost: longer than a request waits to be sent
   /// again, and than either end takes to restart. Until then the old SA carries the traffic.
   std::chrono::milliseconds rekey_switch_delay{30000};
+  /// From a restart on at least: longer than the longest pause between two tries of a request.
+  std::chrono::milliseconds resumed_switch_delay{15000};
   /// From our switch to the Delete of the SA we replaced: what is on its way arrives first.
   std::chrono::milliseconds replaced_sa_linger{250};
   std::chrono::seconds initiate_backoff_first{1};  ///< start_action: start retries for ever

@@ -210,7 +210,7 @@ void Core::keep_what_was_asked(Exchange& exchange, const config::Connection& bef
   if (!same_protection(*old, *wanted)) exchange.asked = *old;
 }
 
-/// Goes on until its successor stands: see child_is_up.
+/// Goes on until its new form is in use: see retire_outdated.
 void Core::outdate(ChildSa& child) {
   child.outdated = children_.any_outdated = true;
   state_of(*find_ike(child.ike_spi)->connection).keep.insert(child.index);
