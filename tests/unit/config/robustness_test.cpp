@@ -1,4 +1,5 @@
 // Whatever the file holds, the check ends with a configuration or with diagnostics.
+#include <array>
 #include <ctime>
 #include <random>
 
@@ -37,8 +38,9 @@ TEST_CASE("robustness: every byte of a valid file replaced by bytes that mean so
   std::string text(kValid);
   for (std::size_t at = 0; at < text.size(); ++at) {
     const char kept = text[at];
-    for (const char byte : {'\0', '\t', '\n', '"', '[', '}', '*', '\xff'}) {
-      text[at] = byte;
+    static constexpr std::array kBytes{'\0', '\t', '\n', '"', '[', '}', '*', '\xff'};
+    for (std::size_t which = at % 2; which < kBytes.size(); which += 2) {
+      text[at] = kBytes[which];
       check_any(text);
     }
     text[at] = kept;

@@ -333,7 +333,7 @@ TEST_CASE("spd: policies that come and go one by one leave the list that holds t
   ChangingPolicies changing(random);
   std::uint64_t wrong = 0, matched = 0;
   std::uint32_t last_generation = spd.snapshot().generation();
-  for (int step = 0; step < 600; ++step) {
+  for (int step = 0; step < 300; ++step) {
     const std::size_t before = changing.list().size();
     changing.change(spd, dice());
     if (step % 3 == 0) reclaimer.poll();
