@@ -55,7 +55,7 @@ void write_ethernet(WorkerState& worker, std::uint8_t* frame, PortId port, bool 
   wire::store_u16(frame + 2 * mac.size(), is_v4 ? wire::ethernet::kIpv4 : wire::ethernet::kIpv6);
 }
 
-/// The whole packet in a buffer of its own; nullptr when there is none that holds it.
+/// The whole packet in a buffer of its own, counted; nullptr when there is none that holds it.
 rte_mbuf* write_whole(WorkerState& worker, PortId port) {
   const std::size_t bytes = worker.reassembler.whole_bytes();
   rte_mbuf* const packet = rte_pktmbuf_alloc(worker.context.pool);
@@ -67,7 +67,9 @@ rte_mbuf* write_whole(WorkerState& worker, PortId port) {
   }
   std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
   std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
-  worker.reassembler.write(wire::MutableBytes(ip, bytes));
+  const std::size_t merged = worker.reassembler.write(wire::MutableBytes(ip, bytes));
+  worker.counters.delivered.add(merged - 1);  // several packets became one
+  worker.counters.reassembled.add(1);
   write_ethernet(worker, frame, port, (ip[0] >> 4U) == 4);
   packet->data_len = static_cast<std::uint16_t>(frame_bytes);
   packet->pkt_len = static_cast<std::uint32_t>(frame_bytes);
@@ -129,9 +131,6 @@ void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
     if (whole == nullptr) {
       worker.reassembler.give_up(DropReason::reassembly_full);
     } else {
-      // Several packets became one.
-      worker.counters.delivered.add(worker.reassembler.ended().size() - 1);
-      worker.counters.reassembled.add(1);
       if (!from_clear) rte_pktmbuf_adj(whole, wire::ethernet::kHeaderBytes);
       worker.pending.push({.packet = whole,
                            .step = from_clear ? NextStep::classify : NextStep::decide,

@@ -176,7 +176,7 @@ std::size_t Reassembler::whole_bytes() const {
   return partial.key.head_bytes + partial.total;
 }
 
-void Reassembler::write(wire::MutableBytes out) {
+std::size_t Reassembler::write(wire::MutableBytes out) {
   Partial& partial = (*partials_)[whole_];
   const FragmentPlace& head = partial.key;
   const std::uint8_t* const first = partial.pieces[0].fragment.packet;
@@ -199,8 +199,10 @@ void Reassembler::write(wire::MutableBytes out) {
     wire::store_u16(out.data() + wire::ipv6::kPayloadLength,
                     static_cast<std::uint16_t>(bytes - wire::ipv6::kHeaderBytes));
   }
+  const std::size_t merged = partial.count;
   end_pieces(partial, DropReason::reassembly_timeout, true);
   partial.is_used = false;
+  return merged;
 }
 
 void Reassembler::give_up(DropReason reason) {

@@ -63,12 +63,14 @@ class Reassembler {
   enum class Outcome : std::uint8_t { held, whole, refused };
 
   /// Takes the fragment over. `whole`: `write` gives the packet, then `ended` names all its
-  /// buffers. Buffers in `ended` are the caller's again; it empties the list before the next call.
+  /// buffers, beside those of a packet that gave way to it. Buffers in `ended` are the caller's
+  /// again; it empties the list before the next call.
   Outcome accept(const Fragment& fragment, std::uint64_t now);
   /// Length of the packet that `accept` found whole.
   [[nodiscard]] std::size_t whole_bytes() const;
-  /// Writes it, without fragment header, lengths and checksum right, and ends its buffers.
-  void write(wire::MutableBytes out);
+  /// Writes it, without fragment header, lengths and checksum right, and ends its buffers: how
+  /// many.
+  std::size_t write(wire::MutableBytes out);
   /// Ends it with a reason: there is no room for it.
   void give_up(DropReason reason);
   /// Ends what is older than its lifetime. Call now and then.

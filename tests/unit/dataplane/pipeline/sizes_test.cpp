@@ -318,6 +318,26 @@ TEST_CASE("sizes: overlapping fragments of ESP never become a packet (RFC 5722 Â
   CHECK(result.dropped(DropReason::fragment_overlap) == 3);
 }
 
+TEST_CASE("sizes: a packet gives way to one that is whole at once") {
+  Gateway gateway;
+  for (std::uint16_t i = 0; i < Reassembler::kPackets; ++i) {
+    const PacketOptions first{
+        .source = "198.51.100.9", .destination = "198.51.100.1", .fragment = 0x2000};
+    Packet begun = frame(ip_packet(first));
+    wire::store_u16(&begun[14 + 4], i);
+    fix_checksum(begun);
+    CHECK(gateway.receive(kWan, begun).drops.empty());
+  }
+  // Two fragment headers: by the first it is whole, by the second a piece.
+  PacketOptions nested{.source = "2001:db8:ff::9", .destination = "2001:db8:ff::1", .protocol = 44};
+  nested.payload = Packet(24, 0);
+  nested.payload[0] = 44;
+  wire::store_u16(&nested.payload[8 + 2], 8);
+  const Result result = gateway.receive(kWan, frame(ip_packet(nested)));
+  CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::reassembly_timeout, 1}});
+  CHECK(gateway.worker().counters.reassembled.read() == 1);
+}
+
 TEST_CASE("sizes: fragments of one packet meet at one worker, whichever got them") {
   config::HeaderOptions headers;
   headers.fragmentation = config::FragmentationOrder::after;
