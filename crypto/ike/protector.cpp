@@ -1,3 +1,5 @@
+#include <array>
+
 #include <openssl/err.h>
 
 #include "crypto/ike/protector_parts.hpp"
@@ -20,22 +22,41 @@ Result<Hash> hash_of(Integrity id) {
   return std::unexpected(CryptoError{"AES-CBC needs an integrity algorithm"});
 }
 
-/// OpenSSL's name for a suite's cipher; nullptr for one that IKE does not have here, or a key
+struct SuiteCipher {
+  Encryption encryption;
+  std::uint16_t key_bits;
+  const char* name;  ///< OpenSSL's
+};
+constexpr std::array kCiphers{
+    SuiteCipher{Encryption::aes_gcm_16, 128, "AES-128-GCM"},
+    SuiteCipher{Encryption::aes_gcm_16, 192, "AES-192-GCM"},
+    SuiteCipher{Encryption::aes_gcm_16, 256, "AES-256-GCM"},
+    SuiteCipher{Encryption::aes_cbc, 128, "AES-128-CBC"},
+    SuiteCipher{Encryption::aes_cbc, 192, "AES-192-CBC"},
+    SuiteCipher{Encryption::aes_cbc, 256, "AES-256-CBC"},
+    SuiteCipher{Encryption::chacha20_poly1305, 256, "ChaCha20-Poly1305"},
+};
+
+/// The cipher of a suite, looked up once; an error for one that IKE does not have here, or a key
 /// length that it does not have: a record may say anything.
-const char* cipher_name(Encryption id, std::uint16_t key_bits) {
-  if (id == Encryption::chacha20_poly1305) return key_bits == 256 ? "ChaCha20-Poly1305" : nullptr;
-  const bool gcm = id == Encryption::aes_gcm_16;
-  if (!gcm && id != Encryption::aes_cbc) return nullptr;
-  switch (key_bits) {
-    case 128:
-      return gcm ? "AES-128-GCM" : "AES-128-CBC";
-    case 192:
-      return gcm ? "AES-192-GCM" : "AES-192-CBC";
-    case 256:
-      return gcm ? "AES-256-GCM" : "AES-256-CBC";
-    default:  // a number, not an enum: a peer or a caller may have written anything here
-      return nullptr;
+Result<openssl::Cipher> cipher_of(Encryption id, std::uint16_t key_bits) {
+  static const auto fetched = [] {
+    std::array<openssl::Cipher, kCiphers.size()> all;
+    for (std::size_t at = 0; at < all.size(); ++at) {
+      all[at].reset(EVP_CIPHER_fetch(nullptr, kCiphers[at].name, nullptr));
+    }
+    ERR_clear_error();
+    return all;
+  }();
+  for (std::size_t at = 0; at < kCiphers.size(); ++at) {
+    if (kCiphers[at].encryption != id || kCiphers[at].key_bits != key_bits) continue;
+    EVP_CIPHER* const cipher = fetched[at].get();
+    if (cipher == nullptr || EVP_CIPHER_up_ref(cipher) != 1) {
+      return std::unexpected(refused("OpenSSL lacks this cipher"));
+    }
+    return openssl::Cipher(cipher);
   }
+  return std::unexpected(CryptoError{"no such cipher or key length for IKE"});
 }
 
 }  // namespace
@@ -66,8 +87,8 @@ Result<std::unique_ptr<Protector>> make_protector(const IkeSuite& suite, Bytes e
                                                   Bytes integrity_key) {
   const EncryptionInfo* info = find(suite.encryption);
   if (info == nullptr) return std::unexpected(CryptoError{"no such cipher"});
-  const char* name = cipher_name(suite.encryption, suite.key_bits);
-  if (name == nullptr) return std::unexpected(CryptoError{"no such cipher or key length for IKE"});
+  Result<openssl::Cipher> cipher = cipher_of(suite.encryption, suite.key_bits);
+  if (!cipher) return std::unexpected(cipher.error());
   if (info->aead != (suite.integrity == Integrity::none)) {
     return std::unexpected(
         CryptoError{"AEAD goes without, and AES-CBC with, an integrity algorithm"});
@@ -76,13 +97,11 @@ Result<std::unique_ptr<Protector>> make_protector(const IkeSuite& suite, Bytes e
       integrity_key.size() != protector_integrity_key_bytes(suite)) {
     return std::unexpected(CryptoError{"keys of the wrong length"});
   }
-  openssl::Cipher cipher(EVP_CIPHER_fetch(nullptr, name, nullptr));
-  if (cipher == nullptr) return std::unexpected(refused("OpenSSL lacks this cipher"));
-  if (info->aead) return make_gcm_protector(std::move(cipher), encryption_key);
+  if (info->aead) return make_gcm_protector(*std::move(cipher), encryption_key);
 
   const Result<Hash> hash = hash_of(suite.integrity);
   if (!hash) return std::unexpected(hash.error());
-  return make_cbc_protector(std::move(cipher), encryption_key, *hash, integrity_key,
+  return make_cbc_protector(*std::move(cipher), encryption_key, *hash, integrity_key,
                             find(suite.integrity)->icv_bytes);
 }
 
