@@ -1,5 +1,5 @@
-// Destination → adjacency, both families, by DPDK's LPM. Neighbours stand in it as host routes, so
-// that one lookup yields the Ethernet header. RCU-read by workers; single writer: main.
+// Destination → adjacency: IPv4 by DPDK's LPM, IPv6 by route_trie. Neighbours stand in it as host
+// routes, so that one lookup yields the Ethernet header. RCU-read by workers; single writer: main.
 #pragma once
 
 #include <cstdint>

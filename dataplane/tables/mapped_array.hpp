@@ -33,6 +33,18 @@ class MappedArray {
     std::memset(memory, 0, bytes_);
     memory_ = memory;
   }
+  /// Address space whose pages come as they are written, for what grows with the configuration;
+  /// huge pages of the pool are left alone here too. False when there is none.
+  [[nodiscard]] bool reserve(std::size_t count) {
+    bytes_ = count * sizeof(T);
+    void* memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return false;
+    ::madvise(memory, bytes_, MADV_HUGEPAGE);
+    ::madvise(memory, bytes_, MADV_DONTDUMP);
+    memory_ = memory;
+    return true;
+  }
   /// False when there is no memory. T's zero bytes must be a valid, empty T.
   [[nodiscard]] bool map(std::size_t count) {
     constexpr std::size_t kHugePage = std::size_t{2} << 20U;

@@ -34,7 +34,7 @@ struct PortInfo {
 inline constexpr std::uint32_t kMaxRoutes = 16384;
 
 struct Tables {
-  /// `engine` outlives the tables. `fib`: another than one made for them, which is 160 MiB.
+  /// `engine` outlives the tables. `fib`: another than one made for them, which is 64 MiB.
   static std::expected<std::unique_ptr<Tables>, std::string> create(
       const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine,
       std::unique_ptr<Fib> fib = nullptr);
