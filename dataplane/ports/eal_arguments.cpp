@@ -141,6 +141,8 @@ std::expected<void, std::string> plan_devices(EalPlan& plan, const config::Datap
 
 std::string Device::to_string() const { return arguments.empty() ? name : name + "," + arguments; }
 
+bool is_packet_socket(std::string_view device) { return device.starts_with("net_af_packet"); }
+
 Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t mtu) {
   const std::size_t comma = text.find(',');
   Device device;
@@ -152,7 +154,7 @@ Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t 
     if (device.name.size() == 7) device.name = "0000:" + device.name;
     return device;
   }
-  if (!device.name.starts_with("net_af_packet")) return device;
+  if (!is_packet_socket(device.name)) return device;
   const auto add = [&](const char* name, std::uint32_t value) {
     if (device.arguments.find(name) != std::string::npos) return;
     if (!device.arguments.empty()) device.arguments += ',';

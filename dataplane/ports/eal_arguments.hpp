@@ -33,6 +33,10 @@ struct Device {
   friend bool operator==(const Device&, const Device&) = default;
 };
 
+/// Of an interface's `device`: net_af_packet. Its driver copies each frame between the kernel's
+/// ring and a buffer, and nothing but the processor looks at buffers.
+[[nodiscard]] bool is_packet_socket(std::string_view device);
+
 /// Splits an interface's `device`. A PCI address gets its domain when it has none. A packet-socket
 /// device is given one queue pair a worker, and frames in its ring that hold `mtu` bytes of IP
 /// packet, when its arguments do not say.

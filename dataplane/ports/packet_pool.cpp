@@ -4,6 +4,9 @@
 
 #include <rte_errno.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
+
+#include "dataplane/ports/eal_arguments.hpp"
 
 namespace culvert::dataplane::ports {
 namespace {
@@ -17,6 +20,34 @@ constexpr std::uint32_t kCache = 256;     ///< buffers a thread keeps at hand
 // Behind the packet: ESP padding, pad length, next header and ICV (at most 15 + 2 + 32 bytes), the
 // Ethernet header and two VLAN tags in front are counted too.
 constexpr std::uint32_t kRoomAroundPacket = 128;
+
+/// As rte_pktmbuf_pool_create does it, which takes no flags. By itself DPDK keeps a buffer within
+/// one page, for a device that reads it at one physical address: of ordinary pages, 4 KiB, each
+/// then holds one buffer of 2.4. Where the processor alone touches buffers they lie side by side.
+PacketPool create(std::uint32_t count, std::uint16_t private_bytes, std::uint16_t room,
+                  bool processor_only) {
+  PacketPool pool(rte_mempool_create_empty(
+      "culvert_packets", count,
+      static_cast<unsigned>(sizeof(rte_mbuf)) + private_bytes + unsigned{room}, kCache,
+      sizeof(rte_pktmbuf_pool_private), static_cast<int>(SOCKET_ID_ANY),
+      processor_only ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0));
+  if (pool == nullptr) return nullptr;
+  const int error = rte_mempool_set_ops_byname(pool.get(), rte_mbuf_best_mempool_ops(), nullptr);
+  if (error != 0) {
+    rte_errno = -error;
+    return nullptr;
+  }
+  rte_pktmbuf_pool_private about{};
+  about.mbuf_data_room_size = room;
+  about.mbuf_priv_size = private_bytes;
+  rte_pktmbuf_pool_init(pool.get(), &about);
+  if (const int made = rte_mempool_populate_default(pool.get()); made < 0) {
+    rte_errno = -made;
+    return nullptr;
+  }
+  rte_mempool_obj_iter(pool.get(), rte_pktmbuf_init, nullptr);
+  return pool;
+}
 
 }  // namespace
 
@@ -46,14 +77,14 @@ std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane&
                                                         std::uint16_t private_bytes) {
   const std::uint32_t count =
       packets_in_flight(static_cast<std::uint32_t>(dataplane.interfaces.size()), workers);
-  rte_mempool* const pool = rte_pktmbuf_pool_create("culvert_packets", count, kCache, private_bytes,
-                                                    buffer_bytes(largest_mtu(dataplane)),
-                                                    static_cast<int>(SOCKET_ID_ANY));
+  PacketPool pool = create(
+      count, private_bytes, buffer_bytes(largest_mtu(dataplane)),
+      std::ranges::all_of(dataplane.interfaces, is_packet_socket, &config::Interface::device));
   if (pool == nullptr) {
     return std::unexpected("no memory for " + std::to_string(count) + " packets (" +
                            rte_strerror(rte_errno) + "); raise dataplane.memory");
   }
-  return PacketPool(pool);
+  return pool;
 }
 
 }  // namespace culvert::dataplane::ports

@@ -40,14 +40,16 @@ class MappedArray {
     void* memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return false;
-    ::madvise(memory, bytes_, MADV_HUGEPAGE);
+    // Little stays little: the kernel would clear all of the first huge page for one entry.
+    if (bytes_ > kHugePage) {
+      ::madvise(static_cast<char*>(memory) + kHugePage, bytes_ - kHugePage, MADV_HUGEPAGE);
+    }
     ::madvise(memory, bytes_, MADV_DONTDUMP);
     memory_ = memory;
     return true;
   }
   /// False when there is no memory. T's zero bytes must be a valid, empty T.
   [[nodiscard]] bool map(std::size_t count) {
-    constexpr std::size_t kHugePage = std::size_t{2} << 20U;
     constexpr int kPlain = MAP_PRIVATE | MAP_ANONYMOUS;
     constexpr int kAccess = PROT_READ | PROT_WRITE;
     // Huge pages that are free are reserved whole, so that a later touch cannot fail.
@@ -67,6 +69,7 @@ class MappedArray {
   [[nodiscard]] T& operator[](std::size_t index) const { return static_cast<T*>(memory_)[index]; }
 
  private:
+  static constexpr std::size_t kHugePage = std::size_t{2} << 20U;
   void* memory_ = nullptr;
   std::size_t bytes_ = 0;
 };
