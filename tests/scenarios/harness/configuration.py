@@ -115,7 +115,7 @@ def gateway_configuration(instance, local: Side, remote: Side):
                 {"name": "lan", "device": _device(1, "lan"), "addresses": local.lan},
             ],
             "routes": routes,
-            "limits": {"sas": 1024, "policies": 256},
+            "limits": {"sas": 1024, "policies": 256, "flows": 4096},
             "idle": "adaptive",
         },
         "default_policy": "discard",

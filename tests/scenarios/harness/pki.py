@@ -1,7 +1,10 @@
 """Authorities, certificates and revocation lists, made with the openssl command."""
 
+import functools
 import grp
+import http.server
 import os
+import threading
 from pathlib import Path
 
 from .configuration import SERVICE_USER
@@ -126,23 +129,34 @@ class OcspResponder:
 
 
 class ListServer:
-    """A directory over HTTP on a namespace's loopback."""
+    """A directory over HTTP on a namespace's loopback, served from here."""
 
     def __init__(self, bed, namespace, directory, port=8880):
         self.url = f"http://127.0.0.1:{port}"
-        self._process = Process(namespace.command(
-            "python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", directory, port),
-            bed.directory / f"lists-{port}-{namespace.name}.log")
+        log = (bed.directory / f"lists-{port}-{namespace.name}.log").open("w", buffering=1)
+        with namespace.entered():  # its socket stays there
+            self._server = http.server.ThreadingHTTPServer(
+                ("127.0.0.1", port), functools.partial(_LoggingHandler, log, directory=directory))
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
         bed.also_stop(self)
-        wait_until(lambda: namespace.run("python3", "-c", (
-            "import socket; print(socket.socket().connect_ex(('127.0.0.1', %d)))" % port)
-        ).stdout.strip() == "0", 5, "the list server")
 
     def processes(self):
-        return [self._process]
+        return []
 
     def kill(self):
-        self._process.kill()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+class _LoggingHandler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, log, *request, **options):
+        self._log = log
+        super().__init__(*request, **options)
+
+    def log_message(self, format, *words):
+        self._log.write(format % words + "\n")
 
 
 def new_key(path: Path, key_type):
