@@ -89,7 +89,8 @@ std::size_t Checkpoint::blocks_for(const Record& record) {
 
 void Checkpoint::put(std::size_t offset, Bytes bytes) {
   if (writes_ != nullptr) writes_->push_back({offset, {bytes.begin(), bytes.end()}, false});
-  std::ranges::copy(bytes, memory_.subspan(offset, bytes.size()).begin());
+  const crypto::MutableBytes there = memory_.subspan(offset, bytes.size());
+  if (!bytes.empty()) std::memcpy(there.data(), bytes.data(), bytes.size());
 }
 
 /// Everything written before is there before it, everything after after it: an exchange is a full

@@ -3,9 +3,11 @@
 // everything else.
 //
 // usage: storm_NAME CORPUS_FOLDER
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -44,7 +46,13 @@ class Storm {
   /// Short ones are more frequent.
   Sample random_bytes() {
     Sample bytes(below(below(kMostRandomBytes) + 1));
-    for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random_());
+    // Eight at a time: byte by byte this was up to two fifths of a storm.
+    for (std::size_t at = 0; at < bytes.size();) {
+      const std::uint64_t drawn = random_();
+      const std::size_t part = std::min(sizeof(drawn), bytes.size() - at);
+      std::memcpy(bytes.data() + at, &drawn, part);
+      at += part;
+    }
     return bytes;
   }
 
