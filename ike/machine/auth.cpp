@@ -249,6 +249,7 @@ void Core::set_established(IkeSa& ike) {
   half_open_.erase(ike.local_spi);
   ike.established = now_;
   ike.established_rank = next_rank_++;
+  ike.begun_by_us = ike.initiator;
   ike.last_heard = now_;
   ConnectionState& state = state_of(*ike.connection);
   state.backoff = tuning_.initiate_backoff_first;

@@ -116,7 +116,7 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   const bool sending = bindings_.carries(child) || sends_instead(child) != nullptr;
   if (child.redundant) {
     if (!sending) activate(child);
-  } else if (stays_behind(child)) {
+  } else if (stays_behind(child) || has_new_form(child)) {
     // What carries the traffic stays.
   } else if (we_initiated || !sending) {
     activate(child);
@@ -143,7 +143,11 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
             {"local_ts", text_of(child.local_selectors)},
             {"remote_ts", text_of(child.remote_selectors)}});
   }
-  if (child.outdated) return;
+  if (child.outdated) {
+    // Asked for in the words of an earlier configuration; the answer came after the new form.
+    if (has_new_form(child)) retire_outdated(child.index);
+    return;
+  }
   if (child.switch_at == Instant{}) retire_outdated(child.index);
   child_is_up(child.index);
 }
@@ -184,7 +188,7 @@ void Core::switch_outbound_now(ChildSa& child) {
   child.switch_at = {};
   if (child.redundant || stays_behind(child) || has_new_form(child)) return;
   const ChildSa* sending = sends_instead(child);
-  if (sending != nullptr && is_live(*sending) && sending->created > child.created) return;
+  if (sending != nullptr && holds_traffic(*sending) && sending->created > child.created) return;
   activate(child);
   if (!child.outdated) retire_outdated(child.index);
 }
@@ -196,7 +200,13 @@ bool Core::stays_behind(const ChildSa& child) {
   if (ike == nullptr || !ike->redundant) return false;
   const PolicyBinding* bound = bindings_.find(child);
   const ChildSa* sending = bound != nullptr ? child_of_sa(bound->outbound) : nullptr;
-  return sending != nullptr && is_live(*sending);
+  return sending != nullptr && holds_traffic(*sending);
+}
+/// It sends until its successor may: nothing older comes between.
+bool Core::holds_traffic(const ChildSa& sending) const {
+  if (is_live(sending)) return true;
+  return sending.state == ChildState::replaced && children_.contains(sending.replaced_by) &&
+         is_live(children_.at(sending.replaced_by));
 }
 
 /// Outbound traffic goes to this child from now on.
@@ -349,6 +359,15 @@ bool Core::is_live(const ChildSa& child) const {
   if (child.state != ChildState::installed && child.state != ChildState::rekeying) return false;
   const IkeSa* ike = find_ike(child.ike_spi);
   return ike != nullptr && ike->usable();
+}
+/// Of this IKE SA, also when it lost against another: what both sides would make once more.
+const ChildSa* Core::standing_on(const IkeSa& ike, std::uint32_t child_index) const {
+  for (const channel::SaId id : ike.children) {
+    const ChildSa& child = children_.at(id);
+    const bool stands = child.state == ChildState::installed || child.state == ChildState::rekeying;
+    if (child.index == child_index && stands && !child.redundant && !child.outdated) return &child;
+  }
+  return nullptr;
 }
 /// The configuration has changed, and what it asks for now stands: this one is about to go.
 bool Core::has_new_form(const ChildSa& child) const {

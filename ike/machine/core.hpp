@@ -364,6 +364,7 @@ class Core final : public Machine {
   void switch_outbound(const ChildSa& child);
   void update_endpoints(channel::SaId half);
   void put_in_use(ChildSa& child, bool we_initiated);
+  [[nodiscard]] bool holds_traffic(const ChildSa& sending) const;
   [[nodiscard]] bool stays_behind(const ChildSa& child);
   [[nodiscard]] const ChildSa* sends_instead(const ChildSa& child, channel::SaId leaving = {});
   [[nodiscard]] std::chrono::milliseconds switch_delay(const ChildSa& child);
@@ -380,6 +381,7 @@ class Core final : public Machine {
   [[nodiscard]] ChildSa* find_child_by_outbound(const IkeSa& ike, std::uint32_t spi);
   [[nodiscard]] ChildSa* child_of_sa(channel::SaId either_half);
   [[nodiscard]] const ChildSa* live_child(std::uint32_t child_index) const;
+  [[nodiscard]] const ChildSa* standing_on(const IkeSa& ike, std::uint32_t child_index) const;
   [[nodiscard]] bool is_live(const ChildSa& child) const;
   [[nodiscard]] bool has_new_form(const ChildSa& child) const;
   void endpoints_changed(IkeSa& ike);
@@ -429,8 +431,7 @@ class Core final : public Machine {
   std::vector<ConnectionState> connections_;
   ConnectionIndex connection_index_;
   std::vector<WaitingCommand> waiting_;
-  /// What is not on record as it is: IKE SAs by our SPI, connections by position. Too many is slow,
-  /// too few is a fault that the simulator looks for.
+  /// Not on record as they are. Too many is slow, too few is a fault that the simulator looks for.
   std::set<std::uint64_t> touched_;
   std::set<std::size_t> touched_connections_;
   /// While a new configuration is taken: the old connections by name.

@@ -55,7 +55,8 @@ void Core::start_create_child(IkeSa& ike, Task task) {
     child->state = ChildState::rekeying;
     task.child_index = child->index;
     old = child;
-  } else if (live_child(task.child_index) != nullptr) {
+  } else if (live_child(task.child_index) != nullptr ||
+             standing_on(ike, task.child_index) != nullptr) {
     finish_commands(task.commands, true, "already up");
     return;
   }
@@ -133,12 +134,11 @@ std::expected<const ChildSa*, Refusal> Core::may_create(IkeSa& ike, const Payloa
       wanted->child->index == ike.exchange->task.child_index) {
     return busy("we ask for the same child");
   }
-  const ChildSa* live = live_child(wanted->child->index);
-  if (live != nullptr && live->made_by_us && live->ike_spi == ike.local_spi &&
-      now_ - live->created < kCrossingCreation && live->local_selectors == wanted->local &&
-      live->remote_selectors == wanted->remote) {
-    return busy("we have just made the same child");
-  }
+  const ChildSa* same = standing_on(ike, wanted->child->index);
+  const bool just_made =
+      same != nullptr && same->made_by_us && now_ - same->created < kCrossingCreation &&
+      same->local_selectors == wanted->local && same->remote_selectors == wanted->remote;
+  if (just_made) return busy("we have just made the same child");
   return nullptr;
 }
 

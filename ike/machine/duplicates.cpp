@@ -38,11 +38,12 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
       continue;
     }
     if (other->remote_id != ike.remote_id) continue;
-    // Both began before either stood: both sides see that alike, and choose alike.
-    const bool crossing = !other->made_by_rekey && other->initiator != ike.initiator &&
-                          ike.created_rank < other->established_rank;
+    // Both began before either stood: both sides see that alike, and choose alike, also when one
+    // was rekeyed before the last answer of the other arrived.
+    const bool crossing =
+        other->begun_by_us != ike.begun_by_us && ike.created_rank < other->established_rank;
     if (crossing) {
-      const bool other_loses = other->lower_nonce < ike.lower_nonce;
+      const bool other_loses = other->first_nonce < ike.first_nonce;
       IkeSa& winner = other_loses ? ike : *other;
       IkeSa& loser = other_loses ? *other : ike;
       mark_redundant(loser, winner);

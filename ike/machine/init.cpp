@@ -236,7 +236,7 @@ void Core::open_half(IkeSa& ike, const ChosenIke& chosen, const wire::ike::Messa
   ike.group = chosen.suite.group;
   ike.initiator_nonce = find_payload<wire::ike::Nonce>(message.payloads)->data;
   ike.responder_nonce = draw(kNonceBytes);
-  ike.lower_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
+  ike.first_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
   ike.initiator_message.assign(raw.begin(), raw.end());
   ike.signature_hashes = signature_hashes_of(message.payloads);
   detect_nat(ike, message.payloads, ike.remote_spi, 0);
@@ -383,7 +383,7 @@ void Core::finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw) {
   }
   ike.suite = chosen->suite;
   ike.responder_nonce = find_payload<wire::ike::Nonce>(payloads)->data;
-  ike.lower_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
+  ike.first_nonce = lower_of(ike.initiator_nonce, ike.responder_nonce);
   ike.responder_message.assign(raw.begin(), raw.end());
   ike.signature_hashes = signature_hashes_of(payloads);
   auto keys = derive_first_keys(

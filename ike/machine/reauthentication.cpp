@@ -30,17 +30,25 @@ void Core::reauthenticate(IkeSa& ike) {
   // Where only the peer can begin, its own reauth_time counts.
   if (under_way || !address_of_peer(connection)) return;
   std::vector<std::uint32_t> wanted;
+  const auto want = [&](std::uint32_t index) {
+    const bool configured = environment_.config->connection_of_child(index) == &connection;
+    if (configured && std::ranges::find(wanted, index) == wanted.end()) wanted.push_back(index);
+  };
   for (const channel::SaId id : ike.children) {
     const ChildSa& child = children_.at(id);
-    const bool configured = environment_.config->connection_of_child(child.index) == &connection;
     const bool stands = !child.redundant && (child.state == ChildState::installed ||
                                              child.state == ChildState::rekeying);
-    if (configured && stands && std::ranges::find(wanted, child.index) == wanted.end()) {
-      wanted.push_back(child.index);
-    }
+    if (stands) want(child.index);
+  }
+  // What is in the making carries traffic before the new IKE SA stands.
+  if (ike.exchange && ike.exchange->task.kind == TaskKind::create_child) {
+    want(ike.exchange->task.child_index);
   }
   if (wanted.empty()) {
-    if (ike.outdated) enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+    // A successor whose children are still its predecessor's is asked again.
+    if (ike.outdated && !is_contested(ike)) {
+      enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+    }
     return;
   }
   report(Level::info, "reauthenticating",

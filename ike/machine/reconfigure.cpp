@@ -174,6 +174,7 @@ void Core::reconfigure_ike(IkeSa& ike) {
 
 /// By a rekey, where the configuration has it no more.
 void Core::renew_suite(IkeSa& ike) {
+  if (ike.redundant) return;
   const auto& proposals = ike.connection->proposals;
   const bool stays = std::ranges::any_of(
       proposals, [&](const crypto::Proposal& proposal) { return permits(proposal, ike.suite); });

@@ -307,6 +307,8 @@ void life_fields(Archive& archive, Value& ike) {
   archive.number(ike.created_rank);
   archive.number(ike.established_rank);
   archive.octets(ike.lower_nonce, kMostText);
+  archive.octets(ike.first_nonce, kMostText);
+  archive.number(ike.begun_by_us);
   archive.number(ike.made_by_rekey);
   archive.number(ike.redundant);
   archive.number(ike.outdated);

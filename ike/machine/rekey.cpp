@@ -103,7 +103,10 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.reauthenticate_at = old.reauthenticate_at;
   ike.outdated = old.outdated;  // the authentication is still the old one's
   ike.made_by_rekey = true;
-  ike.created_rank = ike.established_rank = next_rank_++;
+  ike.created_rank = next_rank_++;
+  ike.established_rank = old.established_rank;
+  ike.first_nonce = old.first_nonce;
+  ike.begun_by_us = old.begun_by_us;
   ike.state = IkeState::established;
   ike.created = ike.established = ike.last_heard = ike.last_sent = now_;
   return ike;
@@ -254,6 +257,18 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
           {"suite", successor.suite.name()}});
   arm_established(successor);
   arm_reauthentication(successor);
+  if (old.redundant) {
+    // It lost against another while it was being rekeyed: its line has.
+    successor.redundant = true;
+    for (IkeSa* other : peers_.with_peer_of(successor)) {
+      if (other->kept_instead_of != old.local_spi) continue;
+      other->kept_instead_of = successor.local_spi;
+      touch(*other);
+    }
+    timers_.arm(now_ + duplicate_delay(successor), TimerKind::delete_duplicate,
+                successor.local_spi);
+    return;
+  }
   if (successor.outdated) renew_outdated(successor);
 }
 

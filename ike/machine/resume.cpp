@@ -313,7 +313,8 @@ class Resumption {
       ChildSa& child = core_.children_.at(id);
       const auto subject = static_cast<std::uint64_t>(id);
       if (child.switch_at != Instant{}) {
-        // Its request may have come again while we were away: it gets the time to send it once more.
+        // Its request may have come again while we were away: it gets the time to send it once
+        // more.
         child.switch_at =
             std::max(child.switch_at, core_.now_ + core_.tuning_.resumed_switch_delay);
         core_.timers_.arm(child.switch_at, TimerKind::switch_outbound, subject);

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "ike/machine/payload_access.hpp"
+
 namespace culvert::simulation {
 namespace {
 
@@ -357,7 +359,8 @@ std::string World::why_not_reaching(int from, std::uint32_t child_index, int to)
   if (out == nullptr) return sender.name + " has no outbound SA";
   const auto* in = receiver.data_plane.inbound(out->sa.spi);
   if (in == nullptr)
-    return receiver.name + " lacks the inbound SA that " + sender.name + " sends on";
+    return receiver.name + " lacks the inbound SA that " + sender.name + " sends on, " +
+           ike::spi_text(out->sa.spi);
   if (!std::ranges::equal(in->sa.key.view(), out->sa.key.view())) return "the keys differ";
   if (in->sa.suite != out->sa.suite || in->sa.esn != out->sa.esn || in->sa.mode != out->sa.mode ||
       in->sa.udp_encapsulation != out->sa.udp_encapsulation) {

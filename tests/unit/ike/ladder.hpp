@@ -167,6 +167,19 @@ class Ladder {
     }
     run();
   }
+  /// Delivers all but the CREATE_CHILD_SA exchange that `initiator` has begun, for tenths of a
+  /// second.
+  void without_the_exchange_of(int initiator, int tenths) {
+    for (int i = 0; i < tenths; ++i) {
+      std::erase_if(wire, [&](const Flying& datagram) {
+        const auto header = simulation::header_of(datagram);
+        return header.exchange == wire::ike::ExchangeType::create_child_sa &&
+               header.response == (datagram.from != initiator);
+      });
+      run();
+      pass(milliseconds(100));
+    }
+  }
   [[nodiscard]] std::string on_the_wire() const {
     std::string text;
     for (const Flying& datagram : wire) {
