@@ -24,7 +24,7 @@ bool Core::only_one(const IkeSa& ike) const {
   });
 }
 
-void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
+void Core::settle_with_others(IkeSa& ike) {
   std::vector<std::uint64_t> abandoned;
   for (IkeSa* other : peers_.with_peer_of(ike)) {
     if (other == &ike) continue;
@@ -56,7 +56,7 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
       // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
       // the peer began last is the one it has.
       mark_redundant(ike, *other);
-    } else if (initial_contact) {
+    } else if (ike.initial_contact) {
       supersede(*other);
     } else {
       mark_redundant(*other, ike);
