@@ -125,8 +125,7 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
   }
   set_established(ike);
   learn_mobike(ike, payloads);
-  ike.initial_contact = find_notify(payloads, NotifyType::initial_contact) != nullptr;
-  settle_with_others(ike);
+  settle_with_others(ike, find_notify(payloads, NotifyType::initial_contact) != nullptr);
 
   Payloads answer;
   answer.emplace_back(to_payload(ike.local_id, false));
@@ -199,7 +198,7 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   ike.exchange.reset();
   set_established(ike);
   learn_mobike(ike, payloads);
-  settle_with_others(ike);
+  settle_with_others(ike, false);
   // Without a first child all follow: see arm_established.
   if (!ike.childless) first_child_answered(ike, exchange, payloads);
   arm_established(ike);

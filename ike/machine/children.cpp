@@ -164,15 +164,12 @@ const ChildSa* Core::sends_instead(const ChildSa& child, channel::SaId leaving) 
 
 /// From our answer to our own switch, when nothing shows that the answer has arrived. What sends
 /// meanwhile may be of an earlier life of the peer, which nobody hears any more, unless it is of
-/// the same IKE SA or of one that crossed this one. What an earlier life of ours left is heard by a
-/// peer that came to us and knows of others (no INITIAL_CONTACT, RFC 7296 §2.4).
+/// the same IKE SA or of one that crossed this one.
 std::chrono::milliseconds Core::switch_delay(const ChildSa& child) {
   if (child.replaces) return tuning_.rekey_switch_delay;
   const ChildSa* sending = sends_instead(child);
   const IkeSa* ike = sending != nullptr ? find_ike(sending->ike_spi) : nullptr;
-  const IkeSa& own = *find_ike(child.ike_spi);
-  const bool heard =
-      ike != nullptr ? ike == &own || ike->redundant : !own.begun_by_us && !own.initial_contact;
+  const bool heard = ike != nullptr && (ike->local_spi == child.ike_spi || ike->redundant);
   return heard ? tuning_.rekey_switch_delay : tuning_.responder_switch_delay;
 }
 

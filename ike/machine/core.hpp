@@ -173,7 +173,7 @@ class Core final : public Machine {
   void set_established(IkeSa& ike);
   void arm_established(IkeSa& ike);
   void arm_lifetime(IkeSa& ike);
-  void settle_with_others(IkeSa& ike);
+  void settle_with_others(IkeSa& ike, bool initial_contact);
   void supersede(IkeSa& ike);
   void mark_redundant(IkeSa& loser, const IkeSa& winner);
   void delete_duplicate(IkeSa& ike);

@@ -24,7 +24,7 @@ bool Core::only_one(const IkeSa& ike) const {
   });
 }
 
-void Core::settle_with_others(IkeSa& ike) {
+void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
   std::vector<std::uint64_t> abandoned;
   for (IkeSa* other : peers_.with_peer_of(ike)) {
     if (other == &ike) continue;
@@ -56,7 +56,7 @@ void Core::settle_with_others(IkeSa& ike) {
       // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
       // the peer began last is the one it has.
       mark_redundant(ike, *other);
-    } else if (ike.initial_contact) {
+    } else if (initial_contact) {
       supersede(*other);
     } else {
       mark_redundant(*other, ike);
@@ -86,7 +86,9 @@ void Core::supersede(IkeSa& ike) {
   ike.queue.clear();
   ike.window.pending.reset();
   ike.state = IkeState::superseded;
-  ike.forget_at = now_ + tuning_.responder_switch_delay + tuning_.old_sa_grace;
+  // As long as a peer that was killed once more meanwhile may send on what its life before left.
+  ike.forget_at =
+      now_ + tuning_.responder_switch_delay + tuning_.resumed_switch_delay + tuning_.old_sa_grace;
   timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);
   report(Level::info, "ike_sa_superseded",
          {{"connection", ike.connection->name}, {"initiator_spi", spi_text(ike.initiator_spi())}});
@@ -122,6 +124,15 @@ void Core::revive_loser(const IkeSa& winner) {
 
 void Core::delete_duplicate(IkeSa& ike) {
   if (!ike.redundant || ike.state != IkeState::established) return;
+  for (IkeSa* other : peers_.with_peer_of(ike)) {
+    // Nothing came on it since we answered the request that made it: the answer may be lost, and
+    // the peer may have given it up.
+    const bool silent = !other->initiator && other->last_heard <= other->established;
+    if (other == &ike || !other->usable() || !silent || other->kept_instead_of != 0) continue;
+    touch(*other);
+    other->kept_instead_of = ike.local_spi;
+    enqueue(*other, Task{.kind = TaskKind::liveness});
+  }
   const bool unproven = std::ranges::any_of(peers_.with_peer_of(ike), [&](const IkeSa* other) {
     return other->kept_instead_of == ike.local_spi && other->usable();
   });

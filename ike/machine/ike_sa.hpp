@@ -116,10 +116,9 @@ struct IkeSa {
   /// When it began and when it stood, as ranks among all such moments: a clock may stand still.
   /// A rekey hands on when the first of its line stood.
   std::uint64_t created_rank = 0, established_rank = 0;
-  Octets lower_nonce;            ///< of the exchange that made it: decides collisions
-  Octets first_nonce;            ///< the lower one of the IKE_SA_INIT that its line began with
-  bool begun_by_us = false;      ///< that IKE_SA_INIT was ours
-  bool initial_contact = false;  ///< the peer said that it had no other with us (§2.4)
+  Octets lower_nonce;        ///< of the exchange that made it: decides collisions
+  Octets first_nonce;        ///< the lower one of the IKE_SA_INIT that its line began with
+  bool begun_by_us = false;  ///< that IKE_SA_INIT was ours
   bool made_by_rekey = false;
   bool redundant = false;  ///< lost against a crossing IKE SA: takes no new work
   bool outdated = false;   ///< authenticated for what the configuration does not say any more

@@ -309,7 +309,6 @@ void life_fields(Archive& archive, Value& ike) {
   archive.octets(ike.lower_nonce, kMostText);
   archive.octets(ike.first_nonce, kMostText);
   archive.number(ike.begun_by_us);
-  archive.number(ike.initial_contact);
   archive.number(ike.made_by_rekey);
   archive.number(ike.redundant);
   archive.number(ike.outdated);

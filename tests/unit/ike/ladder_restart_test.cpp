@@ -53,7 +53,7 @@ TEST_CASE("restart: an empty data plane gets every child anew") {
   Ladder ladder;
   ladder.connect();
   ladder.world.restart_data_plane(side);
-  ladder.settle();
+  ladder.settle(40);
   ladder.converged();
 }
 
