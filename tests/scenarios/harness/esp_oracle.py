@@ -78,7 +78,10 @@ class EspPeer:
 
     def send(self, packet):
         """An IP packet to our gateway, in a frame."""
-        self._socket.send(bytes(Ether(src=self.mac, dst=self.gateway_mac) / packet))
+        # Without scapy's Ether around it, for which it would copy and build every layer again.
+        ethertype = "0800" if packet.version == 4 else "86dd"
+        header = (self.gateway_mac + self.mac).replace(":", "") + ethertype
+        self._socket.send(bytes.fromhex(header) + bytes(packet))
 
     def receive(self, timeout, wanted):
         """The first IP packet from our gateway that `wanted` accepts, or None after `timeout` s."""
