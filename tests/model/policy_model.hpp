@@ -2,6 +2,7 @@
 // in turn, every pair of selectors in full.
 #pragma once
 
+#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -18,12 +19,7 @@ struct PolicyHit {
 
 /// Of one family, as numbers; written to be quick without an optimizer too.
 [[nodiscard]] inline bool is_less(const wire::IpAddress& a, const wire::IpAddress& b) {
-  const std::uint8_t* const left = a.bytes.data();
-  const std::uint8_t* const right = b.bytes.data();
-  for (int i = 0; i < 16; ++i) {
-    if (left[i] != right[i]) return left[i] < right[i];
-  }
-  return false;
+  return std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) < 0;
 }
 
 [[nodiscard]] inline bool selector_takes(const wire::TrafficSelector& selector,

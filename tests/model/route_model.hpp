@@ -1,6 +1,7 @@
 // Longest prefix match by looking at every route, bit by bit.
 #pragma once
 
+#include <cstring>
 #include <map>
 
 #include "dataplane/tables/adjacency.hpp"
@@ -31,9 +32,12 @@ class RouteModel {
  private:
   static bool is_inside(const wire::IpAddress& address, const wire::Prefix& prefix) {
     if (address.family != prefix.address.family) return false;
-    for (unsigned bit = 0; bit < prefix.length; ++bit) {
+    // Octet by octet, then bit by bit; by bits alone it was half of its test's time.
+    const unsigned octets = prefix.length / 8U;
+    if (std::memcmp(address.bytes.data(), prefix.address.bytes.data(), octets) != 0) return false;
+    for (unsigned bit = octets * 8; bit < prefix.length; ++bit) {
       const unsigned mask = 0x80U >> (bit % 8U);
-      if ((address.bytes[bit / 8U] & mask) != (prefix.address.bytes[bit / 8U] & mask)) return false;
+      if ((address.bytes[octets] & mask) != (prefix.address.bytes[octets] & mask)) return false;
     }
     return true;
   }
