@@ -8,7 +8,6 @@
 #include <rte_errno.h>
 #include <rte_log.h>
 
-#include "dataplane/ports/drivers.hpp"
 #include "runtime/log.hpp"
 
 namespace culvert::dataplane::ports {
@@ -58,7 +57,6 @@ std::expected<std::unique_ptr<Eal>, std::string> Eal::start(const EalPlan& plan)
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
 
-  const DriverChoice choice(plan.devices);
   if (rte_eal_init(static_cast<int>(arguments.size()), argv.data()) < 0) {
     std::string command;
     for (const std::string& argument : plan.arguments) command += argument + " ";
