@@ -1,7 +1,4 @@
 // The Montgomery curves of RFC 7748: X25519 and X448, for IKE by RFC 8031.
-#include <openssl/core_names.h>
-#include <openssl/params.h>
-
 #include "crypto/ike/key_exchange_groups.hpp"
 #include "crypto/openssl_handles.hpp"
 
@@ -11,33 +8,6 @@ namespace {
 /// OpenSSL's name of the curve; nullptr for other groups.
 const char* curve_name(Group group) {
   return group == Group::x25519 ? "X25519" : group == Group::x448 ? "X448" : nullptr;
-}
-
-/// What makes keys of a curve. A context that is made by name looks the name up each time, so every
-/// thread keeps its own; it holds nothing of the keys it has made.
-EVP_PKEY_CTX* key_maker(Group group) {
-  const auto make = [](const char* name) {
-    openssl::KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, name, nullptr));
-    if (context != nullptr && EVP_PKEY_fromdata_init(context.get()) != 1) context = nullptr;
-    return context;
-  };
-  static thread_local const openssl::KeyContext x25519 = make("X25519");
-  static thread_local const openssl::KeyContext x448 = make("X448");
-  return group == Group::x25519 ? x25519.get() : x448.get();
-}
-
-/// A key of a private value (its public one is computed) or of a public value; nullptr when OpenSSL
-/// fails.
-openssl::Key make_key(Group group, const char* parameter, int selection, Bytes value) {
-  EVP_PKEY_CTX* const maker = key_maker(group);
-  OSSL_PARAM parameters[] = {OSSL_PARAM_construct_octet_string(
-                                 parameter, const_cast<std::uint8_t*>(value.data()), value.size()),
-                             OSSL_PARAM_construct_end()};
-  EVP_PKEY* key = nullptr;
-  if (maker == nullptr || EVP_PKEY_fromdata(maker, &key, selection, parameters) != 1) {
-    return nullptr;
-  }
-  return openssl::Key(key);
 }
 
 class Montgomery final : public KeyExchange {
@@ -55,12 +25,11 @@ class Montgomery final : public KeyExchange {
     if (peer_public.size() != public_value_.size()) {
       return std::unexpected(CryptoError{"the peer's public value has the wrong length"});
     }
-    const openssl::Key peer =
-        make_key(group_, OSSL_PKEY_PARAM_PUB_KEY, EVP_PKEY_PUBLIC_KEY, peer_public);
-    // Not validated: every string of this length is a public value (RFC 7748 §5).
+    const openssl::Key peer(EVP_PKEY_new_raw_public_key_ex(nullptr, name, nullptr,
+                                                           peer_public.data(), peer_public.size()));
     const openssl::KeyContext context(EVP_PKEY_CTX_new_from_pkey(nullptr, key_.get(), nullptr));
     if (peer == nullptr || context == nullptr || EVP_PKEY_derive_init(context.get()) != 1 ||
-        EVP_PKEY_derive_set_peer_ex(context.get(), peer.get(), 0) != 1) {
+        EVP_PKEY_derive_set_peer(context.get(), peer.get()) != 1) {
       return std::unexpected(library_failure(name));
     }
     SecretBytes secret(public_value_.size());
@@ -97,7 +66,8 @@ Result<std::unique_ptr<KeyExchange>> generate_montgomery(Group group, Random& ra
   if (name == nullptr || info == nullptr) return std::unexpected(CryptoError{"no such curve"});
   SecretBytes drawn(info->public_bytes);
   random.fill(drawn.span());  // clamped where it is used (RFC 7748 §5)
-  openssl::Key key = make_key(group, OSSL_PKEY_PARAM_PRIV_KEY, EVP_PKEY_KEYPAIR, drawn.view());
+  openssl::Key key(
+      EVP_PKEY_new_raw_private_key_ex(nullptr, name, nullptr, drawn.view().data(), drawn.size()));
   std::vector<std::uint8_t> public_value(info->public_bytes);
   std::size_t written = public_value.size();
   if (key == nullptr ||

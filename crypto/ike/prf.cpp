@@ -1,6 +1,6 @@
-#include <algorithm>
-
+#include <openssl/core_names.h>
 #include <openssl/err.h>
+#include <openssl/params.h>
 
 #include "crypto/ike/hmac.hpp"
 #include "crypto/ike/ike_crypto.hpp"
@@ -12,38 +12,21 @@ namespace {
 /// prf+ counts its blocks in one octet, from 1 (RFC 7296 §2.13).
 constexpr std::size_t kMaxPrfPlusBlocks = 255;
 
-/// SHA-384's and SHA-512's; SHA-256 has half of it.
-constexpr std::size_t kMostBlockBytes = 128;
-
 struct HashParameters {
-  const EVP_MD* digest;  ///< nullptr when OpenSSL lacks it
-  std::size_t block_bytes;
+  const char* name;
   std::size_t output_bytes;
 };
 
-/// Each digest is looked up once, not by name at each HMAC.
-HashParameters parameters(Hash hash) {
-  static const openssl::Digest sha256(EVP_MD_fetch(nullptr, "SHA256", nullptr));
-  static const openssl::Digest sha384(EVP_MD_fetch(nullptr, "SHA384", nullptr));
-  static const openssl::Digest sha512(EVP_MD_fetch(nullptr, "SHA512", nullptr));
+constexpr HashParameters parameters(Hash hash) {
   switch (hash) {
     case Hash::sha2_256:
-      break;
+      return {"SHA256", 32};
     case Hash::sha2_384:
-      return {sha384.get(), 128, 48};
+      return {"SHA384", 48};
     case Hash::sha2_512:
-      return {sha512.get(), 128, 64};
+      return {"SHA512", 64};
   }
-  return {sha256.get(), 64, 32};
-}
-
-bool digest(EVP_MD_CTX* context, const EVP_MD* algorithm, std::span<const Bytes> pieces,
-            MutableBytes out) {
-  bool done = EVP_DigestInit_ex2(context, algorithm, nullptr) == 1;
-  for (const Bytes piece : pieces) {
-    done = done && EVP_DigestUpdate(context, piece.data(), piece.size()) == 1;
-  }
-  return done && EVP_DigestFinal_ex(context, out.data(), nullptr) == 1;
+  return {"SHA256", 32};
 }
 
 Result<Hash> hash_of(Prf id) {
@@ -62,33 +45,27 @@ Result<Hash> hash_of(Prf id) {
 
 }  // namespace
 
-// RFC 2104 by hand, since OpenSSL's own looks its digest up by name at each call and keeps three
-// contexts of it: together more than hashing a prf's input.
 Result<SecretBytes> hmac(Hash hash, Bytes key, std::span<const Bytes> data) {
-  const auto [algorithm, block_bytes, output_bytes] = parameters(hash);
-  const openssl::DigestContext context(EVP_MD_CTX_new());
-  InlineSecret<kMostBlockBytes> pad;  // K, zeros behind it, then XORed with ipad and with opad
-  SecretBytes out(output_bytes);
-  bool done = algorithm != nullptr && context != nullptr;
-  if (key.size() <= block_bytes) {
-    std::ranges::copy(key, pad.bytes.begin());
-  } else {
-    done = done && digest(context.get(), algorithm, {&key, 1}, pad.bytes);
-  }
-  const Bytes block = Bytes(pad.bytes).first(block_bytes);
-  constexpr std::uint8_t kInner = 0x36, kOuter = 0x5c;
-  for (std::uint8_t& octet : pad.bytes) octet ^= kInner;
-  done = done && EVP_DigestInit_ex2(context.get(), algorithm, nullptr) == 1 &&
-         EVP_DigestUpdate(context.get(), block.data(), block.size()) == 1;
+  static const openssl::Mac algorithm(EVP_MAC_fetch(nullptr, "HMAC", nullptr));
+  // OpenSSL reads a null key as "keep the former one"; an empty key must still point somewhere.
+  static constexpr std::uint8_t kEmptyKey = 0;
+  const auto [name, output_bytes] = parameters(hash);
+  const OSSL_PARAM settings[] = {
+      OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, const_cast<char*>(name), 0),
+      OSSL_PARAM_construct_end()};
+
+  const openssl::MacContext context(EVP_MAC_CTX_new(algorithm.get()));
+  bool done =
+      context != nullptr &&
+      EVP_MAC_init(context.get(), key.empty() ? &kEmptyKey : key.data(), key.size(), settings) == 1;
   for (const Bytes piece : data) {
-    done = done && EVP_DigestUpdate(context.get(), piece.data(), piece.size()) == 1;
+    if (piece.empty()) continue;
+    done = done && EVP_MAC_update(context.get(), piece.data(), piece.size()) == 1;
   }
-  done = done && EVP_DigestFinal_ex(context.get(), out.span().data(), nullptr) == 1;
-  for (std::uint8_t& octet : pad.bytes) octet ^= kInner ^ kOuter;
-  const std::array<Bytes, 2> outer{block, out.view()};
-  done = done && digest(context.get(), algorithm, outer, out.span());
-  pad.wipe();
-  if (!done) {
+  SecretBytes out(output_bytes);
+  std::size_t written = 0;
+  done = done && EVP_MAC_final(context.get(), out.span().data(), &written, out.size()) == 1;
+  if (!done || written != output_bytes) {
     ERR_clear_error();
     return std::unexpected(CryptoError{"HMAC failed"});
   }

@@ -5,28 +5,22 @@
 
 #include <CLI/CLI.hpp>
 
-#include "tests/simulator/quick_key_exchange.hpp"
 #include "tests/simulator/simulator.hpp"
 
 int main(int argc, char** argv) {
   std::uint64_t seed = 1, schedules = 10'000;
   std::size_t show = 1;
-  std::uint64_t real_every = 16;
   bool verbose = false;
   CLI::App app("Two IKE machines on a bad network, one schedule a seed.");
   app.add_option("--seed", seed, "the first seed");
   app.add_option("--schedules", schedules, "how many seeds from there");
   app.add_option("--show", show, "how many failing ladders to print");
-  app.add_option("--real-x25519", real_every,
-                 "every how many schedules X25519 is computed in truth; the ladders are the same")
-      ->check(CLI::PositiveNumber);
   app.add_flag("--verbose", verbose, "print every ladder");
   CLI11_PARSE(app, argc, argv);
 
   const auto started = std::chrono::steady_clock::now();
   std::size_t failed = 0;
   for (std::uint64_t i = 0; i < schedules; ++i) {
-    culvert::simulation::use_real_key_exchange((seed + i) % real_every == 0);
     const auto outcome = culvert::simulation::run_schedule(seed + i);
     const bool bad = !outcome.failures.empty();
     if (verbose || (bad && failed < show)) {
