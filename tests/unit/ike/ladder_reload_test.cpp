@@ -282,6 +282,20 @@ TEST_CASE("reload: an IKE SA that is rekeyed while its successor in name comes u
   CHECK(ladder.reported(kA, "reauthenticating") == 1);
 }
 
+TEST_CASE("reload: a peer that has answered hears that its IKE SA is not wanted any more") {
+  Ladder ladder;
+  ladder.initiate(kA);
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT response");
+  ladder("a --> b  IKE_AUTH request");
+  ladder("b --x a  IKE_AUTH response");
+  rename(ladder, "hq.example.org");
+  ladder("a --> b  INFORMATIONAL request");
+  CHECK(ladder.reported(kB, "ike_sa_deleted") == 1);
+  ladder.settle();
+  ladder.converged();
+}
+
 TEST_CASE("reload: an answer in the words of an earlier configuration ends in no second pair") {
   GatewayOptions changed = gateway_a();
   changed.children[0].local_ts = "10.1.0.0/25";
