@@ -69,7 +69,7 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, rte_mempool* 
   lane.peer_moved = make_hint_ring(worker);
   if (!lane.punt || !lane.punt_newcomers || !lane.inject || !lane.handoff || !lane.peer_moved) {
     return std::unexpected(std::string("no memory for a worker's rings (") +
-                           rte_strerror(rte_errno) + "); raise dataplane.memory");
+                           rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
   }
   lane.context = std::make_unique<WorkerContext>();
   WorkerContext& context = *lane.context;

@@ -82,7 +82,7 @@ std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane&
       std::ranges::all_of(dataplane.interfaces, is_packet_socket, &config::Interface::device));
   if (pool == nullptr) {
     return std::unexpected("no memory for " + std::to_string(count) + " packets (" +
-                           rte_strerror(rte_errno) + "); raise dataplane.memory");
+                           rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
   }
   return pool;
 }

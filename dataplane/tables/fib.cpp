@@ -106,8 +106,7 @@ std::expected<std::unique_ptr<Fib>, std::string> Fib::create(std::uint32_t max_r
                                                              Reclaimer& reclaimer) {
   auto fib = std::make_unique<DpdkFib>(max_routes, reclaimer);
   if (!fib->create(reclaimer)) {
-    return std::unexpected(std::string("no memory for the routing tables: ") +
-                           rte_strerror(rte_errno) + "; raise dataplane.memory_mib");
+    return std::unexpected("no memory for the routing tables; raise dataplane.memory_mib");
   }
   return fib;
 }

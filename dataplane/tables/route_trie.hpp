@@ -20,7 +20,7 @@ class RouteTrie {
  public:
   explicit RouteTrie(Reclaimer& reclaimer) : reclaimer_(reclaimer) {}
 
-  /// False when there is no memory.
+  /// False when there is no address space; throws std::bad_alloc when there is no memory.
   [[nodiscard]] bool create();
 
   /// Adds or replaces an IPv6 route without host bits, longer than 0 bits. False, and nothing has
@@ -67,7 +67,8 @@ class RouteTrie {
   [[nodiscard]] std::uint32_t groups_missing(const wire::Prefix& network) const;
   [[nodiscard]] Entry make_group(Entry inherited);
   void give_back(Entry group);
-  /// Every slot of `count` that `length` is not too short for, and below.
+  /// `entry` into every slot of `count`, and below, that a route of `from_length` to `to_length`
+  /// bits has written.
   void spread(Slot* first, std::size_t count, unsigned from_length, unsigned to_length,
               Entry entry);
   void write(const wire::Prefix& network, unsigned from_length, Entry entry);

@@ -149,8 +149,13 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
   respond(ike, header, answer, local, remote);
   if (child && child->child != nullptr) {
     put_in_use(*child->child, false);
-    Proof& arrival = child->child->proof;
-    if (arrival != Proof::none) arrival = Proof::message;
+    ChildSa& made = *child->child;
+    if (made.proof != Proof::none) {
+      made.proof = Proof::message;
+      made.switch_at = now_ + tuning_.proof_delay;
+      timers_.arm(made.switch_at, TimerKind::switch_outbound,
+                  static_cast<std::uint64_t>(made.inbound_sa));
+    }
   }
   arm_established(ike);
   arm_reauthentication(ike);
@@ -249,6 +254,7 @@ void Core::set_established(IkeSa& ike) {
   half_open_.erase(ike.local_spi);
   ike.established = now_;
   ike.established_rank = next_rank_++;
+  ike.begun_rank = ike.created_rank;
   ike.begun_by_us = ike.initiator;
   ike.last_heard = now_;
   ConnectionState& state = state_of(*ike.connection);

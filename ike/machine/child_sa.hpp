@@ -24,6 +24,7 @@ enum class Proof : std::uint8_t {
   none,
   request,  ///< its next request
   message,  ///< any message: it has the IKE SA itself by the same answer
+  answer,   ///< the same, and we have asked for one
 };
 /// Named by the SaId of its inbound half.
 struct ChildSa {

@@ -178,12 +178,23 @@ void Core::answers_arrived(const IkeSa& ike, bool by_request) {
   std::vector<channel::SaId> known;  // hardly ever any
   for (const channel::SaId id : ike.children) {
     const Proof proof = children_.at(id).proof;
-    if (proof == Proof::message || (proof == Proof::request && by_request)) known.push_back(id);
+    if (proof != Proof::none && (proof != Proof::request || by_request)) known.push_back(id);
   }
-  for (const channel::SaId id : known) switch_outbound_now(*find_child(id));
+  for (const channel::SaId id : known) switch_outbound_now(*find_child(id), true);
 }
 
-void Core::switch_outbound_now(ChildSa& child) {
+void Core::switch_outbound_now(ChildSa& child, bool proven) {
+  IkeSa& ike = *find_ike(child.ike_spi);
+  if (!proven && child.proof == Proof::message && ike.usable()) {
+    // Nothing came since our IKE_AUTH answer, which may be lost: whoever answers has it. If nobody
+    // does the IKE SA ends, and what sends now goes on.
+    if (!ike.exchange) enqueue(ike, Task{.kind = TaskKind::liveness});
+    child.proof = Proof::answer;
+    child.switch_at = now_ + tuning_.rekey_switch_delay;
+    timers_.arm(child.switch_at, TimerKind::switch_outbound,
+                static_cast<std::uint64_t>(child.inbound_sa));
+    return;
+  }
   child.proof = Proof::none;
   child.switch_at = {};
   const bool goes = child.state == ChildState::replaced || child.state == ChildState::deleting;

@@ -176,9 +176,11 @@ class Core final : public Machine {
   void settle_with_others(IkeSa& ike, bool initial_contact);
   void supersede(IkeSa& ike);
   void mark_redundant(IkeSa& loser, const IkeSa& winner);
+  void lose_to(IkeSa& loser, std::uint64_t winner);
+  void ask_for_proof(IkeSa& winner, Instant when);
   void delete_duplicate(IkeSa& ike);
   [[nodiscard]] Instant duplicate_delay(const IkeSa& loser) const;
-  void revive_loser(const IkeSa& winner);
+  void revive_losers(const IkeSa& winner);
   [[nodiscard]] bool only_one(const IkeSa& ike) const;
 
   // certificate_watch.cpp: an IKE SA lives no longer than what proved its peer
@@ -369,7 +371,7 @@ class Core final : public Machine {
   [[nodiscard]] const ChildSa* sends_instead(const ChildSa& child, channel::SaId leaving = {});
   [[nodiscard]] std::chrono::milliseconds switch_delay(const ChildSa& child);
   void answers_arrived(const IkeSa& ike, bool by_request);
-  void switch_outbound_now(ChildSa& child);
+  void switch_outbound_now(ChildSa& child, bool proven);
   void release_outbound(const ChildSa& child);
   void retire(channel::SaId child, bool with_grace);
   void delete_sa(channel::SaId sa);
@@ -431,11 +433,9 @@ class Core final : public Machine {
   std::vector<ConnectionState> connections_;
   ConnectionIndex connection_index_;
   std::vector<WaitingCommand> waiting_;
-  /// Not on record as they are. Too many is slow, too few is a fault that the simulator looks for.
-  std::set<std::uint64_t> touched_;
-  std::set<std::size_t> touched_connections_;
-  /// While a new configuration is taken: the old connections by name.
-  std::map<std::string, config::Connection> previous_connections_;
+  std::set<std::uint64_t> touched_;  ///< IKE SAs that may not be on record as they are, by our SPI
+  std::set<std::size_t> touched_connections_;  ///< the same, by position in `connections_`
+  std::map<std::string, config::Connection> previous_connections_;  ///< while a new one is taken
   std::map<std::uint32_t, config::Child> ghost_children_;  ///< gone from the configuration only
 
   std::uint64_t next_request_ = 1, next_sa_ = 0, next_policy_ = 0, next_rank_ = 1;

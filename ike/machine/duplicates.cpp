@@ -33,6 +33,7 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
       continue;
     }
     if (other->state != IkeState::established) continue;
+    if (other->redundant && !initial_contact) continue;  // settled
     if (other->outdated) {
       mark_redundant(*other, ike);
       continue;
@@ -41,7 +42,7 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
     // Both began before either stood: both sides see that alike, and choose alike, also when one
     // was rekeyed before the last answer of the other arrived.
     const bool crossing =
-        other->begun_by_us != ike.begun_by_us && ike.created_rank < other->established_rank;
+        other->begun_by_us != ike.begun_by_us && ike.begun_rank < other->established_rank;
     if (crossing) {
       const bool other_loses = other->first_nonce < ike.first_nonce;
       IkeSa& winner = other_loses ? ike : *other;
@@ -49,10 +50,8 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
       mark_redundant(loser, winner);
       // One of the two may be of an earlier life of the peer, its IKE_AUTH late on the way: the
       // loser stays until the winner has answered.
-      winner.kept_instead_of = loser.local_spi;
-      touch(winner);
-      enqueue(winner, Task{.kind = TaskKind::liveness, .not_before = now_ + kProofDelay});
-    } else if (!ike.initiator && !other->initiator && other->created_rank > ike.created_rank) {
+      ask_for_proof(winner, now_ + kProofDelay);
+    } else if (!ike.begun_by_us && !other->begun_by_us && other->begun_rank > ike.begun_rank) {
       // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
       // the peer began last is the one it has.
       mark_redundant(ike, *other);
@@ -95,14 +94,22 @@ void Core::supersede(IkeSa& ike) {
 }
 
 void Core::mark_redundant(IkeSa& loser, const IkeSa& winner) {
-  loser.redundant = true;
-  touch(loser);
+  for (IkeSa* other : peers_.with_peer_of(loser)) {
+    if (other->lost_to == loser.local_spi) lose_to(*other, winner.local_spi);
+  }
+  lose_to(loser, winner.local_spi);
   report(Level::info, "ike_sa_redundant",
          {{"connection", loser.connection->name},
           {"initiator_spi", spi_text(loser.initiator_spi())},
           {"kept", spi_text(winner.initiator_spi())}});
   for (const std::uint32_t index : loser.wanted) state_of(*loser.connection).keep.insert(index);
   ensure_soon(state_of(*loser.connection));
+}
+
+void Core::lose_to(IkeSa& loser, std::uint64_t winner) {
+  touch(loser);
+  loser.redundant = true;
+  loser.lost_to = winner;
   timers_.arm(now_ + duplicate_delay(loser), TimerKind::delete_duplicate, loser.local_spi);
 }
 
@@ -112,33 +119,36 @@ Instant Core::duplicate_delay(const IkeSa& loser) const {
   return loser.initiator ? Instant(2 * tuning_.responder_switch_delay) : Instant(kDuplicateLife);
 }
 
-/// Whoever won against a crossing IKE SA does not answer: the other one is the peer's.
-void Core::revive_loser(const IkeSa& winner) {
-  IkeSa* loser = winner.kept_instead_of != 0 ? find_ike(winner.kept_instead_of) : nullptr;
-  if (loser == nullptr || loser->state != IkeState::established) return;
-  loser->redundant = false;  // `find_ike` has touched it
-  report(Level::info, "ike_sa_revived",
-         {{"connection", loser->connection->name},
-          {"initiator_spi", spi_text(loser->initiator_spi())}});
+void Core::ask_for_proof(IkeSa& winner, Instant when) {
+  winner.unproven = true;
+  enqueue(winner, Task{.kind = TaskKind::liveness, .not_before = when});
+}
+
+/// Whoever won does not answer, or the peer has ended it: the ones that lost are what the peer has.
+void Core::revive_losers(const IkeSa& winner) {
+  for (IkeSa* loser : peers_.with_peer_of(winner)) {
+    if (loser->lost_to != winner.local_spi || loser->state != IkeState::established) continue;
+    touch(*loser);
+    loser->redundant = false;
+    loser->lost_to = 0;
+    report(Level::info, "ike_sa_revived",
+           {{"connection", loser->connection->name},
+            {"initiator_spi", spi_text(loser->initiator_spi())}});
+    if (loser->outdated) renew_outdated(*loser);
+  }
 }
 
 void Core::delete_duplicate(IkeSa& ike) {
   if (!ike.redundant || ike.state != IkeState::established) return;
-  for (IkeSa* other : peers_.with_peer_of(ike)) {
-    // Nothing came on it since we answered the request that made it: the answer may be lost, and
-    // the peer may have given it up.
-    const bool silent = !other->initiator && other->last_heard <= other->established;
-    if (other == &ike || !other->usable() || !silent || other->kept_instead_of != 0) continue;
-    touch(*other);
-    other->kept_instead_of = ike.local_spi;
-    enqueue(*other, Task{.kind = TaskKind::liveness});
-  }
-  const bool unproven = std::ranges::any_of(peers_.with_peer_of(ike), [&](const IkeSa* other) {
-    return other->kept_instead_of == ike.local_spi && other->usable();
-  });
-  if (unproven) {
-    timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);
-    return;
+  if (IkeSa* winner = find_ike(ike.lost_to); winner != nullptr && winner->usable()) {
+    // Since we answered the request that made it the peer has sent nothing: the answer may be lost,
+    // and the peer may have given it up.
+    const bool silent = !winner->initiator && winner->last_heard <= winner->established;
+    if (silent && !winner->unproven) ask_for_proof(*winner, now_);
+    if (winner->unproven) {
+      timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);
+      return;
+    }
   }
   bool complete = true, awaited = false;
   for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {

@@ -114,17 +114,17 @@ struct IkeSa {
   /// Responder: what its IKE_SA_INIT request is known by, to answer a repeated one.
   std::optional<std::pair<wire::Endpoint, std::uint64_t>> init_request;
   /// When it began and when it stood, as ranks among all such moments: a clock may stand still.
-  /// A rekey hands on when the first of its line stood.
-  std::uint64_t created_rank = 0, established_rank = 0;
-  Octets lower_nonce;        ///< of the exchange that made it: decides collisions
+  std::uint64_t created_rank = 0;
+  std::uint64_t begun_rank = 0, established_rank = 0;  ///< of its line: a rekey hands them on
+  Octets lower_nonce;        ///< of the rekey that made it: decides collisions of rekeys
   Octets first_nonce;        ///< the lower one of the IKE_SA_INIT that its line began with
   bool begun_by_us = false;  ///< that IKE_SA_INIT was ours
   bool made_by_rekey = false;
   bool redundant = false;  ///< lost against a crossing IKE SA: takes no new work
   bool outdated = false;   ///< authenticated for what the configuration does not say any more
   std::uint32_t duplicate_waits = 0;
-  std::uint64_t kept_instead_of =
-      0;  ///< our SPI of the crossing IKE SA that lost, until this one answered
+  std::uint64_t lost_to = 0;  ///< redundant: our SPI of the one that stays
+  bool unproven = false;      ///< stays instead of another, and has not answered since
 
   /// RFC 4555: agreed upon; `moves`: we initiated the first IKE SA and decide on addresses.
   bool mobike = false, moves = false;

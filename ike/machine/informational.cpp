@@ -174,6 +174,7 @@ void Core::peer_deletes_ike(IkeSa& ike) {
     for (const channel::SaId child : ike.children) {
       if (!asked_for) state.keep.erase(children_.at(child).index);
     }
+    if (!asked_for) revive_losers(ike);
     ensure_soon(state);
   }
   if (ike.exchange && ike.exchange->task.kind == TaskKind::delete_ike) {
@@ -218,7 +219,7 @@ void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& p
       return;
     }
     case TaskKind::liveness:
-      ike.kept_instead_of = 0;
+      ike.unproven = false;
       mapping_seen(ike, payloads);
       return;
     case TaskKind::update_addresses:

@@ -271,7 +271,7 @@ void Core::dispatch(const Timer& timer) {
     case TimerKind::switch_outbound:
       if (ChildSa* child = find_child(channel::SaId{timer.subject});
           child != nullptr && child->switch_at == timer.when) {
-        switch_outbound_now(*child);
+        switch_outbound_now(*child, false);
       }
       return;
     case TimerKind::rehearse:

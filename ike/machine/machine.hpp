@@ -178,7 +178,11 @@ struct Tuning {
   /// What an earlier life left, beside its successor: a peer that answered for that may send on the
   /// old one until it hears of us, and begins to wait again when it is killed meanwhile.
   std::chrono::milliseconds adopted_sa_grace{90000};
-  /// Longer than a key daemon is away that was killed on our answer.
+  /// From our IKE_AUTH answer, where another SA carries the traffic, to the question whether it
+  /// arrived.
+  std::chrono::milliseconds proof_delay{1000};
+  /// From our answer for a child to our sending on it, beside what may be of an earlier life of the
+  /// peer. Longer than a key daemon is away that was killed on that answer.
   std::chrono::milliseconds responder_switch_delay{4000};
   /// The same after a rekey: its initiator's Delete of the old SA says at once that it has the new
   /// one. Without a Delete the answer may have been lost: longer than a request waits to be sent

@@ -44,6 +44,9 @@ void Core::reauthenticate(IkeSa& ike) {
   if (ike.exchange && ike.exchange->task.kind == TaskKind::create_child) {
     want(ike.exchange->task.child_index);
   }
+  for (const Task& task : ike.queue) {
+    if (task.kind == TaskKind::create_child) want(task.child_index);
+  }
   if (wanted.empty()) {
     // A successor whose children are still its predecessor's is asked again.
     if (ike.outdated && !is_contested(ike)) {

@@ -192,15 +192,6 @@ void Core::end_removed(IkeSa& ike) {
 
 void Core::remove_unfinished(IkeSa& ike) {
   const std::uint64_t spi = ike.local_spi;
-  if (ike.state == IkeState::auth_sent) {
-    // RFC 7296 §2.21.2: the responder may believe that it stands. Told once, for nobody waits here
-    // for an answer.
-    send(ike.local, ike.remote,
-         seal(ike,
-              header_for(ike, wire::ike::ExchangeType::informational, false,
-                         ike.window.next_request()),
-              {wire::ike::Delete{wire::ike::Protocol::ike, {}}}));
-  }
   close(ike, false, "the configuration changed");
   remove(spi);
 }

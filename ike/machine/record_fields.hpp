@@ -197,7 +197,7 @@ inline constexpr auto kChild = [](auto& archive, auto& child) {
   archive.number(child.replaced_by);
   archive.instant(child.created);
   archive.instant(child.switch_at);
-  archive.choice(child.proof, Proof::message);
+  archive.choice(child.proof, Proof::answer);
   archive.seconds(child.soft_seconds);
   archive.seconds(child.hard_seconds);
   esp_suite_fields(archive, child.suite);
@@ -305,6 +305,7 @@ void init_fields(Archive& archive, Value& ike) {
 template <typename Archive, typename Value>
 void life_fields(Archive& archive, Value& ike) {
   archive.number(ike.created_rank);
+  archive.number(ike.begun_rank);
   archive.number(ike.established_rank);
   archive.octets(ike.lower_nonce, kMostText);
   archive.octets(ike.first_nonce, kMostText);
@@ -313,7 +314,8 @@ void life_fields(Archive& archive, Value& ike) {
   archive.number(ike.redundant);
   archive.number(ike.outdated);
   archive.number(ike.duplicate_waits);
-  archive.number(ike.kept_instead_of);
+  archive.number(ike.lost_to);
+  archive.number(ike.unproven);
   archive.number(ike.childless);
   archive.number(ike.fragmentation);
   archive.instant(ike.reauthenticate_at);

@@ -104,6 +104,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.outdated = old.outdated;  // the authentication is still the old one's
   ike.made_by_rekey = true;
   ike.created_rank = next_rank_++;
+  ike.begun_rank = old.begun_rank;
   ike.established_rank = old.established_rank;
   ike.first_nonce = old.first_nonce;
   ike.begun_by_us = old.begun_by_us;
@@ -255,21 +256,14 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
           {"initiator_spi", spi_text(successor.initiator_spi())},
           {"responder_spi", spi_text(successor.responder_spi())},
           {"suite", successor.suite.name()}});
+  for (IkeSa* other : peers_.with_peer_of(successor)) {
+    if (other->lost_to == old.local_spi) lose_to(*other, successor.local_spi);
+  }
+  // Lost against another while it was being rekeyed: its line has.
+  if (old.redundant) lose_to(successor, old.lost_to);
   arm_established(successor);
   arm_reauthentication(successor);
-  if (old.redundant) {
-    // It lost against another while it was being rekeyed: its line has.
-    successor.redundant = true;
-    for (IkeSa* other : peers_.with_peer_of(successor)) {
-      if (other->kept_instead_of != old.local_spi) continue;
-      other->kept_instead_of = successor.local_spi;
-      touch(*other);
-    }
-    timers_.arm(now_ + duplicate_delay(successor), TimerKind::delete_duplicate,
-                successor.local_spi);
-    return;
-  }
-  if (successor.outdated) renew_outdated(successor);
+  if (successor.outdated && !successor.redundant) renew_outdated(successor);
 }
 
 std::expected<IkeSa*, Refusal> Core::make_rekeyed(IkeSa& ike, Exchange& exchange,

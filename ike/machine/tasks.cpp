@@ -201,7 +201,7 @@ void Core::vanish(IkeSa& ike) {
   ConnectionState& state = state_of(*ike.connection);
   fail(ike.connection, Failure::peer_vanished, "no answer from " + remote);
   for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
-  revive_loser(ike);
+  revive_losers(ike);
   close(ike, false, "the peer did not answer");
   ensure_soon(state);
 }

@@ -32,6 +32,12 @@ TEST_CASE("restart: with INITIAL_CONTACT the peer keeps the old SAs until the ne
   ladder.silent();
   ladder.pass(milliseconds(1100));
   CHECK(ladder.gateway(kB).data_plane.sas.size() == 4);
+  // Whether its answer arrived: until then it sends on what there was.
+  const auto sends_on = [&] { return ladder.gateway(kB).data_plane.outbound_of(0)->sa.spi; };
+  const auto before = sends_on();
+  ladder("b --> a  INFORMATIONAL request");
+  ladder("a --> b  INFORMATIONAL response");
+  CHECK(sends_on() != before);
   ladder.pass(seconds(100));
   // Nobody is told of the old IKE SA's end: nobody would understand.
   ladder.silent();
