@@ -179,7 +179,7 @@ class Core final : public Machine {
   void lose_to(IkeSa& loser, std::uint64_t winner);
   void ask_for_proof(IkeSa& winner, Instant when);
   void delete_duplicate(IkeSa& ike);
-  [[nodiscard]] Instant duplicate_delay(const IkeSa& loser) const;
+  [[nodiscard]] static Instant duplicate_delay(const IkeSa& loser);
   void revive_losers(const IkeSa& winner);
   [[nodiscard]] bool only_one(const IkeSa& ike) const;
 

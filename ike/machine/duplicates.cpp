@@ -9,6 +9,9 @@ namespace {
 
 /// How often a lost duplicate waits a second for its children to move.
 constexpr std::uint32_t kDuplicateWaits = 10;
+/// From the loss to our Delete of what we began: traffic has moved to the winner by then, or does
+/// when the peer has the Delete.
+constexpr std::chrono::seconds kDuplicateLinger{2};
 /// A duplicate that its initiator never deletes goes after this time.
 constexpr std::chrono::seconds kDuplicateLife{30};
 /// From a crossing to the question whether the winner is alive: IKE_AUTH is over by then.
@@ -114,9 +117,9 @@ void Core::lose_to(IkeSa& loser, std::uint64_t winner) {
 }
 
 /// Whoever made it deletes it (RFC 7296 §2.8.2 has the rule for rekeys); the other side only if
-/// that does not happen. By then traffic has moved to the winner.
-Instant Core::duplicate_delay(const IkeSa& loser) const {
-  return loser.initiator ? Instant(2 * tuning_.responder_switch_delay) : Instant(kDuplicateLife);
+/// that does not happen.
+Instant Core::duplicate_delay(const IkeSa& loser) {
+  return loser.initiator ? kDuplicateLinger : kDuplicateLife;
 }
 
 void Core::ask_for_proof(IkeSa& winner, Instant when) {
