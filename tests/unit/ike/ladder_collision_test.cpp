@@ -177,6 +177,14 @@ TEST_CASE("collision: both delete the child; the answers do not name it again (Â
   CHECK(ladder.gateway(kB).data_plane.sas.empty());
 }
 
+/// Both have begun; each then sends IKE_AUTH.
+void both_init(Ladder& ladder) {
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT request");
+  ladder("a --> b  IKE_SA_INIT response");
+  ladder("b --> a  IKE_SA_INIT response");
+}
+
 TEST_CASE("collision: both initiate; one IKE SA remains and the child never flaps") {
   const auto seed = GENERATE(range(1, 9));
   GatewayOptions a = gateway_a();
@@ -184,10 +192,7 @@ TEST_CASE("collision: both initiate; one IKE SA remains and the child never flap
   Ladder ladder(a, mirrored(a), {}, static_cast<std::uint64_t>(seed));
   ladder.world.start(kA);
   ladder.world.start(kB);
-  ladder("a --> b  IKE_SA_INIT request");
-  ladder("b --> a  IKE_SA_INIT request");
-  ladder("a --> b  IKE_SA_INIT response");
-  ladder("b --> a  IKE_SA_INIT response");
+  both_init(ladder);
   ladder("a --> b  IKE_AUTH request");
   ladder("b --> a  IKE_AUTH request");
   ladder("a --> b  IKE_AUTH response");
@@ -233,10 +238,7 @@ GatewayOptions with_lab() {
 void cross_with_second_child(Ladder& ladder) {
   ladder.initiate(kA);
   ladder.initiate(kB);
-  ladder("a --> b  IKE_SA_INIT request");
-  ladder("b --> a  IKE_SA_INIT request");
-  ladder("a --> b  IKE_SA_INIT response");
-  ladder("b --> a  IKE_SA_INIT response");
+  both_init(ladder);
   ladder("b --> a  IKE_AUTH request");
   ladder("a --> b  IKE_AUTH response");
   ladder.initiate(kB, "lab");
@@ -278,10 +280,7 @@ TEST_CASE("collision: both ask for a child on an IKE SA that has lost against an
   Ladder ladder(a, mirrored(a), {}, static_cast<std::uint64_t>(seed));
   ladder.initiate(kA);
   ladder.initiate(kB);
-  ladder("a --> b  IKE_SA_INIT request");
-  ladder("b --> a  IKE_SA_INIT request");
-  ladder("a --> b  IKE_SA_INIT response");
-  ladder("b --> a  IKE_SA_INIT response");
+  both_init(ladder);
   ladder("a --> b  IKE_AUTH request");
   ladder("b --> a  IKE_AUTH response");
   ladder.initiate(kA, "lab");
@@ -301,10 +300,7 @@ TEST_CASE("collision: of two IKE SAs one is rekeyed before the other's last answ
   Ladder ladder(a, mirrored(a), {}, static_cast<std::uint64_t>(seed));
   ladder.initiate(kA);
   ladder.initiate(kB);
-  ladder("a --> b  IKE_SA_INIT request");
-  ladder("b --> a  IKE_SA_INIT request");
-  ladder("a --> b  IKE_SA_INIT response");
-  ladder("b --> a  IKE_SA_INIT response");
+  both_init(ladder);
   ladder("b --> a  IKE_AUTH request");
   ladder("a --> b  IKE_AUTH response");
   ladder("a --> b  IKE_AUTH request");
