@@ -290,7 +290,7 @@ class Resumption {
     };
     if (ike.window.pending) {
       // Tries count from here: a crash now and then is no silence of the peer.
-      ike.window.pending->tries = 1;
+      ike.window.pending->tries = ike.window.pending->rounds = 1;
       ike.window.pending->delay = core_.tuning_.retransmit_first;
       ike.window.pending->next = core_.now_;
       arm(core_.now_, TimerKind::retransmit);

@@ -15,6 +15,22 @@ constexpr std::size_t kUdpHeaderBytes = 8;
 /// A peer that goes on talking and never answers one request is given up all the same.
 constexpr std::uint32_t kMostRounds = 3;
 
+/// Exponential, to a limit (RFC 7296 §2.1).
+Instant longer_delay(Instant delay, const Tuning& tuning) {
+  const auto grown = std::chrono::duration_cast<Instant>(delay * tuning.retransmit_factor);
+  return std::min<Instant>(grown, tuning.retransmit_cap);
+}
+
+/// From the first try of a request to the moment at which the last one has waited for its answer.
+Instant patience(const Tuning& tuning) {
+  Instant whole{}, delay = tuning.retransmit_first;
+  for (std::uint32_t tries = 0; tries < tuning.retransmit_tries; ++tries) {
+    whole += delay;
+    delay = longer_delay(delay, tuning);
+  }
+  return whole;
+}
+
 }  // namespace
 
 void Core::send(const wire::Endpoint& local, const wire::Endpoint& remote, Octets bytes,
@@ -137,21 +153,23 @@ void Core::respond(IkeSa& ike, const wire::ike::Header& request, const Payloads&
 void Core::retransmit(IkeSa& ike, Instant when) {
   if (!ike.window.pending || ike.window.pending->next != when) return;
   PendingRequest& pending = *ike.window.pending;
-  if (pending.tries >= tuning_.retransmit_tries) {
-    // RFC 7296 §2.4: who sends under the protection of the IKE SA is alive; then each try was lost.
-    const bool is_alive = ike.last_heard > pending.next - pending.delay;
-    if (!is_alive || pending.rounds >= kMostRounds) {
-      vanish(ike);
-      return;
-    }
+  const bool tried_enough = pending.tries >= tuning_.retransmit_tries;
+  // RFC 7296 §2.4: who sends under the protection of the IKE SA is alive; then each try was lost,
+  // and the time without a word of its counts from there.
+  const bool is_silent = now_ - ike.last_heard >= patience(tuning_);
+  if (tried_enough ? is_silent || pending.rounds >= kMostRounds
+                   : is_silent && pending.rounds > 1) {
+    vanish(ike);
+    return;
+  }
+  if (tried_enough) {
     ++pending.rounds;
     pending.tries = 0;
     pending.delay = tuning_.retransmit_first;
   }
   ++pending.tries;
   ++counters_.retransmits_sent;
-  const auto grown = std::chrono::duration_cast<Instant>(pending.delay * tuning_.retransmit_factor);
-  pending.delay = std::min<Instant>(grown, tuning_.retransmit_cap);
+  pending.delay = longer_delay(pending.delay, tuning_);
   pending.next = now_ + pending.delay;
   timers_.arm(pending.next, TimerKind::retransmit, ike.local_spi);
   ike.last_sent = now_;
