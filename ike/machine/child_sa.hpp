@@ -55,5 +55,10 @@ struct ChildSa {
   /// Keys of the halves that the data plane has not confirmed: whoever resumes installs them again.
   crypto::SecretBytes unconfirmed_in, unconfirmed_out;
 };
+/// Half of a child that the data plane was asked to install and has not answered for.
+struct Installation {
+  channel::SaId sa{};
+  channel::Spi inbound_spi{};  ///< leased until it stands; 0: the outbound half
+};
 
 }  // namespace culvert::ike

@@ -104,7 +104,7 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
   channel::Request message;
   message.type = channel::RequestType::install_sa;
   message.body.install_sa = sa;
-  installations_[request(message)] = sa.sa;
+  installations_[request(message)] = {sa.sa, inbound ? sa.spi : channel::Spi{}};
   sa.key.wipe();
   message.body.install_sa.key.wipe();
 }
@@ -413,8 +413,16 @@ void Core::update_endpoints(channel::SaId half) {
   request(message);
 }
 
-void Core::installation_failed(channel::SaId sa, channel::Outcome outcome) {
-  ChildSa* child = child_of_sa(sa);
+void Core::installation_failed(const Installation& half, channel::Outcome outcome) {
+  ChildSa* child = child_of_sa(half.sa);
+  if (half.inbound_spi != channel::Spi{} && outcome != channel::Outcome::spi_not_leased) {
+    if (child == nullptr) {
+      environment_.spis->give_back(half.inbound_spi);
+    } else {
+      child->lease_left = true;
+    }
+  }
+  // One that has lost a collision meanwhile goes already.
   if (child == nullptr || child->state == ChildState::deleting) return;
   IkeSa* ike = find_ike(child->ike_spi);
   if (ike == nullptr) return;
@@ -423,7 +431,6 @@ void Core::installation_failed(channel::SaId sa, channel::Outcome outcome) {
                              std::string(channel::to_string(outcome));
   fail(ike->connection, Failure::dataplane_refused, detail, Level::error, child->index);
   child_is_not_coming(child->index, detail);
-  child->lease_left = sa == child->inbound_sa && outcome != channel::Outcome::spi_not_leased;
   // The peer believes in it: it has to go there too. What it was to replace goes on where it still
   // stands.
   child->redundant = true;

@@ -387,7 +387,7 @@ class Core final : public Machine {
   [[nodiscard]] bool is_live(const ChildSa& child) const;
   [[nodiscard]] bool has_new_form(const ChildSa& child) const;
   void endpoints_changed(IkeSa& ike);
-  void installation_failed(channel::SaId sa, channel::Outcome outcome);
+  void installation_failed(const Installation& half, channel::Outcome outcome);
 
   // commands.cpp: the verbs
   void initiate_target(ConnectionState& state, const config::Child* only, CommandId id);
@@ -429,7 +429,7 @@ class Core final : public Machine {
   std::map<std::pair<wire::Endpoint, std::uint64_t>, std::uint64_t> init_requests_;
   std::set<std::uint64_t> half_open_;  ///< IKE SAs in that state, by our SPI
   std::map<channel::RequestId, std::uint64_t> liveness_requests_;  ///< to our SPI of the IKE SA
-  std::map<channel::RequestId, channel::SaId> installations_;
+  std::map<channel::RequestId, Installation> installations_;
   std::vector<ConnectionState> connections_;
   ConnectionIndex connection_index_;
   std::vector<WaitingCommand> waiting_;

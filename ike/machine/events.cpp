@@ -86,12 +86,12 @@ void Core::on_completion(const channel::Completion& completion, Instant now,
                          std::vector<Action>& actions) {
   begin(now, actions);
   if (const auto found = installations_.find(completion.request); found != installations_.end()) {
-    const channel::SaId sa = found->second;
+    const Installation half = found->second;
     installations_.erase(found);
-    if (ChildSa* child = child_of_sa(sa)) {
-      (sa == child->inbound_sa ? child->unconfirmed_in : child->unconfirmed_out) = {};
+    if (ChildSa* child = child_of_sa(half.sa)) {
+      (half.sa == child->inbound_sa ? child->unconfirmed_in : child->unconfirmed_out) = {};
     }
-    if (completion.outcome != channel::Outcome::ok) installation_failed(sa, completion.outcome);
+    if (completion.outcome != channel::Outcome::ok) installation_failed(half, completion.outcome);
     return;
   }
   if (const auto found = liveness_requests_.find(completion.request);

@@ -27,6 +27,24 @@ TEST_CASE("collision: both rekey the child; the lowest nonce goes (§2.8.1)") {
   ladder.converged();
 }
 
+TEST_CASE("collision: the data plane refuses the SA of the rekey that lost; its SPI is returned") {
+  const int side = GENERATE(kA, kB);
+  const auto seed = GENERATE(range(1, 5));  // either side's has lost in some
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), {}, static_cast<std::uint64_t>(seed));
+  ladder.connect();
+  ladder.rekey(kA);
+  ladder.rekey(kB);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  if (side == kA) ladder("a --> b  CREATE_CHILD_SA response");
+  ladder.gateway(side).data_plane.refuse_install = channel::Direction::in;
+  ladder(side == kA ? "b --> a  CREATE_CHILD_SA response" : "a --> b  CREATE_CHILD_SA response");
+  settle(ladder);
+  CHECK_FALSE(ladder.gateway(side).data_plane.refuse_install);
+  ladder.gateway(side).data_plane.violations.clear();  // the half that was never there
+  CHECK(ladder.gateway(side).data_plane.leased.empty());
+}
+
 /// Both rekey the child; a has its answer and takes the child down before b has its own. Whether a
 /// has won: that is up to the nonces, hence to the seed.
 bool ends_child_in_collision(StartAction at_b, const ike::Tuning& tuning, std::uint64_t seed) {
