@@ -277,6 +277,7 @@ void Core::release_outbound(const ChildSa& child) {
   }
   if (substitute != nullptr) {
     activate(*substitute);
+    if (is_live(*substitute)) retire_outdated(child.index);
     return;
   }
   // One of other selectors that has waited, for this one or for a sign of the peer: here it is.
@@ -285,7 +286,9 @@ void Core::release_outbound(const ChildSa& child) {
         other->state == ChildState::installed || other->state == ChildState::rekeying;
     if (other->inbound_sa == child.inbound_sa || other->redundant || !stands) continue;
     if (other->policy != channel::PolicyId{} || !meet(*other, child)) continue;
-    if (sends_instead(*other, child.inbound_sa) == nullptr) activate(*other);
+    if (sends_instead(*other, child.inbound_sa) != nullptr) continue;
+    activate(*other);
+    if (is_live(*other)) retire_outdated(child.index);
   }
   bound = bindings_.find(child.outbound_sa);
   if (bound == nullptr) return;

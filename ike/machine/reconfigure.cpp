@@ -267,9 +267,12 @@ void Core::retire_outdated(std::uint32_t child_index) {
   for (const ChildSa* child : outdated) {
     IkeSa* ike = find_ike(child->ike_spi);
     if (ike == nullptr || ike->state != IkeState::established) continue;
-    enqueue(*ike, Task{.kind = TaskKind::delete_child,
-                       .child = child->inbound_sa,
-                       .not_before = now_ + tuning_.responder_switch_delay});
+    // Not enqueue(): whoever calls may be about to begin an exchange on the same IKE SA.
+    const Instant when = now_ + tuning_.responder_switch_delay;
+    touch(*ike);
+    timers_.arm(when, TimerKind::start_tasks, ike->local_spi);
+    ike->queue.push_back(
+        Task{.kind = TaskKind::delete_child, .child = child->inbound_sa, .not_before = when});
   }
 }
 

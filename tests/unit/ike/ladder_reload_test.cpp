@@ -324,6 +324,36 @@ TEST_CASE("reload: an answer in the words of an earlier configuration ends in no
   ladder.converged();
 }
 
+TEST_CASE("reload: a new form that takes over because the old one ends retires the others, too") {
+  GatewayOptions changed = gateway_a();
+  changed.children[0].local_ts = "10.1.0.0/25";
+  ike::Tuning tuning;
+  tuning.replaced_sa_linger = seconds(10);
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), tuning);
+  ladder.connect();
+  ladder.expect_no_loss();
+  const channel::SaId wide = ladder.ike_sa(kA).children.front().inbound_sa;
+  ladder.world.reconfigure(kB, mirrored(changed));
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  ladder.pass(tuning.responder_switch_delay - seconds(1));
+  // Back to what was: neither the wide child nor the narrow one is b's any more.
+  ladder.world.reconfigure(kB, mirrored(gateway_a()));
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");  // it has just made the same
+  channel::Event wide_expires;
+  wide_expires.type = channel::EventType::soft_expire;
+  wide_expires.body.soft_expire = {wide, channel::ExpiryCause::bytes};
+  ladder.world.event(kA, wide_expires);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  // b's Delete of the wide one was planned when the narrow one stood.
+  ladder.pass(seconds(1));
+  ladder("b --> a  INFORMATIONAL request");
+  ladder.settle(60);
+  ladder.converged();
+}
+
 TEST_CASE("reload: a child about to be made anew is not rekeyed into a second one") {
   GatewayOptions changed = gateway_a();
   changed.children[0].local_ts = "10.1.0.0/25";
