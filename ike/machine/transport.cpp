@@ -157,8 +157,7 @@ void Core::retransmit(IkeSa& ike, Instant when) {
   // RFC 7296 §2.4: who sends under the protection of the IKE SA is alive; then each try was lost,
   // and the time without a word of its counts from there.
   const bool is_silent = now_ - ike.last_heard >= patience(tuning_);
-  if (tried_enough ? is_silent || pending.rounds >= kMostRounds
-                   : is_silent && pending.rounds > 1) {
+  if (tried_enough ? is_silent || pending.rounds >= kMostRounds : is_silent && pending.rounds > 1) {
     vanish(ike);
     return;
   }
