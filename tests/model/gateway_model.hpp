@@ -105,18 +105,20 @@ struct UnknownSpi {};  ///< dropped, or shown to the main thread as a hint
 using Outcome =
     std::variant<SentClear, Sealed, UnknownSpi, dataplane::DropReason, dataplane::PuntReason>;
 
-struct InboundModel {
+/// RFC 4301 §4.4.2.1: an SA ends by time, by packets, or by both, whichever comes first.
+struct LifeModel {
+  std::uint64_t installed = 0, hard_seconds = ~0ULL;
+  std::uint64_t packets = 0, hard_packets = ~0ULL;
+  bool stopped = false;
+};
+struct InboundModel : LifeModel {
   EspSa keys;
   std::uint32_t window = 64;
   ReplayModel replay{64};
   std::vector<wire::TrafficSelector> local, remote;
-  std::uint64_t packets = 0, hard_packets = ~0ULL;
-  bool stopped = false;
 };
-struct OutboundModel {
+struct OutboundModel : LifeModel {
   EspSa keys;
-  std::uint64_t packets = 0, hard_packets = ~0ULL;
-  bool stopped = false;
 };
 
 class GatewayModel {
@@ -131,6 +133,15 @@ class GatewayModel {
   std::map<dataplane::AdjacencyIndex, NextHop> next_hops;
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
   std::map<dataplane::SlotIndex, OutboundModel> outbound;
+
+  /// The clock, in seconds: whoever has reached a limit is over from here on.
+  void time_is(std::uint64_t now) {
+    const auto look_at = [now](LifeModel& sa) {
+      if (now - sa.installed >= sa.hard_seconds || sa.packets >= sa.hard_packets) sa.stopped = true;
+    };
+    for (auto& [spi, sa] : inbound) look_at(sa);
+    for (auto& [slot, sa] : outbound) look_at(sa);
+  }
 
   /// A sound IP packet from a wire that is no ESP for us.
   Outcome from_wire(const ByteString& ip) { return decide(ip, dataplane::PacketOrigin::clear); }
@@ -239,7 +250,7 @@ class GatewayModel {
 
   Outcome seal(dataplane::SlotIndex slot, const ByteString& ip) {
     OutboundModel& sa = outbound.at(slot);
-    if (sa.packets >= sa.hard_packets) {
+    if (sa.stopped || sa.packets >= sa.hard_packets) {
       sa.stopped = true;
       return dataplane::DropReason::sa_expired;
     }

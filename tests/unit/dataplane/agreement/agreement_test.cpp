@@ -8,6 +8,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "dataplane/control/lifetime.hpp"
 #include "tests/model/gateway_model.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
@@ -135,7 +136,7 @@ class Agreement {
   }
 
   void change_something() {
-    switch (below(7)) {
+    switch (below(8)) {
       case 0:
         return new_policies();
       case 1:
@@ -150,6 +151,8 @@ class Agreement {
         return remove_outbound();
       case 5:
         return remove_inbound();
+      case 6:
+        return clock_jumps();
       default:
         return change_route();
     }
@@ -235,13 +238,44 @@ class Agreement {
     return {{key.begin(), key.end()}, static_cast<std::uint32_t>(sa.spi), sa.esn};
   }
 
+  void limit(model::LifeModel& model, channel::InstallSa& sa) {
+    model.installed = now_;
+    if (one_in(4)) model.hard_packets = sa.lifetime.hard_packets = 1 + below(300);
+    if (one_in(4)) {
+      model.hard_seconds = sa.lifetime.hard_seconds = 1 + below(300);
+      sa.lifetime.soft_seconds = below(sa.lifetime.hard_seconds);
+    }
+    ids_[static_cast<std::uint32_t>(sa.spi)] = sa.sa;
+    watches_.emplace(sa.sa,
+                     control::LifetimeWatch(sa.lifetime, sa.esn, std::chrono::seconds(now_)));
+  }
+
+  /// The main thread looks at its SAs a moment or an hour later, as Associations does.
+  void clock_jumps() {
+    now_ += one_in(20) ? 3600 : below(60);
+    for (auto& [id, watch] : watches_) {
+      const SaRecord* const record = gateway_.tables().sad->find(id);
+      REQUIRE(record != nullptr);
+      const SaUsage usage = gateway_.tables().sad->usage(*record);
+      const auto due =
+          watch.due({usage.packets, usage.bytes, usage.sequence}, std::chrono::seconds(now_));
+      if (!due) continue;
+      const bool is_hard = due->level == control::ExpiryLevel::hard;
+      if (is_hard && gateway_.tables().sad->stopped(*record) == StopCause::none) {
+        gateway_.tables().sad->stop(id, StopCause::hard_time);
+        if (due->cause == channel::ExpiryCause::time) ++over_by_time_;
+      }
+      watch.announced(due->level);
+    }
+    model_.time_is(now_);
+  }
+
   SlotIndex add_outbound() {
     channel::InstallSa sa = test::outbound_sa(sa_options(), next_spi_++);
     model::OutboundModel added;
     added.keys = keys_of(sa);
-    if (one_in(4)) added.hard_packets = sa.lifetime.hard_packets = 1 + below(300);
+    limit(added, sa);
     const SlotIndex slot = gateway_.install(sa);
-    ids_[static_cast<std::uint32_t>(sa.spi)] = sa.sa;
     model_.outbound[slot] = added;
     return slot;
   }
@@ -258,9 +292,8 @@ class Agreement {
                                     std::pair(&options.remote_selectors, &added.remote)}) {
       for (const auto& text : *texts) to->push_back(wire::TrafficSelector::parse(text).value());
     }
-    if (one_in(4)) added.hard_packets = sa.lifetime.hard_packets = 1 + below(300);
+    limit(added, sa);
     gateway_.install(sa);
-    ids_[static_cast<std::uint32_t>(sa.spi)] = sa.sa;
     model_.inbound.emplace(static_cast<std::uint32_t>(sa.spi), added);
   }
 
@@ -294,6 +327,7 @@ class Agreement {
   }
   void remove_sa(std::uint32_t spi) {
     REQUIRE(gateway_.tables().sad->remove(ids_.at(spi)) == channel::Outcome::ok);
+    watches_.erase(ids_.at(spi));
     gateway_.tables().reclaimer->poll();
     gone_.push_back(spi);
   }
@@ -556,13 +590,15 @@ class Agreement {
   }
 
  public:
-  std::uint64_t clear_ = 0, sealed_ = 0;
+  std::uint64_t clear_ = 0, sealed_ = 0, over_by_time_ = 0;
 
  private:
   std::mt19937_64 random_;
   test::Gateway gateway_;
   model::GatewayModel model_;
+  std::uint64_t now_ = 1'000'000;  ///< seconds
   std::map<std::uint32_t, channel::SaId> ids_;
+  std::map<channel::SaId, control::LifetimeWatch> watches_;
   std::map<std::uint32_t, std::uint64_t> sent_;     ///< by SPI: the last number seen on the wire
   std::map<std::uint32_t, std::uint64_t> limited_;  ///< by SPI: the last number of the peer's
   std::vector<std::uint32_t> gone_;
@@ -587,6 +623,7 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   // Each kind came up, or the generator has lost its teeth.
   CHECK(agreement.clear_ > packets / 100);
   CHECK(agreement.sealed_ > packets / 100);
+  CHECK(agreement.over_by_time_ > 0);
   CHECK(agreement.seen().unknown_spis > 0);
   for (const DropReason reason :
        {DropReason::policy_discard, DropReason::no_policy_match,
