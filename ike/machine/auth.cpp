@@ -149,6 +149,7 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
   respond(ike, header, answer, local, remote);
   if (child && child->child != nullptr) {
     put_in_use(*child->child, false);
+    arm_rehearsal(*child->child);
     ChildSa& made = *child->child;
     if (made.proof != Proof::none) {
       made.proof = Proof::message;

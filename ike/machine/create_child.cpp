@@ -106,6 +106,7 @@ std::expected<const ChildSa*, Refusal> Core::may_create(IkeSa& ike, const Payloa
                                      "SPI " + spi_text(channel::Spi{spi ? *spi : 0U}),
                                      {}});
     }
+    child->rehearse_at = {};
     // The configuration has changed: this child is about to go, or we ask for its new form.
     if (has_new_form(*child)) return busy("the child is being closed");
     if (ike.exchange && ike.exchange->task.kind == TaskKind::create_child &&

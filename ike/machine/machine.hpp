@@ -196,6 +196,8 @@ struct Tuning {
   std::chrono::seconds initiate_backoff_cap{60};
   /// From a child made in IKE_AUTH to its first rekey, the rehearsal; up to two fifths less.
   std::chrono::milliseconds rehearsal_delay{5000};
+  /// Of a responder: later than its peer's, retransmissions included.
+  std::chrono::milliseconds responder_rehearsal_delay{15000};
   double rekey_jitter = 0.1;  ///< fraction of rekey_time, subtracted
 };
 

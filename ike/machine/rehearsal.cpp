@@ -2,6 +2,8 @@
 // (RFC 7296 §1.2), so that whether both sides agree on PFS shows only at the first CREATE_CHILD_SA,
 // hours after somebody looked. A rekey within seconds shows it while somebody does; make before
 // break, it disturbs nothing (docs/decisions/0008-the-first-rekey-is-rehearsed.md).
+#include <utility>
+
 #include "ike/machine/core.hpp"
 
 namespace culvert::ike {
@@ -14,20 +16,23 @@ constexpr double kSpread = 0.4;
 
 }  // namespace
 
-/// For a child of IKE_AUTH that we, its initiator, asked for: the other side need not do the same.
+/// For a child of IKE_AUTH. Its initiator goes first; its responder rehearses where no rekey has
+/// come by then: the peer may know nothing of rehearsals.
 void Core::arm_rehearsal(ChildSa& child) {
   const config::Child& config = child_config(child.index);
   if (!config.rehearse_rekey || child.redundant) return;
   if (config.rekey_time.count() == 0 || config.rekey_time < kSoonAnyway) return;
-  child.rehearse_at = now_ + jittered(tuning_.rehearsal_delay, kSpread);
+  const auto delay = child.made_by_us ? tuning_.rehearsal_delay : tuning_.responder_rehearsal_delay;
+  child.rehearse_at = now_ + jittered(delay, kSpread);
   timers_.arm(child.rehearse_at, TimerKind::rehearse, static_cast<std::uint64_t>(child.inbound_sa));
 }
 
 void Core::rehearse(channel::SaId inbound) {
   ChildSa* child = find_child(inbound);
-  if (child != nullptr) child->rehearse_at = {};
+  // The peer has asked for a rekey meanwhile: what it was answered is known at both ends.
+  if (child == nullptr || std::exchange(child->rehearse_at, {}) == Instant{}) return;
   // Replaced, deleted or being rekeyed meanwhile: that was rehearsal enough.
-  if (child == nullptr || child->state != ChildState::installed || !is_live(*child)) return;
+  if (child->state != ChildState::installed || !is_live(*child)) return;
   if (shutting_down_) return;
   child->state = ChildState::rekeying;
   enqueue(*find_ike(child->ike_spi), Task{.kind = TaskKind::rekey_child,

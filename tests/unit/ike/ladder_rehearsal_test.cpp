@@ -61,6 +61,29 @@ TEST_CASE("rehearsal: a PFS mismatch shows at once, once, and the child goes on"
   ladder.converged();
 }
 
+TEST_CASE("rehearsal: a responder rehearses beside an initiator that does not") {
+  const std::string theirs = GENERATE("aes256gcm16-x25519", "aes256gcm16");
+  GatewayOptions a = rehearsing(theirs);
+  a.children[0].rehearse_rekey = false;
+  Ladder ladder(a, mirrored(rehearsing("aes256gcm16-x25519")));
+  ladder.initiate(kA);
+  ladder.run();
+  ladder.expect_no_loss();
+  ladder.pass(milliseconds(8900));
+  ladder.silent();
+  ladder.pass(milliseconds(6200));
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  ladder.settle(10);
+  const bool agree = theirs == "aes256gcm16-x25519";
+  CHECK(child_rekeys(ladder, kB) == (agree ? 1 : 0));
+  CHECK(ladder.reported(kB, "negotiation_failed") == (agree ? 0 : 1));
+  if (!agree) CHECK(ladder.connection(kB).last_failure == Failure::pfs_mismatch);
+  ladder.converged();
+  ladder.pass(seconds(600));
+  ladder.silent();
+}
+
 TEST_CASE("rehearsal: none when it is off, when a rekey comes soon, or after a rekey") {
   GatewayOptions a = rehearsing("aes256gcm16-x25519");
   SECTION("off") { a.children[0].rehearse_rekey = false; }
