@@ -11,8 +11,10 @@ namespace {
 
 /// A child that is rekeyed this soon anyway needs no rehearsal.
 constexpr std::chrono::seconds kSoonAnyway{30};
-/// Fraction of the delay that is drawn: thousands of tunnels may have come up at once.
+/// Fraction of the delay that is drawn: thousands of tunnels may have come up at once, and the delay
+/// is a second longer for so many of them.
 constexpr double kSpread = 0.4;
+constexpr std::size_t kCrowd = 200;
 
 }  // namespace
 
@@ -23,7 +25,8 @@ void Core::arm_rehearsal(ChildSa& child) {
   if (!config.rehearse_rekey || child.redundant) return;
   if (config.rekey_time.count() == 0 || config.rekey_time < kSoonAnyway) return;
   const auto delay = child.made_by_us ? tuning_.rehearsal_delay : tuning_.responder_rehearsal_delay;
-  child.rehearse_at = now_ + jittered(delay, kSpread);
+  const std::chrono::seconds longer{ike_sas_.size() / kCrowd};
+  child.rehearse_at = now_ + jittered(delay + longer, kSpread);
   timers_.arm(child.rehearse_at, TimerKind::rehearse, static_cast<std::uint64_t>(child.inbound_sa));
 }
 
