@@ -2,9 +2,11 @@
 // §5), ESP a packet at a time (RFC 4303 §3.3, §3.4), routes by looking at each (RFC 1812 §5.2).
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -77,6 +79,16 @@ inline dataplane::FlowKey flow_of(const ByteString& ip, const IpView& view) {
   return key;
 }
 
+/// RFC 791: the header's checksum over what it says now.
+inline ByteString with_checksum(ByteString ip) {
+  if (ip[0] >> 4U == 6) return ip;
+  ip[10] = ip[11] = 0;
+  const unsigned sum = internet_checksum(slice(ip, 0, (ip[0] & 0x0fU) * std::size_t{4}));
+  ip[10] = static_cast<std::uint8_t>(sum >> 8U);
+  ip[11] = static_cast<std::uint8_t>(sum);
+  return ip;
+}
+
 /// RFC 1812 §5.3.1: one hop less, and the header's checksum anew.
 inline ByteString one_hop_on(ByteString ip) {
   if (ip[0] >> 4U == 6) {
@@ -84,11 +96,51 @@ inline ByteString one_hop_on(ByteString ip) {
     return ip;
   }
   --ip[8];
-  ip[10] = ip[11] = 0;
-  const unsigned sum = internet_checksum(slice(ip, 0, (ip[0] & 0x0fU) * std::size_t{4}));
-  ip[10] = static_cast<std::uint8_t>(sum >> 8U);
-  ip[11] = static_cast<std::uint8_t>(sum);
-  return ip;
+  return with_checksum(std::move(ip));
+}
+
+/// RFC 4303 §3.1.1: `around` is the packet that had ESP in it; its header says what was inside.
+inline ByteString without_esp(const ByteString& around, std::uint8_t next_header,
+                              const ByteString& payload) {
+  const bool v4 = around[0] >> 4U == 4;
+  const std::size_t header_bytes = v4 ? (around[0] & 0x0fU) * std::size_t{4} : 40;
+  ByteString ip = slice(around, 0, header_bytes);
+  put(ip, payload);
+  const std::size_t length = v4 ? ip.size() : payload.size();
+  const std::size_t length_at = v4 ? 2 : 4;
+  ip[length_at] = static_cast<std::uint8_t>(length >> 8U);
+  ip[length_at + 1] = static_cast<std::uint8_t>(length);
+  ip[v4 ? 9 : 6] = next_header;
+  return with_checksum(std::move(ip));
+}
+
+/// RFC 792, RFC 4443 §2.3: over the message, in IPv6 over addresses, length and protocol, too.
+inline unsigned icmp_checksum(const ByteString& ip, const IpView& view) {
+  const ByteString message = slice(ip, view.header_bytes, view.total_bytes - view.header_bytes);
+  ByteString summed;
+  if (view.protocol == 58) {
+    summed = slice(ip, 8, 32);
+    put32(summed, message.size());
+    put32(summed, 58);
+  }
+  put(summed, message);
+  return internet_checksum(summed);
+}
+
+/// RFC 792, RFC 4443 §4.2: what an echo request is answered with, from the address it was for.
+inline ByteString echo_reply(ByteString ip, const IpView& view) {
+  constexpr std::uint8_t kFirstHops = 64;
+  const bool v4 = view.protocol == 1;
+  const std::ptrdiff_t source = v4 ? 12 : 8, bytes = v4 ? 4 : 16;
+  std::swap_ranges(ip.begin() + source, ip.begin() + source + bytes, ip.begin() + source + bytes);
+  ip[v4 ? 8 : 7] = kFirstHops;
+  const std::size_t icmp = view.header_bytes;
+  ip[icmp] = v4 ? 0 : 129;
+  ip[icmp + 2] = ip[icmp + 3] = 0;
+  const unsigned sum = icmp_checksum(ip, view_ip(ip).value());
+  ip[icmp + 2] = static_cast<std::uint8_t>(sum >> 8U);
+  ip[icmp + 3] = static_cast<std::uint8_t>(sum);
+  return with_checksum(std::move(ip));
 }
 
 // ---- verdicts ----
@@ -99,7 +151,8 @@ struct SentClear {
 };
 struct Sealed {
   dataplane::SlotIndex sa;
-  ByteString inner;
+  std::uint8_t next_header;
+  ByteString payload;
 };
 struct UnknownSpi {};  ///< dropped, or shown to the main thread as a hint
 using Outcome =
@@ -113,12 +166,14 @@ struct LifeModel {
 };
 struct InboundModel : LifeModel {
   EspSa keys;
+  bool transport = false;
   std::uint32_t window = 64;
   ReplayModel replay{64};
   std::vector<wire::TrafficSelector> local, remote;
 };
 struct OutboundModel : LifeModel {
   EspSa keys;
+  bool transport = false;
 };
 
 class GatewayModel {
@@ -146,8 +201,12 @@ class GatewayModel {
   /// A sound IP packet from a wire that is no ESP for us.
   Outcome from_wire(const ByteString& ip) { return decide(ip, dataplane::PacketOrigin::clear); }
 
-  /// ESP from the peer, from its SPI on.
-  Outcome esp_from_peer(const ByteString& esp) {
+  /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
+  /// leaves in clear.
+  Outcome own(const ByteString& ip) { return pass(ip, dataplane::PacketOrigin::originated); }
+
+  /// ESP from the peer, from its SPI on; `around`: the packet that it came in.
+  Outcome esp_from_peer(const ByteString& esp, const ByteString& around) {
     using dataplane::DropReason;
     const auto found = inbound.find(get32(esp, 0));
     if (found == inbound.end()) return UnknownSpi{};
@@ -163,7 +222,7 @@ class GatewayModel {
     const auto opened = esp_open(sa.keys, static_cast<std::uint32_t>(sequence >> 32U), esp);
     if (!opened) return DropReason::icv_mismatch;
     if (const auto refused = refusal(sa.replay.commit(sequence))) return *refused;
-    return decapsulate(sa, *opened);
+    return decapsulate(sa, *opened, around);
   }
 
  private:
@@ -179,7 +238,7 @@ class GatewayModel {
     return std::nullopt;
   }
 
-  Outcome decapsulate(InboundModel& sa, const EspContents& opened) {
+  Outcome decapsulate(InboundModel& sa, const EspContents& opened, const ByteString& around) {
     using dataplane::DropReason;
     // §2.4: "1, 2, 3, …"
     for (std::size_t i = 0; i < opened.padding.size(); ++i) {
@@ -188,14 +247,19 @@ class GatewayModel {
       }
     }
     if (opened.next_header == 59) return DropReason::dummy_packet;  // §2.6
-    if (opened.next_header != 4 && opened.next_header != 41) {
-      return DropReason::esp_next_header_invalid;
+    ByteString inner;
+    if (sa.transport) {
+      inner = without_esp(around, opened.next_header, opened.payload);
+    } else {
+      if (opened.next_header != 4 && opened.next_header != 41) {
+        return DropReason::esp_next_header_invalid;
+      }
+      const auto view = view_ip(opened.payload);
+      if (!view || view->source.is_v4() != (opened.next_header == 4)) {
+        return DropReason::inner_header_invalid;
+      }
+      inner = slice(opened.payload, 0, view->total_bytes);  // §2.7: padding goes
     }
-    const auto view = view_ip(opened.payload);
-    if (!view || view->source.is_v4() != (opened.next_header == 4)) {
-      return DropReason::inner_header_invalid;
-    }
-    const ByteString inner = slice(opened.payload, 0, view->total_bytes);  // §2.7: padding goes
     // RFC 4301 §4.4.2.1: hard means not one packet more.
     if (sa.packets + 1 > sa.hard_packets) {
       sa.stopped = true;
@@ -203,7 +267,7 @@ class GatewayModel {
     }
     ++sa.packets;
     // RFC 4301 §5.2 step 4: the packet is one that the SA was made for.
-    if (!any_pair_takes(sa.remote, sa.local, flow_of(inner, *view))) {
+    if (!any_pair_takes(sa.remote, sa.local, flow_of(inner, view_ip(inner).value()))) {
       return DropReason::inner_selector_mismatch;
     }
     return decide(inner, dataplane::PacketOrigin::tunnel);
@@ -221,49 +285,97 @@ class GatewayModel {
 
   Outcome decide(const ByteString& ip, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
-    using dataplane::PolicyAction;
-    using dataplane::PuntReason;
     const IpView view = view_ip(ip).value();
     if (is_impossible_source(view.source)) return DropReason::source_address_invalid;
     if (is_multicast(view.destination)) return DropReason::destination_multicast;
     if (routes.lookup(view.source) == dataplane::Adjacencies::kLocal) {
       return DropReason::source_address_invalid;
     }
+    if (routes.lookup(view.destination) == dataplane::Adjacencies::kLocal) {
+      return deliver(ip, view, origin);
+    }
+    return pass(ip, origin);
+  }
+
+  /// For us (RFC 4301 §5.2): refused only by what a policy says of it. Echo is answered; nobody
+  /// else listens.
+  Outcome deliver(const ByteString& ip, const IpView& view, dataplane::PacketOrigin origin) {
+    using dataplane::DropReason;
+    using dataplane::PolicyAction;
+    if (const auto hit = first_policy(policies, flow_of(ip, view), origin)) {
+      const PolicyAction action = policies[hit->index].action;
+      if (action == PolicyAction::discard) return DropReason::policy_discard;
+      if (action == PolicyAction::protect && hit->reverse) {
+        return DropReason::cleartext_violates_policy;
+      }
+    }
+    const std::size_t bytes = view.total_bytes - view.header_bytes;
+    switch (view.protocol) {
+      case 6:
+        return DropReason::local_port_closed;
+      case 17:
+        if (bytes < 8) return DropReason::truncated_packet;
+        return dataplane::PuntReason::port_unreachable;
+      case 1:
+      case 58:
+        break;
+      default:
+        return DropReason::local_protocol_unsupported;
+    }
+    if (bytes < 8) return DropReason::truncated_packet;
+    const bool is_request = ip[view.header_bytes] == (view.protocol == 1 ? 8 : 128);
+    if (!is_request || ip[view.header_bytes + 1] != 0 || icmp_checksum(ip, view) != 0) {
+      return DropReason::icmp_ignored;
+    }
+    return own(echo_reply(ip, view));
+  }
+
+  Outcome pass(const ByteString& ip, dataplane::PacketOrigin origin) {
+    using dataplane::DropReason;
+    using dataplane::PolicyAction;
+    using dataplane::PuntReason;
+    const IpView view = view_ip(ip).value();
+    const bool is_ours = origin == dataplane::PacketOrigin::originated;
+    const bool may_go_on = is_ours || view.hops > 1;
     const auto hit = first_policy(policies, flow_of(ip, view), origin);
     if (!hit) {
       // What was decrypted has passed its SA's selectors.
       if (origin == dataplane::PacketOrigin::clear && !bypass_by_default) {
         return DropReason::no_policy_match;
       }
-      return view.hops > 1 ? route(ip, view) : Outcome(PuntReason::ttl_exceeded);
+      return may_go_on ? route(ip, view, is_ours) : Outcome(PuntReason::ttl_exceeded);
     }
     const dataplane::PolicyEntry& policy = policies[hit->index];
     if (policy.action == PolicyAction::discard) return DropReason::policy_discard;
     if (policy.action == PolicyAction::protect && hit->reverse) {
       return DropReason::cleartext_violates_policy;
     }
-    if (view.hops <= 1) return PuntReason::ttl_exceeded;
-    if (policy.action == PolicyAction::bypass) return route(ip, view);
+    if (!may_go_on) return PuntReason::ttl_exceeded;
+    if (policy.action == PolicyAction::bypass) return route(ip, view, is_ours);
     if (policy.outbound == dataplane::kNoSlot) return PuntReason::acquire;
-    return seal(policy.outbound, ip);
+    return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view);
   }
 
-  Outcome seal(dataplane::SlotIndex slot, const ByteString& ip) {
+  Outcome seal(dataplane::SlotIndex slot, const ByteString& ip, const IpView& view) {
     OutboundModel& sa = outbound.at(slot);
     if (sa.stopped || sa.packets >= sa.hard_packets) {
       sa.stopped = true;
       return dataplane::DropReason::sa_expired;
     }
     ++sa.packets;
-    return Sealed{slot, one_hop_on(ip)};
+    if (sa.transport) {
+      return Sealed{slot, view.protocol,
+                    slice(ip, view.header_bytes, view.total_bytes - view.header_bytes)};
+    }
+    return Sealed{slot, static_cast<std::uint8_t>(ip[0] >> 4U == 4 ? 4 : 41), ip};
   }
 
-  Outcome route(const ByteString& ip, const IpView& view) {
+  Outcome route(const ByteString& ip, const IpView& view, bool is_ours) {
     const auto to = routes.lookup(view.destination);
     if (to == dataplane::Adjacencies::kDrop) return dataplane::PuntReason::no_route;
     const NextHop& hop = next_hops.at(to);
     if (!hop.resolved) return dataplane::PuntReason::resolve_neighbor;
-    return SentClear{hop.port, one_hop_on(ip)};
+    return SentClear{hop.port, is_ours ? ip : one_hop_on(ip)};
   }
 };
 

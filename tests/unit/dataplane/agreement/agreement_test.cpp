@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <random>
+#include <tuple>
+#include <utility>
 
 #include <catch2/catch.hpp>
 
@@ -30,28 +32,35 @@ std::uint64_t setting(const char* name, std::uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
 }
 
-const std::vector<std::string> kV4 = {"10.1.0.9",   "10.1.0.20",  "10.1.7.7",  "10.2.0.7",
-                                      "10.2.0.8",   "10.2.9.9",   "10.3.0.1",  "172.16.0.1",
-                                      "172.16.5.5", "172.17.0.3", "192.0.2.5", "10.1.0.77",
-                                      "224.0.0.5",  "127.0.0.1",  "0.0.0.7",   "10.2.255.254"};
-const std::vector<std::string> kV6 = {"2001:db8:1::9",    "2001:db8:1::20", "2001:db8:2::7",
-                                      "2001:db8:2::1:0",  "2001:db8:3::1",  "2001:db8:3:1::1",
-                                      "2001:db8:1::77",   "ff02::5",        "::1",
-                                      "2001:db8:2:ffff::"};
-const std::vector<std::string> kOwn = {"10.1.0.1", "198.51.100.1", "2001:db8:1::1"};
+const std::vector<std::string> kV4 = {
+    "10.1.0.9",  "10.1.0.20",  "10.1.7.7",   "10.2.0.7",     "10.2.0.8",    "10.2.9.9",
+    "10.3.0.1",  "172.16.0.1", "172.16.5.5", "172.17.0.3",   "192.0.2.5",   "10.1.0.77",
+    "224.0.0.5", "127.0.0.1",  "0.0.0.7",    "10.2.255.254", "198.51.100.2"};
+const std::vector<std::string> kV6 = {"2001:db8:1::9",     "2001:db8:1::20", "2001:db8:2::7",
+                                      "2001:db8:2::1:0",   "2001:db8:3::1",  "2001:db8:3:1::1",
+                                      "2001:db8:1::77",    "ff02::5",        "::1",
+                                      "2001:db8:2:ffff::", "2001:db8:ff::2"};
+const std::vector<std::string> kOwn4 = {"10.1.0.1", "198.51.100.1"};
+const std::vector<std::string> kOwn6 = {"2001:db8:1::1", "2001:db8:ff::1"};
+const std::vector<std::string> kSayable4 = {"10.1.0.9", "10.1.0.20", "10.2.0.7", "172.16.5.5",
+                                            "10.1.0.77"};
+const std::vector<std::string> kSayable6 = {"2001:db8:1::9", "2001:db8:2::7", "2001:db8:3:1::1"};
+/// The ends of the tunnels, IPv4 and IPv6.
+const std::vector<std::string> kHere = {"198.51.100.1", "2001:db8:ff::1"};
+const std::vector<std::string> kThere = {"198.51.100.2", "2001:db8:ff::2"};
 const std::vector<std::string> kNets4 = {"10.1.0.0/24",   "10.1.0.0/16", "10.2.0.0/16",
                                          "10.2.0.0/29",   "10.0.0.0/8",  "172.16.0.0/12",
-                                         "172.16.5.5/32", "0.0.0.0/0"};
+                                         "172.16.5.5/32", "0.0.0.0/0",   "198.51.100.0/24"};
 const std::vector<std::string> kNets6 = {
     "2001:db8:1::/64", "2001:db8:2::/64", "2001:db8:2::/127", "2001:db8::/32", "::/0",
-    "2001:db8:3::/48"};
+    "2001:db8:3::/48", "2001:db8:ff::/64"};
 const std::vector<std::string> kRoutes = {"172.16.0.0/16", "172.16.5.0/24",   "172.17.0.0/16",
                                           "10.3.0.0/16",   "2001:db8:3::/48", "2001:db8:3:1::/64"};
 
 /// What a burst should come to.
 struct Expected {
   std::map<unsigned, std::vector<Packet>> clear;
-  std::map<std::uint32_t, std::vector<Packet>> sealed;  ///< by SPI
+  std::map<std::uint32_t, std::vector<Packet>> sealed;  ///< by SPI: next header, then payload
   std::map<DropReason, std::uint64_t> drops;
   std::map<PuntReason, std::uint64_t> punts;
   std::uint64_t unknown_spis = 0;
@@ -75,11 +84,16 @@ std::string told(const Expected& what) {
   return text + " unknown SPIs: " + std::to_string(what.unknown_spis);
 }
 
+/// What an SA is like, beside its keys and numbers.
+struct Shape {
+  bool transport = false, outer_v6 = false;
+};
+
 class Agreement {
  public:
   explicit Agreement(std::uint64_t seed) : random_(seed) {
     learn_topology();
-    for (int i = 0; i < 4; ++i) add_outbound();
+    for (int i = 0; i < 4; ++i) add_outbound(any_shape());
     for (int i = 0; i < 4; ++i) add_inbound();
     new_policies();
   }
@@ -142,7 +156,7 @@ class Agreement {
       case 1:
         return rekey();
       case 2:
-        if (model_.outbound.size() < kStaySmall) add_outbound();
+        if (model_.outbound.size() < kStaySmall) add_outbound(any_shape());
         return;
       case 3:
         if (model_.inbound.size() < kStaySmall) add_inbound();
@@ -198,8 +212,12 @@ class Agreement {
         entry.origin = PolicyOrigin::negotiated;
         entry.policy = channel::PolicyId{next_policy_++};
         entry.child_index = static_cast<std::uint32_t>(i);
-        if (!model_.outbound.empty() && !one_in(5)) entry.outbound = any_outbound();
+        if (!one_in(5)) entry.outbound = any_outbound({});
       }
+    }
+    if (one_in(2)) {
+      entries.insert(entries.begin() + static_cast<std::ptrdiff_t>(below(entries.size() + 1)),
+                     between_us_and_the_peer(static_cast<std::uint32_t>(entries.size())));
     }
     model_.policies = entries;
     gateway_.tables().spd->replace(entries);
@@ -212,19 +230,50 @@ class Agreement {
     }
   }
 
-  SlotIndex any_outbound() {
-    return std::next(model_.outbound.begin(),
-                     static_cast<std::ptrdiff_t>(below(model_.outbound.size())))
-        ->first;
+  /// The one that transport mode is for.
+  PolicyEntry between_us_and_the_peer(std::uint32_t child_index) {
+    const bool v6 = one_in(3);
+    PolicyEntry entry;
+    entry.action = PolicyAction::protect;
+    entry.origin = PolicyOrigin::negotiated;
+    entry.policy = channel::PolicyId{next_policy_++};
+    entry.child_index = child_index;
+    entry.local = {wire::TrafficSelector::parse(kHere.at(v6)).value()};
+    entry.remote = {wire::TrafficSelector::parse(kThere.at(v6)).value()};
+    entry.outbound = any_outbound({true, v6});
+    return entry;
   }
 
-  test::SaOptions sa_options() {
+  /// One for a policy of this kind of traffic; kNoSlot where there is none.
+  SlotIndex any_outbound(const Shape& wanted) {
+    std::vector<SlotIndex> fitting;
+    for (const auto& [slot, sa] : model_.outbound) {
+      const Shape& shape = shapes_.at(sa.keys.spi);
+      const bool fits = shape.transport ? shape.outer_v6 == wanted.outer_v6 : true;
+      if (shape.transport == wanted.transport && fits) fitting.push_back(slot);
+    }
+    return fitting.empty() ? kNoSlot : any(fitting);
+  }
+
+  Shape any_shape() { return {one_in(4), one_in(3)}; }
+
+  test::SaOptions sa_options(const Shape& shape) {
     test::SaOptions options;
+    if (shape.outer_v6) {
+      options.outer_local = kHere.at(1);
+      options.outer_remote = kThere.at(1);
+    }
     options.esn = one_in(2);
     static const std::vector<std::uint32_t> kWindows = {32, 64, 256, 1024};
     options.window = any(kWindows);
     static const std::vector<std::uint16_t> kKeys = {128, 192, 256};
     options.key_bits = any(kKeys);
+    if (shape.transport) {
+      options.mode = channel::SaMode::transport;
+      options.local_selectors = {kHere.at(shape.outer_v6)};
+      options.remote_selectors = {one_in(4) ? any(kNets4) : kThere.at(shape.outer_v6)};
+      return options;
+    }
     options.local_selectors.clear();
     options.remote_selectors.clear();
     for (std::size_t pairs = 1 + below(3); pairs > 0; --pairs) {
@@ -270,10 +319,12 @@ class Agreement {
     model_.time_is(now_);
   }
 
-  SlotIndex add_outbound() {
-    channel::InstallSa sa = test::outbound_sa(sa_options(), next_spi_++);
+  SlotIndex add_outbound(const Shape& shape) {
+    channel::InstallSa sa = test::outbound_sa(sa_options(shape), next_spi_++);
     model::OutboundModel added;
     added.keys = keys_of(sa);
+    added.transport = shape.transport;
+    shapes_[added.keys.spi] = shape;
     limit(added, sa);
     const SlotIndex slot = gateway_.install(sa);
     model_.outbound[slot] = added;
@@ -281,11 +332,14 @@ class Agreement {
   }
 
   void add_inbound() {
-    const auto options = sa_options();
+    const Shape shape = any_shape();
+    const auto options = sa_options(shape);
     channel::InstallSa sa = test::outbound_sa(options, next_spi_++);
     sa.direction = channel::Direction::in;
     model::InboundModel added;
     added.keys = keys_of(sa);
+    added.transport = shape.transport;
+    shapes_[added.keys.spi] = shape;
     added.window = options.window;
     added.replay = model::ReplayModel(options.window);
     for (const auto& [texts, to] : {std::pair(&options.local_selectors, &added.local),
@@ -305,12 +359,14 @@ class Agreement {
     }
     if (bound.empty() || model_.outbound.size() >= kStaySmall) return;
     PolicyEntry& entry = *any(bound);
-    entry.outbound = add_outbound();
+    entry.outbound = add_outbound(shapes_.at(model_.outbound.at(entry.outbound).keys.spi));
     REQUIRE(gateway_.tables().spd->rebind(entry.policy, entry.outbound));
   }
   void remove_outbound() {
     if (model_.outbound.empty()) return;
-    const SlotIndex slot = any_outbound();
+    const SlotIndex slot = std::next(model_.outbound.begin(),
+                                     static_cast<std::ptrdiff_t>(below(model_.outbound.size())))
+                               ->first;
     gateway_.tables().spd->unbind(slot);
     for (PolicyEntry& entry : model_.policies) {
       if (entry.outbound == slot) entry.outbound = kNoSlot;
@@ -354,14 +410,16 @@ class Agreement {
     const bool v4 = !one_in(3);
     const auto& pool = v4 ? kV4 : kV6;
     test::PacketOptions options;
-    options.source = one_in(40) ? any(kOwn) : any(pool);
+    options.source = one_in(40) ? any(v4 ? kOwn4 : kOwn6) : any(pool);
     options.destination = any(pool);
-    if (wire::IpAddress::parse(options.source)->is_v4() != v4) options.source = any(pool);
+    const bool is_for_us = one_in(15);
+    if (is_for_us) options.destination = any(v4 ? kOwn4 : kOwn6);
+    if (is_for_us && one_in(2)) return test::echo_request(options.source, options.destination);
     options.ttl = one_in(12) ? static_cast<std::uint8_t>(below(3)) : 64;
     options.traffic_class = static_cast<std::uint8_t>(below(64) << 2U);
     static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000,
                                                           0x2000, 0x20b9, 0x00b9};
-    options.fragment = any(kFragments);
+    options.fragment = is_for_us ? 0x4000 : any(kFragments);
     static const std::vector<std::uint8_t> kProtocols = {17, 17, 17, 6, 6, 1, 47};
     options.protocol = any(kProtocols);
     if (!v4 && options.protocol == 1) options.protocol = 58;
@@ -387,10 +445,31 @@ class Agreement {
     return payload;
   }
 
+  /// What the gateway itself says, for somebody it could be said to.
+  Packet own_packet() {
+    const bool v6 = one_in(3);
+    test::PacketOptions options;
+    if (one_in(2)) {
+      options.source = kHere.at(v6);
+      options.destination = kThere.at(v6);
+    } else {
+      options.source = any(v6 ? kOwn6 : kOwn4);
+      options.destination = any(v6 ? kSayable6 : kSayable4);
+    }
+    static const std::vector<std::uint8_t> kProtocols = {17, 6, 47};
+    options.protocol = any(kProtocols);
+    options.payload = payload_of(options.protocol);
+    return test::ip_packet(options);
+  }
+
   /// The IP packet around ESP from the peer.
-  static Packet outer(const Packet& esp) {
-    return test::ip_packet(
-        {.source = "198.51.100.2", .destination = "198.51.100.1", .protocol = 50, .payload = esp});
+  Packet outer(const Packet& esp) const {
+    const auto shape = shapes_.find(model::get32(esp, 0));
+    const bool v6 = shape != shapes_.end() && shape->second.outer_v6;
+    return test::ip_packet({.source = v6 ? "2001:db8:ff::2" : "198.51.100.2",
+                            .destination = v6 ? "2001:db8:ff::1" : "198.51.100.1",
+                            .protocol = 50,
+                            .payload = esp});
   }
 
   std::uint64_t number_for(const model::InboundModel& sa) {
@@ -445,8 +524,9 @@ class Agreement {
   }
 
   Packet esp_of(const model::InboundModel& sa, std::uint64_t number, bool is_limited) {
-    const Packet inner = any_ip();
-    const auto next = static_cast<std::uint8_t>(inner[0] >> 4U == 4 ? 4 : 41);
+    Packet inner = any_ip();
+    auto next = static_cast<std::uint8_t>(inner[0] >> 4U == 4 ? 4 : 41);
+    if (sa.transport) std::tie(next, inner) = upper_layer(shapes_.at(sa.keys.spi).outer_v6);
     if (is_limited || !one_in(12)) return model::esp_seal(sa.keys, number, next, inner);
     const std::size_t fill = (inner.size() + 2) % 4;  // 0: as short as it is, it has no padding
     Packet trailer = model::esp_trailer(inner.size(), next, fill == 0 ? 1 + below(3) : below(3));
@@ -462,11 +542,12 @@ class Agreement {
       case 2:
         return model::esp_seal(sa.keys, number, 59, Packet(below(60), 0));
       case 3:
+        if (sa.transport) return model::esp_seal(sa.keys, number, next, inner);
         return model::esp_seal(sa.keys, number, static_cast<std::uint8_t>(next == 4 ? 41 : 4),
                                inner);
       case 4: {  // padded to hide its size (RFC 4303 §2.7)
         Packet padded = inner;
-        padded.resize(inner.size() + below(100), 0);
+        if (!sa.transport) padded.resize(inner.size() + below(100), 0);
         return model::esp_seal(sa.keys, number, next, padded);
       }
       default: {
@@ -477,13 +558,26 @@ class Agreement {
     }
   }
 
+  /// What the peer says to us in transport mode: a protocol and its message.
+  std::pair<std::uint8_t, Packet> upper_layer(bool v6) {
+    static const std::vector<std::uint8_t> kProtocols = {17, 6, 1, 47};
+    std::uint8_t protocol = any(kProtocols);
+    if (protocol != 1) return {protocol, payload_of(protocol)};
+    if (v6) protocol = 58;
+    const Packet request = v6 ? test::echo_request("2001:db8:ff::2", "2001:db8:ff::1")
+                              : test::echo_request("198.51.100.2", "198.51.100.1");
+    return {protocol, Packet(request.begin() + (v6 ? 40 : 20), request.end())};
+  }
+
   // ---- a burst on both sides ----
 
   void expect(const model::Outcome& outcome, Expected& expected) {
     if (const auto* sent = std::get_if<model::SentClear>(&outcome)) {
       expected.clear[sent->port].push_back(sent->ip);
     } else if (const auto* sealed = std::get_if<model::Sealed>(&outcome)) {
-      expected.sealed[model_.outbound.at(sealed->sa).keys.spi].push_back(sealed->inner);
+      Packet told{sealed->next_header};
+      model::put(told, sealed->payload);
+      expected.sealed[model_.outbound.at(sealed->sa).keys.spi].push_back(std::move(told));
     } else if (std::holds_alternative<model::UnknownSpi>(outcome)) {
       ++expected.unknown_spis;
     } else if (const auto* reason = std::get_if<DropReason>(&outcome)) {
@@ -494,6 +588,14 @@ class Agreement {
   }
 
   std::string one_burst() {
+    if (one_in(12)) {
+      const Packet ip = own_packet();
+      Expected expected;
+      expect(model_.own(ip), expected);
+      const Expected actual =
+          observed(gateway_.inject(ip, {InjectKind::outbound_local, kWan, false}));
+      return compare(std::move(expected), actual, 1);
+    }
     Expected expected;
     std::vector<Packet> frames;
     const bool from_wan = one_in(2);
@@ -504,7 +606,13 @@ class Agreement {
       if (from_wan && !one_in(3)) {
         const Packet esp = any_esp();
         frames.push_back(frame(outer(esp)));
-        expect(model_.esp_from_peer(esp), expected);
+        const model::Outcome outcome = model_.esp_from_peer(esp, outer(esp));
+        const auto shape = shapes_.find(model::get32(esp, 0));
+        if (shape != shapes_.end() && shape->second.transport &&
+            std::holds_alternative<PuntReason>(outcome)) {
+          ++delivered_from_transport_;  // port_unreachable: it was for us
+        }
+        expect(outcome, expected);
       } else {
         const Packet ip = any_ip();
         frames.push_back(frame(ip));
@@ -512,7 +620,11 @@ class Agreement {
       }
       if (limit_is_near() || burst_has_leap_) break;
     }
-    Expected actual = observed(gateway_.receive(from_wan ? kWan : kLan, frames));
+    const Expected actual = observed(gateway_.receive(from_wan ? kWan : kLan, frames));
+    return compare(std::move(expected), actual, frames.size());
+  }
+
+  std::string compare(Expected expected, Expected actual, std::size_t count) {
     for (auto* side : {&expected, &actual}) {
       for (auto& [port, packets] : side->clear) std::ranges::sort(packets);
       for (auto& [spi, packets] : side->sealed) std::ranges::sort(packets);
@@ -521,7 +633,7 @@ class Agreement {
     if (actual != expected) {
       return context() + "\nexpected:" + told(expected) + "\nseen:    " + told(actual);
     }
-    compared_ += frames.size();
+    compared_ += count;
     remember(expected);
     return {};
   }
@@ -547,10 +659,11 @@ class Agreement {
     for (const auto& [port, frames] : {std::pair(0U, &result.lan), std::pair(1U, &result.wan)}) {
       for (const Packet& whole : *frames) {
         const Packet ip = test::ip_of(whole);
-        if (ip[0] >> 4U != 4 || ip[9] != 50) {
+        const bool v4 = ip[0] >> 4U == 4;
+        if (ip[v4 ? 9 : 6] != 50) {
           seen.clear[port].push_back(ip);
         } else {
-          open_sealed(ip, seen);
+          open_sealed(Packet(ip.begin() + (v4 ? 20 : 40), ip.end()), seen);
         }
       }
     }
@@ -567,8 +680,7 @@ class Agreement {
   }
 
   /// RFC 4303 §3.3.3: numbers go up by one, whatever way through the worker a packet took.
-  void open_sealed(const Packet& ip, Expected& seen) {
-    const Packet esp(ip.begin() + 20, ip.end());
+  void open_sealed(const Packet& esp, Expected& seen) {
     const std::uint32_t spi = model::get32(esp, 0);
     const auto sa = std::ranges::find_if(
         model_.outbound, [&](const auto& entry) { return entry.second.keys.spi == spi; });
@@ -577,7 +689,12 @@ class Agreement {
       return;
     }
     const auto opened = model::esp_open(sa->second.keys, 0, esp);
-    seen.sealed[spi].push_back(opened ? opened->payload : Packet{});
+    Packet told;
+    if (opened) {
+      told.push_back(opened->next_header);
+      model::put(told, opened->payload);
+    }
+    seen.sealed[spi].push_back(std::move(told));
     if (opened && opened->sequence != ++sent_[spi]) bad_sequence_ = true;
   }
 
@@ -585,12 +702,16 @@ class Agreement {
     for (const auto& [reason, count] : burst.drops) seen_.drops[reason] += count;
     for (const auto& [reason, count] : burst.punts) seen_.punts[reason] += count;
     for (const auto& [port, packets] : burst.clear) clear_ += packets.size();
-    for (const auto& [spi, packets] : burst.sealed) sealed_ += packets.size();
+    for (const auto& [spi, packets] : burst.sealed) {
+      sealed_ += packets.size();
+      if (shapes_.at(spi).transport) sealed_in_transport_ += packets.size();
+    }
     seen_.unknown_spis += burst.unknown_spis;
   }
 
  public:
   std::uint64_t clear_ = 0, sealed_ = 0, over_by_time_ = 0;
+  std::uint64_t sealed_in_transport_ = 0, delivered_from_transport_ = 0;
 
  private:
   std::mt19937_64 random_;
@@ -598,6 +719,7 @@ class Agreement {
   model::GatewayModel model_;
   std::uint64_t now_ = 1'000'000;  ///< seconds
   std::map<std::uint32_t, channel::SaId> ids_;
+  std::map<std::uint32_t, Shape> shapes_;  ///< by SPI
   std::map<channel::SaId, control::LifetimeWatch> watches_;
   std::map<std::uint32_t, std::uint64_t> sent_;     ///< by SPI: the last number seen on the wire
   std::map<std::uint32_t, std::uint64_t> limited_;  ///< by SPI: the last number of the peer's
@@ -624,6 +746,8 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   CHECK(agreement.clear_ > packets / 100);
   CHECK(agreement.sealed_ > packets / 100);
   CHECK(agreement.over_by_time_ > 0);
+  CHECK(agreement.sealed_in_transport_ > 0);
+  CHECK(agreement.delivered_from_transport_ > 0);
   CHECK(agreement.seen().unknown_spis > 0);
   for (const DropReason reason :
        {DropReason::policy_discard, DropReason::no_policy_match,
@@ -631,12 +755,15 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
         DropReason::destination_multicast, DropReason::replay_duplicate,
         DropReason::replay_left_of_window, DropReason::icv_mismatch, DropReason::sa_expired,
         DropReason::esp_truncated, DropReason::esp_padding_invalid, DropReason::dummy_packet,
-        DropReason::inner_header_invalid, DropReason::inner_selector_mismatch}) {
+        DropReason::inner_header_invalid, DropReason::inner_selector_mismatch,
+        DropReason::local_port_closed, DropReason::local_protocol_unsupported,
+        DropReason::icmp_ignored}) {
     INFO(info(reason).name);
     CHECK(agreement.seen().drops.contains(reason));
   }
-  for (const PuntReason reason : {PuntReason::acquire, PuntReason::ttl_exceeded,
-                                  PuntReason::no_route, PuntReason::resolve_neighbor}) {
+  for (const PuntReason reason :
+       {PuntReason::acquire, PuntReason::ttl_exceeded, PuntReason::no_route,
+        PuntReason::resolve_neighbor, PuntReason::port_unreachable}) {
     INFO(static_cast<int>(reason));
     CHECK(agreement.seen().punts.contains(reason));
   }
