@@ -220,6 +220,36 @@ TEST_CASE("handshake: the responder narrows to what both have (RFC 7296 §2.9)")
   CHECK(child.remote_selectors.front().to_string() == "10.2.0.0/24");
 }
 
+TEST_CASE("handshake: two connections between the same addresses are told apart by identities") {
+  const int side = GENERATE(kA, kB);
+  GatewayOptions second = gateway_a();
+  second.name = "second";
+  second.id = "a2.example.org";
+  second.remote_id = "b2.example.org";
+  second.children.front().name = "lab";
+  second.children.front().local_ts = "10.5.0.0/24";
+  Ladder ladder;
+  ladder.world.reconfigure(kA, simulation::Site{gateway_a(), second});
+  ladder.world.reconfigure(kB, simulation::Site{mirrored(gateway_a()), mirrored(second)});
+  // The one that stands last in the file goes first: the first match would be the wrong one.
+  for (const char* const child : {"lab", "office"}) {
+    ladder.initiate(side, child);
+    ladder.run();
+  }
+  for (const std::uint32_t child : {0U, 1U}) CHECK(ladder.world.why_not_usable(child) == "");
+  for (const int end : {kA, kB}) {
+    const auto standing = ladder.gateway(end).machine->ike_sas(ladder.world.now);
+    REQUIRE(standing.size() == 2);
+    for (const auto& ike : standing) {
+      const bool is_second = ike.connection == "second";
+      CHECK(ike.local_id ==
+            std::string(end == kA ? "a" : "b") + (is_second ? "2" : "") + ".example.org");
+      REQUIRE(ike.children.size() == 1);
+      CHECK(ike.children.front().name == (is_second ? "lab" : "office"));
+    }
+  }
+}
+
 TEST_CASE("handshake: further children come with CREATE_CHILD_SA on the same IKE SA") {
   GatewayOptions a = gateway_a();
   ChildOptions second = a.children[0];

@@ -1,4 +1,5 @@
 // A peer with the keys of an IKE SA that says what no honest one says: it harms itself only.
+#include "ike/machine/payload_access.hpp"
 #include "ike/machine/record_codec.hpp"
 #include "tests/unit/ike/ladder.hpp"
 
@@ -21,8 +22,9 @@ ike::RecordedIkeSa on_record(Ladder& ladder, int side) {
   return *std::move(ike);
 }
 
-/// To `side`: the message that it expects next, with these payloads in it.
-void say(Ladder& ladder, int side, ExchangeType exchange, bool response, const Payloads& payloads) {
+/// To `side`: the message that it expects next, with these payloads in it. What it says to that is
+/// on the wire.
+void ask(Ladder& ladder, int side, ExchangeType exchange, bool response, const Payloads& payloads) {
   const ike::RecordedIkeSa recorded = on_record(ladder, side);
   const ike::IkeSa& ike = *recorded.ike;
   wire::ike::Header header;
@@ -43,6 +45,10 @@ void say(Ladder& ladder, int side, ExchangeType exchange, bool response, const P
   const auto random = crypto::ike::make_seeded_random(ike.window.expected_request());
   REQUIRE(ike.keys.inbound->seal(whole.first(prefix), chain, *random, whole.subspan(prefix)));
   ladder.world.deliver({1 - side, ike.remote, ike.local, std::move(bytes), {}});
+}
+/// The same, and nobody listens.
+void say(Ladder& ladder, int side, ExchangeType exchange, bool response, const Payloads& payloads) {
+  ask(ladder, side, exchange, response, payloads);
   ladder.wire.clear();
 }
 
@@ -123,6 +129,42 @@ TEST_CASE("peer: it asks for the same child again and again (§1.3, NO_ADDITIONA
   CHECK(on_record(ladder, kB).children.size() == kMost);
   CHECK(ladder.gateway(kB).data_plane.leased.empty());
   CHECK(ladder.connection(kB).last_failure == Failure::no_additional_sas);
+}
+
+TEST_CASE("peer: it rekeys a child that we do not have: CHILD_SA_NOT_FOUND, by its name (§2.25)") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.rekey(kA);
+  Payloads request = heard(ladder, kB);
+  const std::vector<std::uint8_t> unknown = {9, 8, 7, 6};
+  for (auto& payload : request) {
+    auto* notify = std::get_if<wire::ike::Notify>(&payload);
+    if (notify != nullptr && notify->type == NotifyType::rekey_sa) notify->spi = unknown;
+  }
+  ask(ladder, kB, ExchangeType::create_child_sa, false, request);
+  const Payloads answer = heard(ladder, kA);
+  REQUIRE(answer.size() == 1);
+  const auto* error = std::get_if<wire::ike::Notify>(&answer.front());
+  REQUIRE(error != nullptr);
+  CHECK(error->type == NotifyType::child_sa_not_found);
+  CHECK(error->protocol == Protocol::esp);
+  CHECK(error->spi == unknown);
+  CHECK(on_record(ladder, kB).children.size() == 1);
+}
+
+TEST_CASE("peer: a configuration payload that it adds to a rekey unasked is overlooked (§3.15)") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.rekey(kA);
+  Payloads request = heard(ladder, kB);
+  // CFG_REQUEST for an IPv4 address
+  request.emplace_back(
+      wire::ike::Opaque{wire::ike::PayloadType::configuration, {1, 0, 0, 0, 0, 1, 0, 0}});
+  ask(ladder, kB, ExchangeType::create_child_sa, false, request);
+  const Payloads answer = heard(ladder, kA);
+  CHECK(ike::find_error(answer) == nullptr);
+  CHECK(ike::find_payload<wire::ike::SecurityAssociation>(answer) != nullptr);
+  CHECK(on_record(ladder, kB).children.size() == 2);  // the new one beside the old
 }
 
 TEST_CASE("peer: the record of one with a long identity can be read") {

@@ -1,0 +1,147 @@
+// Two peers behind one NAT, and the gateway they dial, which knows neither's address.
+#include <deque>
+
+#include "tests/unit/ike/ladder.hpp"
+
+namespace culvert::ladder {
+namespace {
+
+constexpr int kHub = 0, kLeft = 1, kRight = 2;
+
+GatewayOptions dials_hub(const std::string& address, const std::string& id,
+                         const std::string& child) {
+  GatewayOptions options = gateway_a();
+  options.name = "to-" + child;
+  options.address = address;
+  options.id = id;
+  options.children.front().name = child;
+  options.children.front().local_ts = child == "left" ? "10.1.0.0/24" : "10.3.0.0/24";
+  return options;
+}
+GatewayOptions left() { return dials_hub("10.99.0.1", "left.example.org", "left"); }
+GatewayOptions right() { return dials_hub("10.99.0.2", "right.example.org", "right"); }
+GatewayOptions expected_by_hub(const GatewayOptions& peer) {
+  GatewayOptions options = mirrored(peer);
+  options.remote_address.clear();  // %any
+  return options;
+}
+
+/// Address and port translation, and a wire that delivers in order.
+class BehindOneNat {
+ public:
+  BehindOneNat()
+      : world({{expected_by_hub(left()), expected_by_hub(right())}, {left()}, {right()}}, 1,
+              without_linger()) {
+    world.send = [this](Flying datagram) { wire_.push_back(translated(std::move(datagram))); };
+  }
+
+  void up(int side, const std::string& child) {
+    world.command(side, CommandVerb::initiate, child);
+    run();
+  }
+  void run() {
+    for (int i = 0; i < 500 && !wire_.empty(); ++i) {
+      const Flying datagram = wire_.front();
+      wire_.pop_front();
+      world.deliver(datagram);
+    }
+    REQUIRE(wire_.empty());
+  }
+  void pass(seconds span) {
+    for (seconds gone{0}; gone < span; gone += seconds(1)) {
+      world.run_timers(world.now + seconds(1));
+      run();
+    }
+  }
+  /// The NAT restarts: what is sent from here on comes from other ports.
+  void forget() { inside_.clear(); }
+
+  [[nodiscard]] Gateway& gateway(int side) {
+    return *world.gateways.at(static_cast<std::size_t>(side));
+  }
+  [[nodiscard]] ike::IkeSaStatus ike_sa(int side, const std::string& connection) {
+    for (const auto& status : gateway(side).machine->ike_sas(world.now)) {
+      if (status.connection == connection) return status;
+    }
+    FAIL("no IKE SA of " << connection);
+    return {};
+  }
+  /// Where the hub sends this child's ESP.
+  [[nodiscard]] wire::Endpoint esp_to(const std::string& connection) {
+    const auto outbound = ike_sa(kHub, connection).children.at(0).outbound_sa;
+    return gateway(kHub).data_plane.find(outbound)->sa.remote;
+  }
+
+  const wire::IpAddress kOutside = *wire::IpAddress::parse("198.51.100.7");
+  simulation::World world;
+
+ private:
+  Flying translated(Flying datagram) {
+    if (datagram.from == kHub) {
+      const auto known = inside_.find(datagram.remote.port);
+      if (known != inside_.end()) datagram.remote = known->second;
+      return datagram;
+    }
+    auto known = std::ranges::find_if(
+        inside_, [&](const auto& entry) { return entry.second == datagram.local; });
+    if (known == inside_.end()) known = inside_.emplace(next_port_++, datagram.local).first;
+    datagram.local = {kOutside, known->first};
+    return datagram;
+  }
+
+  std::map<std::uint16_t, wire::Endpoint> inside_;  ///< by the port outside
+  std::uint16_t next_port_ = 40000;
+  std::deque<Flying> wire_;
+};
+
+TEST_CASE("NAT: two peers behind one address each have their tunnel (RFC 7296 §2.23)") {
+  BehindOneNat net;
+  net.up(kLeft, "left");
+  net.up(kRight, "right");
+  for (const auto& [side, connection] :
+       {std::pair(kLeft, "to-left"), std::pair(kRight, "to-right")}) {
+    INFO(connection);
+    const auto here = net.ike_sa(side, connection), there = net.ike_sa(kHub, connection);
+    CHECK(here.nat_local);
+    CHECK_FALSE(here.nat_remote);
+    CHECK(there.nat_remote);
+    CHECK(there.remote.address == net.kOutside);
+    CHECK(here.local.port == 4500);
+    CHECK(there.remote_id == std::string(connection).substr(3) + ".example.org");
+    REQUIRE(here.children.size() == 1);
+    REQUIRE(there.children.size() == 1);
+    CHECK(here.children[0].outbound == there.children[0].inbound);
+    CHECK(here.children[0].inbound == there.children[0].outbound);
+    // RFC 3948: ESP goes where IKE comes from.
+    CHECK(net.esp_to(connection) == there.remote);
+  }
+  CHECK(net.esp_to("to-left") != net.esp_to("to-right"));
+}
+
+TEST_CASE("NAT: the one behind it keeps the mapping alive (RFC 3948 §4)") {
+  BehindOneNat net;
+  net.up(kLeft, "left");
+  net.pass(seconds(105));
+  CHECK(net.gateway(kLeft).keepalives == 5);  // one in 20 s: nothing else is sent
+  CHECK(net.gateway(kHub).keepalives == 0);
+}
+
+TEST_CASE("NAT: of two peers behind it one is heard from another port, and is followed alone") {
+  BehindOneNat net;
+  net.up(kLeft, "left");
+  net.up(kRight, "right");
+  const auto left_before = net.esp_to("to-left"), right_before = net.esp_to("to-right");
+  net.forget();
+  // Only what is authentic moves a peer: its request for a rekey is.
+  net.world.command(kLeft, CommandVerb::rekey_child, "left");
+  net.run();
+  net.pass(seconds(6));
+  CHECK(net.esp_to("to-left") != left_before);
+  CHECK(net.esp_to("to-left") == net.ike_sa(kHub, "to-left").remote);
+  CHECK(net.esp_to("to-left").address == net.kOutside);
+  CHECK(net.esp_to("to-right") == right_before);
+  CHECK(net.ike_sa(kLeft, "to-left").children.size() == 1);
+}
+
+}  // namespace
+}  // namespace culvert::ladder
