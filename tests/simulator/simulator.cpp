@@ -117,6 +117,9 @@ class Schedule {
     if (chance(0.3)) options.fragment_size = static_cast<std::uint32_t>(pick(256, 400));
     if (chance(0.2)) options.mobike = config::Mobike::yes;
     if (chance(0.2)) options.childless = config::Childless::prefer;
+    if (chance(0.2)) options.encapsulation = config::Encapsulation::forced;
+    if (chance(0.1)) options.ppk_id = "shared";
+    if (chance(0.2)) options.reauth_time = seconds(pick(40, 120));
     const int children = pick(1, 3);
     for (int i = 0; i < children; ++i) {
       ChildOptions child;
@@ -413,6 +416,7 @@ class Schedule {
     for (const auto& one : world_.gateways) one->dies_in.reset();
     world_.note("-- the network heals");
     advance(world_.now + seconds(150));
+    end_reauthentication();
     for (const Link& link : links_) {
       for (const Link::End& end : link.ends) {
         for (const ChildOptions& child : options_of(end).children) {
@@ -423,6 +427,18 @@ class Schedule {
     }
     advance(world_.now + seconds(200));
     world_.note("-- quiescence");
+  }
+
+  /// Whoever authenticates anew every minute or two is never at rest.
+  void end_reauthentication() {
+    for (int side = 0; side < sides(); ++side) {
+      const auto at = static_cast<std::size_t>(side);
+      for (GatewayOptions& options : sites_[at]) {
+        if (options.reauth_time == seconds(0)) continue;
+        options.reauth_time = seconds(0);
+        reload_at_[at] = world_.now;
+      }
+    }
   }
 
   void check() {
