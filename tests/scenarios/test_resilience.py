@@ -103,6 +103,9 @@ def test_the_service_user_owns_what_it_must_and_no_more(pair):
     assert f"Uid:\t{user}\t{user}\t{user}\t{user}" in status
     effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
     assert int(effective.split()[1], 16) == 0, "the key daemon needs no capability"
+    for thread in thread_states(pid):
+        assert thread["NoNewPrivs"] == "1" and thread["Seccomp"] == "2", thread["Name"]
+    assert Path(f"/proc/{pid}/mem").stat().st_uid == 0, "not dumpable: not even its user looks in"
 
 
 def thread_states(pid):

@@ -29,6 +29,7 @@ class PeerOptions:
     remote_address: str = ""  # where we are seen, when a NAT stands between
     connection: str = ""      # further lines of the connection
     daemon: str = ""          # further settings of charon
+    log: str = ""             # levels of its log beside the default, see key_memory.py
     local_ts: str = ""        # instead of the network of its side
     mode: str = "tunnel"      # transport: between the gateways' own addresses
     children: dict = field(default_factory=dict)  # beside `net`: name -> (local_ts, remote_ts)
@@ -89,6 +90,7 @@ charon-systemd {{
   plugins {{ vici {{ socket = {self.vici} }} }}
   filelog {{ log {{ path = {self.log_file}
       default = 1
+      {self.options.log}
       flush_line = yes }} }}
 }}
 swanctl {{ load = random nonce x509 pubkey pkcs1 pkcs8 pem openssl }}
