@@ -8,6 +8,7 @@ from pathlib import Path
 
 PAGE = 4096
 CHUNK = 4 << 20
+PIECE = 16                    # bytes of a key that are sought
 PRESENT_OR_SWAPPED = 3 << 62  # of a word in /proc/PID/pagemap
 SALT = 4                      # of AES-GCM, at the end of what the log calls a key
 
@@ -94,20 +95,22 @@ def _runs(mapping, pagemap):
 
 
 def find_keys(pid, keys):
-    """{name: [the mappings it was found in, once for each place]} of a running process; reads at
-    least the heap and the stack, or says so."""
-    longest = max(map(len, keys.values()))
+    """{name: the mappings it was found in} of a running process. Either end of a key counts: who
+    frees memory without wiping it overwrites only its beginning."""
     found, seen = defaultdict(list), 0
+    ends = {name: (key[:PIECE], key[-PIECE:]) for name, key in keys.items()}
     with open(f"/proc/{pid}/mem", "rb", 0) as memory, open(f"/proc/{pid}/pagemap", "rb") as pages:
         for mapping in mappings(pid):
-            tail, tail_end = b"", None
+            here, tail, tail_end = set(), b"", None
             for start, end in _runs(mapping, pages):
                 memory.seek(start)
                 data = memory.read(end - start)
                 seen += len(data)
                 text = (tail if tail_end == start else b"") + data
-                for name, key in keys.items():
-                    found[name] += [mapping] * text.count(key)
-                tail, tail_end = data[1 - longest:], end
+                here |= {name for name, (first, last) in ends.items()
+                         if first in text or last in text}
+                tail, tail_end = data[1 - PIECE:], end
+            for name in here:
+                found[name].append(mapping)
     assert seen > 512 << 10, f"only {seen} bytes of process {pid} could be read"
-    return dict((name, places) for name, places in found.items() if places)
+    return dict(found)
