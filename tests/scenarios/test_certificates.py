@@ -7,7 +7,7 @@ from harness.configuration import TunnelOptions
 from harness.gateway import CommandError
 from harness.pki import Authority, with_certificate
 from harness.refusals import last_failure, refuses
-from harness.shell import wait_until
+from harness.shell import CommandFailed, wait_until
 from harness.strongswan import PeerOptions, PeerPki
 
 OURS, THEIRS = "hq.example.org", "branch.example.org"
@@ -64,6 +64,35 @@ def test_both_roles_with_each_kind_of_key(bed, key_type, algorithm):
     assert sa["local_auth"] == algorithm
     assert sa["remote_auth"]
     assert "CN=" + THEIRS in sa["remote_certificate"]
+
+
+NO_SIGNATURE_HASHES = "signature_authentication = no"
+
+
+def test_ecdsa_before_rfc_7427_in_either_role(bed):
+    """RFC 4754: method 9, with a peer that negotiates no signature hashes."""
+    pki = Pki(bed)
+    strongswan = pki.strongswan(daemon=NO_SIGNATURE_HASHES)
+    both_initiate(bed, pki.gateway(), strongswan)
+    # each end's own and the other's, twice
+    assert strongswan.log().count("with ECDSA-256 signature successful") == 4
+
+
+def test_rsa_before_rfc_7427_is_refused_for_its_sha_1(bed):
+    """RFC 8247 §4.3: strongSwan's method 1 is SHA-1 alone, which we neither make nor accept."""
+    pki = Pki(bed, "rsa")
+    strongswan = pki.strongswan(daemon=NO_SIGNATURE_HASHES)
+    gateway = pki.gateway()
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    failure = last_failure(gateway)
+    assert failure["failure"] == "authentication_failed_remote"
+    assert "RSASSA-PKCS1-v1_5 with SHA-256" in failure["detail"]
+    with pytest.raises(CommandFailed):
+        strongswan.initiate()
+    wait_until(lambda: last_failure(gateway)["failure"] == "signature_invalid", 5, "the refusal")
+    assert "SHA-1 is not accepted" in last_failure(gateway)["detail"]
+    assert gateway.ike_sas() == []
 
 
 def test_a_peer_behind_an_intermediate_authority(bed):

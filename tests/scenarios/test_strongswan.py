@@ -6,7 +6,7 @@ strongSwan's userspace ESP is always encapsulated in UDP, so NAT traversal is co
 import pytest
 
 from harness.capture import WireContents
-from harness.configuration import TunnelOptions
+from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
 from harness.pair import Pair
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions
@@ -42,6 +42,15 @@ def test_strongswan_initiates(bed):
     pair.wait_until_mirrored()
     assert pair.gateway.ike_sas()[0]["role"] == "responder"
     assert bed.ping(count=50, interval=0.01).lost() == []
+
+
+def test_outer_ipv6_in_either_role(bed):
+    """IPv4 inside; strongSwan has no IPv4 address outside."""
+    near, far = SIDE_A.wan_address_of(6), SIDE_B.wan_address_of(6)
+    pair = Pair(bed, TunnelOptions(outer_family=6),
+                PeerOptions(local_address=far, remote_address=near))
+    for sa in pair.in_either_role():
+        assert near in sa["local"] and far in sa["remote"]
 
 
 @pytest.mark.parametrize("ike, esp", [
@@ -142,7 +151,11 @@ def test_ike_rekey_loses_nothing(pair, who):
     assert steady.stop().lost_packets == []
 
 
-def test_we_delete_the_ike_sa(pair):
+@pytest.mark.parametrize("who_began", ["culvert", "strongswan"])
+def test_we_delete_the_ike_sa(bed, who_began):
+    pair = Pair(bed)
+    pair.initiate(who_began)
+    pair.wait_until_mirrored()
     pair.gateway.culvert("terminate", "to-branch")
     wait_until(lambda: not pair.strongswan.sas(), 5, "strongSwan to be down")
     assert pair.gateway.ike_sas() == []

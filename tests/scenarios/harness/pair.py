@@ -39,6 +39,18 @@ class Pair:
         else:
             self.peer.initiate(child)
 
+    def in_either_role(self):
+        """Our IKE SA of a tunnel with traffic in it, begun by us, and anew by strongSwan."""
+        for who, role in (("culvert", "initiator"), ("strongswan", "responder")):
+            self.initiate(who)
+            self.wait_until_mirrored()
+            sa, = self.gateway.status()["ike"]["ike_sas"]
+            assert sa["role"] == role
+            assert self.bed.ping(count=5, interval=0.01).lost() == []
+            yield sa
+            self.gateway.culvert("terminate", f"to-{SIDE_B.name}")
+            wait_until(lambda: not self.peer.sas(), 5, "strongSwan to be down")
+
     def rekey(self, who, what="child", child="net"):
         """Begins to rekey the child or the `ike_sa`."""
         if who != "culvert":

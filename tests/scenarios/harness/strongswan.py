@@ -25,7 +25,7 @@ class PeerOptions:
     rekey_time: str = "4h"
     fragment_size: int = 1280
     mobike: str = "no"
-    local_address: str = ""   # its own, unless it may use any
+    local_address: str = ""   # its own, unless it may use any; with an IPv6 one it has no other
     remote_address: str = ""  # where we are seen, when a NAT stands between
     connection: str = ""      # further lines of the connection
     daemon: str = ""          # further settings of charon
@@ -37,6 +37,7 @@ class PeerOptions:
     secrets: str = ""         # further entries of secrets
     auth: str = ""            # instead of psk or what pki says
     identity: str = ""          # empty: that of its side
+    remote_identity: str = ""   # empty: that of our side
     pki: object = None          # PeerPki; None: a pre-shared key on both sides
 
 
@@ -99,6 +100,8 @@ swanctl {{ load = random nonce x509 pubkey pkcs1 pkcs8 pem openssl }}
     def _write_connection(self, psk):
         options, local, remote = self.options, self.local, self.remote
         pki = options.pki
+        own = options.identity or local.identity
+        far = options.remote_identity or remote.identity
         if pki is not None:
             self._write_pki(pki)
         (self.directory / "swanctl/swanctl.conf").write_text(f"""
@@ -114,14 +117,14 @@ connections {{ to-{remote.name} {{
   send_cert = always
   local {{ auth = {options.auth or (pki.auth if pki else "psk")}
     {f"certs = {pki.certificate.name}" if pki and pki.auth != "psk" else ""}
-    id = {options.identity or local.identity} }}
+    id = "{own}" }}
   remote {{ auth = {pki.remote_auth if pki else "psk"}
-    id = {remote.identity} }}
+    id = "{far}" }}
   children {{ {self._children()} }}
 }} }}
 secrets {{ ike-peer {{
-  id-1 = {local.identity}
-  id-2 = {remote.identity}
+  id-1 = "{own}"
+  id-2 = "{far}"
   secret = "{psk}" }}
   {options.secrets} }}
 """)
@@ -151,7 +154,11 @@ secrets {{ ike-peer {{
 
     def prepare_kernel(self):
         """Addresses and forwarding: unlike ours, this gateway needs the kernel's stack."""
-        self.namespace.ip("addr", "add", self.local.wan[0], "dev", "wan")
+        outer_ipv6 = ":" in self.options.local_address
+        if outer_ipv6:
+            self.namespace.sysctl("net.ipv6.conf.wan.disable_ipv6=0",
+                                  "net.ipv6.conf.wan.accept_dad=0")
+        self.namespace.ip("addr", "add", self.local.wan[outer_ipv6], "dev", "wan")
         if self.router:
             self.namespace.ip("route", "add", "default", "via", self.router)
         self.namespace.ip("addr", "add", self.local.lan[0], "dev", "lan")
