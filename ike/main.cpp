@@ -70,7 +70,7 @@ int run(const culvert::config::Config& configuration) {
 
   auto loop = runtime::EventLoop::create();
   if (!loop) return fail("event_loop_failed", loop.error());
-  culvert::ike::Daemon daemon(**loop, configuration, **keys, **certificates);
+  culvert::ike::Daemon daemon(**loop, configuration, *std::move(keys), **certificates);
   if (fetch_helper.valid()) daemon.use_fetch_helper(std::move(fetch_helper));
   const auto stop = [&] {
     runtime::notify_stopping();

@@ -57,9 +57,10 @@ channel::Datagram to_ring(const SendDatagram& datagram) {
 }  // namespace
 
 Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
-               const PreSharedKeys& keys, Certificates& certificates)
+               std::unique_ptr<PreSharedKeys> keys, Certificates& certificates)
     : loop_(loop),
       configuration_(&configuration),
+      keys_(std::move(keys)),
       certificates_(certificates),
       random_(crypto::ike::make_system_random()),
       spis_(SpiStock::low_water_for(configuration.dataplane.limits.sas)) {
@@ -67,7 +68,7 @@ Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
   environment.config = configuration_;
   environment.random = random_.get();
   environment.spis = &spis_;
-  environment.secrets = &keys;
+  environment.secrets = keys_.get();
   environment.signatures = &certificates_;
   environment.local_address_for = [this](const wire::IpAddress& remote) {
     return local_address_for(configuration_->dataplane, remote);

@@ -29,9 +29,10 @@ namespace culvert::ike {
 
 class Daemon {
  public:
-  /// All of them outlive the daemon, also beyond a reload, which renews what `certificates` holds.
-  Daemon(runtime::EventLoop& loop, const config::Config& configuration, const PreSharedKeys& keys,
-         Certificates& certificates);
+  /// Loop, configuration and certificates outlive the daemon, also beyond a reload, which renews what
+  /// `certificates` holds; it takes the place of `keys`, which are wiped then.
+  Daemon(runtime::EventLoop& loop, const config::Config& configuration,
+         std::unique_ptr<PreSharedKeys> keys, Certificates& certificates);
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
   ~Daemon();
@@ -86,7 +87,7 @@ class Daemon {
   runtime::EventLoop& loop_;
   const config::Config* configuration_;  ///< as started, or `reloaded_configuration_`
   std::unique_ptr<config::Config> reloaded_configuration_;
-  std::unique_ptr<PreSharedKeys> reloaded_keys_;
+  std::unique_ptr<PreSharedKeys> keys_;
   Certificates& certificates_;
   std::unique_ptr<Fetcher> fetcher_;  ///< nullptr: the configuration fetches nothing
   std::unique_ptr<crypto::ike::Random> random_;

@@ -5,17 +5,10 @@
 #include <utility>
 
 namespace culvert::ike {
-namespace {
-
-void wipe_key(channel::Request& request) {
-  if (request.type == channel::RequestType::install_sa) request.body.install_sa.key.wipe();
-}
-
-}  // namespace
 
 void Outbox::push(channel::Request& request) {
-  requests_.push_back({++last_position_, request});
-  wipe_key(request);
+  requests_.push_back({++last_position_, DataplaneRequest(request)});
+  if (request.type == channel::RequestType::install_sa) request.body.install_sa.key.wipe();
 }
 
 void Outbox::push(SendDatagram datagram) {
@@ -38,12 +31,11 @@ Outbox::Position Outbox::oldest_unfinished() const {
 
 void Outbox::drain(const std::function<bool(const channel::Request&)>& send_request,
                    const std::function<bool(const SendDatagram&)>& send_datagram) {
-  while (!requests_.empty() && send_request(requests_.front().request)) {
-    HeldRequest& sent = requests_.front();
-    if (open_.emplace(sent.request.id, sent.position).second) {
+  while (!requests_.empty() && send_request(requests_.front().wanted.request)) {
+    const HeldRequest& sent = requests_.front();
+    if (open_.emplace(sent.wanted.request.id, sent.position).second) {
       open_positions_.insert(sent.position);
     }
-    wipe_key(sent.request);
     requests_.pop_front();
   }
   const Position oldest = oldest_unfinished();
@@ -54,7 +46,6 @@ void Outbox::drain(const std::function<bool(const channel::Request&)>& send_requ
 }
 
 void Outbox::clear() {
-  for (HeldRequest& held : requests_) wipe_key(held.request);
   requests_.clear();
   open_.clear();
   open_positions_.clear();

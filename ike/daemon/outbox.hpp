@@ -39,7 +39,7 @@ class Outbox {
   using Position = std::uint64_t;
   struct HeldRequest {
     Position position;
-    channel::Request request;
+    DataplaneRequest wanted;
   };
   struct HeldDatagram {
     Position after;  ///< the last request before it; 0: none

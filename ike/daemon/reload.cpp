@@ -84,7 +84,7 @@ std::string Daemon::apply(config::Config wanted) {
   machine_->recheck_certificates(runtime::now(), actions_);
   // Nothing of the machine points to the old ones any more.
   reloaded_configuration_ = std::move(configuration);
-  reloaded_keys_ = std::move(*keys);
+  keys_ = std::move(*keys);
   configuration_ = reloaded_configuration_.get();
   runtime::log(runtime::Level::info, "reloaded", {{"file", configuration_->file}});
   carry_out();

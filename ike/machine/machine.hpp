@@ -41,8 +41,15 @@ struct SendDatagram {
   std::vector<std::uint8_t> bytes;
   bool keepalive = false;
 };
-/// A request to the data plane. `Machine::on_completion` wants its outcome.
+/// A request to the data plane. `Machine::on_completion` wants its outcome. An SA's key does not
+/// outlive it, nor the copies that a growing container makes of it.
 struct DataplaneRequest {
+  explicit DataplaneRequest(const channel::Request& its_request) : request(its_request) {}
+  DataplaneRequest(const DataplaneRequest&) = default;
+  DataplaneRequest& operator=(const DataplaneRequest&) = default;
+  ~DataplaneRequest() {
+    if (request.type == channel::RequestType::install_sa) request.body.install_sa.key.wipe();
+  }
   channel::Request request;
 };
 enum class Level : std::uint8_t { debug, info, warning, error };
@@ -198,6 +205,8 @@ struct Tuning {
   std::chrono::milliseconds rehearsal_delay{5000};
   /// Of a responder: later than its peer's, retransmissions included.
   std::chrono::milliseconds responder_rehearsal_delay{15000};
+  /// An IKE SA of before a change of the configuration, where only the peer can make the new one.
+  std::chrono::seconds outdated_grace{60};
   double rekey_jitter = 0.1;  ///< fraction of rekey_time, subtracted
 };
 

@@ -40,7 +40,9 @@ def test_keys_are_left_out_of_dumps_and_locked(pair):
     assert set(places) == set(esp)
     for place in sum(places.values(), []):
         assert "memfd" not in place.name and "dd" in place.flags, place
-    # the key daemon has the IKE SA's on its heap and, for a restart, in the record
+    # the key daemon has given them away, and has the IKE SA's on its heap and, for a restart, in the
+    # record
+    assert found(gateway.ike, esp) == {}
     places = find_keys(gateway.ike.pid, ike)
     assert set(places) == {"SK_d", "SK_ei", "SK_er", "SK_pi", "SK_pr"}, "what led to them is gone"
     needed = {"dd"} if "checkpoint_not_locked" in gateway.ike.text() else {"dd", "lo"}
@@ -66,6 +68,7 @@ def test_a_rekeyed_child_leaves_no_key(pair):
     # a grace for what is on its way
     wait_until_gone(dataplane, old, 15, "the old child's keys")
     assert set(found(dataplane, new)) == set(new)
+    assert found(pair.gateway.ike, new) == {}
 
 
 @pytest.mark.long
@@ -84,15 +87,16 @@ def test_an_ended_ike_sa_leaves_no_key(pair):
 
 
 def test_a_replaced_pre_shared_key_is_gone(pair):
-    """One that came with a reload goes with the next, whether there is another or none."""
+    """By a reload, whether there is another or none."""
     gateway, bed = pair.gateway, pair.bed
     first, second, third = ({"psk": secrets.token_hex(24).encode()} for _ in range(3))
-    assert "psk" in found(gateway.ike, {"psk": bed.psk.encode()}), "the text is what is held"
-    for old, new in ((None, first), (first, second), (second, third)):
+    started = {"psk": bed.psk.encode()}
+    assert "psk" in found(gateway.ike, started), "the text is what is held"
+    for old, new in ((started, first), (first, second), (second, third)):
         write_secret(bed.psk_file, new["psk"].decode())
         reload(gateway)
         assert found(gateway.ike, new)
-        assert old is None or found(gateway.ike, old) == {}
+        assert found(gateway.ike, old) == {}
     gateway.configuration["connections"], gateway.configuration["secrets"] = [], []
     reload(gateway)
     assert found(gateway.ike, third) == {}

@@ -119,12 +119,15 @@ class ScriptedDataPlane {
   std::jthread thread_;  ///< last: it uses all of the above
 };
 
+std::unique_ptr<PreSharedKeys> one_key() {
+  auto keys = std::make_unique<PreSharedKeys>();
+  keys->add({}, crypto::SecretBytes(16));
+  return keys;
+}
+
 class Gateway {
  public:
-  Gateway() {
-    keys_.add({}, crypto::SecretBytes(16));
-    REQUIRE(daemon_.bind());
-  }
+  Gateway() { REQUIRE(daemon_.bind()); }
   RunDirectory directory;
   std::unique_ptr<ScriptedDataPlane> dataplane;
 
@@ -154,9 +157,8 @@ class Gateway {
  private:
   std::unique_ptr<runtime::EventLoop> loop_ = runtime::EventLoop::create().value();
   config::Config configuration_ = configuration();
-  PreSharedKeys keys_;
   Certificates certificates_{configuration_.pki};
-  Daemon daemon_{*loop_, configuration_, keys_, certificates_};
+  Daemon daemon_{*loop_, configuration_, one_key(), certificates_};
 };
 
 }  // namespace
