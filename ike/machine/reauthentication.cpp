@@ -28,7 +28,13 @@ void Core::reauthenticate(IkeSa& ike) {
            (other.state == IkeState::init_sent || other.state == IkeState::auth_sent);
   });
   // Where only the peer can begin, its own reauth_time counts.
-  if (under_way || !address_of_peer(connection)) return;
+  if (!address_of_peer(connection)) {
+    if (ike.outdated && !is_contested(ike)) {
+      enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+    }
+    return;
+  }
+  if (under_way) return;
   std::vector<std::uint32_t> wanted;
   const auto want = [&](std::uint32_t index) {
     const bool configured = environment_.config->connection_of_child(index) == &connection;

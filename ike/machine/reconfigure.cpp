@@ -244,14 +244,12 @@ void Core::reconfigure_children(IkeSa& ike, const config::Connection& before) {
 }
 
 /// What an IKE SA was authenticated for has changed. Where we can begin, a new one is made beside
-/// it; else the peer has to, and hears that this one is over.
+/// it; else the peer has to, which may read the same change a moment later: when it has not come by
+/// then it hears that this one is over.
 void Core::renew_outdated(IkeSa& ike) {
-  if (!address_of_peer(*ike.connection)) {
-    enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
-    return;
-  }
   ike.reauthenticate_at = now_;
-  timers_.arm(now_, TimerKind::reauthenticate, ike.local_spi);
+  if (!address_of_peer(*ike.connection)) ike.reauthenticate_at += tuning_.outdated_grace;
+  timers_.arm(ike.reauthenticate_at, TimerKind::reauthenticate, ike.local_spi);
 }
 
 /// A child of the new configuration stands: what it was made in place of may go.

@@ -66,6 +66,10 @@ class BehindOneNat {
     FAIL("no IKE SA of " << connection);
     return {};
   }
+  [[nodiscard]] bool has_ike_sa(int side, const std::string& connection) {
+    return std::ranges::any_of(gateway(side).machine->ike_sas(world.now),
+                               [&](const auto& status) { return status.connection == connection; });
+  }
   /// Where the hub sends this child's ESP.
   [[nodiscard]] wire::Endpoint esp_to(const std::string& connection) {
     const auto outbound = ike_sa(kHub, connection).children.at(0).outbound_sa;
@@ -141,6 +145,36 @@ TEST_CASE("NAT: of two peers behind it one is heard from another port, and is fo
   CHECK(net.esp_to("to-left").address == net.kOutside);
   CHECK(net.esp_to("to-right") == right_before);
   CHECK(net.ike_sa(kLeft, "to-left").children.size() == 1);
+}
+
+TEST_CASE("NAT: who is to prove something else now has a minute to come before the old one ends") {
+  GatewayOptions changed = left();
+  changed.id = "new-left.example.org";
+  const bool comes = GENERATE(true, false);
+  BehindOneNat net;
+  net.up(kLeft, "left");
+  net.up(kRight, "right");
+  const auto old = net.ike_sa(kHub, "to-left").initiator_spi;
+  net.world.reconfigure(kHub, simulation::Site{expected_by_hub(changed), expected_by_hub(right())});
+  net.run();
+  net.pass(seconds(3));
+  CHECK(net.ike_sa(kHub, "to-left").initiator_spi == old);
+  CHECK(net.ike_sa(kHub, "to-left").children.size() == 1);
+  if (comes) {
+    net.world.reconfigure(kLeft, changed);
+    net.run();
+  }
+  net.pass(seconds(50));
+  CHECK(net.has_ike_sa(kHub, "to-left"));
+  net.pass(seconds(30));
+  REQUIRE(net.has_ike_sa(kHub, "to-left") == comes);
+  CHECK(net.has_ike_sa(kLeft, "to-left") == comes);
+  CHECK(net.has_ike_sa(kHub, "to-right"));
+  if (!comes) return;
+  CHECK(net.ike_sa(kHub, "to-left").initiator_spi != old);
+  CHECK(net.ike_sa(kHub, "to-left").remote_id == "new-left.example.org");
+  CHECK(net.gateway(kHub).machine->ike_sas(net.world.now).size() == 2);
+  CHECK(net.gateway(kHub).data_plane.sas.size() == 4);
 }
 
 }  // namespace
