@@ -35,6 +35,7 @@ enum class Incident : std::uint8_t {
   acquire,
   partition,  ///< nothing passes between two gateways for a while, in one direction or in both
   reload,     ///< another configuration, at one end and then at the other
+  rebind,     ///< a NAT between forgets its mappings
 };
 
 /// Two gateways with a connection between them.
@@ -48,14 +49,47 @@ struct Link {
   std::array<End, 2> ends;
 };
 
+/// Address and port translation in front of one gateway.
+class Nat {
+ public:
+  /// From inside: another source. From outside: whom it is for; false where nobody has sent.
+  bool translate(Flying& datagram, bool from_inside) {
+    if (!from_inside) {
+      const auto known = inside_.find(datagram.remote.port);
+      if (known != inside_.end()) datagram.remote = known->second;
+      return known != inside_.end();
+    }
+    auto known = std::ranges::find_if(
+        inside_, [&](const auto& entry) { return entry.second == datagram.local; });
+    if (known == inside_.end()) known = inside_.emplace(next_port_++, datagram.local).first;
+    datagram.local = {outside_, known->first};
+    return true;
+  }
+  void forget() { inside_.clear(); }
+  [[nodiscard]] bool is_open(const wire::Endpoint& outside) const {
+    return outside.address == outside_ && inside_.contains(outside.port);
+  }
+
+ private:
+  wire::IpAddress outside_ = *wire::IpAddress::parse("198.51.100.7");
+  std::map<std::uint16_t, wire::Endpoint> inside_;  ///< by the port outside
+  std::uint16_t next_port_ = 40000;
+};
+
 std::string name_of(int side) { return std::string(1, static_cast<char>('a' + side)); }
 std::string address_of(int side) { return "192.0.2." + std::to_string(side + 1); }
 std::string id_of(int side) { return name_of(side) + ".example.org"; }
 
+constexpr int kBehindNat = 1;
+
 class Schedule {
  public:
-  explicit Schedule(std::uint64_t seed)
-      : dice_(seed), gentle_(chance(0.3)), sites_(draw_sites()), world_(sites_, seed, {}) {
+  Schedule(std::uint64_t seed, bool wide)
+      : dice_(seed),
+        wide_(wide),
+        gentle_(chance(0.3)),
+        sites_(draw_sites()),
+        world_(sites_, seed, {}) {
     world_.send = [this](Flying datagram) { on_send(std::move(datagram)); };
     back_at_.resize(sites_.size());
     reload_at_.resize(sites_.size());
@@ -76,7 +110,7 @@ class Schedule {
     }
     settle();
     check();
-    return {seed, failures_, world_.log};
+    return {seed, wide_, failures_, world_.log};
   }
 
  private:
@@ -98,6 +132,7 @@ class Schedule {
   /// Two gateways, or a hub with up to four others, two of which may have a connection, too.
   std::vector<Site> draw_sites() {
     const int count = chance(0.8) ? 2 : pick(3, 5);
+    if (wide_ && count == 2 && chance(0.15)) nat_.emplace();
     std::vector<Site> sites(static_cast<std::size_t>(count));
     for (int side = 1; side < count; ++side) draw_link(sites, 0, side);
     if (count > 2 && chance(0.5)) draw_link(sites, 1, 2);
@@ -117,9 +152,9 @@ class Schedule {
     if (chance(0.3)) options.fragment_size = static_cast<std::uint32_t>(pick(256, 400));
     if (chance(0.2)) options.mobike = config::Mobike::yes;
     if (chance(0.2)) options.childless = config::Childless::prefer;
-    if (chance(0.2)) options.encapsulation = config::Encapsulation::forced;
-    if (chance(0.1)) options.ppk_id = "shared";
-    if (chance(0.2)) options.reauth_time = seconds(pick(40, 120));
+    if (wide_ && chance(0.2)) options.encapsulation = config::Encapsulation::forced;
+    if (wide_ && chance(0.1)) options.ppk_id = "shared";
+    if (wide_ && chance(0.2)) options.reauth_time = seconds(pick(40, 120));
     const int children = pick(1, 3);
     for (int i = 0; i < children; ++i) {
       ChildOptions child;
@@ -134,6 +169,12 @@ class Schedule {
     }
     GatewayOptions far = options;
     swap_ends(far);
+    if (nat_) {
+      // The far one dials, and it alone finds out that the other has forgotten it.
+      options.remote_address.clear();
+      options.dpd_delay = far.dpd_delay = seconds(30);
+      options.mobike = far.mobike = config::Mobike::accept;
+    }
     if (chance(0.5)) {
       for (ChildOptions& child : far.children) child.start_action = config::StartAction::trap;
     }
@@ -179,8 +220,9 @@ class Schedule {
         Incident::terminate_child, Incident::terminate_ike, Incident::kill,
         Incident::crash,           Incident::crash,         Incident::crash,
         Incident::acquire,         Incident::partition,     Incident::reload,
-        Incident::lose_data_plane};
-    return kBag[static_cast<std::size_t>(pick(0, kBag.size() - 1))];
+        Incident::lose_data_plane, Incident::rebind};
+    const int most = static_cast<int>(kBag.size()) - (wide_ ? 1 : 2);
+    return kBag[static_cast<std::size_t>(pick(0, most))];
   }
 
   void happen(Incident incident) {
@@ -222,6 +264,10 @@ class Schedule {
         return cut(link, at);
       case Incident::reload:
         return change(link, at);
+      case Incident::rebind:
+        if (!nat_) return;
+        world_.note("-- the NAT forgets");
+        return nat_->forget();
     }
   }
 
@@ -265,7 +311,7 @@ class Schedule {
           break;
         case 3:
           child.rekey_time = child.rekey_time == seconds(3600) ? seconds(2400) : seconds(3600);
-          options.dpd_delay = options.dpd_delay == seconds(0) ? seconds(30) : seconds(0);
+          if (!nat_) options.dpd_delay = options.dpd_delay == seconds(0) ? seconds(30) : seconds(0);
           break;
         case 4: {
           // Who is to prove something else is authenticated anew.
@@ -289,8 +335,9 @@ class Schedule {
   // ---- the network ----
 
   void on_send(Flying datagram) {
+    const bool passes = !nat_ || nat_->translate(datagram, datagram.from == kBehindNat);
     const int to = world_.receiver_of(datagram);
-    if (to < 0) return;
+    if (to < 0 || !passes) return;
     const std::string arrow = name_of(datagram.from) + " --> " + name_of(to) + "  ";
     const auto cut = cut_until_.find({datagram.from, to});
     if ((cut != cut_until_.end() && world_.now < cut->second) || chance(weather_.loss)) {
@@ -473,6 +520,15 @@ class Schedule {
     };
     expect(here.data_plane.sas.size(), 2 * expected, "SAs in the data plane");
     expect(here.data_plane.policies.size(), expected, "policies in the data plane");
+    if (nat_ && side != kBehindNat) {
+      for (const auto& [id, sa] : here.data_plane.sas) {
+        const bool is_outbound = sa.sa.direction == channel::Direction::out;
+        if (is_outbound && !nat_->is_open(sa.sa.remote)) {
+          failures_.push_back(here.name + ": ESP goes to " + sa.sa.remote.to_string() +
+                              ", where the NAT lets nothing in");
+        }
+      }
+    }
     for (const channel::Spi spi : here.data_plane.leased) {
       char text[16];
       std::snprintf(text, sizeof(text), "%08x", static_cast<unsigned>(spi));
@@ -486,8 +542,10 @@ class Schedule {
   }
 
   std::mt19937_64 dice_;
+  bool wide_;
   bool gentle_;
   std::vector<Link> links_;
+  std::optional<Nat> nat_;   ///< in front of the second of two
   std::vector<Site> sites_;  ///< as the files are now
   World world_;
   Weather weather_;
@@ -500,14 +558,16 @@ class Schedule {
 
 }  // namespace
 
-ScheduleOutcome run_schedule(std::uint64_t seed) { return Schedule(seed).run(seed); }
+ScheduleOutcome run_schedule(std::uint64_t seed, bool wide) {
+  return Schedule(seed, wide).run(seed);
+}
 
 std::string to_text(const ScheduleOutcome& outcome) {
   std::string text = "seed " + std::to_string(outcome.seed) + "\n";
   for (const std::string& line : outcome.log) text += line + "\n";
   for (const std::string& failure : outcome.failures) text += "FAILED: " + failure + "\n";
   return text + "replay: scripts/simulate --seed " + std::to_string(outcome.seed) +
-         " --schedules 1 --verbose\n";
+         " --schedules 1 --verbose" + (outcome.wide ? " --wide\n" : "\n");
 }
 
 }  // namespace culvert::simulation

@@ -10,11 +10,13 @@ namespace culvert::simulation {
 
 struct ScheduleOutcome {
   std::uint64_t seed = 0;
+  bool wide = false;
   std::vector<std::string> failures;  ///< empty: every invariant held
   std::vector<std::string> log;       ///< the ladder
 };
-/// Deterministic: the same seed, the same run.
-[[nodiscard]] ScheduleOutcome run_schedule(std::uint64_t seed);
+/// Deterministic: the same seed, the same run. `wide`: also with re-authentication every minute or two,
+/// ESP in UDP, post-quantum keys, and a NAT that forgets in front of one of two.
+[[nodiscard]] ScheduleOutcome run_schedule(std::uint64_t seed, bool wide = false);
 /// The ladder and what failed, for people.
 [[nodiscard]] std::string to_text(const ScheduleOutcome& outcome);
 
