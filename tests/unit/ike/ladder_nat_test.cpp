@@ -147,6 +147,18 @@ TEST_CASE("NAT: of two peers behind it one is heard from another port, and is fo
   CHECK(net.ike_sa(kLeft, "to-left").children.size() == 1);
 }
 
+TEST_CASE("NAT: the data plane restarts during a rekey of ours, and only the peer can begin anew") {
+  BehindOneNat net;
+  net.up(kLeft, "left");
+  net.world.command(kHub, CommandVerb::rekey_child, "left");
+  net.world.restart_data_plane(kHub);
+  net.run();  // the answer to the rekey, then our Delete
+  CHECK_FALSE(net.has_ike_sa(kHub, "to-left"));
+  net.up(kLeft, "left");
+  CHECK(net.ike_sa(kHub, "to-left").children.size() == 1);
+  CHECK(net.world.violations() == std::vector<std::string>{});
+}
+
 TEST_CASE("NAT: who is to prove something else now has a minute to come before the old one ends") {
   GatewayOptions changed = left();
   changed.id = "new-left.example.org";
