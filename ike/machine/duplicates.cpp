@@ -17,6 +17,14 @@ constexpr std::chrono::seconds kDuplicateLife{30};
 /// From a crossing to the question whether the winner is alive: IKE_AUTH is over by then.
 constexpr std::chrono::seconds kProofDelay{1};
 
+/// Whether a request for this child is on its way, or waits for its turn.
+bool is_making(const IkeSa& ike, std::uint32_t child_index) {
+  const auto makes = [&](const Task& task) {
+    return task.kind == TaskKind::create_child && task.child_index == child_index;
+  };
+  return (ike.exchange && makes(ike.exchange->task)) || std::ranges::any_of(ike.queue, makes);
+}
+
 }  // namespace
 
 bool Core::only_one(const IkeSa& ike) const {
@@ -88,9 +96,9 @@ void Core::supersede(IkeSa& ike) {
   ike.queue.clear();
   ike.window.pending.reset();
   ike.state = IkeState::superseded;
-  // As long as a peer that was killed once more meanwhile may send on what its life before left.
-  ike.forget_at =
-      now_ + tuning_.responder_switch_delay + tuning_.resumed_switch_delay + tuning_.old_sa_grace;
+  // As long as a peer that was killed twice more meanwhile may send on what its life before left.
+  ike.forget_at = now_ + tuning_.responder_switch_delay + 2 * tuning_.resumed_switch_delay +
+                  tuning_.old_sa_grace;
   timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);
   report(Level::info, "ike_sa_superseded",
          {{"connection", ike.connection->name}, {"initiator_spi", spi_text(ike.initiator_spi())}});
@@ -160,6 +168,13 @@ void Core::delete_duplicate(IkeSa& ike) {
     if (const ChildSa* stays = live_child(child.index); stays != nullptr) {
       // The peer may not have it yet: this one carries the traffic until then.
       if (stays->switch_at != Instant{}) awaited = true;
+      continue;
+    }
+    const auto& others = peers_.with_peer_of(ike);
+    if (std::ranges::any_of(others, [&](const IkeSa* other) {
+          return other->usable() && is_making(*other, child.index);
+        })) {
+      awaited = true;
       continue;
     }
     if (!wants_up(state_of(*ike.connection), child_config(child.index))) continue;
