@@ -195,7 +195,8 @@ void Core::answer_create_child(IkeSa& ike, const wire::ike::Header& header,
 void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& payloads) {
   const bool rekey = exchange.task.kind == TaskKind::rekey_child;
   if (exchange.inbound_spi == channel::Spi{}) {
-    // The data plane restarted meanwhile; the IKE SA is about to end, and with it what the peer made.
+    // The data plane restarted meanwhile; the IKE SA is about to end, and with it what the peer
+    // made.
     finish_commands(exchange.task.commands, false, "the data plane restarted");
     return;
   }

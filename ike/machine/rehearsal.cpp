@@ -11,8 +11,8 @@ namespace {
 
 /// A child that is rekeyed this soon anyway needs no rehearsal.
 constexpr std::chrono::seconds kSoonAnyway{30};
-/// Fraction of the delay that is drawn: thousands of tunnels may have come up at once, and the delay
-/// is a second longer for so many of them.
+/// Fraction of the delay that is drawn: thousands of tunnels may have come up at once, and the
+/// delay is a second longer for so many of them.
 constexpr double kSpread = 0.4;
 constexpr std::size_t kCrowd = 200;
 
