@@ -185,9 +185,12 @@ void Core::answers_arrived(const IkeSa& ike, bool by_request) {
 
 void Core::switch_outbound_now(ChildSa& child, bool proven) {
   IkeSa& ike = *find_ike(child.ike_spi);
-  if (!proven && child.proof == Proof::message && ike.usable()) {
+  const bool asks = child.proof == Proof::message ||
+                    (child.proof == Proof::answer && sends_instead(child) != nullptr);
+  if (!proven && asks && ike.usable()) {
     // Nothing came since our IKE_AUTH answer, which may be lost: whoever answers has it. If nobody
-    // does the IKE SA ends, and what sends now goes on.
+    // does the IKE SA ends, however often our kills begin its tries anew, and what sends now goes
+    // on.
     if (!ike.exchange) enqueue(ike, Task{.kind = TaskKind::liveness});
     child.proof = Proof::answer;
     child.switch_at = now_ + tuning_.rekey_switch_delay;
