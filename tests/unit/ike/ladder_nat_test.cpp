@@ -1,6 +1,7 @@
 // Two peers behind one NAT, and the gateway they dial, which knows neither's address.
 #include <deque>
 
+#include "tests/simulator/nat.hpp"
 #include "tests/unit/ike/ladder.hpp"
 
 namespace culvert::ladder {
@@ -26,13 +27,15 @@ GatewayOptions expected_by_hub(const GatewayOptions& peer) {
   return options;
 }
 
-/// Address and port translation, and a wire that delivers in order.
+/// A NAT, and a wire that delivers in order.
 class BehindOneNat {
  public:
   BehindOneNat()
       : world({{expected_by_hub(left()), expected_by_hub(right())}, {left()}, {right()}}, 1,
               without_linger()) {
-    world.send = [this](Flying datagram) { wire_.push_back(translated(std::move(datagram))); };
+    world.send = [this](Flying datagram) {
+      if (nat_.translate(datagram, datagram.from != kHub)) wire_.push_back(std::move(datagram));
+    };
   }
 
   void up(int side, const std::string& child) {
@@ -54,8 +57,9 @@ class BehindOneNat {
     }
   }
   /// The NAT restarts: what is sent from here on comes from other ports.
-  void forget() { inside_.clear(); }
+  void forget() { nat_.forget(); }
 
+  [[nodiscard]] const wire::IpAddress& outside() const { return nat_.outside(); }
   [[nodiscard]] Gateway& gateway(int side) {
     return *world.gateways.at(static_cast<std::size_t>(side));
   }
@@ -76,25 +80,10 @@ class BehindOneNat {
     return gateway(kHub).data_plane.find(outbound)->sa.remote;
   }
 
-  const wire::IpAddress kOutside = *wire::IpAddress::parse("198.51.100.7");
   simulation::World world;
 
  private:
-  Flying translated(Flying datagram) {
-    if (datagram.from == kHub) {
-      const auto known = inside_.find(datagram.remote.port);
-      if (known != inside_.end()) datagram.remote = known->second;
-      return datagram;
-    }
-    auto known = std::ranges::find_if(
-        inside_, [&](const auto& entry) { return entry.second == datagram.local; });
-    if (known == inside_.end()) known = inside_.emplace(next_port_++, datagram.local).first;
-    datagram.local = {kOutside, known->first};
-    return datagram;
-  }
-
-  std::map<std::uint16_t, wire::Endpoint> inside_;  ///< by the port outside
-  std::uint16_t next_port_ = 40000;
+  simulation::Nat nat_;
   std::deque<Flying> wire_;
 };
 
@@ -109,7 +98,7 @@ TEST_CASE("NAT: two peers behind one address each have their tunnel (RFC 7296 §
     CHECK(here.nat_local);
     CHECK_FALSE(here.nat_remote);
     CHECK(there.nat_remote);
-    CHECK(there.remote.address == net.kOutside);
+    CHECK(there.remote.address == net.outside());
     CHECK(here.local.port == 4500);
     CHECK(there.remote_id == std::string(connection).substr(3) + ".example.org");
     REQUIRE(here.children.size() == 1);
@@ -142,7 +131,7 @@ TEST_CASE("NAT: of two peers behind it one is heard from another port, and is fo
   net.pass(seconds(6));
   CHECK(net.esp_to("to-left") != left_before);
   CHECK(net.esp_to("to-left") == net.ike_sa(kHub, "to-left").remote);
-  CHECK(net.esp_to("to-left").address == net.kOutside);
+  CHECK(net.esp_to("to-left").address == net.outside());
   CHECK(net.esp_to("to-right") == right_before);
   CHECK(net.ike_sa(kLeft, "to-left").children.size() == 1);
 }
