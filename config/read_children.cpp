@@ -77,16 +77,12 @@ void read_lifetimes(MapReader& map, Child& child) {
   check_order(life_packets, child.life_packets, child.rekey_packets, "rekey_packets");
 }
 
-/// Absent selectors mean the peers' own addresses (as "dynamic" does elsewhere).
+/// Absent selectors mean the peers' own addresses (as "dynamic" does elsewhere); none: not known.
 std::vector<wire::TrafficSelector> read_side(const Field& field, const Peer& peer) {
   if (field.present()) return read_selectors(field);
-  if (peer.address) {
-    const auto bits = static_cast<std::uint8_t>(peer.address->size() * 8);
-    return {wire::TrafficSelector::of({*peer.address, bits})};
-  }
-  field.error({"nothing", "a list of selectors, because the peer has no fixed address",
-               "write which addresses this side may use"});
-  return {};
+  if (!peer.address) return {};
+  const auto bits = static_cast<std::uint8_t>(peer.address->size() * 8);
+  return {wire::TrafficSelector::of({*peer.address, bits})};
 }
 
 void read_child(const Field& field, const Connection& connection, Child& child) {
@@ -101,7 +97,12 @@ void read_child(const Field& field, const Connection& connection, Child& child) 
       read_name(map.require("name", "a name", "write name: office"), limits::kNameCharacters));
   set(child.mode, read_mode(map.take("mode")));
   if (!map.is_map()) return;
-  child.local_ts = read_side(map.take("local_ts"), connection.local);
+  const Field local_ts = map.take("local_ts");
+  child.local_ts = read_side(local_ts, connection.local);
+  if (!local_ts.present() && child.local_ts.empty()) {
+    local_ts.error({"nothing", "a list of selectors, because local has no address",
+                    "write which addresses this side may use"});
+  }
   child.remote_ts = read_side(map.take("remote_ts"), connection.remote);
   read_esp_proposals(map.take("esp_proposals"), child.esp_proposals);
   const Field start_action = map.take("start_action");

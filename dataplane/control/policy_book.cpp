@@ -36,8 +36,11 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
   policy.local = selectors_of(request.local_selectors);
   policy.remote = selectors_of(request.remote_selectors);
   policy.age_rank = next_rank_++;
-  if (policy.local.empty() || policy.remote.empty() || !within(policy.local, child->local_ts) ||
-      !within(policy.remote, child->remote_ts)) {
+  // Without remote_ts the peer's address is meant, which the key daemon knows.
+  const auto fits = [](const auto& negotiated, const auto& configured) {
+    return !negotiated.empty() && (configured.empty() || within(negotiated, configured));
+  };
+  if (!fits(policy.local, child->local_ts) || !fits(policy.remote, child->remote_ts)) {
     return Outcome::invalid_field;
   }
   if (size_ >= config_.dataplane.limits.policies) return Outcome::no_room;

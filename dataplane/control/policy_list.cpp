@@ -77,7 +77,10 @@ std::vector<PolicyEntry> ordered_policies(const config::Config& config,
     entries.push_back(explicit_entry(policy, entries.size()));
   }
   for (const config::Connection& connection : config.connections) {
-    for (const config::Child& child : connection.children) entries.push_back(trap_entry(child));
+    for (const config::Child& child : connection.children) {
+      // Nothing is known of traffic towards a peer that may have any address.
+      if (!child.remote_ts.empty()) entries.push_back(trap_entry(child));
+    }
   }
   for (const auto& [id, policy] : negotiated) entries.push_back(negotiated_entry(id, policy));
   for (const ManualPolicy& policy : manual) entries.push_back(manual_entry(policy, entries.size()));

@@ -231,6 +231,7 @@ std::expected<void, Refusal> Core::authenticate_responder(IkeSa& ike,
 /// RFC 7296 §1.3.1: whether the child came up or not, the IKE SA stands.
 void Core::first_child_answered(IkeSa& ike, Exchange& exchange, const Payloads& payloads) {
   if (const auto* error = find_error(payloads)) {
+    if (asked_for_pair(ike, exchange, error->type)) return;
     child_failed(ike, exchange,
                  {error->type,
                   failure_of(error->type, true),

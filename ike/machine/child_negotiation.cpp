@@ -10,16 +10,25 @@ namespace {
 using crypto::Bytes;
 using wire::ike::NotifyType;
 
-void cap_selectors(std::vector<wire::TrafficSelector>& selectors) {
-  // Narrowing further is ours to do (RFC 7296 §2.9); the data plane holds so many a side.
-  if (selectors.size() > channel::kMaxSelectors) selectors.resize(channel::kMaxSelectors);
+/// Narrowing further is ours to do (RFC 7296 §2.9); the data plane holds so many a side. What holds
+/// the peer's first choice stays.
+void cap_selectors(std::vector<wire::TrafficSelector>& selectors,
+                   const wire::TrafficSelector& first_choice) {
+  if (selectors.size() <= channel::kMaxSelectors) return;
+  std::ranges::stable_partition(selectors,
+                                [&](const auto& one) { return one.covers(first_choice); });
+  selectors.resize(channel::kMaxSelectors);
 }
-bool all_covered(const std::vector<wire::TrafficSelector>& inner,
-                 const std::vector<wire::TrafficSelector>& outer) {
-  return !inner.empty() && inner.size() <= channel::kMaxSelectors &&
-         std::ranges::all_of(inner, [&](const auto& one) {
-           return std::ranges::any_of(outer, [&](const auto& wide) { return wide.covers(one); });
-         });
+bool fit_the_data_plane(const SelectorPair& selectors) {
+  return selectors.local.size() <= channel::kMaxSelectors &&
+         selectors.remote.size() <= channel::kMaxSelectors;
+}
+
+/// As the message names them; `by_initiator`: whose message it is, of the exchange.
+SelectorPair named_in(const Payloads& payloads, bool by_initiator) {
+  const auto& initiator = find_selectors(payloads, true)->selectors;
+  const auto& responder = find_selectors(payloads, false)->selectors;
+  return by_initiator ? SelectorPair{responder, initiator} : SelectorPair{initiator, responder};
 }
 
 /// Of one IKE SA, or twice as many as are configured: as many as its record has room for.
@@ -43,8 +52,9 @@ ChildSa agreed_child(const config::Child& config, const ChosenEsp& chosen) {
   return child;
 }
 
-/// `nonce` is empty in IKE_AUTH, which has none of its own.
+/// `nonce` is empty in IKE_AUTH, which has none of its own; `selectors` as the peer names them.
 Payloads answer_payloads(const ChildSa& child, const ChosenEsp& chosen,
+                         const SelectorPair& selectors,
                          const crypto::ike::KeyExchange* key_exchange, const Octets& nonce) {
   Payloads payloads;
   wire::ike::SaProposal proposal = chosen.answer;
@@ -57,8 +67,8 @@ Payloads answer_payloads(const ChildSa& child, const ChosenEsp& chosen,
     payloads.emplace_back(wire::ike::KeyExchange{static_cast<std::uint16_t>(chosen.group),
                                                  key_exchange->public_value()});
   }
-  payloads.emplace_back(wire::ike::TrafficSelectors{true, child.remote_selectors, false});
-  payloads.emplace_back(wire::ike::TrafficSelectors{false, child.local_selectors, false});
+  payloads.emplace_back(wire::ike::TrafficSelectors{true, selectors.remote, false});
+  payloads.emplace_back(wire::ike::TrafficSelectors{false, selectors.local, false});
   return payloads;
 }
 
@@ -98,44 +108,76 @@ std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchang
                                                    exchange.key_exchange->public_value()});
     }
   }
-  payloads.emplace_back(wire::ike::TrafficSelectors{true, child.local_ts, false});
-  payloads.emplace_back(wire::ike::TrafficSelectors{false, child.remote_ts, false});
-  static_cast<void>(ike);
+  auto selectors = selectors_to_offer(ike, exchange.task);
+  payloads.emplace_back(wire::ike::TrafficSelectors{true, std::move(selectors.local), false});
+  payloads.emplace_back(wire::ike::TrafficSelectors{false, std::move(selectors.remote), false});
   return payloads;
 }
 
-std::expected<Core::Narrowed, Refusal> Core::choose_child(const IkeSa& ike,
-                                                          const Payloads& payloads,
-                                                          const ChildSa* rekeyed) const {
-  const auto& theirs_remote = find_selectors(payloads, true)->selectors;
-  const auto& theirs_local = find_selectors(payloads, false)->selectors;
+SelectorPair Core::selectors_to_offer(const IkeSa& ike, const Task& task) const {
+  SelectorPair offer = configured_selectors(child_config(task.child_index), ike);
+  if (task.kind == TaskKind::rekey_child) {
+    // A peer that takes single pairs alone takes no more when it is rekeyed.
+    const ChildSa& old = children_.at(task.child);
+    SelectorPair agreed{old.local_selectors, old.remote_selectors};
+    return is_single_pair(agreed) && covers(offer, agreed) ? agreed : offer;
+  }
+  const auto packet = trapped_.find(task.child_index);
+  if (packet == trapped_.end()) return offer;
+  const auto own = selectors_of_packet(packet->second, offer);
+  if (!own) return offer;
+  if (task.single_pair) return pair_of_packet(packet->second, offer);
+  // RFC 7296 §2.9: "the initiator SHOULD include as the first Traffic Selector in each of TSi and
+  // TSr a very specific Traffic Selector including the addresses in the packet triggering the
+  // request".
+  const auto lead = [](std::vector<wire::TrafficSelector>& side, const auto& first) {
+    if (side.front() != first) side.insert(side.begin(), first);
+  };
+  lead(offer.local, own->local.front());
+  lead(offer.remote, own->remote.front());
+  return offer;
+}
+
+std::expected<Narrowed, Refusal> Core::choose_child(const IkeSa& ike, const Payloads& payloads,
+                                                    const ChildSa* rekeyed) const {
+  const SelectorPair named = named_in(payloads, true);
+  // RFC 7296 §2.23.1: for transport mode with the addresses that we see; for tunnel mode with those
+  // that were named: "undo the Traffic Selector substitutions".
+  const bool transport = find_notify(payloads, NotifyType::use_transport_mode) != nullptr;
+  const SelectorPair seen = transport ? seen_here(named, ike) : named;
   Narrowed best;
-  bool best_is_whole = false;
+  std::pair best_rank(false, false);
   std::string configured;
   for (const config::Child& child : ike.connection->children) {
     if (rekeyed != nullptr && child.index != rekeyed->index) continue;
-    configured += (configured.empty() ? "" : ", ") + child.name + ": " + text_of(child.local_ts) +
-                  " === " + text_of(child.remote_ts);
-    Narrowed candidate{&child, wire::narrow(theirs_local, child.local_ts),
-                       wire::narrow(theirs_remote, child.remote_ts)};
-    if (candidate.local.empty() || candidate.remote.empty()) continue;
-    // A child that is not narrowed at all is the one the peer means.
-    const bool whole =
-        all_covered(theirs_local, child.local_ts) && all_covered(theirs_remote, child.remote_ts);
-    if (best.child != nullptr && (best_is_whole || !whole)) continue;
+    const SelectorPair ours = configured_selectors(child, ike);
+    configured += (configured.empty() ? "" : ", ") + child.name + ": " + text_of(ours);
+    const SelectorPair& theirs = child.mode == config::Mode::transport ? seen : named;
+    Narrowed candidate{
+        &child, {wire::narrow(theirs.local, ours.local), wire::narrow(theirs.remote, ours.remote)}};
+    const SelectorPair& agreed = candidate.selectors;
+    if (agreed.local.empty() || agreed.remote.empty()) continue;
+    // RFC 7296 §2.9: "If the responder's policy allows it to accept the first selector of TSi and
+    // TSr, then the responder MUST narrow the Traffic Selectors to a subset that includes the
+    // initiator's first choices." Of several, a child that is not narrowed at all is the one meant.
+    const std::pair rank(covers(agreed, {{theirs.local.front()}, {theirs.remote.front()}}),
+                         covers(ours, theirs));
+    if (best.child != nullptr && best_rank >= rank) continue;
+    cap_selectors(candidate.selectors.local, theirs.local.front());
+    cap_selectors(candidate.selectors.remote, theirs.remote.front());
+    candidate.answer =
+        &theirs == &seen ? named_by_peer(candidate.selectors, named, ike) : candidate.selectors;
     best = std::move(candidate);
-    best_is_whole = whole;
+    best_rank = rank;
   }
   if (best.child == nullptr) {
     return std::unexpected(
         Refusal{NotifyType::ts_unacceptable,
                 Failure::traffic_selectors_unacceptable,
                 "ours: " + (configured.empty() ? std::string("no child") : configured) +
-                    "; the peer's: " + text_of(theirs_local) + " === " + text_of(theirs_remote),
+                    "; the peer's: " + text_of(named),
                 {}});
   }
-  cap_selectors(best.local);
-  cap_selectors(best.remote);
   return best;
 }
 
@@ -162,8 +204,8 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
     return std::unexpected(
         Refusal{NotifyType::no_additional_sas,
                 Failure::no_spi_available,
-                narrowed->child->name + ": ours: no inbound SPI is left; the peer's: " +
-                    text_of(narrowed->local) + " === " + text_of(narrowed->remote),
+                narrowed->child->name +
+                    ": ours: no inbound SPI is left; the peer's: " + text_of(narrowed->selectors),
                 {},
                 narrowed->child->index});
   }
@@ -181,14 +223,14 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
   // initiator to say.
   child.transport_declined =
       !child.transport && find_notify(payloads, NotifyType::use_transport_mode) != nullptr;
-  child.local_selectors = narrowed->local;
-  child.remote_selectors = narrowed->remote;
+  child.local_selectors = narrowed->selectors.local;
+  child.remote_selectors = narrowed->selectors.remote;
   ChildSa& added = add_child(ike, std::move(child));
   if (auto installed = install(ike, added, *keys, false); !installed) {
     retire(added.inbound_sa, false);
     return std::unexpected(installed.error());
   }
-  return Answer{answer_payloads(added, terms->chosen, terms->key_exchange.get(),
+  return Answer{answer_payloads(added, terms->chosen, narrowed->answer, terms->key_exchange.get(),
                                 in_auth ? Octets{} : responder_nonce),
                 &added};
 }
@@ -218,7 +260,7 @@ std::expected<Core::ChildTerms, Refusal> Core::choose_terms(const config::Child&
                 {},
                 config.index});
   }
-  ChildTerms terms{std::move(*chosen), nullptr, {}};
+  ChildTerms terms{std::move(*chosen), {}, nullptr, {}};
   if (terms.chosen.group == crypto::Group::none) return terms;
   const auto group = static_cast<std::uint16_t>(terms.chosen.group);
   if (peer_value == nullptr || peer_value->group != group) {
@@ -249,7 +291,7 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
   // SAs
   const config::Child& config =
       exchange.asked ? *exchange.asked : child_config(exchange.task.child_index);
-  auto terms = check_answer(config, exchange, payloads, in_auth);
+  auto terms = check_answer(config, ike, exchange, payloads, in_auth);
   auto keys = terms ? derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
                                         terms->secret.view(), nonces.initiator, nonces.responder)
                     : crypto::ike::Result<ChildKeys>(std::unexpected(crypto::ike::CryptoError{}));
@@ -274,8 +316,8 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
   ChildSa child = agreed_child(config, terms->chosen);
   child.made_by_us = true;
   child.inbound_spi = std::exchange(exchange.inbound_spi, channel::Spi{});
-  child.local_selectors = find_selectors(payloads, true)->selectors;
-  child.remote_selectors = find_selectors(payloads, false)->selectors;
+  child.local_selectors = std::move(terms->selectors.local);
+  child.remote_selectors = std::move(terms->selectors.remote);
   ChildSa& added = add_child(ike, std::move(child));
   if (auto installed = install(ike, added, *keys, true); !installed) {
     enqueue(ike, Task{.kind = TaskKind::delete_child, .child = added.inbound_sa}, true);
@@ -287,6 +329,7 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
 
 /// Whether the peer chose among what we offered (RFC 7296 §3.3.6, §2.9), and the shared secret.
 std::expected<Core::ChildTerms, Refusal> Core::check_answer(const config::Child& config,
+                                                            const IkeSa& ike,
                                                             const Exchange& exchange,
                                                             const Payloads& payloads,
                                                             bool in_auth) {
@@ -312,14 +355,20 @@ std::expected<Core::ChildTerms, Refusal> Core::check_answer(const config::Child&
     return refuse(Failure::mode_mismatch, transport ? "ours: tunnel; the peer's: transport"
                                                     : "ours: transport; the peer's: tunnel");
   }
-  if (!all_covered(ts_local->selectors, config.local_ts) ||
-      !all_covered(ts_remote->selectors, config.remote_ts)) {
+  // RFC 7296 §2.23.1: "Do address substitution before using those Traffic Selectors for anything
+  // other than storing original content of them."
+  const SelectorPair ours = configured_selectors(config, ike);
+  const SelectorPair named = named_in(payloads, false);
+  const SelectorPair seen = transport ? seen_here(named, ike) : named;
+  if (!covers(ours, seen) || !fit_the_data_plane(seen)) {
     return refuse(Failure::traffic_selectors_unacceptable,
-                  "ours: " + text_of(config.local_ts) + " === " + text_of(config.remote_ts) +
-                      "; the peer's: " + text_of(ts_local->selectors) +
-                      " === " + text_of(ts_remote->selectors));
+                  "ours: " + text_of(ours) + "; the peer's: " + text_of(named));
   }
-  ChildTerms terms{std::move(*chosen), nullptr, {}};
+  // Without what another of them holds as well: the packet's own, where the peer took more.
+  ChildTerms terms{std::move(*chosen),
+                   {wire::narrow(seen.local, ours.local), wire::narrow(seen.remote, ours.remote)},
+                   nullptr,
+                   {}};
   if (terms.chosen.group == crypto::Group::none) return terms;
   if (peer_value == nullptr || exchange.key_exchange == nullptr ||
       exchange.key_exchange->group() != terms.chosen.group ||

@@ -126,6 +126,7 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
     timers_.arm(child.switch_at, TimerKind::switch_outbound,
                 static_cast<std::uint64_t>(child.inbound_sa));
   }
+  trapped_.erase(child.index);
   ConnectionState& state = state_of(*ike.connection);
   state.keep.insert(child.index);
   if (state.held_down || !state.held_children.empty()) touch(state);

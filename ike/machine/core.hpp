@@ -12,6 +12,7 @@
 #include "ike/machine/payload_access.hpp"
 #include "ike/machine/peer_index.hpp"
 #include "ike/machine/proposals.hpp"
+#include "ike/machine/selectors.hpp"
 #include "ike/machine/timers.hpp"
 
 namespace culvert::ike {
@@ -248,9 +249,6 @@ class Core final : public Machine {
     Payloads payloads;
     ChildSa* child = nullptr;
   };
-  struct ChildNonces {
-    crypto::Bytes initiator, responder;
-  };
   [[nodiscard]] std::expected<Answer, Refusal> answer_child(IkeSa& ike, const Payloads& payloads,
                                                             const ChildSa* rekeyed,
                                                             crypto::Bytes initiator_nonce,
@@ -259,9 +257,10 @@ class Core final : public Machine {
   [[nodiscard]] std::expected<ChildSa*, Refusal> accept_child(IkeSa& ike, Exchange& exchange,
                                                               const Payloads& payloads,
                                                               ChildNonces nonces, bool in_auth);
-  /// What both sides agree on for a child, beside its selectors.
+  /// What both sides agree on for a child.
   struct ChildTerms {
     ChosenEsp chosen;
+    SelectorPair selectors;                                  ///< as initiator
     std::unique_ptr<crypto::ike::KeyExchange> key_exchange;  ///< ours, as responder with PFS
     crypto::SecretBytes secret;                              ///< empty without PFS
   };
@@ -269,22 +268,22 @@ class Core final : public Machine {
                                                                 const Payloads& payloads,
                                                                 bool in_auth);
   [[nodiscard]] static std::expected<ChildTerms, Refusal> check_answer(const config::Child& config,
+                                                                       const IkeSa& ike,
                                                                        const Exchange& exchange,
                                                                        const Payloads& payloads,
                                                                        bool in_auth);
-  struct Narrowed {
-    const config::Child* child = nullptr;
-    std::vector<wire::TrafficSelector> local, remote;
-  };
   [[nodiscard]] std::expected<Narrowed, Refusal> choose_child(const IkeSa& ike,
                                                               const Payloads& payloads,
                                                               const ChildSa* rekeyed) const;
+  [[nodiscard]] SelectorPair selectors_to_offer(const IkeSa& ike, const Task& task) const;
+  [[nodiscard]] bool wants_another_pair(std::uint32_t child_index) const;
   void start_create_child(IkeSa& ike, Task task);
   void answer_create_child(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                            const wire::Endpoint& local, const wire::Endpoint& remote);
   [[nodiscard]] std::expected<const ChildSa*, Refusal> may_create(IkeSa& ike,
                                                                   const Payloads& payloads);
   void finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& payloads);
+  bool asked_for_pair(IkeSa& ike, Exchange& exchange, wire::ike::NotifyType error);
   void child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal);
   void retry_task(IkeSa& ike, Task task);
 
@@ -437,6 +436,7 @@ class Core final : public Machine {
   std::set<std::size_t> touched_connections_;  ///< the same, by position in `connections_`
   std::map<std::string, config::Connection> previous_connections_;  ///< while a new one is taken
   std::map<std::uint32_t, config::Child> ghost_children_;  ///< gone from the configuration only
+  std::map<std::uint32_t, channel::Acquire> trapped_;  ///< the packet that asked, by child index
 
   std::uint64_t next_request_ = 1, next_sa_ = 0, next_policy_ = 0, next_rank_ = 1;
   crypto::SecretBytes cookie_secret_, previous_cookie_secret_;

@@ -55,8 +55,9 @@ void Core::start_create_child(IkeSa& ike, Task task) {
     child->state = ChildState::rekeying;
     task.child_index = child->index;
     old = child;
-  } else if (live_child(task.child_index) != nullptr ||
-             standing_on(ike, task.child_index) != nullptr) {
+  } else if ((live_child(task.child_index) != nullptr ||
+              standing_on(ike, task.child_index) != nullptr) &&
+             !(task.single_pair && wants_another_pair(task.child_index))) {
     finish_commands(task.commands, true, "already up");
     return;
   }
@@ -136,9 +137,10 @@ std::expected<const ChildSa*, Refusal> Core::may_create(IkeSa& ike, const Payloa
     return busy("we ask for the same child");
   }
   const ChildSa* same = standing_on(ike, wanted->child->index);
-  const bool just_made =
-      same != nullptr && same->made_by_us && now_ - same->created < kCrossingCreation &&
-      same->local_selectors == wanted->local && same->remote_selectors == wanted->remote;
+  const bool just_made = same != nullptr && same->made_by_us &&
+                         now_ - same->created < kCrossingCreation &&
+                         same->local_selectors == wanted->selectors.local &&
+                         same->remote_selectors == wanted->selectors.remote;
   if (just_made) return busy("we have just made the same child");
   return nullptr;
 }
@@ -201,6 +203,7 @@ void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& pa
     return;
   }
   if (const auto* error = find_error(payloads)) {
+    if (asked_for_pair(ike, exchange, error->type)) return;
     const auto group =
         error->type == NotifyType::invalid_ke_payload ? demanded_group(payloads) : std::nullopt;
     const config::Child& config = child_config(exchange.task.child_index);
@@ -240,6 +243,22 @@ void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& pa
   finish_commands(exchange.task.commands, true, "");
 }
 
+/// RFC 7296 §2.9: after SINGLE_PAIR_REQUIRED "the requestor is expected to respond by requesting an
+/// SA for only the specific traffic it is trying to forward". False: there is no such packet.
+bool Core::asked_for_pair(IkeSa& ike, Exchange& exchange, NotifyType error) {
+  Task& task = exchange.task;
+  if (error != NotifyType::single_pair_required || task.kind == TaskKind::rekey_child) return false;
+  if (task.single_pair || !trapped_.contains(task.child_index)) return false;
+  environment_.spis->give_back(std::exchange(exchange.inbound_spi, channel::Spi{}));
+  enqueue(ike,
+          Task{.kind = TaskKind::create_child,
+               .child_index = task.child_index,
+               .single_pair = true,
+               .commands = std::move(task.commands)},
+          true);
+  return true;
+}
+
 void Core::child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal) {
   if (exchange.inbound_spi != channel::Spi{}) environment_.spis->give_back(exchange.inbound_spi);
   exchange.inbound_spi = {};
@@ -253,6 +272,7 @@ void Core::child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal) 
     retry_task(ike, std::move(exchange.task));
     return;
   }
+  trapped_.erase(exchange.task.child_index);
   fail(ike.connection, refusal.failure, refusal.detail, Level::warning, exchange.task.child_index);
   finish_commands(exchange.task.commands, false, refusal.detail);
   child_is_not_coming(exchange.task.child_index, refusal.detail);

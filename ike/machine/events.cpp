@@ -16,6 +16,9 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       ConnectionState& state = state_of(*connection);
       // A failure is not repeated packet by packet.
       if (state.retry_at != Instant{} && state.last_failure) return;
+      if (!event.body.acquire.destination.is_unspecified()) {
+        trapped_[index] = event.body.acquire;
+      }
       ensure(index);
       return;
     }

@@ -19,7 +19,8 @@ enum class Failure : std::uint8_t {
   authentication_failed_remote,  ///< the peer says ours does not
   identity_mismatch,
   traffic_selectors_unacceptable,
-  mode_mismatch,  ///< transport / tunnel
+  single_pair_required,  ///< and no packet says which pair
+  mode_mismatch,         ///< transport / tunnel
   invalid_syntax,
   unsupported_critical_payload,
   unsupported_version,

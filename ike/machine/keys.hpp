@@ -47,6 +47,10 @@ struct MixedKeys {
 struct ChildKeys {
   crypto::SecretBytes initiator_to_responder, responder_to_initiator;
 };
+/// Of the exchange that makes a child.
+struct ChildNonces {
+  crypto::Bytes initiator, responder;
+};
 [[nodiscard]] crypto::ike::Result<ChildKeys> derive_child_keys(
     const crypto::EspSuite& suite, crypto::Prf prf, crypto::Bytes derive,
     crypto::Bytes shared_secret, crypto::Bytes initiator_nonce, crypto::Bytes responder_nonce);

@@ -110,20 +110,13 @@ void Core::note_nat_traversal(const IkeSa& ike) {
 /// A child that is up for less than the configuration says (RFC 7296 §2.9).
 void Core::note_narrowing(const IkeSa& ike, ChildSa& child) {
   const config::Child& config = child_config(child.index);
-  const auto whole = [](const auto& configured, const auto& agreed) {
-    return std::ranges::all_of(configured, [&](const auto& one) {
-      return std::ranges::any_of(agreed, [&](const auto& wide) { return wide.covers(one); });
-    });
-  };
+  const SelectorPair ours = configured_selectors(config, ike);
+  const SelectorPair agreed{child.local_selectors, child.remote_selectors};
   child.notice.reset();
-  if (whole(config.local_ts, child.local_selectors) &&
-      whole(config.remote_ts, child.remote_selectors)) {
-    return;
-  }
+  if (covers(agreed, ours)) return;
   child.notice = Failure::selectors_narrowed;
-  child.notice_detail = "ours: " + text_of(config.local_ts) + " === " + text_of(config.remote_ts) +
-                        "; agreed upon with the peer: " + text_of(child.local_selectors) +
-                        " === " + text_of(child.remote_selectors);
+  child.notice_detail =
+      "ours: " + text_of(ours) + "; agreed upon with the peer: " + text_of(agreed);
   if (child.redundant || child.replaces) return;
   report(Level::info, "child_narrowed",
          {{"connection", ike.connection->name},

@@ -152,7 +152,8 @@ std::string text_of(const std::vector<wire::TrafficSelector>& selectors) {
 std::string terms_text(const config::Child& child) {
   return child.name + ": ours: " + describe(child.esp_proposals) + ", " +
          (child.mode == config::Mode::transport ? "transport" : "tunnel") + ", " +
-         text_of(child.local_ts) + " === " + text_of(child.remote_ts);
+         text_of(child.local_ts) +
+         " === " + (child.remote_ts.empty() ? "the peer's address" : text_of(child.remote_ts));
 }
 
 Failure failure_of(NotifyType type, bool about_child) {
@@ -164,9 +165,10 @@ Failure failure_of(NotifyType type, bool about_child) {
     case NotifyType::authentication_failed:
       return Failure::authentication_failed_remote;
     case NotifyType::ts_unacceptable:
-    case NotifyType::single_pair_required:
     case NotifyType::invalid_selectors:
       return Failure::traffic_selectors_unacceptable;
+    case NotifyType::single_pair_required:
+      return Failure::single_pair_required;
     case NotifyType::temporary_failure:
       return Failure::temporary_failure;
     case NotifyType::child_sa_not_found:

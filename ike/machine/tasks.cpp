@@ -69,7 +69,8 @@ bool Core::wants_up(const ConnectionState& state, const config::Child& child) co
 /// Sees to it that a child comes up: on the IKE SA that stands, on the one in the making, or on a
 /// new one. False when nothing can be begun.
 bool Core::ensure(std::uint32_t child_index) {
-  if (live_child(child_index) != nullptr) return true;
+  const bool pair = wants_another_pair(child_index);
+  if (live_child(child_index) != nullptr && !pair) return true;
   const config::Connection* configured = environment_.config->connection_of_child(child_index);
   if (configured == nullptr) return false;
   const config::Connection& connection = *configured;
@@ -79,7 +80,8 @@ bool Core::ensure(std::uint32_t child_index) {
     };
     if (ike->exchange && creates(ike->exchange->task)) return true;
     if (std::ranges::any_of(ike->queue, creates)) return true;
-    enqueue(*ike, Task{.kind = TaskKind::create_child, .child_index = child_index});
+    enqueue(*ike,
+            Task{.kind = TaskKind::create_child, .child_index = child_index, .single_pair = pair});
     return true;
   }
   for (IkeSa* ike : peers_.of(connection)) {
@@ -92,6 +94,23 @@ bool Core::ensure(std::uint32_t child_index) {
     return true;
   }
   return initiate(state_of(connection), {child_index});
+}
+
+/// The peer takes single pairs of addresses, and none that stands is the packet's.
+bool Core::wants_another_pair(std::uint32_t child_index) const {
+  const auto packet = trapped_.find(child_index);
+  if (packet == trapped_.end()) return false;
+  bool stands = false;
+  for (const ChildSa* child : children_.of(child_index)) {
+    if (!is_live(*child)) continue;
+    const SelectorPair agreed{child->local_selectors, child->remote_selectors};
+    const SelectorPair ours =
+        configured_selectors(child_config(child_index), *find_ike(child->ike_spi));
+    if (!is_single_pair(agreed) || covers(agreed, ours)) return false;
+    if (selectors_of_packet(packet->second, agreed)) return false;
+    stands = true;
+  }
+  return stands;
 }
 
 void Core::retry_connection(ConnectionState& state) {

@@ -5,6 +5,8 @@ import contextlib
 import dataclasses
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 from harness.capture import WireContents
 from harness.configuration import (SIDE_A, SIDE_B, TunnelOptions, connection,
@@ -19,7 +21,7 @@ ADDRESSES = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 
 
 @contextlib.contextmanager
-def natted(bed, letters, forward=""):
+def natted(bed, letters, forward="", mode="tunnel"):
     """Configurations of both gateways with routers in front of those named, of which some let the peer
     begin."""
     with nats_before(bed, letters) as routers:
@@ -38,7 +40,7 @@ def natted(bed, letters, forward=""):
             configuration = gateway_configuration(local.name, local, remote)
             if letter in routers:
                 through(configuration, routers[letter])
-            options = TunnelOptions(connection_options={"dpd_delay": "5s"})
+            options = TunnelOptions(mode=mode, connection_options={"dpd_delay": "5s"})
             configuration["connections"] = [connection(local, remote, options)]
             with_psk(configuration, local, remote, bed.psk_file)
             configurations[letter] = configuration
@@ -84,6 +86,45 @@ def test_both_behind_nats(bed):
         assert bed.ping(count=50, interval=0.01).lost() == []
         b.culvert("rekey", "net")
         assert bed.ping(count=20, interval=0.01).lost() == []
+
+
+def test_transport_mode_behind_nats(bed):
+    """RFC 7296 §2.23.1: each side has its own names for the two addresses; b knows none of a's."""
+    with natted(bed, "ab", forward="b", mode="transport") as (routers, configurations):
+        for letter, network in (("a", SIDE_A.network()), ("b", SIDE_B.network())):
+            configurations[letter]["policies"] = [
+                {"action": "bypass", "source": "192.0.2.0/24", "destination": network}]
+        passive = configurations["b"]["connections"][0]
+        del passive["remote"]["address"], passive["children"][0]["remote_ts"]
+        a = bed.add_gateway("a", configurations["a"])
+        b = bed.add_gateway("b", configurations["b"])
+        a.culvert("initiate", "net")
+        b.wait_for_child()
+        names = {"a": ("192.168.1.1/32", "192.0.2.12/32"), "b": ("192.168.2.1/32", "192.0.2.11/32")}
+        for who in (None, a, b):
+            if who is not None:
+                who.culvert("rekey", "net")
+            before = {gateway: gateway.child_packets("in") for gateway in (a, b)}
+            for letter, client in (("a", SIDE_A), ("b", SIDE_B)):
+                far = routers["b" if letter == "a" else "a"].outside
+                let_complain(bed, letter, routers[letter], far, client.client_address())
+            for letter, gateway in (("a", a), ("b", b)):
+                child = gateway.child()
+                assert (child["local_ts"], child["remote_ts"]) == tuple([n] for n in names[letter])
+                assert child["udp_encapsulation"] and child["notice"] is None
+                wait_until(lambda: gateway.child_packets("in") == before[gateway] + 5, 5,
+                           "the other gateway's complaints")
+                assert {sa["mode"] for sa in gateway.sas()["sas"]} == {"transport"}
+
+
+def let_complain(bed, letter, router, source, destination):
+    """Packets whose hops end at the gateway: it tells their source, which is the other gateway."""
+    gateway = bed[f"gw-{letter}"]
+    packet = (Ether(dst=gateway.address_of_device("wan")) /
+              IP(src=source, dst=destination, ttl=1) / UDP(dport=9))
+    with contextlib.closing(router.namespace.packet_socket("inside")) as link:
+        for _ in range(5):
+            link.send(bytes(packet))
 
 
 def test_esp_moves_with_the_mapping(bed):

@@ -75,6 +75,20 @@ TEST_CASE("load: what a child does not say has the documented default") {
   CHECK_FALSE(hosts.esp_proposals.empty());
 }
 
+TEST_CASE(
+    "load: without the peer's address and without remote_ts any address of the peer's is meant") {
+  std::string text(kValid);
+  const auto without = [&text](std::string_view part, std::string_view instead) {
+    text.replace(text.find(part), part.size(), instead);
+  };
+  without("address: 203.0.113.7,", "");
+  without("start_action: start", "start_action: trap");
+  const Config config = load_valid(text);
+  const Child& hosts = config.connections.at(0).children.at(1);
+  CHECK(hosts.local_ts.at(0).to_string() == "198.51.100.1/32");
+  CHECK(hosts.remote_ts.empty());
+}
+
 TEST_CASE("load: a post-quantum key stands beside the secrets, and is named by a connection") {
   std::string text = with("    reauth_time: 8h\n",
                           "    reauth_time: 8h\n    ppk_id: shared\n    ppk_required: yes\n");
