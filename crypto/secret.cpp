@@ -1,13 +1,21 @@
 #include "crypto/secret.hpp"
 
 #include <cstring>
-#include <utility>
+#include <new>
 
 #include <openssl/crypto.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 namespace culvert::crypto {
+namespace {
+
+/// An IKE SA's keys take less than 1 KiB, a P-384 key 64 bytes, an RSA-4096 key 2.5 KiB. Only what
+/// is used is there and locked.
+constexpr std::size_t kSecureHeapBytes = 32U << 20U;
+constexpr std::size_t kSecureHeapUnit = 32;  ///< bytes of the smallest piece
+
+}  // namespace
 
 void wipe(void* memory, std::size_t size) noexcept {
   if (size != 0) ::explicit_bzero(memory, size);
@@ -31,19 +39,26 @@ void exclude_from_dumps(void* memory, std::size_t size) noexcept {
   (void)::madvise(pages, last - first, MADV_DONTFORK);
 }
 
-SecretBytes::SecretBytes(std::size_t size) : bytes_(size) {}
-
-SecretBytes::SecretBytes(Bytes source) : bytes_(source.begin(), source.end()) {}
-
-SecretBytes& SecretBytes::operator=(SecretBytes&& other) noexcept {
-  if (this != &other) {
-    wipe(bytes_.data(), bytes_.size());
-    bytes_ = std::move(other.bytes_);
-    other.bytes_.clear();
-  }
-  return *this;
+bool lock_key_memory() {
+  if (CRYPTO_secure_malloc_initialized() == 1) return true;
+  return CRYPTO_secure_malloc_init(kSecureHeapBytes, kSecureHeapUnit) == 1;
 }
 
-SecretBytes::~SecretBytes() { wipe(bytes_.data(), bytes_.size()); }
+void* allocate_key_memory(std::size_t size) {
+  // Without a secure heap OpenSSL would take its ordinary one, which is not ours.
+  if (CRYPTO_secure_malloc_initialized() == 1) {
+    if (void* const memory = OPENSSL_secure_malloc(size)) return memory;
+  }
+  return ::operator new(size);
+}
+
+void free_key_memory(void* memory, std::size_t size) noexcept {
+  wipe(memory, size);
+  if (CRYPTO_secure_allocated(memory) == 1) {
+    OPENSSL_secure_free(memory);
+  } else {
+    ::operator delete(memory);
+  }
+}
 
 }  // namespace culvert::crypto

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace culvert::crypto {
@@ -23,17 +24,45 @@ void wipe(void* memory, std::size_t size) noexcept;
 /// Excludes [memory, memory + size) from core dumps and fork (whole pages); best effort.
 void exclude_from_dumps(void* memory, std::size_t size) noexcept;
 
+/// Sets up pages for keys that are locked and in no dump, with guard pages around; before the first
+/// key, once in a process. False when the pages could not be locked (no CAP_IPC_LOCK and a small
+/// RLIMIT_MEMLOCK): keys are still kept apart and wiped, but may be swapped out.
+bool lock_key_memory();
+
+/// From those pages, or from the heap without `lock_key_memory` or when they are full. Throws
+/// std::bad_alloc.
+void* allocate_key_memory(std::size_t size);
+/// Wipes it first.
+void free_key_memory(void* memory, std::size_t size) noexcept;
+
+/// For std::vector: every buffer that it had is wiped.
+template <typename T>
+struct KeyAllocator {
+  using value_type = T;
+  KeyAllocator() = default;
+  template <typename U>
+  explicit KeyAllocator(const KeyAllocator<U>& /*other*/) {}
+  T* allocate(std::size_t count) { return static_cast<T*>(allocate_key_memory(count * sizeof(T))); }
+  void deallocate(T* memory, std::size_t count) noexcept {
+    free_key_memory(memory, count * sizeof(T));
+  }
+  friend bool operator==(const KeyAllocator&, const KeyAllocator&) { return true; }
+};
+
 /// Secret bytes of variable length. Move-only in spirit: a copy is explicit (`clone`).
 class SecretBytes {
  public:
   SecretBytes() = default;
-  explicit SecretBytes(std::size_t size);
-  explicit SecretBytes(Bytes source);
+  explicit SecretBytes(std::size_t size) : bytes_(size) {}
+  explicit SecretBytes(Bytes source) : bytes_(source.begin(), source.end()) {}
   SecretBytes(SecretBytes&&) noexcept = default;
-  SecretBytes& operator=(SecretBytes&&) noexcept;
+  SecretBytes& operator=(SecretBytes&& other) noexcept {
+    if (this != &other) bytes_ = std::move(other.bytes_);
+    return *this;
+  }
   SecretBytes(const SecretBytes&) = delete;
   SecretBytes& operator=(const SecretBytes&) = delete;
-  ~SecretBytes();
+  ~SecretBytes() = default;
 
   [[nodiscard]] SecretBytes clone() const { return SecretBytes(view()); }
   [[nodiscard]] Bytes view() const { return bytes_; }
@@ -42,7 +71,7 @@ class SecretBytes {
   [[nodiscard]] bool empty() const { return bytes_.empty(); }
 
  private:
-  std::vector<std::uint8_t> bytes_;
+  std::vector<std::uint8_t, KeyAllocator<std::uint8_t>> bytes_;
 };
 
 /// Secret bytes of bounded length in place, trivially copyable so that they can cross the channel;

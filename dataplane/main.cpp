@@ -30,6 +30,7 @@ int fail(std::string_view event, const std::string& error) {
 int run(const Arguments& arguments, config::Config config) {
   runtime::set_log_level(arguments.debug ? runtime::Level::debug : runtime::Level::info);
   if (auto done = runtime::disable_core_dumps(); !done) return fail("start_failed", done.error());
+  runtime::lift_locked_memory_limit();  // the keys' pages are as many as the SAs
   auto loop = runtime::EventLoop::create();
   if (!loop) return fail("start_failed", loop.error());
 

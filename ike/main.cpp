@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "config/config.hpp"
+#include "crypto/secret.hpp"
 #include "ike/daemon/daemon.hpp"
 #include "ike/daemon/fetcher.hpp"
 #include "ike/identity/certificates.hpp"
@@ -50,10 +51,9 @@ int run(const culvert::config::Config& configuration) {
   namespace runtime = culvert::runtime;
   // The records that the data plane holds for us grow with the number of IKE SAs.
   runtime::lift_locked_memory_limit();
-  if (!culvert::crypto::pki::lock_key_memory()) {
-    runtime::log(
-        Level::warning, "keys_not_locked",
-        {{"effect", "private keys may be swapped out"}, {"remedy", "raise LimitMEMLOCK to 32M"}});
+  if (!culvert::crypto::lock_key_memory()) {
+    runtime::log(Level::warning, "keys_not_locked",
+                 {{"effect", "keys may be swapped out"}, {"remedy", "raise LimitMEMLOCK to 64M"}});
   }
   // Before a key is read: what it inherits is what there is now.
   culvert::channel::Descriptor fetch_helper;

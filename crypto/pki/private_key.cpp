@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
@@ -11,11 +10,6 @@
 
 namespace culvert::crypto::pki {
 namespace {
-
-/// Bytes of the secure heap. A P-384 key takes 64, an RSA-4096 key 2.5 kB; ephemeral keys of
-/// handshakes live there too, some 512 bytes each: room for 30 000 at once.
-constexpr std::size_t kSecureHeapBytes = 16U << 20U;
-constexpr std::size_t kSecureHeapUnit = 32;  ///< bytes of the smallest piece
 
 struct PassphraseRequest {
   const SecretBytes* passphrase = nullptr;
@@ -34,11 +28,6 @@ int give_passphrase(char* buffer, int size, int /*writing*/, void* context) {
 }
 
 }  // namespace
-
-bool lock_key_memory() {
-  if (CRYPTO_secure_malloc_initialized() == 1) return true;
-  return CRYPTO_secure_malloc_init(kSecureHeapBytes, kSecureHeapUnit) == 1;
-}
 
 Result<PrivateKey> PrivateKey::parse(Bytes content, const SecretBytes* passphrase) {
   const openssl::Bio text(BIO_new_mem_buf(content.data(), static_cast<int>(content.size())));

@@ -9,11 +9,6 @@
 
 namespace culvert::crypto::pki {
 
-/// Sets the secure heap up; before the first key is read, once in a process. False when the pages
-/// could not be locked (no CAP_IPC_LOCK and a small RLIMIT_MEMLOCK): keys are still kept apart and
-/// wiped, but may be swapped out.
-bool lock_key_memory();
-
 class PrivateKey {
  public:
   /// PEM: PKCS#8, plain or encrypted with `passphrase` (one newline at its end does not count), or

@@ -124,6 +124,11 @@ Done RunningGateway::bring_up() {
                  {{"why", channel_->held_problem()},
                   {"effect", "a restarted key daemon establishes its tunnels anew"}});
   }
+  if (!hardware_->tables->sad->keys_locked()) {
+    runtime::log(
+        runtime::Level::warning, "keys_not_locked",
+        {{"effect", "keys may be swapped out"}, {"remedy", "raise LimitMEMLOCK to infinity"}});
+  }
   auto workers = Workers::create(*hardware_->tables, hardware_->pool.get(), config_.dataplane.idle,
                                  bell_.descriptor());
   if (!workers) return Failure(workers.error());

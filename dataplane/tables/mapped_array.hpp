@@ -66,6 +66,9 @@ class MappedArray {
     return true;
   }
 
+  /// Its pages stay in memory from when they are touched; false: it may be swapped out.
+  [[nodiscard]] bool lock() const { return ::mlock2(memory_, bytes_, MLOCK_ONFAULT) == 0; }
+
   [[nodiscard]] T& operator[](std::size_t index) const { return static_cast<T*>(memory_)[index]; }
 
  private:

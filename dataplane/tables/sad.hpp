@@ -75,6 +75,8 @@ class Sad {
                                                                  const crypto::esp::Engine& engine,
                                                                  Reclaimer& reclaimer);
   virtual ~Sad() = default;
+  /// Whether the keys' pages stay in memory; otherwise they may be swapped out.
+  [[nodiscard]] virtual bool keys_locked() const = 0;
 
   // ---- main thread ----
 

@@ -85,8 +85,11 @@ class SadTable final : public Sad {
     places_ = &inbound_[0];
     place_mask_ = capacity_ - 1;
     displaced_ = &foreign_.count();
-    return keys_[0].map(capacity_) && keys_[1].map(capacity_);
+    if (!keys_[0].map(capacity_) || !keys_[1].map(capacity_)) return false;
+    keys_locked_ = keys_[0].lock() && keys_[1].lock();
+    return true;
   }
+  [[nodiscard]] bool keys_locked() const override { return keys_locked_; }
 
   std::vector<channel::Spi> lease_spis(std::uint32_t count) override;
   void abandon_leases() override;
@@ -178,6 +181,7 @@ class SadTable final : public Sad {
   MappedArray<InboundSa> inbound_;  ///< vacant: zero bytes
   MappedArray<OutboundSa> outbound_;
   std::array<MappedArray<crypto::esp::ExpandedKey>, 2> keys_;  ///< by direction and slot
+  bool keys_locked_ = false;
   std::array<std::uint32_t, 2> counts_{};
   std::unordered_map<std::uint64_t, std::unique_ptr<Installed>> installed_;
 };

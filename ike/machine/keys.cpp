@@ -1,5 +1,6 @@
 #include "ike/machine/keys.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -98,7 +99,10 @@ crypto::ike::Result<ChildKeys> derive_child_keys(const crypto::EspSuite& suite, 
                                                  Bytes derive, Bytes shared_secret,
                                                  Bytes initiator_nonce, Bytes responder_nonce) {
   // RFC 7296 §2.17: KEYMAT = prf+(SK_d, [g^ir (new) |] Ni | Nr).
-  const SecretBytes seed(Bytes(join({shared_secret, initiator_nonce, responder_nonce})));
+  const std::array<Bytes, 3> pieces{shared_secret, initiator_nonce, responder_nonce};
+  SecretBytes seed(shared_secret.size() + initiator_nonce.size() + responder_nonce.size());
+  auto at = seed.span().begin();
+  for (const Bytes piece : pieces) at = std::ranges::copy(piece, at).out;
   const std::size_t size = suite.keymat_bytes();
   const auto keymat = crypto::ike::prf_plus(prf, derive, seed.view(), 2 * size);
   if (!keymat) return std::unexpected(keymat.error());

@@ -331,6 +331,12 @@ void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
   ike.window.pending.reset();
   ike.request_pieces.clear();
   ike.response_pieces.clear();
+  // What repeats the last answer stays: SK_e and SK_a. Nothing is derived or proved any more.
+  ike.keys.derive = {};
+  ike.keys.prove_local = {};
+  ike.keys.prove_remote = {};
+  ike.plain_keys = {};
+  ike.key_exchange.reset();
   half_open_.erase(ike.local_spi);
   ike.state = IkeState::closed;
   // With the last IKE SA gone, nothing is under way that a replaced SA should wait for.

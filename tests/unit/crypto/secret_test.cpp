@@ -6,7 +6,9 @@
 #include <string>
 
 #include <catch2/catch.hpp>
+#include <openssl/crypto.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace {
@@ -112,6 +114,18 @@ TEST_CASE("secret: a clone has its own memory", "[secret]") {
   CHECK_FALSE(equal_constant_time(secret.view(), kKey));
 }
 
+TEST_CASE("secret: a buffer that grows leaves nothing behind", "[secret]") {
+  std::vector<std::uint8_t, culvert::crypto::KeyAllocator<std::uint8_t>> growing(kKey.begin(),
+                                                                                 kKey.end());
+  Buffer seen(kKey.size(), 0xEE);
+  seen_at_free = &seen;
+  watched_bytes = kKey.size();
+  watched_block = growing.data();
+  growing.resize(1000);
+  watched_block = nullptr;
+  CHECK(seen == Buffer(kKey.size(), 0));
+}
+
 TEST_CASE("secret: a secret in place is refused when too long, and wipes to zero", "[secret]") {
   alignas(InlineSecret<16>) std::uint8_t memory[sizeof(InlineSecret<16>)];
   auto* secret = new (memory) InlineSecret<16>;
@@ -184,4 +198,25 @@ TEST_CASE("secret: excluding less than a page touches nothing", "[secret]") {
   std::uint8_t small[64];
   culvert::crypto::exclude_from_dumps(small, sizeof(small));
   CHECK(vm_flags(small).find(" dd ") == std::string::npos);
+}
+
+TEST_CASE("secret: with key memory set up secrets lie there; what does not fit is on the heap",
+          "[secret][key-memory]") {
+  // A process of its own: what is set up stays.
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    culvert::crypto::lock_key_memory();
+    const SecretBytes secret{Bytes(kKey)};
+    const SecretBytes zero(std::size_t{64});
+    const bool apart = CRYPTO_secure_allocated(secret.view().data()) == 1;
+    const bool clear = equal_constant_time(zero.view(), Buffer(64, 0));
+    // More than there is room for goes to the heap
+    const SecretBytes huge(std::size_t{64} << 20U);
+    const bool elsewhere = CRYPTO_secure_allocated(huge.view().data()) == 0;
+    ::_exit(apart && clear && elsewhere ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
 }
