@@ -109,7 +109,7 @@ class PolicyTable {
   std::string_view peers_of(const Connection& connection) {
     const auto text = [](const Peer& peer) {
       return (peer.address ? peer.address->to_string() : "%any") + "/" +
-             (peer.id ? peer.id->text : "");
+             (peer.id ? peer.id->text : peer.id_pattern);
     };
     const std::string peers = text(connection.local) + " " + text(connection.remote);
     return peers_.try_emplace(peers, true).first->first;

@@ -3,6 +3,7 @@
 namespace culvert::config {
 std::optional<Identity> configured_identity(const Peer& peer) {
   if (peer.id) return peer.id;
+  if (!peer.id_pattern.empty()) return std::nullopt;
   return peer.address ? parse_identity(peer.address->to_string()) : std::nullopt;
 }
 

@@ -92,13 +92,18 @@ struct Identity {
   /// The same type and octets; distinguished names compare by RFC 5280 §7.1.
   friend bool operator==(const Identity& a, const Identity& b);
 };
+/// Whether it is one of `pattern`: "*.example.org" names below that domain, "*@example.org" e-mail
+/// addresses there, "%any" every identity.
+[[nodiscard]] bool is_identity_of(std::string_view pattern, const Identity& identity);
+[[nodiscard]] bool is_identity_pattern(std::string_view text);
 /// "hq.example.org" FQDN, "ops@example.org" e-mail, "10.0.0.1" / "2001:db8::1" address,
 /// "CN=hq, O=Example" distinguished name, "@#cafe01" key-id in hex.
 std::optional<Identity> parse_identity(std::string_view text);
 
 struct Peer {
   std::optional<wire::IpAddress> address;  ///< nullopt: %any (remote), or chosen by route (local)
-  std::optional<Identity> id;              ///< nullopt: the address
+  std::optional<Identity> id;              ///< nullopt: `id_pattern`, or else the address
+  std::string id_pattern;                  ///< remote only: any identity of it (is_identity_of)
   AuthMethod auth = AuthMethod::psk;
   std::string certificate;  ///< path, ours only: our certificate, then intermediates
 };

@@ -32,7 +32,25 @@ bool is_host_name(std::string_view text) {
          std::ranges::all_of(text, is_host_name_character);
 }
 
+constexpr std::string_view kAnyIdentity = "%any";
+
 }  // namespace
+
+bool is_identity_pattern(std::string_view text) {
+  if (text == kAnyIdentity) return true;
+  const bool wild = text.starts_with("*.") || text.starts_with("*@");
+  return wild && text.size() <= limits::kIdentityBytes && is_host_name(text.substr(2));
+}
+
+bool is_identity_of(std::string_view pattern, const Identity& identity) {
+  if (pattern == kAnyIdentity) return true;
+  if (!is_identity_pattern(pattern)) return false;
+  const std::string_view domain = pattern.substr(1);
+  const auto type = domain.front() == '@' ? Identity::Type::email : Identity::Type::fqdn;
+  const std::string_view name(reinterpret_cast<const char*>(identity.encoded.data()),
+                              identity.encoded.size());
+  return identity.type == type && name.size() > domain.size() && name.ends_with(domain);
+}
 
 bool operator==(const Identity& a, const Identity& b) {
   if (a.type != b.type) return false;

@@ -21,7 +21,12 @@ void read_peer(const Field& field, bool remote, Peer& peer) {
                    remote ? "write %any for a peer whose address is not known"
                           : "leave address out to use the one that routes to the peer"});
   }
-  peer.id = read_identity(map.take("id"));
+  const Field id = map.take("id");
+  if (remote && id.present() && is_identity_pattern(id.node->text)) {
+    peer.id_pattern = id.node->text;
+  } else {
+    peer.id = read_identity(id);
+  }
   const Field auth = map.take("auth");
   static constexpr std::array kMethods{Word<AuthMethod>{"psk", AuthMethod::psk},
                                        Word<AuthMethod>{"pubkey", AuthMethod::pubkey}};

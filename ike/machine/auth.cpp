@@ -23,10 +23,12 @@ const wire::ike::Identification* find_id(const Payloads& payloads, bool initiato
 /// Without remote.id the address is the identity; without both, the key decides alone.
 bool expects(const config::Peer& peer, const config::Identity& presented) {
   if (peer.id) return *peer.id == presented;
+  if (!peer.id_pattern.empty()) return config::is_identity_of(peer.id_pattern, presented);
   return !peer.address || identity_of(peer, *peer.address) == presented;
 }
 std::string expectation(const config::Peer& peer) {
   if (peer.id) return identity_text(*peer.id);
+  if (!peer.id_pattern.empty()) return peer.id_pattern;
   return peer.address ? peer.address->to_string() : "%any";
 }
 
@@ -35,9 +37,9 @@ std::string expectation(const config::Peer& peer) {
 void Core::send_auth(IkeSa& ike) {
   ike.state = IkeState::auth_sent;
   ike.local_id = identity_of(ike.connection->local, ike.local.address);
-  ike.remote_id = ike.connection->remote.id || ike.connection->remote.address
-                      ? identity_of(ike.connection->remote, ike.remote.address)
-                      : config::Identity{};
+  const config::Peer& peer = ike.connection->remote;
+  const bool known = peer.id || (peer.address && peer.id_pattern.empty());
+  ike.remote_id = known ? identity_of(peer, ike.remote.address) : config::Identity{};
   const auto proof = initiators_proof(ike);
   if (!proof) {
     give_up_initiation(ike, proof.error().failure, proof.error().detail);
@@ -56,7 +58,7 @@ void Core::send_auth(IkeSa& ike) {
   Payloads payloads;
   payloads.emplace_back(to_payload(ike.local_id, true));
   request_certificates(payloads, {ike.connection});
-  if (ike.connection->remote.id) payloads.emplace_back(to_payload(ike.remote_id, false));
+  if (peer.id) payloads.emplace_back(to_payload(ike.remote_id, false));
   payloads.insert(payloads.end(), proof->begin(), proof->end());
   if (only_one(ike)) payloads.emplace_back(make_notify(NotifyType::initial_contact));
   add_mobike(payloads, ike);
@@ -74,8 +76,9 @@ std::expected<void, Refusal> Core::authenticate_peer(IkeSa& ike, const Payloads&
     if (!expects(candidate->remote, ike.remote_id)) continue;
     const config::Identity ours = identity_of(candidate->local, ike.local.address);
     if (asked_id != nullptr && identity_from(*asked_id) != ours) continue;
+    // Who is expected by name comes before who is one of many.
+    if (matching != nullptr && (matching->remote.id || !candidate->remote.id)) continue;
     matching = candidate;
-    break;
   }
   if (matching == nullptr) {
     const config::Connection& first = *ike.candidates.front();

@@ -28,6 +28,20 @@ def test_an_identity_of_each_kind_in_either_role(bed, ours, theirs, as_strongswa
         assert (sa["local_id"], sa["remote_id"]) == (ours, theirs)
 
 
+@pytest.mark.parametrize("pattern, theirs", [
+    ("*.example.org", "branch.south.example.org"), ("*@example.org", "noc@example.org"),
+    ("%any", "@#00cafe01ff")])
+def test_one_of_many_identities_in_either_role(bed, pattern, theirs):
+    """The key is found by our own identity: the peer's shows only when it comes."""
+    configuration = bed.configuration("a", TunnelOptions())
+    connection, secret = configuration["connections"][0], configuration["secrets"][0]
+    connection["remote"]["id"] = pattern
+    secret["ids"] = [connection["local"]["id"]]
+    pair = Pair(bed, configuration=configuration, peer=PeerOptions(identity=theirs))
+    for sa in pair.in_either_role():
+        assert sa["remote_id"] == theirs
+
+
 def fails_in_either_role(pair, as_initiator, as_responder):
     """Each is the failure that an operator reads, and words of its detail."""
     gateway = pair.gateway

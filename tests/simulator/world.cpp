@@ -73,7 +73,11 @@ config::Connection make_connection(const GatewayOptions& options, std::uint32_t 
   connection.local.address = wire::IpAddress::parse(options.address);
   connection.remote.address = wire::IpAddress::parse(options.remote_address);
   if (!options.id.empty()) connection.local.id = identity(options.id);
-  if (!options.remote_id.empty()) connection.remote.id = identity(options.remote_id);
+  if (config::is_identity_pattern(options.remote_id)) {
+    connection.remote.id_pattern = options.remote_id;
+  } else if (!options.remote_id.empty()) {
+    connection.remote.id = identity(options.remote_id);
+  }
   connection.local.auth = options.auth;
   connection.local.certificate = options.certificate;
   connection.remote.auth = options.remote_auth;

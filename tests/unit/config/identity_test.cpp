@@ -29,6 +29,28 @@ TEST_CASE("identity: each notation gives the ID type and data of RFC 7296 §3.5"
   }
 }
 
+TEST_CASE("identity: a pattern stands for the names below a domain, or for all") {
+  const auto matches = [](std::string_view pattern, std::string_view identity) {
+    return is_identity_of(pattern, *parse_identity(identity));
+  };
+  CHECK(matches("*.example.org", "hq.example.org"));
+  CHECK(matches("*.example.org", "hq.south.example.org"));
+  CHECK_FALSE(matches("*.example.org", "example.org"));
+  CHECK_FALSE(matches("*.example.org", "hq.badexample.org"));
+  CHECK_FALSE(matches("*.example.org", "hq.example.org.evil.net"));
+  CHECK_FALSE(matches("*.example.org", "ops@hq.example.org"));
+  CHECK(matches("*@example.org", "ops@example.org"));
+  CHECK_FALSE(matches("*@example.org", "ops@south.example.org"));
+  CHECK_FALSE(matches("*.0.0.1", "10.0.0.1"));
+  for (const auto* identity : {"hq.example.org", "10.0.0.1", "CN=hq", "@#cafe"}) {
+    CHECK(matches("%any", identity));
+  }
+  for (const auto* text :
+       {"*", "*.", "*@", "**.example.org", "hq.*.org", "*example.org", "*.a b"}) {
+    CHECK_FALSE(is_identity_pattern(text));
+  }
+}
+
 TEST_CASE("identity: what no peer could mean is refused") {
   for (const char* text : {"", "hq example", "@", "@#", "@#caf", "@#zz", "a@", "@b", "a@b@c", ".x",
                            "x.", "hq/1", "a@b c"}) {

@@ -250,6 +250,47 @@ TEST_CASE("handshake: two connections between the same addresses are told apart 
   }
 }
 
+TEST_CASE("handshake: a peer is one of many identities; who is expected by name comes first") {
+  const GatewayOptions a = gateway_a();
+  GatewayOptions anyone = mirrored(a), named = mirrored(a);
+  anyone.remote_id = GENERATE("*.example.org", "%any");
+  named.name = "named";
+  named.remote_id = "a.example.org";
+  anyone.remote_address.clear();
+  named.remote_address.clear();
+  // In either order of the file
+  const bool first = GENERATE(true, false);
+  const simulation::Site b =
+      first ? simulation::Site{anyone, named} : simulation::Site{named, anyone};
+  simulation::World world({{a}, b}, 1, without_linger());
+  std::vector<Flying> wire;
+  world.send = [&wire](Flying datagram) { wire.push_back(std::move(datagram)); };
+  const auto run = [&] {
+    while (!wire.empty()) {
+      const Flying datagram = wire.front();
+      wire.erase(wire.begin());
+      world.deliver(datagram);
+    }
+  };
+  world.command(kA, CommandVerb::initiate, "office");
+  run();
+  const auto sas = world.gateways.at(kB)->machine->ike_sas(world.now);
+  REQUIRE(sas.size() == 1);
+  CHECK(sas.front().connection == "named");
+  CHECK(sas.front().remote_id == "a.example.org");
+}
+
+TEST_CASE("handshake: an identity outside of what is expected is refused, with both in words") {
+  GatewayOptions b = mirrored(gateway_a());
+  b.remote_id = GENERATE("*.example.net", "*@example.org", "*.a.example.org");
+  Ladder ladder(gateway_a(), b);
+  ladder.initiate(kA);
+  ladder.run();
+  CHECK(ladder.connection(kB).last_failure == Failure::identity_mismatch);
+  CHECK(contains(ladder.connection(kB).last_failure_detail, "remote.id " + b.remote_id));
+  CHECK(contains(ladder.connection(kB).last_failure_detail, "the peer's: a.example.org"));
+}
+
 TEST_CASE("handshake: further children come with CREATE_CHILD_SA on the same IKE SA") {
   GatewayOptions a = gateway_a();
   ChildOptions second = a.children[0];
