@@ -8,8 +8,8 @@ namespace culvert::ike {
 namespace {
 
 bool same_peer(const config::Peer& a, const config::Peer& b) {
-  return a.address == b.address && a.id == b.id && a.auth == b.auth &&
-         a.certificate == b.certificate;
+  return a.address == b.address && a.id == b.id && a.id_pattern == b.id_pattern &&
+         a.auth == b.auth && a.certificate == b.certificate;
 }
 /// Whether the IKE SA that stands is what the new configuration would make, suites and times aside.
 bool same_authentication(const config::Connection& a, const config::Connection& b) {
@@ -154,12 +154,12 @@ void Core::reconfigure_ike(IkeSa& ike) {
     return;
   }
   if (ike.state != IkeState::established) return;
+  if (ike.exchange) keep_what_was_asked(*ike.exchange, before);
   if (!same_authentication(before, *ike.connection)) {
     ike.outdated = true;
     renew_outdated(ike);
     return;
   }
-  if (ike.exchange) keep_what_was_asked(*ike.exchange, before);
   reconfigure_children(ike, before);
   renew_suite(ike);
   if (before.rekey_time != ike.connection->rekey_time ||
@@ -174,7 +174,7 @@ void Core::reconfigure_ike(IkeSa& ike) {
 
 /// By a rekey, where the configuration has it no more.
 void Core::renew_suite(IkeSa& ike) {
-  if (ike.redundant) return;
+  if (ike.redundant || ike.outdated) return;
   const auto& proposals = ike.connection->proposals;
   const bool stays = std::ranges::any_of(
       proposals, [&](const crypto::Proposal& proposal) { return permits(proposal, ike.suite); });

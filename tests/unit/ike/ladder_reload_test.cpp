@@ -245,6 +245,26 @@ void rename(Ladder& ladder, const std::string& id) {
   ladder.pass(milliseconds(1));
 }
 
+TEST_CASE(
+    "reload: the answer to a rekey is what was asked for, also when the identity changed too") {
+  GatewayOptions changed = renamed("hq.example.org");
+  changed.ike_proposal = "aes128gcm16-prfsha256-x25519";
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey_ike(kA);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder.world.reconfigure(kA, changed);
+  ladder("b --> a  CREATE_CHILD_SA response");
+  // Then both ends have the IKE SA that the rekey made, until the peer has the new identity too
+  CHECK(ladder.reported(kA, "ike_sa_rekeyed") == 1);
+  ladder.settle(30);
+  ladder.world.reconfigure(kB, mirrored(changed));
+  ladder.settle(100);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kB).remote_id == "hq.example.org");
+}
+
 TEST_CASE("reload: an IKE SA of another identity stays for the child that is in the making") {
   Ladder ladder;
   ladder.connect();
