@@ -66,6 +66,20 @@ def test_both_roles_with_each_kind_of_key(bed, key_type, algorithm):
     assert "CN=" + THEIRS in sa["remote_certificate"]
 
 
+def test_distinguished_names_in_either_role(bed):
+    """ID_DER_ASN1_DN (RFC 7296 §3.5): the subject of the certificate."""
+    pki = Pki(bed)
+    configuration = bed.configuration("a", TunnelOptions())
+    with_certificate(configuration, pki.ours, [pki.authority])
+    ours, theirs = (f"O=Culvert test, CN={name}" for name in (OURS, THEIRS))
+    connection, = configuration["connections"]
+    connection["local"]["id"], connection["remote"]["id"] = ours, theirs
+    gateway = bed.add_gateway("a", configuration)
+    strongswan = pki.strongswan(identity=theirs, remote_identity=ours)
+    sa = both_initiate(bed, gateway, strongswan)
+    assert (sa["local_id"], sa["remote_id"]) == (ours, theirs)
+
+
 NO_SIGNATURE_HASHES = "signature_authentication = no"
 
 

@@ -184,6 +184,19 @@ def test_we_are_behind_a_nat_before_strongswan(bed, who):
         assert bed.ping(count=50, interval=0.01).lost() == []
 
 
+def test_only_the_responder_is_behind_a_nat_and_it_is_strongswan(bed):
+    with natted(bed, "b", forward="b") as (routers, configurations):
+        a = bed.add_gateway("a", configurations["a"])
+        strongswan = bed.add_strongswan(PeerOptions(), behind=routers["b"])
+        a.culvert("initiate", "net")
+        sa = a.ike_sas()[0]
+        assert sa["nat_remote"] and not sa["nat_local"] and sa["role"] == "initiator"
+        assert sa["remote"] == f"{routers['b'].outside}:4500"
+        assert bed.ping(count=50, interval=0.01).lost() == []
+        strongswan.rekey_child()
+        assert bed.ping(count=20, interval=0.01).lost() == []
+
+
 def test_strongswan_is_behind_a_nat(bed):
     with natted(bed, "b") as (routers, configurations):
         routers["b"].rules("23000-23999")

@@ -61,6 +61,8 @@ def test_outer_ipv6_in_either_role(bed):
     ("aes256gcm16-prfsha512-ecp521", "aes256gcm16-x25519"),
     ("aes256gcm16-prfsha256-modp4096", "aes256gcm16-ecp521"),
     ("chacha20poly1305-prfsha256-x25519", "aes256gcm16-x25519"),
+    ("aes192gcm16-prfsha384-modp6144", "aes256gcm16-x448"),
+    ("aes192-sha256-x448", "aes256gcm16-modp8192"),
 ])
 def test_suites_in_either_role(bed, ike, esp):
     pair = Pair(bed, TunnelOptions(proposals=[ike], esp_proposals=[esp]),

@@ -141,10 +141,10 @@ def post_quantum_gateway(bed, required, ppk_id="shared"):
     return bed.add_gateway("a", configuration)
 
 
-def post_quantum_peer(bed, required, ppk_id="shared"):
+def post_quantum_peer(bed, required, ppk_id="shared", ppk=PPK):
     return bed.add_strongswan(PeerOptions(
         connection=f"ppk_id = {ppk_id}\n  ppk_required = {'yes' if required else 'no'}",
-        secrets=f'ppk-shared {{ id = {ppk_id}\n secret = "{PPK}" }}'))
+        secrets=f'ppk-shared {{ id = {ppk_id}\n secret = "{ppk}" }}'))
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -161,6 +161,21 @@ def test_a_post_quantum_key_is_mixed_in_in_either_role(bed, required):
     gateway.wait_for_child()
     assert gateway.ike_sas()[0]["post_quantum"]
     assert bed.ping(count=10, interval=0.01).lost() == []
+
+
+def test_another_post_quantum_key_is_named_in_either_role(bed):
+    """RFC 8784 §3: it changes SK_pi and SK_pr, so that AUTH does not verify."""
+    gateway = post_quantum_gateway(bed, required=True)
+    strongswan = post_quantum_peer(bed, True, ppk=PPK[::-1])
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    assert last_failure(gateway)["failure"] == "authentication_failed_remote"
+    with pytest.raises(CommandFailed):
+        strongswan.initiate()
+    wait_until(lambda: last_failure(gateway)["failure"] == "authentication_failed_local", 5,
+               "the refusal")
+    assert "or the post-quantum keys do" in last_failure(gateway)["detail"]
+    assert gateway.ike_sas() == []
 
 
 def test_an_optional_post_quantum_key_that_the_peer_lacks_is_left_out(bed):
