@@ -34,10 +34,20 @@ SelectorPair named_in(const Payloads& payloads, bool by_initiator) {
 /// Of one IKE SA, or twice as many as are configured: as many as its record has room for.
 constexpr std::size_t kMostChildren = 128;
 
-/// A peer may ask for the same child again and again, and need not delete what it has replaced.
+/// A peer may ask for the same child again and again, and need not delete what it has replaced; and
+/// packets may ask for ever more pairs.
 bool has_room(const IkeSa& ike, bool for_rekey) {
   const std::size_t most = std::max(kMostChildren, 2 * ike.connection->children.size());
   return ike.children.size() < (for_rekey ? 2 * most : most);
+}
+
+Refusal no_room(const IkeSa& ike, const config::Child& child) {
+  return {NotifyType::no_additional_sas,
+          Failure::no_additional_sas,
+          child.name + ": ours: no more than " + std::to_string(ike.children.size()) +
+              " children of one IKE SA",
+          {},
+          child.index};
 }
 
 /// What the chosen proposal says of a child, without SPIs of ours and selectors.
@@ -76,6 +86,8 @@ Payloads answer_payloads(const ChildSa& child, const ChosenEsp& chosen,
 
 std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchange, bool in_auth) {
   const config::Child& child = child_config(exchange.task.child_index);
+  if (exchange.task.single_pair && !has_room(ike, false))
+    return std::unexpected(no_room(ike, child));
   const auto spi = environment_.spis->take();
   if (!spi) {
     return std::unexpected(Refusal{NotifyType::no_additional_sas,
@@ -189,13 +201,7 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
   auto narrowed = choose_child(ike, payloads, rekeyed);
   if (!narrowed) return std::unexpected(narrowed.error());
   if (!has_room(ike, rekeyed != nullptr)) {
-    return std::unexpected(Refusal{NotifyType::no_additional_sas,
-                                   Failure::no_additional_sas,
-                                   narrowed->child->name + ": ours: no more than " +
-                                       std::to_string(ike.children.size()) +
-                                       " children of one IKE SA",
-                                   {},
-                                   narrowed->child->index});
+    return std::unexpected(no_room(ike, *narrowed->child));
   }
   auto terms = choose_terms(*narrowed->child, payloads, in_auth);
   if (!terms) return std::unexpected(terms.error());

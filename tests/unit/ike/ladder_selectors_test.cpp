@@ -139,6 +139,20 @@ TEST_CASE("selectors: a peer that takes single pairs gets one for each packet (R
   CHECK(ladder.gateway(kA).data_plane.policies.size() == 2);
 }
 
+TEST_CASE("selectors: single pairs are no more than one IKE SA has room for") {
+  Ladder ladder(childless_first());
+  packet(ladder, "10.1.0.7", "10.2.0.1");
+  take_single_pairs_alone(ladder);
+  ladder.run();
+  for (int last = 2; last < 140; ++last) {
+    packet(ladder, "10.1.0.7", ("10.2.0." + std::to_string(last)).c_str());
+    ladder.run();
+  }
+  CHECK(ladder.ike_sa(kA).children.size() == 128);
+  CHECK(ladder.connection(kA).last_failure == Failure::no_additional_sas);
+  CHECK(ladder.gateway(kA).data_plane.leased.empty());
+}
+
 TEST_CASE("selectors: single pairs alone, and no packet that says which") {
   Ladder ladder(childless_first());
   ladder.initiate(kA);
