@@ -255,6 +255,15 @@ void World::acquire(int side, std::uint32_t child_index) {
   acquired.type = channel::EventType::acquire;
   acquired.body.acquire = channel::Acquire{};
   acquired.body.acquire.child_index = child_index;
+  const Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
+  if (const config::Child* child = gateway.config->find_child(child_index)) {
+    acquired.body.acquire = {child_index,
+                             child->local_ts.front().first,
+                             child->remote_ts.front().first,
+                             wire::protocol::kTcp,
+                             40000,
+                             443};
+  }
   event(side, acquired);
 }
 

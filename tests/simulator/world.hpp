@@ -125,7 +125,7 @@ class World {
   // inputs; every one carries out what the machine answers
   void start(int side);
   ike::CommandId command(int side, ike::CommandVerb verb, const std::string& name);
-  void acquire(int side, std::uint32_t child_index);
+  void acquire(int side, std::uint32_t child_index);  ///< a packet between its first addresses
   void deliver(const Flying& datagram);
   void event(int side, const channel::Event& event);
   /// kill -9 of the key daemon, then a new one that finds no record.

@@ -81,8 +81,7 @@ TEST_CASE("selectors: of two children the one of the first choice is meant (RFC 
 
 TEST_CASE("selectors: without a packet the whole is offered") {
   Ladder ladder;
-  ladder.world.acquire(kA, 0);
-  ladder.run();
+  ladder.connect();
   ladder.rekey(kA);
   CHECK(offered(heard(ladder, kB)) == "10.1.0.0/24 === 10.2.0.0/24");
 }
