@@ -1,4 +1,7 @@
 // The first rekey of a child, rehearsed while somebody still looks.
+#include <deque>
+#include <map>
+
 #include "tests/unit/ike/ladder.hpp"
 
 namespace culvert::ladder {
@@ -117,6 +120,58 @@ TEST_CASE("rehearsal: what was rekeyed or deleted meanwhile is not rehearsed") {
     ladder.pass(seconds(20));
     CHECK(ladder.on_the_wire().find("CREATE_CHILD_SA") == std::string::npos);
   }
+}
+
+TEST_CASE("rehearsal: those of hundreds of tunnels that came up at once are spread over seconds") {
+  constexpr std::size_t kPeers = 400;
+  // Given a hub that any peer may come to, and peers that rehearse nothing
+  GatewayOptions hub = rehearsing("aes256gcm16");
+  hub.remote_address.clear();
+  hub.remote_id = "%any";
+  hub.children.front().remote_ts = "10.2.0.0/16";
+  std::vector<simulation::Site> sites{{hub}};
+  for (std::size_t i = 0; i < kPeers; ++i) {
+    const std::string place = std::to_string(i / 250) + "." + std::to_string(i % 250 + 1);
+    GatewayOptions peer = mirrored(gateway_a());
+    peer.address = "10.99." + place;
+    peer.id = "peer" + std::to_string(i) + ".example.org";
+    peer.children.front().local_ts = "10.2." + place + "/32";
+    sites.push_back({peer});
+  }
+  simulation::World world(sites, 1, without_linger());
+  std::deque<Flying> wire;
+  std::map<std::int64_t, std::size_t> begun;  // rekeys of the hub's, by the second
+  world.send = [&](Flying datagram) {
+    const auto header = simulation::header_of(datagram);
+    if (datagram.from == 0 && !header.response &&
+        header.exchange == wire::ike::ExchangeType::create_child_sa) {
+      ++begun[std::chrono::floor<seconds>(world.now).count()];
+    }
+    wire.push_back(std::move(datagram));
+  };
+  const auto run = [&] {
+    for (; !wire.empty(); wire.pop_front()) {
+      const Flying datagram = wire.front();
+      world.deliver(datagram);
+    }
+  };
+  for (std::size_t i = 1; i <= kPeers; ++i) {
+    world.command(static_cast<int>(i), CommandVerb::initiate, "office");
+  }
+  run();
+  // When half a minute has passed
+  for (int tenth = 0; tenth < 300; ++tenth) {
+    world.run_timers(world.now + milliseconds(100));
+    run();
+  }
+  // Then each was rehearsed once, and no second had more than a fifth of them
+  std::size_t all = 0;
+  for (const auto& [second, count] : begun) {
+    INFO("second " << second);
+    CHECK(count <= kPeers / 5);
+    all += count;
+  }
+  CHECK(all == kPeers);
 }
 
 }  // namespace culvert::ladder
