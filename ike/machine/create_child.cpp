@@ -249,7 +249,8 @@ bool Core::asked_for_pair(IkeSa& ike, Exchange& exchange, NotifyType error) {
   Task& task = exchange.task;
   if (error != NotifyType::single_pair_required || task.kind == TaskKind::rekey_child) return false;
   if (task.single_pair || !trapped_.contains(task.child_index)) return false;
-  environment_.spis->give_back(std::exchange(exchange.inbound_spi, channel::Spi{}));
+  if (exchange.inbound_spi != channel::Spi{}) environment_.spis->give_back(exchange.inbound_spi);
+  exchange.inbound_spi = {};
   enqueue(ike,
           Task{.kind = TaskKind::create_child,
                .child_index = task.child_index,
