@@ -77,15 +77,6 @@ Judgement judge_down(const json& negotiated, const json& connection, bool ike_ru
           "`culvert initiate` starts it, or set start_action: start"};
 }
 
-/// It passes traffic; what is not as configured stands beside it.
-Judgement judge_up(const json& negotiated, const char* state, const char* reason) {
-  const json& notice = member(negotiated, "notice");
-  if (!notice.is_object()) return {state, reason, ""};
-  const std::string text_of_notice =
-      text(notice, "failure") + ": " + text(notice, "detail") + "; " + text(notice, "remedy");
-  return {state, *reason == 0 ? text_of_notice : reason + ("; " + text_of_notice), ""};
-}
-
 Judgement judge(const json& child, const json& negotiated, const json& connection,
                 bool ike_running) {
   if (!is_true(child, "up")) return judge_down(negotiated, connection, ike_running);
@@ -103,9 +94,9 @@ Judgement judge(const json& child, const json& negotiated, const json& connectio
             "gateway), do the answers match local_ts and remote_ts"};
   }
   if (number(in, "packets") == 0 && number(out, "packets") == 0) {
-    return judge_up(negotiated, "idle", "no packet has passed yet");
+    return {"idle", "no packet has passed yet", ""};
   }
-  return judge_up(negotiated, "up", "");
+  return {"up", "", ""};
 }
 
 void add_problem(json& problems, const char* severity, std::string what, std::string detail,
@@ -115,6 +106,31 @@ void add_problem(json& problems, const char* severity, std::string what, std::st
                       {"detail", std::move(detail)},
                       {"remedy", std::move(remedy)}});
 }
+
+/// Children of a connection that nothing passes through, for one reason: one problem.
+class Stopped {
+ public:
+  void add(const std::string& connection, const std::string& child, const Judgement& judgement,
+           json& problems) {
+    if (judgement.state != "down" && judgement.state != "one-way") return;
+    const bool alike = !names_.empty() && connection == connection_ &&
+                       judgement.state == judgement_.state && judgement.reason == judgement_.reason;
+    names_ = alike ? names_ + ", " + child : child;
+    const std::string what = names_ + (alike ? " are " : " is ") + judgement.state;
+    if (alike) {
+      problems.back()["what"] = what;
+      return;
+    }
+    connection_ = connection;
+    judgement_ = judgement;
+    add_problem(problems, judgement.state == "down" ? "error" : "warning", what, judgement.reason,
+                judgement.remedy);
+  }
+
+ private:
+  std::string connection_, names_;
+  Judgement judgement_;
+};
 
 /// Traffic passes for now, and something will not go on like that, or somebody waits outside.
 void judge_negotiations(const json& ike, json& problems) {
@@ -161,6 +177,7 @@ json merge_child(const json& child, const json& negotiated, const Judgement& jud
           {"state", judgement.state},
           {"up", is_true(child, "up")},
           {"reason", judgement.reason},
+          {"notice", member(negotiated, "notice")},
           {"in", member(child, "in")},
           {"out", member(child, "out")},
           {"spi_in", member(negotiated, "spi_in")},
@@ -192,6 +209,7 @@ json merge_status(const std::string& instance, const json& dataplane, const json
   json connections = json::array();
   json problems = json::array();
   judge_daemons(dataplane, ike, problems);
+  Stopped stopped;
   for (const json& child : member(dataplane, "children")) {
     const std::string name = text(child, "connection");
     const json& negotiated = negotiated_child(ike, name, text(child, "child"));
@@ -211,11 +229,7 @@ json merge_status(const std::string& instance, const json& dataplane, const json
            {"children", json::array()}});
     }
     connections.back()["children"].push_back(merge_child(child, negotiated, judgement));
-    if (judgement.state == "down" || judgement.state == "one-way") {
-      add_problem(problems, judgement.state == "down" ? "error" : "warning",
-                  text(child, "child") + " is " + judgement.state, judgement.reason,
-                  judgement.remedy);
-    }
+    stopped.add(name, text(child, "child"), judgement, problems);
   }
   judge_negotiations(ike, problems);
   judge_revocation(member(ike, "revocation"), problems);

@@ -37,7 +37,20 @@ std::string sentence(const json& problem) {
   return text(problem, "what") + (has_detail ? ": " + detail : "");
 }
 
-std::string verdict(const json& status) {
+std::string remedy_line(const json& object, const char* indent) {
+  const std::string remedy = text(object, "remedy");
+  return remedy.empty() || remedy == "-" ? "" : indent + ("what to do: " + remedy + '\n');
+}
+
+/// The worst problem: the first error, else the first of all; null when there is none.
+const json* worst_of(const json& problems) {
+  if (!problems.is_array() || problems.empty()) return nullptr;
+  const auto is_error = [](const json& one) { return text(one, "severity") == "error"; };
+  const auto error = std::ranges::find_if(problems, is_error);
+  return error == problems.end() ? &problems.front() : &*error;
+}
+
+std::string verdict(const json& status, const json* worst) {
   const Tally tally = count(status);
   // Without the data plane's answer nobody knows how many there are.
   const std::string children = is_true(member(status, "dataplane"), "running")
@@ -45,20 +58,16 @@ std::string verdict(const json& status) {
                                                  tally.children == 1 ? "child" : "children")
                                    : "no children known";
   const std::string name = text(status, "instance");
-  const json& problems = member(status, "problems");
-  if (problems.empty()) return fmt::format("{}: OK, {}\n", name, children);
-  const auto is_error = [](const json& one) { return text(one, "severity") == "error"; };
-  const auto error = std::ranges::find_if(problems, is_error);
-  const json& worst = error == problems.end() ? problems.front() : *error;
-  return fmt::format("{}: {}, {}: {}\n", name, error == problems.end() ? "WARNING" : "PROBLEM",
-                     children, sentence(worst));
+  if (worst == nullptr) return fmt::format("{}: OK, {}\n", name, children);
+  return fmt::format("{}: {}, {}: {}\n", name,
+                     text(*worst, "severity") == "error" ? "PROBLEM" : "WARNING", children,
+                     sentence(*worst)) +
+         remedy_line(*worst, "  ");
 }
 
 std::string render_problem(const json& problem) {
-  std::string lines = fmt::format("\n{}: {}\n", text(problem, "severity"), sentence(problem));
-  const std::string remedy = text(problem, "remedy");
-  if (!remedy.empty() && remedy != "-") lines += "  what to do: " + remedy + "\n";
-  return lines;
+  return fmt::format("\n{}: {}\n", text(problem, "severity"), sentence(problem)) +
+         remedy_line(problem, "  ");
 }
 
 std::string traffic(const json& direction) {
@@ -66,6 +75,20 @@ std::string traffic(const json& direction) {
   return fmt::format("{} ({} packets, {})", human_bytes(member(direction, "bytes")),
                      text(direction, "packets"),
                      last.is_number() ? "last " + human_duration(last) + " ago" : "none yet");
+}
+
+/// The name, the state and what is odd about it. Why it is down or one-way stands above, among the
+/// problems.
+std::string render_child_state(const json& child) {
+  const std::string state = text(child, "state"), reason = text(child, "reason");
+  const bool told = state == "down" || state == "one-way" || reason.empty() || reason == "-";
+  std::string lines =
+      fmt::format("  {}  {}{}\n", text(child, "child"), state, told ? "" : "  (" + reason + ")");
+  if (const json& notice = member(child, "notice"); notice.is_object()) {
+    lines += fmt::format("    {}: {}\n", text(notice, "failure"), text(notice, "detail")) +
+             remedy_line(notice, "    ");
+  }
+  return lines;
 }
 
 std::string render_connection(const json& connection) {
@@ -78,10 +101,7 @@ std::string render_connection(const json& connection) {
         text(connection, "remote_certificate_expires"), text(connection, "remote_auth"));
   }
   for (const json& child : member(connection, "children")) {
-    lines += fmt::format("  {}  {}", text(child, "child"), text(child, "state"));
-    const std::string reason = text(child, "reason");
-    if (!reason.empty() && reason != "-") lines += "  (" + reason + ")";
-    lines += '\n';
+    lines += render_child_state(child);
     if (member(child, "spi_in").is_string()) {
       lines += fmt::format("    {} === {}\n", text(child, "local_ts"), text(child, "remote_ts"));
       lines += fmt::format("    {}, SPI in {} out {}, rekey in {}\n", text(child, "suite"),
@@ -160,8 +180,13 @@ std::string render_drops(const json& drops) {
 }  // namespace
 
 std::string render_status(const json& status) {
-  std::string lines = verdict(status);
-  for (const json& problem : member(status, "problems")) lines += render_problem(problem);
+  // The worst problem is the first line's; each of the others has one below.
+  const json& problems = member(status, "problems");
+  const json* worst = worst_of(problems);
+  std::string lines = verdict(status, worst);
+  for (const json& problem : problems) {
+    if (&problem != worst) lines += render_problem(problem);
+  }
   for (const json& connection : member(status, "connections")) {
     lines += render_connection(connection);
   }

@@ -113,6 +113,77 @@ TEST_CASE("status: what will fail at the next rekey is a warning while traffic p
   CHECK_THAT(render_status(status), Contains("what to do: the same group on both sides"));
 }
 
+TEST_CASE("status: what is told in one place is not told again") {
+  const auto times = [](const std::string& text, const std::string& words) {
+    int found = 0;
+    for (auto at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) {
+      ++found;
+    }
+    return found;
+  };
+  const json failure{{"failure", "peer_unreachable"},
+                     {"detail", "no answer from 203.0.113.7"},
+                     {"meaning", "…"},
+                     {"remedy", "check the path"}};
+  json ike = key_daemon_with(json::array(), failure);
+  ike["last_stranger"] = {{"failure", "unknown_peer_address"},
+                          {"detail", "no connection for 192.0.2.9"},
+                          {"remedy", "set remote.address"},
+                          {"age_seconds", 3}};
+  const std::string text = render_status(
+      merge_status("hq", dataplane_with(false, traffic(0, nullptr), traffic(0, nullptr)), ike));
+  INFO(text);
+  for (const char* once :
+       {"peer_unreachable", "no answer from 203.0.113.7", "check the path", "unknown_peer_address",
+        "no connection for 192.0.2.9", "set remote.address"}) {
+    CHECK(times(text, once) == 1);
+  }
+  CHECK_THAT(text,
+             Contains("no answer from 203.0.113.7\n  what to do: check the path\n") &&
+                 Contains("\nwarning: a peer was refused: unknown_peer_address: no connection "
+                          "for 192.0.2.9\n  what to do: set remote.address\n") &&
+                 Contains("\n  office  down\n"));
+}
+
+TEST_CASE("status: children that are down for one reason are one problem") {
+  json dataplane = dataplane_with(false, traffic(0, nullptr), traffic(0, nullptr));
+  json& children = dataplane["children"];
+  for (const char* name : {"lab", "voice"}) {
+    children.push_back(children[0]);
+    children.back()["child"] = name;
+  }
+  children.push_back(children[0]);
+  children.back()["connection"] = "other";
+  const json failure{
+      {"failure", "no_shared_secret"}, {"detail", "ours: none"}, {"remedy", "add one"}};
+  const json status = merge_status("hq", dataplane, key_daemon_with(json::array(), failure));
+  REQUIRE(status.at("problems").size() == 2);
+  CHECK(status["problems"][0]["what"] == "office, lab, voice are down");
+  CHECK(status["problems"][0]["detail"] == "no_shared_secret: ours: none");
+  CHECK(status["problems"][1]["what"] == "office is down");
+  CHECK(status["problems"][1]["detail"] == "no negotiation has been started");
+}
+
+TEST_CASE("status: a child that is up for less than configured says so, whatever passes") {
+  json children = installed_child();
+  children[0]["notice"] = {{"failure", "selectors_narrowed"},
+                           {"detail", "ours: 10.2.0.0/16; agreed upon: 10.2.0.0/24"},
+                           {"remedy", "the same on both sides"}};
+  const std::string told =
+      "    selectors_narrowed: ours: 10.2.0.0/16; agreed upon: 10.2.0.0/24\n"
+      "    what to do: the same on both sides\n";
+  const auto shown = [&](const json& in, const json& out) {
+    return render_status(
+        merge_status("hq", dataplane_with(true, in, out), key_daemon_with(children)));
+  };
+  CHECK_THAT(shown(traffic(10, 1), traffic(12, 2)),
+             Contains("hq: OK") && Contains("  office  up\n" + told));
+  CHECK_THAT(shown(traffic(0, nullptr), traffic(0, nullptr)),
+             Contains("  office  idle  (no packet has passed yet)\n" + told));
+  CHECK_THAT(shown(traffic(0, nullptr), traffic(500, 0)),
+             Contains("hq: WARNING") && Contains("  office  one-way\n" + told));
+}
+
 TEST_CASE("status: packets go out and none ever arrives: one-way, and what to check at the peer") {
   const json status = merge_status("hq", dataplane_with(true, traffic(0, nullptr), traffic(500, 0)),
                                    key_daemon_with(installed_child()));
