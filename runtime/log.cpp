@@ -134,9 +134,8 @@ std::string logfmt_value(std::string_view untrusted) {
   return quoted;
 }
 
-namespace {
-
-std::string format_fields(Level level, std::string_view event, std::span<const LogField> fields) {
+std::string format_event_fields(Level level, std::string_view event,
+                                std::span<const LogField> fields) {
   std::string line(to_string(level));
   line += ' ';
   line += event;
@@ -149,11 +148,9 @@ std::string format_fields(Level level, std::string_view event, std::span<const L
   return line;
 }
 
-}  // namespace
-
 std::string format_event(Level level, std::string_view event,
                          std::initializer_list<LogField> fields) {
-  return format_fields(level, event, std::span(fields.begin(), fields.size()));
+  return format_event_fields(level, event, std::span(fields.begin(), fields.size()));
 }
 
 void log(Level level, std::string_view event, std::initializer_list<LogField> fields) {
@@ -163,7 +160,8 @@ void log(Level level, std::string_view event, std::initializer_list<LogField> fi
 void log_fields(Level level, std::string_view event, std::span<const LogField> fields) {
   if (!log_enabled(level)) return;
   // Handed over as a finished string: braces in a peer's text are no format to spdlog.
-  logger().log(spdlog_level(level), spdlog::string_view_t(format_fields(level, event, fields)));
+  logger().log(spdlog_level(level),
+               spdlog::string_view_t(format_event_fields(level, event, fields)));
 }
 
 void set_log_level(Level level) { logger().set_level(spdlog_level(level)); }

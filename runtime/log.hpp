@@ -52,6 +52,9 @@ void set_log_level(Level level);
 /// The line's part behind the timestamp: `level event key=value …`, without a newline.
 std::string format_event(Level level, std::string_view event,
                          std::initializer_list<LogField> fields);
+/// The same with fields that were gathered at run time.
+std::string format_event_fields(Level level, std::string_view event,
+                                std::span<const LogField> fields);
 
 /// A value as it stands behind `key=`: bare when it is a plain word, else in double quotes with
 /// `\"`, `\\`, `\n`, `\r`, `\t` and `\xNN` for every other control byte and for bytes that are not

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "ike/daemon/local_address.hpp"
+#include "ike/daemon/log_event.hpp"
 #include "ike/daemon/metrics.hpp"
 #include "ike/daemon/status.hpp"
 #include "runtime/log.hpp"
@@ -29,20 +30,6 @@ constexpr auto kExpiryInterval = 1h;
 constexpr int kMessagesPerTurn = 256;
 /// Events kept while the snapshot comes in: one acquire and some expiries for a thousand children.
 constexpr std::size_t kMostEarlyEvents = 4096;
-
-constexpr runtime::Level log_level(Level level) {
-  switch (level) {
-    case Level::debug:
-      return runtime::Level::debug;
-    case Level::info:
-      return runtime::Level::info;
-    case Level::warning:
-      return runtime::Level::warning;
-    case Level::error:
-      return runtime::Level::error;
-  }
-  return runtime::Level::info;
-}
 
 channel::Datagram to_ring(const SendDatagram& datagram) {
   channel::Datagram slot;
@@ -364,9 +351,8 @@ void Daemon::carry_out(DataplaneRequest& request) {
 }
 
 void Daemon::carry_out(const Report& report) {
-  std::vector<runtime::LogField> fields;
-  for (const auto& [key, value] : report.fields) fields.push_back({key, value});
-  runtime::log_fields(log_level(report.level), report.event, fields);
+  const LogEvent event = to_log_event(report);
+  runtime::log_fields(event.level, event.name, event.fields);
 }
 
 void Daemon::carry_out(const CommandDone& done) {
