@@ -67,12 +67,14 @@ prometheus::MetricFamily fragments(const MachineCounters& counters) {
 /// Every reason that a peer's proof can fail for has a row, so that a rate exists before the first.
 prometheus::MetricFamily authentication_failures(const MachineCounters& counters) {
   using enum Failure;
-  static constexpr std::array kReasons{
-      no_shared_secret,       authentication_failed_local, identity_mismatch,
-      auth_method_mismatch,   certificate_missing,         certificate_untrusted,
-      certificate_not_valid,  certificate_revoked,         revocation_unknown,
-      certificate_unsuitable, identity_not_certified,      signature_invalid,
-      signature_failed,       ocsp_response_unusable,      revocation_unreachable};
+  static constexpr std::array kReasons{no_shared_secret,        authentication_failed_local,
+                                       identity_mismatch,       auth_method_mismatch,
+                                       certificate_missing,     certificate_untrusted,
+                                       certificate_not_valid,   certificate_revoked,
+                                       revocation_unknown,      certificate_unsuitable,
+                                       identity_not_certified,  signature_invalid,
+                                       signature_hash_mismatch, signature_failed,
+                                       ocsp_response_unusable,  revocation_unreachable};
   Family family = Family::counter("culvert_ike_authentication_failures_total",
                                   "Peers that did not authenticate, by reason");
   for (const Failure reason : kReasons) {

@@ -134,9 +134,12 @@ std::expected<SignatureSource::Verified, SignatureSource::Problem> Certificates:
   const Certificate& end_entity = certificates->front();
   const auto algorithm = crypto::ike::verify(end_entity, claim.method, claim.data, claim.octets);
   if (!algorithm) {
-    return std::unexpected(Problem{Failure::signature_invalid,
-                                   claim.identity.text + " with the certificate \"" +
-                                       end_entity.subject() + "\": " + algorithm.error().what});
+    const bool without_hash = claim.method == crypto::ike::auth_method::kRsa &&
+                              end_entity.key_type() == crypto::pki::KeyType::rsa;
+    return std::unexpected(
+        Problem{without_hash ? Failure::signature_hash_mismatch : Failure::signature_invalid,
+                claim.identity.text + " with the certificate \"" + end_entity.subject() +
+                    "\": " + algorithm.error().what});
   }
   Inquiry inquiry(claim.certificates);
   const auto path = trust_.validate(end_entity, std::span(*certificates).subspan(1),

@@ -32,6 +32,25 @@ std::string expectation(const config::Peer& peer) {
   return peer.address ? peer.address->to_string() : "%any";
 }
 
+/// IKE_AUTH was answered without an identity and a proof: by an error, as a rule.
+Refusal without_proof(const IkeSa& ike, const wire::ike::Notify* error) {
+  Refusal refusal{{}, Failure::invalid_syntax, {}, {}};
+  std::string answer = "without an identity";
+  if (error != nullptr) {
+    refusal.failure = error->type == NotifyType::authentication_failed
+                          ? refused_proof(ike.local_method)
+                          : failure_of(error->type, false);
+    answer = wire::ike::to_string(error->type);
+  }
+  if (refusal.failure == Failure::signature_hash_mismatch) {
+    answer += ", and negotiates no hash for it (RFC 7427)";
+  }
+  refusal.detail = "ours: local.id " + identity_text(ike.local_id) + ", remote.id " +
+                   expectation(ike.connection->remote) + ", auth " + ike.local_auth +
+                   "; the peer answers " + answer;
+  return refusal;
+}
+
 }  // namespace
 
 void Core::send_auth(IkeSa& ike) {
@@ -177,15 +196,9 @@ std::expected<Core::Answer, Refusal> Core::answer_childless(const IkeSa& ike) {
 void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   const auto* id = find_id(payloads, false);
   const auto* proof = find_payload<wire::ike::Authentication>(payloads);
-  const auto* error = find_error(payloads);
   if (id == nullptr || proof == nullptr) {
-    give_up_initiation(ike,
-                       error != nullptr ? failure_of(error->type, false) : Failure::invalid_syntax,
-                       "ours: local.id " + identity_text(ike.local_id) + ", remote.id " +
-                           expectation(ike.connection->remote) + ", auth " + ike.local_auth +
-                           "; the peer answers " +
-                           (error != nullptr ? wire::ike::to_string(error->type)
-                                             : std::string("without an identity")));
+    const Refusal refused = without_proof(ike, find_error(payloads));
+    give_up_initiation(ike, refused.failure, refused.detail);
     return;
   }
   const auto verified = authenticate_responder(ike, *id, payloads);

@@ -29,10 +29,12 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
      "There is no pre-shared key for the two identities.",
      "Add an entry with both ids under secrets."},
     {authentication_failed_local, "authentication_failed_local", "RFC 7296 §2.15",
-     "The peer's proof does not verify with our key.", "Compare the pre-shared key on both sides."},
+     "The peer's proof does not verify with our pre-shared key.",
+     "Compare the pre-shared key on both sides."},
     {authentication_failed_remote, "authentication_failed_remote", "RFC 7296 §2.21.2",
-     "The peer refused our proof or our identity.",
-     "Compare the pre-shared key and the identities on both sides; the peer's log says which."},
+     "The peer refused our pre-shared key or our identity.",
+     "Compare the pre-shared key and the identities on both sides, and see that the peer expects a "
+     "key of us, not a certificate; its log says which."},
     {identity_mismatch, "identity_mismatch", "RFC 7296 §3.5",
      "The peer presents an identity that the connection does not expect.",
      "Set remote.id to what the peer presents, or correct the peer's id."},
@@ -133,13 +135,22 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
      "is "
      "strict.",
      "Let this host reach the URL in the detail, or set pki.revocation: if-available."},
+    {certificate_refused_remote, "certificate_refused_remote", "RFC 7296 §2.21.2",
+     "The peer refused our certificate, our signature or our identity.",
+     "Read the peer's log: it has to trust the authority of our certificate, find it in force, and "
+     "expect local.id and a certificate of us, not a pre-shared key."},
+    {signature_hash_mismatch, "signature_hash_mismatch", "RFC 8247 §4.3",
+     "An RSA signature without RFC 7427 was refused: many peers know only SHA-1 for it, which is "
+     "neither made nor accepted here.",
+     "Turn on signature authentication (RFC 7427) at the peer, or use ECDSA certificates or a "
+     "pre-shared key, unless the peer's log names another reason."},
 });
 
 consteval bool in_order() {
   for (std::size_t i = 0; i < kFailures.size(); ++i) {
     if (static_cast<std::size_t>(kFailures[i].failure) != i) return false;
   }
-  return static_cast<std::size_t>(revocation_unreachable) + 1 == kFailures.size();
+  return static_cast<std::size_t>(signature_hash_mismatch) + 1 == kFailures.size();
 }
 static_assert(in_order(), "the table is indexed by the enum");
 

@@ -15,8 +15,8 @@ enum class Failure : std::uint8_t {
   invalid_ke_group,
   unknown_peer_address,  ///< a message from an address no connection expects
   no_shared_secret,
-  authentication_failed_local,   ///< the peer's AUTH does not verify
-  authentication_failed_remote,  ///< the peer says ours does not
+  authentication_failed_local,   ///< the peer's AUTH does not verify, by a shared key
+  authentication_failed_remote,  ///< the peer says ours does not, by a shared key
   identity_mismatch,
   traffic_selectors_unacceptable,
   single_pair_required,  ///< and no packet says which pair
@@ -42,14 +42,16 @@ enum class Failure : std::uint8_t {
   certificate_unsuitable,  ///< key, usage, constraints
   identity_not_certified,  ///< the identity stands nowhere in the certificate
   signature_invalid,
-  signature_failed,        ///< we could not sign
-  pfs_mismatch,            ///< a child's own key exchange, which IKE_AUTH cannot show
-  nat_traversal_mismatch,  ///< one side does without what the path or the other side needs
-  no_auth_request,         ///< IKE_SA_INIT was answered, and nothing followed
-  selectors_narrowed,      ///< up, with less than configured
-  post_quantum_mismatch,   ///< a PPK that only one side has, and somebody requires
-  ocsp_response_unusable,  ///< policy strict, and what OCSP says does not count
-  revocation_unreachable,  ///< policy strict, and neither list nor responder was reached
+  signature_failed,            ///< we could not sign
+  pfs_mismatch,                ///< a child's own key exchange, which IKE_AUTH cannot show
+  nat_traversal_mismatch,      ///< one side does without what the path or the other side needs
+  no_auth_request,             ///< IKE_SA_INIT was answered, and nothing followed
+  selectors_narrowed,          ///< up, with less than configured
+  post_quantum_mismatch,       ///< a PPK that only one side has, and somebody requires
+  ocsp_response_unusable,      ///< policy strict, and what OCSP says does not count
+  revocation_unreachable,      ///< policy strict, and neither list nor responder was reached
+  certificate_refused_remote,  ///< the peer says our AUTH does not verify, by a certificate
+  signature_hash_mismatch,     ///< RSA without RFC 7427: SHA-1 on one side, SHA-2 on the other
 };
 
 struct FailureInfo {

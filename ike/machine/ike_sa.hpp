@@ -94,6 +94,7 @@ struct IkeSa {
   std::optional<std::vector<std::uint16_t>> signature_hashes;
   bool statuses_requested = false;  ///< the peer asks for OCSP of ours (RFC 4806)
   std::string local_auth, remote_auth, remote_certificate;  ///< for status
+  std::uint8_t local_method = 0;  ///< of our AUTH payload; 0: none was made
   std::int64_t remote_certificate_expires = 0;
   std::vector<wire::ike::Certificate> peer_certificates;  ///< that proved it, to ask again
   std::unique_ptr<HeldMessage> held;

@@ -58,7 +58,10 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
                                 const Payloads& payloads, const wire::Endpoint& local,
                                 const wire::Endpoint& remote) {
   std::vector<std::uint32_t> deleted;
-  bool ike_deleted = false;
+  // RFC 7296 §2.21.2: an initiator that does not believe us says so, usually with nothing else; to
+  // it the IKE SA never stood.
+  const bool refused = find_notify(payloads, NotifyType::authentication_failed) != nullptr;
+  bool ike_deleted = refused;
   for (const auto& payload : payloads) {
     const auto* request = std::get_if<Delete>(&payload);
     if (request == nullptr) continue;
@@ -90,8 +93,8 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
     return;
   }
   peer_deletes_ike(ike);
-  if (find_notify(payloads, NotifyType::authentication_failed) != nullptr) {
-    fail(ike.connection, Failure::authentication_failed_remote,
+  if (refused) {
+    fail(ike.connection, refused_proof(ike.local_method),
          "ours: local.id " + identity_text(ike.local_id) + ", auth " + ike.local_auth +
              "; the peer " + identity_text(ike.remote_id) + " refuses our proof or identity");
   }

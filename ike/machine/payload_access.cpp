@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "crypto/ike/signature.hpp"
 #include "crypto/pki/distinguished_name.hpp"
 #include "ike/machine/core.hpp"
 
@@ -154,6 +155,15 @@ std::string terms_text(const config::Child& child) {
          (child.mode == config::Mode::transport ? "transport" : "tunnel") + ", " +
          text_of(child.local_ts) +
          " === " + (child.remote_ts.empty() ? "the peer's address" : text_of(child.remote_ts));
+}
+
+Failure refused_proof(std::uint8_t our_method) {
+  namespace auth_method = crypto::ike::auth_method;
+  if (our_method == 0 || our_method == auth_method::kSharedKey) {
+    return Failure::authentication_failed_remote;
+  }
+  return our_method == auth_method::kRsa ? Failure::signature_hash_mismatch
+                                         : Failure::certificate_refused_remote;
 }
 
 Failure failure_of(NotifyType type, bool about_child) {

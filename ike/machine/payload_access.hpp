@@ -59,5 +59,7 @@ template <typename T>
 [[nodiscard]] std::string terms_text(const config::Child& child);
 /// What a peer's error notify means for our operator.
 [[nodiscard]] Failure failure_of(wire::ike::NotifyType type, bool about_child);
+/// The same of AUTHENTICATION_FAILED: what there is to compare goes by the method of our AUTH.
+[[nodiscard]] Failure refused_proof(std::uint8_t our_method);
 
 }  // namespace culvert::ike

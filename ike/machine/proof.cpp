@@ -90,6 +90,7 @@ std::expected<Payloads, Refusal> Core::our_proof(IkeSa& ike) {
     payloads.emplace_back(wire::ike::Authentication{
         crypto::ike::auth_method::kSharedKey, Octets(proof->view().begin(), proof->view().end())});
     ike.local_auth = kSharedKeyName;
+    ike.local_method = crypto::ike::auth_method::kSharedKey;
     return payloads;
   }
   if (environment_.signatures == nullptr) {
@@ -117,6 +118,7 @@ std::expected<Payloads, Refusal> Core::our_proof(IkeSa& ike) {
   }
   payloads.emplace_back(wire::ike::Authentication{proof->method, std::move(proof->data)});
   ike.local_auth = proof->algorithm;
+  ike.local_method = proof->method;
   return payloads;
 }
 

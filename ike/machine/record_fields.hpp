@@ -263,6 +263,7 @@ void ends_fields(Archive& archive, Value& ike) {
   optional(archive, ike.signature_hashes,
            [](auto& inner, auto& hashes) { list(inner, hashes, kMostItems, kNumber); });
   archive.text(ike.local_auth, kMostText);
+  archive.number(ike.local_method);
   archive.text(ike.remote_auth, kMostText);
   archive.text(ike.remote_certificate, kMostText);
   archive.number(ike.remote_certificate_expires);

@@ -87,6 +87,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.remote_id = old.remote_id;
   peers_.file(ike);
   ike.local_auth = old.local_auth;
+  ike.local_method = old.local_method;
   ike.remote_auth = old.remote_auth;
   ike.remote_certificate = old.remote_certificate;
   ike.remote_certificate_expires = old.remote_certificate_expires;

@@ -100,13 +100,35 @@ def test_rsa_before_rfc_7427_is_refused_for_its_sha_1(bed):
     with pytest.raises(CommandError):
         gateway.culvert("initiate", "net")
     failure = last_failure(gateway)
-    assert failure["failure"] == "authentication_failed_remote"
+    assert failure["failure"] == "signature_hash_mismatch"
     assert "RSASSA-PKCS1-v1_5 with SHA-256" in failure["detail"]
+    assert "RFC 7427" in failure["remedy"]
     with pytest.raises(CommandFailed):
         strongswan.initiate()
-    wait_until(lambda: last_failure(gateway)["failure"] == "signature_invalid", 5, "the refusal")
-    assert "SHA-1 is not accepted" in last_failure(gateway)["detail"]
+    wait_until(lambda: "SHA-1 is not accepted" in last_failure(gateway)["detail"], 5, "the refusal")
+    assert last_failure(gateway)["failure"] == "signature_hash_mismatch"
     assert gateway.ike_sas() == []
+
+
+def test_a_peer_that_does_not_trust_our_authority_is_named_in_either_role(bed):
+    """RFC 7296 §2.21.2: as initiator it says so with AUTHENTICATION_FAILED and nothing else."""
+    pki = Pki(bed)
+    foreign = Authority(bed.directory / "pki", "Foreign CA")
+    strongswan = bed.add_strongswan(PeerOptions(pki=PeerPki(
+        pki.theirs.certificate, pki.theirs.key, [foreign.certificate])))
+    gateway = pki.gateway()
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net")
+    failure = last_failure(gateway)
+    assert failure["failure"] == "certificate_refused_remote"
+    assert "the peer answers AUTHENTICATION_FAILED" in failure["detail"]
+    assert "authority of our certificate" in failure["remedy"]
+    with pytest.raises(CommandFailed):
+        strongswan.initiate()
+    wait_until(lambda: "refuses our proof" in last_failure(gateway)["detail"], 5, "the refusal")
+    assert last_failure(gateway)["failure"] == "certificate_refused_remote"
+    assert gateway.ike_sas() == []
+    assert gateway.text("status").count("certificate_refused_remote") == 1
 
 
 def test_a_peer_behind_an_intermediate_authority(bed):
@@ -146,7 +168,7 @@ def test_an_identity_that_is_not_in_the_certificate_is_refused(bed):
     with pytest.raises(CommandError):
         gateway.culvert("initiate", "net")
     assert last_failure(gateway)["failure"] in ("identity_not_certified", "identity_mismatch",
-                                                "authentication_failed_remote")
+                                                "certificate_refused_remote")
     assert gateway.ike_sas() == []
 
 
@@ -189,7 +211,9 @@ def test_a_peer_that_expects_a_pre_shared_key_is_named(bed):
     gateway = pki.gateway()
     with pytest.raises(CommandError):
         gateway.culvert("initiate", "net")
-    assert last_failure(gateway)["failure"] == "authentication_failed_remote"
+    failure = last_failure(gateway)
+    assert failure["failure"] == "certificate_refused_remote"
+    assert "not a pre-shared key" in failure["remedy"]
 
 
 def test_a_revocation_while_running_counts_at_the_next_authentication(bed):

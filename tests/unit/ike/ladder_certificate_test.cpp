@@ -111,7 +111,7 @@ TEST_CASE("certificates: a shared key where a certificate is expected, and the o
   ladder.run();
   CHECK(ladder.connection(kA).last_failure == Failure::auth_method_mismatch);
   CHECK(contains(ladder.connection(kA).last_failure_detail, "remote.auth psk"));
-  CHECK(ladder.connection(kB).last_failure == Failure::authentication_failed_remote);
+  CHECK(ladder.connection(kB).last_failure == Failure::certificate_refused_remote);
 }
 
 TEST_CASE("certificates: expired, with the date and the remedy") {

@@ -1,7 +1,8 @@
-// What two operators may configure differently: each mismatch is one line in the log and one in
-// status, on every side that can see it, with the cause, what we have, what the peer has, and what
-// to change. docs/troubleshooting.md lists the same.
+// What two operators may configure differently: each mismatch is one line in the log and one place
+// in the text of `culvert status`, on every side that can see it, with the cause, what we have,
+// what the peer has, and what to change. docs/troubleshooting.md lists the same.
 #include "tests/unit/ike/certificate_pair.hpp"
+#include "tests/unit/ike/operator.hpp"
 
 namespace culvert::ladder {
 namespace {
@@ -33,57 +34,64 @@ std::string field(const ike::Report& report, const std::string& name) {
   return {};
 }
 
-/// The line of status: the connection's failure, a child's notice, or a refused stranger.
-struct Line {
-  Failure failure{};
-  std::string detail;
-};
-std::vector<Line> status_lines(Ladder& ladder, int side) {
-  std::vector<Line> lines;
-  const ike::Machine& machine = *ladder.gateway(side).machine;
-  for (const auto& connection : machine.connections(ladder.world.now)) {
-    if (connection.last_failure) {
-      lines.push_back({*connection.last_failure, connection.last_failure_detail});
-    }
-  }
-  for (const auto& sa : machine.ike_sas(ladder.world.now)) {
-    for (const auto& child : sa.children) {
-      if (child.notice) lines.push_back({*child.notice, child.notice_detail});
-    }
-  }
-  if (const auto stranger = machine.last_stranger(ladder.world.now)) {
-    lines.push_back({stranger->failure, stranger->detail});
-  }
-  return lines;
-}
-
-void check(Ladder& ladder, int side, const std::optional<Reads>& expected) {
-  INFO((side == kA ? "a, who initiates" : "b, who responds"));
+/// What a mismatch may be told by: every warning, and the two events that tell one below that.
+std::vector<ike::Report> told(const Gateway& gateway) {
   std::vector<ike::Report> events;
-  for (const ike::Report& report : ladder.gateway(side).reports) {
+  for (const ike::Report& report : gateway.reports) {
     if (report.level >= Level::warning || report.event == "child_narrowed" ||
         report.event == "negotiation_failed") {
       events.push_back(report);
     }
   }
-  const auto lines = status_lines(ladder, side);
-  for (const auto& event : events)
-    UNSCOPED_INFO("log: " << event.event << " " << field(event, "failure") << " "
-                          << field(event, "detail"));
-  for (const auto& line : lines)
-    UNSCOPED_INFO("status: " << info(line.failure).name << " " << line.detail);
+  return events;
+}
+
+/// Places of a text that name a failure, whichever: the line, and what to do on the line below.
+std::vector<std::string> places(const std::vector<std::string>& lines) {
+  std::vector<std::string> found;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    for (const ike::FailureInfo& row : ike::all_failures()) {
+      const std::string name(row.name);
+      for (auto at = lines[i].find(name); at != std::string::npos;
+           at = lines[i].find(name, at + name.size())) {
+        const bool remedied = i + 1 < lines.size() && contains(lines[i + 1], " what to do: ");
+        found.push_back(lines[i] + (remedied ? '\n' + lines[i + 1] : ""));
+      }
+    }
+  }
+  return found;
+}
+
+/// The cause, what we have, what the peer has, and what to change.
+void check_text(const std::string& text, const Reads& expected) {
+  INFO(text);
+  CHECK(contains(text, std::string(info(expected.failure).name)));
+  CHECK(contains(text, "ours: "));
+  CHECK(contains(text, expected.ours));
+  CHECK(contains(text, expected.theirs));
+  CHECK(contains(text, std::string(info(expected.failure).remedy)));
+}
+
+void check(Ladder& ladder, int side, const std::optional<Reads>& expected) {
+  INFO((side == kA ? "a, who initiates" : "b, who responds"));
+  const Gateway& gateway = ladder.gateway(side);
+  const auto events = told(gateway);
+  const auto lines = status_lines(gateway, ladder.world.now);
+  const auto named = places(lines);
+  for (const auto& event : events) UNSCOPED_INFO("log: " << log_line(event));
+  for (const auto& line : lines) UNSCOPED_INFO("status: " << line);
   CHECK(events.size() == (expected ? 1 : 0));
-  CHECK(lines.size() == (expected ? 1 : 0));
-  if (!expected || events.size() != 1 || lines.size() != 1) return;
-  const ike::FailureInfo& row = info(expected->failure);
-  CHECK(field(events.front(), "failure") == row.name);
-  CHECK(field(events.front(), "remedy") == row.remedy);
-  CHECK(field(events.front(), "detail") == lines.front().detail);
-  CHECK(info(lines.front().failure).name == row.name);
-  const std::string& detail = lines.front().detail;
-  CHECK(contains(detail, "ours: "));
-  CHECK(contains(detail, expected->ours));
-  CHECK(contains(detail, expected->theirs));
+  CHECK(named.size() == (expected ? 1 : 0));
+  if (!expected || events.size() != 1 || named.size() != 1) return;
+  const std::string logged = log_line(events.front());
+  CHECK_FALSE(contains(logged, "\n"));
+  CHECK(logged.starts_with(events.front().event == "child_narrowed"
+                               ? "info child_narrowed connection=branch child=office failure="
+                           : events.front().level == Level::info ? "info negotiation_failed "
+                                                                 : "warning negotiation_failed "));
+  check_text(logged, *expected);
+  check_text(named.front(), *expected);
+  CHECK(contains(named.front(), field(events.front(), "detail")));
 }
 
 void check_both(Ladder& ladder, const Mismatch& mismatch) {
@@ -432,6 +440,40 @@ void b_with(Pair& pair, const std::function<void(CertificateOptions&)>& change) 
   pair.replace_b(pair.authority.issue(options));
 }
 
+/// An RSA peer without RFC 7427 that knows SHA-1 only, as strongSwan is then.
+struct Sha1Peer final : ike::SignatureSource {
+  explicit Sha1Peer(const Issued& issued) : issued_(issued) {}
+  std::expected<Proof, Problem> sign(const config::Connection&,
+                                     std::optional<std::span<const std::uint16_t>>,
+                                     wire::Bytes octets) const override {
+    EVP_MD_CTX* context = EVP_MD_CTX_new();
+    std::size_t size = 256;
+    std::vector<std::uint8_t> signature(size);
+    test::must(
+        EVP_DigestSignInit(context, nullptr, EVP_sha1(), nullptr, issued_.key()) == 1 &&
+            EVP_DigestSign(context, signature.data(), &size, octets.data(), octets.size()) == 1,
+        "signing with SHA-1");
+    EVP_MD_CTX_free(context);
+    return Proof{1, std::move(signature), {issued_.certificate().der()}, "RSA with SHA-1"};
+  }
+  std::expected<Verified, Problem> verify(const Claim&) const override {
+    return std::unexpected(Problem{Failure::signature_hash_mismatch, "no signature with SHA-1"});
+  }
+  std::vector<std::uint8_t> authority_hashes() const override { return {}; }
+  const Issued& issued_;
+};
+
+/// The datagrams on the wire no longer negotiate hashes: as if the sender knew no RFC 7427.
+void hide_signature_hashes(Ladder& ladder) {
+  constexpr std::array<std::uint8_t, 4> kNotify{0, 0, 0x40, 0x2F};
+  constexpr std::uint8_t kUnknownStatus = 0xA0;
+  for (Flying& datagram : ladder.wire) {
+    const auto found = std::ranges::search(datagram.bytes, kNotify);
+    REQUIRE(!found.empty());
+    found[2] = kUnknownStatus;
+  }
+}
+
 }  // namespace
 
 TEST_CASE("mismatch: proposals, each kind of transform, and PFS") {
@@ -496,7 +538,35 @@ TEST_CASE("mismatch: certificates") {
     ladder.run();
     check(ladder, kA, mismatch.a);
     check(ladder, kB,
-          Reads{authentication_failed_remote, "local.id b.example.org", "the peer a.example.org"});
+          Reads{certificate_refused_remote, "local.id b.example.org", "the peer a.example.org"});
+  }
+}
+
+TEST_CASE("mismatch: RSA with a peer that knows only SHA-1 for it (RFC 8247 §4.3)") {
+  using enum Failure;
+  Pair pair(KeyKind::rsa2048);
+  const Sha1Peer peer(*pair.b_end);
+  GatewayOptions a = gateway_a();
+  a.auth = a.remote_auth = AuthMethod::pubkey;
+  a.certificate = "own.pem";
+  GatewayOptions b = mirrored(a);
+  a.signatures = &pair.a.certificates;
+  b.signatures = &peer;
+  Ladder ladder(a, b);
+  SECTION("the peer refuses ours") {
+    ladder.initiate(kA);
+    ladder("a --> b  IKE_SA_INIT request");
+    hide_signature_hashes(ladder);
+    ladder.run();
+    check(ladder, kA,
+          Reads{signature_hash_mismatch, "auth RSASSA-PKCS1-v1_5 with SHA-256",
+                kAuthFailed + ", and negotiates no hash for it (RFC 7427)"});
+  }
+  SECTION("we refuse the peer's") {
+    ladder.initiate(kB);
+    ladder.run();
+    check(ladder, kA,
+          Reads{signature_hash_mismatch, "remote.id b.example.org", "SHA-1 is not accepted"});
   }
 }
 
@@ -522,7 +592,7 @@ TEST_CASE("mismatch: a shared key here and a certificate there") {
     ladder.initiate(kA);
     ladder.run();
     check(ladder, kA, Reads{auth_method_mismatch, "remote.auth psk", "b.example.org"});
-    check(ladder, kB, Reads{authentication_failed_remote, "local.id b.example.org", "refuses"});
+    check(ladder, kB, Reads{certificate_refused_remote, "local.id b.example.org", "refuses"});
   }
   SECTION("we have no private key") {
     Holder keyless;

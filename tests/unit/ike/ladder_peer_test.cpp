@@ -28,6 +28,20 @@ TEST_CASE("peer: an answer of no use, and then the IKE SA goes: the SPI goes bac
   CHECK(ladder.gateway(kA).data_plane.leased.empty());
 }
 
+TEST_CASE(
+    "peer: it does not believe us, and says so with nothing else: the IKE SA ends (§2.21.2)") {
+  Ladder ladder;
+  ladder.connect();
+  ask(ladder, kB, ExchangeType::informational, false,
+      {ike::make_notify(NotifyType::authentication_failed)});
+  CHECK(ladder.wire.size() == 1);  // the answer
+  ladder.wire.clear();
+  CHECK(ladder.gateway(kB).machine->ike_sas(ladder.world.now).empty());
+  CHECK(ladder.gateway(kB).data_plane.sas.empty());
+  CHECK(ladder.connection(kB).last_failure == Failure::authentication_failed_remote);
+  CHECK(contains(ladder.connection(kB).last_failure_detail, "a.example.org"));
+}
+
 TEST_CASE("peer: it deletes thousands of children that we do not know") {
   Ladder ladder;
   ladder.connect();
