@@ -10,12 +10,6 @@ std::uint32_t host_order(const std::string& address) {
   return parsed && parsed->is_v4() ? parsed->v4_host() : 0;
 }
 
-std::string name_of(std::size_t number) {
-  const std::string digits = std::to_string(number + 1);
-  return "peer-" + std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits +
-         ".example.org";
-}
-
 simulation::GatewayOptions options_of(const FleetOptions& fleet, std::size_t number) {
   const auto offset = static_cast<std::uint32_t>(number);
   const auto plus = [&](const std::string& first) {
@@ -28,6 +22,7 @@ simulation::GatewayOptions options_of(const FleetOptions& fleet, std::size_t num
   options.id = name_of(number);
   options.remote_id = fleet.gateway_id;
   options.ike_proposal = fleet.ike_proposal;
+  if (fleet.udp_encapsulation) options.encapsulation = config::Encapsulation::forced;
   options.dpd_delay = fleet.dpd_delay;
   options.rekey_time = fleet.rekey_time;
   simulation::ChildOptions child;
@@ -41,18 +36,27 @@ simulation::GatewayOptions options_of(const FleetOptions& fleet, std::size_t num
 
 }  // namespace
 
+std::string name_of(std::size_t number) {
+  const std::string digits = std::to_string(number + 1);
+  return "peer-" + std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits +
+         ".example.org";
+}
+
 Fleet::Fleet(runtime::EventLoop& loop, FleetOptions options)
     : loop_(loop),
       options_(std::move(options)),
       random_(crypto::ike::make_system_random()),
+      engine_(crypto::esp::make_openssl_engine()),
       secrets_(options_.psk),
+      traffic_(loop_, network_, peers_, wire::IpAddress::v4(host_order(options_.host)),
+               host_order(options_.first_network)),
       first_address_(host_order(options_.first_address)) {
   callbacks_.send = [this](const ike::SendDatagram& datagram) { network_.send(datagram); };
   callbacks_.done = [this](Peer& peer, const ike::CommandDone& done) { on_done(peer, done); };
   callbacks_.report = [this](const ike::Report& report) { on_report(report); };
   for (std::size_t number = 0; number < options_.peers; ++number) {
     peers_.push_back(std::make_unique<Peer>(number, options_of(options_, number), ike::Tuning{},
-                                            secrets_, *random_, callbacks_));
+                                            secrets_, *random_, *engine_, callbacks_));
   }
   armed_.resize(peers_.size());
   asked_.resize(peers_.size());
@@ -60,7 +64,12 @@ Fleet::Fleet(runtime::EventLoop& loop, FleetOptions options)
 
 std::expected<void, std::string> Fleet::open() {
   if (first_address_ == 0) return std::unexpected("not an IPv4 address: " + options_.first_address);
-  return network_.open(loop_, [this](const Received& received) { on_datagram(received); });
+  if (host_order(options_.host) == 0) {
+    return std::unexpected("not an IPv4 address: " + options_.host);
+  }
+  return network_.open(
+      loop_, [this](const Received& received) { on_ike(received); },
+      [this](const Received& received) { traffic_.on_esp(peer_of(received), received.message); });
 }
 
 void Fleet::command(ike::CommandVerb verb, std::size_t from, std::size_t to, std::size_t at_once,
@@ -139,9 +148,12 @@ void Fleet::on_report(const ike::Report& report) {
   }
 }
 
-void Fleet::on_datagram(const Received& received) {
-  // An address below the first one is a number beyond the last one.
-  const std::size_t number = received.local.address.v4_host() - first_address_;
+std::size_t Fleet::peer_of(const Received& received) const {
+  return received.local.address.v4_host() - first_address_;
+}
+
+void Fleet::on_ike(const Received& received) {
+  const std::size_t number = peer_of(received);
   if (number >= peers_.size()) return;
   peers_[number]->on_datagram(received.local, received.remote, received.message, runtime::now());
   arm(*peers_[number]);

@@ -1,4 +1,5 @@
-// Many peers of one gateway: commands to all of them, paced, and how long each took.
+// Many peers of one gateway: commands to all of them, paced, and how long each took; and the
+// traffic in their tunnels.
 #pragma once
 
 #include <deque>
@@ -11,6 +12,7 @@
 #include "runtime/event_loop.hpp"
 #include "tests/load/network.hpp"
 #include "tests/load/peer.hpp"
+#include "tests/load/traffic.hpp"
 
 namespace culvert::load {
 
@@ -19,10 +21,15 @@ struct FleetOptions {
   std::string gateway, gateway_id;
   std::string first_address, first_network;  ///< of the first peer; the others count on from there
   std::string gateway_networks;
+  std::string host;  ///< behind the gateway, answers echo requests
   std::string psk;
   std::string ike_proposal, esp_proposal;
+  bool udp_encapsulation = false;  ///< also without a NAT
   std::chrono::seconds dpd_delay{0}, rekey_time{14400};
 };
+
+/// A peer's identity.
+[[nodiscard]] std::string name_of(std::size_t number);
 
 /// How a command to all peers went.
 struct Outcome {
@@ -45,6 +52,8 @@ class Fleet {
   void command(ike::CommandVerb verb, std::size_t from, std::size_t to, std::size_t at_once,
                std::chrono::duration<double> window, std::function<void(const Outcome&)> finished);
 
+  [[nodiscard]] Traffic& traffic() { return traffic_; }
+
   [[nodiscard]] std::size_t size() const { return peers_.size(); }
   /// SAs that the peers hold, both directions; four a tunnel while a rekeyed pair lingers.
   [[nodiscard]] std::size_t sas() const;
@@ -52,7 +61,9 @@ class Fleet {
   [[nodiscard]] std::vector<std::string> violations() const;
 
  private:
-  void on_datagram(const Received& received);
+  void on_ike(const Received& received);
+  /// Whose address it came to; one that is no peer's is a number beyond the last one.
+  [[nodiscard]] std::size_t peer_of(const Received& received) const;
   void on_done(Peer& peer, const ike::CommandDone& done);
   void on_report(const ike::Report& report);
   void start_more();
@@ -63,10 +74,13 @@ class Fleet {
   runtime::EventLoop& loop_;
   FleetOptions options_;
   std::unique_ptr<crypto::ike::Random> random_;
+  /// OpenSSL's, where the gateway has IPsec-MB: neither judges itself.
+  std::unique_ptr<crypto::esp::Engine> engine_;
   simulation::Secrets secrets_;
   Peer::Callbacks callbacks_;
   Network network_;
   std::vector<std::unique_ptr<Peer>> peers_;
+  Traffic traffic_;
   struct Armed {
     Instant when{};
     runtime::TimerId timer{};

@@ -4,48 +4,23 @@
 //   initiate FROM TO AT_ONCE SECONDS    peers FROM to TO - 1, so many at once, spread over SECONDS
 //   rekey    FROM TO AT_ONCE SECONDS    their child SAs
 //   sas                                 how many SAs the peers hold
+//   traffic FROM TO PER_SECOND          echo requests through their tunnels, so many a second
+//   traffic                             what became of them
+//   traffic stop                        no more of them; answers after what is under way
 #include <iostream>
 #include <sstream>
 #include <string>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include "tests/load/fleet.hpp"
+#include "tests/load/answers.hpp"
 
 namespace {
 
 using culvert::load::Fleet;
 using nlohmann::json;
-
-double processor_seconds() {
-  rusage used{};
-  ::getrusage(RUSAGE_SELF, &used);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return seconds(used.ru_utime) + seconds(used.ru_stime);
-}
-
-json render(const culvert::load::Outcome& outcome) {
-  const auto at = [&](double share) -> double {
-    if (outcome.milliseconds.empty()) return 0;
-    const auto last = static_cast<double>(outcome.milliseconds.size() - 1);
-    return outcome.milliseconds[static_cast<std::size_t>(last * share)];
-  };
-  return {{"done", outcome.done},
-          {"failed", outcome.failed},
-          {"seconds", outcome.seconds},
-          {"per_second", static_cast<double>(outcome.done) / outcome.seconds},
-          {"milliseconds", {{"median", at(0.5)}, {"p95", at(0.95)}, {"most", at(1)}}},
-          {"retransmits", outcome.retransmits},
-          {"refused_by_kernel", outcome.refused_by_kernel},
-          {"failures", outcome.failures},
-          {"first_failure", outcome.first_failure},
-          {"processor_seconds", processor_seconds()}};
-}
 
 void say(const json& answer) { std::cout << answer.dump() << std::endl; }
 
@@ -70,18 +45,44 @@ class Commands {
     std::istringstream words(line);
     std::string verb;
     words >> verb;
+    if (verb == "traffic") {
+      std::string what;
+      std::getline(words >> std::ws, what);
+      return carry_out_traffic(line, what);
+    }
     if (verb == "sas") return say({{"sas", fleet_.sas()}, {"violations", fleet_.violations()}});
     std::size_t from = 0, to = 0, at_once = 0;
     double seconds = 0;
     words >> from >> to >> at_once >> seconds;
     using culvert::ike::CommandVerb;
     if (!words || at_once == 0 || from >= to || (verb != "initiate" && verb != "rekey")) {
-      return say({{"error", "not a command: " + line}});
+      return refuse(line);
     }
     fleet_.command(verb == "rekey" ? CommandVerb::rekey_child : CommandVerb::initiate, from, to,
                    at_once, std::chrono::duration<double>(seconds),
                    [](const culvert::load::Outcome& outcome) { say(render(outcome)); });
   }
+
+  void carry_out_traffic(const std::string& line, const std::string& what) {
+    culvert::load::Traffic& traffic = fleet_.traffic();
+    if (what.empty()) return say(render(traffic));
+    if (what == "stop") return traffic.stop(kGrace, [&traffic] { say(render(traffic)); });
+    std::istringstream words(what);
+    std::size_t from = 0, to = 0;
+    double per_second = 0;
+    words >> from >> to >> per_second;
+    if (!words || from >= to || to > fleet_.size() || per_second <= 0 ||
+        per_second > culvert::load::kMostPacketsPerSecond) {
+      return refuse(line);
+    }
+    traffic.start(from, to, per_second);
+    say({{"per_second", per_second}});
+  }
+
+  static void refuse(const std::string& line) { say({{"error", "not a command: " + line}}); }
+
+  /// For answers that are under way when traffic is stopped.
+  static constexpr std::chrono::seconds kGrace{3};
 
   culvert::runtime::EventLoop& loop_;
   Fleet& fleet_;
@@ -104,6 +105,8 @@ int main(int argc, char** argv) {
   app.add_option("--first-address", options.first_address, "of the first peer")->required();
   app.add_option("--first-network", options.first_network, "behind the first peer")->required();
   app.add_option("--gateway-networks", options.gateway_networks, "behind the gateway")->required();
+  app.add_option("--host", options.host, "behind the gateway, answers echo requests")->required();
+  app.add_flag("--udp-encapsulation", options.udp_encapsulation, "of ESP, also without a NAT");
   app.add_option("--psk", options.psk, "of all peers")->envname("CULVERT_LOAD_PSK")->required();
   app.add_option("--proposal", options.ike_proposal, "for the IKE SA")->required();
   app.add_option("--esp-proposal", options.esp_proposal, "for the child SA")->required();

@@ -1,19 +1,21 @@
 #include "tests/load/network.hpp"
 
-#include <array>
 #include <cerrno>
 #include <cstring>
-#include <vector>
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+
+#include "wire/ip.hpp"
+#include "wire/udp.hpp"
 
 namespace culvert::load {
 namespace {
 
-constexpr std::uint16_t kIkePort = 500, kNatPort = 4500;
-constexpr std::size_t kMarkerBytes = 4;  ///< RFC 3948 §2.2: four zero octets before IKE
+/// RFC 3948 §2.2: in front of IKE on port 4500.
+constexpr std::array<std::uint8_t, wire::udp::kMarkerBytes> kMarker{};
 /// A burst of answers to all peers at once.
 constexpr int kReceiveBufferBytes = 16 << 20;
 /// Datagrams taken in one turn, so that timers get theirs.
@@ -37,42 +39,44 @@ union PacketInfo {
 
 }  // namespace
 
-std::expected<int, std::string> Network::bind_port(std::uint16_t port) {
-  const int descriptor = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (descriptor < 0) return std::unexpected(failed("socket"));
+std::expected<channel::Descriptor, std::string> Network::open_socket(int type, int protocol,
+                                                                     std::uint16_t port) {
+  channel::Descriptor descriptor(::socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+  if (!descriptor.valid()) return std::unexpected(failed("socket"));
   const int yes = 1;
-  ::setsockopt(descriptor, IPPROTO_IP, IP_PKTINFO, &yes, sizeof(yes));
-  ::setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBufferBytes,
+  ::setsockopt(descriptor.number(), IPPROTO_IP, IP_PKTINFO, &yes, sizeof(yes));
+  ::setsockopt(descriptor.number(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBufferBytes,
                sizeof(kReceiveBufferBytes));
   const sockaddr_in any = address_of({wire::IpAddress::v4(0), port});
-  if (::bind(descriptor, reinterpret_cast<const sockaddr*>(&any), sizeof(any)) != 0) {
-    auto error = failed("bind");
-    ::close(descriptor);
-    return std::unexpected(std::move(error));
+  if (::bind(descriptor.number(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) != 0) {
+    return std::unexpected(failed("bind"));
   }
   return descriptor;
 }
 
-std::expected<void, std::string> Network::open(runtime::EventLoop& loop,
-                                               std::function<void(const Received&)> on_datagram) {
-  on_datagram_ = std::move(on_datagram);
-  for (const std::uint16_t port : {kIkePort, kNatPort}) {
-    const auto descriptor = bind_port(port);
-    if (!descriptor) return std::unexpected(descriptor.error());
-    (port == kIkePort ? ike_ : nat_) = channel::Descriptor(*descriptor);
-    const auto watched =
-        loop.add(*descriptor, [this, fd = *descriptor, port] { receive(fd, port); });
-    if (!watched) return watched;
+std::expected<void, std::string> Network::open(runtime::EventLoop& loop, OnReceived on_ike,
+                                               OnReceived on_esp) {
+  on_ike_ = std::move(on_ike);
+  on_esp_ = std::move(on_esp);
+  const auto take = [&](channel::Descriptor& into, int type, int protocol, std::uint16_t port,
+                        void (Network::*on_readable)()) -> std::expected<void, std::string> {
+    auto opened = open_socket(type, protocol, port);
+    if (!opened) return std::unexpected(opened.error());
+    into = std::move(*opened);
+    return loop.add(into.number(), [this, on_readable] { (this->*on_readable)(); });
+  };
+  if (auto ok = take(esp_, SOCK_RAW, IPPROTO_ESP, 0, &Network::receive_esp); !ok) return ok;
+  if (auto ok = take(ike_, SOCK_DGRAM, 0, wire::udp::kIkePort, &Network::receive_ike); !ok) {
+    return ok;
   }
-  return {};
+  return take(nat_, SOCK_DGRAM, 0, wire::udp::kNatTraversalPort, &Network::receive_nat);
 }
 
-void Network::receive(int descriptor, std::uint16_t port) {
-  std::array<std::uint8_t, 8192> bytes;
-  for (int taken = 0; taken < kAtOnce; ++taken) {
+bool Network::receive(int descriptor, std::uint16_t port, Packet& packet) {
+  for (;;) {
     sockaddr_in from{};
     PacketInfo info{};
-    iovec piece{bytes.data(), bytes.size()};
+    iovec piece{packet.bytes.data(), packet.bytes.size()};
     msghdr message{};
     message.msg_name = &from;
     message.msg_namelen = sizeof(from);
@@ -81,31 +85,81 @@ void Network::receive(int descriptor, std::uint16_t port) {
     message.msg_control = &info;
     message.msg_controllen = sizeof(info);
     const ssize_t length = ::recvmsg(descriptor, &message, 0);
-    if (length < 0) return;
+    if (length < 0) return false;
     const cmsghdr* const control = CMSG_FIRSTHDR(&message);
     if (control == nullptr || control->cmsg_type != IP_PKTINFO) continue;
     in_pktinfo to{};
     std::memcpy(&to, CMSG_DATA(control), sizeof(to));
-    wire::Bytes content(bytes.data(), static_cast<std::size_t>(length));
-    if (port == kNatPort) {
-      if (content.size() < kMarkerBytes) continue;  // a keepalive
-      content = content.subspan(kMarkerBytes);
+    packet.length = static_cast<std::size_t>(length);
+    packet.local = {wire::IpAddress::v4(ntohl(to.ipi_addr.s_addr)), port};
+    packet.remote = {wire::IpAddress::v4(ntohl(from.sin_addr.s_addr)), ntohs(from.sin_port)};
+    return true;
+  }
+}
+
+void Network::receive_ike() {
+  // What came on an SA before the message that ends it is opened before: a data plane, whose
+  // packets do not wait for the key daemon, has seen it by then.
+  receive_esp();
+  Packet packet;
+  for (int taken = 0; taken < kAtOnce && receive(ike_.number(), wire::udp::kIkePort, packet);
+       ++taken) {
+    on_ike_({packet.local, packet.remote, wire::Bytes(packet.bytes).first(packet.length)});
+  }
+}
+
+void Network::receive_nat() {
+  Packet packet;
+  for (int taken = 0;
+       taken < kAtOnce && receive(nat_.number(), wire::udp::kNatTraversalPort, packet); ++taken) {
+    const auto content = wire::Bytes(packet.bytes).first(packet.length);
+    switch (wire::udp::classify_nat_traversal(content)) {
+      case wire::udp::Encapsulated::ike:
+        on_ike_({packet.local, packet.remote, content.subspan(kMarker.size())});
+        break;
+      case wire::udp::Encapsulated::esp:
+        on_esp_({packet.local, packet.remote, content});
+        break;
+      case wire::udp::Encapsulated::keepalive:
+      case wire::udp::Encapsulated::truncated:
+        break;
     }
-    on_datagram_({{wire::IpAddress::v4(ntohl(to.ipi_addr.s_addr)), port},
-                  {wire::IpAddress::v4(ntohl(from.sin_addr.s_addr)), ntohs(from.sin_port)},
-                  content});
+  }
+}
+
+/// All there is: it is the answers to what we send, and we do not send meanwhile.
+void Network::receive_esp() {
+  Packet packet;
+  while (receive(esp_.number(), 0, packet)) {
+    const auto whole = wire::Bytes(packet.bytes).first(packet.length);
+    const auto header = wire::parse_ipv4(whole);
+    if (!header) continue;
+    on_esp_({packet.local, packet.remote,
+             whole.first(header->total_bytes).subspan(header->payload_offset)});
   }
 }
 
 void Network::send(const ike::SendDatagram& datagram) {
   if (datagram.keepalive) return;
-  std::array<std::uint8_t, kMarkerBytes> marker{};
-  const bool marked = datagram.local.port == kNatPort;
+  const bool marked = datagram.local.port == wire::udp::kNatTraversalPort;
+  send(marked ? nat_.number() : ike_.number(), datagram.local, datagram.remote,
+       marked ? wire::Bytes(kMarker) : wire::Bytes(), datagram.bytes);
+}
+
+void Network::send_esp(const wire::Endpoint& local, const wire::Endpoint& remote,
+                       bool udp_encapsulation, wire::Bytes esp) {
+  send(udp_encapsulation ? nat_.number() : esp_.number(), local,
+       {remote.address, udp_encapsulation ? remote.port : std::uint16_t{0}}, {}, esp);
+}
+
+void Network::send(int descriptor, const wire::Endpoint& local, const wire::Endpoint& remote,
+                   wire::Bytes front, wire::Bytes content) {
   // sendmsg does not write to what it sends.
-  auto* const content = const_cast<std::uint8_t*>(datagram.bytes.data());
-  std::array<iovec, 2> pieces{
-      {{marker.data(), marked ? marker.size() : 0}, {content, datagram.bytes.size()}}};
-  sockaddr_in to = address_of(datagram.remote);
+  const auto piece = [](wire::Bytes bytes) {
+    return iovec{const_cast<std::uint8_t*>(bytes.data()), bytes.size()};
+  };
+  std::array<iovec, 2> pieces{piece(front), piece(content)};
+  sockaddr_in to = address_of(remote);
   PacketInfo info{};
   msghdr message{};
   message.msg_name = &to;
@@ -119,9 +173,21 @@ void Network::send(const ike::SendDatagram& datagram) {
   control->cmsg_type = IP_PKTINFO;
   control->cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
   in_pktinfo from{};
-  from.ipi_spec_dst.s_addr = htonl(datagram.local.address.v4_host());
+  from.ipi_spec_dst.s_addr = htonl(local.address.v4_host());
   std::memcpy(CMSG_DATA(control), &from, sizeof(from));
-  if (::sendmsg(marked ? nat_.number() : ike_.number(), &message, 0) < 0) ++refused_;
+  if (::sendmsg(descriptor, &message, 0) < 0) ++refused_;
+}
+
+std::uint64_t Network::overrun() const {
+  std::uint64_t sum = 0;
+  for (const channel::Descriptor* socket : {&ike_, &nat_, &esp_}) {
+    std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
+    socklen_t bytes = sizeof(memory);
+    if (::getsockopt(socket->number(), SOL_SOCKET, SO_MEMINFO, memory.data(), &bytes) == 0) {
+      sum += memory[SK_MEMINFO_DROPS];
+    }
+  }
+  return sum;
 }
 
 }  // namespace culvert::load

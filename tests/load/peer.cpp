@@ -15,10 +15,11 @@ std::uint32_t first_spi(std::size_t number) {
 
 Peer::Peer(std::size_t number, const simulation::GatewayOptions& options, const ike::Tuning& tuning,
            const ike::SecretSource& secrets, crypto::ike::Random& random,
-           const Callbacks& callbacks)
+           crypto::esp::Engine& engine, const Callbacks& callbacks)
     : number_(number),
       config_(std::make_unique<config::Config>(simulation::make_config(options))),
       data_plane_(first_spi(number)),
+      tunnel_(data_plane_, engine),
       callbacks_(callbacks) {
   ike::Environment environment;
   environment.config = config_.get();

@@ -1,5 +1,5 @@
-// One far end of a tunnel: its own configuration, the production state machine, and a data plane
-// that remembers its SAs.
+// One far end of a tunnel: its own configuration, the production state machine, a data plane that
+// remembers its SAs, and ESP by what that remembers.
 #pragma once
 
 #include <functional>
@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "tests/load/esp_tunnel.hpp"
 #include "tests/simulator/world.hpp"
 
 namespace culvert::load {
@@ -21,9 +22,10 @@ class Peer {
     std::function<void(Peer&, const ike::CommandDone&)> done;
     std::function<void(const ike::Report&)> report;
   };
-  /// `secrets`, `random` and `callbacks` outlive it.
+  /// `secrets`, `random`, `engine` and `callbacks` outlive it.
   Peer(std::size_t number, const simulation::GatewayOptions& options, const ike::Tuning& tuning,
-       const ike::SecretSource& secrets, crypto::ike::Random& random, const Callbacks& callbacks);
+       const ike::SecretSource& secrets, crypto::ike::Random& random, crypto::esp::Engine& engine,
+       const Callbacks& callbacks);
 
   void command(ike::CommandVerb verb, Instant now);
   void on_datagram(const wire::Endpoint& local, const wire::Endpoint& remote, wire::Bytes message,
@@ -33,6 +35,7 @@ class Peer {
 
   [[nodiscard]] std::size_t number() const { return number_; }
   [[nodiscard]] const simulation::DataPlane& data_plane() const { return data_plane_; }
+  [[nodiscard]] EspTunnel& tunnel() { return tunnel_; }
   [[nodiscard]] ike::MachineCounters counters() const { return machine_->counters(); }
 
  private:
@@ -41,6 +44,7 @@ class Peer {
   std::size_t number_;
   std::unique_ptr<config::Config> config_;
   simulation::DataPlane data_plane_;
+  EspTunnel tunnel_;
   std::unique_ptr<ike::Machine> machine_;
   const Callbacks& callbacks_;
   std::vector<ike::Action> actions_;

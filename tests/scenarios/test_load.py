@@ -3,15 +3,23 @@
 import pytest
 
 from harness.configuration import SIDE_B, TunnelOptions
-from harness.load import Flood, Peers, add_namespace, serve_peers, wait_for_sas
+from harness.load import Flood, Peers, TunnelTraffic, add_namespace, serve_peers, wait_for_sas
 from harness.shell import wait_until
 from harness.traffic import SteadyPing
 
 COUNT = 50
 
 
+def flaws(traffic):
+    """What may not happen to a packet, and what is told of it."""
+    wrong = {flaw: traffic[flaw] for flaw in TunnelTraffic.FLAWS if traffic[flaw]}
+    return wrong and (wrong, traffic)
+
+
 @pytest.mark.long
-def test_fifty_peers_of_one_connection_come_up_and_all_rekey_under_traffic(bed):
+@pytest.mark.parametrize("udp_encapsulation", [False, True], ids=["esp", "esp-in-udp"])
+def test_fifty_peers_of_one_connection_come_up_and_all_rekey_under_their_traffic(
+        bed, udp_encapsulation):
     # Given a gateway with one connection towards any address, and a tunnel of its own under traffic
     configuration = serve_peers(bed.configuration("a", TunnelOptions()), bed.psk_file, COUNT)
     namespace = add_namespace(bed)
@@ -19,20 +27,31 @@ def test_fifty_peers_of_one_connection_come_up_and_all_rekey_under_traffic(bed):
     bed.add_gateway("b", bed.configuration("b", TunnelOptions()))
     gateway.culvert("initiate", "net")
     ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
-    peers = Peers(bed, namespace, COUNT)
-    # When all peers come, half of them at once, and then all children are rekeyed
+    peers = Peers(bed, namespace, COUNT, udp_encapsulation=udp_encapsulation)
+    # When all peers come, half of them at once, and send through their tunnels, and then all
+    # children are rekeyed
     established = peers.command("initiate", at_once=COUNT // 2, timeout=30)
-    before = {child["spi_in"] for child in gateway.children("net-peers")}
+    assert established["done"] == COUNT, established
+    children = gateway.children("net-peers")
+    before = {child["spi_in"] for child in children}
+    assert {child["udp_encapsulation"] for child in children} == {udp_encapsulation}
+    traffic = TunnelTraffic(bed, gateway, peers, per_second=20 * COUNT)
+    carried_before = traffic.wait_until_carried("first", timeout=10)
     rekeyed = peers.command("rekey", at_once=COUNT, seconds=1.0, timeout=30)
     left = wait_for_sas(peers, 2 * COUNT, timeout=10)
-    # Then each has one pair of SAs, a new one, and the traffic has not noticed
-    assert established["done"] == COUNT, established
+    carried_after = traffic.wait_until_carried("later", timeout=10)
+    carried, beside = traffic.stop(), ping.stop()
+    # Then each has one pair of SAs, a new one, and has carried packets by the one and by the other;
+    # none was lost there, nor in the tunnel beside them
     assert len(before) == COUNT
+    assert not flaws(carried)
+    assert carried_before and carried_after, carried
+    assert carried["drops"] == {}
     assert rekeyed["done"] == COUNT, rekeyed
     assert left == {"sas": 2 * COUNT, "violations": []}
     after = {child["spi_in"] for child in gateway.children("net-peers")}
     assert len(after) == COUNT and not after & before
-    assert ping.stop().lost_packets == []
+    assert beside.lost_packets == []
 
 
 def test_a_flood_from_forged_sources_stops_neither_tunnels_nor_a_new_peer(bed):

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Many tunnels against one gateway: set up as fast as they go, then all child SAs rekeyed within a
-window, while a ping of 100 packets a second crosses a further tunnel of the same gateway. States
-rate, memory and processor time; exit status 0 only when every tunnel came up and was rekeyed and no
-packet was lost. With --flood instead: IKE_SA_INIT from forged sources, while established tunnels carry
-traffic and rekey, and new peers get theirs. As root; makes network namespaces and removes them.
+window, while each of them carries traffic and a ping of 100 packets a second crosses a further
+tunnel of the same gateway. States rate, memory and processor time; exit status 0 only when every
+tunnel came up and was rekeyed, carried packets before and after, and no packet was lost. With
+--flood instead: IKE_SA_INIT from forged sources, while established tunnels carry traffic and rekey,
+and new peers get theirs. As root; makes network namespaces and removes them.
 """
 
 import argparse
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenarios"))
 
 from harness.configuration import SIDE_B, TunnelOptions  # noqa: E402
 from harness.load import (ESP_PROPOSAL, IKE_PROPOSAL, Flood, Peers, Usage,  # noqa: E402
-                          add_namespace, serve_peers, wait_for_sas)
+                          TunnelTraffic, add_namespace, serve_peers, wait_for_sas)
 from harness.testbed import Testbed  # noqa: E402
 from harness.traffic import SteadyPing  # noqa: E402
 
@@ -29,6 +30,9 @@ def parse_arguments():
                              "one for each peer")
     parser.add_argument("--at-once", type=int, default=64, help="handshakes under way")
     parser.add_argument("--rekey-window", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--traffic", type=float, metavar="PER_SECOND",
+                        help="echo requests through all tunnels together; unless told, one a "
+                             "second in each, and 5000 at most")
     parser.add_argument("--proposal", default=IKE_PROPOSAL)
     parser.add_argument("--esp-proposal", default=ESP_PROPOSAL)
     parser.add_argument("--flood", action="store_true")
@@ -73,6 +77,28 @@ def say_memory(usage, tunnels):
               f"{grown['RssShmem'] / tunnels / 1024:.1f} KiB shared")
 
 
+def say_traffic(traffic):
+    times, tunnels = traffic["milliseconds"], traffic["tunnels"]
+    print(f"traffic in every tunnel: {traffic['sent']} sent in {traffic['seconds']:.1f} s, "
+          f"{traffic['lost']} lost, {traffic['duplicates']} answered twice; "
+          f"{times['median']:.2f} ms (median), {times['p95']:.2f} ms (95 %), "
+          f"{times['most']:.0f} ms (most); {tunnels['by_first_sas']} tunnels carried some before their "
+          f"rekey, {tunnels['by_later_sas']} after", flush=True)
+    told = {what: traffic[what] for what in
+            (*TunnelTraffic.FLAWS, "refused_by_kernel", "overrun_in_kernel") if traffic[what]}
+    told.update({f"dropped by the gateway as {reason}": count
+                 for reason, count in traffic["drops"].items()})
+    told.update(traffic["devices"])
+    if told:
+        print("beside it: " + ", ".join(f"{what} {count}" for what, count in told.items()))
+    if traffic["lost"]:
+        print("LOST between " + ", ".join(f"{places}: {count}" for places, count
+                                          in traffic["lost_between"].items()))
+    for loss in traffic["losses"]:
+        print(f"LOST {loss['peer']} packet {loss['number']} sent on {loss['spi']} after "
+              f"{loss['seconds']:.3f} s")
+
+
 def measure(bed, gateway, peers, arguments):
     figures = {"tunnels": arguments.tunnels, "connections": arguments.connections,
                "proposal": arguments.proposal, "esp_proposal": arguments.esp_proposal}
@@ -83,13 +109,20 @@ def measure(bed, gateway, peers, arguments):
     figures["set_up_usage"] = usage.lap()
     say_outcome("set up", figures["set_up"], figures["set_up_usage"])
     say_memory(figures["set_up_usage"], arguments.tunnels)
+    per_second = arguments.traffic or min(arguments.tunnels, 5000)
+    one_each = 10 + 2 * arguments.tunnels / per_second  # seconds in which each tunnel has its turn
+    traffic = TunnelTraffic(bed, gateway, peers, per_second)
+    traffic.wait_until_carried("first", one_each)
+    usage.lap()
     figures["rekey"] = peers.command("rekey", at_once=arguments.tunnels,
                                      seconds=arguments.rekey_window,
                                      timeout=60 + arguments.rekey_window + arguments.tunnels / 5)
     figures["rekey_usage"] = usage.lap()
     say_outcome("rekeyed", figures["rekey"], figures["rekey_usage"])
     figures["left"] = wait_for_sas(peers, 2 * figures["set_up"]["done"], timeout=30)
-    time.sleep(1)
+    traffic.wait_until_carried("later", one_each)
+    figures["traffic"] = traffic.stop()
+    say_traffic(figures["traffic"])
     result = ping.stop()
     figures["ping"] = {"sent": result.transmitted, "lost": len(result.lost_packets),
                        "median_milliseconds": result.median()}
@@ -149,11 +182,14 @@ def survived(figures):
 
 
 def is_good(figures):
-    tunnels = figures["tunnels"]
+    tunnels, traffic = figures["tunnels"], figures["traffic"]
     for violation in figures["left"]["violations"]:
         print(f"VIOLATION {violation}")
     return (figures["set_up"]["done"] == tunnels and figures["rekey"]["done"] == tunnels
             and figures["left"] == {"sas": 2 * tunnels, "violations": []}
+            and not any(traffic[flaw] for flaw in TunnelTraffic.FLAWS)
+            and traffic["tunnels"]["by_first_sas"] == tunnels
+            and traffic["tunnels"]["by_later_sas"] == tunnels
             and figures["ping"]["lost"] == 0)
 
 

@@ -1,5 +1,6 @@
 """The far ends of many tunnels in a namespace beside the gateways: tests/load/ike_load."""
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from .configuration import SIDE_A
 from .namespaces import Namespace, ip_batch, plain_client
-from .shell import CommandFailed, Process
+from .shell import CommandFailed, Process, wait_until
 from .testbed import build_directory
+from .traffic import icmp_counts
 
 ADDRESS = "192.0.2.66"            # of the namespace: the gateway's next hop to all peers
 PEER_ADDRESSES = "10.64.0.0/14"   # where the peers are, to their kernel
@@ -79,7 +81,8 @@ def add_namespace(bed):
 class Peers:
     """The process with all far ends; a command goes to a range of them."""
 
-    def __init__(self, bed, namespace, count, proposal=IKE_PROPOSAL, esp_proposal=ESP_PROPOSAL):
+    def __init__(self, bed, namespace, count, proposal=IKE_PROPOSAL, esp_proposal=ESP_PROPOSAL,
+                 udp_encapsulation=False):
         program = build_directory() / "tests/load/ike_load"
         self.count = count
         self._log = open(bed.directory / "peers.log", "ab")
@@ -87,8 +90,9 @@ class Peers:
             namespace.command(program, "--peers", count, "--gateway", SIDE_A.wan_address,
                               "--gateway-id", SIDE_A.identity, "--first-address", FIRST_ADDRESS,
                               "--first-network", FIRST_NETWORK, "--gateway-networks",
-                              SIDE_A.network(), "--proposal", proposal, "--esp-proposal",
-                              esp_proposal),
+                              SIDE_A.network(), "--host", SIDE_A.client_address(), "--proposal",
+                              proposal, "--esp-proposal", esp_proposal,
+                              *(["--udp-encapsulation"] if udp_encapsulation else [])),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             env={**os.environ, "CULVERT_LOAD_PSK": bed.psk}, start_new_session=True)
         self._answers = queue.SimpleQueue()
@@ -126,6 +130,20 @@ class Peers:
         self._say("sas")
         return self._answer(10)
 
+    def start_traffic(self, per_second):
+        """Echo requests through the tunnels, one after the other, to client a."""
+        self._say(f"traffic 0 {self.count} {per_second}")
+        return self._answer(10)
+
+    def traffic(self):
+        """What became of them so far."""
+        self._say("traffic")
+        return self._answer(30)
+
+    def stop_traffic(self):
+        self._say("traffic stop")
+        return self._answer(30)
+
     def _say(self, line):
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
@@ -139,6 +157,50 @@ class Peers:
         self._process.stdin.close()
         self._process.stdout.close()
         self._log.close()
+
+
+class TunnelTraffic:
+    """Packets in every tunnel of the peers, each of which client a's kernel answers; a loss is told
+    with the places that it was between."""
+
+    FLAWS = ("lost", "duplicates", "without_sa", "unknown_spi", "icv_wrong", "malformed")
+
+    def __init__(self, bed, gateway, peers, per_second):
+        self._host, self._gateway, self._peers = bed["client-a"], gateway, peers
+        self._before = self._counts()
+        peers.start_traffic(per_second)
+
+    def _counts(self):
+        echo = icmp_counts(self._host)
+        interfaces = self._gateway.ask("dataplane.sock", "status")["result"]["interfaces"]
+        return {"arrived": echo["InEchos"], "answered": echo["OutEchoReps"],
+                "drops": self._gateway.drops(),
+                "devices": {f"{interface['name']} {what}": interface[what]
+                            for interface in interfaces
+                            for what in ("rx_missed", "rx_errors", "tx_errors")}}
+
+    def wait_until_carried(self, sas, timeout):
+        """Whether each tunnel carried a packet there and back by its `first` pair of SAs, or by
+        `later` ones."""
+        with contextlib.suppress(TimeoutError):
+            return wait_until(lambda: self._peers.traffic()["tunnels"][f"by_{sas}_sas"]
+                              == self._peers.count, timeout, f"traffic by the {sas} SAs", 0.2)
+        return False
+
+    def stop(self):
+        result = self._peers.stop_traffic()
+        before, now = self._before, self._counts()
+        arrived, answered = (now[place] - before[place] for place in ("arrived", "answered"))
+        received = sum(result[what] for what in
+                       ("answered", "duplicates", "unknown_spi", "icv_wrong", "malformed"))
+        result["lost_between"] = {"peers and host": result["sent"] - arrived,
+                                  "host": arrived - answered,
+                                  "host and peers": answered - received}
+        for what in ("drops", "devices"):
+            result[what] = {name: count - before[what].get(name, 0)
+                            for name, count in now[what].items()
+                            if count != before[what].get(name, 0)}
+        return result
 
 
 class Flood:
