@@ -35,7 +35,7 @@ def test_fifty_peers_of_one_connection_come_up_and_all_rekey_under_their_traffic
     children = gateway.children("net-peers")
     before = {child["spi_in"] for child in children}
     assert {child["udp_encapsulation"] for child in children} == {udp_encapsulation}
-    traffic = TunnelTraffic(bed, gateway, peers, per_second=20 * COUNT)
+    traffic = TunnelTraffic(bed, gateway, peers, per_second=40 * COUNT)
     carried_before = traffic.wait_until_carried("first", timeout=10)
     rekeyed = peers.command("rekey", at_once=COUNT, seconds=1.0, timeout=30)
     left = wait_for_sas(peers, 2 * COUNT, timeout=10)
