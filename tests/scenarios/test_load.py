@@ -3,7 +3,8 @@
 import pytest
 
 from harness.configuration import SIDE_B, TunnelOptions
-from harness.load import Flood, Peers, TunnelTraffic, add_namespace, serve_peers, wait_for_sas
+from harness.load import (Administration, Flood, Peers, TunnelTraffic, add_namespace, serve_peers,
+                          wait_for_sas)
 from harness.shell import wait_until
 from harness.traffic import SteadyPing
 
@@ -65,7 +66,7 @@ def test_a_flood_from_forged_sources_stops_neither_tunnels_nor_a_new_peer(bed):
     assert peers.command("initiate", end=10)["done"] == 10
     ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
     # When requests come from ever other sources, more than the key daemon is to answer
-    flood = Flood(bed, namespace, rate=8000, seconds=8)
+    flood, administration = Flood(bed, namespace, rate=8000, seconds=8), Administration(gateway)
     wait_until(lambda: gateway.drops().get("ike_policed", 0) > 1000, 10, "the flood")
     rekeyed = peers.command("rekey", end=10, at_once=1, timeout=30)
     established = peers.command("initiate", first=10, at_once=2, timeout=30)
@@ -75,6 +76,9 @@ def test_a_flood_from_forged_sources_stops_neither_tunnels_nor_a_new_peer(bed):
     assert established["done"] == 10, established
     assert ping.stop().lost_packets == []
     counters = gateway.ask("ike.sock", "counters")["result"]
+    # And who administers it waits behind a few messages, not behind the flood
+    waits = administration.stop()
+    assert waits["answers"] >= 3 and waits["most_milliseconds"] < 1000, waits
     assert counters["cookies_sent"] > 100
     assert counters["half_open"] <= 64, "what is forged costs no memory"
     flood.finish()

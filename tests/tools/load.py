@@ -16,8 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenarios"))
 
 from harness.configuration import SIDE_B, TunnelOptions  # noqa: E402
-from harness.load import (ESP_PROPOSAL, IKE_PROPOSAL, Flood, Peers, Usage,  # noqa: E402
-                          TunnelTraffic, add_namespace, serve_peers, wait_for_sas)
+from harness.load import (ESP_PROPOSAL, IKE_PROPOSAL, Administration, Flood,  # noqa: E402
+                          Peers, TunnelTraffic, Usage, add_namespace, serve_peers,
+                          wait_for_sas)
 from harness.testbed import Testbed  # noqa: E402
 from harness.traffic import SteadyPing  # noqa: E402
 
@@ -72,9 +73,15 @@ def say_outcome(what, outcome, usage):
 def say_memory(usage, tunnels):
     for name in ("ike", "dataplane"):
         grown = usage[f"{name}_bytes"]
-        print(f"memory of culvert-{name} for each tunnel: {grown['VmRSS'] / tunnels / 1024:.1f} KiB "
-              f"resident, of it {grown['RssAnon'] / tunnels / 1024:.1f} KiB its own, "
+        print(f"memory of culvert-{name} for each tunnel: "
+              f"{grown['VmRSS'] / tunnels / 1024:.1f} KiB resident, of it {grown['RssAnon'] / tunnels / 1024:.1f} KiB its own, "
               f"{grown['RssShmem'] / tunnels / 1024:.1f} KiB shared")
+
+
+def say_administration(waits):
+    print(f"administration meanwhile: {waits['answers']} answers of culvert-ike, "
+          f"{waits['median_milliseconds']:.1f} ms (median), {waits['most_milliseconds']:.0f} ms "
+          f"(most)")
 
 
 def say_traffic(traffic):
@@ -82,8 +89,8 @@ def say_traffic(traffic):
     print(f"traffic in every tunnel: {traffic['sent']} sent in {traffic['seconds']:.1f} s, "
           f"{traffic['lost']} lost, {traffic['duplicates']} answered twice; "
           f"{times['median']:.2f} ms (median), {times['p95']:.2f} ms (95 %), "
-          f"{times['most']:.0f} ms (most); {tunnels['by_first_sas']} tunnels carried some before their "
-          f"rekey, {tunnels['by_later_sas']} after", flush=True)
+          f"{times['most']:.0f} ms (most); {tunnels['by_first_sas']} tunnels carried some before "
+          f"their rekey, {tunnels['by_later_sas']} after", flush=True)
     told = {what: traffic[what] for what in
             (*TunnelTraffic.FLAWS, "refused_by_kernel", "overrun_in_kernel") if traffic[what]}
     told.update({f"dropped by the gateway as {reason}": count
@@ -103,7 +110,7 @@ def measure(bed, gateway, peers, arguments):
     figures = {"tunnels": arguments.tunnels, "connections": arguments.connections,
                "proposal": arguments.proposal, "esp_proposal": arguments.esp_proposal}
     ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
-    usage = Usage(gateway)
+    usage, administration = Usage(gateway), Administration(gateway)
     figures["set_up"] = peers.command("initiate", at_once=arguments.at_once,
                                       timeout=60 + arguments.tunnels / 5)
     figures["set_up_usage"] = usage.lap()
@@ -123,6 +130,8 @@ def measure(bed, gateway, peers, arguments):
     traffic.wait_until_carried("later", one_each)
     figures["traffic"] = traffic.stop()
     say_traffic(figures["traffic"])
+    figures["administration"] = administration.stop()
+    say_administration(figures["administration"])
     result = ping.stop()
     figures["ping"] = {"sent": result.transmitted, "lost": len(result.lost_packets),
                        "median_milliseconds": result.median()}
@@ -138,7 +147,7 @@ def measure_flood(bed, gateway, peers, arguments):
     figures["before"] = peers.command("initiate", end=old, timeout=60 + old / 5)
     ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
     before = gateway.drops()
-    usage = Usage(gateway)
+    usage, administration = Usage(gateway), Administration(gateway)
     flood = Flood(bed, bed["peers"], arguments.rate, arguments.seconds,
                   proposal=arguments.proposal)
     time.sleep(2)
@@ -148,6 +157,7 @@ def measure_flood(bed, gateway, peers, arguments):
     figures["over_before_they_were_done"] = not flood.running()
     figures["flood"] = flood.finish()
     figures["usage"] = usage.lap()
+    figures["administration"] = administration.stop()
     time.sleep(1)
     result = ping.stop()
     figures["ping"] = {"sent": result.transmitted, "lost": len(result.lost_packets),
@@ -168,6 +178,7 @@ def say_flood(figures):
           + ", ".join(f"{count} {reason}" for reason, count in figures["drops"].items()))
     say_outcome("rekeyed meanwhile", figures["rekeyed"], figures["usage"])
     say_outcome("new peers meanwhile", figures["new"], figures["usage"])
+    say_administration(figures["administration"])
     if figures["over_before_they_were_done"]:
         print("the flood was over before the new peers were done")
     ping = figures["ping"]

@@ -265,6 +265,29 @@ class Usage:
         return lap
 
 
+class Administration:
+    """How long the key daemon lets an operator wait, asked for its counters ten times a second."""
+
+    def __init__(self, gateway):
+        self._gateway, self._over, self._waits = gateway, threading.Event(), []
+        self._asking = threading.Thread(target=self._ask, daemon=True)
+        self._asking.start()
+
+    def _ask(self):
+        while not self._over.wait(0.1):
+            begun = time.monotonic()
+            answer = self._gateway.ask("ike.sock", "counters", timeout=60)
+            if answer.get("ok"):
+                self._waits.append(time.monotonic() - begun)
+
+    def stop(self):
+        self._over.set()
+        self._asking.join(70)
+        waits = sorted(self._waits)
+        return {"answers": len(waits), "median_milliseconds": 1000 * waits[len(waits) // 2],
+                "most_milliseconds": 1000 * waits[-1]}
+
+
 def wait_for_sas(peers, count, timeout):
     """Rekeyed pairs linger before they are deleted: until the peers hold `count`, or time is up."""
     deadline = time.monotonic() + timeout
