@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <deque>
 #include <set>
-#include <vector>
 
 #include "channel/messages.hpp"
 #include "ike/machine/machine.hpp"
@@ -36,8 +36,10 @@ class SpiStock final : public SpiSource {
   }
   /// Ignored unless it was taken from the present lease: an SPI leased by a data plane that has
   /// gone would be refused by the one that is there now.
+  /// It is the last to be taken again: a peer that refused a child after it had installed half of
+  /// it (libreswan 4.10 when rekeys cross) would refuse each further offer of the same SPI.
   void give_back(channel::Spi spi) override {
-    if (taken_.erase(spi) != 0) stock_.push_back(spi);
+    if (taken_.erase(spi) != 0) stock_.push_front(spi);
   }
   /// The data plane has left us one of an earlier life: as if taken.
   void keep(channel::Spi spi) { taken_.insert(spi); }
@@ -74,8 +76,8 @@ class SpiStock final : public SpiSource {
   [[nodiscard]] std::size_t size() const { return stock_.size(); }
 
  private:
-  std::vector<channel::Spi> stock_;
-  std::set<channel::Spi> taken_;  ///< of the present lease, not installed yet
+  std::deque<channel::Spi> stock_;  ///< taken from the back
+  std::set<channel::Spi> taken_;    ///< of the present lease, not installed yet
   std::size_t low_water_;
   std::size_t leases_pending_ = 0;
   bool granted_ = false;  ///< the last one

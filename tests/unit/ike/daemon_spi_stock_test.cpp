@@ -61,6 +61,18 @@ TEST_CASE("spi stock: an SPI that was not used comes back into the stock") {
   CHECK(stock.take() == spi);
 }
 
+TEST_CASE("spi stock: after a refusal another SPI is offered while there is one") {
+  SpiStock stock;
+  stock.add(lease_of(0x1000, 3), kNow);
+  const channel::Spi refused = stock.take().value();
+  stock.give_back(refused);
+  CHECK(stock.take() != refused);
+  stock.add(lease_of(0x2000, 1), kNow);
+  CHECK(stock.take() != refused);
+  CHECK(stock.take() != refused);
+  CHECK(stock.take() == refused);
+}
+
 TEST_CASE("spi stock: an SPI is not taken back twice, nor one that nobody leased") {
   SpiStock stock;
   stock.add(lease_of(0x1000, 1), kNow);
