@@ -5,25 +5,30 @@ A ping alone proves nothing, for without policies it would pass in clear: the SA
 ends and what was on the wire do.
 """
 
-import itertools
+import copy
 
 import pytest
 
 from conftest import had
 from harness.capture import WireContents
-from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
+from harness.configuration import SIDE_A, SIDE_B, TunnelOptions, write_secret
+from harness.gateway import CommandError
 from harness.pki import Authority, with_certificate
+from harness.refusals import last_failure
 from harness.shell import wait_until
 from harness.strongswan import PeerPki
-from harness.traffic import SteadyPing
+from harness.traffic import SteadyPing, ping
 from machines.kernel import KernelGateway
 from machines.libreswan import Libreswan, unpacked
 from machines.strongswan import StrongSwan
 
 IKE = "aes256gcm16-prfsha384-ecp384"
 ESP = "aes256gcm16-ecp384-esn"
+LIBRESWAN = {"ike": "aes_gcm256-sha2_384-dh20", "esp": "aes_gcm256;dh20"}  # the same in its words
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 PATIENCE = 30  # a command in the machine takes a second when the machine has a processor to itself
+OTHER = "other.example.org"
+PPK = "0123456789abcdef0123456789abcdef"
 
 EACH_PEER = pytest.mark.parametrize("peer", ["strongswan", "libreswan"])
 EACH_SIDE = pytest.mark.parametrize("who", ["culvert", "peer"])
@@ -36,11 +41,56 @@ def kernel(image, bed):
     return machine
 
 
+class Pki:
+    """Our certificates, and theirs by name: what is wrong with it, or the kind of its key."""
+
+    def __init__(self, directory):
+        self.authority, other = (Authority(directory, name) for name in ("Test CA", "Other CA"))
+        self.ours, self.ours_rsa = (
+            self.authority.issue(SIDE_A.identity, key_type, key_type) for key_type in ("ecdsa256", "rsa"))
+        kinds = {"ecdsa": (self.authority, "ecdsa256"), "rsa": (self.authority, "rsa"),
+                 "revoked": (self.authority, "ecdsa256"), "untrusted": (other, "ecdsa256")}
+        self.theirs = {name: issuer.issue(SIDE_B.identity, key_type, f"their-{name}", subject=name)
+                       for name, (issuer, key_type) in kinds.items()}
+        self.authority.revoke(self.theirs["revoked"])
+        self.revocation_list = self.authority.revocation_list()
+        self.authorities = [self.authority, other]
+
+
 @pytest.fixture(scope="module")
 def pki(bed):
-    authority = Authority(bed.directory / "pki", "Test CA")
-    return (authority, authority.issue(SIDE_A.identity, name="ours"),
-            authority.issue(SIDE_B.identity, name="theirs"))
+    return Pki(bed.directory / "pki")
+
+
+class Peers:
+    """Either daemon serves many tests; one at a time, for IKE's ports are there once."""
+
+    def __init__(self, start):
+        self._start, self.name, self._daemon = start, None, None
+
+    def __getitem__(self, name):
+        if self.name != name:
+            self.kill()
+            self.name, self._daemon = name, self._start[name]()
+        return self._daemon
+
+    def processes(self):
+        return self._daemon.processes() if self._daemon else []
+
+    def kill(self):
+        if self._daemon is not None:
+            self._daemon.kill()
+        self.name = self._daemon = None
+
+
+@pytest.fixture(scope="module")
+def peers(kernel, cache, bed, pki):
+    peers = Peers({
+        "strongswan": lambda: StrongSwan(kernel, SIDE_B, SIDE_A, daemon="make_before_break = yes"),
+        "libreswan": lambda: Libreswan(kernel, had(unpacked, cache), SIDE_B, SIDE_A, pki.authorities,
+                                       pki.theirs)})
+    bed.also_stop(peers)
+    return peers
 
 
 class Pair:
@@ -48,24 +98,51 @@ class Pair:
 
     def __init__(self, bed, kernel, peer, configuration):
         self.bed, self.kernel, self.peer = bed, kernel, peer
-        peer.start()
         self.gateway = bed.add_gateway("a", configuration)
 
-    def initiate(self, who):
-        self.gateway.culvert("initiate", "net") if who == "culvert" else self.peer.initiate()
-        self.wait_until_mirrored()
+    def initiate(self, who, child="net"):
+        self.gateway.culvert("initiate", child) if who == "culvert" else self.peer.initiate(child)
+        self.wait_until_mirrored(child)
 
-    def spis(self):
-        return {int(child[end], 16) for child in self.gateway.children()
+    def rekey(self, who, child="net"):
+        self.gateway.culvert("rekey", child) if who == "culvert" else self.peer.rekey_child(child)
+
+    def terminate_child(self, who, child="net"):
+        if who == "culvert":
+            self.gateway.culvert("terminate", child)
+        else:
+            self.peer.terminate_child(child)
+
+    def in_either_role(self):
+        """Our IKE SA of a tunnel that we begin, then one that the peer begins."""
+        for who, role in (("culvert", "initiator"), ("peer", "responder")):
+            self.initiate(who)
+            ike_sa, = self.gateway.ike_sas()
+            assert ike_sa["role"] == role and not ike_sa["nat_local"] and not ike_sa["nat_remote"]
+            yield who, ike_sa
+            # When it ends the IKE SA, then nothing of it is left at either end
+            self.gateway.culvert("terminate", "to-branch") if who == "culvert" \
+                else self.peer.terminate_ike()
+            wait_until(lambda: not self.gateway.ike_sas() and not self.kernel.sas(), PATIENCE,
+                       "both ends to be down", 0.2)
+            assert not self.peer.sas()
+
+    def spis(self, child="net"):
+        return {int(installed[end], 16) for installed in self.gateway.children(child)
                 for end in ("spi_in", "spi_out")}
 
-    def mirrored(self):
+    def mirrored(self, child="net"):
         """One pair of SAs here, which the kernel has too, perhaps beside an old one: strongSwan keeps
         that for some seconds."""
-        return len(self.spis()) == 2 and self.spis() <= {sa.spi for sa in self.kernel.sas()}
+        spis = self.spis(child)
+        return len(spis) == 2 and spis <= {sa.spi for sa in self.kernel.sas()}
 
-    def wait_until_mirrored(self):
-        wait_until(self.mirrored, PATIENCE, "both ends to hold the same pair of SAs", 0.2)
+    def wait_until_mirrored(self, child="net"):
+        wait_until(lambda: self.mirrored(child), PATIENCE, "both ends to hold the same pair of SAs", 0.2)
+
+    def wait_for_another_pair(self, before, child="net"):
+        wait_until(lambda: self.spis(child).isdisjoint(before) and self.mirrored(child), PATIENCE,
+                   f"a new pair of SAs of {child} alone", 0.2)
 
     def assert_traffic_is_protected(self, count=50):
         """`count` pings: each in one SA's packet either way, at both ends, and nothing else."""
@@ -100,26 +177,31 @@ class Pair:
         self.peer.stop()
 
 
+def configured(bed, **options):
+    """Our gateway a's; what is not said is as the peers have it."""
+    return bed.configuration("a", TunnelOptions(**{
+        "proposals": [IKE], "esp_proposals": [ESP], "start_action": "none", **options}))
+
+
 @pytest.fixture
-def pair(bed, kernel, cache, pki):
-    """Makes them: pair(PEER, "psk" or "certificates")."""
+def pair(bed, kernel, pki, peers):
+    """Makes them: pair(PEER, our configuration, what the peer authenticates with, its words): those are
+    by name of the peer, of PeerOptions or of a connection of libreswan."""
     made = []
 
-    def make(peer, auth="psk", esp=ESP, mode="tunnel"):
-        authority, ours, theirs = pki
-        configuration = bed.configuration("a", TunnelOptions(
-            mode=mode, proposals=[IKE], esp_proposals=[esp], start_action="none"))
-        keys = None
-        if auth == "certificates":
-            with_certificate(configuration, ours, [authority])
-            keys = PeerPki(theirs.certificate, theirs.key, [authority.certificate])
-        ends = (bed.directory, SIDE_B, SIDE_A, bed.psk, keys)
+    def make(peer, configuration=None, auth="psk", psk=bed.psk, **words):
+        configuration = configuration or configured(bed)
+        if auth != "psk":
+            with_certificate(configuration, pki.ours_rsa if auth == "rsa" else pki.ours, [pki.authority],
+                             crls=[str(pki.revocation_list)])
+        theirs, daemon = words.get(peer, {}), peers[peer]
         if peer == "strongswan":
-            daemon = StrongSwan(kernel, *ends, proposals=IKE, esp_proposals=esp,
-                                mode=mode)
+            keys = auth != "psk" and PeerPki(pki.theirs[auth].certificate, pki.theirs[auth].key,
+                                             [authority.certificate for authority in pki.authorities])
+            daemon.configure(psk, pki=keys or None,
+                             **{"proposals": IKE, "esp_proposals": ESP, **theirs})
         else:
-            daemon = Libreswan(kernel, had(unpacked, cache), *ends,
-                               proposals="aes_gcm256-sha2_384-dh20", esp_proposals="aes_gcm256;dh20")
+            daemon.configure(psk, auth=auth, **{**LIBRESWAN, **theirs})
         made.append(Pair(bed, kernel, daemon, configuration))
         return made[-1]
 
@@ -128,23 +210,18 @@ def pair(bed, kernel, cache, pki):
         one.stop()
 
 
+# ---- one tunnel ------------------------------------------------------------------------------------
+
+
 @EACH_PEER
-@pytest.mark.parametrize("auth", ["psk", "certificates"])
+@pytest.mark.parametrize("auth", ["psk", "ecdsa", "rsa"])
 def test_either_side_establishes_and_ends_it(pair, peer, auth):
-    pair = pair(peer, auth)
-    for who, role in (("culvert", "initiator"), ("peer", "responder")):
-        # When one of them initiates, then packets go through the SAs of both and through nothing else
-        pair.initiate(who)
-        ike_sa, = pair.gateway.ike_sas()
-        assert ike_sa["role"] == role and not ike_sa["nat_local"] and not ike_sa["nat_remote"]
-        assert ike_sa["remote_auth"].startswith("psk" if auth == "psk" else "ECDSA with SHA-")
+    """Packets go through the SAs of both and through nothing else."""
+    pair = pair(peer, auth=auth)
+    shown = {"psk": "psk", "ecdsa": "ECDSA with SHA-", "rsa": "RSA"}[auth]
+    for _, ike_sa in pair.in_either_role():
+        assert ike_sa["remote_auth"].startswith(shown), ike_sa["remote_auth"]
         pair.assert_traffic_is_protected()
-        # When it ends the IKE SA, then nothing of it is left at either end
-        pair.gateway.culvert("terminate", "to-branch") if who == "culvert" \
-            else pair.peer.terminate_ike()
-        wait_until(lambda: not pair.gateway.ike_sas() and not pair.kernel.sas(), PATIENCE,
-                   "both ends to be down", 0.2)
-        assert not pair.peer.sas()
 
 
 @EACH_PEER
@@ -155,10 +232,9 @@ def test_child_rekeys_lose_nothing(pair, peer, who):
     pair.initiate("culvert")
     steady = pair.steady_ping()
     for _ in range(2):
-        before = pair.gateway.child()
-        pair.gateway.culvert("rekey", "net") if who == "culvert" else pair.peer.rekey_child()
-        wait_until(lambda: pair.spis().isdisjoint({int(before["spi_in"], 16)}) and pair.mirrored(),
-                   PATIENCE, "the new pair alone", 0.2)
+        before = pair.spis()
+        pair.rekey(who)
+        pair.wait_for_another_pair(before)
         assert pair.gateway.child()["pfs"] == "ecp384" and pair.gateway.child()["esn"]
         steady.wait_for_replies(50)
     pair.assert_nothing_was_lost(steady)
@@ -177,10 +253,10 @@ def test_ike_rekeys_lose_nothing(pair, peer, who):
                and len(pair.gateway.ike_sas()) == 1, PATIENCE, "the new IKE SA alone", 0.2)
     assert pair.spis() == spis, "the child moves along"
     # and the new IKE SA is in control: each side rekeys the child with it
-    pair.peer.rekey_child()
-    wait_until(lambda: pair.spis().isdisjoint(spis) and pair.mirrored(), PATIENCE, "their rekey", 0.2)
-    pair.gateway.culvert("rekey", "net")
-    pair.wait_until_mirrored()
+    for rekeys in ("peer", "culvert"):
+        spis = pair.spis()
+        pair.rekey(rekeys)
+        pair.wait_for_another_pair(spis)
     steady.wait_for_replies(50)
     pair.assert_nothing_was_lost(steady)
 
@@ -190,7 +266,7 @@ def test_ike_rekeys_lose_nothing(pair, peer, who):
 def test_a_child_is_deleted_and_the_ike_sa_stays(pair, peer, who):
     pair = pair(peer)
     pair.initiate("culvert")
-    pair.gateway.culvert("terminate", "net") if who == "culvert" else pair.peer.terminate_child()
+    pair.terminate_child(who)
     wait_until(lambda: not pair.gateway.children() and not pair.kernel.sas(), PATIENCE,
                "the child to go at both ends", 0.2)
     assert len(pair.gateway.ike_sas()) == 1 and pair.peer.sas()
@@ -200,23 +276,172 @@ def test_a_child_is_deleted_and_the_ike_sa_stays(pair, peer, who):
     assert WireContents(capture.frames(), INNER).inner_addresses_seen == 0
 
 
-@pytest.mark.parametrize("esp", ["aes128gcm16-x25519-esn", "aes256-sha256-ecp384-esn",
-                                 "aes128-sha512-esn", "chacha20poly1305-esn"])
-def test_the_kernel_opens_and_seals_what_we_do(pair, esp):
-    """Other transforms; with HMAC the sequence number's upper half is authenticated, not sent
-    (RFC 4303 §2.2.1)."""
-    pair = pair("strongswan", esp=esp)
-    pair.initiate("culvert")
-    pair.assert_traffic_is_protected()
-    assert pair.bed.ping(count=5, size=1300).lost() == []
-
-
+@EACH_PEER
 @EACH_SIDE
-def test_transport_mode_between_the_gateways_themselves(pair, who):
-    """RFC 4301 §4.1: what the kernel itself sends to our gateway, and our gateway's own answers. There is
-    no inner IP header in it; the userspace ESP of the scenarios has only tunnels. With strongSwan."""
-    pair, count = pair("strongswan", mode="transport"), 20
+def test_who_answers_narrows_the_selectors(pair, bed, peer, who):
+    """RFC 7296 §2.9: who asks has a wider network for what is behind the peer, or behind itself."""
+    configuration = configured(bed)
+    words = {"libreswan": {"narrowing": "yes"}}
+    if who == "peer":
+        configuration["connections"][0]["children"][0]["remote_ts"] = ["10.2.0.0/16"]
+    else:
+        words["libreswan"]["leftsubnet"] = "10.2.0.0/16"
+        words["strongswan"] = {"local_ts": "10.2.0.0/16"}
+    pair = pair(peer, configuration, **words)
+    pair.initiate("culvert" if who == "peer" else "peer")
+    child = pair.gateway.child()
+    assert (child["local_ts"], child["remote_ts"]) == (["10.1.0.0/24"], ["10.2.0.0/24"])
+    pair.assert_traffic_is_protected(20)
+    assert "10.2.0.0/16" not in pair.kernel.run("ip xfrm policy")
+
+
+@EACH_PEER
+def test_a_post_quantum_key_is_mixed_in_in_either_role(pair, bed, peer):
+    """RFC 8784, both ends insisting on it."""
+    pair = pair(peer, with_post_quantum_key(bed), strongswan={
+        "connection": "ppk_id = shared\n  ppk_required = yes",
+        "secrets": f'ppk-shared {{ id = shared\n secret = "{PPK}" }}'}, libreswan={
+        "ppk": "insist", "secrets": f'{{}} {{}} : PPKS "shared" "{PPK}"'})
+    for who, ike_sa in pair.in_either_role():
+        assert ike_sa["post_quantum"]
+        pair.assert_traffic_is_protected(20)
+        before = pair.spis()
+        pair.rekey(who)
+        pair.wait_for_another_pair(before)
+        assert pair.bed.ping(count=5).lost() == []
+
+
+def with_post_quantum_key(bed):
+    configuration = configured(bed, connection_options={"ppk_id": "shared", "ppk_required": True})
+    key = write_secret(bed.directory / "ppk", PPK)
+    configuration["secrets"].append({"ppk_id": "shared", "ppk_file": str(key)})
+    return configuration
+
+
+@EACH_PEER
+@EACH_SIDE
+def test_reauthentication_loses_nothing(pair, bed, peer, who):
+    """A new IKE SA with new SAs takes over before the old ones go. libreswan begins it without a child
+    (RFC 6023), which we then make again, and leaves it to us when the old IKE SA ends."""
+    ours = {"reauth_time": "6s"} if who == "culvert" else {}
+    pair = pair(peer, configured(bed, connection_options=ours), libreswan={"reauth": "yes"}, strongswan={
+        "connection": "unique = never\n  rand_time = 0s\n  "
+                      + ("reauth_time = 4s" if who == "peer" else "")})
     pair.initiate(who)
+    steady, first = pair.steady_ping(), pair.gateway.ike_sas()[0]["initiator_spi"]
+    if who == "peer" and peer == "libreswan":
+        pair.peer.reauthenticate()
+
+    def carrying():
+        """Whether the children of another IKE SA have carried packets, as the kernel counts them."""
+        spis = {int(child["spi_out"], 16) for sa in pair.gateway.ike_sas() for child in sa["children"]
+                if sa["initiator_spi"] != first and child["state"] == "installed"}
+        return spis and any(sa.spi in spis and sa.packets > 50 for sa in pair.kernel.sas())
+
+    wait_until(carrying, PATIENCE, "a new IKE SA whose child carries packets", 0.2)
+    pair.assert_nothing_was_lost(steady)
+    established = "".join(pair.gateway.logs().values()).count(" ike_sa_established ")
+    assert established >= 2, "it was a new one, not a rekeyed one"
+
+
+# ---- several children ------------------------------------------------------------------------------
+
+# name -> what we propose, the kernel's names of it. libreswan wants one group for all.
+CHILDREN = {
+    "net": ("aes128gcm16-ecp384-esn", ("rfc4106(gcm(aes))",)),
+    "cbc": ("aes256-sha256-ecp384-esn", ("hmac(sha256)", "cbc(aes)")),
+    "chacha": ("chacha20poly1305-ecp384-esn", ("rfc7539esp(chacha20,poly1305)",)),
+    "sha512": ("aes128-sha512-ecp384-esn", ("hmac(sha512)", "cbc(aes)"))}
+
+
+def network(name, letter, host="0/24"):
+    """Behind a client, for a child beside `net`: 10.11N.0.0/24 at a, 10.12N.0.0/24 at b."""
+    return f"10.1{'ab'.index(letter) + 1}{list(CHILDREN).index(name)}.0.{host}"
+
+
+def with_children(bed, kernel):
+    """Our configuration with all of CHILDREN; their networks are put behind the clients."""
+    configuration = configured(bed)
+    children = configuration["connections"][0]["children"]
+    children[0]["esp_proposals"] = [CHILDREN["net"][0]]
+    for name, (proposal, _) in list(CHILDREN.items())[1:]:
+        near, far = network(name, "a"), network(name, "b")
+        children.append({**copy.deepcopy(children[0]), "name": name, "local_ts": [near],
+                         "remote_ts": [far], "esp_proposals": [proposal]})
+        configuration["dataplane"]["routes"] += [{"to": near, "via": SIDE_A.client_address()},
+                                                 {"to": far, "via": SIDE_B.wan_address}]
+        for letter in "ab":
+            bed[f"client-{letter}"].ip("addr", "replace", network(name, letter, "2/24"), "dev", "eth0")
+        kernel.run(f"ip route replace {near} via {SIDE_A.wan_address}; "
+                   f"ip route replace {far} via {SIDE_B.client_address()}")
+    return configuration
+
+
+def ping_through(bed, name, count, **options):
+    if name == "net":
+        return bed.ping(count=count, **options)
+    return ping(bed["client-a"], network(name, "b", "2"), count=count,
+                extra=("-I", network(name, "a", "2")), **options)
+
+
+@EACH_PEER
+def test_several_children_of_one_ike_sa_with_transforms_of_their_own(pair, bed, kernel, peer):
+    """The kernel opens what we seal, and we what it seals; with HMAC the sequence number's upper half is
+    authenticated, not sent (RFC 4303 §2.2.1)."""
+    further = {name: (network(name, "b"), network(name, "a")) for name in CHILDREN if name != "net"}
+    pair = pair(peer, with_children(bed, kernel), strongswan={
+        "children": further, "esp_proposals": ",".join(proposal for proposal, _ in CHILDREN.values())},
+        libreswan={"children": further, "esp": "aes_gcm128;dh20,aes256-sha2_256;dh20,"
+                   "chacha20_poly1305;dh20,aes128-sha2_512;dh20"})
+    for who, name in zip(("culvert", "peer", "culvert", "peer"), CHILDREN):
+        pair.initiate(who, name)
+    assert len(pair.gateway.ike_sas()) == len(pair.peer.sas()) == 1
+    # When each network's client sends, then its packets are in its own child's SAs, at both ends
+    counts = {name: 5 * (number + 2) for number, name in enumerate(CHILDREN)}
+    for name, count in counts.items():
+        assert ping_through(bed, name, count - 5, interval=0.02).lost() == []
+        assert ping_through(bed, name, 5, interval=0.02, size=1300).lost() == []
+    ours, theirs = pair.gateway.sas()["sas"], {sa.spi: sa for sa in kernel.sas()}
+    assert len(ours) == len(theirs) == 2 * len(CHILDREN)
+    for sa in ours:
+        counted = theirs[int(sa["spi"], 16)]
+        assert counted.packets == sa["packets"] == counts[sa["child"]]
+        assert counted.esn and counted.algorithms == CHILDREN[sa["child"]][1]
+    # When either side deletes one and rekeys another, then the last goes on and nothing is lost
+    steady = pair.steady_ping()
+    for who, deleted, rekeyed in (("culvert", "cbc", "chacha"), ("peer", "sha512", "chacha")):
+        pair.terminate_child(who, deleted)
+        wait_until(lambda: not pair.gateway.children(deleted), PATIENCE, f"{deleted} to go", 0.2)
+        before = pair.spis(rekeyed)
+        pair.rekey(who, rekeyed)
+        pair.wait_for_another_pair(before, rekeyed)
+        assert ping_through(bed, rekeyed, 5).lost() == []
+    pair.assert_nothing_was_lost(steady)
+
+
+# ---- transport mode --------------------------------------------------------------------------------
+
+
+@EACH_PEER
+def test_transport_mode_between_the_gateways_themselves(pair, bed, peer):
+    """RFC 4301 §4.1: what the kernel itself sends to our gateway, and our gateway's own answers. There is
+    no inner IP header in it; the userspace ESP of the scenarios has only tunnels."""
+    pair = pair(peer, configured(bed, mode="transport"), strongswan={"mode": "transport"},
+                libreswan={"type": "transport", "leftsubnet": None, "rightsubnet": None})
+    for who, _ in pair.in_either_role():
+        assert_transport_is_protected(pair, 20)
+        # When either rekeys it, then it goes on in transport mode
+        before = pair.spis()
+        pair.rekey(who)
+        pair.wait_for_another_pair(before)
+        said = pair.kernel.run(f"ping -n -c 5 -i 0.05 -W 2 {SIDE_A.wan_address}")
+        assert "5 received" in said, said
+        assert {sa["mode"] for sa in pair.gateway.sas()["sas"]} == {"transport"}
+        assert pair.gateway.drops() == {}
+
+
+def assert_transport_is_protected(pair, count):
+    """`count` pings of the kernel itself to our gateway."""
     with pair.bed.capture() as capture:
         said = pair.kernel.run(f"ping -n -c {count} -i 0.05 -W 2 {SIDE_A.wan_address}")
         wait_until(lambda: sum(frame.kind == "esp" for frame in capture.frames()) >= 2 * count, 5,
@@ -233,12 +458,69 @@ def test_transport_mode_between_the_gateways_themselves(pair, who):
     # 20 IPv4, 8 ESP, 8 IV, 64 ICMP, 2 of padding, 2 of trailer, 16 ICV
     assert {int.from_bytes(frame.data[16:18], "big") for frame in capture.frames()
             if frame.kind == "esp"} == {120}
-    # When either rekeys it, then it goes on in transport mode
-    for rekeys in ("culvert", "peer"):
-        before = pair.spis()
-        pair.gateway.culvert("rekey", "net") if rekeys == "culvert" else pair.peer.rekey_child()
-        wait_until(lambda: pair.spis().isdisjoint(before) and pair.mirrored(), PATIENCE, "the rekey", 0.2)
-        said = pair.kernel.run(f"ping -n -c 5 -i 0.05 -W 2 {SIDE_A.wan_address}")
-        assert "5 received" in said, said
-        assert {sa["mode"] for sa in pair.gateway.sas()["sas"]} == {"transport"}
-    assert pair.gateway.drops() == {}
+
+
+# ---- what does not match ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peer, group", [("strongswan", "ours"), ("libreswan", "theirs")])
+def test_a_pfs_mismatch_shows_in_a_rehearsal_and_the_tunnel_goes_on(pair, bed, peer, group):
+    """Whose child has a group of its own; the other's has none."""
+    without = {"strongswan": {"esp_proposals": "aes256gcm16-esn"},
+               "libreswan": {"pfs": "no", "esp": "aes_gcm256"}}
+    esp = ESP if group == "ours" else "aes256gcm16-esn"
+    pair = pair(peer, configured(bed, esp_proposals=[esp], rehearse=True),
+                **(without if group == "ours" else {}))
+    pair.initiate("peer")
+    before, steady = pair.spis(), pair.steady_ping()
+    wait_until(lambda: last_failure(pair.gateway), PATIENCE, "the rehearsal to have failed")
+    failure = last_failure(pair.gateway)
+    assert failure["failure"] == "pfs_mismatch" and failure["while_up"], failure
+    steady.wait_for_replies(20)
+    pair.assert_nothing_was_lost(steady)
+    assert pair.spis() == before == {sa.spi for sa in pair.kernel.sas()}
+
+
+def refused(pair, initiator, responder, *words):
+    """Neither can begin: what our status then says, as initiator and as responder, with those words."""
+    with pytest.raises(CommandError):
+        pair.gateway.culvert("initiate", "net")
+    seen = last_failure(pair.gateway)
+    assert seen["failure"] == initiator, seen
+    before = "".join(pair.gateway.logs().values()).count(f"failure={responder} ")
+    pair.peer.begin()
+    wait_until(lambda: "".join(pair.gateway.logs().values()).count(f"failure={responder} ") > before,
+               PATIENCE, f"{responder} as responder", 0.2)
+    seen = last_failure(pair.gateway)
+    assert seen["failure"] == responder and all(word in seen["detail"] for word in words), seen
+    assert pair.gateway.ike_sas() == [] and pair.kernel.sas() == []
+
+
+@EACH_PEER
+def test_another_pre_shared_key_is_named_in_either_role(pair, peer):
+    refused(pair(peer, psk="not the one that both have"), "authentication_failed_remote",
+            "authentication_failed_local", "shared keys differ")
+
+
+@EACH_PEER
+def test_another_identity_is_named_in_either_role(pair, peer):
+    """strongSwan refuses to be asked for the one that it does not have; libreswan shows the other."""
+    initiator = {"strongswan": "authentication_failed_remote", "libreswan": "identity_mismatch"}[peer]
+    refused(pair(peer, strongswan={"identity": OTHER}, libreswan={"leftid": f"@{OTHER}"}), initiator,
+            "identity_mismatch", SIDE_B.identity, OTHER)
+
+
+@EACH_PEER
+def test_a_missing_post_quantum_key_is_named_in_either_role(pair, bed, peer):
+    """libreswan 4.10 says in IKE_SA_INIT that it has such keys, whatever it may use, and then refuses
+    ours, which says no more than any refusal."""
+    initiator = {"strongswan": "post_quantum_mismatch", "libreswan": "authentication_failed_remote"}[peer]
+    refused(pair(peer, with_post_quantum_key(bed), libreswan={"ppk": "no"}), initiator,
+            "post_quantum_mismatch")
+
+
+@EACH_PEER
+@pytest.mark.parametrize("certificate, failure", [
+    ("untrusted", "certificate_untrusted"), ("revoked", "certificate_revoked")])
+def test_a_certificate_is_refused_by_name_in_either_role(pair, peer, certificate, failure):
+    refused(pair(peer, auth=certificate), failure, failure)

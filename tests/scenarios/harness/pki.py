@@ -82,14 +82,16 @@ distinguished_name = nothing
         run("openssl", "ca", "-batch", "-config", self.configuration, "-in", request, "-out",
             certificate, "-extfile", file, "-notext", *dates)
 
-    def issue(self, identity, key_type="ecdsa256", name="end", expired=False, extensions=""):
-        """An end entity with `identity` as its only subjectAltName."""
+    def issue(self, identity, key_type="ecdsa256", name="end", expired=False, extensions="",
+              subject=""):
+        """An end entity with `identity` as its only subjectAltName; its subject's name is that too, or
+        another."""
         folder = self.directory / name
         folder.mkdir()
         issued = Issued(folder / f"{name}.pem", new_key(folder / f"{name}.key", key_type))
         lines = f"basicConstraints=CA:FALSE\nsubjectAltName=DNS:{identity}\n{extensions}"
         dates = ("20200101000000Z", "20210101000000Z") if expired else (None, None)
-        self.sign(identity, issued.key, issued.certificate, lines, *dates)
+        self.sign(subject or identity, issued.key, issued.certificate, lines, *dates)
         return issued
 
     def revoke(self, issued):

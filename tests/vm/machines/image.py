@@ -4,6 +4,8 @@ There is no disk image: a machine's root is this host's root, read-only, under a
 memory. Only a kernel, its modules and what mounts the root are needed, and they are kept in the build.
 """
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -43,12 +45,21 @@ class Image:
         release = package.removeprefix("linux-image-")
         image = cls(directory / f"vmlinuz-{release}", directory / f"initramfs-{release}",
                     directory / release / "lib/modules")
-        if not image.kernel.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            unpack_kernel(downloaded(package, directory), directory / release, release)
-            shutil.copy(directory / release / f"boot/vmlinuz-{release}", image.kernel)
-        pack_initramfs(image, directory / "initramfs", release)
+        with only_one(directory):
+            if not image.kernel.exists():
+                unpack_kernel(downloaded(package, directory), directory / release, release)
+                shutil.copy(directory / release / f"boot/vmlinuz-{release}", image.kernel)
+            pack_initramfs(image, directory / "initramfs", release)
         return image
+
+
+@contextlib.contextmanager
+def only_one(directory: Path):
+    """Files run side by side, and runs may share a build: one at a time makes what is kept there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def require_programs():

@@ -20,6 +20,7 @@ class KernelSa:
     esn: bool
     udp: bool
     packets: int
+    algorithms: tuple  # as the kernel calls them: one AEAD, or integrity and encryption
 
 
 class KernelGateway(Machine):
@@ -49,6 +50,7 @@ class KernelGateway(Machine):
 
 
 _STATE = re.compile(r"^src (\S+) dst \S+\n\s+proto esp spi 0x([0-9a-f]+)\S* .*? mode (\w+)", re.M)
+_ALGORITHM = re.compile(r"^\s+(?:aead|auth-trunc|enc) (\S+) 0x", re.M)
 _PACKETS = re.compile(r"lifetime current:\s+\d+\(bytes\), (\d+)\(packets\)")
 
 
@@ -61,5 +63,6 @@ def parse_states(text):
             continue
         found.append(KernelSa(head.group(1), int(head.group(2), 16), head.group(3),
                               re.search(r"flag[^\n]*\besn\b", part) is not None,
-                              "encap type espinudp" in part, int(packets.group(1))))
+                              "encap type espinudp" in part, int(packets.group(1)),
+                              tuple(_ALGORITHM.findall(part))))
     return found

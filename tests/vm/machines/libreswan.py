@@ -1,30 +1,31 @@
-"""libreswan with the kernel's ESP: pluto in a virtual machine.
+"""libreswan with the kernel's ESP: pluto in a virtual machine, one for all tests of a file.
 
 Debian's package conflicts with strongSwan's, so it is unpacked, not installed, and only a machine sees it
-where it belongs.
+where it belongs. A start takes seconds there; its connections and secrets are replaced while it runs.
 """
 
 import re
 import shutil
 from pathlib import Path
 
-from harness.shell import require, run
+from harness.shell import CommandFailed, run
 
-from .image import Unavailable, downloaded
+from .image import Unavailable, downloaded, only_one
 
 START_SECONDS = 60
 PROGRAMS = "/usr/libexec/ipsec"
 DATABASE = "/var/lib/ipsec/nss"
-CONNECTION = "tunnel"
+CHILD = "net"  # a connection is a child; those between the same ends share an IKE SA
 
 
 def unpacked(directory: Path):
     """The folder of libreswan's programs; from `directory` when it is there, else downloaded."""
     folder = directory / "libreswan"
     programs = folder / PROGRAMS[1:]
-    if not programs.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        run("dpkg-deb", "-x", downloaded("libreswan", directory), folder)
+    with only_one(directory):
+        if not programs.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            run("dpkg-deb", "-x", downloaded("libreswan", directory), folder)
     missing = [line.split()[0] for line in run("ldd", programs / "pluto").stdout.splitlines()
                if "not found" in line]
     if missing or shutil.which("pk12util") is None:
@@ -34,102 +35,132 @@ def unpacked(directory: Path):
 
 
 class Libreswan:
-    def __init__(self, machine, programs, directory, local, remote, psk, pki=None, *,
-                 proposals, esp_proposals):
-        self.machine, self.directory = machine, directory
-        self._process = None
-        self._pki, self._psk, self.local, self.remote = pki, psk, local, remote
-        self._proposals, self._esp_proposals = proposals, esp_proposals
-        machine.run(f"mkdir -p {PROGRAMS} && (mountpoint -q {PROGRAMS} || "
-                    f"mount --bind {programs} {PROGRAMS})")
+    """`identities` are its certificates with their keys: name -> harness.pki.Issued, each of another
+    subject, for NSS has one name for each."""
 
-    def _configuration(self):
-        """`leftupdown`: routes are there already; its script would want libreswan installed."""
-        local, remote = self.local, self.remote
-        words = {
-            "ikev2": "yes", "left": local.wan_address, "leftid": f"@{local.identity}",
-            "leftsubnet": local.network(), "right": remote.wan_address,
-            "rightid": f"@{remote.identity}", "rightsubnet": remote.network(),
-            "ike": self._proposals, "esp": self._esp_proposals, "pfs": "yes", "esn": "yes",
-            "replay-window": 128, "mobike": "no", "leftupdown": "%disabled", "auto": "add",
-            "authby": "secret"}
-        if self._pki is not None:
-            words |= {"authby": "ecdsa-sha2", "leftcert": "ours", "leftsendcert": "always",
-                      "rightca": "%same"}
-        setup = {"logfile": "/mnt/machine/pluto.log", "nssdir": DATABASE}
-        return "\n".join(["config setup", *[f"  {name}={value}" for name, value in setup.items()],
-                          f"conn {CONNECTION}",
-                          *[f"  {name}={value}" for name, value in words.items()]]) + "\n"
-
-    def start(self):
-        shared = self.machine.shared
-        (shared / "ipsec.conf").write_text(self._configuration())
-        (shared / "ipsec.secrets").write_text(
-            f'@{self.local.identity} @{self.remote.identity} : PSK "{self._psk}"\n')
-        self.machine.run(f"rm -rf {DATABASE} /run/pluto; "
-                         f"mkdir -p {DATABASE} /run/pluto /etc/ipsec.d && "
-                         f"cp /mnt/machine/ipsec.conf /mnt/machine/ipsec.secrets /etc && "
-                         f"chmod 600 /etc/ipsec.secrets && "
-                         f"certutil -N -d sql:{DATABASE} --empty-password", timeout=60)
-        if self._pki is not None:
-            self._import_certificate()
-        self._process = self.machine.beside(
+    def __init__(self, machine, programs, local, remote, authorities, identities):
+        self.machine, self.local, self.remote = machine, local, remote
+        self._loaded = []
+        self._make_database(authorities, identities)
+        machine.run(f"mkdir -p {PROGRAMS} {Path(DATABASE).parent} /run/pluto /etc/ipsec.d && "
+                    f"mount --bind {programs} {PROGRAMS} && cp -r /mnt/machine/nss {DATABASE} && "
+                    "touch /etc/ipsec.secrets && cp /mnt/machine/ipsec.conf /etc", timeout=60)
+        self._process = machine.beside(
             [f"{PROGRAMS}/pluto", "--nofork", "--config", "/etc/ipsec.conf"], "pluto.out")
-        require(self._process, self._answers, START_SECONDS, "pluto in the machine", 0.2)
-        self._ipsec("addconn", "--config", "/etc/ipsec.conf", CONNECTION)
-        self._ipsec("whack", "--listen")
+        try:
+            machine.run(f"while ! test -S /run/pluto/pluto.ctl; do kill -0 {self._process.pid} && "
+                        f"sleep 0.1 || exit 1; done; {PROGRAMS}/whack --listen", START_SECONDS)
+        except CommandFailed as why:
+            raise CommandFailed(f"{why}\n{self._process.text()}\n{self.log()}") from why
+
+    def _make_database(self, authorities, identities):
+        """Made here, where certutil and pk12util need no second."""
+        shared = self.machine.shared
+        database = shared / "nss"
+        database.mkdir()
+        run("certutil", "-N", "-d", f"sql:{database}", "--empty-password")
+        for number, authority in enumerate(authorities):
+            run("certutil", "-A", "-d", f"sql:{database}", "-n", f"authority-{number}", "-t", "CT,,",
+                "-i", authority.certificate)
+        for name, issued in identities.items():
+            pair = shared / f"{name}.p12"
+            run("openssl", "pkcs12", "-export", "-in", issued.certificate, "-inkey", issued.key,
+                "-name", name, "-passout", "pass:", "-out", pair)
+            run("pk12util", "-i", pair, "-d", f"sql:{database}", "-W", "")
+        (shared / "ipsec.conf").write_text(
+            f"config setup\n  logfile=/mnt/machine/pluto.log\n  nssdir={DATABASE}\n  uniqueids=no\n")
+
+    # ---- its connections ----------------------------------------------------------------------------
+
+    def words(self, **others):
+        """Of a connection, as ipsec.conf has them (`_` for `-`); `others` beside or instead, without
+        those that are None. `leftupdown`: routes are there already; its script would want libreswan
+        installed."""
+        local, remote = self.local, self.remote
+        words = {"ikev2": "yes", "left": local.wan_address, "leftid": f"@{local.identity}",
+                 "leftsubnet": local.network(), "right": remote.wan_address,
+                 "rightid": f"@{remote.identity}", "rightsubnet": remote.network(), "pfs": "yes",
+                 "esn": "yes", "replay_window": 128, "mobike": "no", "leftupdown": "%disabled",
+                 "authby": "secret", **others}
+        return {name.replace("_", "-"): value for name, value in words.items() if value is not None}
+
+    def configure(self, psk, *, auth="psk", secrets="", children=None, **others):
+        """In place of what it had: the connection `net`, `others` among its `words`, and `children` beside
+        (name -> (local, remote) network); `secrets` are further lines of ipsec.secrets. `auth` is psk, or
+        one of the certificates that it was started with."""
+        if auth != "psk":
+            others = {"authby": "rsa-sha2" if auth == "rsa" else "ecdsa-sha2", "leftcert": auth,
+                      "leftsendcert": "always", "rightca": "%any", **others}
+        connections = {CHILD: self.words(**others)}
+        for name, (near, far) in (children or {}).items():
+            connections[name] = self.words(**{**others, "leftsubnet": near, "rightsubnet": far})
+        lines = [line for name, words in connections.items() for line in
+                 ("", f"conn {name}", *[f"  {word}={value}" for word, value in words.items()])]
+        (self.machine.shared / "connections.conf").write_text("\n".join([*lines, ""]))
+        ends = [connections[CHILD][end] for end in ("leftid", "rightid")]
+        (self.machine.shared / "ipsec.secrets").write_text(
+            f'{" ".join(ends)} : PSK "{psk}"\n' + secrets.format(*ends) + "\n")
+        self.machine.run(" && ".join((
+            "cp /mnt/machine/ipsec.secrets /etc", "chmod 600 /etc/ipsec.secrets",
+            "cat /mnt/machine/ipsec.conf /mnt/machine/connections.conf > /etc/ipsec.conf",
+            f"{PROGRAMS}/whack --rereadsecrets",
+            *[f"{PROGRAMS}/addconn --config /etc/ipsec.conf {name}" for name in connections])), 60)
+        self._loaded = list(connections)
         return self
 
-    def _import_certificate(self):
-        pair = self.machine.shared / "ours.p12"
-        run("openssl", "pkcs12", "-export", "-in", self._pki.certificate, "-inkey", self._pki.key,
-            "-certfile", self._pki.authorities[0], "-name", "ours", "-passout", "pass:", "-out", pair)
-        self.machine.run(f"pk12util -i /mnt/machine/{pair.name} -d sql:{DATABASE} -W ''", timeout=60)
-        listed = self.machine.run(f"certutil -L -d sql:{DATABASE}")
-        authority = re.search(r"^(.*?)\s+,,\s*$", listed, re.M).group(1)
-        self.machine.run(f"certutil -M -d sql:{DATABASE} -n '{authority}' -t CT,,")
+    def stop(self):
+        """Its connections with their SAs go, and what of them is in the kernel; it stays."""
+        if self._loaded:
+            self.machine.run("; ".join(f"{PROGRAMS}/whack --delete --name {name}"
+                                       for name in self._loaded), 60, check=False)
+        self._loaded = []
+        self.machine.forget()
 
-    def _answers(self):
-        return self.machine.run("test -S /run/pluto/pluto.ctl && echo yes", check=False) != ""
-
-    def _ipsec(self, program, *words, timeout=60.0, check=True):
-        return self.machine.run(" ".join([f"{PROGRAMS}/{program}", *words]), timeout, check)
+    def whack(self, *words, timeout=60.0):
+        return self.machine.run(" ".join([f"{PROGRAMS}/whack", *map(str, words)]), timeout)
 
     # ---- what a test asks of either peer ----------------------------------------------------------
 
-    def initiate(self):
-        return self._ipsec("whack", "--initiate", "--name", CONNECTION)
+    def initiate(self, child=CHILD):
+        return self.whack("--initiate", "--name", child)
 
-    def rekey_child(self):
-        return self._ipsec("whack", "--rekey-ipsec", "--name", CONNECTION)
+    def begin(self):
+        """It initiates, and nobody waits for what becomes of it."""
+        return self.whack("--asynchronous", "--initiate", "--name", CHILD)
+
+    def rekey_child(self, child=CHILD):
+        return self.whack("--rekey-ipsec", "--name", child)
 
     def rekey_ike(self):
-        return self._ipsec("whack", "--rekey-ike", "--name", CONNECTION)
+        return self.whack("--rekey-ike", "--name", CHILD)
 
-    def terminate_child(self):
-        states = re.findall(r"^\S* ?#(\d+): .*ESTABLISHED_CHILD_SA", self._ipsec("whack", "--showstates"),
-                            re.M)
-        for state in states:
-            self._ipsec("whack", "--deletestate", state)
+    def reauthenticate(self):
+        """At once, not when its IKE SA gets old; whack would wait until the old one is deleted."""
+        for state in self._states("ESTABLISHED_IKE_SA"):
+            self.machine.run(f"timeout 1 {PROGRAMS}/whack --impair event-v2-reauth:{state}", check=False)
+
+    def terminate_child(self, child=CHILD):
+        for state in self._states("ESTABLISHED_CHILD_SA", child):
+            self.whack("--deletestate", state)
+
+    def _states(self, kind, child='[^"]+'):
+        """Their numbers. A line is `000 #2: "net":500 STATE_V2_ESTABLISHED_CHILD_SA (…`; an IKE SA has
+        the name of any of its children."""
+        return re.findall(rf'^\S* ?#(\d+): "{child}".* STATE_V2_{kind} ', self.whack("--showstates"), re.M)
 
     def terminate_ike(self):
-        return self._ipsec("whack", "--terminate", "--name", CONNECTION)
+        return self.whack("--terminate", "--name", CHILD)
 
     def sas(self):
         """Its IKE SAs, whatever they are called."""
-        return re.findall(r"^.*ESTABLISHED_IKE_SA.*$", self._ipsec("whack", "--showstates"), re.M)
+        return self._states("ESTABLISHED_IKE_SA")
 
     def log(self):
-        return (self.machine.shared / "pluto.log").read_text(errors="replace")
+        file = self.machine.shared / "pluto.log"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def processes(self):
-        return [self._process] if self._process else []
+        return [self._process]
 
     def kill(self):
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def stop(self):
-        self.kill()
-        self.machine.forget()
+        self._process.kill()

@@ -18,7 +18,7 @@ _turn = threading.Lock()
 
 def run(request):
     """Its own session, so that what does not end in time goes with all its children."""
-    process = subprocess.Popen(["bash", "-c", request["command"]], stdin=subprocess.DEVNULL,
+    process = subprocess.Popen(["sh", "-c", request["command"]], stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         output, _ = process.communicate(timeout=request["timeout"])
