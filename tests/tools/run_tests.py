@@ -28,7 +28,7 @@ FUZZ_SECONDS = 10
 WORKER_STORM_FRAMES = 1_000_000
 MAX_TRIED_AGAIN = 5
 VM_SECONDS = 360  # all in all
-VM_BEGIN_SECONDS = 300  # when no further test of them begins: one may last half a minute
+VM_BEGIN_SECONDS = 315  # when no further test of them begins: one may last half a minute
 TIMED_OUT = 124  # as timeout(1) says it
 # Half of a scenario is waiting: two of them for each core keep it busy without starving anyone.
 SCENARIO_PROCESSES = 2 * min(os.cpu_count() or 1, 8)

@@ -27,6 +27,7 @@ ESP = "aes256gcm16-ecp384-esn"
 LIBRESWAN = {"ike": "aes_gcm256-sha2_384-dh20", "esp": "aes_gcm256;dh20"}  # the same in its words
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 PATIENCE = 30  # a command in the machine takes a second when the machine has a processor to itself
+POLL = 0.4  # seconds between commands that a test waits with: they take the machine's time, too
 OTHER = "other.example.org"
 PPK = "0123456789abcdef0123456789abcdef"
 
@@ -124,7 +125,7 @@ class Pair:
             self.gateway.culvert("terminate", "to-branch") if who == "culvert" \
                 else self.peer.terminate_ike()
             wait_until(lambda: not self.gateway.ike_sas() and not self.kernel.sas(), PATIENCE,
-                       "both ends to be down", 0.2)
+                       "both ends to be down", POLL)
             assert not self.peer.sas()
 
     def spis(self, child="net"):
@@ -138,11 +139,11 @@ class Pair:
         return len(spis) == 2 and spis <= {sa.spi for sa in self.kernel.sas()}
 
     def wait_until_mirrored(self, child="net"):
-        wait_until(lambda: self.mirrored(child), PATIENCE, "both ends to hold the same pair of SAs", 0.2)
+        wait_until(lambda: self.mirrored(child), PATIENCE, "both ends to hold the same pair of SAs", POLL)
 
     def wait_for_another_pair(self, before, child="net"):
         wait_until(lambda: self.spis(child).isdisjoint(before) and self.mirrored(child), PATIENCE,
-                   f"a new pair of SAs of {child} alone", 0.2)
+                   f"a new pair of SAs of {child} alone", POLL)
 
     def assert_traffic_is_protected(self, count=50):
         """`count` pings: each in one SA's packet either way, at both ends, and nothing else."""
@@ -250,7 +251,7 @@ def test_ike_rekeys_lose_nothing(pair, peer, who):
     before = pair.gateway.ike_sas()[0]["initiator_spi"]
     pair.gateway.culvert("rekey", "--ike", "to-branch") if who == "culvert" else pair.peer.rekey_ike()
     wait_until(lambda: [sa["initiator_spi"] for sa in pair.gateway.ike_sas()] not in ([before], [])
-               and len(pair.gateway.ike_sas()) == 1, PATIENCE, "the new IKE SA alone", 0.2)
+               and len(pair.gateway.ike_sas()) == 1, PATIENCE, "the new IKE SA alone", POLL)
     assert pair.spis() == spis, "the child moves along"
     # and the new IKE SA is in control: each side rekeys the child with it
     for rekeys in ("peer", "culvert"):
@@ -268,7 +269,7 @@ def test_a_child_is_deleted_and_the_ike_sa_stays(pair, peer, who):
     pair.initiate("culvert")
     pair.terminate_child(who)
     wait_until(lambda: not pair.gateway.children() and not pair.kernel.sas(), PATIENCE,
-               "the child to go at both ends", 0.2)
+               "the child to go at both ends", POLL)
     assert len(pair.gateway.ike_sas()) == 1 and pair.peer.sas()
     # and what follows is not sent in clear
     with pair.bed.capture() as capture:
@@ -338,7 +339,7 @@ def test_reauthentication_loses_nothing(pair, bed, peer, who):
                 if sa["initiator_spi"] != first and child["state"] == "installed"}
         return spis and any(sa.spi in spis and sa.packets > 50 for sa in pair.kernel.sas())
 
-    wait_until(carrying, PATIENCE, "a new IKE SA whose child carries packets", 0.2)
+    wait_until(carrying, PATIENCE, "a new IKE SA whose child carries packets", POLL)
     pair.assert_nothing_was_lost(steady)
     established = "".join(pair.gateway.logs().values()).count(" ike_sa_established ")
     assert established >= 2, "it was a new one, not a rekeyed one"
@@ -411,7 +412,7 @@ def test_several_children_of_one_ike_sa_with_transforms_of_their_own(pair, bed, 
     steady = pair.steady_ping()
     for who, deleted, rekeyed in (("culvert", "cbc", "chacha"), ("peer", "sha512", "chacha")):
         pair.terminate_child(who, deleted)
-        wait_until(lambda: not pair.gateway.children(deleted), PATIENCE, f"{deleted} to go", 0.2)
+        wait_until(lambda: not pair.gateway.children(deleted), PATIENCE, f"{deleted} to go", POLL)
         before = pair.spis(rekeyed)
         pair.rekey(who, rekeyed)
         pair.wait_for_another_pair(before, rekeyed)
@@ -490,7 +491,7 @@ def refused(pair, initiator, responder, *words):
     before = "".join(pair.gateway.logs().values()).count(f"failure={responder} ")
     pair.peer.begin()
     wait_until(lambda: "".join(pair.gateway.logs().values()).count(f"failure={responder} ") > before,
-               PATIENCE, f"{responder} as responder", 0.2)
+               PATIENCE, f"{responder} as responder", POLL)
     seen = last_failure(pair.gateway)
     assert seen["failure"] == responder and all(word in seen["detail"] for word in words), seen
     assert pair.gateway.ike_sas() == [] and pair.kernel.sas() == []
