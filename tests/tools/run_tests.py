@@ -304,15 +304,18 @@ def tried_alone(report):
 
 def vm():
     """NICs on vfio-pci and a Linux kernel's ESP in virtual machines (six minutes, so only when named)"""
-    # Side by side: either waits much, and the kernel's machine has one processor.
+    # Side by side, each with a machine of its own: a kernel's has one processor, and all wait much.
+    parts = {"nics": ("nics",), "strongswan": ("kernel_esp", "-k", "strongswan"),
+             "libreswan": ("kernel_esp", "-k", "libreswan")}
     budget = {"CULVERT_VM_TESTS_END": str(time.time() + VM_BEGIN_SECONDS)}
 
     def run_part(part):
-        return run_pytest(part, what=f"tests/vm/test_{part}.py", environment=budget,
+        file, *options = parts[part]
+        return run_pytest(f"vm-{part}", *options, what=f"tests/vm/test_{file}.py", environment=budget,
                           seconds=VM_SECONDS).tally
 
-    with concurrent.futures.ThreadPoolExecutor() as side_by_side:
-        tally = sum(side_by_side.map(run_part, ("nics", "kernel_esp")), Tally())
+    with concurrent.futures.ThreadPoolExecutor(len(parts)) as side_by_side:
+        tally = sum(side_by_side.map(run_part, parts), Tally())
     not_run = [reason for reason in tally.reasons if reason.startswith("not run")]
     return tally + Tally(failed=1) if not_run else tally
 
