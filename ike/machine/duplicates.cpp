@@ -96,8 +96,9 @@ void Core::supersede(IkeSa& ike) {
   ike.queue.clear();
   ike.window.pending.reset();
   ike.state = IkeState::superseded;
-  // As long as a peer that was killed twice more meanwhile may send on what its life before left.
-  ike.forget_at = now_ + tuning_.responder_switch_delay + 2 * tuning_.resumed_switch_delay +
+  // As long as a peer that was killed four times more meanwhile may send on what its life before
+  // left.
+  ike.forget_at = now_ + tuning_.responder_switch_delay + 4 * tuning_.resumed_switch_delay +
                   tuning_.old_sa_grace;
   timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);
   report(Level::info, "ike_sa_superseded",

@@ -59,7 +59,7 @@ TEST_CASE("restart: an empty data plane gets every child anew") {
   Ladder ladder;
   ladder.connect();
   ladder.world.restart_data_plane(side);
-  ladder.settle(50);
+  ladder.settle(80);
   ladder.converged();
 }
 
