@@ -206,7 +206,7 @@ void Core::switch_outbound_now(ChildSa& child, bool proven) {
   const ChildSa* sending = sends_instead(child);
   if (sending != nullptr && holds_traffic(*sending) && sending->created > child.created) return;
   activate(child);
-  if (!child.outdated) retire_outdated(child.index);
+  if (is_live(child)) retire_outdated(child.index);
 }
 
 /// A child of an IKE SA that lost against another: it takes over from what an earlier life left and
