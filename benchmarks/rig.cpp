@@ -34,6 +34,25 @@ double resident_bytes() {
   return kib * 1024;
 }
 
+std::uint32_t burst_number(const rte_mbuf* frame) {
+  rte_be16_t raw = 0;
+  std::memcpy(&raw, rte_pktmbuf_mtod_offset(frame, const char*, kBurstNumberAt), sizeof(raw));
+  return rte_be_to_cpu_16(raw);
+}
+/// The next frame is the first of a burst's: bare I/O and a worker that takes half bursts stop
+/// anywhere, and a burst across the capture's end would hold numbers of two rounds.
+void begin_with_a_burst(std::uint16_t source, std::uint16_t queue) {
+  constexpr std::uint16_t kHalf = kBurstPackets / 2;
+  std::array<rte_mbuf*, kHalf> frames;
+  std::uint32_t last = UINT32_MAX, number = 0;
+  for (bool is_whole = false; !is_whole; last = number) {
+    if (rte_eth_rx_burst(source, queue, frames.data(), kHalf) != kHalf) give_up("no frames");
+    number = burst_number(frames[0]);
+    is_whole = number == last;
+    rte_pktmbuf_free_bulk(frames.data(), kHalf);
+  }
+}
+
 /// Runs on a worker's thread after each receive: a looped capture is a replay, so the windows go
 /// back to their start where the capture does: where the number of a frame's burst falls. Bare I/O
 /// plays the same capture, so the worker may begin anywhere in it.
@@ -48,9 +67,7 @@ std::uint16_t reset_at_wrap(std::uint16_t, std::uint16_t, rte_mbuf** frames, std
                             std::uint16_t, void* argument) {
   if (received == 0) return 0;
   auto& wrap = *static_cast<Wrap*>(argument);
-  rte_be16_t raw = 0;
-  std::memcpy(&raw, rte_pktmbuf_mtod_offset(frames[0], const char*, kBurstNumberAt), sizeof(raw));
-  const std::uint32_t number = rte_be_to_cpu_16(raw);
+  const std::uint32_t number = burst_number(frames[0]);
   const bool begins_again = number < wrap.last_number;
   wrap.last_number = number;
   if (!begins_again) return received;
@@ -304,7 +321,10 @@ std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double s
     lane.set_up(worker, *tables_, pool, peers.data());
     if (worker == 0) lane.context.stage_clock = clock_of_first;
     reset_windows(worker);
-    if (test_.direction == Direction::in) lane.reset_windows_of(*this, worker, devices.source());
+    if (test_.direction == Direction::in) {
+      begin_with_a_burst(devices.source(), static_cast<std::uint16_t>(worker));
+      lane.reset_windows_of(*this, worker, devices.source());
+    }
     const WorkerCounters& counters = tables_->counters[worker];
     probes.push_back({&lane.clock, [&counters] { return counters.sent.read(); },
                       [&lane] { return lane.wrap.seconds.load(std::memory_order_relaxed); },

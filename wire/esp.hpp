@@ -37,8 +37,8 @@ inline void write_trailer(std::uint8_t* end, std::size_t padding, std::uint8_t n
 [[nodiscard]] inline bool short_padding_is_right(const std::uint8_t* end, std::size_t padding) {
   // The bytes before the trailer, the last of them on top.
   const std::uint32_t before = load_raw<std::uint32_t>(end - kTrailerBytes - 4);
-  constexpr std::uint32_t kRight[] = {0, 0x01000000, 0x02010000, 0x03020100};
-  constexpr std::uint32_t kOf[] = {0, 0xff000000, 0xffff0000, 0xffffff00};
+  static constexpr std::uint32_t kRight[] = {0, 0x01000000, 0x02010000, 0x03020100};
+  static constexpr std::uint32_t kOf[] = {0, 0xff000000, 0xffff0000, 0xffffff00};
   return (before & kOf[padding]) == kRight[padding];
 }
 

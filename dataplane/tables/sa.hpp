@@ -106,7 +106,7 @@ struct alignas(64) InboundSa {
   bool outer_is_v4 = true;
   bool selectors_are_simple = false;
   crypto::esp::TransformId transform{};
-  bool is_plain = false;  ///< see kPlainIvBytes
+  std::uint8_t plain_in_front = 0;  ///< plain (see kPlainIvBytes): bytes of IPv4 and UDP, else 0
   std::atomic<bool> stopped{false};
 
   // Written by the SA's worker; main reads (relaxed).

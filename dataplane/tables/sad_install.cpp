@@ -2,6 +2,7 @@
 // last.
 #include "dataplane/tables/outer_header.hpp"
 #include "dataplane/tables/sad_table.hpp"
+#include "wire/udp.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -227,8 +228,11 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.has_udp = spec.udp_encapsulation;
   sa.outer_is_v4 = spec.local.address.is_v4();
   sa.selectors_are_simple = make_simple(*installed.details, sa.selectors);
-  sa.is_plain = sa.is_tunnel && sa.outer_is_v4 && sa.selectors_are_simple &&
-                is_plain_suite(spec.suite) && !installed.details->copies_dscp_in;
+  const bool is_plain = sa.is_tunnel && sa.outer_is_v4 && sa.selectors_are_simple &&
+                        is_plain_suite(spec.suite) && !installed.details->copies_dscp_in;
+  const std::size_t in_front =
+      wire::ipv4::kHeaderBytes + (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
+  sa.plain_in_front = is_plain ? static_cast<std::uint8_t>(in_front) : std::uint8_t{0};
   sa.stopped.store(false, std::memory_order_relaxed);
   sa.highest = installed.settings.first_sequence - 1;
   fill_window(installed.block.window, sa.highest, spec.replay_window);

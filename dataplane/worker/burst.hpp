@@ -44,7 +44,8 @@ class PacketList {
 
 struct Burst {
   std::uint32_t count = 0;
-  std::uint64_t tsc = 0;  ///< when it was received; what SAs remember as their last packet
+  bool is_from_one_port = true;  ///< all of `received_on` are the same
+  std::uint64_t tsc = 0;         ///< when it was received; what SAs remember as their last packet
 
   // By position, valid from the stage that is named on.
   std::array<rte_mbuf*, kBurstPackets> packets;        ///< rx

@@ -12,10 +12,6 @@
 namespace culvert::dataplane {
 namespace {
 
-/// Frames ahead whose first line is fetched: rx has asked for all of the burst's, this pulls the
-/// second line of what is next (outer headers end beyond 64 bytes in IPv6).
-constexpr std::uint32_t kPrefetchDistance = 4;
-
 DropReason reason_of(wire::IpError error, bool is_v4) {
   switch (error) {
     case wire::IpError::truncated:
@@ -75,7 +71,7 @@ void sort(WorkerState& worker, Burst& burst, std::uint32_t position, bool is_for
 /// is for the long way, which says why. `mac`: the port's, in the low six bytes of a frame's first
 /// eight.
 bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint64_t mac) {
-  const rte_mbuf* const packet = burst.packets[position];
+  rte_mbuf* const packet = burst.packets[position];
   std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
   if (packet->data_len < wire::ethernet::kHeaderBytes + kLeastKnownBytes) return false;
   std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
@@ -97,21 +93,21 @@ bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, s
                                wire::Be16{wire::udp::kNatTraversalPort}.raw();
   if (protocol != wire::protocol::kEsp && !(protocol == wire::protocol::kUdp && is_on_port_4500)) {
     if (!may_be_known(protocol)) return false;
-    offer_known(worker, position, ip, length, PacketOrigin::clear);
+    offer_known(worker, packet, position, ip, length, PacketOrigin::clear);
     return true;
   }
   std::uint8_t* const payload = ip + wire::ipv4::kHeaderBytes;
   const std::size_t payload_bytes = length - wire::ipv4::kHeaderBytes;
   if (protocol == wire::protocol::kEsp) [[likely]] {
     if (payload_bytes < wire::esp::kHeaderBytes) return false;
-    offer_esp(worker, position, ip, payload, payload_bytes, wire::ipv4::kHeaderBytes);
+    offer_esp(worker, position, payload, payload_bytes, wire::ipv4::kHeaderBytes);
     return true;
   }
   constexpr std::size_t kLeast = wire::udp::kHeaderBytes + wire::esp::kHeaderBytes;
   if (payload_bytes < kLeast) return false;
   const std::uint32_t udp_bytes = wire::load_u16(payload + 4);
   if (udp_bytes < kLeast || udp_bytes > payload_bytes) return false;
-  offer_esp(worker, position, ip, payload + wire::udp::kHeaderBytes,
+  offer_esp(worker, position, payload + wire::udp::kHeaderBytes,
             udp_bytes - wire::udp::kHeaderBytes,
             wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes);
   return true;
@@ -162,20 +158,15 @@ void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
 }  // namespace
 
 void classify(WorkerState& worker, Burst& burst) {
-  PortId port{};
-  std::uint64_t mac = mac_of(worker.tables.ports[0]);
-  const std::uint32_t count = burst.count;
-  for (std::uint32_t position = 0; position < count; ++position) {
-    if (position + kPrefetchDistance < count) {
-      rte_prefetch0(
-          rte_pktmbuf_mtod_offset(burst.packets[position + kPrefetchDistance], const void*, 64));
+  for (std::uint32_t position = 0; position < burst.count;) {
+    const PortId port = burst.received_on[position];
+    const std::uint64_t mac = mac_of(worker.tables.ports[raw(port)]);
+    std::uint32_t end = burst.is_from_one_port ? burst.count : position + 1;
+    while (end < burst.count && burst.received_on[end] == port) ++end;
+    for (; position < end; ++position) {
+      if (!classify_plain(worker, burst, position, mac)) [[unlikely]]
+        classify_one(worker, burst, position);
     }
-    if (burst.received_on[position] != port) [[unlikely]] {
-      port = burst.received_on[position];
-      mac = mac_of(worker.tables.ports[raw(port)]);
-    }
-    if (!classify_plain(worker, burst, position, mac)) [[unlikely]]
-      classify_one(worker, burst, position);
   }
 }
 

@@ -21,7 +21,7 @@ namespace {
 struct Opening {
   InboundSa* sa;
   std::uint64_t sequence;
-  std::uint8_t position;
+  std::uint16_t position;
 };
 struct Openings {
   std::array<Opening, kBurstPackets> items;
@@ -54,13 +54,12 @@ bool is_for(const InboundSa& sa, const ArrivedEsp& arrived) {
   // An empty datagram of UDP inside, padded; what is shorter has no ports worth a short way.
   constexpr std::uint32_t kLeast = kAround + 32;
   static_assert(kAround % wire::esp::kAlignment == 0);
-  const std::uint32_t in_front =
-      wire::ipv4::kHeaderBytes + (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
   // Acquire pairs with the release in `publish_inbound`.
-  return sa.spi.load(std::memory_order_acquire) == arrived.spi && sa.is_plain &&
-         !sa.stopped.load(std::memory_order_relaxed) && arrived.bytes_in_front == in_front &&
-         arrived.addresses == sa.outer_addresses.load(std::memory_order_relaxed) &&
-         (arrived.traffic_class & 3U) == 0 && arrived.bytes >= kLeast &&
+  return sa.spi.load(std::memory_order_acquire) == arrived.spi() &&
+         arrived.bytes_in_front == sa.plain_in_front &&
+         !sa.stopped.load(std::memory_order_relaxed) &&
+         arrived.addresses() == sa.outer_addresses.load(std::memory_order_relaxed) &&
+         (arrived.ip()[1] & 3U) == 0 && arrived.bytes >= kLeast &&
          (arrived.bytes & (wire::esp::kAlignment - 1)) == 0 &&
          (!sa.has_udp || wire::load_raw<std::uint32_t>(arrived.esp - wire::udp::kHeaderBytes) ==
                              sa.outer_ports.load(std::memory_order_relaxed));
@@ -72,8 +71,8 @@ void describe_operation(CryptoScratch& scratch, std::uint32_t k, const InboundSa
                         const ArrivedEsp& arrived, std::uint64_t sequence) {
   std::uint8_t* const esp = arrived.esp;
   std::uint8_t* const nonce = scratch.nonces[k].bytes.data();
-  const std::uint64_t iv = wire::load_raw<std::uint64_t>(esp + wire::esp::kHeaderBytes);
-  wire::store_raw(nonce, static_cast<unsigned __int128>(iv) << 32U | sa.salt);
+  wire::store_raw(nonce, sa.salt);
+  wire::store_raw(nonce + 4, wire::load_raw<std::uint64_t>(esp + wire::esp::kHeaderBytes));
   crypto::esp::Operation& operation = scratch.operations[k];
   operation.key = sa.key;
   operation.text = esp + wire::esp::kHeaderBytes + kPlainIvBytes;
@@ -97,43 +96,57 @@ void leave(Burst& burst, const ArrivedEsp& arrived) {
   burst.encrypted.push(arrived.position);
 }
 
-/// Pass 1, from the packet `n` on. Where it ended: before a number that may be above the highest
+/// Of no SA that this way is for: a flood's ends here.
+[[gnu::noinline]] void leave_foreign(Burst& burst, const ArrivedEsp& arrived, Refusals& refusals) {
+  const bool is_here = arrived.sa->spi.load(std::memory_order_relaxed) == arrived.spi();
+  if (is_here || !refusals.take_unknown(arrived)) leave(burst, arrived);
+}
+/// Its number is not above the highest.
+[[gnu::noinline]] void leave_old(Burst& burst, const ArrivedEsp& arrived, std::uint64_t sequence,
+                                 Refusals& refusals) {
+  if (!refusals.take_replay(arrived, *arrived.sa, sequence)) leave(burst, arrived);
+}
+
+/// Pass 1, from the packet `next` on. Where it ended: before a number that may be above the highest
 /// only because the packet that has it already is not verified yet, or behind the last packet.
-std::uint32_t take_arrived(WorkerState& worker, Burst& burst, std::uint32_t n, Openings& openings,
-                           Refusals& refusals) {
-  const std::uint32_t count = worker.arrived_count;
+const ArrivedEsp* take_arrived(WorkerState& worker, Burst& burst, const ArrivedEsp* next,
+                               Openings& openings, Refusals& refusals) {
+  const ArrivedEsp* const end = worker.arrived_end;
   const std::uint32_t workers = worker.tables.workers;
   const InboundSa* last_sa = nullptr;
   std::uint64_t last_sequence = 0;
-  for (; n < count; ++n) {
-    const ArrivedEsp& arrived = worker.arrived[n];
+  std::uint32_t k = 0;
+  for (; next != end; ++next) {
+    const ArrivedEsp& arrived = *next;
     InboundSa& sa = *arrived.sa;
     // `is_for` first: its acquire is what makes the SA's other fields those of this SPI.
     if (!is_for(sa, arrived) || (workers > 1 && worker.tables.sad->slot_of(sa) % workers !=
                                                     raw(worker.context.id))) [[unlikely]] {
-      const bool is_here = sa.spi.load(std::memory_order_relaxed) == arrived.spi;
-      if (is_here || !refusals.take_unknown(arrived)) leave(burst, arrived);
+      leave_foreign(burst, arrived, refusals);
       continue;
     }
-    const std::uint64_t sequence = sa.extend(arrived.sequence);
+    const std::uint64_t sequence = sa.extend(arrived.sequence());
     if (sequence <= sa.highest) [[unlikely]] {
-      if (!refusals.take_replay(arrived, sa, sequence)) leave(burst, arrived);
+      leave_old(burst, arrived, sequence, refusals);
       continue;
     }
-    if (&sa == last_sa && sequence <= last_sequence && openings.waits) [[unlikely]]
+    if (&sa != last_sa) {
+      if (k != 0) openings.has_one_transform &= sa.transform == openings.items[0].sa->transform;
+      last_sa = &sa;
+    } else if (sequence <= last_sequence && openings.waits) [[unlikely]] {
       break;
-    last_sa = &sa;
+    }
     last_sequence = sequence;
     rte_prefetch0(sa.replay_window().place_of(sequence));
-    const std::uint32_t k = openings.count++;
     Opening& opening = openings.items[k];
     opening.sa = &sa;
     opening.sequence = sequence;
     opening.position = arrived.position;
-    openings.has_one_transform &= sa.transform == openings.items[0].sa->transform;
     describe_operation(worker.scratch, k, sa, arrived, sequence);
+    ++k;
   }
-  return n;
+  openings.count = k;
+  return next;
 }
 
 /// Pass 2.
@@ -159,21 +172,12 @@ class Tally {
  public:
   explicit Tally(std::uint64_t tsc) : tsc_(tsc) {}
   /// False: this SA's packets are counted one by one, the long way.
-  bool begin(InboundSa& sa) {
-    if (&sa == sa_) [[likely]]
-      return is_far_;
-    end();
-    sa_ = &sa;
-    constexpr std::uint64_t kMostBytes = std::uint64_t{kBurstPackets} << 16U;
-    is_far_ = sa.packets.load(std::memory_order_relaxed) + kBurstPackets <= sa.hard_packets &&
-              sa.bytes.load(std::memory_order_relaxed) + kMostBytes <= sa.hard_bytes;
-    return is_far_;
-  }
+  bool begin(InboundSa& sa) { return &sa == sa_ || begin_another(sa); }
   void add(std::uint64_t bytes) {
     ++packets_;
     bytes_ += bytes;
   }
-  void end() {
+  [[gnu::noinline]] void end() {
     if (packets_ == 0) return;
     sa_->packets.store(sa_->packets.load(std::memory_order_relaxed) + packets_,
                        std::memory_order_relaxed);
@@ -184,10 +188,19 @@ class Tally {
   }
 
  private:
+  [[gnu::noinline]] bool begin_another(InboundSa& sa) {
+    end();
+    constexpr std::uint64_t kMostBytes = std::uint64_t{kBurstPackets} << 16U;
+    const bool is_far =
+        sa.packets.load(std::memory_order_relaxed) + kBurstPackets <= sa.hard_packets &&
+        sa.bytes.load(std::memory_order_relaxed) + kMostBytes <= sa.hard_bytes;
+    sa_ = is_far ? &sa : nullptr;
+    return is_far;
+  }
+
   std::uint64_t tsc_;
-  InboundSa* sa_ = nullptr;
+  InboundSa* sa_ = nullptr;  ///< far from its limits
   std::uint64_t packets_ = 0, bytes_ = 0;
-  bool is_far_ = false;
 };
 
 /// Bytes of the packet inside, 0 when it is not what most are: IPv4 without options, whole and
@@ -195,13 +208,16 @@ class Tally {
 std::uint32_t plain_inside(const InboundSa& sa, const crypto::esp::Operation& operation) {
   const std::uint8_t* const inner = operation.text;
   const std::uint8_t* const end = inner + operation.text_bytes;
-  const std::uint32_t padding = end[-2];
+  // Padding and next header.
+  const std::uint32_t trailer = wire::load_raw<std::uint16_t>(end - wire::esp::kTrailerBytes);
+  const std::uint32_t padding = trailer & 0xffU;
   const std::uint32_t total = wire::load_u16(inner + wire::ipv4::kTotalLength);
   constexpr std::uint16_t kFragmentBits =
       wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
+  constexpr std::uint32_t kTrailer = wire::protocol::kIpv4 << 8U;
   const bool is_plain =
       // Up to three bytes of padding, 1, 2, 3 (RFC 4303 §2.4), and nothing else behind the packet.
-      padding <= 3 && end[-1] == wire::protocol::kIpv4 &&
+      trailer - kTrailer <= 3 &&
       total + padding + wire::esp::kTrailerBytes == operation.text_bytes && inner[0] == 0x45 &&
       wire::esp::short_padding_is_right(end, padding) &&
       (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
@@ -212,36 +228,42 @@ std::uint32_t plain_inside(const InboundSa& sa, const crypto::esp::Operation& op
   return is_plain ? total : 0;
 }
 
+/// What was decrypted and does not go the short way on: a forgery ends, the rest is the general
+/// stage's to accept.
+[[gnu::noinline]] void accept_slowly(WorkerState& worker, Burst& burst, const Opening& opening,
+                                     const crypto::esp::Operation& operation, bool is_authentic,
+                                     Refusals& refusals) {
+  InboundSa& sa = *opening.sa;
+  if (!is_authentic) return refusals.take_forgery(opening.position, sa, opening.sequence);
+  const std::size_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes + sa.plain_in_front;
+  describe(burst, opening.position, operation.text - in_front, sa.has_udp);
+  accept_or_drop(worker, burst,
+                 {&sa, opening.sequence, operation.text, operation.text + operation.text_bytes,
+                  static_cast<std::uint16_t>(operation.text_bytes),
+                  static_cast<std::uint8_t>(opening.position), false},
+                 operation.icv);
+}
+
 /// Pass 3.
 void accept_all(WorkerState& worker, Burst& burst, const Openings& openings, Refusals& refusals) {
   Tally tally(burst.tsc);
-  for (std::uint32_t k = 0; k < openings.count; ++k) {
-    const Opening& opening = openings.items[k];
-    const crypto::esp::Operation& operation = worker.scratch.operations[k];
+  const crypto::esp::Operation* operation = worker.scratch.operations.data();
+  for (const Opening& opening : std::span(openings.items).first(openings.count)) {
+    const crypto::esp::Operation& opened = *operation++;
     InboundSa& sa = *opening.sa;
-    const std::uint8_t* const received_icv = operation.text + operation.text_bytes;
-    const bool is_authentic = icvs_agree(operation.icv, received_icv, kPlainIcvBytes);
-    const std::uint32_t total = is_authentic ? plain_inside(sa, operation) : 0;
+    const bool is_authentic =
+        icvs_agree(opened.icv, opened.text + opened.text_bytes, kPlainIcvBytes);
+    const std::uint32_t total = is_authentic ? plain_inside(sa, opened) : 0;
     // Again: one burst may hold a number twice.
     if (total == 0 || opening.sequence <= sa.highest || !tally.begin(sa)) [[unlikely]] {
-      if (!is_authentic) {
-        refusals.take_forgery(opening.position, sa, opening.sequence);
-        continue;
-      }
-      tally.end();
-      const std::uint32_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes +
-                                     wire::ipv4::kHeaderBytes +
-                                     (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
-      describe(burst, opening.position, operation.text - in_front, sa.has_udp);
-      accept_or_drop(worker, burst,
-                     {&sa, opening.sequence, operation.text, received_icv,
-                      static_cast<std::uint16_t>(operation.text_bytes), opening.position, false},
-                     operation.icv);
+      if (is_authentic) tally.end();
+      accept_slowly(worker, burst, opening, opened, is_authentic, refusals);
       continue;
     }
     sa.replay_window().commit_newest(opening.sequence);
     tally.add(total);
-    offer_known(worker, opening.position, operation.text, total, PacketOrigin::tunnel);
+    offer_known(worker, burst.packets[opening.position], opening.position, opened.text, total,
+                PacketOrigin::tunnel);
   }
   tally.end();
 }
@@ -249,29 +271,29 @@ void accept_all(WorkerState& worker, Burst& burst, const Openings& openings, Ref
 /// Whether the window has or has passed the number of a packet that is for its SA.
 bool is_replay(const ArrivedEsp& arrived) {
   InboundSa& sa = *arrived.sa;
-  return sa.replay_window().check(sa.extend(arrived.sequence)) != ReplayVerdict::fresh;
+  return sa.replay_window().check(sa.extend(arrived.sequence())) != ReplayVerdict::fresh;
 }
 
 }  // namespace
 
 void open_plain(WorkerState& worker, Burst& burst) {
-  if (worker.arrived_count == 0) return;
+  const ArrivedEsp* next = worker.arrived.data();
+  if (next == worker.arrived_end) return;
   Openings openings;
   Refusals refusals(worker, burst);
-  std::uint32_t taken = 0;
-  while (taken < worker.arrived_count) {
+  while (next != worker.arrived_end) {
     worker.enter(Stage::lookup);
     openings.begin();
-    taken = take_arrived(worker, burst, taken, openings, refusals);
+    next = take_arrived(worker, burst, next, openings, refusals);
     if (openings.count == 0) break;  // it waits for none: all are taken
     worker.enter(Stage::crypto);
     open(worker, openings);
     worker.enter(Stage::check);
     accept_all(worker, burst, openings, refusals);
     // In vain, as with numbers that came late and those of forgeries: not again in this burst.
-    if (taken < worker.arrived_count) openings.waits = is_replay(worker.arrived[taken]);
+    if (next != worker.arrived_end) openings.waits = is_replay(*next);
   }
-  worker.arrived_count = 0;
+  worker.arrived_end = worker.arrived.data();
 }
 
 }  // namespace culvert::dataplane

@@ -5,7 +5,9 @@
 // It does what decide, seal_outbound and forward do, for the common case and in one go; wherever a
 // packet needs more (an error to report, a limit that is near, another shape) it does not take it.
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <span>
 
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
@@ -33,20 +35,21 @@ constexpr std::uint64_t kNumbersLeft = 1U << 20U;
 /// Of a packet without IP options: behind the end of one that is not TCP, but within its buffer.
 constexpr std::size_t kTcpFlagsAt = wire::ipv4::kHeaderBytes + wire::tcp::kFlags;
 
-/// A packet of a known flow that is to be sealed.
-struct Sending {
-  const KnownFlow* flow;
-  rte_mbuf* packet;
-  std::uint8_t* ip;
-  std::uint32_t bytes;
-  std::uint8_t position;
+/// Packets of one policy for one SA, or for none, that go the short way, all of them, or none.
+struct SaRun {
+  OutboundSa* sa;  ///< nullptr: they leave as they are
+  Counter* policy;
+  std::uint64_t bytes;
+  std::uint32_t begin, end;
 };
-/// Packets to be sealed, and the frames they become.
+
+/// Packets that go the short way, which stand at the front of the candidates; their flows, and the
+/// runs that they come in. A flow becomes nullptr when its packet is for the general stages after
+/// all.
 struct Sendings {
-  std::array<Sending, kBurstPackets> items;
-  std::uint32_t count = 0;
-  std::array<rte_mbuf*, kBurstPackets> frames;
-  std::uint32_t built = 0;
+  std::array<const KnownFlow*, kBurstPackets> flows;
+  std::array<SaRun, kBurstPackets> runs;
+  std::uint32_t count = 0, run_count = 0;
 };
 
 bool is_resolved(const Adjacency& adjacency) {
@@ -55,15 +58,14 @@ bool is_resolved(const Adjacency& adjacency) {
 }
 
 /// One less, and the checksum kept right, in one load and one store (RFC 1624). Precondition: the
-/// TTL is over 1.
+/// TTL is over 1. The sum is of bytes in whatever order (RFC 1071 §2 (B)): 0x0100 more is 1 more of
+/// what lies first in memory.
 void count_hop(std::uint8_t* ip) {
-  // TTL, protocol and checksum as they lie in memory.
+  // TTL, protocol and checksum as they lie in memory, the checksum on top.
   const std::uint32_t word = wire::load_raw<std::uint32_t>(ip + wire::ipv4::kTtl);
-  std::uint32_t sum = wire::Be16::from_raw(static_cast<std::uint16_t>(word >> 16U)).host() + 0x100U;
-  sum += sum >= 0xffffU ? 1U : 0U;  // 0xffff, the other zero, does not come about (RFC 1624 §3)
-  wire::store_raw(ip + wire::ipv4::kTtl,
-                  ((word - 1U) & 0xffffU) |
-                      std::uint32_t{wire::Be16{static_cast<std::uint16_t>(sum)}.raw()} << 16U);
+  // 0xffff, the other zero, does not come about (RFC 1624 §3).
+  const std::uint32_t carry = word >= 0xfffe0000U ? 0x10000U : 0U;
+  wire::store_raw(ip + wire::ipv4::kTtl, word + 0x10000U - 1U + carry);
 }
 
 /// The Ethernet header, and two bytes more that the IP header written next covers.
@@ -73,21 +75,6 @@ void put_ethernet(std::uint8_t* frame, const Adjacency& adjacency) {
 }
 static_assert(offsetof(Adjacency, next_hop) >= offsetof(Adjacency, ethernet) + 14);
 
-/// A decrypted or bypassed packet of a known flow.
-void send_as_it_is(WorkerState& worker, rte_mbuf* packet, const KnownCandidate& candidate,
-                   const KnownFlow& flow) {
-  std::uint8_t* const ip = candidate.ip;
-  count_hop(ip);
-  std::uint8_t* const frame = ip - wire::ethernet::kHeaderBytes;
-  const std::uint16_t first_of_ip = wire::load_raw<std::uint16_t>(ip);
-  put_ethernet(frame, *flow.next_hop);
-  wire::store_raw(ip, first_of_ip);
-  set_data(packet, frame,
-           static_cast<std::uint16_t>(candidate.bytes + wire::ethernet::kHeaderBytes));
-  flow.policy->add(1);
-  enqueue(worker, flow.port, packet);
-}
-
 /// Room around the packet for the largest outer header and trailer.
 bool has_room(const rte_mbuf* packet, const std::uint8_t* ip, std::size_t bytes) {
   const auto before =
@@ -96,77 +83,139 @@ bool has_room(const rte_mbuf* packet, const std::uint8_t* ip, std::size_t bytes)
 }
 
 /// It is for the general stages after all.
-void leave_undecided(Burst& burst, std::uint32_t position, std::uint8_t* ip, std::uint32_t bytes,
-                     PacketOrigin origin) {
+[[gnu::cold, gnu::noinline]] void leave_undecided(Burst& burst, const KnownCandidate& candidate) {
   wire::IpHeader header;
-  header.total_bytes = static_cast<std::uint16_t>(bytes);
+  header.total_bytes = candidate.bytes;
   header.payload_offset = wire::ipv4::kHeaderBytes;
   header.protocol_offset = wire::ipv4::kProtocol;
-  header.protocol = ip[wire::ipv4::kProtocol];
-  burst.ip[position] = ip;
-  burst.header[position] = header;
-  burst.origin[position] = origin;
-  burst.undecided.push(position);
+  header.protocol = candidate.ip[wire::ipv4::kProtocol];
+  burst.ip[candidate.position] = candidate.ip;
+  burst.header[candidate.position] = header;
+  burst.origin[candidate.position] = static_cast<PacketOrigin>(candidate.key.rest & 0xffU);
+  burst.undecided.push(candidate.position);
 }
-PacketOrigin origin_of(const KnownFlowKey& key) {
-  return static_cast<PacketOrigin>(key.rest & 0xffU);
+
+/// Whether a packet of a known flow goes the short way.
+bool goes(const KnownFlow& flow, const KnownCandidate& candidate) {
+  return candidate.ip[wire::ipv4::kTtl] > 1 && candidate.bytes <= flow.max_bytes &&
+         (candidate.ip[kTcpFlagsAt] & flow.general_flags) == 0 && is_resolved(*flow.next_hop) &&
+         (flow.sa == nullptr || has_room(candidate.packet, candidate.ip, candidate.bytes));
 }
+
+/// Makes runs of the packets that pass 1 finds.
+class RunMaker {
+ public:
+  explicit RunMaker(Sendings& sendings) : sendings_(sendings) {}
+  ~RunMaker() { end(); }
+  RunMaker(const RunMaker&) = delete;
+  RunMaker& operator=(const RunMaker&) = delete;
+
+  void add(const KnownFlow& flow, std::uint32_t bytes) {
+    if (flow.sa != sa_ || flow.policy != policy_) {
+      end();
+      sa_ = flow.sa;
+      policy_ = flow.policy;
+    }
+    bytes_ += bytes;
+    sendings_.flows[count_++] = &flow;
+  }
+
+ private:
+  void end() {
+    sendings_.count = count_;
+    if (count_ == begin_) return;
+    sendings_.runs[sendings_.run_count++] = {sa_, policy_, bytes_, begin_, count_};
+    begin_ = count_;
+    bytes_ = 0;
+  }
+
+  Sendings& sendings_;
+  OutboundSa* sa_ = nullptr;
+  Counter* policy_ = nullptr;
+  std::uint64_t bytes_ = 0;
+  std::uint32_t begin_ = 0, count_ = 0;
+};
 
 /// Pass 1.
 void take_known(WorkerState& worker, Burst& burst, Sendings& sendings) {
-  const std::uint32_t count = worker.known_candidate_count;
   const std::uint64_t era = worker.era_of_burst;
-  for (std::uint32_t n = 0; n < count; ++n) {
-    const KnownCandidate& candidate = worker.known_candidates[n];
-    const KnownFlow* const flow =
-        KnownFlows::find(worker.known_flows[candidate.pair], candidate.key, era);
-    rte_mbuf* const packet = burst.packets[candidate.position];
-    const bool goes = flow != nullptr && candidate.ip[wire::ipv4::kTtl] > 1 &&
-                      candidate.bytes <= flow->max_bytes &&
-                      (candidate.ip[kTcpFlagsAt] & flow->general_flags) == 0 &&
-                      is_resolved(*flow->next_hop) &&
-                      has_room(packet, candidate.ip, candidate.bytes);
-    if (!goes) [[unlikely]] {
-      leave_undecided(burst, candidate.position, candidate.ip, candidate.bytes,
-                      origin_of(candidate.key));
+  const KnownCandidate* const end = worker.known.end;
+  KnownCandidate* taken = worker.known.packets.data();
+  RunMaker runs(sendings);
+  for (const KnownCandidate* next = taken; next != end; ++next) {
+    const KnownCandidate& candidate = *next;
+    const KnownFlow* const flow = KnownFlows::find(*candidate.pair, candidate.key, era);
+    if (flow == nullptr || !goes(*flow, candidate)) [[unlikely]] {
+      leave_undecided(burst, candidate);
       continue;
     }
-    if (flow->sa == nullptr) {
-      send_as_it_is(worker, packet, candidate, *flow);
-      continue;
+    if (flow->sa != nullptr) {
+      rte_prefetch0(flow->sa);
+      rte_prefetch0(&flow->sa->headers[0]);
     }
-    rte_prefetch0(flow->sa);
-    rte_prefetch0(&flow->sa->headers[0]);
-    Sending& sending = sendings.items[sendings.count++];
-    sending.flow = flow;
-    sending.packet = packet;
-    sending.ip = candidate.ip;
-    sending.bytes = candidate.bytes;
-    sending.position = candidate.position;
+    runs.add(*flow, candidate.bytes);
+    if (taken != next) [[unlikely]]
+      *taken = candidate;
+    ++taken;
   }
 }
 
+/// Pass 2 of what leaves as it is: decrypted packets, and those that a policy lets pass.
+void complete_run(const KnownCandidate* candidate, const KnownFlow* const* flow,
+                  std::uint32_t packets) {
+  for (const KnownCandidate* const end = candidate + packets; candidate != end; ++candidate) {
+    std::uint8_t* const ip = candidate->ip;
+    count_hop(ip);
+    std::uint8_t* const frame = ip - wire::ethernet::kHeaderBytes;
+    const std::uint16_t first_of_ip = wire::load_raw<std::uint16_t>(ip);
+    put_ethernet(frame, *(*flow++)->next_hop);
+    wire::store_raw(ip, first_of_ip);
+    set_data(candidate->packet, frame,
+             static_cast<std::uint16_t>(candidate->bytes + wire::ethernet::kHeaderBytes));
+  }
+}
+
+/// What the packets of a run share.
+struct Around {
+  Around(const OutboundSa& of, const OuterHeader& header)
+      : sa(of),
+        outer(header),
+        iv_start(of.iv(0)),
+        // Without version and length of the header, which come with the class of traffic.
+        ipv4_sum(outer.ipv4_sum + (0xffffU - 0x45U)) {}
+
+  const OutboundSa& sa;
+  const OuterHeader& outer;
+  std::uint64_t iv_start;
+  std::uint32_t ipv4_sum;
+};
+
 /// The outer IPv4 header (RFC 4301 §5.1.2.1: DSCP and DF of the inner packet; RFC 6040 §4.1: ECN
 /// too).
-void put_outer_ip(std::uint8_t* ip, const OuterHeader& outer, std::uint32_t packet_bytes,
+void put_outer_ip(std::uint8_t* ip, const Around& around, std::uint32_t packet_bytes,
                   const std::uint8_t* inner, std::uint64_t sequence) {
-  const std::uint32_t dont_fragment = wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) &
-                                      wire::Be16{wire::ipv4::kDontFragment}.raw();
-  // RFC 6864 §4: the identification matters only for what may be fragmented.
-  const std::uint32_t identification =
-      dont_fragment != 0 ? 0U : wire::Be16{static_cast<std::uint16_t>(sequence)}.raw();
-  const std::uint32_t length = wire::Be16{static_cast<std::uint16_t>(packet_bytes)}.raw();
-  const std::uint32_t traffic_class = std::uint32_t{inner[1]} << 8U;  // memory order
-  std::uint32_t sum = outer.ipv4_sum + traffic_class + length + identification + dont_fragment;
-  sum = (sum & 0xffffU) + (sum >> 16U);
-  sum = ~(sum + (sum >> 16U)) & 0xffffU;
-  const std::uint8_t* const ready = outer.bytes.data();
-  // Version, length of the header, traffic class, total length; identification and flags.
-  wire::store_raw(ip, std::uint32_t{0x45U | traffic_class | length << 16U});
-  wire::store_raw(ip + 4, std::uint32_t{identification | dont_fragment << 16U});
-  wire::store_raw(ip + 8, wire::load_raw<std::uint64_t>(ready + 8) | std::uint64_t{sum} << 16U);
+  constexpr std::uint32_t kDontFragment = wire::Be16{wire::ipv4::kDontFragment}.raw();
+  const std::uint32_t dont_fragment =
+      wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kDontFragment;
+  // Version, length of the header and traffic class, as inside; total length.
+  const std::uint32_t first = wire::Be32{packet_bytes}.raw() | wire::load_raw<std::uint16_t>(inner);
+  // Identification and flags. RFC 6864 §4: the identification matters only for what may be
+  // fragmented.
+  const std::uint32_t may_be_fragmented = dont_fragment - 1U;  // the upper half: all ones, or none
+  const std::uint32_t number = wire::Be32{static_cast<std::uint32_t>(sequence)}.raw();
+  const std::uint32_t second = (number & may_be_fragmented) >> 16U | dont_fragment << 16U;
+  // Folded to 32 bits, and to 16 in the upper half, which is where the checksum stands.
+  std::uint64_t sum = std::uint64_t{first} + second + around.ipv4_sum;
+  sum = (sum & 0xffffffffU) + (sum >> 32U);
+  const auto both_halves = static_cast<std::uint32_t>(sum);
+  const std::uint32_t checksum = ~(both_halves + std::rotl(both_halves, 16)) & 0xffff0000U;
+  const std::uint8_t* const ready = around.outer.bytes.data();
+  wire::store_raw(ip, first);
+  wire::store_raw(ip + 4, second);
+  wire::store_raw(ip + 8, wire::load_raw<std::uint64_t>(ready + 8) | checksum);
   wire::store_raw(ip + 16, wire::load_raw<std::uint32_t>(ready + 16));
 }
+static_assert(wire::ipv4::kChecksum == 10);
 
 /// UDP around ESP; the checksum is 0 (RFC 3948 §2.1).
 void put_udp(std::uint8_t* udp, const OuterHeader& outer, std::uint32_t udp_bytes) {
@@ -179,143 +228,156 @@ void put_udp(std::uint8_t* udp, const OuterHeader& outer, std::uint32_t udp_byte
 constexpr std::array<std::uint64_t, 4> kTrailers{0x0400, 0x040101, 0x04020201, 0x0403030201};
 static_assert(wire::protocol::kIpv4 == 4);
 
-/// Pass 2 for one packet of a run; `k` is its operation's.
-void build(CryptoScratch& scratch, const Sending& sending, const OutboundSa& sa,
-           const OuterHeader& outer, std::uint32_t k, std::uint64_t sequence) {
-  std::uint8_t* const inner = sending.ip;
-  const std::uint32_t padding = (0U - sending.bytes - 2U) & 3U;
-  const std::uint32_t text_bytes = sending.bytes + padding + 2U;
-  const std::uint32_t esp_bytes =
-      text_bytes + static_cast<std::uint32_t>(kEspInFront + kPlainIcvBytes);
-  const std::uint32_t packet_bytes = esp_bytes + outer.ip_bytes + outer.udp_bytes;
-  sending.flow->policy->add(1);
-  wire::store_raw(inner + sending.bytes, kTrailers[padding]);
-  std::uint8_t* const esp = inner - kEspInFront;
-  std::uint8_t* ip = esp - wire::ipv4::kHeaderBytes;
-  if (outer.udp_bytes != 0) {
-    put_udp(esp - wire::udp::kHeaderBytes, outer, packet_bytes - 20U);
-    ip -= wire::udp::kHeaderBytes;
-  }
-  std::uint8_t* const frame = ip - wire::ethernet::kHeaderBytes;
-  put_ethernet(frame, *sending.flow->next_hop);
-  put_outer_ip(ip, outer, packet_bytes, inner, sequence);
+/// Pass 2 for one packet.
+template <bool kIsInUdp, bool kHasEsn>
+void build(const KnownCandidate& candidate, const KnownFlow& flow, const Around& around,
+           crypto::esp::Operation& operation, CryptoScratch::Block& nonce,
+           CryptoScratch::Block& aad, std::uint64_t sequence) {
+  constexpr std::uint32_t kTrailer = wire::esp::kTrailerBytes;
+  constexpr std::uint32_t kUdpAt = wire::ipv4::kHeaderBytes;
+  constexpr std::uint32_t kInFront =
+      kUdpAt + (kIsInUdp ? wire::udp::kHeaderBytes : 0U) + kEspInFront;
+  std::uint8_t* const inner = candidate.ip;
+  const OuterHeader& outer = around.outer;
+  const std::uint32_t bytes = candidate.bytes;
+  const std::uint32_t text_bytes = (bytes + kTrailer + 3U) & ~3U;
+  const std::uint32_t packet_bytes =
+      text_bytes + kInFront + static_cast<std::uint32_t>(kPlainIcvBytes);
+  wire::store_raw(inner + bytes, kTrailers[text_bytes - bytes - kTrailer]);
+  std::uint8_t* const ip = inner - kInFront;
+  put_ethernet(ip - wire::ethernet::kHeaderBytes, *flow.next_hop);
+  put_outer_ip(ip, around, packet_bytes, inner, sequence);
+  if constexpr (kIsInUdp) put_udp(ip + kUdpAt, outer, packet_bytes - kUdpAt);
   count_hop(inner);
-  const std::uint32_t low = wire::Be32{static_cast<std::uint32_t>(sequence)}.raw();
-  const std::uint64_t iv = wire::Be64{sa.iv(sequence)}.raw();
+  set_data(candidate.packet, ip - wire::ethernet::kHeaderBytes,
+           static_cast<std::uint16_t>(packet_bytes + wire::ethernet::kHeaderBytes));
+  const std::uint64_t iv = wire::Be64{around.iv_start + sequence}.raw();
+  const auto low = static_cast<std::uint32_t>(iv >> 32U);  // of the number: the start has none
+  std::uint8_t* const esp = inner - kEspInFront;
   wire::store_raw(esp, outer.spi);
   wire::store_raw(esp + 4, low);
   wire::store_raw(esp + wire::esp::kHeaderBytes, iv);
-  set_data(sending.packet, frame,
-           static_cast<std::uint16_t>(packet_bytes + wire::ethernet::kHeaderBytes));
-  std::uint8_t* const nonce = scratch.nonces[k].bytes.data();
-  wire::store_raw(nonce, outer.salt);
-  wire::store_raw(nonce + 4, iv);
-  crypto::esp::Operation& operation = scratch.operations[k];
-  operation.key = sa.key;
+  wire::store_raw(nonce.bytes.data(), outer.salt);
+  wire::store_raw(nonce.bytes.data() + 4, iv);
+  operation.key = around.sa.key;
   operation.text = inner;
-  operation.nonce = nonce;
+  operation.nonce = nonce.bytes.data();
   operation.icv = inner + text_bytes;
   operation.text_bytes = text_bytes;
   // RFC 4106 §5: SPI and sequence number as they stand in the packet; with ESN, all 64 bits.
-  operation.aad = esp;
-  operation.aad_bytes = 8;
-  if (sa.has_esn) {
-    std::uint8_t* const aad = scratch.aads[k].bytes.data();
-    wire::store_raw(aad, outer.spi);
-    wire::store_raw(aad + 4, wire::Be32{static_cast<std::uint32_t>(sequence >> 32U)}.raw());
-    wire::store_raw(aad + 8, low);
-    operation.aad = aad;
-    operation.aad_bytes = 12;
+  operation.aad = kHasEsn ? aad.bytes.data() : esp;
+  operation.aad_bytes = kHasEsn ? 12 : 8;
+  if constexpr (kHasEsn) {
+    wire::store_raw(aad.bytes.data(), outer.spi);
+    wire::store_raw(aad.bytes.data() + 4,
+                    wire::Be32{static_cast<std::uint32_t>(sequence >> 32U)}.raw());
+    wire::store_raw(aad.bytes.data() + 8, low);
   }
 }
 
-/// A run of packets for one SA that go the short way, all of them, or none.
-struct SaRun {
-  std::uint32_t begin = 0, end = 0;
-  std::uint64_t bytes = 0;
-};
+/// Pass 2 for a run; `sequence` is the number before its first, `k` its first operation. Not
+/// inlined: what is around it would take the registers that it needs.
+template <bool kIsInUdp, bool kHasEsn>
+[[gnu::noinline]] void build_all(CryptoScratch& scratch, const Around& around,
+                                 const KnownCandidate* candidate, const KnownFlow* const* flow,
+                                 std::uint32_t packets, std::uint64_t sequence, std::uint32_t k) {
+  crypto::esp::Operation* operation = &scratch.operations[k];
+  CryptoScratch::Block* nonce = &scratch.nonces[k];
+  CryptoScratch::Block* aad = &scratch.aads[k];
+  for (const KnownCandidate* const end = candidate + packets; candidate != end; ++candidate) {
+    build<kIsInUdp, kHasEsn>(*candidate, **flow++, around, *operation++, *nonce++, *aad++,
+                             ++sequence);
+  }
+}
 
-/// The packets from `begin` on that share an SA.
-SaRun next_run(const Sendings& sendings, std::uint32_t begin) {
-  const OutboundSa* const sa = sendings.items[begin].flow->sa;
-  SaRun run{begin, begin, 0};
-  do {
-    run.bytes += sendings.items[run.end++].bytes;
-  } while (run.end < sendings.count && sendings.items[run.end].flow->sa == sa);
-  return run;
+auto builder_for(const Around& around) {
+  const bool is_in_udp = around.outer.udp_bytes != 0;
+  if (around.sa.has_esn) return is_in_udp ? &build_all<true, true> : &build_all<false, true>;
+  return is_in_udp ? &build_all<true, false> : &build_all<false, false>;
 }
 
 /// Whether the SA is alive and far from its limits.
-bool may_run(const OutboundSa& sa, const SaRun& run) {
+bool may_run(const SaRun& run) {
+  const OutboundSa& sa = *run.sa;
   // Acquire pairs with the release in Sad::install.
   return !sa.stopped.load(std::memory_order_acquire) &&
          sa.sequence.load(std::memory_order_relaxed) + kNumbersLeft < sa.sequence_limit &&
          sa.bytes.load(std::memory_order_relaxed) + run.bytes <= sa.hard_bytes;
 }
 
-void give_back_run(Burst& burst, const Sendings& sendings, const SaRun& run) {
-  for (std::uint32_t n = run.begin; n < run.end; ++n) {
-    const Sending& sending = sendings.items[n];
-    leave_undecided(burst, sending.position, sending.ip, sending.bytes,
-                    origin_of(sending.flow->key));
-  }
-}
+/// Operations that wait for pass 3, which share a suite.
+struct Unsealed {
+  std::uint32_t begin = 0, end = 0;
+  crypto::esp::TransformId transform{};
+};
 
-/// Pass 3 for operations [begin, end), which share a suite.
-void seal(WorkerState& worker, crypto::esp::TransformId transform, std::uint32_t begin,
-          std::uint32_t end) {
-  if (begin == end) return;
+/// Pass 3.
+void seal(WorkerState& worker, const Unsealed& unsealed) {
+  if (unsealed.begin == unsealed.end) return;
   worker.enter(Stage::crypto);
-  worker.context.engine->seal(crypto::esp::transform(transform).suite,
-                              std::span(worker.scratch.operations).subspan(begin, end - begin));
+  worker.context.engine->seal(
+      crypto::esp::transform(unsealed.transform).suite,
+      std::span(worker.scratch.operations).subspan(unsealed.begin, unsealed.end - unsealed.begin));
   worker.enter(Stage::header);
 }
 
-/// Pass 2, and pass 3 for each stretch of one suite, which is all of the burst as a rule.
+/// Pass 2 of what is to be sealed, and pass 3 of what is another suite's and comes before.
+void build_run(WorkerState& worker, std::uint64_t now, const Sendings& sendings, const SaRun& run,
+               Unsealed& unsealed) {
+  OutboundSa& sa = *run.sa;
+  const Around around(sa, sa.outer());  // looked at once: the next look may find another
+  if (around.outer.transform != unsealed.transform) {
+    seal(worker, unsealed);
+    unsealed.begin = unsealed.end;
+    unsealed.transform = around.outer.transform;
+  }
+  const std::uint32_t packets = run.end - run.begin;
+  const std::uint64_t sequence = worker.shared_add(sa.sequence, packets);
+  worker.shared_add(sa.bytes, run.bytes);
+  sa.last_tsc.store(now, std::memory_order_relaxed);
+  builder_for(around)(worker.scratch, around, &worker.known.packets[run.begin],
+                      &sendings.flows[run.begin], packets, sequence, unsealed.end);
+  unsealed.end += packets;
+}
+
+/// Passes 2 and 3.
 void build_and_seal(WorkerState& worker, Burst& burst, Sendings& sendings) {
-  crypto::esp::TransformId transform = sendings.items[0].flow->sa->outer().transform;
-  std::uint32_t unsealed = 0;
-  for (SaRun run; run.end < sendings.count;) {
-    run = next_run(sendings, run.end);
-    OutboundSa& sa = *sendings.items[run.begin].flow->sa;
-    if (!may_run(sa, run)) [[unlikely]] {
-      give_back_run(burst, sendings, run);
+  Unsealed unsealed;
+  for (const SaRun& run : std::span(sendings.runs).first(sendings.run_count)) {
+    if (run.sa == nullptr) {
+      complete_run(&worker.known.packets[run.begin], &sendings.flows[run.begin],
+                   run.end - run.begin);
+    } else if (may_run(run)) [[likely]] {
+      build_run(worker, burst.tsc, sendings, run, unsealed);
+    } else {
+      for (std::uint32_t n = run.begin; n < run.end; ++n) {
+        leave_undecided(burst, worker.known.packets[n]);
+        sendings.flows[n] = nullptr;
+      }
       continue;
     }
-    const OuterHeader& outer = sa.outer();
-    if (outer.transform != transform) [[unlikely]] {
-      seal(worker, transform, unsealed, sendings.built);
-      unsealed = sendings.built;
-      transform = outer.transform;
-    }
-    std::uint64_t sequence = worker.shared_add(sa.sequence, run.end - run.begin);
-    worker.shared_add(sa.bytes, run.bytes);
-    sa.last_tsc.store(burst.tsc, std::memory_order_relaxed);
-    for (std::uint32_t n = run.begin; n < run.end; ++n) {
-      const Sending& sending = sendings.items[n];
-      build(worker.scratch, sending, sa, outer, sendings.built, ++sequence);
-      sendings.frames[sendings.built] = sending.packet;
-      sendings.items[sendings.built].flow = sending.flow;
-      ++sendings.built;
-    }
+    run.policy->add(run.end - run.begin);
   }
-  seal(worker, transform, unsealed, sendings.built);
+  seal(worker, unsealed);
 }
 
 }  // namespace
 
 void send_known(WorkerState& worker, Burst& burst) {
-  if (worker.known_candidate_count == 0) return;
+  if (worker.known.end == worker.known.packets.data()) return;
   Sendings sendings;
   worker.enter(Stage::lookup);
   take_known(worker, burst, sendings);
-  worker.known_candidate_count = 0;
+  worker.known.end = worker.known.packets.data();
   if (sendings.count == 0) return;
   worker.enter(Stage::header);
   build_and_seal(worker, burst, sendings);
   worker.enter(Stage::forward);
-  for (std::uint32_t n = 0; n < sendings.built; ++n) {
-    enqueue(worker, sendings.items[n].flow->port, sendings.frames[n]);
+  EnqueueRun leaving(worker);
+  const KnownCandidate* candidate = worker.known.packets.data();
+  for (const KnownFlow* const flow : std::span(sendings.flows).first(sendings.count)) {
+    if (flow != nullptr) leaving.add(flow->port, candidate->packet);
+    ++candidate;
   }
 }
 

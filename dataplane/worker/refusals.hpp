@@ -37,14 +37,15 @@ class Refusals {
   /// left.
   [[nodiscard]] bool take_unknown(const ArrivedEsp& arrived) {
     // Zero is the marker of IKE behind UDP (RFC 3948 §2.2).
-    if (arrived.spi == 0) [[unlikely]]
+    const std::uint32_t spi = arrived.spi();
+    if (spi == 0) [[unlikely]]
       return false;
-    if (has_displaced_ && worker_.tables.sad->inbound(arrived.spi) != nullptr) [[unlikely]]
+    if (has_displaced_ && worker_.tables.sad->inbound(spi) != nullptr) [[unlikely]]
       return false;
-    if (!is_ours(static_cast<std::uint32_t>(arrived.addresses >> 32U))) return false;
+    if (!is_ours(static_cast<std::uint32_t>(arrived.addresses() >> 32U))) return false;
     // Relaxed: nothing is read because of it.
-    if (arrived.sa->leased.load(std::memory_order_relaxed) == arrived.spi &&
-        hold_early(worker_, burst_, arrived.position, arrived.spi)) [[unlikely]] {
+    if (arrived.sa->leased.load(std::memory_order_relaxed) == spi &&
+        hold_early(worker_, burst_, arrived.position, spi)) [[unlikely]] {
       return true;
     }
     if (hint_unknown_spi(worker_, burst_, arrived.position)) [[unlikely]]

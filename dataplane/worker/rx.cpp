@@ -17,6 +17,12 @@ std::size_t histogram_cell(std::uint32_t packets) {
   return static_cast<std::size_t>(std::bit_width(packets - 1));
 }
 
+/// Of the words of several packets that hold `nb_segs`, or-ed: whether each of them has one.
+bool has_one_segment(std::uint64_t rearmed) {
+  static_assert(offsetof(rte_mbuf, nb_segs) - offsetof(rte_mbuf, rearm_data) == 4);
+  return static_cast<std::uint16_t>(rearmed >> 32U) == 1;
+}
+
 /// What is in several buffers is joined, for the stages work on one, or dropped. How many are left.
 std::uint32_t join_segments(WorkerState& worker, Burst& burst, std::uint32_t received) {
   std::uint32_t kept = 0;
@@ -34,6 +40,7 @@ std::uint32_t join_segments(WorkerState& worker, Burst& burst, std::uint32_t rec
 void begin(Burst& burst) {
   burst.clear_lists();
   burst.count = 0;
+  burst.is_from_one_port = true;
   burst.tsc = rte_rdtsc();
 }
 
@@ -44,19 +51,20 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
   const PortInfo& info = worker.tables.ports[raw(port)];
   const auto queue = static_cast<std::uint16_t>(worker.context.id);
   const std::uint32_t received =
-      rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(), kBurstPackets);
+      rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(), worker.burst_packets);
   if (received == 0) return;
-  std::uint64_t bytes = 0;
-  std::uint64_t flags = 0;
-  std::uint32_t more_segments = 0;
+  std::uint64_t bytes = 0, flags = 0, rearmed = 0;
   for (std::uint32_t i = 0; i < received; ++i) {
     const rte_mbuf* const packet = burst.packets[i];
+    // The second line, too: outer headers end beyond 64 bytes in IPv6.
     rte_prefetch0(rte_pktmbuf_mtod(packet, const void*));
+    rte_prefetch0(rte_pktmbuf_mtod_offset(packet, const void*, 64));
     bytes += packet->pkt_len;
     flags |= packet->ol_flags;
-    more_segments |= packet->nb_segs ^ 1U;
+    rearmed |=
+        wire::load_raw<std::uint64_t>(reinterpret_cast<const std::uint8_t*>(&packet->rearm_data));
   }
-  burst.count = more_segments == 0 ? received : join_segments(worker, burst, received);
+  burst.count = has_one_segment(rearmed) ? received : join_segments(worker, burst, received);
   std::fill_n(burst.received_on.begin(), burst.count, port);
   // A device that took a tag off says so in the packet only: an untagged port must not take it.
   if (info.shares_device || (flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) [[unlikely]]
@@ -70,6 +78,7 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
 void receive_handed_off(WorkerState& worker, Burst& burst) {
   begin(burst);
   if (worker.context.handoff == nullptr) return;
+  burst.is_from_one_port = false;
   // Ring elements are pointers; DPDK's interface is of void**.
   burst.count = rte_ring_sc_dequeue_burst(worker.context.handoff,
                                           reinterpret_cast<void**>(burst.packets.data()),

@@ -67,16 +67,21 @@ class OversizePackets {
 };
 
 /// What may be ESP for a plain SA (SaDetails, kPlainIvBytes): in IPv4 without options, or in UDP in
-/// it. All that decides whether it is worth decrypting, so that what is not is touched no more.
+/// it.
 struct ArrivedEsp {
   std::uint8_t* esp;
-  std::uint16_t bytes;          ///< from the ESP header to the ICV
-  std::uint8_t bytes_in_front;  ///< of the IP header, and UDP's
-  std::uint8_t position;        ///< in the burst
-  std::uint8_t traffic_class;
-  InboundSa* sa;                ///< where its SPI would stand
-  std::uint32_t spi, sequence;  ///< host order
-  std::uint64_t addresses;      ///< source, destination as in the packet
+  InboundSa* sa;                 ///< where its SPI would stand
+  std::uint16_t bytes;           ///< from the ESP header to the ICV
+  std::uint16_t bytes_in_front;  ///< of the IP header, and UDP's
+  std::uint16_t position;        ///< in the burst
+
+  [[nodiscard]] const std::uint8_t* ip() const { return esp - bytes_in_front; }
+  [[nodiscard]] std::uint32_t spi() const { return wire::load_u32(esp); }
+  [[nodiscard]] std::uint32_t sequence() const { return wire::load_u32(esp + 4); }
+  /// Source, destination as in the packet.
+  [[nodiscard]] std::uint64_t addresses() const {
+    return wire::load_raw<std::uint64_t>(ip() + wire::ipv4::kSource);
+  }
 };
 
 /// A worker's own state. Nothing in it is seen by another thread but the counters.
@@ -91,12 +96,14 @@ class WorkerState {
   FlowCacheV4 flows_v4;
   FlowCacheV6 flows_v6;
   KnownFlows known_flows;
-  std::array<KnownCandidate, kBurstPackets> known_candidates;  ///< classify, inbound → send_known
-  std::uint32_t known_candidate_count = 0;
+  KnownCandidates known;                          ///< classify, inbound → send_known
   std::array<ArrivedEsp, kBurstPackets> arrived;  ///< classify → open_plain
-  std::uint32_t arrived_count = 0;
+  ArrivedEsp* arrived_end = arrived.data();
   Counter unnamed;                 ///< packets of known flows that no policy names; nobody reads it
   std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the burst in hand began
+  /// Received next. Of few packets all that is known of them stays in the first-level cache; lanes
+  /// of multi-buffer ciphers want many.
+  std::uint16_t burst_packets = kBurstPackets;
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
   PendingPackets pending;
@@ -154,23 +161,18 @@ void classify(WorkerState& worker, Burst& burst);
 
 // known_inbound.cpp
 /// For classify: ESP (of at least a header) in an IPv4 packet without options, whole and sound.
-inline void offer_esp(WorkerState& worker, std::uint32_t position, const std::uint8_t* ip,
-                      std::uint8_t* esp, std::size_t esp_bytes, std::size_t bytes_in_front) {
-  assert(worker.arrived_count < kBurstPackets);
-  const std::uint32_t spi = wire::load_u32(esp);
-  InboundSa* const sa = worker.tables.sad->place_of(spi);
+inline void offer_esp(WorkerState& worker, std::uint32_t position, std::uint8_t* esp,
+                      std::size_t esp_bytes, std::size_t bytes_in_front) {
+  assert(worker.arrived_end != worker.arrived.data() + kBurstPackets);
+  InboundSa* const sa = worker.tables.sad->place_of(wire::load_u32(esp));
   rte_prefetch0(sa);
   rte_prefetch0(&sa->highest);  // the second line
-  ArrivedEsp& arrived = worker.arrived[worker.arrived_count++];
+  ArrivedEsp& arrived = *worker.arrived_end++;
   arrived.esp = esp;
-  arrived.bytes = static_cast<std::uint16_t>(esp_bytes);
-  arrived.bytes_in_front = static_cast<std::uint8_t>(bytes_in_front);
-  arrived.position = static_cast<std::uint8_t>(position);
-  arrived.traffic_class = ip[1];
   arrived.sa = sa;
-  arrived.spi = spi;
-  arrived.sequence = wire::load_u32(esp + 4);
-  arrived.addresses = wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource);
+  arrived.bytes = static_cast<std::uint16_t>(esp_bytes);
+  arrived.bytes_in_front = static_cast<std::uint16_t>(bytes_in_front);
+  arrived.position = static_cast<std::uint16_t>(position);
 }
 /// What arrived for plain SAs → offered to `send_known`, decrypted and checked; what cannot go that
 /// way is encrypted still, or undecided.
@@ -193,18 +195,19 @@ void drop_early(WorkerState& worker);
 // known_outbound.cpp
 /// For classify and inbound: a packet that may be of a known flow is offered to `send_known`
 /// instead of being undecided.
-inline void offer_known(WorkerState& worker, std::uint32_t position, std::uint8_t* ip,
-                        std::uint32_t bytes, PacketOrigin origin) {
-  assert(worker.known_candidate_count < kBurstPackets);
-  KnownCandidate& candidate = worker.known_candidates[worker.known_candidate_count++];
+inline void offer_known(WorkerState& worker, rte_mbuf* packet, std::uint32_t position,
+                        std::uint8_t* ip, std::uint32_t bytes, PacketOrigin origin) {
+  assert(worker.known.end != worker.known.packets.data() + kBurstPackets);
+  KnownCandidate& candidate = *worker.known.end++;
   const KnownFlowKey key = known_flow_key(ip, origin);
-  const std::uint32_t pair = worker.known_flows.pair_of(key);
-  rte_prefetch0(&worker.known_flows[pair]);
-  candidate.key = key;
+  const KnownFlows::Pair& pair = worker.known_flows.pair_of(key);
+  rte_prefetch0(&pair);
+  candidate.packet = packet;
   candidate.ip = ip;
-  candidate.pair = pair;
+  candidate.key = key;
+  candidate.pair = &pair;
   candidate.bytes = static_cast<std::uint16_t>(bytes);
-  candidate.position = static_cast<std::uint8_t>(position);
+  candidate.position = static_cast<std::uint16_t>(position);
 }
 /// What was offered → its port's transmit queue, sealed if it is to be; what cannot go that way is
 /// undecided.
@@ -255,6 +258,50 @@ inline void enqueue(WorkerState& worker, PortId port, rte_mbuf* frame) {
   queue.frames[queue.count++] = frame;
   queue.bytes += frame->pkt_len;
 }
+/// Frames for one port after another are put into its queue with less ado.
+class EnqueueRun {
+ public:
+  explicit EnqueueRun(WorkerState& worker) : worker_(worker) {}
+  ~EnqueueRun() { end(); }
+  EnqueueRun(const EnqueueRun&) = delete;
+  EnqueueRun& operator=(const EnqueueRun&) = delete;
+
+  void add(PortId port, rte_mbuf* frame) {
+    if (port != port_ || next_ == full_) [[unlikely]] {
+      if (!begin(port)) return enqueue(worker_, port, frame);
+    }
+    *next_++ = frame;
+    bytes_ += frame->pkt_len;
+  }
+
+ private:
+  /// False: this frame is not for the run.
+  bool begin(PortId port) {
+    end();
+    if (raw(port) >= worker_.tables.ports.size()) return false;
+    TransmitQueue& queue = worker_.transmit[raw(port)];
+    full_ = queue.frames.data() + TransmitQueue::kCapacity;
+    if (queue.frames.data() + queue.count == full_) return false;
+    next_ = queue.frames.data() + queue.count;
+    port_ = port;
+    return true;
+  }
+  void end() {
+    if (port_ == kNone) return;
+    TransmitQueue& queue = worker_.transmit[raw(port_)];
+    queue.count = static_cast<std::uint32_t>(next_ - queue.frames.data());
+    queue.bytes += bytes_;
+    bytes_ = 0;
+    port_ = kNone;
+  }
+
+  static constexpr PortId kNone{0xffff};
+  WorkerState& worker_;
+  PortId port_ = kNone;
+  rte_mbuf** next_ = nullptr;
+  rte_mbuf** full_ = nullptr;
+  std::uint32_t bytes_ = 0;
+};
 /// Sends every port's queue.
 void transmit_all(WorkerState& worker);
 

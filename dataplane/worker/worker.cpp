@@ -18,10 +18,14 @@ constexpr std::uint64_t kReassemblySeconds = 15;
 /// A response that was lost on its way is asked for again within this time.
 constexpr std::uint64_t kEarlyMilliseconds = 1000;
 
+/// Packets at once of known flows and plain SAs, which are sealed and opened one by one.
+constexpr std::uint16_t kShortBurst = 32;
+
 /// From received to queued for transmission.
 void process(WorkerState& worker, Burst& burst) {
   worker.era_of_burst = worker.tables.reclaimer->era();
   open_plain(worker, burst);
+  bool goes_the_short_way = burst.encrypted.size() == 0;
   open_inbound(worker, burst);
   send_known(worker, burst);
   worker.enter(Stage::lookup);
@@ -30,9 +34,11 @@ void process(WorkerState& worker, Burst& burst) {
     serve_local(worker, burst);
     decide(worker, burst);  // our answers
   }
+  goes_the_short_way &= burst.protect.size() == 0;
   seal_outbound(worker, burst);
   worker.enter(Stage::forward);
   forward(worker, burst);
+  worker.burst_packets = goes_the_short_way ? kShortBurst : kBurstPackets;
 }
 
 bool serve_ports(WorkerState& worker, Burst& burst) {

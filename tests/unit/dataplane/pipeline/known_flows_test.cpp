@@ -1,5 +1,7 @@
 // A flow's first packet goes the long way (policy, SAD, FIB), those behind it the short one. What
 // leaves must not tell which, and a change of the tables must reach the next packet.
+#include <array>
+
 #include <catch2/catch.hpp>
 
 #include "dataplane/tables/sa.hpp"
@@ -16,8 +18,7 @@ namespace {
 bool knows(Gateway& gateway, const Packet& ip, PacketOrigin origin = PacketOrigin::clear) {
   const KnownFlowKey key = known_flow_key(ip.data(), origin);
   const KnownFlows& flows = gateway.worker().known_flows;
-  return KnownFlows::find(flows[flows.pair_of(key)], key,
-                          gateway.tables().reclaimer->era()) != nullptr;
+  return KnownFlows::find(flows.pair_of(key), key, gateway.tables().reclaimer->era()) != nullptr;
 }
 
 Packet client_packet(std::size_t payload, std::uint8_t traffic_class = 0,
@@ -219,6 +220,55 @@ TEST_CASE("known flow: a hard lifetime lets not one packet more through (RFC 430
   }
   CHECK(passed == 10);
   CHECK(refused == 6);
+}
+
+TEST_CASE("known flow: a burst of every kind leaves each its own way, in order") {
+  constexpr std::size_t kKinds = 4;  // by source: three SAs, and what passes in clear
+  constexpr std::size_t kSource = 14 + 15, kFirstSource = 9;
+  std::array<SaOptions, 3> options;
+  options[1].udp = options[1].esn = true;
+  options[1].key_bits = 256;
+  options[2].lifetime.hard_packets = 5;
+  Gateway left, right(mirrored());
+  right.policy(PolicyAction::bypass, "10.2.0.0/16", "10.1.0.0/16");
+  for (std::uint32_t kind = 0; kind < 3; ++kind) {
+    const std::string source = "10.1.0." + std::to_string(kFirstSource + kind) + "/32";
+    options[kind].local_selectors = {source};
+    const std::uint32_t spi = 0x1000 * (kind + 1) + kind;
+    left.protect(source, "10.2.0.0/16", left.install(outbound_sa(options[kind], spi)));
+    right.install(inbound_sa(options[kind], spi));
+  }
+  left.policy(PolicyAction::bypass, "10.1.0.12/32", "10.2.0.0/16");
+  const auto packet = [](std::size_t kind, std::uint8_t number) {
+    return frame(ip_packet({.source = "10.1.0." + std::to_string(kFirstSource + kind),
+                            .payload = udp(5000, 4000, Packet(40 + kind, number))}));
+  };
+  std::vector<Packet> first, burst;
+  std::array<std::vector<std::uint8_t>, kKinds> expected, found;
+  for (std::size_t kind = 0; kind < kKinds; ++kind) first.push_back(packet(kind, 0));
+  REQUIRE(left.receive(kLan, first).wan.size() == kKinds);
+  for (std::uint8_t number = 1; number <= 60; ++number) {
+    const std::size_t kind = (number / 4U + number % 3U / 2U) % kKinds;  // alone and in runs
+    burst.push_back(packet(kind, number));
+    expected[kind].push_back(number);
+  }
+  const Result sent = left.receive(kLan, burst);
+  CHECK(sent.dropped(DropReason::sa_expired) == expected[2].size() - 4);
+  expected[2].resize(4);
+
+  std::vector<Packet> sealed;
+  for (const Packet& one : sent.wan) {
+    if (one[kSource] == kFirstSource + 3) {
+      found[3].push_back(one.back());
+    } else {
+      sealed.push_back(one);
+    }
+  }
+  const Result opened = right.receive(kWan, sealed);
+  CHECK(opened.drops.empty());
+  for (const Packet& one : opened.lan) found.at(one[kSource] - kFirstSource).push_back(one.back());
+  CHECK(found == expected);
+  for (const auto& entry : left.tables().spd->entries()) CHECK(entry.packets > 4);
 }
 
 TEST_CASE("known flow: a route that goes away is missed at once") {
