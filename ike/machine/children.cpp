@@ -202,7 +202,8 @@ void Core::switch_outbound_now(ChildSa& child, bool proven) {
   child.proof = Proof::none;
   child.switch_at = {};
   const bool goes = child.state == ChildState::replaced || child.state == ChildState::deleting;
-  if (goes || child.redundant || stays_behind(child) || has_new_form(child)) return;
+  if (goes || child.redundant || gives_way(child)) return;
+  if (stays_behind(child) || has_new_form(child)) return;
   const ChildSa* sending = sends_instead(child);
   if (sending != nullptr && holds_traffic(*sending) && sending->created > child.created) return;
   activate(child);
@@ -217,6 +218,19 @@ bool Core::stays_behind(const ChildSa& child) {
   const PolicyBinding* bound = bindings_.find(child);
   const ChildSa* sending = bound != nullptr ? child_of_sa(bound->outbound) : nullptr;
   return sending != nullptr && holds_traffic(*sending);
+}
+/// What the peer's life before left takes over only where nothing of its life now stands: the
+/// answer that made it may not have arrived, and nobody asks for it any more.
+bool Core::gives_way(const ChildSa& child) const {
+  const IkeSa* ike = find_ike(child.ike_spi);
+  if (ike == nullptr || ike->state != IkeState::superseded) return false;
+  return std::ranges::any_of(children_.of(child.index), [&](const ChildSa* other) {
+    const IkeSa* its = find_ike(other->ike_spi);
+    const bool stands =
+        other->state == ChildState::installed || other->state == ChildState::rekeying;
+    return its != nullptr && its->state == IkeState::established && stands && !other->redundant &&
+           meet(child, *other);
+  });
 }
 /// It sends until its successor may: nothing older comes between.
 bool Core::holds_traffic(const ChildSa& sending) const {
@@ -273,6 +287,7 @@ void Core::release_outbound(const ChildSa& child) {
   for (ChildSa* other : children_.like(child)) {
     if (other->inbound_sa == child.inbound_sa || other->redundant) continue;
     if (other->state != ChildState::installed && other->state != ChildState::rekeying) continue;
+    if (gives_way(*other)) continue;
     // One that is outdated only where there is no other.
     if (substitute == nullptr || std::pair(!other->outdated, other->created) >=
                                      std::pair(!substitute->outdated, substitute->created)) {
@@ -289,7 +304,7 @@ void Core::release_outbound(const ChildSa& child) {
     const bool stands =
         other->state == ChildState::installed || other->state == ChildState::rekeying;
     if (other->inbound_sa == child.inbound_sa || other->redundant || !stands) continue;
-    if (other->policy != channel::PolicyId{} || !meet(*other, child)) continue;
+    if (other->policy != channel::PolicyId{} || !meet(*other, child) || gives_way(*other)) continue;
     if (sends_instead(*other, child.inbound_sa) != nullptr) continue;
     activate(*other);
     if (is_live(*other)) retire_outdated(child.index);
@@ -396,28 +411,6 @@ const ChildSa* Core::live_child(std::uint32_t child_index) const {
   const auto all = children_.of(child_index);
   const auto live = std::ranges::find_if(all, [&](const ChildSa* one) { return is_live(*one); });
   return live == all.end() ? nullptr : *live;
-}
-
-void Core::endpoints_changed(IkeSa& ike) {
-  report(Level::info, "peer_moved",
-         {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
-  for (const channel::SaId id : ike.children) {
-    update_endpoints(id);
-    update_endpoints(children_.at(id).outbound_sa);
-  }
-}
-
-/// This half of a child goes where its IKE SA goes.
-void Core::update_endpoints(channel::SaId half) {
-  const ChildSa* child = child_of_sa(half);
-  const IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
-  if (ike == nullptr) return;
-  wire::Endpoint local = ike->local, remote = ike->remote;
-  if (!child->udp_encapsulation) local.port = remote.port = 0;
-  channel::Request message;
-  message.type = channel::RequestType::update_endpoints;
-  message.body.update_endpoints = {half, local, remote};
-  request(message);
 }
 
 void Core::installation_failed(const Installation& half, channel::Outcome outcome) {

@@ -150,23 +150,6 @@ class Core final : public Machine {
   [[nodiscard]] std::expected<void, Refusal> authenticate_peer(IkeSa& ike,
                                                                const Payloads& payloads);
   void count_refusal(const Refusal& refusal);
-
-  // proof.cpp: AUTH by a shared key or by a signature
-  [[nodiscard]] std::expected<Payloads, Refusal> our_proof(IkeSa& ike);
-  [[nodiscard]] std::expected<void, Refusal> verify_proof(IkeSa& ike,
-                                                          const wire::ike::Identification& id,
-                                                          const Payloads& payloads);
-  [[nodiscard]] std::expected<void, Refusal> verify_shared_key(
-      IkeSa& ike, const wire::ike::Authentication& proof, crypto::Bytes octets);
-  [[nodiscard]] std::expected<void, Refusal> verify_signature(
-      IkeSa& ike, const Payloads& payloads, const wire::ike::Authentication& proof,
-      crypto::Bytes octets);
-  void offer_signatures(Payloads& payloads,
-                        const std::vector<const config::Connection*>& connections) const;
-  void request_certificates(Payloads& payloads,
-                            const std::vector<const config::Connection*>& connections) const;
-
-  // auth.cpp, what follows
   void finish_auth(IkeSa& ike, const Payloads& payloads);
   [[nodiscard]] std::expected<void, Refusal> authenticate_responder(
       IkeSa& ike, const wire::ike::Identification& id, const Payloads& payloads);
@@ -183,6 +166,21 @@ class Core final : public Machine {
   [[nodiscard]] static Instant duplicate_delay(const IkeSa& loser);
   void revive_losers(const IkeSa& winner);
   [[nodiscard]] bool only_one(const IkeSa& ike) const;
+
+  // proof.cpp: AUTH by a shared key or by a signature
+  [[nodiscard]] std::expected<Payloads, Refusal> our_proof(IkeSa& ike);
+  [[nodiscard]] std::expected<void, Refusal> verify_proof(IkeSa& ike,
+                                                          const wire::ike::Identification& id,
+                                                          const Payloads& payloads);
+  [[nodiscard]] std::expected<void, Refusal> verify_shared_key(
+      IkeSa& ike, const wire::ike::Authentication& proof, crypto::Bytes octets);
+  [[nodiscard]] std::expected<void, Refusal> verify_signature(
+      IkeSa& ike, const Payloads& payloads, const wire::ike::Authentication& proof,
+      crypto::Bytes octets);
+  void offer_signatures(Payloads& payloads,
+                        const std::vector<const config::Connection*>& connections) const;
+  void request_certificates(Payloads& payloads,
+                            const std::vector<const config::Connection*>& connections) const;
 
   // certificate_watch.cpp: an IKE SA lives no longer than what proved its peer
   void watch_certificates(IkeSa& ike);
@@ -201,6 +199,8 @@ class Core final : public Machine {
   [[nodiscard]] static bool may_offer_mobike(const IkeSa& ike);
   void add_mobike(Payloads& payloads, const IkeSa& ike);
   static void learn_mobike(IkeSa& ike, const Payloads& payloads);
+  void endpoints_changed(IkeSa& ike);
+  void update_endpoints(channel::SaId half);
   void move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
   void start_update_addresses(IkeSa& ike, Task task);
   void finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
@@ -363,10 +363,10 @@ class Core final : public Machine {
   void activate(ChildSa& child);
   void install_policy(const ChildSa& child);
   void switch_outbound(const ChildSa& child);
-  void update_endpoints(channel::SaId half);
   void put_in_use(ChildSa& child, bool we_initiated);
   [[nodiscard]] bool holds_traffic(const ChildSa& sending) const;
   [[nodiscard]] bool stays_behind(const ChildSa& child);
+  [[nodiscard]] bool gives_way(const ChildSa& child) const;
   [[nodiscard]] const ChildSa* sends_instead(const ChildSa& child, channel::SaId leaving = {});
   [[nodiscard]] std::chrono::milliseconds switch_delay(const ChildSa& child);
   void answers_arrived(const IkeSa& ike, bool by_request);
@@ -385,7 +385,6 @@ class Core final : public Machine {
   [[nodiscard]] const ChildSa* standing_on(const IkeSa& ike, std::uint32_t child_index) const;
   [[nodiscard]] bool is_live(const ChildSa& child) const;
   [[nodiscard]] bool has_new_form(const ChildSa& child) const;
-  void endpoints_changed(IkeSa& ike);
   void installation_failed(const Installation& half, channel::Outcome outcome);
 
   // commands.cpp: the verbs

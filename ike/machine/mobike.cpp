@@ -91,6 +91,28 @@ void Core::learn_mobike(IkeSa& ike, const Payloads& payloads) {
   if (ike.mobike) learn_peer_addresses(ike, payloads);
 }
 
+void Core::endpoints_changed(IkeSa& ike) {
+  report(Level::info, "peer_moved",
+         {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
+  for (const channel::SaId id : ike.children) {
+    update_endpoints(id);
+    update_endpoints(children_.at(id).outbound_sa);
+  }
+}
+
+/// This half of a child goes where its IKE SA goes.
+void Core::update_endpoints(channel::SaId half) {
+  const ChildSa* child = child_of_sa(half);
+  const IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
+  if (ike == nullptr) return;
+  wire::Endpoint local = ike->local, remote = ike->remote;
+  if (!child->udp_encapsulation) local.port = remote.port = 0;
+  channel::Request message;
+  message.type = channel::RequestType::update_endpoints;
+  message.body.update_endpoints = {half, local, remote};
+  request(message);
+}
+
 // ---- the side that decides ----------------------------------------------------------------------
 
 /// RFC 4555 §3.5: the initiator's addresses or the path changed. What is on its way is repeated

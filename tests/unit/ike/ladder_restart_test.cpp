@@ -44,6 +44,49 @@ TEST_CASE("restart: with INITIAL_CONTACT the peer keeps the old SAs until the ne
   ladder.converged();
 }
 
+/// A rekey of a's that b has answered and a never heard of: a is killed, comes back with nothing,
+/// and b sends on what a has now.
+void come_back_after_a_lost_answer(Ladder& ladder) {
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey(kA);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --x a  CREATE_CHILD_SA response");
+  ladder.world.kill_and_restart(kA);
+  ladder.settle(2);
+  REQUIRE(ladder.reported(kB, "ike_sa_superseded") == 1);
+}
+
+TEST_CASE("restart: what the peer's life before left is no substitute for a child it has now") {
+  const bool rekeyed = GENERATE(true, false);
+  Ladder ladder;
+  come_back_after_a_lost_answer(ladder);
+  GatewayOptions narrow = gateway_a();
+  narrow.children[0].local_ts = "10.1.0.0/25";
+  ladder.world.reconfigure(kA, narrow);
+  ladder.run();
+  // On the successor no request of a's shows that it has the answer that made its narrow child.
+  if (rekeyed) ladder.rekey_ike(kB);
+  // a deletes the wide one, and b has another such of a's life before.
+  ladder.settle(6);
+  CHECK(ladder.gateway(kB).data_plane.policies.size() == 1);
+  ladder.settle(110);
+  ladder.converged();
+}
+
+TEST_CASE("restart: no traffic moves to what the peer's life before left") {
+  Ladder ladder;
+  come_back_after_a_lost_answer(ladder);
+  // Thirty seconds after b's answer its switch is due; the child of now is outdated by then.
+  ladder.settle(25);
+  GatewayOptions narrow = gateway_a();
+  narrow.children[0].local_ts = "10.1.0.0/25";
+  ladder.world.reconfigure(kB, mirrored(narrow));
+  ladder.without_the_exchange_of(kB, 50);
+  ladder.settle(110);
+  ladder.converged();
+}
+
 TEST_CASE("restart: both key daemons are killed at once") {
   Ladder ladder;
   ladder.connect();
