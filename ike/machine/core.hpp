@@ -158,6 +158,7 @@ class Core final : public Machine {
   void arm_established(IkeSa& ike);
   void arm_lifetime(IkeSa& ike);
   void settle_with_others(IkeSa& ike, bool initial_contact);
+  void settle_between(IkeSa& ike, IkeSa& other, bool initial_contact);
   void supersede(IkeSa& ike);
   void mark_redundant(IkeSa& loser, const IkeSa& winner);
   void lose_to(IkeSa& loser, std::uint64_t winner);

@@ -45,32 +45,7 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
     }
     if (other->state != IkeState::established) continue;
     if (other->redundant && !initial_contact) continue;  // settled
-    if (other->outdated) {
-      mark_redundant(*other, ike);
-      continue;
-    }
-    if (other->remote_id != ike.remote_id) continue;
-    // Both began before either stood: both sides see that alike, and choose alike, also when one
-    // was rekeyed before the last answer of the other arrived.
-    const bool crossing =
-        other->begun_by_us != ike.begun_by_us && ike.begun_rank < other->established_rank;
-    if (crossing) {
-      const bool other_loses = other->first_nonce < ike.first_nonce;
-      IkeSa& winner = other_loses ? ike : *other;
-      IkeSa& loser = other_loses ? *other : ike;
-      mark_redundant(loser, winner);
-      // One of the two may be of an earlier life of the peer, its IKE_AUTH late on the way: the
-      // loser stays until the winner has answered.
-      ask_for_proof(winner, now_ + kProofDelay);
-    } else if (!ike.begun_by_us && !other->begun_by_us && other->begun_rank > ike.begun_rank) {
-      // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that
-      // the peer began last is the one it has.
-      mark_redundant(ike, *other);
-    } else if (initial_contact) {
-      supersede(*other);
-    } else {
-      mark_redundant(*other, ike);
-    }
+    settle_between(ike, *other, initial_contact);
   }
   for (const std::uint64_t spi : abandoned) {
     // The peer was faster; what we wanted comes up on its IKE SA.
@@ -78,6 +53,36 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
       state_of(*ike.connection).keep.insert(index);
     }
     remove(spi);
+  }
+}
+
+/// One of the two stays; `ike` is the one that stood last.
+void Core::settle_between(IkeSa& ike, IkeSa& other, bool initial_contact) {
+  if (other.outdated && !ike.outdated) {
+    mark_redundant(other, ike);
+    return;
+  }
+  if (other.remote_id != ike.remote_id) return;
+  // Both began before either stood: both sides see that alike, and choose alike, also when one was
+  // rekeyed before the last answer of the other arrived.
+  const bool crossing =
+      other.begun_by_us != ike.begun_by_us && ike.begun_rank < other.established_rank;
+  if (crossing) {
+    const bool other_loses = other.first_nonce < ike.first_nonce;
+    IkeSa& winner = other_loses ? ike : other;
+    IkeSa& loser = other_loses ? other : ike;
+    mark_redundant(loser, winner);
+    // One of the two may be of an earlier life of the peer, its IKE_AUTH late on the way: the loser
+    // stays until the winner has answered.
+    ask_for_proof(winner, now_ + kProofDelay);
+  } else if (!ike.begun_by_us && !other.begun_by_us && other.begun_rank > ike.begun_rank) {
+    // Its IKE_AUTH was late on the way, perhaps from an earlier life of the peer: the one that the
+    // peer began last is the one it has.
+    mark_redundant(ike, other);
+  } else if (initial_contact) {
+    supersede(other);
+  } else {
+    mark_redundant(other, ike);
   }
 }
 
@@ -136,13 +141,25 @@ void Core::ask_for_proof(IkeSa& winner, Instant when) {
   enqueue(winner, Task{.kind = TaskKind::liveness, .not_before = when});
 }
 
-/// Whoever won does not answer, or the peer has ended it: the ones that lost are what the peer has.
+/// Whoever won does not answer, or the peer has ended it: what lost is what the peer has. Of
+/// several one comes back, the same that would have stayed without the winner.
 void Core::revive_losers(const IkeSa& winner) {
+  std::vector<IkeSa*> losers;
   for (IkeSa* loser : peers_.with_peer_of(winner)) {
     if (loser->lost_to != winner.local_spi || loser->state != IkeState::established) continue;
     touch(*loser);
     loser->redundant = false;
     loser->lost_to = 0;
+    losers.push_back(loser);
+  }
+  std::ranges::sort(losers, {}, &IkeSa::established_rank);
+  for (auto later = losers.begin(); later != losers.end(); ++later) {
+    for (auto earlier = losers.begin(); earlier != later; ++earlier) {
+      if (!(*earlier)->redundant) settle_between(**later, **earlier, false);
+    }
+  }
+  for (IkeSa* loser : losers) {
+    if (loser->redundant) continue;
     report(Level::info, "ike_sa_revived",
            {{"connection", loser->connection->name},
             {"initiator_spi", spi_text(loser->initiator_spi())}});

@@ -339,5 +339,29 @@ TEST_CASE("collision: of two IKE SAs one is rekeyed before the other's last answ
   ladder.converged();
 }
 
+TEST_CASE("collision: the winner falls away; of what lost, what the peer has comes back alone") {
+  // With half of the seeds a's wins.
+  const auto seed = GENERATE(range(1, 9));
+  const GatewayOptions a = gateway_a();
+  Ladder ladder(a, mirrored(a), {}, static_cast<std::uint64_t>(seed));
+  ladder.initiate(kA);
+  ladder.initiate(kB);
+  both_init(ladder);
+  ladder("a --> b  IKE_AUTH request");
+  std::vector<Flying> late = std::exchange(ladder.wire, {});
+  // b forgets a's IKE SA and its own half one, and begins another.
+  ladder.world.restart_data_plane(kB);
+  ladder("b --> a  IKE_SA_INIT request");
+  ladder("a --> b  IKE_SA_INIT response");
+  ladder("b --> a  IKE_AUTH request");
+  ladder("a --> b  IKE_AUTH response");
+  ladder.silent();
+  ladder.wire = std::move(late);
+  ladder("b --> a  IKE_AUTH request");
+  ladder("b --> a  IKE_AUTH response");
+  ladder.settle(110);
+  ladder.converged();
+}
+
 }  // namespace
 }  // namespace culvert::ladder
