@@ -2,6 +2,7 @@
 // break.
 #include <algorithm>
 #include <cassert>
+#include <tuple>
 
 #include "ike/machine/core.hpp"
 
@@ -288,9 +289,10 @@ void Core::release_outbound(const ChildSa& child) {
     if (other->inbound_sa == child.inbound_sa || other->redundant) continue;
     if (other->state != ChildState::installed && other->state != ChildState::rekeying) continue;
     if (gives_way(*other)) continue;
-    // One that is outdated only where there is no other.
-    if (substitute == nullptr || std::pair(!other->outdated, other->created) >=
-                                     std::pair(!substitute->outdated, substitute->created)) {
+    // One that is outdated, or of an IKE SA that lost, only where there is no other.
+    if (substitute == nullptr ||
+        std::tuple(!other->outdated, is_live(*other), other->created) >=
+            std::tuple(!substitute->outdated, is_live(*substitute), substitute->created)) {
       substitute = other;
     }
   }
