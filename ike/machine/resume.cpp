@@ -322,7 +322,12 @@ class Resumption {
       if (child.rehearse_at != Instant{}) {
         core_.timers_.arm(child.rehearse_at, TimerKind::rehearse, subject);
       }
-      if (core_.is_live(child)) core_.state_of(*ike.connection).keep.insert(child.index);
+      // What stands was up, also where its IKE SA lost against one that has no such child yet.
+      const bool stands = !child.redundant && (child.state == ChildState::installed ||
+                                               child.state == ChildState::rekeying);
+      if (stands && ike.state != IkeState::deleting) {
+        core_.state_of(*ike.connection).keep.insert(child.index);
+      }
     }
     if (ike.state != IkeState::established) return;
     core_.arm_keepalive(ike);

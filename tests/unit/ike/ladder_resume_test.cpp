@@ -164,6 +164,39 @@ TEST_CASE("resume: what an operator took down stays down") {
   ladder.converged();
 }
 
+TEST_CASE("resume: an IKE SA that lost stays for a child that the winner does not have yet") {
+  GatewayOptions before = gateway_a();
+  ChildOptions lab = before.children[0];
+  lab.name = "lab";
+  lab.local_ts = "10.1.1.0/24";
+  lab.remote_ts = "10.2.1.0/24";
+  before.children.push_back(lab);
+  GatewayOptions changed = before;
+  changed.id = "hq.example.org";
+  Ladder ladder(before);
+  ladder.initiate(kA, "lab");
+  ladder.run();
+  ladder.initiate(kA);
+  ladder.run();
+  REQUIRE(ladder.world.why_not_usable(0) == "");
+  ladder.expect_no_loss();
+  // a deletes the old IKE SA, which it began; b makes the children on the new one.
+  ladder.world.reconfigure(kA, changed);
+  ladder.settle(1);
+  ladder.world.reconfigure(kB, mirrored(changed));
+  ladder.pass(milliseconds(1));
+  ladder("b --> a  IKE_SA_INIT request");
+  ladder("a --> b  IKE_SA_INIT response");
+  ladder("b --> a  IKE_AUTH request");
+  REQUIRE(ladder.reported(kA, "ike_sa_redundant") == 1);
+  ladder.world.kill(kA);
+  ladder.world.resume(kA);
+  ladder("a --> b  IKE_AUTH response");
+  ladder.without_the_exchange_of(kB, 60);
+  ladder.settle(40);
+  ladder.converged(2);
+}
+
 TEST_CASE("resume: a child that the data plane lost is made anew on the same IKE SA") {
   Ladder ladder;
   ladder.connect();
