@@ -205,15 +205,19 @@ void Core::switch_outbound_now(ChildSa& child, bool proven) {
   const bool goes = child.state == ChildState::replaced || child.state == ChildState::deleting;
   if (goes || child.redundant || gives_way(child)) return;
   if (stays_behind(child) || has_new_form(child)) return;
-  const ChildSa* sending = sends_instead(child);
-  if (sending != nullptr && holds_traffic(*sending) && sending->created > child.created) return;
   activate(child);
   if (is_live(child)) retire_outdated(child.index);
 }
 
-/// A child of an IKE SA that lost against another: it takes over from what an earlier life left and
-/// from what goes with its own IKE SA, not from a child that stays.
+/// What is older takes over from nothing that holds the traffic, and from nothing at all when it is
+/// outdated. A child of an IKE SA that lost against another takes over from what an earlier life
+/// left and from what goes with its own IKE SA, not from a child that stays.
 bool Core::stays_behind(const ChildSa& child) {
+  const ChildSa* newer = sends_instead(child);
+  if (newer != nullptr && newer->created > child.created &&
+      (child.outdated || holds_traffic(*newer))) {
+    return true;
+  }
   const IkeSa* ike = find_ike(child.ike_spi);
   if (ike == nullptr || !ike->redundant) return false;
   const PolicyBinding* bound = bindings_.find(child);

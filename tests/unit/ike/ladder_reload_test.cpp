@@ -374,6 +374,39 @@ TEST_CASE("reload: a new form that takes over because the old one ends retires t
   ladder.converged();
 }
 
+TEST_CASE("reload: of two outdated forms the later one goes on sending") {
+  GatewayOptions before = gateway_a();
+  before.children[0].esp_proposal = "aes256gcm16,aes128gcm16";
+  GatewayOptions changed = before, changed_again = before;
+  changed.children[0].esp_proposal = "aes128gcm16";
+  changed_again.children[0].esp_proposal = "aes256gcm16-x25519";
+  ike::Tuning tuning;
+  tuning.replaced_sa_linger = seconds(1);
+  Ladder ladder(before, mirrored(before), tuning);
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey(kB);
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  ladder.pass(milliseconds(1));
+  ladder.world.reconfigure(kA, changed);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  const auto later_one = ladder.gateway(kA).data_plane.outbound_of(0)->sa.spi;
+  ladder.world.reconfigure(kA, changed_again);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");  // b does not know that form yet
+  ladder.pass(seconds(1));
+  ladder("b --> a  INFORMATIONAL request");
+  // a's Delete of the rekeyed one is planned since the later one stands.
+  CHECK(ladder.gateway(kA).data_plane.outbound_of(0)->sa.spi == later_one);
+  ladder.settle(5);
+  CHECK(ladder.gateway(kA).data_plane.outbound_of(0)->sa.spi == later_one);
+  ladder.world.reconfigure(kB, mirrored(changed_again));
+  ladder.settle(100);
+  ladder.converged();
+}
+
 TEST_CASE("reload: a child about to be made anew is not rekeyed into a second one") {
   GatewayOptions changed = gateway_a();
   changed.children[0].local_ts = "10.1.0.0/25";
