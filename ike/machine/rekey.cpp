@@ -342,6 +342,8 @@ void Core::finish_rekey_ike(IkeSa& ike, Exchange exchange, const Payloads& paylo
     timers_.arm(rival->forget_at, TimerKind::forget, rival->local_spi);
   }
   ++counters_.ike_rekeys_ok;
+  // RFC 7296 §2.25.2: a peer that waited for a child's answer would have said TEMPORARY_FAILURE.
+  answers_arrived(ike, true);
   move_to_successor(ike, successor);
   finish_commands(exchange.task.commands, true, "");
   enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);

@@ -75,6 +75,26 @@ TEST_CASE("child rekey: the responder does not switch while its answer may be lo
   ladder.converged();
 }
 
+TEST_CASE("IKE rekey: who agrees to it has our answers that made children (§2.25.2)") {
+  const bool arrived = GENERATE(true, false);
+  ike::Tuning tuning;
+  tuning.replaced_sa_linger = seconds(10);
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), tuning);
+  ladder.connect();
+  ladder.expect_no_loss();
+  const auto old_b = ladder.gateway(kB).data_plane.outbound_of(0)->sa.spi;
+  ladder.rekey(kA);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  if (arrived) ladder("b --> a  CREATE_CHILD_SA response");
+  ladder.rekey_ike(kB);
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  CHECK((ladder.reported(kB, "ike_sa_rekeyed") == 1) == arrived);
+  CHECK((ladder.gateway(kB).data_plane.outbound_of(0)->sa.spi != old_b) == arrived);
+  ladder.settle(60);
+  ladder.converged();
+}
+
 TEST_CASE("child rekey: the soft lifetime starts it") {
   GatewayOptions options = gateway_a();
   options.children[0].rekey_time = seconds(100);
