@@ -133,8 +133,7 @@ class Core final : public Machine {
                    const wire::Endpoint& local, const wire::Endpoint& remote);
   [[nodiscard]] bool cookie_satisfied(const wire::ike::Message& message,
                                       const wire::Endpoint& local, const wire::Endpoint& remote);
-  [[nodiscard]] bool cookie_is_ours(const wire::ike::Message& message,
-                                    const wire::Endpoint& remote);
+  [[nodiscard]] bool cookie_is_ours(const wire::ike::Message& message, const wire::Endpoint& from);
   [[nodiscard]] Octets cookie_for(std::uint32_t version, crypto::Bytes secret,
                                   const wire::ike::Message& message, const wire::Endpoint& remote);
   void add_nat_detection(Payloads& payloads, const IkeSa& ike, std::uint64_t responder_spi,
@@ -326,6 +325,7 @@ class Core final : public Machine {
   void peer_deletes_ike(IkeSa& ike);
   void finish_informational(IkeSa& ike, Exchange exchange, const Payloads& payloads);
   void check_liveness(IkeSa& ike);
+  void ask_for_traffic(IkeSa& ike);
 
   // tasks.cpp: the queue of an IKE SA, retries of a connection, waiting commands
   void enqueue(IkeSa& ike, Task task, bool first = false);

@@ -104,8 +104,8 @@ void Core::on_completion(const channel::Completion& completion, Instant now,
     if (ike == nullptr || ike->state != IkeState::established || ike->liveness_queries == 0) return;
     const Instant idle = std::chrono::milliseconds(
         std::min<std::uint64_t>(completion.traffic.idle_milliseconds, 1'000'000'000));
-    if (completion.outcome == channel::Outcome::ok && idle < ike->connection->dpd_delay) {
-      ike->traffic_seen = true;
+    if (completion.outcome == channel::Outcome::ok) {
+      ike->traffic_seen |= idle < ike->connection->dpd_delay;
       ike->last_heard = std::max(ike->last_heard, now_ - idle);
     }
     if (--ike->liveness_queries > 0 || ike->traffic_seen || ike->exchange) return;

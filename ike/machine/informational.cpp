@@ -256,16 +256,24 @@ void Core::check_liveness(IkeSa& ike) {
   again_at(now_ + delay);
   // A request on its way is a liveness check already.
   if (ike.exchange) return;
+  ask_for_traffic(ike);
+  if (ike.liveness_queries == 0) enqueue(ike, Task{.kind = TaskKind::liveness});
+}
+
+/// Of the data plane: when ESP last came on each child.
+void Core::ask_for_traffic(IkeSa& ike) {
   ike.traffic_seen = false;
   ike.liveness_queries = 0;
-  for (const channel::SaId child : ike.children) {
+  for (const channel::SaId id : ike.children) {
+    const ChildSa& child = children_.at(id);
+    // The inbound half of one that is about to go may be missing.
+    if (child.redundant || child.state == ChildState::deleting) continue;
     channel::Request query;
     query.type = channel::RequestType::query_sa;
-    query.body.query_sa.sa = child;
+    query.body.query_sa.sa = id;
     liveness_requests_[request(query)] = ike.local_spi;
     ++ike.liveness_queries;
   }
-  if (ike.liveness_queries == 0) enqueue(ike, Task{.kind = TaskKind::liveness});
 }
 
 }  // namespace culvert::ike

@@ -154,8 +154,8 @@ void Core::retransmit(IkeSa& ike, Instant when) {
   if (!ike.window.pending || ike.window.pending->next != when) return;
   PendingRequest& pending = *ike.window.pending;
   const bool tried_enough = pending.tries >= tuning_.retransmit_tries;
-  // RFC 7296 §2.4: who sends under the protection of the IKE SA is alive; then each try was lost,
-  // and the time without a word of its counts from there.
+  // RFC 7296 §2.4: who sends under the protection of the IKE SA or of a child is alive; then each
+  // try was lost, and the time without a word of its counts from there.
   const bool is_silent = now_ - ike.last_heard >= patience(tuning_);
   if (tried_enough ? is_silent || pending.rounds >= kMostRounds : is_silent && pending.rounds > 1) {
     vanish(ike);
@@ -174,6 +174,9 @@ void Core::retransmit(IkeSa& ike, Instant when) {
   ike.last_sent = now_;
   // RFC 7383 §2.6.1: all fragments again; which of them arrived is not known.
   send(ike.local, ike.remote, pending.messages);
+  // A key daemon that is killed again and again leaves a data plane that goes on.
+  const bool may_be_last = pending.rounds > 1 || pending.tries == tuning_.retransmit_tries;
+  if (may_be_last && ike.state == IkeState::established) ask_for_traffic(ike);
   try_other_path(ike);
 }
 

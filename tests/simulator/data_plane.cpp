@@ -174,6 +174,13 @@ const DataPlane::InstalledSa* DataPlane::outbound_of(std::uint32_t child_index) 
   return nullptr;
 }
 
+bool DataPlane::sends_with(channel::Spi spi) const {
+  return std::ranges::any_of(policies, [&](const auto& entry) {
+    const InstalledSa* sa = find(entry.second.outbound);
+    return sa != nullptr && sa->sa.spi == spi;
+  });
+}
+
 std::vector<channel::SnapshotSa> DataPlane::snapshot_sas() const {
   std::vector<channel::SnapshotSa> all;
   for (const auto& [id, sa] : sas) {

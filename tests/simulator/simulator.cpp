@@ -65,6 +65,7 @@ class Schedule {
         sites_(draw_sites()),
         world_(sites_, seed, {}) {
     world_.send = [this](Flying datagram) { on_send(std::move(datagram)); };
+    world_.packets_flow = gentle_;
     back_at_.resize(sites_.size());
     reload_at_.resize(sites_.size());
   }

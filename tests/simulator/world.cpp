@@ -207,7 +207,7 @@ void World::carry_out(int side, std::vector<ike::Action> actions) {
     if (auto* datagram = std::get_if<ike::SendDatagram>(&action)) {
       leave(side, *datagram);
     } else if (auto* request = std::get_if<ike::DataplaneRequest>(&action)) {
-      completions.push_back(gateway.data_plane.execute(request->request, now));
+      completions.push_back(execute(gateway, request->request));
     } else if (auto* report = std::get_if<ike::Report>(&action)) {
       std::string line = gateway.name + ": " + report->event;
       for (const auto& [name, value] : report->fields) line += " " + name + "=" + value;
@@ -224,6 +224,19 @@ void World::carry_out(int side, std::vector<ike::Action> actions) {
     if (gateway.dead) return;
   }
   if (after_step) after_step();
+}
+
+/// Where packets flow, what another gateway sends with has just come.
+channel::Completion World::execute(Gateway& gateway, const channel::Request& request) {
+  if (packets_flow && request.type == channel::RequestType::query_sa) {
+    const auto* sa = gateway.data_plane.find(request.body.query_sa.sa);
+    const bool arrives =
+        sa != nullptr && std::ranges::any_of(gateways, [&](const auto& other) {
+          return other.get() != &gateway && other->data_plane.sends_with(sa->sa.spi);
+        });
+    gateway.data_plane.idle_milliseconds = arrives ? 0 : ~0ULL;
+  }
+  return gateway.data_plane.execute(request, now);
 }
 
 void World::start(int side) {

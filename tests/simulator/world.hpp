@@ -161,12 +161,14 @@ class World {
   std::function<void()> after_step;  ///< an invariant that must hold all the time
   /// A refusal that a test is about; every other one is a violation.
   std::optional<ike::NotResumed> expect_refusal;
+  bool packets_flow = false;    ///< whoever has a policy sends by it all the time
   bool lose_held_spis = false;  ///< a data plane that keeps no SPI for whoever resumes
   Instant now{};
   std::vector<std::string> log;  ///< the ladder, line by line
 
  private:
   void carry_out(int side, std::vector<ike::Action> actions);
+  channel::Completion execute(Gateway& gateway, const channel::Request& request);
   /// False: killed there and then.
   [[nodiscard]] bool record(Gateway& gateway);
   [[nodiscard]] bool survives(Gateway& gateway);

@@ -145,6 +145,30 @@ TEST_CASE("liveness: traffic that came lately makes a check needless") {
   CHECK(ladder.wire.size() >= 1);
 }
 
+TEST_CASE("liveness: a peer whose packets arrive gets three rounds of tries (RFC 7296 §2.4)") {
+  const bool sends = GENERATE(true, false);
+  const bool answers = GENERATE(true, false);
+  Ladder ladder;
+  ladder.connect();
+  if (sends) ladder.gateway(kA).data_plane.idle_milliseconds = 20;
+  ladder.rekey_ike(kA);
+  const auto unanswered = [&](int for_seconds) {
+    for (int i = 0; i < for_seconds; ++i) {
+      ladder.wire.clear();
+      ladder.pass(seconds(1));
+    }
+  };
+  unanswered(30);
+  CHECK(ladder.gateway(kA).data_plane.sas.empty() != sends);
+  if (answers) {
+    ladder.settle(20);
+    CHECK(ladder.reported(kA, "ike_sa_rekeyed") == (sends ? 1 : 0));
+  } else {
+    unanswered(60);
+    CHECK(ladder.gateway(kA).data_plane.sas.empty());
+  }
+}
+
 TEST_CASE("terminate: the SAs that a rekey replaced a moment ago go with it") {
   Ladder ladder;
   ladder.connect();
