@@ -39,8 +39,8 @@ std::uint32_t burst_number(const rte_mbuf* frame) {
   std::memcpy(&raw, rte_pktmbuf_mtod_offset(frame, const char*, kBurstNumberAt), sizeof(raw));
   return rte_be_to_cpu_16(raw);
 }
-/// The next frame is the first of a burst's: bare I/O and a worker that takes half bursts stop
-/// anywhere, and a burst across the capture's end would hold numbers of two rounds.
+/// The next frame is the first of a burst's: a worker that takes half bursts stops between two, and
+/// a burst across the capture's end would hold numbers of two rounds.
 void begin_with_a_burst(std::uint16_t source, std::uint16_t queue) {
   constexpr std::uint16_t kHalf = kBurstPackets / 2;
   std::array<rte_mbuf*, kHalf> frames;

@@ -44,8 +44,8 @@ class PacketList {
 
 struct Burst {
   std::uint32_t count = 0;
-  bool is_from_one_port = true;  ///< all of `received_on` are the same
-  std::uint64_t tsc = 0;         ///< when it was received; what SAs remember as their last packet
+  bool is_from_one_port = false;  ///< all of `received_on` are known to be the same
+  std::uint64_t tsc = 0;          ///< when it was received; what SAs remember as their last packet
 
   // By position, valid from the stage that is named on.
   std::array<rte_mbuf*, kBurstPackets> packets;        ///< rx
@@ -66,6 +66,7 @@ struct Burst {
   PacketList sealed;     ///< outbound → forward: `next_hop` is known
 
   void clear_lists() {
+    is_from_one_port = false;
     encrypted.clear();
     undecided.clear();
     ours.clear();

@@ -1,6 +1,5 @@
 // Ethernet frame → IP packet, told apart by what it is for.
 #include <rte_mbuf.h>
-#include <rte_prefetch.h>
 
 #include "dataplane/worker/stages.hpp"
 #include "wire/esp.hpp"

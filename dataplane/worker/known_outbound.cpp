@@ -4,7 +4,6 @@
 //   3. encrypt and compute ICVs; on to the port's queue
 // It does what decide, seal_outbound and forward do, for the common case and in one go; wherever a
 // packet needs more (an error to report, a limit that is near, another shape) it does not take it.
-#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <span>
@@ -275,27 +274,6 @@ void build(const KnownCandidate& candidate, const KnownFlow& flow, const Around&
   }
 }
 
-/// Pass 2 for a run; `sequence` is the number before its first, `k` its first operation. Not
-/// inlined: what is around it would take the registers that it needs.
-template <bool kIsInUdp, bool kHasEsn>
-[[gnu::noinline]] void build_all(CryptoScratch& scratch, const Around& around,
-                                 const KnownCandidate* candidate, const KnownFlow* const* flow,
-                                 std::uint32_t packets, std::uint64_t sequence, std::uint32_t k) {
-  crypto::esp::Operation* operation = &scratch.operations[k];
-  CryptoScratch::Block* nonce = &scratch.nonces[k];
-  CryptoScratch::Block* aad = &scratch.aads[k];
-  for (const KnownCandidate* const end = candidate + packets; candidate != end; ++candidate) {
-    build<kIsInUdp, kHasEsn>(*candidate, **flow++, around, *operation++, *nonce++, *aad++,
-                             ++sequence);
-  }
-}
-
-auto builder_for(const Around& around) {
-  const bool is_in_udp = around.outer.udp_bytes != 0;
-  if (around.sa.has_esn) return is_in_udp ? &build_all<true, true> : &build_all<false, true>;
-  return is_in_udp ? &build_all<true, false> : &build_all<false, false>;
-}
-
 /// Whether the SA is alive and far from its limits.
 bool may_run(const SaRun& run) {
   const OutboundSa& sa = *run.sa;
@@ -321,42 +299,90 @@ void seal(WorkerState& worker, const Unsealed& unsealed) {
   worker.enter(Stage::header);
 }
 
-/// Pass 2 of what is to be sealed, and pass 3 of what is another suite's and comes before.
-void build_run(WorkerState& worker, std::uint64_t now, const Sendings& sendings, const SaRun& run,
-               Unsealed& unsealed) {
-  OutboundSa& sa = *run.sa;
-  const Around around(sa, sa.outer());  // looked at once: the next look may find another
-  if (around.outer.transform != unsealed.transform) {
+/// Pass 2 of the runs from `run` on that are to be sealed in one shape and by one suite; where they
+/// end. Not inlined: what is around it would take the registers that it needs.
+template <bool kIsInUdp, bool kHasEsn>
+[[gnu::noinline]] SaRun* build_runs(WorkerState& worker, std::uint64_t now,
+                                    const Sendings& sendings, SaRun* run, Unsealed& unsealed) {
+  const SaRun* const last = &sendings.runs[sendings.run_count - 1];
+  CryptoScratch& scratch = worker.scratch;
+  std::uint32_t k = unsealed.end;
+  do {
+    OutboundSa& sa = *run->sa;
+    const Around around(sa, sa.outer());  // looked at once: the next look may find another
+    if (around.outer.transform != unsealed.transform || sa.has_esn != kHasEsn ||
+        (around.outer.udp_bytes != 0) != kIsInUdp || !may_run(*run)) {
+      break;
+    }
+    const std::uint32_t packets = run->end - run->begin;
+    std::uint64_t sequence = worker.shared_add(sa.sequence, packets);
+    worker.shared_add(sa.bytes, run->bytes);
+    sa.last_tsc.store(now, std::memory_order_relaxed);
+    run->policy->add(packets);
+    const KnownFlow* const* flow = &sendings.flows[run->begin];
+    const KnownCandidate* candidate = &worker.known.packets[run->begin];
+    crypto::esp::Operation* operation = &scratch.operations[k];
+    CryptoScratch::Block* nonce = &scratch.nonces[k];
+    CryptoScratch::Block* aad = &scratch.aads[k];
+    for (const KnownCandidate* const end = candidate + packets; candidate != end; ++candidate) {
+      build<kIsInUdp, kHasEsn>(*candidate, **flow++, around, *operation++, *nonce++, *aad++,
+                               ++sequence);
+    }
+    k += packets;
+  } while (run++ != last && run->sa != nullptr);
+  unsealed.end = k;
+  return run;
+}
+
+/// The same for whatever shape they have.
+SaRun* build_sealed(WorkerState& worker, std::uint64_t now, const Sendings& sendings, SaRun* run,
+                    Unsealed& unsealed) {
+  const OuterHeader& outer = run->sa->outer();
+  if (outer.transform != unsealed.transform) {
     seal(worker, unsealed);
     unsealed.begin = unsealed.end;
-    unsealed.transform = around.outer.transform;
+    unsealed.transform = outer.transform;
   }
-  const std::uint32_t packets = run.end - run.begin;
-  const std::uint64_t sequence = worker.shared_add(sa.sequence, packets);
-  worker.shared_add(sa.bytes, run.bytes);
-  sa.last_tsc.store(now, std::memory_order_relaxed);
-  builder_for(around)(worker.scratch, around, &worker.known.packets[run.begin],
-                      &sendings.flows[run.begin], packets, sequence, unsealed.end);
-  unsealed.end += packets;
+  const bool is_in_udp = outer.udp_bytes != 0;
+  if (run->sa->has_esn) {
+    return is_in_udp ? build_runs<true, true>(worker, now, sendings, run, unsealed)
+                     : build_runs<false, true>(worker, now, sendings, run, unsealed);
+  }
+  return is_in_udp ? build_runs<true, false>(worker, now, sendings, run, unsealed)
+                   : build_runs<false, false>(worker, now, sendings, run, unsealed);
+}
+
+/// A run whose SA is near a limit is for the general stage, and so are those of the same SA behind
+/// it: their packets may be of the same flows.
+void leave_runs_of(const WorkerState& worker, Burst& burst, Sendings& sendings, SaRun* run) {
+  const OutboundSa* const sa = run->sa;
+  for (SaRun* const end = sendings.runs.data() + sendings.run_count; run != end; ++run) {
+    if (run->sa != sa) continue;
+    for (std::uint32_t n = run->begin; n < run->end; ++n) {
+      leave_undecided(burst, worker.known.packets[n]);
+      sendings.flows[n] = nullptr;
+    }
+    run->end = run->begin;
+    run->bytes = 0;
+  }
 }
 
 /// Passes 2 and 3.
 void build_and_seal(WorkerState& worker, Burst& burst, Sendings& sendings) {
   Unsealed unsealed;
-  for (const SaRun& run : std::span(sendings.runs).first(sendings.run_count)) {
-    if (run.sa == nullptr) {
-      complete_run(&worker.known.packets[run.begin], &sendings.flows[run.begin],
-                   run.end - run.begin);
-    } else if (may_run(run)) [[likely]] {
-      build_run(worker, burst.tsc, sendings, run, unsealed);
-    } else {
-      for (std::uint32_t n = run.begin; n < run.end; ++n) {
-        leave_undecided(burst, worker.known.packets[n]);
-        sendings.flows[n] = nullptr;
-      }
+  SaRun* const end = sendings.runs.data() + sendings.run_count;
+  for (SaRun* run = sendings.runs.data(); run != end;) {
+    if (run->sa == nullptr) {
+      complete_run(&worker.known.packets[run->begin], &sendings.flows[run->begin],
+                   run->end - run->begin);
+      run->policy->add(run->end - run->begin);
+    } else if (may_run(*run)) [[likely]] {
+      run = build_sealed(worker, burst.tsc, sendings, run, unsealed);
       continue;
+    } else {
+      leave_runs_of(worker, burst, sendings, run);
     }
-    run.policy->add(run.end - run.begin);
+    ++run;
   }
   seal(worker, unsealed);
 }

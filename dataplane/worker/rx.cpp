@@ -1,6 +1,7 @@
 // Where packets come from: a port's queue, other workers, the main thread.
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -40,7 +41,6 @@ std::uint32_t join_segments(WorkerState& worker, Burst& burst, std::uint32_t rec
 void begin(Burst& burst) {
   burst.clear_lists();
   burst.count = 0;
-  burst.is_from_one_port = true;
   burst.tsc = rte_rdtsc();
 }
 
@@ -50,8 +50,8 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
   begin(burst);
   const PortInfo& info = worker.tables.ports[raw(port)];
   const auto queue = static_cast<std::uint16_t>(worker.context.id);
-  const std::uint32_t received =
-      rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(), worker.burst_packets);
+  const std::uint32_t received = rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(),
+                                                  worker.burst_packets[raw(port)]);
   if (received == 0) return;
   std::uint64_t bytes = 0, flags = 0, rearmed = 0;
   for (std::uint32_t i = 0; i < received; ++i) {
@@ -67,7 +67,8 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
   burst.count = has_one_segment(rearmed) ? received : join_segments(worker, burst, received);
   std::fill_n(burst.received_on.begin(), burst.count, port);
   // A device that took a tag off says so in the packet only: an untagged port must not take it.
-  if (info.shares_device || (flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) [[unlikely]]
+  burst.is_from_one_port = !info.shares_device && (flags & RTE_MBUF_F_RX_VLAN_STRIPPED) == 0;
+  if (!burst.is_from_one_port) [[unlikely]]
     sort_tagged(worker, port, burst);
   worker.counters.received.add(received);
   worker.counters.received_bytes.add(bytes);
@@ -78,7 +79,6 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
 void receive_handed_off(WorkerState& worker, Burst& burst) {
   begin(burst);
   if (worker.context.handoff == nullptr) return;
-  burst.is_from_one_port = false;
   // Ring elements are pointers; DPDK's interface is of void**.
   burst.count = rte_ring_sc_dequeue_burst(worker.context.handoff,
                                           reinterpret_cast<void**>(burst.packets.data()),

@@ -101,9 +101,10 @@ class WorkerState {
   ArrivedEsp* arrived_end = arrived.data();
   Counter unnamed;                 ///< packets of known flows that no policy names; nobody reads it
   std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the burst in hand began
-  /// Received next. Of few packets all that is known of them stays in the first-level cache; lanes
-  /// of multi-buffer ciphers want many.
-  std::uint16_t burst_packets = kBurstPackets;
+  bool went_the_short_way = false;  ///< all of the last burst that was protected or ESP
+  /// Received next, by port. Of few packets all that is known of them stays in the first-level
+  /// cache; lanes of multi-buffer ciphers want many.
+  std::array<std::uint16_t, kMaxPorts> burst_packets;
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
   PendingPackets pending;
@@ -258,7 +259,7 @@ inline void enqueue(WorkerState& worker, PortId port, rte_mbuf* frame) {
   queue.frames[queue.count++] = frame;
   queue.bytes += frame->pkt_len;
 }
-/// Frames for one port after another are put into its queue with less ado.
+/// Many frames for one port are put into its queue with less ado than by `enqueue`.
 class EnqueueRun {
  public:
   explicit EnqueueRun(WorkerState& worker) : worker_(worker) {}
@@ -280,9 +281,9 @@ class EnqueueRun {
     end();
     if (raw(port) >= worker_.tables.ports.size()) return false;
     TransmitQueue& queue = worker_.transmit[raw(port)];
-    full_ = queue.frames.data() + TransmitQueue::kCapacity;
-    if (queue.frames.data() + queue.count == full_) return false;
+    if (queue.count == TransmitQueue::kCapacity) return false;
     next_ = queue.frames.data() + queue.count;
+    full_ = queue.frames.data() + TransmitQueue::kCapacity;
     port_ = port;
     return true;
   }
@@ -293,6 +294,7 @@ class EnqueueRun {
     queue.bytes += bytes_;
     bytes_ = 0;
     port_ = kNone;
+    next_ = full_ = nullptr;  // whatever the port, the next frame begins a run
   }
 
   static constexpr PortId kNone{0xffff};

@@ -42,7 +42,6 @@ std::size_t port_of(const Tables& tables, PortId polled, const wire::vlan::Ids& 
 }  // namespace
 
 void sort_tagged(WorkerState& worker, PortId polled, Burst& burst) {
-  burst.is_from_one_port = false;
   std::uint32_t kept = 0;
   wire::vlan::Ids last;
   std::size_t port = port_of(worker.tables, polled, last);

@@ -25,7 +25,7 @@ constexpr std::uint16_t kShortBurst = 32;
 void process(WorkerState& worker, Burst& burst) {
   worker.era_of_burst = worker.tables.reclaimer->era();
   open_plain(worker, burst);
-  bool goes_the_short_way = burst.encrypted.size() == 0;
+  worker.went_the_short_way = burst.encrypted.size() == 0;
   open_inbound(worker, burst);
   send_known(worker, burst);
   worker.enter(Stage::lookup);
@@ -34,11 +34,10 @@ void process(WorkerState& worker, Burst& burst) {
     serve_local(worker, burst);
     decide(worker, burst);  // our answers
   }
-  goes_the_short_way &= burst.protect.size() == 0;
+  worker.went_the_short_way &= burst.protect.size() == 0;
   seal_outbound(worker, burst);
   worker.enter(Stage::forward);
   forward(worker, burst);
-  worker.burst_packets = goes_the_short_way ? kShortBurst : kBurstPackets;
 }
 
 bool serve_ports(WorkerState& worker, Burst& burst) {
@@ -52,6 +51,7 @@ bool serve_ports(WorkerState& worker, Burst& burst) {
     worker.enter(Stage::classify);
     classify(worker, burst);
     process(worker, burst);
+    worker.burst_packets[port] = worker.went_the_short_way ? kShortBurst : kBurstPackets;
   }
   return found;
 }
@@ -85,7 +85,9 @@ WorkerState::WorkerState(WorkerContext& given)
       early_patience(kEarlyMilliseconds * millisecond),
       identification_(static_cast<std::uint32_t>(rte_rdtsc()) / given.tables->workers *
                           given.tables->workers +
-                      static_cast<std::uint32_t>(given.id)) {}
+                      static_cast<std::uint32_t>(given.id)) {
+  burst_packets.fill(kBurstPackets);
+}
 
 // As rte_pktmbuf_free_bulk, which asks more of each packet than most of them are: one buffer of the
 // worker's pool.

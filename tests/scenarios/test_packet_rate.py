@@ -63,9 +63,9 @@ def test_every_stage_of_a_packet_has_its_time(tmp_path):
     assert len(stages) == 3
     outbound = {"rx", "classify", "lookup", "header", "crypto", "forward", "tx"}
     for row, expected in {"aes128gcm16/out": outbound, "aes128-sha256/out": outbound,
-                          "aes128gcm16/in": {"rx", "classify", "lookup", "crypto", "check", "tx"}}.items():
+                          "aes128gcm16/in": outbound | {"check"}}.items():
         assert {stage for stage in stages[row] if stages[row][stage] > 0} >= expected
-    assert stages["aes128gcm16/out"]["check"] == stages["aes128gcm16/in"]["header"] == 0
+    assert stages["aes128gcm16/out"]["check"] == 0
 
 
 def test_the_front_measures_compares_and_reports(tmp_path):

@@ -360,7 +360,7 @@ TEST_CASE("worker drops: queues that are full, buffers without room") {
     Gateway gateway;
     gateway.policy(PolicyAction::bypass, "10.1.0.0/24", "10.2.0.0/16");
     // 255 frames fill the looped port's ring; what comes last finds no place.
-    constexpr int kFrames = 30;  // as many as an iteration takes
+    constexpr int kFrames = 30;  // no more than an iteration takes
     Burst burst;
     std::uint64_t lost = 0;
     for (int round = 0; round < 40 && lost == 0; ++round) {

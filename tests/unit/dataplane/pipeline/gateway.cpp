@@ -306,7 +306,7 @@ Result Gateway::run() {
   const std::size_t held = waiting();
   Result result;
   do {  // fragments of ours wait for the next iteration; what was sent must not come back in it
-    worker_->burst_packets = kBurstPackets;  // all that was given, however the last burst went
+    worker_->burst_packets.fill(kBurstPackets);  // all that was given, however the last burst went
     iterate(*worker_, *burst_);
     collect_sent(result);
   } while (worker_->pending.count() != 0);

@@ -1,5 +1,6 @@
 // A flow's first packet goes the long way (policy, SAD, FIB), those behind it the short one. What
 // leaves must not tell which, and a change of the tables must reach the next packet.
+#include <algorithm>
 #include <array>
 
 #include <catch2/catch.hpp>
@@ -222,6 +223,27 @@ TEST_CASE("known flow: a hard lifetime lets not one packet more through (RFC 430
   CHECK(refused == 6);
 }
 
+TEST_CASE("known flow: near a limit no policy's packets overtake another's on one SA") {
+  SaOptions options;
+  options.lifetime.hard_bytes = 500;
+  Gateway left;
+  const SlotIndex slot = left.install(outbound_sa(options));
+  left.protect("10.1.0.0/24", "10.2.1.0/24", slot);
+  left.protect("10.1.0.0/24", "10.2.2.0/24", slot);
+  const auto packet = [](const std::string& destination, std::size_t bytes) {
+    return frame(ip_packet(
+        {.destination = destination, .payload = udp(5000, 4000, Packet(bytes - 28, 0x42))}));
+  };
+  const Packet large = packet("10.2.1.7", 200), small = packet("10.2.1.7", 100),
+               other = packet("10.2.2.7", 100);
+  REQUIRE(left.receive(kLan, {small, other}).wan.size() == 2);
+  const Result after = left.receive(kLan, {large, large, large, other, small});
+  // 300 bytes are left: the first passes, and nothing in front of the others.
+  REQUIRE(after.wan.size() == 1);
+  CHECK(ip_of(after.wan[0]).size() > 200);
+  CHECK(after.dropped(DropReason::sa_expired) == 4);
+}
+
 TEST_CASE("known flow: a burst of every kind leaves each its own way, in order") {
   constexpr std::size_t kKinds = 4;  // by source: three SAs, and what passes in clear
   constexpr std::size_t kSource = 14 + 15, kFirstSource = 9;
@@ -257,18 +279,49 @@ TEST_CASE("known flow: a burst of every kind leaves each its own way, in order")
   expected[2].resize(4);
 
   std::vector<Packet> sealed;
+  std::vector<std::size_t> leaving, left_as;  // kinds, but for the limited one
+  for (const Packet& one : burst) {
+    const std::size_t kind = one[kSource] - kFirstSource;
+    if (kind != 2) leaving.push_back(kind);
+  }
   for (const Packet& one : sent.wan) {
     if (one[kSource] == kFirstSource + 3) {
       found[3].push_back(one.back());
-    } else {
-      sealed.push_back(one);
+      left_as.push_back(3);
+      continue;
     }
+    sealed.push_back(one);
+    const bool is_in_udp = one[14 + 9] == 17;
+    const std::uint32_t spi = wire::load_u32(one.data() + 14 + (is_in_udp ? 28 : 20));
+    if (const std::size_t kind = (spi >> 12U) - 1; kind != 2) left_as.push_back(kind);
   }
+  CHECK(left_as == leaving);
   const Result opened = right.receive(kWan, sealed);
   CHECK(opened.drops.empty());
   for (const Packet& one : opened.lan) found.at(one[kSource] - kFirstSource).push_back(one.back());
   CHECK(found == expected);
-  for (const auto& entry : left.tables().spd->entries()) CHECK(entry.packets > 4);
+  std::vector<std::uint64_t> counted, met;
+  for (const auto& entry : left.tables().spd->entries()) counted.push_back(entry.packets);
+  for (const std::size_t kind : {0U, 1U, 2U, 3U}) {
+    met.push_back(
+        1 + static_cast<std::uint64_t>(std::ranges::count_if(
+                burst, [&](const Packet& one) { return one[kSource] == kFirstSource + kind; })));
+  }
+  CHECK(counted == met);
+}
+
+TEST_CASE("known flow: bursts are short on the short way, and long where ciphers have lanes") {
+  SaOptions options;
+  const bool has_lanes = GENERATE(false, true);
+  if (has_lanes) {
+    options.suite = crypto::EspSuite{.encryption = crypto::Encryption::aes_cbc,
+                                     .key_bits = 128,
+                                     .integrity = crypto::Integrity::hmac_sha2_256_128};
+  }
+  Sender left(options);
+  const std::vector<Packet> burst(20, frame(client_packet(32)));
+  for (int time = 0; time < 2; ++time) CHECK(left.gateway.receive(kLan, burst).wan.size() == 20);
+  CHECK(left.gateway.worker().burst_packets[raw(kLan)] == (has_lanes ? 64 : 32));
 }
 
 TEST_CASE("known flow: a route that goes away is missed at once") {
