@@ -10,138 +10,18 @@
 #include <variant>
 #include <vector>
 
+#include "config/header_options.hpp"
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/spd.hpp"
 #include "dataplane/worker/punt.hpp"
 #include "tests/model/esp_model.hpp"
+#include "tests/model/fragment_model.hpp"
+#include "tests/model/ip_model.hpp"
 #include "tests/model/policy_model.hpp"
 #include "tests/model/replay_model.hpp"
 #include "tests/model/route_model.hpp"
 
 namespace culvert::model {
-
-// ---- a packet's fields ----
-
-struct IpView {
-  wire::IpAddress source, destination;
-  std::uint8_t protocol = 0;
-  std::uint8_t hops = 0;
-  std::size_t header_bytes = 0, total_bytes = 0;
-  bool later_fragment = false;
-};
-
-/// Sound packets without IPv6 extension headers only, which are all that the test makes.
-inline std::optional<IpView> view_ip(const ByteString& ip) {
-  IpView view;
-  if (ip.size() >= 20 && ip[0] >> 4U == 4) {
-    view.header_bytes = (ip[0] & 0x0fU) * std::size_t{4};
-    view.total_bytes = get16(ip, 2);
-    if (view.header_bytes < 20 || view.total_bytes < view.header_bytes ||
-        view.total_bytes > ip.size()) {
-      return std::nullopt;
-    }
-    view.later_fragment = (get16(ip, 6) & 0x1fffU) != 0;
-    view.hops = ip[8];
-    view.protocol = ip[9];
-    view.source = wire::IpAddress::v4(get32(ip, 12));
-    view.destination = wire::IpAddress::v4(get32(ip, 16));
-    return view;
-  }
-  if (ip.size() < 40 || ip[0] >> 4U != 6) return std::nullopt;
-  view.header_bytes = 40;
-  view.total_bytes = 40 + get16(ip, 4);
-  if (view.total_bytes > ip.size()) return std::nullopt;
-  view.protocol = ip[6];
-  view.hops = ip[7];
-  view.source = wire::IpAddress::v6(wire::Bytes(ip.data() + 8, 16));
-  view.destination = wire::IpAddress::v6(wire::Bytes(ip.data() + 24, 16));
-  return view;
-}
-
-/// RFC 4301 §4.4.1.1: ports of TCP and UDP, type and code of ICMP on both sides; OPAQUE where a
-/// fragment or a packet's end hides them.
-inline dataplane::FlowKey flow_of(const ByteString& ip, const IpView& view) {
-  dataplane::FlowKey key;
-  key.source = view.source;
-  key.destination = view.destination;
-  key.protocol = view.protocol;
-  key.ports_known = !view.later_fragment;
-  const bool has_ports = view.protocol == 6 || view.protocol == 17;
-  const bool is_icmp = view.protocol == 1 || view.protocol == 58;
-  if (view.later_fragment || (!has_ports && !is_icmp)) return key;
-  if (view.total_bytes - view.header_bytes < 4) {
-    key.ports_known = false;
-    return key;
-  }
-  key.source_port = static_cast<std::uint16_t>(get16(ip, view.header_bytes));
-  key.destination_port =
-      static_cast<std::uint16_t>(get16(ip, view.header_bytes + (is_icmp ? 0 : 2)));
-  return key;
-}
-
-/// RFC 791: the header's checksum over what it says now.
-inline ByteString with_checksum(ByteString ip) {
-  if (ip[0] >> 4U == 6) return ip;
-  ip[10] = ip[11] = 0;
-  const unsigned sum = internet_checksum(slice(ip, 0, (ip[0] & 0x0fU) * std::size_t{4}));
-  ip[10] = static_cast<std::uint8_t>(sum >> 8U);
-  ip[11] = static_cast<std::uint8_t>(sum);
-  return ip;
-}
-
-/// RFC 1812 §5.3.1: one hop less, and the header's checksum anew.
-inline ByteString one_hop_on(ByteString ip) {
-  if (ip[0] >> 4U == 6) {
-    --ip[7];
-    return ip;
-  }
-  --ip[8];
-  return with_checksum(std::move(ip));
-}
-
-/// RFC 4303 §3.1.1: `around` is the packet that had ESP in it; its header says what was inside.
-inline ByteString without_esp(const ByteString& around, std::uint8_t next_header,
-                              const ByteString& payload) {
-  const bool v4 = around[0] >> 4U == 4;
-  const std::size_t header_bytes = v4 ? (around[0] & 0x0fU) * std::size_t{4} : 40;
-  ByteString ip = slice(around, 0, header_bytes);
-  put(ip, payload);
-  const std::size_t length = v4 ? ip.size() : payload.size();
-  const std::size_t length_at = v4 ? 2 : 4;
-  ip[length_at] = static_cast<std::uint8_t>(length >> 8U);
-  ip[length_at + 1] = static_cast<std::uint8_t>(length);
-  ip[v4 ? 9 : 6] = next_header;
-  return with_checksum(std::move(ip));
-}
-
-/// RFC 792, RFC 4443 §2.3: over the message, in IPv6 over addresses, length and protocol, too.
-inline unsigned icmp_checksum(const ByteString& ip, const IpView& view) {
-  const ByteString message = slice(ip, view.header_bytes, view.total_bytes - view.header_bytes);
-  ByteString summed;
-  if (view.protocol == 58) {
-    summed = slice(ip, 8, 32);
-    put32(summed, message.size());
-    put32(summed, 58);
-  }
-  put(summed, message);
-  return internet_checksum(summed);
-}
-
-/// RFC 792, RFC 4443 §4.2: what an echo request is answered with, from the address it was for.
-inline ByteString echo_reply(ByteString ip, const IpView& view) {
-  constexpr std::uint8_t kFirstHops = 64;
-  const bool v4 = view.protocol == 1;
-  const std::ptrdiff_t source = v4 ? 12 : 8, bytes = v4 ? 4 : 16;
-  std::swap_ranges(ip.begin() + source, ip.begin() + source + bytes, ip.begin() + source + bytes);
-  ip[v4 ? 8 : 7] = kFirstHops;
-  const std::size_t icmp = view.header_bytes;
-  ip[icmp] = v4 ? 0 : 129;
-  ip[icmp + 2] = ip[icmp + 3] = 0;
-  const unsigned sum = icmp_checksum(ip, view_ip(ip).value());
-  ip[icmp + 2] = static_cast<std::uint8_t>(sum >> 8U);
-  ip[icmp + 3] = static_cast<std::uint8_t>(sum);
-  return with_checksum(std::move(ip));
-}
 
 // ---- verdicts ----
 
@@ -153,16 +33,47 @@ struct Sealed {
   dataplane::SlotIndex sa;
   std::uint8_t next_header;
   ByteString payload;
+  std::vector<std::size_t> wire_bytes;  ///< of the packet around it, or of each of its pieces
+};
+struct TooBig {
+  std::size_t mtu;  ///< what its sender is to be told
 };
 struct UnknownSpi {};  ///< dropped, or shown to the main thread as a hint
-using Outcome =
-    std::variant<SentClear, Sealed, UnknownSpi, dataplane::DropReason, dataplane::PuntReason>;
+using Outcome = std::variant<SentClear, Sealed, TooBig, UnknownSpi, dataplane::DropReason,
+                             dataplane::PuntReason>;
+/// What becomes of one packet, or of each of its pieces.
+struct Outcomes {
+  Outcomes() = default;
+  template <typename One>
+  Outcomes(One one) : each{Outcome(std::move(one))} {}
+  std::vector<Outcome> each;
+};
 
-/// RFC 4301 §4.4.2.1: an SA ends by time, by packets, or by both, whichever comes first.
+/// RFC 4301 §4.4.2.1: an SA ends by time, packets or bytes, whichever comes first.
 struct LifeModel {
   std::uint64_t installed = 0, hard_seconds = ~0ULL;
   std::uint64_t packets = 0, hard_packets = ~0ULL;
-  bool stopped = false;
+  std::uint64_t bytes = 0, hard_bytes = ~0ULL;  ///< of the packets inside, their headers included
+  bool stopped = false, ended_by_bytes = false;
+  bool was_asked = false;  ///< for a packet, since its owner looked last
+
+  /// Hard means not one packet more: whether this one passes. If so it is counted, else the SA has
+  /// ended, for smaller packets too.
+  bool take(std::uint64_t packet_bytes) {
+    was_asked = true;
+    if (stopped) return false;
+    ended_by_bytes = bytes + packet_bytes > hard_bytes;
+    stopped = ended_by_bytes || packets + 1 > hard_packets;
+    if (stopped) return false;
+    ++packets;
+    bytes += packet_bytes;
+    return true;
+  }
+  /// Whether one packet, or its pieces, might be what ends it.
+  [[nodiscard]] bool is_near_its_end() const {
+    constexpr std::uint64_t kMostPieces = 16, kMostBytes = 4096;
+    return hard_packets - packets < kMostPieces || hard_bytes - bytes < kMostBytes;
+  }
 };
 struct InboundModel : LifeModel {
   EspSa keys;
@@ -174,6 +85,10 @@ struct InboundModel : LifeModel {
 struct OutboundModel : LifeModel {
   EspSa keys;
   bool transport = false;
+  wire::IpAddress peer;         ///< where the tunnel ends
+  std::size_t path_mtu = ~0UL;  ///< ICMP's word on the way there (RFC 4301 §8.2)
+  config::DontFragment df{};    ///< of the outer header (RFC 4301 §8.1)
+  bool cuts_after_sealing = false;
 };
 
 class GatewayModel {
@@ -184,6 +99,7 @@ class GatewayModel {
   struct NextHop {
     unsigned port = 0;
     bool resolved = false;
+    std::size_t mtu = 1500;
   };
   std::map<dataplane::AdjacencyIndex, NextHop> next_hops;
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
@@ -192,21 +108,24 @@ class GatewayModel {
   /// The clock, in seconds: whoever has reached a limit is over from here on.
   void time_is(std::uint64_t now) {
     const auto look_at = [now](LifeModel& sa) {
-      if (now - sa.installed >= sa.hard_seconds || sa.packets >= sa.hard_packets) sa.stopped = true;
+      if (now - sa.installed >= sa.hard_seconds || sa.packets >= sa.hard_packets ||
+          sa.bytes >= sa.hard_bytes) {
+        sa.stopped = true;
+      }
     };
     for (auto& [spi, sa] : inbound) look_at(sa);
     for (auto& [slot, sa] : outbound) look_at(sa);
   }
 
   /// A sound IP packet from a wire that is no ESP for us.
-  Outcome from_wire(const ByteString& ip) { return decide(ip, dataplane::PacketOrigin::clear); }
+  Outcomes from_wire(const ByteString& ip) { return decide(ip, dataplane::PacketOrigin::clear); }
 
   /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
   /// leaves in clear.
-  Outcome own(const ByteString& ip) { return pass(ip, dataplane::PacketOrigin::originated); }
+  Outcomes own(const ByteString& ip) { return pass(ip, dataplane::PacketOrigin::originated); }
 
   /// ESP from the peer, from its SPI on; `around`: the packet that it came in.
-  Outcome esp_from_peer(const ByteString& esp, const ByteString& around) {
+  Outcomes esp_from_peer(const ByteString& esp, const ByteString& around) {
     using dataplane::DropReason;
     const auto found = inbound.find(get32(esp, 0));
     if (found == inbound.end()) return UnknownSpi{};
@@ -238,7 +157,7 @@ class GatewayModel {
     return std::nullopt;
   }
 
-  Outcome decapsulate(InboundModel& sa, const EspContents& opened, const ByteString& around) {
+  Outcomes decapsulate(InboundModel& sa, const EspContents& opened, const ByteString& around) {
     using dataplane::DropReason;
     // §2.4: "1, 2, 3, …"
     for (std::size_t i = 0; i < opened.padding.size(); ++i) {
@@ -260,14 +179,10 @@ class GatewayModel {
       }
       inner = slice(opened.payload, 0, view->total_bytes);  // §2.7: padding goes
     }
-    // RFC 4301 §4.4.2.1: hard means not one packet more.
-    if (sa.packets + 1 > sa.hard_packets) {
-      sa.stopped = true;
-      return DropReason::sa_expired;
-    }
-    ++sa.packets;
+    const IpView view = view_ip(inner).value();
+    if (!sa.take(view.total_bytes)) return DropReason::sa_expired;
     // RFC 4301 §5.2 step 4: the packet is one that the SA was made for.
-    if (!any_pair_takes(sa.remote, sa.local, flow_of(inner, view_ip(inner).value()))) {
+    if (!any_pair_takes(sa.remote, sa.local, flow_of(inner, view))) {
       return DropReason::inner_selector_mismatch;
     }
     return decide(inner, dataplane::PacketOrigin::tunnel);
@@ -283,7 +198,7 @@ class GatewayModel {
     return address.is_v4() && (address.bytes[0] == 127 || address.bytes[0] == 0);
   }
 
-  Outcome decide(const ByteString& ip, dataplane::PacketOrigin origin) {
+  Outcomes decide(const ByteString& ip, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
     const IpView view = view_ip(ip).value();
     if (is_impossible_source(view.source)) return DropReason::source_address_invalid;
@@ -299,7 +214,7 @@ class GatewayModel {
 
   /// For us (RFC 4301 §5.2): refused only by what a policy says of it. Echo is answered; nobody
   /// else listens.
-  Outcome deliver(const ByteString& ip, const IpView& view, dataplane::PacketOrigin origin) {
+  Outcomes deliver(const ByteString& ip, const IpView& view, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
     using dataplane::PolicyAction;
     if (const auto hit = first_policy(policies, flow_of(ip, view), origin)) {
@@ -330,7 +245,7 @@ class GatewayModel {
     return own(echo_reply(ip, view));
   }
 
-  Outcome pass(const ByteString& ip, dataplane::PacketOrigin origin) {
+  Outcomes pass(const ByteString& ip, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
     using dataplane::PolicyAction;
     using dataplane::PuntReason;
@@ -343,7 +258,7 @@ class GatewayModel {
       if (origin == dataplane::PacketOrigin::clear && !bypass_by_default) {
         return DropReason::no_policy_match;
       }
-      return may_go_on ? route(ip, view, is_ours) : Outcome(PuntReason::ttl_exceeded);
+      return may_go_on ? route(ip, view, is_ours) : Outcomes(PuntReason::ttl_exceeded);
     }
     const dataplane::PolicyEntry& policy = policies[hit->index];
     if (policy.action == PolicyAction::discard) return DropReason::policy_discard;
@@ -356,27 +271,104 @@ class GatewayModel {
     return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view);
   }
 
-  Outcome seal(dataplane::SlotIndex slot, const ByteString& ip, const IpView& view) {
-    OutboundModel& sa = outbound.at(slot);
-    if (sa.stopped || sa.packets >= sa.hard_packets) {
-      sa.stopped = true;
-      return dataplane::DropReason::sa_expired;
+  /// RFC 4303 §2: how long a packet of `total` bytes is with ESP: header, IV, padding and trailer
+  /// up to a four-byte boundary, ICV, and in tunnel mode an IP header in front.
+  static std::size_t sealed_bytes(const OutboundModel& sa, std::size_t header_bytes,
+                                  std::size_t total) {
+    const std::size_t outer_bytes = sa.transport ? header_bytes : sa.peer.is_v4() ? 20 : 40;
+    const std::size_t payload_bytes = sa.transport ? total - header_bytes : total;
+    std::size_t encrypted_bytes = payload_bytes + 2;
+    while (encrypted_bytes % 4 != 0) ++encrypted_bytes;
+    return outer_bytes + 8 + 8 + encrypted_bytes + 16;
+  }
+  /// RFC 4301 §8.2.1: the largest packet that fits `mtu` with ESP, by trying each size.
+  static std::size_t largest_inside(const OutboundModel& sa, std::size_t header_bytes,
+                                    std::size_t mtu) {
+    const std::size_t least = sa.transport ? header_bytes : 0;
+    for (std::size_t total = mtu; total > least; --total) {
+      if (sealed_bytes(sa, header_bytes, total) <= mtu) return total;
     }
-    ++sa.packets;
-    if (sa.transport) {
-      return Sealed{slot, view.protocol,
-                    slice(ip, view.header_bytes, view.total_bytes - view.header_bytes)};
+    return 0;
+  }
+  /// Of a sealed packet's pieces on the wire; of the one, when it fits.
+  static std::vector<std::size_t> sizes_on_wire(bool is_v4, std::size_t bytes, std::size_t mtu) {
+    if (bytes <= mtu) return {bytes};
+    const std::size_t payload_bytes = bytes - (is_v4 ? 20 : 40);
+    const IpFields fields = {.source = is_v4 ? "0.0.0.0" : "::", .destination = fields.source};
+    std::vector<std::size_t> sizes;
+    for (const ByteString& piece : cut(ip(fields, ByteString(payload_bytes)), mtu)) {
+      sizes.push_back(piece.size());
     }
-    return Sealed{slot, static_cast<std::uint8_t>(ip[0] >> 4U == 4 ? 4 : 41), ip};
+    return sizes;
   }
 
-  Outcome route(const ByteString& ip, const IpView& view, bool is_ours) {
+  /// `ip` is about to be sealed, its hop counted.
+  Outcomes seal(dataplane::SlotIndex slot, const ByteString& ip, const IpView& view) {
+    OutboundModel& sa = outbound.at(slot);
+    if (sa.stopped) return dataplane::DropReason::sa_expired;
+    sa.was_asked = true;
+    const bool is_v4 = view.source.is_v4();
+    const auto to = routes.lookup(sa.transport ? view.destination : sa.peer);
+    const std::size_t mtu = std::min(next_hops.at(to).mtu, sa.path_mtu);
+    const std::size_t bytes = sealed_bytes(sa, view.header_bytes, view.total_bytes);
+    if (bytes > mtu) {
+      const std::size_t inside = largest_inside(sa, view.header_bytes, mtu);
+      if (may_be_cut(ip) && !sa.transport && !sa.cuts_after_sealing) {
+        return seal_pieces(slot, cut(ip, inside));
+      }
+      if (!is_cut_when_sealed(sa, ip, view)) {
+        return TooBig{is_v4 ? inside : std::max(inside, kLeastIpv6Mtu)};
+      }
+    }
+    if (!sa.take(view.total_bytes)) return dataplane::DropReason::sa_expired;
+    const std::size_t skipped = sa.transport ? view.header_bytes : 0;
+    const std::uint8_t inside = is_v4 ? 4 : 41;
+    const bool is_v4_outside = sa.transport ? is_v4 : sa.peer.is_v4();
+    return Sealed{slot, sa.transport ? view.protocol : inside,
+                  slice(ip, skipped, view.total_bytes - skipped),
+                  sizes_on_wire(is_v4_outside, bytes, mtu)};
+  }
+  /// RFC 4301 §8.1, and RFC 2473 §7.1: 1280 bytes of IPv6 pass every tunnel.
+  static bool is_cut_when_sealed(const OutboundModel& sa, const ByteString& ip,
+                                 const IpView& view) {
+    if (!view.source.is_v4() && view.total_bytes <= kLeastIpv6Mtu) return true;
+    return sa.df == config::DontFragment::copy ? may_be_cut(ip)
+                                               : sa.df == config::DontFragment::clear;
+  }
+  /// Each piece is a packet of its own: with its number, and counted.
+  Outcomes seal_pieces(dataplane::SlotIndex slot, const std::vector<ByteString>& pieces) {
+    if (pieces.empty()) return dataplane::DropReason::packet_too_big;
+    Outcomes all;
+    for (const ByteString& piece : pieces) {
+      const Outcomes one = seal(slot, piece, view_ip(piece).value());
+      all.each.insert(all.each.end(), one.each.begin(), one.each.end());
+    }
+    return all;
+  }
+
+  Outcomes route(const ByteString& ip, const IpView& view, bool is_ours) {
     const auto to = routes.lookup(view.destination);
     if (to == dataplane::Adjacencies::kDrop) return dataplane::PuntReason::no_route;
     const NextHop& hop = next_hops.at(to);
-    if (!hop.resolved) return dataplane::PuntReason::resolve_neighbor;
-    return SentClear{hop.port, is_ours ? ip : one_hop_on(ip)};
+    const ByteString leaving = is_ours ? ip : one_hop_on(ip);
+    std::vector<ByteString> pieces = {leaving};
+    if (view.total_bytes > hop.mtu) {
+      // RFC 8200 §4.5: by its source, which for our own packets is us.
+      if (!may_be_cut(ip) && !(is_ours && !view.source.is_v4())) return TooBig{hop.mtu};
+      pieces = cut(leaving, hop.mtu);
+    }
+    Outcomes all;
+    for (ByteString& piece : pieces) {
+      if (hop.resolved) {
+        all.each.emplace_back(SentClear{hop.port, std::move(piece)});
+      } else {
+        all.each.emplace_back(dataplane::PuntReason::resolve_neighbor);
+      }
+    }
+    return all;
   }
+
+  static constexpr std::size_t kLeastIpv6Mtu = 1280;  ///< RFC 8200 §5
 };
 
 }  // namespace culvert::model

@@ -1,0 +1,134 @@
+// What a gateway reads in a packet and changes in it (RFC 791, 8200, 792, 4443).
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "dataplane/tables/spd.hpp"
+#include "tests/model/packet.hpp"
+
+namespace culvert::model {
+
+struct IpView {
+  wire::IpAddress source, destination;
+  std::uint8_t protocol = 0;
+  std::uint8_t hops = 0;
+  std::size_t header_bytes = 0, total_bytes = 0;
+  bool later_fragment = false;
+};
+
+/// Sound packets without IPv6 extension headers only, which are all that the test makes.
+inline std::optional<IpView> view_ip(const ByteString& ip) {
+  IpView view;
+  if (ip.size() >= 20 && ip[0] >> 4U == 4) {
+    view.header_bytes = (ip[0] & 0x0fU) * std::size_t{4};
+    view.total_bytes = get16(ip, 2);
+    if (view.header_bytes < 20 || view.total_bytes < view.header_bytes ||
+        view.total_bytes > ip.size()) {
+      return std::nullopt;
+    }
+    view.later_fragment = (get16(ip, 6) & 0x1fffU) != 0;
+    view.hops = ip[8];
+    view.protocol = ip[9];
+    view.source = wire::IpAddress::v4(get32(ip, 12));
+    view.destination = wire::IpAddress::v4(get32(ip, 16));
+    return view;
+  }
+  if (ip.size() < 40 || ip[0] >> 4U != 6) return std::nullopt;
+  view.header_bytes = 40;
+  view.total_bytes = 40 + get16(ip, 4);
+  if (view.total_bytes > ip.size()) return std::nullopt;
+  view.protocol = ip[6];
+  view.hops = ip[7];
+  view.source = wire::IpAddress::v6(wire::Bytes(ip.data() + 8, 16));
+  view.destination = wire::IpAddress::v6(wire::Bytes(ip.data() + 24, 16));
+  return view;
+}
+
+/// RFC 4301 §4.4.1.1: ports of TCP and UDP, type and code of ICMP on both sides; OPAQUE where a
+/// fragment or a packet's end hides them.
+inline dataplane::FlowKey flow_of(const ByteString& ip, const IpView& view) {
+  dataplane::FlowKey key;
+  key.source = view.source;
+  key.destination = view.destination;
+  key.protocol = view.protocol;
+  key.ports_known = !view.later_fragment;
+  const bool has_ports = view.protocol == 6 || view.protocol == 17;
+  const bool is_icmp = view.protocol == 1 || view.protocol == 58;
+  if (view.later_fragment || (!has_ports && !is_icmp)) return key;
+  if (view.total_bytes - view.header_bytes < 4) {
+    key.ports_known = false;
+    return key;
+  }
+  key.source_port = static_cast<std::uint16_t>(get16(ip, view.header_bytes));
+  key.destination_port =
+      static_cast<std::uint16_t>(get16(ip, view.header_bytes + (is_icmp ? 0 : 2)));
+  return key;
+}
+
+/// RFC 791: the header's checksum over what it says now.
+inline ByteString with_checksum(ByteString ip) {
+  if (ip[0] >> 4U == 6) return ip;
+  ip[10] = ip[11] = 0;
+  const unsigned sum = internet_checksum(slice(ip, 0, (ip[0] & 0x0fU) * std::size_t{4}));
+  ip[10] = static_cast<std::uint8_t>(sum >> 8U);
+  ip[11] = static_cast<std::uint8_t>(sum);
+  return ip;
+}
+
+/// RFC 1812 §5.3.1: one hop less, and the header's checksum anew.
+inline ByteString one_hop_on(ByteString ip) {
+  if (ip[0] >> 4U == 6) {
+    --ip[7];
+    return ip;
+  }
+  --ip[8];
+  return with_checksum(std::move(ip));
+}
+
+/// RFC 4303 §3.1.1: `around` is the packet that had ESP in it; its header says what was inside.
+inline ByteString without_esp(const ByteString& around, std::uint8_t next_header,
+                              const ByteString& payload) {
+  const bool v4 = around[0] >> 4U == 4;
+  const std::size_t header_bytes = v4 ? (around[0] & 0x0fU) * std::size_t{4} : 40;
+  ByteString ip = slice(around, 0, header_bytes);
+  put(ip, payload);
+  const std::size_t length = v4 ? ip.size() : payload.size();
+  const std::size_t length_at = v4 ? 2 : 4;
+  ip[length_at] = static_cast<std::uint8_t>(length >> 8U);
+  ip[length_at + 1] = static_cast<std::uint8_t>(length);
+  ip[v4 ? 9 : 6] = next_header;
+  return with_checksum(std::move(ip));
+}
+
+/// RFC 792, RFC 4443 §2.3: over the message, in IPv6 over addresses, length and protocol, too.
+inline unsigned icmp_checksum(const ByteString& ip, const IpView& view) {
+  const ByteString message = slice(ip, view.header_bytes, view.total_bytes - view.header_bytes);
+  ByteString summed;
+  if (view.protocol == 58) {
+    summed = slice(ip, 8, 32);
+    put32(summed, message.size());
+    put32(summed, 58);
+  }
+  put(summed, message);
+  return internet_checksum(summed);
+}
+
+/// RFC 792, RFC 4443 §4.2: what an echo request is answered with, from the address it was for.
+inline ByteString echo_reply(ByteString ip, const IpView& view) {
+  constexpr std::uint8_t kFirstHops = 64;
+  const bool v4 = view.protocol == 1;
+  const std::ptrdiff_t source = v4 ? 12 : 8, bytes = v4 ? 4 : 16;
+  std::swap_ranges(ip.begin() + source, ip.begin() + source + bytes, ip.begin() + source + bytes);
+  ip[v4 ? 8 : 7] = kFirstHops;
+  const std::size_t icmp = view.header_bytes;
+  ip[icmp] = v4 ? 0 : 129;
+  ip[icmp + 2] = ip[icmp + 3] = 0;
+  const unsigned sum = icmp_checksum(ip, view_ip(ip).value());
+  ip[icmp + 2] = static_cast<std::uint8_t>(sum >> 8U);
+  ip[icmp + 3] = static_cast<std::uint8_t>(sum);
+  return with_checksum(std::move(ip));
+}
+
+}  // namespace culvert::model

@@ -1,0 +1,56 @@
+// What a burst comes to, in the model and in the worker.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/worker/punt.hpp"
+#include "tests/model/packet.hpp"
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+
+namespace culvert::test {
+
+struct Expected {
+  std::map<unsigned, std::vector<Packet>> clear;
+  std::map<std::uint32_t, std::vector<Packet>> sealed;  ///< by SPI, as `told_sealed` has it
+  std::map<dataplane::DropReason, std::uint64_t> drops;
+  /// With the MTU that the sender is told; 0: this is not about sizes.
+  std::map<std::pair<dataplane::PuntReason, std::size_t>, std::uint64_t> punts;
+  std::uint64_t unknown_spis = 0;
+  friend bool operator==(const Expected&, const Expected&) = default;
+};
+
+/// The sizes of the packets on the wire, the next header, and what was inside.
+inline Packet told_sealed(const std::vector<std::size_t>& wire_bytes, std::uint8_t next_header,
+                          const Packet& payload) {
+  Packet told;
+  model::put16(told, static_cast<unsigned>(wire_bytes.size()));
+  for (const std::size_t bytes : wire_bytes) model::put16(told, static_cast<unsigned>(bytes));
+  told.push_back(next_header);
+  model::put(told, payload);
+  return told;
+}
+
+inline std::string told(const Expected& what) {
+  std::string text;
+  for (const auto& [port, packets] : what.clear) {
+    text += " clear on port " + std::to_string(port) + ": " + std::to_string(packets.size());
+  }
+  for (const auto& [spi, packets] : what.sealed) {
+    text += " sealed by " + std::to_string(spi) + ": " + std::to_string(packets.size());
+  }
+  for (const auto& [reason, count] : what.drops) {
+    text += " " + std::string(dataplane::info(reason).name) + ": " + std::to_string(count);
+  }
+  for (const auto& [punt, count] : what.punts) {
+    text += " punt " + std::to_string(static_cast<int>(punt.first)) + " (MTU " +
+            std::to_string(punt.second) + "): " + std::to_string(count);
+  }
+  return text + " unknown SPIs: " + std::to_string(what.unknown_spis);
+}
+
+}  // namespace culvert::test

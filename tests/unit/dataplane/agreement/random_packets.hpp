@@ -1,0 +1,156 @@
+// Random packets for the agreement test: in transit and of our own, small and too big, whole and in
+// fragments, with options; many of them of flows that some policy names.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataplane/tables/spd.hpp"
+#include "tests/model/ip_model.hpp"
+#include "tests/model/policy_model.hpp"
+#include "tests/unit/dataplane/agreement/addresses.hpp"
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+
+namespace culvert::test {
+
+class RandomPackets {
+ protected:
+  explicit RandomPackets(std::uint64_t seed) : random_(seed) {}
+
+  std::size_t below(std::size_t limit) { return static_cast<std::size_t>(random_() % limit); }
+  bool one_in(std::size_t n) { return below(n) == 0; }
+  template <typename T>
+  const T& any(const std::vector<T>& of) {
+    return of[below(of.size())];
+  }
+
+  Packet any_ip() {
+    const bool is_for_us = one_in(15);
+    PacketOptions options = any_options(is_for_us);
+    if (is_for_us && one_in(2)) return echo_request(options.source, options.destination);
+    return with_ip_options(ip_packet(options));
+  }
+  PacketOptions any_options(bool is_for_us) {
+    const bool v4 = !one_in(3);
+    const auto& pool = v4 ? kV4 : kV6;
+    PacketOptions options;
+    options.source = one_in(40) ? any(v4 ? kOwn4 : kOwn6) : any(pool);
+    options.destination = is_for_us ? any(v4 ? kOwn4 : kOwn6) : any(pool);
+    options.ttl = one_in(12) ? static_cast<std::uint8_t>(below(3)) : 64;
+    options.traffic_class = static_cast<std::uint8_t>(below(64) << 2U);
+    static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000,
+                                                          0x2000, 0x20b9, 0x00b9};
+    options.fragment = is_for_us ? 0x4000 : any(kFragments);
+    static const std::vector<std::uint8_t> kProtocols = {17, 17, 17, 6, 6, 1, 47};
+    options.protocol = any(kProtocols);
+    if (!v4 && options.protocol == 1) options.protocol = 58;
+    options.payload = payload_of(options.protocol);
+    if (!is_for_us && one_in(2)) aim(options);
+    return options;
+  }
+
+  /// At a policy that has an SA, as far as addresses go: by chance few packets meet one.
+  void aim(PacketOptions& options) {
+    std::vector<const dataplane::PolicyEntry*> bound;
+    for (const dataplane::PolicyEntry& entry : *aimed_at_) {
+      if (entry.outbound != dataplane::kNoSlot) bound.push_back(&entry);
+    }
+    if (bound.empty()) return;
+    const dataplane::PolicyEntry& entry = *any(bound);
+    const bool v4 = options.source.find(':') == std::string::npos;
+    for (const auto& [selectors, address] : {std::pair(&entry.local, &options.source),
+                                             std::pair(&entry.remote, &options.destination)}) {
+      wire::TrafficSelector selector = any(*selectors);
+      selector.protocol = 0;
+      std::vector<std::string> inside;
+      for (const std::string& text : v4 ? kV4 : kV6) {
+        if (std::ranges::find(kNobody, text) != kNobody.end()) continue;
+        if (model::selector_takes(selector, model::parsed(text), 0, 0)) inside.push_back(text);
+      }
+      if (!inside.empty()) *address = any(inside);
+    }
+  }
+
+  /// Now and then an IPv4 packet has options, some of which its fragments carry (RFC 791 §3.1).
+  Packet with_ip_options(Packet ip) {
+    if (ip[0] != 0x45 || !one_in(16)) return ip;
+    static const std::vector<Packet> kOptions = {
+        {1, 0x94, 4, 0, 0, 0, 0, 0},              // nothing, router alert
+        {7, 7, 4, 0, 0, 0, 0, 0x94, 4, 0, 0, 0},  // record route, router alert
+        {1, 1, 1, 1},
+        {0x82, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};  // security
+    const Packet& options = any(kOptions);
+    ip.insert(ip.begin() + 20, options.begin(), options.end());
+    ip[0] = static_cast<std::uint8_t>(0x45U + options.size() / 4);
+    Packet length;
+    model::put16(length, static_cast<unsigned>(ip.size()));
+    std::copy(length.begin(), length.end(), ip.begin() + 2);
+    return model::with_checksum(std::move(ip));
+  }
+
+  /// As `options` say in everything but its size.
+  Packet resized(PacketOptions options, std::size_t bytes) {
+    options.payload.resize(std::min<std::size_t>(options.payload.size(), 20));
+    model::put(options.payload, model::counting(bytes));
+    return ip_packet(options);
+  }
+
+  Packet payload_of(std::uint8_t protocol) {
+    if (one_in(30)) return Packet(below(8), 0x20);  // too short for ports, or nothing at all
+    const Packet data = model::counting(
+        one_in(8) ? 1300 + below(400) : below(one_in(8) ? 1100 : 40));  // about a link's MTU
+    const auto port = [&] { return static_cast<std::uint16_t>(3999 + below(8)); };
+    if (protocol == 17) return udp(port(), port(), data);
+    Packet payload(20, 0x10);
+    if (protocol == 6) {
+      payload = udp(port(), port(), Packet(12, 0));
+      payload[12] = 0x50;
+      payload[13] = 0x10;  // ACK: no SYN whose MSS would be changed
+    } else if (protocol == 1 || protocol == 58) {
+      payload[0] = protocol == 1 ? (one_in(2) ? 8 : 0) : (one_in(2) ? 128 : 129);
+      payload[1] = 0;
+    }
+    payload.insert(payload.end(), data.begin(), data.end());
+    return payload;
+  }
+
+  /// What the gateway itself says, for somebody it could be said to.
+  Packet own_packet() {
+    const bool v6 = one_in(3);
+    PacketOptions options;
+    if (one_in(2)) {
+      options.source = kHere.at(v6);
+      options.destination = kThere.at(v6);
+    } else {
+      options.source = any(v6 ? kOwn6 : kOwn4);
+      options.destination = any(v6 ? kSayable6 : kSayable4);
+    }
+    static const std::vector<std::uint8_t> kProtocols = {17, 6, 47};
+    options.protocol = any(kProtocols);
+    options.payload = payload_of(options.protocol);
+    if (one_in(2)) options.fragment = 0;
+    return ip_packet(options);
+  }
+
+  /// What the peer says to us in transport mode: a protocol and its message.
+  std::pair<std::uint8_t, Packet> upper_layer(bool v6) {
+    static const std::vector<std::uint8_t> kProtocols = {17, 6, 1, 47};
+    std::uint8_t protocol = any(kProtocols);
+    if (protocol != 1) return {protocol, payload_of(protocol)};
+    if (v6) protocol = 58;
+    const Packet request = v6 ? echo_request("2001:db8:ff::2", "2001:db8:ff::1")
+                              : echo_request("198.51.100.2", "198.51.100.1");
+    return {protocol, Packet(request.begin() + (v6 ? 40 : 20), request.end())};
+  }
+
+  const std::vector<dataplane::PolicyEntry>* aimed_at_ = nullptr;
+
+ private:
+  std::mt19937_64 random_;
+};
+
+}  // namespace culvert::test
