@@ -35,6 +35,17 @@ bool cuts_before(const OutboundSa& sa) {
          sa.details->headers.fragmentation == config::FragmentationOrder::before;
 }
 
+/// A sealed packet's identification is its SA's number; another SA to the same peer may have sent
+/// the same one, and pieces are told apart by it. RFC 6864 §4.3: "Sources emitting non-atomic
+/// datagrams MUST NOT repeat IPv4 ID values within one MDL for a given source address/destination
+/// address/protocol tuple."
+void name_anew(WorkerState& worker, std::uint8_t* ip) {
+  if ((ip[0] >> 4U) != 4) return;
+  wire::store_u16(ip + wire::ipv4::kIdentification,
+                  static_cast<std::uint16_t>(worker.next_identification()));
+  wire::write_ipv4_checksum(ip, std::size_t{ip[0] & 15U} * 4);
+}
+
 }  // namespace
 
 void cut_packet(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint16_t bytes,
@@ -102,6 +113,7 @@ void cut_sealed(WorkerState& worker, Burst& burst) {
       kept.push(position);
       continue;
     }
+    name_anew(worker, burst.ip[position]);
     cut_packet(worker, burst, position, burst.ip_bytes[position], mtu,
                {.step = NextStep::send,
                 .origin = PacketOrigin::originated,

@@ -118,6 +118,15 @@ bool place(WorkerState& worker, Burst& burst, const PendingPacket& item) {
   return true;
 }
 
+/// Frames and packets begin at different headers, and what is sealed must not wait where sealing
+/// puts what it does: each of them has bursts of its own.
+bool share_a_burst(NextStep one, NextStep other) {
+  const auto stands_alone = [](NextStep step) {
+    return step == NextStep::classify || step == NextStep::send;
+  };
+  return one == other || (!stands_alone(one) && !stands_alone(other));
+}
+
 }  // namespace
 
 void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
@@ -149,14 +158,14 @@ void serve_pending(WorkerState& worker, Burst& burst, void (*process)(WorkerStat
     burst.count = 0;
     burst.tsc = rte_rdtsc();
     PendingPacket item = worker.pending.pop();
-    const bool are_frames = item.step == NextStep::classify;
+    const NextStep first = item.step;
     while (true) {
       static_cast<void>(place(worker, burst, item));
       if (--left == 0 || burst.count == kBurstPackets) break;
-      if (worker.pending.front_is_frame() != are_frames) break;
+      if (!share_a_burst(first, worker.pending.front_step())) break;
       item = worker.pending.pop();
     }
-    if (are_frames) classify(worker, burst);
+    if (first == NextStep::classify) classify(worker, burst);
     process(worker, burst);
   }
   const std::uint64_t now = rte_rdtsc();

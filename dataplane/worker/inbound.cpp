@@ -223,6 +223,9 @@ void hint_moved(WorkerState& worker, const Burst& burst, const OpenedPacket& can
 /// Lifetimes count authenticated packets only: a replay or forgery does not age the SA. False: this
 /// packet would be beyond a hard limit (RFC 4301 §4.4.2.1).
 bool count_traffic(InboundSa& sa, std::uint64_t bytes, std::uint64_t tsc) {
+  // By a packet before, perhaps of this burst and too large where this one would still fit.
+  if (sa.stopped.load(std::memory_order_relaxed)) [[unlikely]]
+    return false;
   const std::uint64_t packets_now = sa.packets.load(std::memory_order_relaxed) + 1;
   const std::uint64_t bytes_now = sa.bytes.load(std::memory_order_relaxed) + bytes;
   if (packets_now > sa.hard_packets || bytes_now > sa.hard_bytes) [[unlikely]] {

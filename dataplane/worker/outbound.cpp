@@ -259,6 +259,9 @@ void finish(WorkerState& worker, Burst& burst) {
 
 void seal_outbound(WorkerState& worker, Burst& burst) {
   if (burst.protect.size() == 0) return;
+  // Operations are by place in this list: one that stood here already would be done with an old
+  // one.
+  assert(burst.sealed.size() == 0);
   worker.enter(Stage::header);
   std::uint32_t begin = 0;
   while (begin < burst.protect.size()) {

@@ -52,7 +52,7 @@ class PendingPackets {
     return packet;
   }
   /// Precondition: not empty.
-  [[nodiscard]] bool front_is_frame() const { return items_[first_].step == NextStep::classify; }
+  [[nodiscard]] NextStep front_step() const { return items_[first_].step; }
   [[nodiscard]] std::uint32_t count() const { return count_; }
 
  private:

@@ -14,12 +14,12 @@ enum class Stage : std::uint8_t {
   loop,      ///< what is once an iteration: quiescent report, counters, the other rings
   rx,        ///< the driver, received counters
   classify,  ///< Ethernet, IP, checksum; what may be ESP or a known flow is told apart
-  lookup,   ///< inbound: SA, window, nonce. Outbound and decrypted: flow, policy
-  header,   ///< sequence numbers, outer headers, trailer, nonce; of a known flow all headers
-  crypto,   ///< the engine
-  check,    ///< ICV compare, trailer, inner header, selectors, window, lifetimes
-  forward,  ///< route, Ethernet header, transmit queue
-  tx,       ///< the driver, buffers given back
+  lookup,    ///< inbound: SA, window, nonce. Outbound and decrypted: flow, policy
+  header,    ///< sequence numbers, outer headers, trailer, nonce; of a known flow all headers
+  crypto,    ///< the engine
+  check,     ///< ICV compare, trailer, inner header, selectors, window, lifetimes
+  forward,   ///< route, Ethernet header, transmit queue
+  tx,        ///< the driver, buffers given back
 };
 inline constexpr std::size_t kStages = 9;
 

@@ -26,12 +26,6 @@ namespace {
 constexpr std::uint64_t kPackets = 60'000;
 constexpr std::size_t kBurst = 32;
 constexpr std::uint32_t kStaySmall = 12;  ///< SAs a direction, at most
-// Where worker and model do not agree yet, and what the random packets therefore leave out.
-/// In one burst: more than one packet that is cut for its SA, before it is sealed or after.
-constexpr bool kCutsMeet = false;
-/// In one burst: a packet too large for what is left of an inbound SA's bytes, and behind it one
-/// that would still fit.
-constexpr bool kSmallerFollows = false;
 
 std::uint64_t setting(const char* name, std::uint64_t otherwise) {
   const char* const text = std::getenv(name);
@@ -399,10 +393,7 @@ class Agreement : RandomPackets {
 
   // ---- packets ----
 
-  std::size_t train_bytes() {
-    return is_exact_ || (train_spi_.has_value() && !kSmallerFollows) ? train_bytes_
-                                                                     : 8 + below(140);
-  }
+  std::size_t train_bytes() { return is_exact_ ? train_bytes_ : 8 + below(140); }
   /// All of one size, by which an SA comes to its limit to the byte, or goes a byte beyond.
   void aim_at_limit() {
     std::vector<std::uint64_t> left;
@@ -581,9 +572,11 @@ class Agreement : RandomPackets {
       burst_is_empty_ = frames.empty();
       for_each_life([](model::LifeModel& sa) { sa.was_asked = false; });
       leaving += expect(one_packet(from_wan, frames), expected);
-      // A port's queue is emptied 128 frames at a time.
-      if (leaving > 40 || burst_has_leap_ || (!is_train_ && limit_is_near())) break;
-      if (!kCutsMeet && cut_before_sealing_ + cut_after_sealing_ != cut_so_far) break;
+      // A port's queue is emptied 128 frames at a time, and one more packet may leave in a hundred.
+      if (leaving > 20 || burst_has_leap_ || (!is_train_ && limit_is_near())) break;
+      // A train may end its SA: pieces cut before that are dropped one by one, a packet after it
+      // whole.
+      if (is_train_ && cut_before_sealing_ + cut_after_sealing_ != cut_so_far) break;
     }
     const Expected actual = observed(gateway_.receive(from_wan ? kWan : kLan, frames));
     return compare(std::move(expected), actual, frames.size());
@@ -602,8 +595,7 @@ class Agreement : RandomPackets {
     is_exact_ = false;
     std::vector<std::uint32_t> counted;
     for (const auto& [spi, sa] : model_.inbound) {
-      if (!sa.stopped && is_counted(sa) && (kSmallerFollows || !sa.transport))
-        counted.push_back(spi);
+      if (!sa.stopped && is_counted(sa)) counted.push_back(spi);
     }
     if (from_wan && !counted.empty() && !one_in(3)) train_spi_ = any(counted);
     if (one_in(2)) aim_at_limit();
