@@ -3,6 +3,7 @@
 //   |
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <expected>
 
@@ -32,14 +33,30 @@ inline void write_trailer(std::uint8_t* end, std::size_t padding, std::uint8_t n
   end[padding + 1] = next_header;
 }
 
-/// Whether up to three bytes of padding before the trailer that ends at `end` are 1, 2, 3; in one
-/// load. Precondition: eight bytes lie before `end`.
-[[nodiscard]] inline bool short_padding_is_right(const std::uint8_t* end, std::size_t padding) {
-  // The bytes before the trailer, the last of them on top.
-  const std::uint32_t before = load_raw<std::uint32_t>(end - kTrailerBytes - 4);
-  static constexpr std::uint32_t kRight[] = {0, 0x01000000, 0x02010000, 0x03020100};
-  static constexpr std::uint32_t kOf[] = {0, 0xff000000, 0xffff0000, 0xffffff00};
-  return (before & kOf[padding]) == kRight[padding];
+/// Padding and trailer of an IPv4 packet, by bytes of padding, as they lie in memory (RFC 4303
+/// §2.4).
+inline constexpr std::array<std::uint64_t, 4> kIpv4Trailers{0x0400, 0x040101, 0x04020201,
+                                                            0x0403030201};
+
+/// The last eight bytes of a text that ends in one of them: what to look at and what it is.
+struct Ending {
+  std::uint64_t mask, right;
+};
+inline constexpr auto kIpv4Endings = [] {
+  std::array<Ending, kIpv4Trailers.size()> endings{};
+  for (std::size_t padding = 0; padding < endings.size(); ++padding) {
+    const std::size_t bits_in_front = 8 * (8 - kTrailerBytes - padding);
+    endings[padding] = {~std::uint64_t{0} << bits_in_front,
+                        kIpv4Trailers[padding] << bits_in_front};
+  }
+  return endings;
+}();
+
+/// Whether a decrypted text that ends at `end` ends in an IPv4 packet's trailer and `padding` bytes
+/// of padding, at most three; in one load. Precondition: eight bytes lie before `end`.
+[[nodiscard]] inline bool ends_as_ipv4(const std::uint8_t* end, std::size_t padding) {
+  const Ending& ending = kIpv4Endings[padding];
+  return (load_raw<std::uint64_t>(end - 8) & ending.mask) == ending.right;
 }
 
 enum class TrailerError : std::uint8_t { too_short, padding_invalid };

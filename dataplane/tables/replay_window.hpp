@@ -60,15 +60,6 @@ class ReplayWindow {
     word.tag = tag;
     return verdict;
   }
-  /// `commit` for a number that is above the highest.
-  void commit_newest(std::uint64_t sequence) {
-    highest_ = sequence;
-    if (packets_ == 0) return;
-    ReplayWord& word = word_of(sequence);
-    const std::uint32_t tag = tag_of(sequence);
-    word.received = (word.tag == tag ? word.received : 0) | bit_of(sequence);
-    word.tag = tag;
-  }
 
   /// Where a number's word is, to be asked for ahead of `commit`.
   [[nodiscard]] const ReplayWord* place_of(std::uint64_t sequence) const {
@@ -76,6 +67,7 @@ class ReplayWindow {
   }
 
  private:
+  friend class NewestRun;
   static std::uint32_t tag_of(std::uint64_t sequence) {
     return static_cast<std::uint32_t>(sequence >> 5U);
   }
@@ -88,6 +80,47 @@ class ReplayWindow {
   ReplayWord* words_;
   std::uint32_t packets_;
   std::uint32_t word_mask_;
+};
+
+/// Commits numbers, each above the highest and those before it, a word at a time. The window is not
+/// to be looked at or written meanwhile.
+class NewestRun {
+ public:
+  void begin(const ReplayWindow& window) {
+    highest_ = *(at_ = &window.highest_);
+    words_ = window.packets_ == 0 ? &nowhere_ : window.words_;
+    mask_ = window.packets_ == 0 ? 0 : window.word_mask_;
+    take_word(ReplayWindow::tag_of(highest_));
+  }
+  /// The highest of all so far.
+  [[nodiscard]] std::uint64_t highest() const { return highest_; }
+  void add(std::uint64_t sequence) {
+    const std::uint32_t tag = ReplayWindow::tag_of(sequence);
+    if (tag != word_.tag) [[unlikely]] {
+      put_word();
+      take_word(tag);
+    }
+    word_.received |= ReplayWindow::bit_of(sequence);
+    highest_ = sequence;
+  }
+  void end() {
+    put_word();
+    *at_ = highest_;
+  }
+
+ private:
+  void put_word() { words_[word_.tag & mask_] = word_; }
+  void take_word(std::uint32_t tag) {
+    const ReplayWord& word = words_[tag & mask_];
+    word_ = {tag, word.tag == tag ? word.received : 0};
+  }
+
+  std::uint64_t* at_ = nullptr;
+  std::uint64_t highest_ = 0;
+  ReplayWord* words_ = nullptr;
+  std::uint32_t mask_ = 0;
+  ReplayWord word_;
+  ReplayWord nowhere_;  ///< of an SA without a window
 };
 
 /// The 64-bit sequence number of a packet that carries its low half (RFC 4303 appendix A2).

@@ -66,11 +66,17 @@ void sort(WorkerState& worker, Burst& burst, std::uint32_t position, bool is_for
   }
 }
 
+/// Where what most frames are goes.
+struct ShortWays {
+  explicit ShortWays(WorkerState& worker) : known(worker), arrived(worker) {}
+  OfferRun known;
+  ArrivalRun arrived;
+};
+
 /// What most frames are: IPv4 without options, whole and sound, for this port's own MAC. False: it
 /// is for the long way, which says why. `mac`: the port's, in the low six bytes of a frame's first
 /// eight.
-bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint64_t mac) {
-  rte_mbuf* const packet = burst.packets[position];
+bool classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, std::uint64_t mac) {
   std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
   if (packet->data_len < wire::ethernet::kHeaderBytes + kLeastKnownBytes) return false;
   std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
@@ -91,24 +97,25 @@ bool classify_plain(WorkerState& worker, Burst& burst, std::uint32_t position, s
   const bool is_on_port_4500 = wire::load_raw<std::uint16_t>(ip + wire::ipv4::kHeaderBytes + 2) ==
                                wire::Be16{wire::udp::kNatTraversalPort}.raw();
   if (protocol != wire::protocol::kEsp && !(protocol == wire::protocol::kUdp && is_on_port_4500)) {
-    if (!may_be_known(protocol)) return false;
-    offer_known(worker, packet, position, ip, length, PacketOrigin::clear);
+    const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
+    if (!may_be_known(ports_at)) return false;
+    ways.known.add(packet, position, ip, length,
+                   known_flow_key(ip, PacketOrigin::clear, protocol, ports_at));
     return true;
   }
   std::uint8_t* const payload = ip + wire::ipv4::kHeaderBytes;
   const std::size_t payload_bytes = length - wire::ipv4::kHeaderBytes;
   if (protocol == wire::protocol::kEsp) [[likely]] {
     if (payload_bytes < wire::esp::kHeaderBytes) return false;
-    offer_esp(worker, position, payload, payload_bytes, wire::ipv4::kHeaderBytes);
+    ways.arrived.add(position, payload, payload_bytes, wire::ipv4::kHeaderBytes);
     return true;
   }
   constexpr std::size_t kLeast = wire::udp::kHeaderBytes + wire::esp::kHeaderBytes;
   if (payload_bytes < kLeast) return false;
   const std::uint32_t udp_bytes = wire::load_u16(payload + 4);
   if (udp_bytes < kLeast || udp_bytes > payload_bytes) return false;
-  offer_esp(worker, position, payload + wire::udp::kHeaderBytes,
-            udp_bytes - wire::udp::kHeaderBytes,
-            wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes);
+  ways.arrived.add(position, payload + wire::udp::kHeaderBytes, udp_bytes - wire::udp::kHeaderBytes,
+                   wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes);
   return true;
 }
 
@@ -157,13 +164,14 @@ void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
 }  // namespace
 
 void classify(WorkerState& worker, Burst& burst) {
+  ShortWays ways(worker);
   for (std::uint32_t position = 0; position < burst.count;) {
     const PortId port = burst.received_on[position];
     const std::uint64_t mac = mac_of(worker.tables.ports[raw(port)]);
     std::uint32_t end = burst.is_from_one_port ? burst.count : position + 1;
     while (end < burst.count && burst.received_on[end] == port) ++end;
     for (; position < end; ++position) {
-      if (!classify_plain(worker, burst, position, mac)) [[unlikely]]
+      if (!classify_plain(ways, burst.packets[position], position, mac)) [[unlikely]]
         classify_one(worker, burst, position);
     }
   }

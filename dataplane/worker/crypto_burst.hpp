@@ -1,6 +1,8 @@
 // Operations of a burst, called in runs of one suite.
 #pragma once
 
+#include <span>
+
 #include "dataplane/worker/stages.hpp"
 
 namespace culvert::dataplane {
@@ -8,33 +10,34 @@ namespace culvert::dataplane {
 /// Gathers the operations of one transform from `begin` on, calls `process` with them, and marks
 /// them done. Multi-buffer ciphers run fastest with all of a burst at once.
 template <typename Process>
-void gather_and_process(CryptoScratch& scratch, std::uint32_t begin, std::uint32_t count,
-                        std::uint64_t& done, const Process& process) {
+void gather_and_process(CryptoScratch& scratch, std::span<const crypto::esp::Operation> operations,
+                        std::uint32_t begin, std::uint64_t& done, const Process& process) {
   static_assert(kBurstPackets <= 64);
   const crypto::esp::TransformId id = scratch.transforms[begin];
   std::uint32_t gathered = 0;
-  for (std::uint32_t i = begin; i < count; ++i) {
+  for (std::uint32_t i = begin; i < operations.size(); ++i) {
     if (scratch.transforms[i] != id) continue;
-    scratch.gathered[gathered++] = scratch.operations[i];
+    scratch.gathered[gathered++] = operations[i];
     done |= std::uint64_t{1} << i;
   }
   process(crypto::esp::transform(id).suite, std::span(scratch.gathered).first(gathered));
 }
 
-/// Calls `process(suite, operations)` once for each suite of the burst. One suite, the usual case,
-/// is called in place.
+/// Calls `process(suite, operations)` once for each suite of a burst's operations, whose transforms
+/// are in `scratch`. One suite, the usual case, is called in place.
 template <typename Process>
-void for_each_suite(CryptoScratch& scratch, std::uint32_t count, const Process& process) {
-  if (count == 0) return;
+void for_each_suite(CryptoScratch& scratch, std::span<const crypto::esp::Operation> operations,
+                    const Process& process) {
+  if (operations.empty()) return;
+  const auto count = static_cast<std::uint32_t>(operations.size());
   std::uint32_t same = 1;
   while (same < count && scratch.transforms[same] == scratch.transforms[0]) ++same;
   if (same == count) [[likely]] {
-    return process(crypto::esp::transform(scratch.transforms[0]).suite,
-                   std::span(scratch.operations).first(count));
+    return process(crypto::esp::transform(scratch.transforms[0]).suite, operations);
   }
   std::uint64_t done = 0;
   for (std::uint32_t begin = 0; begin < count; ++begin) {
-    if ((done >> begin & 1U) == 0) gather_and_process(scratch, begin, count, done, process);
+    if ((done >> begin & 1U) == 0) gather_and_process(scratch, operations, begin, done, process);
   }
 }
 

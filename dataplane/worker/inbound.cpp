@@ -290,7 +290,7 @@ void open_inbound(WorkerState& worker, Burst& burst) {
   check_all(worker, burst, candidates);
   burst.encrypted.clear();
   worker.enter(Stage::crypto);
-  for_each_suite(worker.scratch, candidates.count,
+  for_each_suite(worker.scratch, std::span(worker.scratch.operations).first(candidates.count),
                  [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {
                    worker.context.engine->open(suite, run);
                  });

@@ -22,26 +22,27 @@ namespace culvert::dataplane {
 struct KnownFlowKey {
   std::uint64_t addresses = 0;
   std::uint64_t rest = 0;
+  [[nodiscard]] PacketOrigin origin() const { return static_cast<PacketOrigin>(rest & 0xffU); }
   friend bool operator==(const KnownFlowKey&, const KnownFlowKey&) = default;
 };
 
 /// Whether packets of a protocol can be of a known flow: not ICMP, whose selectors are not ports.
-[[nodiscard]] inline bool may_be_known(std::uint8_t protocol) {
-  return wire::kPortsOfProtocol[protocol] != wire::PortsAt::icmp;
+[[nodiscard]] inline bool may_be_known(wire::PortsAt ports_at) {
+  return ports_at != wire::PortsAt::icmp;
 }
 /// The shortest packet of a known flow: its ports, or four bytes in their place.
 inline constexpr std::size_t kLeastKnownBytes = wire::ipv4::kHeaderBytes + 4;
 
-/// Of an IPv4 packet without options, whole, at least kLeastKnownBytes long.
-[[nodiscard]] inline KnownFlowKey known_flow_key(const std::uint8_t* ip, PacketOrigin origin) {
-  const std::uint8_t protocol = ip[wire::ipv4::kProtocol];
-  const bool has_ports = wire::kPortsOfProtocol[protocol] == wire::PortsAt::ports;
+/// Of an IPv4 packet without options, whole, at least kLeastKnownBytes long. `ports_at`: of the
+/// packet's protocol.
+[[nodiscard]] inline KnownFlowKey known_flow_key(const std::uint8_t* ip, PacketOrigin origin,
+                                                 std::uint8_t protocol, wire::PortsAt ports_at) {
   // Loaded as wide as they are used: in four bytes the compiler may put them aside and load eight
   // back, which waits for the store to reach the cache (5 ns a packet).
   const std::uint64_t ports =
       wire::load_raw<std::uint64_t>(ip + wire::ipv4::kDestination) & 0xffffffff00000000U;
   return {wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource),
-          (has_ports ? ports : 0U) | std::uint64_t{protocol} << 8U |
+          (ports_at == wire::PortsAt::ports ? ports : 0U) | std::uint64_t{protocol} << 8U |
               static_cast<std::uint64_t>(origin)};
 }
 static_assert(wire::ipv4::kDestination + 4 == wire::ipv4::kHeaderBytes);
@@ -98,7 +99,9 @@ class KnownFlows {
 
  private:
   [[nodiscard]] Pair& place_of(const KnownFlowKey& key) const {
-    return pairs_[(hash(key) & mask_) / sizeof(Pair)];  // the mask leaves whole ones: no shift
+    // The mask leaves whole ones.
+    return *reinterpret_cast<Pair*>(reinterpret_cast<std::uint8_t*>(&pairs_[0]) +
+                                    (hash(key) & mask_));
   }
   [[nodiscard]] static std::uint64_t hash(const KnownFlowKey& key) {
 #ifdef __SSE4_2__

@@ -1,5 +1,6 @@
 // The short way of packets whose flow is known (known_flows.hpp), in passes over the burst:
-//   1. flow → SA and next hop; what fits is taken, all else is left to the general stages
+//   1. flow → SA and next hop; what leaves as it is goes to its port's queue at once, what is to be
+//      sealed is taken if it fits, all else is left to the general stages
 //   2. numbers for each run of one SA; Ethernet, outer IP, UDP, ESP, trailer, nonce and AAD
 //   3. encrypt and compute ICVs; on to the port's queue
 // It does what decide, seal_outbound and forward do, for the common case and in one go; wherever a
@@ -11,6 +12,7 @@
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
 
+#include "dataplane/worker/as_it_is.hpp"
 #include "dataplane/worker/encapsulate.hpp"
 #include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
@@ -31,48 +33,22 @@ constexpr std::size_t kMostBehind = 3 + wire::esp::kTrailerBytes + kPlainIcvByte
 /// A run stays this far from its SA's last number: the general stage takes the exact steps there.
 constexpr std::uint64_t kNumbersLeft = 1U << 20U;
 
-/// Of a packet without IP options: behind the end of one that is not TCP, but within its buffer.
-constexpr std::size_t kTcpFlagsAt = wire::ipv4::kHeaderBytes + wire::tcp::kFlags;
-
-/// Packets of one policy for one SA, or for none, that go the short way, all of them, or none.
+/// Packets of one policy for one SA that go the short way, all of them, or none.
 struct SaRun {
-  OutboundSa* sa;  ///< nullptr: they leave as they are
+  OutboundSa* sa;
   Counter* policy;
   std::uint64_t bytes;
   std::uint32_t begin, end;
 };
 
-/// Packets that go the short way, which stand at the front of the candidates; their flows, and the
-/// runs that they come in. A flow becomes nullptr when its packet is for the general stages after
+/// Packets to be sealed, which stand at the front of the candidates; their flows, and the runs that
+/// they come in. A flow becomes nullptr when its packet is for the general stages after
 /// all.
 struct Sendings {
   std::array<const KnownFlow*, kBurstPackets> flows;
   std::array<SaRun, kBurstPackets> runs;
   std::uint32_t count = 0, run_count = 0;
 };
-
-bool is_resolved(const Adjacency& adjacency) {
-  // Acquire pairs with the release in Adjacencies::resolve: the header is complete.
-  return adjacency.kind.load(std::memory_order_acquire) == AdjacencyKind::resolved;
-}
-
-/// One less, and the checksum kept right, in one load and one store (RFC 1624). Precondition: the
-/// TTL is over 1. The sum is of bytes in whatever order (RFC 1071 §2 (B)): 0x0100 more is 1 more of
-/// what lies first in memory.
-void count_hop(std::uint8_t* ip) {
-  // TTL, protocol and checksum as they lie in memory, the checksum on top.
-  const std::uint32_t word = wire::load_raw<std::uint32_t>(ip + wire::ipv4::kTtl);
-  // 0xffff, the other zero, does not come about (RFC 1624 §3).
-  const std::uint32_t carry = word >= 0xfffe0000U ? 0x10000U : 0U;
-  wire::store_raw(ip + wire::ipv4::kTtl, word + 0x10000U - 1U + carry);
-}
-
-/// The Ethernet header, and two bytes more that the IP header written next covers.
-void put_ethernet(std::uint8_t* frame, const Adjacency& adjacency) {
-  wire::store_raw(frame, wire::load_raw<std::uint64_t>(adjacency.ethernet.data()));
-  wire::store_raw(frame + 6, wire::load_raw<std::uint64_t>(adjacency.ethernet.data() + 6));
-}
-static_assert(offsetof(Adjacency, next_hop) >= offsetof(Adjacency, ethernet) + 14);
 
 /// Room around the packet for the largest outer header and trailer.
 bool has_room(const rte_mbuf* packet, const std::uint8_t* ip, std::size_t bytes) {
@@ -90,14 +66,13 @@ bool has_room(const rte_mbuf* packet, const std::uint8_t* ip, std::size_t bytes)
   header.protocol = candidate.ip[wire::ipv4::kProtocol];
   burst.ip[candidate.position] = candidate.ip;
   burst.header[candidate.position] = header;
-  burst.origin[candidate.position] = static_cast<PacketOrigin>(candidate.key.rest & 0xffU);
+  burst.origin[candidate.position] = candidate.key.origin();
   burst.undecided.push(candidate.position);
 }
 
 /// Whether a packet of a known flow goes the short way.
 bool goes(const KnownFlow& flow, const KnownCandidate& candidate) {
-  return candidate.ip[wire::ipv4::kTtl] > 1 && candidate.bytes <= flow.max_bytes &&
-         (candidate.ip[kTcpFlagsAt] & flow.general_flags) == 0 && is_resolved(*flow.next_hop) &&
+  return may_go_on(flow, candidate.ip, candidate.bytes) && is_resolved(*flow.next_hop) &&
          (flow.sa == nullptr || has_room(candidate.packet, candidate.ip, candidate.bytes));
 }
 
@@ -135,42 +110,52 @@ class RunMaker {
   std::uint32_t begin_ = 0, count_ = 0;
 };
 
+/// The flow of a packet that goes the short way, else nullptr.
+const KnownFlow* flow_of(const KnownCandidate& candidate, std::uint64_t era) {
+  const KnownFlow* const flow = KnownFlows::find(*candidate.pair, candidate.key, era);
+  return flow != nullptr && goes(*flow, candidate) ? flow : nullptr;
+}
+
+/// Pass 1 of what leaves as it is, from `next` on: to the first that does not.
+[[gnu::noinline]] const KnownCandidate* send_as_they_are(WorkerState& worker,
+                                                         const KnownCandidate* next,
+                                                         const KnownCandidate* end) {
+  const std::uint64_t era = worker.era_of_burst;
+  AsItIs leaving(worker);
+  for (; next != end; ++next) {
+    const KnownFlow* const flow = flow_of(*next, era);
+    if (flow == nullptr || flow->sa != nullptr) [[unlikely]]
+      break;
+    leaving.send(next->packet, next->ip, next->bytes, *flow);
+  }
+  return next;
+}
+
 /// Pass 1.
 void take_known(WorkerState& worker, Burst& burst, Sendings& sendings) {
   const std::uint64_t era = worker.era_of_burst;
   const KnownCandidate* const end = worker.known.end;
   KnownCandidate* taken = worker.known.packets.data();
   RunMaker runs(sendings);
-  for (const KnownCandidate* next = taken; next != end; ++next) {
+  for (const KnownCandidate* next = taken; next != end;) {
     const KnownCandidate& candidate = *next;
-    const KnownFlow* const flow = KnownFlows::find(*candidate.pair, candidate.key, era);
-    if (flow == nullptr || !goes(*flow, candidate)) [[unlikely]] {
+    const KnownFlow* const flow = flow_of(candidate, era);
+    if (flow == nullptr) [[unlikely]] {
       leave_undecided(burst, candidate);
+      ++next;
       continue;
     }
-    if (flow->sa != nullptr) {
-      rte_prefetch0(flow->sa);
-      rte_prefetch0(&flow->sa->headers[0]);
+    if (flow->sa == nullptr) {
+      next = send_as_they_are(worker, next, end);
+      continue;
     }
+    rte_prefetch0(flow->sa);
+    rte_prefetch0(&flow->sa->headers[0]);
     runs.add(*flow, candidate.bytes);
     if (taken != next) [[unlikely]]
       *taken = candidate;
     ++taken;
-  }
-}
-
-/// Pass 2 of what leaves as it is: decrypted packets, and those that a policy lets pass.
-void complete_run(const KnownCandidate* candidate, const KnownFlow* const* flow,
-                  std::uint32_t packets) {
-  for (const KnownCandidate* const end = candidate + packets; candidate != end; ++candidate) {
-    std::uint8_t* const ip = candidate->ip;
-    count_hop(ip);
-    std::uint8_t* const frame = ip - wire::ethernet::kHeaderBytes;
-    const std::uint16_t first_of_ip = wire::load_raw<std::uint16_t>(ip);
-    put_ethernet(frame, *(*flow++)->next_hop);
-    wire::store_raw(ip, first_of_ip);
-    set_data(candidate->packet, frame,
-             static_cast<std::uint16_t>(candidate->bytes + wire::ethernet::kHeaderBytes));
+    ++next;
   }
 }
 
@@ -223,10 +208,6 @@ void put_udp(std::uint8_t* udp, const OuterHeader& outer, std::uint32_t udp_byte
   wire::store_raw(udp + 4, std::uint32_t{wire::Be16{static_cast<std::uint16_t>(udp_bytes)}.raw()});
 }
 
-/// Padding and trailer by bytes of padding, as one word (RFC 4303 §2.4): what follows is the ICV's.
-constexpr std::array<std::uint64_t, 4> kTrailers{0x0400, 0x040101, 0x04020201, 0x0403030201};
-static_assert(wire::protocol::kIpv4 == 4);
-
 /// Pass 2 for one packet.
 template <bool kIsInUdp, bool kHasEsn>
 void build(const KnownCandidate& candidate, const KnownFlow& flow, const Around& around,
@@ -242,7 +223,8 @@ void build(const KnownCandidate& candidate, const KnownFlow& flow, const Around&
   const std::uint32_t text_bytes = (bytes + kTrailer + 3U) & ~3U;
   const std::uint32_t packet_bytes =
       text_bytes + kInFront + static_cast<std::uint32_t>(kPlainIcvBytes);
-  wire::store_raw(inner + bytes, kTrailers[text_bytes - bytes - kTrailer]);
+  // What follows in the word is the ICV's.
+  wire::store_raw(inner + bytes, wire::esp::kIpv4Trailers[text_bytes - bytes - kTrailer]);
   std::uint8_t* const ip = inner - kInFront;
   put_ethernet(ip - wire::ethernet::kHeaderBytes, *flow.next_hop);
   put_outer_ip(ip, around, packet_bytes, inner, sequence);
@@ -329,7 +311,7 @@ template <bool kIsInUdp, bool kHasEsn>
                                ++sequence);
     }
     k += packets;
-  } while (run++ != last && run->sa != nullptr);
+  } while (run++ != last);
   unsealed.end = k;
   return run;
 }
@@ -372,17 +354,11 @@ void build_and_seal(WorkerState& worker, Burst& burst, Sendings& sendings) {
   Unsealed unsealed;
   SaRun* const end = sendings.runs.data() + sendings.run_count;
   for (SaRun* run = sendings.runs.data(); run != end;) {
-    if (run->sa == nullptr) {
-      complete_run(&worker.known.packets[run->begin], &sendings.flows[run->begin],
-                   run->end - run->begin);
-      run->policy->add(run->end - run->begin);
-    } else if (may_run(*run)) [[likely]] {
+    if (may_run(*run)) [[likely]] {
       run = build_sealed(worker, burst.tsc, sendings, run, unsealed);
       continue;
-    } else {
-      leave_runs_of(worker, burst, sendings, run);
     }
-    ++run;
+    leave_runs_of(worker, burst, sendings, run++);
   }
   seal(worker, unsealed);
 }
@@ -411,15 +387,16 @@ void learn_flow(WorkerState& worker, const Burst& burst, std::uint32_t position,
                 Counter* policy) {
   const wire::IpHeader header = burst.header[position];
   const PacketOrigin origin = burst.origin[position];
+  const wire::PortsAt ports_at = wire::kPortsOfProtocol[header.protocol];
   const bool can_be_known = header.payload_offset == wire::ipv4::kHeaderBytes &&
-                            !header.is_fragment && may_be_known(header.protocol) &&
+                            !header.is_fragment && may_be_known(ports_at) &&
                             header.total_bytes >= kLeastKnownBytes &&
                             origin != PacketOrigin::originated;
   if (!can_be_known) return;
   const std::uint8_t* const ip = burst.ip[position];
   const std::uint8_t* destination = ip + wire::ipv4::kDestination;
   KnownFlow flow;
-  flow.key = known_flow_key(ip, origin);
+  flow.key = known_flow_key(ip, origin, header.protocol, ports_at);
   flow.era = worker.era_of_burst;
   flow.policy = policy != nullptr ? policy : &worker.unnamed;
   if (outbound != kNoSlot) {

@@ -274,7 +274,7 @@ void seal_outbound(WorkerState& worker, Burst& burst) {
   }
   burst.protect.clear();
   worker.enter(Stage::crypto);
-  for_each_suite(worker.scratch, burst.sealed.size(),
+  for_each_suite(worker.scratch, std::span(worker.scratch.operations).first(burst.sealed.size()),
                  [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {
                    worker.context.engine->seal(suite, run);
                  });

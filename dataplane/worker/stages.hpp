@@ -19,6 +19,7 @@
 #include "dataplane/worker/pending.hpp"
 #include "dataplane/worker/reassembly.hpp"
 #include "dataplane/worker/worker.hpp"
+#include "wire/udp.hpp"
 
 namespace culvert::dataplane {
 
@@ -44,6 +45,17 @@ struct CryptoScratch {
   std::array<crypto::esp::Operation, kBurstPackets> operations;
   std::array<crypto::esp::TransformId, kBurstPackets> transforms;
   std::array<crypto::esp::Operation, kBurstPackets> gathered;  ///< of one suite among several
+  /// Of plain SAs, inbound: each has its nonce and its ICV for good.
+  std::array<crypto::esp::Operation, kBurstPackets> openings;
+
+  CryptoScratch() {
+    for (std::size_t k = 0; k < openings.size(); ++k) {
+      openings[k].nonce = nonces[k].bytes.data();
+      openings[k].icv = icvs[k].bytes.data();
+    }
+  }
+  CryptoScratch(const CryptoScratch&) = delete;
+  CryptoScratch& operator=(const CryptoScratch&) = delete;
 };
 
 /// Packets of the burst that are too large sealed and are cut then, by position.
@@ -77,10 +89,15 @@ struct ArrivedEsp {
 
   [[nodiscard]] const std::uint8_t* ip() const { return esp - bytes_in_front; }
   [[nodiscard]] std::uint32_t spi() const { return wire::load_u32(esp); }
+  [[nodiscard]] std::uint32_t spi_raw() const { return wire::load_raw<std::uint32_t>(esp); }
   [[nodiscard]] std::uint32_t sequence() const { return wire::load_u32(esp + 4); }
   /// Source, destination as in the packet.
   [[nodiscard]] std::uint64_t addresses() const {
     return wire::load_raw<std::uint64_t>(ip() + wire::ipv4::kSource);
+  }
+  /// UDP's, source and destination as in the packet, of ESP in UDP.
+  [[nodiscard]] std::uint32_t ports() const {
+    return wire::load_raw<std::uint32_t>(esp - wire::udp::kHeaderBytes);
   }
 };
 
@@ -161,20 +178,35 @@ void receive_injected(WorkerState& worker, Burst& burst);
 void classify(WorkerState& worker, Burst& burst);
 
 // known_inbound.cpp
-/// For classify: ESP (of at least a header) in an IPv4 packet without options, whole and sound.
-inline void offer_esp(WorkerState& worker, std::uint32_t position, std::uint8_t* esp,
-                      std::size_t esp_bytes, std::size_t bytes_in_front) {
-  assert(worker.arrived_end != worker.arrived.data() + kBurstPackets);
-  InboundSa* const sa = worker.tables.sad->place_of(wire::load_u32(esp));
-  rte_prefetch0(sa);
-  rte_prefetch0(&sa->highest);  // the second line
-  ArrivedEsp& arrived = *worker.arrived_end++;
-  arrived.esp = esp;
-  arrived.sa = sa;
-  arrived.bytes = static_cast<std::uint16_t>(esp_bytes);
-  arrived.bytes_in_front = static_cast<std::uint16_t>(bytes_in_front);
-  arrived.position = static_cast<std::uint16_t>(position);
-}
+/// For classify: ESP (of at least a header) in IPv4 packets without options, whole and sound. One
+/// at a time.
+class ArrivalRun {
+ public:
+  explicit ArrivalRun(WorkerState& worker)
+      : worker_(worker), sad_(*worker.tables.sad), next_(worker.arrived_end) {}
+  ~ArrivalRun() { worker_.arrived_end = next_; }
+  ArrivalRun(const ArrivalRun&) = delete;
+  ArrivalRun& operator=(const ArrivalRun&) = delete;
+
+  void add(std::uint32_t position, std::uint8_t* esp, std::size_t esp_bytes,
+           std::size_t bytes_in_front) {
+    assert(next_ != worker_.arrived.data() + kBurstPackets);
+    InboundSa* const sa = sad_.place_of(wire::load_u32(esp));
+    rte_prefetch0(sa);
+    rte_prefetch0(&sa->highest);  // the second line
+    ArrivedEsp& arrived = *next_++;
+    arrived.esp = esp;
+    arrived.sa = sa;
+    arrived.bytes = static_cast<std::uint16_t>(esp_bytes);
+    arrived.bytes_in_front = static_cast<std::uint16_t>(bytes_in_front);
+    arrived.position = static_cast<std::uint16_t>(position);
+  }
+
+ private:
+  WorkerState& worker_;
+  const Sad& sad_;
+  ArrivedEsp* next_;
+};
 /// What arrived for plain SAs → offered to `send_known`, decrypted and checked; what cannot go that
 /// way is encrypted still, or undecided.
 void open_plain(WorkerState& worker, Burst& burst);
@@ -194,22 +226,35 @@ void serve_early(WorkerState& worker, Burst& burst, void (*process)(WorkerState&
 void drop_early(WorkerState& worker);
 
 // known_outbound.cpp
-/// For classify and inbound: a packet that may be of a known flow is offered to `send_known`
-/// instead of being undecided.
-inline void offer_known(WorkerState& worker, rte_mbuf* packet, std::uint32_t position,
-                        std::uint8_t* ip, std::uint32_t bytes, PacketOrigin origin) {
-  assert(worker.known.end != worker.known.packets.data() + kBurstPackets);
-  KnownCandidate& candidate = *worker.known.end++;
-  const KnownFlowKey key = known_flow_key(ip, origin);
-  const KnownFlows::Pair& pair = worker.known_flows.pair_of(key);
-  rte_prefetch0(&pair);
-  candidate.packet = packet;
-  candidate.ip = ip;
-  candidate.key = key;
-  candidate.pair = &pair;
-  candidate.bytes = static_cast<std::uint16_t>(bytes);
-  candidate.position = static_cast<std::uint16_t>(position);
-}
+/// For classify and inbound: packets that may be of known flows are offered to `send_known` instead
+/// of being undecided. One at a time.
+class OfferRun {
+ public:
+  explicit OfferRun(WorkerState& worker)
+      : worker_(worker), flows_(worker.known_flows), next_(worker.known.end) {}
+  ~OfferRun() { worker_.known.end = next_; }
+  OfferRun(const OfferRun&) = delete;
+  OfferRun& operator=(const OfferRun&) = delete;
+
+  void add(rte_mbuf* packet, std::uint32_t position, std::uint8_t* ip, std::uint32_t bytes,
+           const KnownFlowKey& key) {
+    assert(next_ != worker_.known.packets.data() + kBurstPackets);
+    KnownCandidate& candidate = *next_++;
+    const KnownFlows::Pair& pair = flows_.pair_of(key);
+    rte_prefetch0(&pair);
+    candidate.packet = packet;
+    candidate.ip = ip;
+    candidate.key = key;
+    candidate.pair = &pair;
+    candidate.bytes = static_cast<std::uint16_t>(bytes);
+    candidate.position = static_cast<std::uint16_t>(position);
+  }
+
+ private:
+  WorkerState& worker_;
+  const KnownFlows& flows_;
+  KnownCandidate* next_;
+};
 /// What was offered → its port's transmit queue, sealed if it is to be; what cannot go that way is
 /// undecided.
 void send_known(WorkerState& worker, Burst& burst);

@@ -17,7 +17,9 @@ namespace {
 
 /// Whether the worker knows the flow of a client's packet now.
 bool knows(Gateway& gateway, const Packet& ip, PacketOrigin origin = PacketOrigin::clear) {
-  const KnownFlowKey key = known_flow_key(ip.data(), origin);
+  const std::uint8_t protocol = ip[wire::ipv4::kProtocol];
+  const KnownFlowKey key =
+      known_flow_key(ip.data(), origin, protocol, wire::kPortsOfProtocol[protocol]);
   const KnownFlows& flows = gateway.worker().known_flows;
   return KnownFlows::find(flows.pair_of(key), key, gateway.tables().reclaimer->era()) != nullptr;
 }
@@ -279,15 +281,15 @@ TEST_CASE("known flow: a burst of every kind leaves each its own way, in order")
   expected[2].resize(4);
 
   std::vector<Packet> sealed;
-  std::vector<std::size_t> leaving, left_as;  // kinds, but for the limited one
+  // Kinds of sealed packets, but for the limited one's. What passes in clear leaves in front.
+  std::vector<std::size_t> leaving, left_as;
   for (const Packet& one : burst) {
     const std::size_t kind = one[kSource] - kFirstSource;
-    if (kind != 2) leaving.push_back(kind);
+    if (kind < 2) leaving.push_back(kind);
   }
   for (const Packet& one : sent.wan) {
     if (one[kSource] == kFirstSource + 3) {
       found[3].push_back(one.back());
-      left_as.push_back(3);
       continue;
     }
     sealed.push_back(one);

@@ -20,6 +20,16 @@ class Window {
   ReplayVerdict check(std::uint64_t sequence) { return view().check(sequence); }
   ReplayVerdict commit(std::uint64_t sequence) { return view().commit(sequence); }
   [[nodiscard]] std::uint64_t highest() const { return highest_; }
+  /// Numbers above the highest, each above those before it.
+  void commit_run(const std::vector<std::uint64_t>& numbers) {
+    NewestRun run;
+    run.begin(view());
+    for (const std::uint64_t number : numbers) {
+      run.add(number);
+      REQUIRE(run.highest() == number);
+    }
+    run.end();
+  }
 
  private:
   ReplayWindow view() {
@@ -126,6 +136,32 @@ TEST_CASE("replay_window: size 0 refuses nothing and still knows the highest num
   CHECK(window.commit(9) == ReplayVerdict::fresh);
   CHECK(window.commit(3) == ReplayVerdict::fresh);
   CHECK(window.highest() == 9);
+}
+
+TEST_CASE("replay_window: a run of numbers leaves what committing one by one leaves") {
+  std::mt19937_64 random(11);
+  const auto below = [&random](std::uint64_t bound) { return random() % bound; };
+  for (std::uint32_t size : {0U, 32U, 33U, 64U, 1024U, 65536U}) {
+    CAPTURE(size);
+    Window by_one(size), by_run(size);
+    for (int round = 0; round < 500; ++round) {
+      std::vector<std::uint64_t> numbers(below(40));
+      std::uint64_t number = by_one.highest();
+      // Small steps mostly; some are over words, or over the whole ring.
+      for (std::uint64_t& next : numbers) {
+        next = number += 1 + (below(8) == 0 ? below(3 * std::uint64_t{size} + 100) : below(3));
+      }
+      for (const std::uint64_t next : numbers) {
+        REQUIRE(by_one.commit(next) == ReplayVerdict::fresh);
+      }
+      by_run.commit_run(numbers);
+      REQUIRE(by_run.highest() == by_one.highest());
+      for (int packet = 0; packet < 20; ++packet) {
+        const std::uint64_t late = by_one.highest() - std::min(by_one.highest(), below(size + 9));
+        REQUIRE(by_run.commit(late) == by_one.commit(late));
+      }
+    }
+  }
 }
 
 TEST_CASE("replay_window: at the end of 64 bits it neither wraps nor reopens (RFC 4303 §3.3.3)") {
