@@ -158,7 +158,7 @@ class Core final : public Machine {
   void arm_lifetime(IkeSa& ike);
   void settle_with_others(IkeSa& ike, bool initial_contact);
   void settle_between(IkeSa& ike, IkeSa& other, bool initial_contact);
-  void supersede(IkeSa& ike);
+  void supersede(IkeSa& ike, const std::string& why);
   void mark_redundant(IkeSa& loser, const IkeSa& winner);
   void lose_to(IkeSa& loser, std::uint64_t winner);
   void ask_for_proof(IkeSa& winner, Instant when);
@@ -339,7 +339,7 @@ class Core final : public Machine {
   void child_is_not_coming(std::uint32_t child_index, const std::string& why);
   void connection_is_not_coming(const config::Connection& connection, const std::string& why);
   void give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail);
-  void vanish(IkeSa& ike);
+  void vanish(IkeSa& ike, bool silent);
 
   // mismatch.cpp: one line in the log and one in status for what does not fit
   void report(Level level, std::string event, Fields fields);

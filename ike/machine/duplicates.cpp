@@ -80,23 +80,22 @@ void Core::settle_between(IkeSa& ike, IkeSa& other, bool initial_contact) {
     // peer began last is the one it has.
     mark_redundant(ike, other);
   } else if (initial_contact) {
-    supersede(other);
+    supersede(other, "the peer restarted");
   } else {
     mark_redundant(other, ike);
   }
 }
 
-/// RFC 7296 §2.4, INITIAL_CONTACT: the peer has lost the other SAs. Ours go on until the new ones
-/// carry the traffic, then end without a word: nobody is there to hear it.
-void Core::supersede(IkeSa& ike) {
+/// RFC 7296 §2.4, INITIAL_CONTACT: the peer has lost the other SAs, or seems to have lost the IKE
+/// SA alone. Ours go on until the new ones carry the traffic, then end without a word: nobody is
+/// there to hear it.
+void Core::supersede(IkeSa& ike, const std::string& why) {
   touch(ike);
   ConnectionState& state = state_of(*ike.connection);
   for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
   for (const channel::Spi spi : spis_under_way(ike)) environment_.spis->give_back(spi);
-  if (ike.exchange) finish_commands(ike.exchange->task.commands, false, "the peer restarted");
-  for (const Task& task : ike.queue) {
-    finish_commands(task.commands, false, "the peer restarted");
-  }
+  if (ike.exchange) finish_commands(ike.exchange->task.commands, false, why);
+  for (const Task& task : ike.queue) finish_commands(task.commands, false, why);
   ike.exchange.reset();
   ike.queue.clear();
   ike.window.pending.reset();
@@ -107,7 +106,9 @@ void Core::supersede(IkeSa& ike) {
                   tuning_.old_sa_grace;
   timers_.arm(ike.forget_at, TimerKind::forget, ike.local_spi);
   report(Level::info, "ike_sa_superseded",
-         {{"connection", ike.connection->name}, {"initiator_spi", spi_text(ike.initiator_spi())}});
+         {{"connection", ike.connection->name},
+          {"initiator_spi", spi_text(ike.initiator_spi())},
+          {"why", why}});
 }
 
 void Core::mark_redundant(IkeSa& loser, const IkeSa& winner) {

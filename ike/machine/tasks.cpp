@@ -186,8 +186,10 @@ void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& de
   plan_retry(state_of(connection));
 }
 
-/// A request was not answered by any of its retransmissions (RFC 7296 §2.4).
-void Core::vanish(IkeSa& ike) {
+/// A request was not answered by any of its retransmissions (RFC 7296 §2.4). A peer that is not
+/// `silent` has lost the IKE SA, not its children, as one that begins anew without its records:
+/// they carry its traffic until others stand, for a while.
+void Core::vanish(IkeSa& ike, bool silent) {
   const std::string remote = ike.remote.to_string();
   if (ike.state == IkeState::init_sent || ike.state == IkeState::auth_sent) {
     if (ike.heard_version_1) {
@@ -218,10 +220,16 @@ void Core::vanish(IkeSa& ike) {
     return;
   }
   ConnectionState& state = state_of(*ike.connection);
-  fail(ike.connection, Failure::peer_vanished, "no answer from " + remote);
-  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
-  revive_losers(ike);
-  close(ike, false, "the peer did not answer");
+  fail(ike.connection, Failure::peer_vanished,
+       "no answer from " + remote + (silent ? "" : ", whose packets arrive"));
+  if (silent) {
+    for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+    revive_losers(ike);
+    close(ike, false, "the peer did not answer");
+  } else {
+    supersede(ike, "the peer did not answer");
+    revive_losers(ike);
+  }
   ensure_soon(state);
 }
 

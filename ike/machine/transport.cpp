@@ -158,7 +158,7 @@ void Core::retransmit(IkeSa& ike, Instant when) {
   // try was lost, and the time without a word of its counts from there.
   const bool is_silent = now_ - ike.last_heard >= patience(tuning_);
   if (tried_enough ? is_silent || pending.rounds >= kMostRounds : is_silent && pending.rounds > 1) {
-    vanish(ike);
+    vanish(ike, is_silent);
     return;
   }
   if (tried_enough) {

@@ -165,8 +165,28 @@ TEST_CASE("liveness: a peer whose packets arrive gets three rounds of tries (RFC
     CHECK(ladder.reported(kA, "ike_sa_rekeyed") == (sends ? 1 : 0));
   } else {
     unanswered(60);
+    // Whoever sends still has them: they stay for another minute.
+    CHECK(ladder.reported(kA, "ike_sa_superseded") == (sends ? 1 : 0));
+    CHECK(ladder.gateway(kA).data_plane.sas.empty() != sends);
+    unanswered(80);
     CHECK(ladder.gateway(kA).data_plane.sas.empty());
   }
+}
+
+TEST_CASE("liveness: of a peer that lost the IKE SA alone not one packet is lost") {
+  GatewayOptions a = gateway_a();
+  a.encapsulation = config::Encapsulation::forced;
+  GatewayOptions b = mirrored(a);
+  b.remote_address.clear();  // nor do its SAs tell where to begin
+  Ladder ladder(a, b);
+  ladder.connect();
+  ladder.world.packets_flow = true;
+  ladder.expect_no_loss();
+  ladder.world.kill_and_restart(kB);
+  ladder.rekey_ike(kA);
+  ladder.settle(200);
+  CHECK(ladder.reported(kA, "ike_sa_superseded") == 1);
+  ladder.converged();
 }
 
 TEST_CASE("terminate: the SAs that a rekey replaced a moment ago go with it") {
