@@ -138,10 +138,13 @@ void judge_negotiations(const json& ike, json& problems) {
     const json& failure = member(connection, "last_failure");
     if (!is_true(failure, "while_up")) continue;
     const json& child = member(failure, "child");
-    add_problem(problems, "warning",
-                (child.is_string() ? text(failure, "child") : text(connection, "connection")) +
-                    " is up, but: " + text(failure, "failure"),
-                text(failure, "detail"), text(failure, "remedy"));
+    const json& age = member(failure, "age_seconds");
+    add_problem(
+        problems, "warning",
+        (child.is_string() ? text(failure, "child") : text(connection, "connection")) +
+            " is up, but: " + text(failure, "failure"),
+        text(failure, "detail") + (age.is_number() ? ", " + human_duration(age) + " ago" : ""),
+        text(failure, "remedy"));
   }
   const json& stranger = member(ike, "last_stranger");
   if (!stranger.is_object() || number(stranger, "age_seconds") > kStrangerSeconds) return;

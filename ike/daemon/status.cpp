@@ -140,6 +140,7 @@ json render_connections(const std::vector<ConnectionStatus>& connections,
       row["last_failure"]["child"] =
           status.last_failure_child.empty() ? json(nullptr) : json(status.last_failure_child);
       row["last_failure"]["while_up"] = status.fails_while_up;
+      row["last_failure"]["age_seconds"] = status.last_failure_age.count();
     }
     if (status.retry_in) row["retry_in_seconds"] = status.retry_in->count();
     list.push_back(std::move(row));

@@ -140,7 +140,8 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
   }
   if (!verified) {
     count_refusal(verified.error());
-    fail(ike.connection, verified.error().failure, verified.error().detail);
+    fail(ike.connection, verified.error().failure, verified.error().detail, Level::warning,
+         Attempt::knock);
     respond(ike, header, {make_notify(NotifyType::authentication_failed)}, local, remote);
     close(ike, false, verified.error().detail);
     return;
@@ -196,8 +197,16 @@ std::expected<Core::Answer, Refusal> Core::answer_childless(const IkeSa& ike) {
 void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   const auto* id = find_id(payloads, false);
   const auto* proof = find_payload<wire::ike::Authentication>(payloads);
+  // RFC 7296 §2.21.2: the responder believes the IKE SA stands; it has to hear that it does not.
+  const auto tell = [&](NotifyType why) {
+    send(ike.local, ike.remote,
+         seal(ike, header_for(ike, ExchangeType::informational, false, ike.window.next_request()),
+              {make_notify(why), wire::ike::Delete{wire::ike::Protocol::ike, {}}}));
+  };
   if (id == nullptr || proof == nullptr) {
-    const Refusal refused = without_proof(ike, find_error(payloads));
+    const auto* error = find_error(payloads);
+    if (error == nullptr) tell(NotifyType::invalid_syntax);
+    const Refusal refused = without_proof(ike, error);
     give_up_initiation(ike, refused.failure, refused.detail);
     return;
   }
@@ -208,11 +217,7 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   }
   if (!verified) {
     count_refusal(verified.error());
-    // RFC 7296 §2.21.2: the responder believes the IKE SA stands; it has to hear that it does not.
-    send(ike.local, ike.remote,
-         seal(ike, header_for(ike, ExchangeType::informational, false, ike.window.next_request()),
-              {make_notify(NotifyType::authentication_failed),
-               wire::ike::Delete{wire::ike::Protocol::ike, {}}}));
+    tell(NotifyType::authentication_failed);
     give_up_initiation(ike, verified.error().failure, verified.error().detail);
     return;
   }

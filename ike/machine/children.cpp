@@ -133,7 +133,7 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   if (state.held_down || !state.held_children.empty()) touch(state);
   state.held_children.erase(child.index);
   state.held_down = false;
-  if (state.failed_child == child.index) clear_failure(state);
+  if (state.concern.child == child.index) clear_failure(state);
   note_narrowing(ike, child);
   if (child.replaced_by == channel::SaId{} && !child.redundant) {
     report(Level::info, "child_established",

@@ -24,15 +24,35 @@ struct Refusal {
   std::string awaits{};                  ///< not decided yet: see held_auth.hpp
 };
 
+/// What failed for a whole connection, whose children may stay up meanwhile: shown until the same
+/// succeeds.
+enum class Attempt : std::uint8_t {
+  none,      ///< over with what it was about, or the failure is a child's
+  standing,  ///< nothing was tried: the IKE SA that stands is not as configured
+  ike_sa,    ///< another IKE SA: re-authentication, as a rule
+  knock,     ///< the same, by somebody who has not proved himself: may be anybody
+  ike_rekey,
+  addresses,  ///< MOBIKE
+};
+/// Whom or what a failure concerns.
+struct Concern {
+  Concern() = default;
+  Concern(std::uint32_t child_index) : child(child_index) {}
+  Concern(std::optional<std::uint32_t> child_index) : child(child_index) {}
+  Concern(Attempt whole) : attempt(whole) {}
+  std::optional<std::uint32_t> child;  ///< nullopt: the whole connection
+  Attempt attempt{};
+};
+
 /// What a connection remembers between its IKE SAs.
 struct ConnectionState {
   const config::Connection* connection = nullptr;
   std::optional<Fingerprint> fingerprint{};  ///< of `connection`, once a record needed it
   std::optional<Failure> last_failure;
   std::string last_failure_detail;
-  std::optional<std::uint32_t> failed_child;  ///< whom it is about; nullopt: the whole
-  bool fails_while_up = false;                ///< it stands although children are up
-  Instant retry_at{};                         ///< 0: not planned
+  Concern concern;
+  Instant failed_at{};
+  Instant retry_at{};  ///< 0: not planned
   std::chrono::seconds backoff{};
   bool held_down = false;  ///< the operator terminated it
   /// What `connection` points to when it is not configured any more.
@@ -40,6 +60,12 @@ struct ConnectionState {
   std::set<std::uint32_t> held_children;
   std::set<std::uint32_t> keep;  ///< were up and shall be again
 };
+inline void clear_failure(ConnectionState& state) {
+  state.last_failure.reset();
+  state.last_failure_detail.clear();
+  state.concern = {};
+  state.failed_at = {};
+}
 /// A command that waits for children to come up.
 struct WaitingCommand {
   CommandId id{};

@@ -344,9 +344,10 @@ class Core final : public Machine {
   // mismatch.cpp: one line in the log and one in status for what does not fit
   void report(Level level, std::string event, Fields fields);
   void fail(const config::Connection* connection, Failure failure, const std::string& detail,
-            Level level = Level::warning, std::optional<std::uint32_t> child = std::nullopt);
-  void clear_failure(ConnectionState& state);
-  /// From somebody we know nothing of, so at most a line in a while.
+            Level level = Level::warning, Concern concern = {});
+  void remember(ConnectionState& state, Failure failure, std::string detail, Concern concern);
+  void succeeded(const IkeSa& ike, Attempt attempt);
+  [[nodiscard]] bool fails_while_up(const ConnectionState& state, Instant now) const;
   void fail_stranger(Failure failure, const std::string& detail, const wire::Endpoint& local,
                      const wire::Endpoint& remote);
   void never_authenticated(const IkeSa& ike);
@@ -399,7 +400,6 @@ class Core final : public Machine {
   void touch(const IkeSa& ike) { touched_.insert(ike.local_spi); }
   void touch(const ConnectionState& state);
   IkeSa& add_ike();
-  /// Ends an IKE SA: children retired, tasks' commands told. It lingers to repeat its last answer.
   void close(IkeSa& ike, bool children_with_grace, const std::string& why);
   void remove(std::uint64_t local_spi);
   [[nodiscard]] ConnectionState& state_of(const config::Connection& connection);

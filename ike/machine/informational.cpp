@@ -96,7 +96,8 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
   if (refused) {
     fail(ike.connection, refused_proof(ike.local_method),
          "ours: local.id " + identity_text(ike.local_id) + ", auth " + ike.local_auth +
-             "; the peer " + identity_text(ike.remote_id) + " refuses our proof or identity");
+             "; the peer " + identity_text(ike.remote_id) + " refuses our proof or identity",
+         Level::warning, Attempt::ike_sa);
   }
 }
 
@@ -147,10 +148,8 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
     fail(ike.connection, Failure::mode_mismatch,
          child_config(index).name + ": ours: tunnel; the peer's: transport", Level::warning, index);
   } else {
-    clear_failure(state);
-    state.last_failure = Failure::peer_deleted;
-    state.last_failure_detail = ike.remote_id.text + " deleted " + child_config(index).name;
-    state.failed_child = index;
+    remember(state, Failure::peer_deleted,
+             ike.remote_id.text + " deleted " + child_config(index).name, index);
   }
   state.keep.erase(index);
   // start_action: start means up, whoever takes it down; a trap waits for the next packet.
@@ -170,9 +169,8 @@ void Core::peer_deletes_ike(IkeSa& ike) {
             {"initiator_spi", spi_text(ike.initiator_spi())}});
     ConnectionState& state = state_of(*ike.connection);
     if (!asked_for) {
-      clear_failure(state);
-      state.last_failure = Failure::peer_deleted;
-      state.last_failure_detail = ike.remote_id.text + " deleted the IKE SA and its children";
+      remember(state, Failure::peer_deleted,
+               ike.remote_id.text + " deleted the IKE SA and its children", {});
     }
     for (const channel::SaId child : ike.children) {
       if (!asked_for) state.keep.erase(children_.at(child).index);

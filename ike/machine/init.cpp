@@ -34,7 +34,8 @@ bool Core::initiate(ConnectionState& state, std::vector<std::uint32_t> wanted) {
   if (!local && environment_.local_address_for) local = environment_.local_address_for(*remote);
   if (!local) {
     fail(&connection, Failure::no_local_address,
-         "ours: none that reaches the peer at " + remote->to_string());
+         "ours: none that reaches the peer at " + remote->to_string(), Level::warning,
+         Attempt::ike_sa);
     plan_retry(state);
     return false;
   }
@@ -206,7 +207,7 @@ std::optional<ChosenIke> Core::choose_init_suite(const wire::ike::Message& messa
   if (!chosen) {
     count(ExchangeType::ike_sa_init, true, true);
     fail(candidates.front(), Failure::no_ike_proposal_chosen,
-         compare(candidates.front()->proposals, offer));
+         compare(candidates.front()->proposals, offer), Level::warning, Attempt::knock);
     refuse_init(message.header,
                 {NotifyType::no_proposal_chosen, Failure::no_ike_proposal_chosen, "", {}}, local,
                 remote);

@@ -140,7 +140,7 @@ void Core::on_request(IkeSa& ike, const wire::ike::Header& header, const Payload
             "; the peer's: EAP",
         {}};
     count_refusal(refusal);
-    fail(ike.connection, refusal.failure, refusal.detail);
+    fail(ike.connection, refusal.failure, refusal.detail, Level::warning, Attempt::knock);
     respond(ike, header, {make_notify(NotifyType::authentication_failed)}, local, remote);
     close(ike, false, refusal.detail);
     return;
@@ -315,6 +315,7 @@ IkeSa& Core::add_ike() {
   return *slot;
 }
 
+/// Ends an IKE SA: children retired, tasks' commands told. It lingers to repeat its last answer.
 void Core::close(IkeSa& ike, bool children_with_grace, const std::string& why) {
   touch(ike);
   // A copy: retiring a child takes it out of the list.

@@ -253,6 +253,7 @@ struct ConnectionStatus {
   std::optional<std::chrono::seconds> retry_in;
   std::string last_failure_child{};  ///< name; empty: it concerns the whole connection
   bool fails_while_up = false;       ///< traffic passes, and yet something is wrong
+  std::chrono::seconds last_failure_age{};
 };
 /// Somebody whom no connection expects.
 struct StrangerStatus {

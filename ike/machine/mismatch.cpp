@@ -19,31 +19,38 @@ void Core::report(Level level, std::string event, Fields fields) {
 }
 
 void Core::fail(const config::Connection* connection, Failure failure, const std::string& detail,
-                Level level, std::optional<std::uint32_t> child) {
+                Level level, Concern concern) {
   const FailureInfo& row = info(failure);
   Fields fields;
   if (connection != nullptr) {
     fields.emplace_back("connection", connection->name);
-    ConnectionState& state = state_of(*connection);
-    clear_failure(state);
-    state.last_failure = failure;
-    state.last_failure_detail = detail;
-    state.failed_child = child;
+    remember(state_of(*connection), failure, detail, concern);
   }
-  if (child) fields.emplace_back("child", child_config(*child).name);
+  if (concern.child) fields.emplace_back("child", child_config(*concern.child).name);
   fields.emplace_back("failure", std::string(row.name));
   fields.emplace_back("detail", detail);
   fields.emplace_back("remedy", std::string(row.remedy));
   report(level, "negotiation_failed", std::move(fields));
 }
 
-void Core::clear_failure(ConnectionState& state) {
-  state.last_failure.reset();
-  state.last_failure_detail.clear();
-  state.failed_child.reset();
-  state.fails_while_up = false;
+void Core::remember(ConnectionState& state, Failure failure, std::string detail, Concern concern) {
+  // Whoever has proved nothing takes the place of nothing that is known of a peer that has.
+  const bool knocks = concern.attempt == Attempt::knock;
+  const Attempt before = state.concern.attempt;
+  const bool known = state.concern.child || (before != Attempt::none && before != Attempt::knock);
+  if (knocks && known && has_usable_ike(*state.connection)) return;
+  state.last_failure = failure;
+  state.last_failure_detail = std::move(detail);
+  state.concern = concern;
+  state.failed_at = now_;
 }
 
+void Core::succeeded(const IkeSa& ike, Attempt attempt) {
+  ConnectionState& state = state_of(*ike.connection);
+  if (state.concern.attempt == attempt) clear_failure(state);
+}
+
+/// From somebody we know nothing of, so at most a line in a while.
 void Core::fail_stranger(Failure failure, const std::string& detail, const wire::Endpoint& local,
                          const wire::Endpoint& remote) {
   if (now_ - last_stranger_report_ < kStrangerReportInterval) return;
@@ -103,8 +110,7 @@ void Core::note_nat_traversal(const IkeSa& ike) {
   } else {
     return;
   }
-  fail(ike.connection, Failure::nat_traversal_mismatch, detail);
-  state_of(*ike.connection).fails_while_up = true;
+  fail(ike.connection, Failure::nat_traversal_mismatch, detail, Level::warning, Attempt::standing);
 }
 
 /// A child that is up for less than the configuration says (RFC 7296 §2.9).

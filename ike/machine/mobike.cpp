@@ -142,16 +142,19 @@ void Core::finish_update_addresses(IkeSa& ike, const Exchange& exchange, const P
   if (const auto* error = find_error(payloads)) {
     fail(ike.connection, Failure::peer_unreachable,
          "the peer answers " + wire::ike::to_string(error->type) + " to our move to " +
-             ike.local.to_string());
+             ike.local.to_string(),
+         Level::warning, Attempt::addresses);
     return;
   }
   if (!returned(exchange.nonce, payloads)) {
     // RFC 4555 §4.2.5: an answer without our cookie is not one to this request.
-    fail(ike.connection, Failure::invalid_syntax, "UPDATE_SA_ADDRESSES answered without COOKIE2");
+    fail(ike.connection, Failure::invalid_syntax, "UPDATE_SA_ADDRESSES answered without COOKIE2",
+         Level::warning, Attempt::addresses);
     return;
   }
   nat_seen_anew(ike, payloads);
   endpoints_changed(ike);
+  succeeded(ike, Attempt::addresses);
 }
 
 /// Nobody answers on the path in use: the pending request goes over the others in turn (RFC 4555
@@ -241,10 +244,12 @@ void Core::start_check_route(IkeSa& ike, Task task) {
 void Core::finish_check_route(IkeSa& ike, const Exchange& exchange, const Payloads& payloads) {
   if (!returned(exchange.nonce, payloads)) {
     fail(ike.connection, Failure::peer_unreachable,
-         "the peer at " + ike.remote.to_string() + " does not return COOKIE2");
+         "the peer at " + ike.remote.to_string() + " does not return COOKIE2", Level::warning,
+         Attempt::addresses);
     return;
   }
   endpoints_changed(ike);
+  succeeded(ike, Attempt::addresses);
 }
 
 /// RFC 4555 §3.8: the answer to a liveness check tells that a router between us has given us

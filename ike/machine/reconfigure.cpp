@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ike/machine/core.hpp"
+#include "ike/machine/record_codec.hpp"
 
 namespace culvert::ike {
 namespace {
@@ -76,6 +77,12 @@ void Core::take_connections(const config::Config& config) {
       ConnectionState& old = before[*connection_index_.place_of(*known)];
       state = std::move(old);
       old.connection = nullptr;
+      // What failed was asked for in other words.
+      const Attempt failed = state.concern.attempt;
+      if (failed != Attempt::none && failed != Attempt::standing &&
+          fingerprint(*known) != fingerprint(connection)) {
+        clear_failure(state);
+      }
     }
     state.connection = &connection;
     state.fingerprint.reset();
@@ -85,6 +92,7 @@ void Core::take_connections(const config::Config& config) {
     };
     std::erase_if(state.keep, gone);
     std::erase_if(state.held_children, gone);
+    if (state.concern.child && gone(*state.concern.child)) clear_failure(state);
     connections_.push_back(std::move(state));
   }
   for (ConnectionState& state : before) {

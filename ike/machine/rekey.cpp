@@ -208,7 +208,7 @@ void Core::answer_rekey_ike(IkeSa& ike, const wire::ike::Header& header, const P
       return;
     }
     ++counters_.ike_rekeys_failed;
-    fail(ike.connection, refusal.failure, refusal.detail);
+    fail(ike.connection, refusal.failure, refusal.detail, Level::warning, Attempt::ike_rekey);
     return;
   }
   respond(ike, header, *answer, local, remote);
@@ -248,6 +248,7 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
   }
   old.queue.clear();
   old.state = IkeState::rekeyed;
+  succeeded(successor, Attempt::ike_rekey);
   // The initiator of the rekey deletes it; should that never come, it must not stay for ever.
   old.forget_at = now_ + kAbandonedLife;
   timers_.arm(old.forget_at, TimerKind::forget, old.local_spi);
@@ -367,7 +368,7 @@ void Core::ike_rekey_refused(IkeSa& ike, Exchange& exchange, IkeSa* rival, const
     return;
   }
   ++counters_.ike_rekeys_failed;
-  fail(ike.connection, refusal.failure, refusal.detail);
+  fail(ike.connection, refusal.failure, refusal.detail, Level::warning, Attempt::ike_rekey);
   finish_commands(exchange.task.commands, false, refusal.detail);
   Task again{.kind = TaskKind::rekey_ike};
   again.not_before = now_ + kRefusedRekeyDelay;

@@ -6,6 +6,10 @@
 namespace culvert::ike {
 namespace {
 
+/// Somebody who has not proved himself was refused: of interest this long, as a stranger is. A peer
+/// that goes on trying is refused again by then.
+constexpr std::chrono::seconds kKnockIsNews{300};
+
 std::string name_of(IkeState state, const IkeSa& ike) {
   switch (state) {
     case IkeState::init_sent:
@@ -107,6 +111,20 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
   return all;
 }
 
+/// Whether the failure that is remembered is still to be told where children are up.
+bool Core::fails_while_up(const ConnectionState& state, Instant now) const {
+  const auto& [child, attempt] = state.concern;
+  if (child) return live_child(*child) != nullptr;
+  if (attempt == Attempt::none) return false;
+  if (attempt == Attempt::knock && now - state.failed_at > kKnockIsNews) return false;
+  return std::ranges::any_of(peers_.of(*state.connection), [&](const IkeSa* ike) {
+    return std::ranges::any_of(ike->children, [&](channel::SaId id) {
+      const ChildSa& one = children_.at(id);
+      return one.state == ChildState::installed || one.state == ChildState::rekeying;
+    });
+  });
+}
+
 std::vector<ConnectionStatus> Core::connections(Instant now) const {
   std::vector<ConnectionStatus> all;
   for (const ConnectionState& state : connections_) {
@@ -114,9 +132,11 @@ std::vector<ConnectionStatus> Core::connections(Instant now) const {
     ConnectionStatus status{state.connection->name, state.last_failure, state.last_failure_detail,
                             std::nullopt};
     if (state.retry_at != Instant{}) status.retry_in = seconds_until(state.retry_at, now);
-    if (state.failed_child) status.last_failure_child = child_config(*state.failed_child).name;
-    status.fails_while_up = state.fails_while_up || (state.last_failure && state.failed_child &&
-                                                     live_child(*state.failed_child) != nullptr);
+    if (state.concern.child) status.last_failure_child = child_config(*state.concern.child).name;
+    if (state.last_failure) {
+      status.fails_while_up = fails_while_up(state, now);
+      status.last_failure_age = seconds_until(now, state.failed_at);
+    }
     all.push_back(std::move(status));
   }
   return all;

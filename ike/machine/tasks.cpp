@@ -172,7 +172,10 @@ void Core::connection_is_not_coming(const config::Connection& connection, const 
 
 void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail) {
   const config::Connection& connection = *ike.connection;
-  fail(&connection, failure, detail);
+  const bool overtaken = std::ranges::any_of(peers_.of(connection), [&](const IkeSa* other) {
+    return other->usable() && other->established_rank > ike.created_rank;
+  });
+  fail(&connection, failure, detail, Level::warning, overtaken ? Attempt::none : Attempt::ike_sa);
   if (ike.exchange && ike.exchange->inbound_spi != channel::Spi{}) {
     environment_.spis->give_back(ike.exchange->inbound_spi);
   }
@@ -221,7 +224,8 @@ void Core::vanish(IkeSa& ike, bool silent) {
   }
   ConnectionState& state = state_of(*ike.connection);
   fail(ike.connection, Failure::peer_vanished,
-       "no answer from " + remote + (silent ? "" : ", whose packets arrive"));
+       "no answer from " + remote + (silent ? "" : ", whose packets arrive"), Level::warning,
+       Attempt::ike_sa);
   if (silent) {
     for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
     revive_losers(ike);

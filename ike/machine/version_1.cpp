@@ -40,7 +40,7 @@ void Core::on_version_1(const wire::ike::Header& header, const wire::Endpoint& l
   if (candidates.empty()) {
     fail_stranger(Failure::unsupported_version, detail, local, remote);
   } else {
-    fail(candidates.front(), Failure::unsupported_version, detail);
+    fail(candidates.front(), Failure::unsupported_version, detail, Level::warning, Attempt::knock);
   }
   send(local, remote,
        wire::ike::encode_version_1_refusal(header, static_cast<std::uint32_t>(draw_number())));

@@ -103,13 +103,14 @@ TEST_CASE("status: what will fail at the next rekey is a warning while traffic p
                      {"meaning", "…"},
                      {"remedy", "the same group on both sides"},
                      {"child", "office"},
-                     {"while_up", true}};
+                     {"while_up", true},
+                     {"age_seconds", 130}};
   const json status = merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 2)),
                                    key_daemon_with(installed_child(), failure));
   CHECK(state_of_office(status) == "up");
   CHECK(first_line(render_status(status)) ==
         "hq: WARNING, 1 of 1 child up: office is up, but: pfs_mismatch: "
-        "ours: x25519; the peer's: none");
+        "ours: x25519; the peer's: none, 2m10s ago");
   CHECK_THAT(render_status(status), Contains("what to do: the same group on both sides"));
 }
 

@@ -42,6 +42,24 @@ TEST_CASE(
   CHECK(contains(ladder.connection(kB).last_failure_detail, "a.example.org"));
 }
 
+TEST_CASE("peer: it answers IKE_AUTH without a proof, and hears that no IKE SA stands (§2.21.2)") {
+  Ladder ladder;
+  ladder.initiate(kA);
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT response");
+  ladder("a --> b  IKE_AUTH request");
+  ladder("b --x a  IKE_AUTH response");
+  ask(ladder, kA, ExchangeType::ike_auth, true, {wire::ike::Nonce{std::vector<std::uint8_t>(32)}});
+  CHECK(ladder.connection(kA).last_failure == Failure::invalid_syntax);
+  ladder("a --> b  INFORMATIONAL request");
+  ladder.wire.clear();
+  for (const int side : {kA, kB}) {
+    CHECK(ladder.gateway(side).machine->ike_sas(ladder.world.now).empty());
+    CHECK(ladder.gateway(side).data_plane.sas.empty());
+    CHECK(ladder.gateway(side).data_plane.leased.empty());
+  }
+}
+
 TEST_CASE("peer: it deletes thousands of children that we do not know") {
   Ladder ladder;
   ladder.connect();

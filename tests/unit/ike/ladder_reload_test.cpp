@@ -57,6 +57,18 @@ TEST_CASE("reload: a child that was added comes up, one that was removed goes") 
   ladder.converged(1);
 }
 
+TEST_CASE("reload: what failed for a child that was removed is forgotten") {
+  Ladder ladder(two_children(), mirrored(gateway_a()));
+  ladder.connect();
+  ladder.initiate(kA, "lab");
+  ladder.run();
+  CHECK(ladder.connection(kA).last_failure_child == "lab");
+  ladder.world.command(kA, CommandVerb::terminate, "branch");
+  ladder.settle(60);
+  ladder.world.reconfigure(kA, gateway_a());
+  CHECK_FALSE(ladder.connection(kA).last_failure);
+}
+
 TEST_CASE("reload: a child whose protection changed is made anew beside the old one") {
   GatewayOptions changed = gateway_a();
   changed.children[0].esp_proposal = "aes128gcm16";

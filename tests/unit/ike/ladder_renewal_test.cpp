@@ -1,11 +1,27 @@
 // IKE SAs made anew or without a child: re-authentication (RFC 7296 §2.8.3), childless IKE SAs (RFC
 // 6023); and a peer that speaks IKEv1 (RFC 9395).
-#include "tests/unit/ike/ladder.hpp"
+#include "tests/unit/ike/operator.hpp"
 
 namespace culvert::ladder {
 namespace {
 
 using config::Childless;
+
+/// What the operator reads of a connection whose traffic passes; empty: nothing.
+std::string told_while_up(Ladder& ladder, int side) {
+  std::string told;
+  for (const std::string& line : status_lines(ladder.gateway(side), ladder.world.now)) {
+    if (contains(line, "branch is up, but: ")) told += line;
+  }
+  return told;
+}
+/// Nothing of what is sent arrives.
+void unanswered(Ladder& ladder, int for_seconds) {
+  for (int i = 0; i < for_seconds; ++i) {
+    ladder.pass(seconds(1));
+    ladder.wire.clear();
+  }
+}
 
 TEST_CASE("reauthentication: the new IKE SA carries the traffic before the old one goes") {
   GatewayOptions options = gateway_a();
@@ -45,18 +61,82 @@ TEST_CASE("reauthentication: a peer that does not answer costs nothing but anoth
   ladder.connect();
   const auto before = ladder.ike_sa(kA).initiator_spi;
   ladder.expect_no_loss();
-  for (int i = 0; i < 150; ++i) {
-    ladder.pass(seconds(1));
-    ladder.wire.clear();
-  }
+  unanswered(ladder, 150);
   CHECK(ladder.reported(kA, "reauthenticating") == 1);
+  CHECK(contains(told_while_up(ladder, kA), "peer_unreachable: ours: 192.0.2.1:500"));
   CHECK(ladder.ike_sa(kA).initiator_spi == before);
   for (int i = 0; i < 60; ++i) {
     ladder.pass(seconds(1));
     ladder.run();
   }
   CHECK(ladder.reported(kA, "reauthenticating") == 2);
+  CHECK(told_while_up(ladder, kA).empty());
   ladder.converged();
+}
+
+TEST_CASE("status: a refused rekey of the IKE SA is told until one succeeds") {
+  GatewayOptions other = gateway_a();
+  other.ike_proposal = "aes256gcm16-prfsha384-ecp384";
+  const bool reloaded = GENERATE(true, false);
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kB, mirrored(other));
+  ladder.run();
+  ladder.pass(seconds(50));
+  for (const int side : {kA, kB}) {
+    const std::string told = told_while_up(ladder, side);
+    INFO(told);
+    CHECK(
+        contains(told, "hq: WARNING, 1 of 1 child up: branch is up, but: no_ike_proposal_chosen"));
+    CHECK(contains(told, ", 50s ago"));
+  }
+  if (reloaded) {
+    ladder.world.reconfigure(kA, other);
+    CHECK(told_while_up(ladder, kA).empty());
+    ladder.run();
+  } else {
+    // The one without the change may still have its own way.
+    ladder.world.reconfigure(kB, mirrored(gateway_a()));
+    CHECK(told_while_up(ladder, kB).empty());
+    CHECK_FALSE(told_while_up(ladder, kA).empty());
+    ladder.settle(20);
+  }
+  CHECK(ladder.reported(kA, "ike_sa_rekeyed") == 1);
+  for (const int side : {kA, kB}) CHECK(told_while_up(ladder, side).empty());
+}
+
+TEST_CASE("status: who does not prove himself is told of for five minutes, where others are up") {
+  GatewayOptions stranger = gateway_a();
+  stranger.id = "new-a.example.org";
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.world.reconfigure(kA, stranger);
+  ladder.settle(1);
+  CHECK(contains(told_while_up(ladder, kA), "authentication_failed_remote"));
+  CHECK(contains(told_while_up(ladder, kB), "identity_mismatch"));
+  unanswered(ladder, 290);
+  CHECK(contains(told_while_up(ladder, kB), "identity_mismatch"));
+  unanswered(ladder, 20);
+  CHECK(told_while_up(ladder, kB).empty());
+  CHECK(ladder.connection(kB).last_failure == Failure::identity_mismatch);
+}
+
+TEST_CASE("status: who does not prove himself takes the place of nothing that is known") {
+  GatewayOptions other = gateway_a(), stranger = gateway_a();
+  other.ike_proposal = "aes256gcm16-prfsha384-ecp384";
+  stranger.id = "new-a.example.org";
+  stranger.ike_proposal += "," + other.ike_proposal;
+  Ladder ladder;
+  ladder.connect();
+  ladder.world.reconfigure(kB, mirrored(other));
+  ladder.run();
+  CHECK(contains(told_while_up(ladder, kB), "no_ike_proposal_chosen"));
+  ladder.world.reconfigure(kA, stranger);
+  ladder.settle(1);
+  CHECK(contains(told_while_up(ladder, kA), "authentication_failed_remote"));
+  CHECK(contains(told_while_up(ladder, kB), "no_ike_proposal_chosen"));
 }
 
 TEST_CASE("childless: the first child comes by an exchange of its own (RFC 6023)") {
