@@ -440,7 +440,7 @@ void Core::installation_failed(const Installation& half, channel::Outcome outcom
   // The peer believes in it: it has to go there too. What it was to replace goes on where it still
   // stands.
   child->redundant = true;
-  if (child->made_by_us) take_back_replaced(*child);
+  take_back_replaced(*child);
   release_outbound(*child);
   enqueue(*ike, Task{.kind = TaskKind::delete_child, .child = child->inbound_sa}, true);
   plan_retry(state_of(*ike->connection));

@@ -13,11 +13,14 @@ using wire::ike::Protocol;
 
 /// Of the child that is being made at most; a peer may name any number.
 constexpr std::size_t kMostEarlyDeletes = 16;
+/// From a rekey whose new SA one of the two data planes refused to the next try.
+constexpr std::chrono::seconds kUnusableRekeyDelay{60};
 
 }  // namespace
 
 void Core::start_delete_child(IkeSa& ike, Task task) {
   std::uint32_t spi = static_cast<std::uint32_t>(task.orphan);
+  Payloads why;
   if (task.orphan == channel::Spi{}) {
     ChildSa* child = find_child(task.child);
     if (child == nullptr) {
@@ -28,12 +31,18 @@ void Core::start_delete_child(IkeSa& ike, Task task) {
     // A child without successor stops sending at once: the peer is about to forget it.
     if (before != ChildState::replaced && !child->redundant) release_outbound(*child);
     spi = static_cast<std::uint32_t>(child->inbound_spi);
+    // Our data plane refused what we had answered for: the peer may keep the SA that was to be
+    // replaced. RFC 7296 §3.10.1: whoever does not know the notify here takes no notice of it.
+    const bool refused = child->redundant && child->replaces && !child->made_by_us;
+    if (refused) why.emplace_back(make_notify(NotifyType::no_additional_sas));
   }
   Exchange exchange;
   exchange.task = std::move(task);
   ike.exchange = std::move(exchange);
   // RFC 7296 §1.4.1: the SPIs as they stand in inbound packets of the sender.
-  send_request(ike, ExchangeType::informational, {Delete{Protocol::esp, {spi}}});
+  Payloads payloads{Delete{Protocol::esp, {spi}}};
+  payloads.insert(payloads.end(), why.begin(), why.end());
+  send_request(ike, ExchangeType::informational, payloads);
 }
 
 void Core::start_delete_ike(IkeSa& ike, Task task) {
@@ -67,6 +76,8 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
     if (request == nullptr) continue;
     ike_deleted = ike_deleted || request->protocol == Protocol::ike;
   }
+  // See start_delete_child.
+  const bool unusable = find_notify(payloads, NotifyType::no_additional_sas) != nullptr;
   // A peer that goes on with the successor it made has settled the collision; one that deletes that
   // successor has lost it.
   if (!ike_deleted) settle_rival_ike(ike);
@@ -75,7 +86,15 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
     if (request == nullptr || request->protocol != Protocol::esp) continue;
     for (const std::uint32_t spi : request->spis) {
       if (ChildSa* child = find_child_by_outbound(ike, spi)) {
+        const std::uint32_t index = child->index;
+        if (unusable && child->made_by_us) take_back_replaced(*child);
         peer_deletes_child(ike, *child, deleted);
+        if (unusable && live_child(index) != nullptr) {
+          fail(ike.connection, Failure::no_additional_sas,
+               child_config(index).name +
+                   ": the peer could not install its new SA; the old one stays",
+               Level::warning, index);
+        }
       } else if (ike.exchange) {
         auto& early = ike.exchange->deleted_early;
         if (early.size() == kMostEarlyDeletes) early.erase(early.begin());
@@ -101,8 +120,8 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
   }
 }
 
-/// A child was rekeyed, and the new one goes before the old one: its initiator cannot use it, or
-/// the old one's Delete follows. Until then the old one stands.
+/// A child was rekeyed, and the new one goes before the old one: one side cannot use it, or the old
+/// one's Delete follows. Until then the old one stands.
 void Core::take_back_replaced(const ChildSa& successor) {
   for (const ChildSa* one : children_.of(successor.index)) {
     if (one->replaced_by != successor.inbound_sa || one->ike_spi != successor.ike_spi ||
@@ -112,9 +131,21 @@ void Core::take_back_replaced(const ChildSa& successor) {
     ChildSa& old = *find_child(one->inbound_sa);
     old.state = ChildState::installed;
     old.replaced_by = {};
-    std::erase_if(find_ike(old.ike_spi)->queue, [&](const Task& task) {
+    IkeSa& ike = *find_ike(old.ike_spi);
+    std::erase_if(ike.queue, [&](const Task& task) {
       return task.kind == TaskKind::delete_child && task.child == old.inbound_sa;
     });
+    if (has_new_form(old)) {
+      retire_outdated(old.index);
+    } else if (successor.made_by_us) {
+      // Its lifetime goes on. Not enqueue(): whoever calls may be about to begin an exchange.
+      const Instant when = now_ + kUnusableRekeyDelay;
+      timers_.arm(when, TimerKind::start_tasks, ike.local_spi);
+      ike.queue.push_back(Task{.kind = TaskKind::rekey_child,
+                               .child_index = old.index,
+                               .child = old.inbound_sa,
+                               .not_before = when});
+    }
     return;
   }
 }

@@ -346,6 +346,7 @@ class Resumption {
                     {"child", core_.child_config(child->index).name},
                     {"spi_in", spi_text(child->inbound_spi)}});
       child->redundant = true;
+      core_.take_back_replaced(*child);
       core_.enqueue(ike, Task{.kind = TaskKind::delete_child, .child = id}, true);
     }
     for (ConnectionState& state : core_.connections_) {

@@ -143,9 +143,42 @@ TEST_CASE("child rekey: a new SA that its initiator cannot use leaves the old on
   ladder("a --> b  CREATE_CHILD_SA request");
   ladder.gateway(kA).data_plane.refuse_install = refused;
   ladder("b --> a  CREATE_CHILD_SA response");
-  ladder.settle(60);
+  ladder.settle(50);
   ladder.gateway(kA).data_plane.violations.clear();  // the half that was never there
   ladder.converged();
+  // Its lifetime goes on: it is rekeyed again.
+  ladder.settle(30);
+  ladder.converged();
+  CHECK(ladder.reported(kB, "child_rekeyed") == 2);
+}
+
+TEST_CASE("child rekey: a new SA that its responder cannot use leaves the old one in place") {
+  const channel::Direction refused = GENERATE(channel::Direction::in, channel::Direction::out);
+  Ladder ladder(gateway_a(), mirrored(gateway_a()), {});
+  ladder.connect();
+  const auto before = ladder.ike_sa(kA).children.front().inbound;
+  ladder.rekey(kA);
+  ladder.gateway(kB).data_plane.refuse_install = refused;
+  // The answer is on its way before the data plane has said no: a Delete follows
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  ladder("b --> a  INFORMATIONAL request");
+  ladder("a --> b  INFORMATIONAL response");
+  ladder.silent();
+  // and both ends go on with what was to be replaced
+  ladder.expect_no_loss();
+  ladder.settle(50);
+  ladder.gateway(kB).data_plane.violations.clear();  // the half that was never there
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).children.front().inbound == before);
+  CHECK(ladder.connection(kB).last_failure == Failure::dataplane_refused);
+  CHECK(ladder.connection(kA).last_failure == Failure::no_additional_sas);
+  CHECK(ladder.connection(kA).fails_while_up);
+  // until it is rekeyed again.
+  ladder.settle(30);
+  ladder.converged();
+  CHECK(ladder.ike_sa(kA).children.front().inbound != before);
+  for (const int side : {kA, kB}) CHECK_FALSE(ladder.connection(side).last_failure);
 }
 
 TEST_CASE("IKE rekey: children move to the new IKE SA, the old one is deleted (§1.3.2, §2.18)") {
