@@ -164,6 +164,11 @@ void Core::revive_losers(const IkeSa& winner) {
     report(Level::info, "ike_sa_revived",
            {{"connection", loser->connection->name},
             {"initiator_spi", spi_text(loser->initiator_spi())}});
+    // What its children took over from while it had lost was left alone.
+    for (const channel::SaId id : loser->children) {
+      const ChildSa& child = children_.at(id);
+      if (child.policy != channel::PolicyId{} && is_live(child)) retire_outdated(child.index);
+    }
     if (loser->outdated) renew_outdated(*loser);
   }
 }

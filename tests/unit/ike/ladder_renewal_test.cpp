@@ -221,5 +221,46 @@ TEST_CASE("version 1: what is no beginning is never answered: refusals do not an
   ladder.silent();
 }
 
+TEST_CASE(
+    "reauthentication: an old form goes when an IKE SA comes back on which the new one took over") {
+  GatewayOptions a = gateway_a();
+  ChildOptions lab = a.children.front();
+  lab.name = "lab";
+  lab.local_ts = "10.1.1.0/24";
+  lab.remote_ts = "10.2.1.0/24";
+  a.children.push_back(lab);
+  GatewayOptions b = mirrored(a);
+  b.reauth_time = seconds(30);
+  Ladder ladder(a, b);
+  ladder.connect();
+  ladder.expect_no_loss();
+  const auto before = ladder.ike_sa(kA).initiator_spi;
+  while (ladder.wire.empty()) ladder.pass(milliseconds(100));
+  ladder("b --> a  IKE_SA_INIT request");
+  ladder("a --> b  IKE_SA_INIT response");
+  // Both ask for the same child, in words that soon are not a's any more.
+  ladder.initiate(kA, "lab");
+  ladder.initiate(kB, "lab");
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  IKE_AUTH request");
+  ladder("a --x b  IKE_AUTH response");
+  REQUIRE(ladder.reported(kA, "ike_sa_redundant") == 1);
+  a.children[1].esp_proposal = "aes256gcm16,aes128gcm16";
+  ladder.world.reconfigure(kA, a);
+  ladder("b --> a  CREATE_CHILD_SA response");
+  ladder("b --> a  CREATE_CHILD_SA request");
+  ladder("a --> b  CREATE_CHILD_SA response");
+  REQUIRE(ladder.reported(kB, "child_established") == 3);
+  ladder.rekey(kB);  // its next request: a's traffic moves to the new form
+  // b forgets the one that it has begun, and has no reason to begin another.
+  b.reauth_time = seconds(0);
+  b.ike_proposal = "aes256gcm16-prfsha256-x25519,aes128gcm16-prfsha256-x25519";
+  ladder.world.reconfigure(kB, b);
+  ladder.settle(120);
+  CHECK(ladder.reported(kA, "ike_sa_revived") == 1);
+  CHECK(ladder.ike_sa(kA).initiator_spi == before);
+  ladder.converged(2);
+}
+
 }  // namespace
 }  // namespace culvert::ladder
