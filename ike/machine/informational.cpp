@@ -166,6 +166,7 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
     activate(*successor);
   }
   const bool mode_refused = child.transport_declined;
+  const bool was_live = is_live(child);
   if (!child.made_by_us && child.replaces) take_back_replaced(child);
   report(Level::info, "child_deleted",
          {{"connection", ike.connection->name},
@@ -175,6 +176,17 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   retire(child.inbound_sa, replaced);
   if (replaced || asked_for || live_child(index) != nullptr) return;
   ConnectionState& state = state_of(*ike.connection);
+  const bool another_stands = std::ranges::any_of(children_.of(index), [&](const ChildSa* one) {
+    const bool stands = one->state == ChildState::installed || one->state == ChildState::rekeying;
+    const IkeSa* its = find_ike(one->ike_spi);
+    return its != nullptr && its->state == IkeState::established && stands && !one->redundant;
+  });
+  // RFC 7296 §1.4.1: a Delete names one pair. One that is outdated, or of an IKE SA that lost, may
+  // go while another such carries the traffic: the child has not been taken down.
+  if (!was_live && another_stands) {
+    ensure_soon(state);
+    return;
+  }
   if (mode_refused) {
     fail(ike.connection, Failure::mode_mismatch,
          child_config(index).name + ": ours: tunnel; the peer's: transport", Level::warning, index);

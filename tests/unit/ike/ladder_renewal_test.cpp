@@ -139,6 +139,36 @@ TEST_CASE("status: who does not prove himself takes the place of nothing that is
   CHECK(contains(told_while_up(ladder, kB), "no_ike_proposal_chosen"));
 }
 
+TEST_CASE(
+    "reauthentication: a peer that clears away one of two pairs has not taken the child down") {
+  GatewayOptions before = gateway_a();
+  before.children[0].esp_proposal = "aes256gcm16,aes128gcm16";
+  GatewayOptions named = before;
+  named.id = "hq.example.org";
+  GatewayOptions between = named, last = named;
+  between.children[0].esp_proposal = "aes128gcm16";
+  last.children[0].esp_proposal = "aes256gcm16-x25519";
+  Ladder ladder(before);
+  ladder.connect();
+  ladder.expect_no_loss();
+  ladder.rekey_ike(kB);  // it is the one to delete it
+  ladder.run();
+  ladder.world.reconfigure(kA, named);
+  ladder.pass(milliseconds(1));
+  ladder.run();  // b refuses that name: the old IKE SA goes on, and gets the form between
+  ladder.world.reconfigure(kA, between);
+  ladder.run();
+  REQUIRE(ladder.gateway(kA).data_plane.sas.size() == 4);
+  // b reads a form that a does not know yet: the new IKE SA has no child.
+  ladder.world.reconfigure(kB, mirrored(last));
+  ladder.settle(8);
+  CHECK(ladder.reported(kB, "ike_sa_redundant") == 1);
+  CHECK(ladder.reported(kB, "child_deleted") == 1);
+  ladder.world.reconfigure(kA, last);
+  ladder.settle(100);
+  ladder.converged();
+}
+
 TEST_CASE("childless: the first child comes by an exchange of its own (RFC 6023)") {
   GatewayOptions options = gateway_a();
   options.childless = GENERATE(Childless::prefer, Childless::force);
@@ -222,7 +252,8 @@ TEST_CASE("version 1: what is no beginning is never answered: refusals do not an
 }
 
 TEST_CASE(
-    "reauthentication: an old form goes when an IKE SA comes back on which the new one took over") {
+    "reauthentication: an old form goes when an IKE SA comes back on which the new one took "
+    "over") {
   GatewayOptions a = gateway_a();
   ChildOptions lab = a.children.front();
   lab.name = "lab";
