@@ -66,8 +66,8 @@ bool parse_ports(std::string_view text, TrafficSelector& selector) {
   }
   const std::size_t dash = text.find('-');
   const auto first = number<std::uint16_t>(text.substr(0, dash));
-  const auto last = dash == std::string_view::npos ? first
-                                                   : number<std::uint16_t>(text.substr(dash + 1));
+  const auto last =
+      dash == std::string_view::npos ? first : number<std::uint16_t>(text.substr(dash + 1));
   if (!first || !last || *last < *first) return false;
   selector.port_first = *first;
   selector.port_last = *last;
@@ -167,13 +167,22 @@ std::vector<TrafficSelector> narrow(const std::vector<TrafficSelector>& proposed
     for (const TrafficSelector& ours : configured) {
       const auto common = theirs.intersect(ours);
       if (!common) continue;
-      const auto covered_by_common = [&](const TrafficSelector& kept) { return common->covers(kept); };
-      if (std::ranges::any_of(result, [&](const auto& kept) { return kept.covers(*common); })) continue;
+      const auto covered_by_common = [&](const TrafficSelector& kept) {
+        return common->covers(kept);
+      };
+      if (std::ranges::any_of(result, [&](const auto& kept) { return kept.covers(*common); }))
+        continue;
       std::erase_if(result, covered_by_common);
       result.push_back(*common);
     }
   }
   return result;
+}
+
+bool covers(const std::vector<TrafficSelector>& outer, const std::vector<TrafficSelector>& inner) {
+  return !inner.empty() && std::ranges::all_of(inner, [&](const TrafficSelector& one) {
+    return std::ranges::any_of(outer, [&](const auto& wide) { return wide.covers(one); });
+  });
 }
 
 std::string to_string(const std::vector<TrafficSelector>& selectors) {

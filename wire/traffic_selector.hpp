@@ -48,6 +48,9 @@ struct TrafficSelector {
 /// Every pair intersected, duplicates and covered ones removed; empty when nothing is common.
 std::vector<TrafficSelector> narrow(const std::vector<TrafficSelector>& proposed,
                                     const std::vector<TrafficSelector>& configured);
+/// Whether every one of `inner` lies in one of `outer`, and there is one.
+[[nodiscard]] bool covers(const std::vector<TrafficSelector>& outer,
+                          const std::vector<TrafficSelector>& inner);
 std::string to_string(const std::vector<TrafficSelector>& selectors);
 
 /// IP protocol numbers we name (IANA).

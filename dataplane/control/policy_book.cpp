@@ -38,7 +38,7 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
   policy.age_rank = next_rank_++;
   // Without remote_ts the peer's address is meant, which the key daemon knows.
   const auto fits = [](const auto& negotiated, const auto& configured) {
-    return !negotiated.empty() && (configured.empty() || within(negotiated, configured));
+    return !negotiated.empty() && (configured.empty() || wire::covers(configured, negotiated));
   };
   if (!fits(policy.local, child->local_ts) || !fits(policy.remote, child->remote_ts)) {
     return Outcome::invalid_field;

@@ -88,14 +88,6 @@ std::vector<PolicyEntry> ordered_policies(const config::Config& config,
   return entries;
 }
 
-bool within(const std::vector<wire::TrafficSelector>& narrowed,
-            const std::vector<wire::TrafficSelector>& configured) {
-  return std::ranges::all_of(narrowed, [&](const wire::TrafficSelector& inner) {
-    return std::ranges::any_of(
-        configured, [&](const wire::TrafficSelector& outer) { return outer.covers(inner); });
-  });
-}
-
 std::vector<wire::TrafficSelector> selectors_of(const channel::SelectorSet& set) {
   const auto count = std::min<std::size_t>(set.count, set.items.size());
   return {set.items.begin(), set.items.begin() + static_cast<std::ptrdiff_t>(count)};

@@ -35,9 +35,6 @@ std::vector<PolicyEntry> ordered_policies(const config::Config& config,
                                           const NegotiatedPolicies& negotiated,
                                           const std::vector<ManualPolicy>& manual);
 
-/// Whether every one of `narrowed` lies within one of `configured`.
-[[nodiscard]] bool within(const std::vector<wire::TrafficSelector>& narrowed,
-                          const std::vector<wire::TrafficSelector>& configured);
 [[nodiscard]] std::vector<wire::TrafficSelector> selectors_of(const channel::SelectorSet& set);
 
 }  // namespace culvert::dataplane::control

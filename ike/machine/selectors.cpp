@@ -100,14 +100,8 @@ bool is_single_pair(const SelectorPair& selectors) {
   return only_address(selectors.local) && only_address(selectors.remote);
 }
 
-bool covers(const Selectors& outer, const Selectors& inner) {
-  return !inner.empty() && std::ranges::all_of(inner, [&](const wire::TrafficSelector& one) {
-    return std::ranges::any_of(outer, [&](const auto& wide) { return wide.covers(one); });
-  });
-}
-
 bool covers(const SelectorPair& outer, const SelectorPair& inner) {
-  return covers(outer.local, inner.local) && covers(outer.remote, inner.remote);
+  return wire::covers(outer.local, inner.local) && wire::covers(outer.remote, inner.remote);
 }
 
 std::string text_of(const SelectorPair& selectors) {

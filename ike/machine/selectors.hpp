@@ -45,9 +45,7 @@ struct Narrowed {
                                           const SelectorPair& configured);
 /// One address on each side.
 [[nodiscard]] bool is_single_pair(const SelectorPair& selectors);
-/// Every one of `inner` lies in one of `outer`, and there is one.
-[[nodiscard]] bool covers(const std::vector<wire::TrafficSelector>& outer,
-                          const std::vector<wire::TrafficSelector>& inner);
+/// Both sides are covered (wire::covers).
 [[nodiscard]] bool covers(const SelectorPair& outer, const SelectorPair& inner);
 /// "10.1.0.0/24 === 10.2.0.0/24"
 [[nodiscard]] std::string text_of(const SelectorPair& selectors);

@@ -212,6 +212,15 @@ TEST_CASE("traffic_selector: narrowing in the operator's words") {
                          selectors({"10.1.0.0/16"}))) == "10.1.0.0/24");
 }
 
+TEST_CASE("traffic_selector: a set covers another when each of that lies in one of it") {
+  const auto configured = selectors({"10.2.0.0/16", "10.9.0.0/24"});
+  CHECK(covers(configured, selectors({"10.2.3.0/24", "10.9.0.0/24"})));
+  CHECK_FALSE(covers(configured, selectors({"10.2.3.0/24", "10.9.0.0/16"})));
+  CHECK_FALSE(covers(configured, selectors({"0.0.0.0/0"})));
+  CHECK_FALSE(covers(configured, {}));
+  CHECK_FALSE(covers({}, configured));
+}
+
 TEST_CASE("traffic_selector: the whole of a family covers everything of it") {
   CHECK(TrafficSelector::everything(Family::v6).covers(selector("2001:db8::/32[tcp/443]")));
   CHECK_FALSE(TrafficSelector::everything(Family::v6).covers(selector("10.0.0.0/8")));
