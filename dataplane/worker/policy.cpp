@@ -125,14 +125,23 @@ bool may_pass_unnamed(const WorkerState& worker, PacketOrigin origin) {
          worker.tables.default_policy == config::PolicyAction::bypass;
 }
 
+/// "Prior to performing AH or ESP processing, any IP fragments … are reassembled" (RFC 4301 §5.2):
+/// policy looks at what they become, and not when that is ESP.
+bool is_asked_when_whole(const wire::IpHeader& header, DropReason reason) {
+  return header.is_fragment &&
+         (reason == DropReason::policy_discard || reason == DropReason::cleartext_violates_policy);
+}
+
 void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
                 std::uint32_t position) {
   const CachedFlow flow = look_up(worker, policies, burst, position);
   const auto drop = [&](DropReason reason) {
     worker.drop(burst.packets[position], direction_of(burst.origin[position]), reason);
   };
-  if (flow.decision == FlowDecision::drop) [[unlikely]]
+  if (flow.decision == FlowDecision::drop) [[unlikely]] {
+    if (is_asked_when_whole(burst.header[position], flow.reason)) return burst.ours.push(position);
     return drop(flow.reason);
+  }
   policies.count(flow.match, worker.context.id, 1);
   if (flow.decision == FlowDecision::local) [[unlikely]]
     return burst.ours.push(position);

@@ -318,6 +318,21 @@ TEST_CASE("sizes: overlapping fragments of ESP never become a packet (RFC 5722 ย
   CHECK(result.dropped(DropReason::fragment_overlap) == 3);
 }
 
+TEST_CASE("sizes: what policy says of a packet for us it says of no fragment (RFC 4301 ยง5.2)") {
+  config::HeaderOptions headers;
+  headers.fragmentation = config::FragmentationOrder::after;
+  Pair pair(headers);
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(of_size(1500, false, 0))));
+  REQUIRE(sealed.wan.size() == 2);
+  SECTION("ESP is what the policy asks for") {
+    pair.right.protect("198.51.100.2/32", "198.51.100.1/32", kNoSlot);
+  }
+  SECTION("ESP is not asked whether it may be in clear") {
+    pair.right.policy(PolicyAction::discard, "198.51.100.1/32", "198.51.100.2/32");
+  }
+  CHECK(pair.right.receive(kWan, sealed.wan).lan.size() == 1);
+}
+
 TEST_CASE("sizes: a packet gives way to one that is whole at once") {
   Gateway gateway;
   for (std::uint16_t i = 0; i < Reassembler::kPackets; ++i) {
