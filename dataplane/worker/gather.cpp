@@ -134,7 +134,8 @@ void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
   const bool from_clear = burst.origin[position] == PacketOrigin::clear;
   const PortId port = burst.received_on[position];
   const auto outcome = worker.reassembler.accept(
-      {burst.packets[position], burst.ip[position], burst.header[position]}, burst.tsc);
+      {burst.packets[position], burst.ip[position], burst.header[position], burst.origin[position]},
+      burst.tsc);
   if (outcome == Reassembler::Outcome::whole) {
     rte_mbuf* const whole = worker.pending.has_room(1) ? write_whole(worker, port) : nullptr;
     if (whole == nullptr) {

@@ -4,12 +4,16 @@
 #include <cassert>
 #include <cstring>
 
+#include "dataplane/worker/header_fields.hpp"
 #include "wire/unaligned.hpp"
 
 namespace culvert::dataplane {
 namespace {
 
 constexpr std::uint32_t kLargestPacket = 65535;
+constexpr std::uint8_t kEcnFieldMask = 3;
+constexpr unsigned kNotCapableBit = 1U << static_cast<unsigned>(Ecn::not_ect);
+constexpr unsigned kCongestionBit = 1U << static_cast<unsigned>(Ecn::ce);
 
 /// The IPv6 chain up to the fragment header; 0 when there is none where the parser saw one.
 struct FragmentHeaderAt {
@@ -67,6 +71,7 @@ std::expected<FragmentPlace, DropReason> place_of(const Fragment& fragment) {
     return std::unexpected(DropReason::fragment_invalid);
   }
   FragmentPlace place = *found;
+  place.origin = fragment.origin;
   place.data_bytes = static_cast<std::uint16_t>(fragment.header.total_bytes - place.data_at);
   // "the length of the fragment … not a multiple of 8 octets and the M flag … is 1: discarded";
   // "the Payload Length of the packet … would exceed 65,535 octets: discarded" (RFC 8200 §4.5)
@@ -125,7 +130,24 @@ Reassembler::Outcome Reassembler::refuse(Partial& partial, const Fragment& fragm
   end(fragment.buffer, reason);
   end_pieces(partial, reason);
   partial.is_refused = true;
+  partial.refused_for = reason;
   return Outcome::refused;
+}
+
+/// Whether the network doubled a fragment, of two at the same place.
+bool Reassembler::is_same(const Piece& piece, const Piece& other) {
+  return piece.data_bytes == other.data_bytes &&
+         std::memcmp(piece.fragment.packet + piece.data_at, other.fragment.packet + other.data_at,
+                     piece.data_bytes) == 0;
+}
+
+/// A bit for each value that a fragment has.
+unsigned Reassembler::ecn_fields_of(const Partial& partial) {
+  unsigned fields = 0;
+  for (const Piece& piece : std::span(partial.pieces).first(partial.count)) {
+    fields |= 1U << (traffic_class_at(piece.fragment.packet) & kEcnFieldMask);
+  }
+  return fields;
 }
 
 Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t now) {
@@ -135,15 +157,17 @@ Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t
     return Outcome::refused;
   }
   Partial& partial = partial_for(*place, now);
-  if (partial.is_refused) return refuse(partial, fragment, DropReason::fragment_overlap);
+  if (partial.is_refused) return refuse(partial, fragment, partial.refused_for);
   const Piece piece{fragment, static_cast<std::uint16_t>(place->offset / 8U), place->data_at,
                     place->data_bytes};
   const auto all = std::span(partial.pieces).first(partial.count);
   const auto after =
       std::ranges::find_if(all, [&](const Piece& other) { return other.begin() >= piece.begin(); });
   const auto at = static_cast<std::size_t>(after - all.begin());
-  if (at < partial.count && all[at].begin() == piece.begin() && all[at].end() == piece.end()) {
-    // The network doubled it: RFC 8200 §4.5 lets exact duplicates be dropped alone.
+  const bool is_last_there = at < partial.count && all[at].end() == partial.total;
+  if (at < partial.count && all[at].begin() == piece.begin() && is_same(all[at], piece) &&
+      is_last_there == place->is_last) {
+    // RFC 8200 §4.5 lets exact duplicates be dropped alone.
     end(fragment.buffer, DropReason::fragment_overlap);
     return Outcome::refused;
   }
@@ -167,6 +191,14 @@ Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t
   if (place->offset == 0) partial.key = *place;
   // No two overlap, so as many bytes as the whole has are the whole.
   if (partial.total == 0 || partial.have != partial.total) return Outcome::held;
+  const unsigned ecn = ecn_fields_of(partial);
+  if ((ecn & kCongestionBit) != 0 && (ecn & kNotCapableBit) != 0) {
+    // "MUST NOT occur if any of the other fragments … carries the Not-ECT codepoint" (RFC 3168
+    // §5.3): neither may the mark be set, nor be lost.
+    end_pieces(partial, DropReason::congestion_marked);
+    partial.is_used = false;
+    return Outcome::refused;
+  }
   whole_ = static_cast<std::size_t>(&partial - partials_->data());
   return Outcome::whole;
 }
@@ -187,6 +219,11 @@ std::size_t Reassembler::write(wire::MutableBytes out) {
     const Piece& piece = partial.pieces[i];
     std::memcpy(out.data() + head.head_bytes + piece.begin(), piece.fragment.packet + piece.data_at,
                 piece.data_bytes);
+  }
+  // "MUST NOT lose indications of congestion" (RFC 3168 §5.3)
+  if ((ecn_fields_of(partial) & kCongestionBit) != 0) {
+    const unsigned marked = traffic_class_at(out.data()) | static_cast<unsigned>(Ecn::ce);
+    set_traffic_class(out.data(), static_cast<std::uint8_t>(marked));
   }
   if ((out[0] >> 4U) == 4) {
     wire::store_u16(out.data() + wire::ipv4::kTotalLength, static_cast<std::uint16_t>(bytes));

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/spd.hpp"
 #include "wire/cursor.hpp"
 #include "wire/ip.hpp"
 
@@ -23,6 +24,7 @@ struct Fragment {
   rte_mbuf* buffer = nullptr;
   const std::uint8_t* packet = nullptr;
   wire::IpHeader header;
+  PacketOrigin origin = PacketOrigin::clear;
 };
 
 /// What is known of a fragment's place; the key of the packet that it is part of.
@@ -31,15 +33,17 @@ struct FragmentPlace {
   std::uint32_t identification = 0;
   std::uint8_t protocol = 0;  ///< IPv4 only: RFC 8200 §4.5 has it not in the key
   std::uint8_t next_header = 0;
+  PacketOrigin origin = PacketOrigin::clear;
   bool is_last = false;
   std::uint16_t head_bytes = 0;  ///< headers in front of the fragment's data, IPv6's 8 not counted
   std::uint32_t offset = 0;      ///< bytes
   std::uint16_t data_at = 0;     ///< where the fragment's data begins
   std::uint16_t data_bytes = 0;
 
+  /// What came through an SA is authentic: nothing that came in clear is put beside it.
   [[nodiscard]] bool same_packet(const FragmentPlace& other) const {
     return identification == other.identification && protocol == other.protocol &&
-           source == other.source && destination == other.destination;
+           origin == other.origin && source == other.source && destination == other.destination;
   }
 };
 /// The error is why it cannot be a fragment of anything.
@@ -97,12 +101,15 @@ class Reassembler {
     std::uint32_t have = 0;
     std::uint16_t count = 0;
     bool is_used = false;
-    bool is_refused = false;               ///< what still comes of it is refused (RFC 5722 §4)
+    bool is_refused = false;  ///< what still comes of it is refused (RFC 5722 §4)
+    DropReason refused_for{};
     std::array<Piece, kFragments> pieces;  ///< by offset
   };
 
   Partial& partial_for(const FragmentPlace& place, std::uint64_t now);
   Outcome refuse(Partial& partial, const Fragment& fragment, DropReason reason);
+  static bool is_same(const Piece& piece, const Piece& other);
+  static unsigned ecn_fields_of(const Partial& partial);
   void end(rte_mbuf* buffer, DropReason reason, bool is_merged = false);
   void end_pieces(Partial& partial, DropReason reason, bool is_merged = false);
 

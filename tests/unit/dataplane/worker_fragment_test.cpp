@@ -79,13 +79,14 @@ std::vector<Bytes> cut_up(const Bytes& packet, std::uint16_t mtu) {
 /// Fragments with names for their buffers, so that each can be accounted for.
 class Assembly {
  public:
-  Reassembler::Outcome give(const Bytes& piece, std::uint64_t now = 0) {
+  Reassembler::Outcome give(const Bytes& piece, std::uint64_t now = 0,
+                            PacketOrigin origin = PacketOrigin::clear) {
     pieces_.push_back(std::make_unique<Bytes>(piece));
     const auto header = wire::parse_ip(*pieces_.back());
     REQUIRE(header);
     // The reassembler only hands the name of a buffer back.
     auto* const name = reinterpret_cast<rte_mbuf*>(pieces_.back().get());
-    const auto outcome = reassembler.accept({name, pieces_.back()->data(), *header}, now);
+    const auto outcome = reassembler.accept({name, pieces_.back()->data(), *header, origin}, now);
     settle();
     return outcome;
   }
@@ -218,6 +219,68 @@ TEST_CASE("reassembly: a fragment that the network doubled is dropped alone") {
   CHECK(assembly.count(DropReason::fragment_overlap) == 1);
 }
 
+TEST_CASE("reassembly: a double that differs is an overlap (RFC 8200 §4.5)") {
+  std::mt19937 random(16);
+  const auto pieces = cut_up(v4(3000, random), 1400);
+  Bytes forged = pieces[1];
+  SECTION("in its data") { forged.back() ^= 1; }
+  SECTION("in what follows it") {
+    forged[wire::ipv4::kFragment] &= 0xdfU;
+    wire::write_ipv4_checksum(forged.data(), 20);
+  }
+  Assembly assembly;
+  CHECK(assembly.give(pieces[1]) == Outcome::held);
+  CHECK(assembly.give(forged) == Outcome::refused);
+  CHECK(assembly.give(pieces[0]) == Outcome::refused);
+  CHECK(assembly.give(pieces[2]) == Outcome::refused);
+  CHECK(assembly.count(DropReason::fragment_overlap) == 4);
+}
+
+TEST_CASE("reassembly: nothing that came in clear completes what came through an SA") {
+  std::mt19937 random(17);
+  const Bytes packet = v4(3000, random);
+  const auto pieces = cut_up(packet, 1400);
+  Assembly assembly;
+  CHECK(assembly.give(pieces[0], 0, PacketOrigin::tunnel) == Outcome::held);
+  CHECK(assembly.give(pieces[1], 0, PacketOrigin::clear) == Outcome::held);
+  CHECK(assembly.give(pieces[2], 0, PacketOrigin::tunnel) == Outcome::held);
+  CHECK(assembly.give(pieces[1], 0, PacketOrigin::tunnel) == Outcome::whole);
+  CHECK(assembly.whole() == packet);
+  CHECK(assembly.reassembler.held() == 1);
+}
+
+TEST_CASE("reassembly: a mark of congestion on one fragment is kept (RFC 3168 §5.3)") {
+  std::mt19937 random(18);
+  const bool is_v4 = GENERATE(true, false);
+  const auto marked = [&](Bytes piece, unsigned ecn) {
+    piece[1] = static_cast<std::uint8_t>(piece[1] | ecn << (is_v4 ? 0U : 4U));
+    if (is_v4) wire::write_ipv4_checksum(piece.data(), 20);
+    return piece;
+  };
+  const Bytes packet = is_v4 ? v4(3000, random) : v6(3000, random);
+  const auto pieces = cut_up(packet, 1400);
+  Assembly assembly;
+  SECTION("the packet has it") {
+    CHECK(assembly.give(marked(pieces[0], 2)) == Outcome::held);
+    CHECK(assembly.give(marked(pieces[1], 3)) == Outcome::held);
+    CHECK(assembly.give(marked(pieces[2], 2)) == Outcome::whole);
+    CHECK(assembly.whole() == marked(packet, 3));
+  }
+  SECTION("or is dropped, when another has no ECN") {
+    CHECK(assembly.give(pieces[0]) == Outcome::held);
+    CHECK(assembly.give(marked(pieces[1], 3)) == Outcome::held);
+    CHECK(assembly.give(pieces[2]) == Outcome::refused);
+    CHECK(assembly.count(DropReason::congestion_marked) == 3);
+    CHECK(assembly.reassembler.held() == 0);
+  }
+  SECTION("one that all have stays") {
+    CHECK(assembly.give(marked(pieces[0], 1)) == Outcome::held);
+    CHECK(assembly.give(marked(pieces[1], 1)) == Outcome::held);
+    CHECK(assembly.give(marked(pieces[2], 1)) == Outcome::whole);
+    CHECK(assembly.whole() == marked(packet, 1));
+  }
+}
+
 TEST_CASE("reassembly: impossible fragments are refused (RFC 8200 §4.5)") {
   std::mt19937 random(7);
   Bytes ragged = cut_up(v4(3000, random), 1400)[0];
@@ -290,7 +353,7 @@ TEST_CASE("reassembly: a packet in more pieces than any honest one is refused") 
   Outcome last = Outcome::held;
   for (const Bytes& piece : pieces) last = assembly.give(piece);
   CHECK(last == Outcome::refused);
-  CHECK(assembly.count(DropReason::reassembly_full) == Reassembler::kFragments + 1);
+  CHECK(assembly.count(DropReason::reassembly_full) == pieces.size());
   CHECK(assembly.reassembler.held() == 0);
 }
 
