@@ -156,7 +156,7 @@ Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t
     end(fragment.buffer, place.error());
     return Outcome::refused;
   }
-  Partial& partial = partial_for(*place, now);
+  Partial& partial = partial_for(*place, now + clock_ahead);
   if (partial.is_refused) return refuse(partial, fragment, partial.refused_for);
   const Piece piece{fragment, static_cast<std::uint16_t>(place->offset / 8U), place->data_at,
                     place->data_bytes};
@@ -250,7 +250,7 @@ void Reassembler::give_up(DropReason reason) {
 
 void Reassembler::expire(std::uint64_t now) {
   for (Partial& partial : *partials_) {
-    if (!partial.is_used || partial.deadline > now) continue;
+    if (!partial.is_used || partial.deadline > now + clock_ahead) continue;
     end_pieces(partial, DropReason::reassembly_timeout);
     partial.is_used = false;
   }

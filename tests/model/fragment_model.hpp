@@ -84,7 +84,7 @@ inline std::vector<ByteString> cut(const ByteString& ip, std::size_t mtu) {
 
 /// One piece of a packet, and what it has in common with the others.
 struct Fragment {
-  ByteString of;  ///< addresses, protocol, identification
+  ByteString of;  ///< addresses, identification; in IPv4 the protocol, too
   std::uint8_t protocol = 0;
   std::size_t offset = 0;
   bool more = false;
@@ -106,6 +106,7 @@ inline std::optional<Fragment> fragment_of(const ByteString& ip) {
     fragment.offset = (field & 0x1fffU) * std::size_t{8};
     fragment.more = (field & 0x2000U) != 0;
     fragment.payload = slice(ip, header_bytes, ip.size() - header_bytes);
+    fragment.of.push_back(fragment.protocol);
   } else {
     if (ip[6] != 44) return std::nullopt;
     fragment.of = slice(ip, 8, 32);
@@ -114,8 +115,9 @@ inline std::optional<Fragment> fragment_of(const ByteString& ip) {
     fragment.offset = get16(ip, 42) & 0xfff8U;
     fragment.more = (get16(ip, 42) & 1U) != 0;
     fragment.payload = slice(ip, 48, ip.size() - 48);
+    // RFC 6946: whole by itself
+    if (fragment.offset == 0 && !fragment.more) return std::nullopt;
   }
-  fragment.of.push_back(fragment.protocol);
   return fragment;
 }
 

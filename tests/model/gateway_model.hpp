@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -18,6 +19,7 @@
 #include "tests/model/fragment_model.hpp"
 #include "tests/model/ip_model.hpp"
 #include "tests/model/policy_model.hpp"
+#include "tests/model/reassembly_model.hpp"
 #include "tests/model/replay_model.hpp"
 #include "tests/model/route_model.hpp"
 
@@ -104,6 +106,15 @@ class GatewayModel {
   std::map<dataplane::AdjacencyIndex, NextHop> next_hops;
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
   std::map<dataplane::SlotIndex, OutboundModel> outbound;
+  ReassemblyModel reassembly;
+  std::size_t largest_whole = 65535;  ///< that fragments may become
+
+  /// A packet that fragments have become, and whether they came in clear.
+  struct Whole {
+    ByteString ip;
+    dataplane::PacketOrigin origin{};
+  };
+  std::deque<Whole> whole;  ///< `next_whole` goes on with them
 
   /// The clock, in seconds: whoever has reached a limit is over from here on.
   void time_is(std::uint64_t now) {
@@ -119,6 +130,21 @@ class GatewayModel {
 
   /// A sound IP packet from a wire that is no ESP for us.
   Outcomes from_wire(const ByteString& ip) { return decide(ip, dataplane::PacketOrigin::clear); }
+
+  /// RFC 4301 §5.2: what was put together arrives as if it had come in one piece. Precondition:
+  /// there is one.
+  Outcomes next_whole() {
+    const Whole next = std::move(whole.front());
+    whole.pop_front();
+    const IpView view = view_ip(next.ip).value();
+    constexpr std::uint8_t kEsp = 50;
+    if (view.protocol != kEsp || next.origin != dataplane::PacketOrigin::clear) {
+      return decide(next.ip, next.origin);
+    }
+    const ByteString esp = slice(next.ip, view.header_bytes, view.total_bytes - view.header_bytes);
+    if (esp.size() < 8) return dataplane::DropReason::esp_truncated;
+    return esp_from_peer(esp, next.ip);
+  }
 
   /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
   /// leaves in clear.
@@ -178,6 +204,9 @@ class GatewayModel {
         return DropReason::inner_header_invalid;
       }
       inner = slice(opened.payload, 0, view->total_bytes);  // §2.7: padding goes
+      const auto ecn = ecn_inside(ecn_of(inner), ecn_of(around));
+      if (!ecn) return DropReason::congestion_marked;
+      inner = with_ecn(std::move(inner), *ecn);
     }
     const IpView view = view_ip(inner).value();
     if (!sa.take(view.total_bytes)) return DropReason::sa_expired;
@@ -207,9 +236,19 @@ class GatewayModel {
       return DropReason::source_address_invalid;
     }
     if (routes.lookup(view.destination) == dataplane::Adjacencies::kLocal) {
+      if (fragment_of(ip)) return gather(ip, origin);
       return deliver(ip, view, origin);
     }
     return pass(ip, origin);
+  }
+
+  /// RFC 4301 §5.2: fragments for us are reassembled before anything else is asked of them.
+  Outcomes gather(const ByteString& ip, dataplane::PacketOrigin origin) {
+    ReassemblyModel::Arrival arrival = reassembly.arrive(ip, origin, largest_whole);
+    if (arrival.whole) whole.push_back({std::move(*arrival.whole), origin});
+    Outcomes ended;
+    for (const dataplane::DropReason reason : arrival.dropped) ended.each.emplace_back(reason);
+    return ended;
   }
 
   /// For us (RFC 4301 §5.2): refused only by what a policy says of it. Echo is answered; nobody
@@ -229,7 +268,11 @@ class GatewayModel {
       case 6:
         return DropReason::local_port_closed;
       case 17:
-        if (bytes < 8) return DropReason::truncated_packet;
+        // RFC 768: the length is of header and data.
+        if (bytes < 8 || get16(ip, view.header_bytes + 4) < 8 ||
+            get16(ip, view.header_bytes + 4) > bytes) {
+          return DropReason::truncated_packet;
+        }
         return dataplane::PuntReason::port_unreachable;
       case 1:
       case 58:

@@ -14,11 +14,13 @@ struct IpView {
   wire::IpAddress source, destination;
   std::uint8_t protocol = 0;
   std::uint8_t hops = 0;
-  std::size_t header_bytes = 0, total_bytes = 0;
+  std::size_t header_bytes = 0;  ///< in front of the upper layer
+  std::size_t total_bytes = 0;
   bool later_fragment = false;
 };
 
-/// Sound packets without IPv6 extension headers only, which are all that the test makes.
+/// Sound packets only, with no IPv6 extension header but one of a fragment, which are all that the
+/// test makes.
 inline std::optional<IpView> view_ip(const ByteString& ip) {
   IpView view;
   if (ip.size() >= 20 && ip[0] >> 4U == 4) {
@@ -40,6 +42,11 @@ inline std::optional<IpView> view_ip(const ByteString& ip) {
   view.total_bytes = 40 + get16(ip, 4);
   if (view.total_bytes > ip.size()) return std::nullopt;
   view.protocol = ip[6];
+  if (view.protocol == 44 && view.total_bytes >= 48) {
+    view.protocol = ip[40];
+    view.header_bytes = 48;
+    view.later_fragment = (get16(ip, 42) & 0xfff8U) != 0;
+  }
   view.hops = ip[7];
   view.source = wire::IpAddress::v6(wire::Bytes(ip.data() + 8, 16));
   view.destination = wire::IpAddress::v6(wire::Bytes(ip.data() + 24, 16));
@@ -77,6 +84,23 @@ inline ByteString with_checksum(ByteString ip) {
   return ip;
 }
 
+/// RFC 3168 §5. Congestion is marked on what is capable.
+inline constexpr unsigned kNotCapable = 0, kCapable1 = 1, kCapable0 = 2, kCongestion = 3;
+inline unsigned ecn_of(const ByteString& ip) {
+  return (ip[0] >> 4U == 4 ? ip[1] : ip[1] >> 4U) & 3U;
+}
+inline ByteString with_ecn(ByteString ip, unsigned ecn) {
+  const unsigned shift = ip[0] >> 4U == 4 ? 0 : 4;
+  ip[1] = static_cast<std::uint8_t>((ip[1] & ~(3U << shift)) | ecn << shift);
+  return with_checksum(std::move(ip));
+}
+/// RFC 6040 §4.2, figure 4: of a packet that leaves a tunnel. nullopt: it is dropped.
+inline std::optional<unsigned> ecn_inside(unsigned inner, unsigned outer) {
+  if (inner == kNotCapable) return outer == kCongestion ? std::nullopt : std::optional(inner);
+  if (outer == kCongestion) return outer;
+  return inner == kCapable0 && outer == kCapable1 ? outer : inner;
+}
+
 /// RFC 1812 §5.3.1: one hop less, and the header's checksum anew.
 inline ByteString one_hop_on(ByteString ip) {
   if (ip[0] >> 4U == 6) {
@@ -91,14 +115,14 @@ inline ByteString one_hop_on(ByteString ip) {
 inline ByteString without_esp(const ByteString& around, std::uint8_t next_header,
                               const ByteString& payload) {
   const bool v4 = around[0] >> 4U == 4;
-  const std::size_t header_bytes = v4 ? (around[0] & 0x0fU) * std::size_t{4} : 40;
+  const std::size_t header_bytes = view_ip(around).value().header_bytes;
   ByteString ip = slice(around, 0, header_bytes);
   put(ip, payload);
-  const std::size_t length = v4 ? ip.size() : payload.size();
+  const std::size_t length = v4 ? ip.size() : ip.size() - 40;
   const std::size_t length_at = v4 ? 2 : 4;
   ip[length_at] = static_cast<std::uint8_t>(length >> 8U);
   ip[length_at + 1] = static_cast<std::uint8_t>(length);
-  ip[v4 ? 9 : 6] = next_header;
+  ip[v4 ? 9 : header_bytes == 40 ? 6 : 40] = next_header;
   return with_checksum(std::move(ip));
 }
 

@@ -9,12 +9,14 @@
 #include <utility>
 
 #include <catch2/catch.hpp>
+#include <rte_cycles.h>
+#include <rte_mbuf.h>
 
 #include "dataplane/control/lifetime.hpp"
 #include "tests/model/gateway_model.hpp"
 #include "tests/unit/dataplane/agreement/addresses.hpp"
 #include "tests/unit/dataplane/agreement/expected.hpp"
-#include "tests/unit/dataplane/agreement/random_packets.hpp"
+#include "tests/unit/dataplane/agreement/random_fragments.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
 using namespace culvert;
@@ -39,10 +41,17 @@ struct Shape {
   bool cuts_after_sealing = false;
 };
 
-class Agreement : RandomPackets {
+class Agreement : RandomFragments {
  public:
-  explicit Agreement(std::uint64_t seed) : RandomPackets(seed) {
+  explicit Agreement(std::uint64_t seed) : RandomFragments(seed) {
     aimed_at_ = &model_.policies;
+    const std::size_t frame_bytes =
+        rte_pktmbuf_data_room_size(test::packet_pool()) - RTE_PKTMBUF_HEADROOM;
+    largest_whole_ = model_.largest_whole = frame_bytes - 14;
+    gateway_.iterate = [this](WorkerState& worker, Burst& burst) {
+      worker.reassembler.clock_ahead = milliseconds_ * (rte_get_tsc_hz() / 1000) - rte_rdtsc();
+      run_iteration(worker, burst);
+    };
     learn_topology();
     for (int i = 0; i < 4; ++i) add_outbound(any_shape());
     for (int i = 0; i < 4; ++i) add_inbound();
@@ -258,7 +267,9 @@ class Agreement : RandomPackets {
 
   /// The main thread looks at its SAs a moment or an hour later, as Associations does.
   void clock_jumps() {
-    now_ += one_in(20) ? 3600 : below(60);
+    const std::uint64_t seconds = one_in(20) ? 3600 : below(one_in(3) ? 6 : 60);
+    now_ += seconds;
+    milliseconds_ += 1000 * seconds;
     for (auto& [id, watch] : watches_) {
       const SaRecord* const record = gateway_.tables().sad->find(id);
       REQUIRE(record != nullptr);
@@ -479,12 +490,37 @@ class Agreement : RandomPackets {
     if (is_limited) number = ++limited_[found->first];
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
     Packet& esp = burst_numbers_[{found->first, number}];
-    if (esp.empty()) esp = esp_of(sa, number, is_limited);
+    if (esp.empty()) {
+      const Packet inner = is_train_ ? resized(train_, train_bytes()) : any_inner(sa);
+      esp = esp_of(sa, number, is_limited, inner);
+    }
     return esp;
   }
 
-  Packet esp_of(const model::InboundModel& sa, std::uint64_t number, bool is_limited) {
-    Packet inner = is_train_ ? resized(train_, train_bytes()) : any_ip();
+  /// Now and then a piece of a packet for us.
+  Packet any_inner(const model::InboundModel& sa) {
+    if (sa.transport || !one_in(6)) return any_ip();
+    if (inside_.size() < 6 && one_in(2)) send_inside();
+    for (std::size_t i = 0; i < inside_.size(); ++i) {
+      InPieces& packet = inside_[i];
+      const Packet& next = packet.coming.back().ip;
+      const bool passes =
+          model::any_pair_takes(sa.remote, sa.local, flow_of(next, model::view_ip(next).value()));
+      // In a burst, fragments that come in clear are before those of an SA.
+      const bool is_open = (packet.is_next_the_last() && !burst_is_empty_) ||
+                           model_.reassembly.has_no_room_for(kBurst);
+      if (!passes || is_open) continue;
+      Packet ip = packet.next();
+      if (packet.coming.empty()) {
+        inside_.erase(inside_.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+      return ip;
+    }
+    return any_ip();
+  }
+
+  Packet esp_of(const model::InboundModel& sa, std::uint64_t number, bool is_limited,
+                Packet inner) {
     auto next = static_cast<std::uint8_t>(inner[0] >> 4U == 4 ? 4 : 41);
     if (sa.transport) std::tie(next, inner) = upper_layer(shapes_.at(sa.keys.spi).outer_v6);
     if (is_limited || !one_in(12)) return model::esp_seal(sa.keys, number, next, inner);
@@ -554,6 +590,9 @@ class Agreement : RandomPackets {
   }
 
   std::string one_burst() {
+    if (auto difference = time_passes(); !difference.empty()) return difference;
+    if (one_in(6)) return burst_of_fragments();
+    if (one_in(400)) return one_in(2) ? too_many_packets() : too_many_fragments();
     if (one_in(12)) {
       const Packet ip = own_packet();
       Expected expected;
@@ -565,29 +604,194 @@ class Agreement : RandomPackets {
     Expected expected;
     std::vector<Packet> frames;
     const bool from_wan = one_in(2);
-    begin_burst(from_wan);
+    begin_burst(from_wan, true);
     std::size_t leaving = 0;
     const std::uint64_t cut_so_far = cut_before_sealing_ + cut_after_sealing_;
     for (std::size_t left = 1 + below(kBurst); left > 0; --left) {
+      if (!is_train_ && one_in(10) && add_fragment(from_wan, frames, expected)) {
+        if (!model_.whole.empty()) break;
+        continue;
+      }
       burst_is_empty_ = frames.empty();
       for_each_life([](model::LifeModel& sa) { sa.was_asked = false; });
       leaving += expect(one_packet(from_wan, frames), expected);
+      if (!model_.whole.empty()) break;
       // A port's queue is emptied 128 frames at a time, and one more packet may leave in a hundred.
       if (leaving > 20 || burst_has_leap_ || (!is_train_ && limit_is_near())) break;
       // A train may end its SA: pieces cut before that are dropped one by one, a packet after it
       // whole.
       if (is_train_ && cut_before_sealing_ + cut_after_sealing_ != cut_so_far) break;
     }
+    expect_wholes(expected);
     const Expected actual = observed(gateway_.receive(from_wan ? kWan : kLan, frames));
     return compare(std::move(expected), actual, frames.size());
   }
 
+  // ---- fragments for us ----
+
+  /// A burst's worth of time. What has waited too long ends before anything else comes, or behind a
+  /// burst that comes first: the worker looks ten times a second.
+  std::string time_passes() {
+    milliseconds_ += kBurstMilliseconds;
+    // The worker's goes on within a burst: what is so near its end that this matters is left out.
+    while (model_.reassembly.ends_about(milliseconds_, 20 * kBurstMilliseconds)) {
+      milliseconds_ += kBurstMilliseconds;
+    }
+    const std::size_t ended = model_.reassembly.time_is(milliseconds_);
+    if (ended == 0) return {};
+    // Where they do not take the room of others.
+    ended_unseen_ = ended;
+    if (one_in(2) && ended + model_.reassembly.held() < model::ReassemblyModel::kFragments / 2) {
+      gateway_.worker().last_expiry = rte_rdtsc();
+      return {};
+    }
+    return compare({}, {}, 0);
+  }
+  /// All that has waited too long has ended in the worker, too.
+  void see_what_ended(Expected& expected, Expected& actual) {
+    if (ended_unseen_ == 0) return;
+    expected.drops[DropReason::reassembly_timeout] += ended_unseen_;
+    ended_unseen_ = 0;
+    gateway_.worker().last_expiry = 0;
+    const Expected more = observed(gateway_.receive(kWan, std::vector<Packet>{}));
+    for (const auto& [reason, count] : more.drops) actual.drops[reason] += count;
+  }
+
+  /// Only fragments, some of which become whole.
+  std::string burst_of_fragments() {
+    const bool from_wan = !one_in(4);
+    begin_burst(from_wan, false);
+    Expected expected;
+    std::vector<Packet> frames;
+    for (std::size_t left = 1 + below(kBurst); left > 0; --left) {
+      if (!add_fragment(from_wan, frames, expected)) break;
+    }
+    expect_wholes(expected);
+    const Expected actual = observed(gateway_.receive(from_wan ? kWan : kLan, frames));
+    return compare(std::move(expected), actual, frames.size());
+  }
+
+  /// False: there is none that it is plain what to expect of.
+  bool add_fragment(bool from_wan, std::vector<Packet>& frames, Expected& expected) {
+    constexpr std::size_t kEnough = 12, kWholesOfABurst = 3;
+    if (on_their_way_.size() < kEnough && one_in(3)) begin_in_pieces(from_wan);
+    const std::size_t index = any_on_its_way(from_wan);
+    if (index == on_their_way_.size()) return false;
+    InPieces& packet = on_their_way_[index];
+    // Behind its burst, packets that have become whole are looked at. Within either it is open
+    // which one comes before an SA's limit, and what a number is beside another of its SA.
+    if (packet.is_next_the_last()) {
+      if (has_other_traffic_ && (a_limit_is_near() || !frames.empty())) return false;
+      const bool is_one_too_many = model_.whole.size() == kWholesOfABurst || a_limit_is_near();
+      if (!model_.whole.empty() && (is_one_too_many || whole_spis_.contains(packet.spi))) {
+        return false;
+      }
+      whole_spis_.insert(packet.spi);
+    }
+    const Packet ip = packet.next();
+    if (packet.coming.empty())
+      on_their_way_.erase(std::next(on_their_way_.begin(), static_cast<std::ptrdiff_t>(index)));
+    add_piece(ip, frames, expected);
+    return true;
+  }
+
+  /// More packets than are put together at once, begun one behind the other.
+  std::string too_many_packets() {
+    for (std::size_t left = model::ReassemblyModel::kPackets + 1 + below(20); left > 0; --left) {
+      const auto pieces = any_pieces(one_in(2) ? any_for_us() : any_esp_for_pieces().second);
+      if (pieces.size() < 2) continue;
+      if (auto difference = time_passes(); !difference.empty()) return difference;
+      if (auto difference = only(pieces, 1); !difference.empty()) return difference;
+    }
+    return {};
+  }
+  /// More fragments than wait in all, of each packet about as many as may wait of one.
+  std::string too_many_fragments() {
+    constexpr std::size_t kMost = model::ReassemblyModel::kFragmentsOfOne;
+    for (std::size_t left = 24 + below(6); left > 0; --left) {
+      PacketOptions options = any_options(true);
+      options.payload = model::counting(8 * (kMost + 4));
+      options.fragment = 0;
+      const auto pieces = pieces_of(ip_packet(options), 8);
+      if (auto difference = time_passes(); !difference.empty()) return difference;
+      if (auto difference = only(pieces, kMost - 4 + below(7)); !difference.empty())
+        return difference;
+    }
+    return {};
+  }
+  /// The first of some pieces, and nothing else.
+  std::string only(const std::vector<Packet>& pieces, std::size_t count) {
+    begin_burst(true, false);
+    Expected expected;
+    std::vector<Packet> frames;
+    for (std::size_t i = 0; i < count; ++i) {
+      add_piece(pieces[i], frames, expected);
+      if (frames.size() < kBurst && i + 1 < count) continue;
+      const Expected actual = observed(gateway_.receive(kWan, frames));
+      if (auto difference = compare(std::exchange(expected, {}), actual, frames.size());
+          !difference.empty()) {
+        return difference;
+      }
+      frames.clear();
+    }
+    return {};
+  }
+  /// Which packet gives way to a new one is open when two began at once: it is not sent then.
+  void add_piece(const Packet& ip, std::vector<Packet>& frames, Expected& expected) {
+    if (model_.reassembly.is_full() && !model_.reassembly.has_an_oldest()) return;
+    frames.push_back(frame(ip));
+    for (const auto& one : model_.from_wire(ip).each) expect_one(one, expected);
+  }
+
+  void begin_in_pieces(bool from_wan) {
+    if (!from_wan || model_.inbound.empty() || one_in(4)) {
+      return send_in_pieces(any_for_us(), 0, from_wan);
+    }
+    const auto [spi, ip] = any_esp_for_pieces();
+    send_in_pieces(ip, spi, true);
+  }
+  std::pair<std::uint32_t, Packet> any_esp_for_pieces() {
+    if (model_.inbound.empty()) return {0, any_for_us()};
+    const auto found = std::next(model_.inbound.begin(),
+                                 static_cast<std::ptrdiff_t>(below(model_.inbound.size())));
+    const model::InboundModel& sa = found->second;
+    // Others are faster: its number is ahead of them when it is not to be late.
+    std::uint64_t number = one_in(3) ? number_for(sa) : sa.replay.highest() + 1 + below(64);
+    const bool is_limited = is_counted(sa);
+    if (is_limited) number = ++limited_[found->first];
+    if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
+    return {found->first, outer(esp_of(sa, number, is_limited, any_ip()))};
+  }
+
+  bool a_limit_is_near() {
+    bool is_near = false;
+    for_each_life([&](model::LifeModel& sa) {
+      constexpr std::uint64_t kNearPackets = 128, kNearBytes = 20'000;
+      is_near |= !sa.stopped && (sa.hard_packets - sa.packets < kNearPackets ||
+                                 sa.hard_bytes - sa.bytes < kNearBytes);
+    });
+    return is_near;
+  }
+
+  void expect_wholes(Expected& expected) {
+    while (!model_.whole.empty()) {
+      ++whole_;
+      const model::Outcomes outcomes = model_.next_whole();
+      for (const auto& one : outcomes.each) {
+        if (!std::holds_alternative<DropReason>(one)) ++went_on_;
+      }
+      expect(outcomes, expected);
+    }
+  }
+
   /// Now and then it is a train: packets of one flow that differ in size only, all of them small
   /// enough to go whole, in clear or by one SA. They stay in order on whatever way they go.
-  void begin_burst(bool from_wan) {
+  void begin_burst(bool from_wan, bool has_other_traffic) {
     burst_has_leap_ = burst_has_gap_ = false;
     burst_numbers_.clear();
-    is_train_ = one_in(6);
+    whole_spis_.clear();
+    has_other_traffic_ = has_other_traffic;
+    is_train_ = has_other_traffic && one_in(6);
     if (!is_train_) return;
     train_ = any_options(false);
     train_bytes_ = 8 + below(140);
@@ -610,9 +814,12 @@ class Agreement : RandomPackets {
       return model_.from_wire(ip);
     }
     const Packet esp = any_esp();
-    frames.push_back(frame(outer(esp)));
-    model::Outcomes outcomes = model_.esp_from_peer(esp, outer(esp));
     const auto shape = shapes_.find(model::get32(esp, 0));
+    // In transport mode an answer would have that header, and not be cut therefore.
+    const bool may_have_header = shape != shapes_.end() && !shape->second.transport;
+    const Packet around = may_have_header ? with_fragment_header(outer(esp)) : outer(esp);
+    frames.push_back(frame(around));
+    model::Outcomes outcomes = model_.esp_from_peer(esp, around);
     if (shape != shapes_.end() && shape->second.transport && outcomes.each.size() == 1 &&
         std::holds_alternative<PuntReason>(outcomes.each[0])) {
       ++delivered_from_transport_;  // port_unreachable: it was for us
@@ -621,6 +828,7 @@ class Agreement : RandomPackets {
   }
 
   std::string compare(Expected expected, Expected actual, std::size_t count) {
+    see_what_ended(expected, actual);
     for (auto* side : {&expected, &actual}) {
       for (auto& [port, packets] : side->clear) std::ranges::sort(packets);
       for (auto& [spi, packets] : side->sealed) std::ranges::sort(packets);
@@ -628,6 +836,16 @@ class Agreement : RandomPackets {
     if (bad_sequence_) return context() + "a sequence number that was not the next";
     if (actual != expected) {
       return context() + "\nexpected:" + told(expected) + "\nseen:    " + told(actual);
+    }
+    if (gateway_.worker().reassembler.held() != model_.reassembly.held()) {
+      return context() +
+             "fragments that wait: " + std::to_string(gateway_.worker().reassembler.held()) +
+             " and not " + std::to_string(model_.reassembly.held());
+    }
+    if (gateway_.worker().counters.reassembled.read() != whole_) {
+      return context() + "packets put together: " +
+             std::to_string(gateway_.worker().counters.reassembled.read()) + " and not " +
+             std::to_string(whole_);
     }
     compared_ += count;
     remember(expected);
@@ -662,16 +880,20 @@ class Agreement : RandomPackets {
         Packet ip = test::ip_of(whole);
         const bool v4 = ip[0] >> 4U == 4;
         const auto fragment = model::fragment_of(ip);
-        if ((fragment ? fragment->protocol : ip[v4 ? 9 : 6]) == 50) {
+        const model::IpView view = model::view_ip(ip).value();
+        if (view.protocol == 50) {
           if (fragment) {
             in_pieces[fragment->of].push_back(*fragment);
           } else {
-            open_sealed({ip.size()}, Packet(ip.begin() + (v4 ? 20 : 40), ip.end()), seen, numbers);
+            open_sealed(
+                {ip.size()},
+                Packet(ip.begin() + static_cast<std::ptrdiff_t>(view.header_bytes), ip.end()), seen,
+                numbers);
           }
           continue;
         }
         // The identification is the worker's to choose.
-        if (fragment && !v4) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
+        if (fragment && !v4 && ip[41] != kNotOurs) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
         seen.clear[port].push_back(std::move(ip));
       }
     }
@@ -748,6 +970,7 @@ class Agreement : RandomPackets {
  public:
   std::uint64_t clear_ = 0, sealed_ = 0, over_by_time_ = 0;
   std::uint64_t sealed_in_transport_ = 0, delivered_from_transport_ = 0;
+  std::uint64_t whole_ = 0, went_on_ = 0;  ///< that had come in fragments
   std::uint64_t cut_in_clear_ = 0, cut_before_sealing_ = 0, cut_after_sealing_ = 0;
   std::set<std::uint32_t> inbound_over_by_bytes_, outbound_over_by_bytes_;  ///< by SPI
   std::set<PuntReason> punted_;
@@ -756,6 +979,10 @@ class Agreement : RandomPackets {
   test::Gateway gateway_;
   model::GatewayModel model_;
   std::uint64_t now_ = 1'000'000;  ///< seconds
+  /// The clock of what waits to be put together; a burst takes as long on it, which is more than it
+  /// does on a machine.
+  static constexpr std::uint64_t kBurstMilliseconds = 20;
+  std::uint64_t milliseconds_ = 1'000'000'000;
   std::map<std::uint32_t, channel::SaId> ids_;
   std::map<std::uint32_t, Shape> shapes_;  ///< by SPI
   std::map<channel::SaId, control::LifetimeWatch> watches_;
@@ -768,6 +995,9 @@ class Agreement : RandomPackets {
   // packet, which may come twice.
   bool burst_is_empty_ = true, burst_has_leap_ = false, burst_has_gap_ = false;
   std::map<std::pair<std::uint32_t, std::uint64_t>, Packet> burst_numbers_;  ///< by SPI and number
+  std::size_t ended_unseen_ = 0;        ///< fragments that have waited too long, in the model only
+  bool has_other_traffic_ = false;      ///< beside fragments
+  std::set<std::uint32_t> whole_spis_;  ///< of what becomes whole in this burst
   bool is_train_ = false, is_exact_ = false;
   test::PacketOptions train_;
   std::size_t train_bytes_ = 0;
@@ -791,20 +1021,36 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   CHECK(agreement.sealed_in_transport_ > 0);
   CHECK(agreement.delivered_from_transport_ > 0);
   CHECK(agreement.seen().unknown_spis > 0);
+  CHECK(agreement.whole_ > packets / 1000);
+  CHECK(agreement.went_on_ > packets / 5000);
   CHECK(agreement.cut_in_clear_ > 0);
   CHECK(agreement.cut_before_sealing_ > 0);
   CHECK(agreement.cut_after_sealing_ > 0);
   CHECK_FALSE(agreement.inbound_over_by_bytes_.empty());
   CHECK_FALSE(agreement.outbound_over_by_bytes_.empty());
-  for (const DropReason reason :
-       {DropReason::policy_discard, DropReason::no_policy_match,
-        DropReason::cleartext_violates_policy, DropReason::source_address_invalid,
-        DropReason::destination_multicast, DropReason::replay_duplicate,
-        DropReason::replay_left_of_window, DropReason::icv_mismatch, DropReason::sa_expired,
-        DropReason::esp_truncated, DropReason::esp_padding_invalid, DropReason::dummy_packet,
-        DropReason::inner_header_invalid, DropReason::inner_selector_mismatch,
-        DropReason::local_port_closed, DropReason::local_protocol_unsupported,
-        DropReason::icmp_ignored, DropReason::packet_too_big}) {
+  for (const DropReason reason : {DropReason::policy_discard,
+                                  DropReason::no_policy_match,
+                                  DropReason::cleartext_violates_policy,
+                                  DropReason::source_address_invalid,
+                                  DropReason::destination_multicast,
+                                  DropReason::replay_duplicate,
+                                  DropReason::replay_left_of_window,
+                                  DropReason::icv_mismatch,
+                                  DropReason::sa_expired,
+                                  DropReason::esp_truncated,
+                                  DropReason::esp_padding_invalid,
+                                  DropReason::dummy_packet,
+                                  DropReason::inner_header_invalid,
+                                  DropReason::inner_selector_mismatch,
+                                  DropReason::local_port_closed,
+                                  DropReason::local_protocol_unsupported,
+                                  DropReason::icmp_ignored,
+                                  DropReason::packet_too_big,
+                                  DropReason::fragment_invalid,
+                                  DropReason::fragment_overlap,
+                                  DropReason::reassembly_timeout,
+                                  DropReason::reassembly_full,
+                                  DropReason::congestion_marked}) {
     INFO(info(reason).name);
     CHECK(agreement.seen().drops.contains(reason));
   }

@@ -32,7 +32,7 @@ class RandomPackets {
     const bool is_for_us = one_in(15);
     PacketOptions options = any_options(is_for_us);
     if (is_for_us && one_in(2)) return echo_request(options.source, options.destination);
-    return with_ip_options(ip_packet(options));
+    return with_fragment_header(with_ip_options(ip_packet(options)));
   }
   PacketOptions any_options(bool is_for_us) {
     const bool v4 = !one_in(3);
@@ -41,7 +41,7 @@ class RandomPackets {
     options.source = one_in(40) ? any(v4 ? kOwn4 : kOwn6) : any(pool);
     options.destination = is_for_us ? any(v4 ? kOwn4 : kOwn6) : any(pool);
     options.ttl = one_in(12) ? static_cast<std::uint8_t>(below(3)) : 64;
-    options.traffic_class = static_cast<std::uint8_t>(below(64) << 2U);
+    options.traffic_class = static_cast<std::uint8_t>(below(256));
     static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000,
                                                           0x2000, 0x20b9, 0x00b9};
     options.fragment = is_for_us ? 0x4000 : any(kFragments);
@@ -90,6 +90,27 @@ class RandomPackets {
     model::put16(length, static_cast<unsigned>(ip.size()));
     std::copy(length.begin(), length.end(), ip.begin() + 2);
     return model::with_checksum(std::move(ip));
+  }
+
+  /// In the reserved byte of an IPv6 fragment header, which nobody looks at.
+  static constexpr std::uint8_t kNotOurs = 0x5a;
+  /// Now and then an IPv6 packet in transit is a fragment, or one that is whole (RFC 6946).
+  Packet with_fragment_header(Packet ip) {
+    if (ip[0] >> 4U == 4 || !one_in(8)) return ip;
+    static const std::vector<unsigned> kPlaces = {0x0001, 0x0001, 0x05c9, 0x05c8, 0x0000};
+    Packet header = {ip[6], kNotOurs};
+    model::put16(header, is_ours(ip) ? 0 : any(kPlaces));
+    model::put32(header, below(1000));
+    ip.insert(ip.begin() + 40, header.begin(), header.end());
+    ip[6] = 44;
+    Packet length;
+    model::put16(length, static_cast<unsigned>(ip.size() - 40));
+    std::copy(length.begin(), length.end(), ip.begin() + 4);
+    return ip;
+  }
+  static bool is_ours(const Packet& ip) {
+    const auto to = model::view_ip(ip).value().destination;
+    return std::ranges::any_of(kOwn6, [&](const auto& own) { return to == model::parsed(own); });
   }
 
   /// As `options` say in everything but its size.

@@ -1,0 +1,188 @@
+// Fragments become a packet again, told from RFC 791 §3.2, RFC 8200 §4.5, RFC 5722 §4 and RFC 3168
+// §5.3; how much is kept, and for how long, from docs/reference/configuration.md.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/spd.hpp"
+#include "tests/model/fragment_model.hpp"
+
+namespace culvert::model {
+
+class ReassemblyModel {
+ public:
+  static constexpr std::size_t kPackets = 64, kFragments = 1024, kFragmentsOfOne = 48;
+  static constexpr std::uint64_t kMilliseconds = 15'000;
+
+  /// What a fragment came to. `dropped`: one reason for each fragment that has ended.
+  struct Arrival {
+    std::vector<dataplane::DropReason> dropped;
+    std::optional<ByteString> whole;
+  };
+
+  /// `ip`: a sound packet that is a fragment. `largest`: of the packets that there is room for.
+  Arrival arrive(const ByteString& ip, dataplane::PacketOrigin origin, std::size_t largest) {
+    using dataplane::DropReason;
+    const Fragment piece = fragment_of(ip).value();
+    const std::size_t end = piece.offset + piece.payload.size();
+    // RFC 8200 §4.5: a length that is not a multiple of 8 octets, and more to come; a packet of
+    // more than 65 535. Without data it is part of nothing.
+    const bool is_ragged = piece.more && piece.payload.size() % 8 != 0;
+    if (is_ragged || piece.payload.empty() || headers_of(ip) + end > 65535) {
+      return {{DropReason::fragment_invalid}, {}};
+    }
+    Arrival arrival;
+    Packet& packet = packet_of(piece.of, origin, arrival);
+    if (packet.refused) return refuse(packet, *packet.refused, std::move(arrival));
+    // RFC 8200 §4.5: of "exact duplicate fragments" the packet need not suffer.
+    const auto is_the_same = [&](const Piece& other) {
+      return other.what.offset == piece.offset && other.what.more == piece.more &&
+             other.what.payload == piece.payload;
+    };
+    if (std::ranges::any_of(packet.pieces, is_the_same)) {
+      arrival.dropped.push_back(DropReason::fragment_overlap);
+      return arrival;
+    }
+    if (std::ranges::any_of(packet.pieces,
+                            [&](const Piece& other) { return contradict(other.what, piece); })) {
+      return refuse(packet, DropReason::fragment_overlap, std::move(arrival));
+    }
+    if (packet.pieces.size() == kFragmentsOfOne || held() == kFragments) {
+      return refuse(packet, DropReason::reassembly_full, std::move(arrival));
+    }
+    packet.pieces.push_back({ip, piece});
+    return finish(packet, largest, std::move(arrival));
+  }
+
+  /// How many fragments have waited too long.
+  std::size_t time_is(std::uint64_t milliseconds) {
+    now_ = milliseconds;
+    const std::size_t before = held();
+    std::erase_if(packets_, [&](const Packet& packet) { return age(packet) >= kMilliseconds; });
+    return before - held();
+  }
+  /// Whether some packet's time is over about then.
+  [[nodiscard]] bool ends_about(std::uint64_t milliseconds, std::uint64_t within) const {
+    return std::ranges::any_of(packets_, [&](const Packet& packet) {
+      const std::uint64_t end = packet.began + kMilliseconds;
+      return end < milliseconds + within && milliseconds < end + within;
+    });
+  }
+  [[nodiscard]] std::size_t held() const {
+    std::size_t count = 0;
+    for (const Packet& packet : packets_) count += packet.pieces.size();
+    return count;
+  }
+  [[nodiscard]] bool is_full() const { return packets_.size() == kPackets; }
+  /// Whether so many more might find no room.
+  [[nodiscard]] bool has_no_room_for(std::size_t fragments) const {
+    return packets_.size() + fragments > kPackets || held() + fragments > kFragments;
+  }
+  /// Whether it is plain which one gives way to a new packet: no other began at the same time.
+  [[nodiscard]] bool has_an_oldest() const {
+    return packets_.size() < 2 || packets_[0].began != packets_[1].began;
+  }
+
+ private:
+  struct Piece {
+    ByteString ip;
+    Fragment what;
+  };
+  struct Packet {
+    ByteString of;
+    dataplane::PacketOrigin origin{};
+    std::uint64_t began = 0;
+    std::optional<dataplane::DropReason> refused;
+    std::vector<Piece> pieces;
+  };
+
+  static std::size_t headers_of(const ByteString& ip) {
+    return ip[0] >> 4U == 4 ? (ip[0] & 0x0fU) * std::size_t{4} : 40;
+  }
+  [[nodiscard]] std::uint64_t age(const Packet& packet) const { return now_ - packet.began; }
+
+  /// RFC 791 §3.2: source, destination, protocol and identification; RFC 8200 §4.5: without the
+  /// protocol. What came through a tunnel and what came in clear are never parts of one packet: the
+  /// one is authentic. The oldest gives way.
+  Packet& packet_of(const ByteString& of, dataplane::PacketOrigin origin, Arrival& arrival) {
+    for (Packet& packet : packets_) {
+      if (packet.of == of && packet.origin == origin) return packet;
+    }
+    if (is_full()) {
+      arrival.dropped.assign(packets_[0].pieces.size(), dataplane::DropReason::reassembly_timeout);
+      packets_.erase(packets_.begin());
+    }
+    packets_.push_back({of, origin, now_, {}, {}});
+    return packets_.back();
+  }
+
+  /// They share a byte, or one lies beyond the other, which is the last.
+  static bool contradict(const Fragment& one, const Fragment& other) {
+    const std::size_t one_end = one.offset + one.payload.size();
+    const std::size_t other_end = other.offset + other.payload.size();
+    if (one.offset < other_end && other.offset < one_end) return true;
+    return (!one.more && other_end > one_end) || (!other.more && one_end > other_end);
+  }
+
+  /// RFC 5722 §4: the packet, "including those not yet received".
+  static Arrival refuse(Packet& packet, dataplane::DropReason reason, Arrival arrival) {
+    arrival.dropped.insert(arrival.dropped.end(), packet.pieces.size() + 1, reason);
+    packet.pieces.clear();
+    packet.refused = reason;
+    return arrival;
+  }
+
+  /// Ends the packet when nothing of it is missing.
+  Arrival finish(Packet& packet, std::size_t largest, Arrival arrival) {
+    std::ranges::sort(packet.pieces, {}, [](const Piece& piece) { return piece.what.offset; });
+    std::vector<Fragment> pieces;
+    for (const Piece& piece : packet.pieces) pieces.push_back(piece.what);
+    const auto data = joined(pieces);
+    if (!data) return arrival;
+    using dataplane::DropReason;
+    const bool is_torn = has_ecn(packet, kCongestion) && has_ecn(packet, kNotCapable);
+    const bool is_large = headers_of(packet.pieces[0].ip) + data->size() > largest;
+    if (is_torn || is_large) {
+      arrival.dropped.insert(arrival.dropped.end(), pieces.size(),
+                             is_torn ? DropReason::congestion_marked : DropReason::reassembly_full);
+    } else {
+      arrival.whole = whole_of(packet, *data);
+    }
+    std::erase_if(packets_, [&](const Packet& other) { return &other == &packet; });
+    return arrival;
+  }
+
+  /// RFC 791 §3.2, RFC 8200 §4.5: the first one's headers in front of everybody's data.
+  static ByteString whole_of(const Packet& packet, const ByteString& data) {
+    const ByteString& first = packet.pieces[0].ip;
+    const bool v4 = first[0] >> 4U == 4;
+    ByteString ip = slice(first, 0, headers_of(first));
+    put(ip, data);
+    ByteString length;
+    put16(length, static_cast<unsigned>(v4 ? ip.size() : data.size()));
+    std::copy(length.begin(), length.end(), ip.begin() + (v4 ? 2 : 4));
+    if (v4) {
+      ip[6] = ip[7] = 0;
+    } else {
+      ip[6] = first[40];
+    }
+    return has_ecn(packet, kCongestion) ? with_ecn(std::move(ip), kCongestion)
+                                        : with_checksum(std::move(ip));
+  }
+  /// RFC 3168 §5.3: a mark of congestion on any of them is kept, or the packet is dropped; it is
+  /// dropped when another has no ECN.
+  static bool has_ecn(const Packet& packet, unsigned codepoint) {
+    return std::ranges::any_of(packet.pieces,
+                               [&](const Piece& piece) { return ecn_of(piece.ip) == codepoint; });
+  }
+
+  std::vector<Packet> packets_;  ///< the oldest first
+  std::uint64_t now_ = 0;
+};
+
+}  // namespace culvert::model
