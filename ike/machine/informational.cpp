@@ -121,7 +121,8 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
 }
 
 /// A child was rekeyed, and the new one goes before the old one: one side cannot use it, or the old
-/// one's Delete follows. Until then the old one stands.
+/// one's Delete follows. Until then the old one stands: RFC 7296 §1.3.3 replaces it by one that
+/// works.
 void Core::take_back_replaced(const ChildSa& successor) {
   for (const ChildSa* one : children_.of(successor.index)) {
     if (one->replaced_by != successor.inbound_sa || one->ike_spi != successor.ike_spi ||
