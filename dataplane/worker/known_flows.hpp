@@ -3,6 +3,7 @@
 // the era of the tables it was learnt in (Reclaimer::era). Worker-local.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -60,8 +61,9 @@ struct alignas(64) KnownFlow {
 };
 static_assert(sizeof(KnownFlow) == 64);
 
-/// Pairs of flows. Only the lines of flows that live are read: a thousand of them stay in the
-/// second-level cache, however many there is room for.
+/// Pairs of flows. Only the lines of flows that live are read, and as few of the pairs are in use
+/// as the flows need: spread over all that there is room for, a hundred flows would be on as many
+/// pages of memory, more than the processor knows the places of.
 class KnownFlows {
  public:
   struct alignas(128) Pair {
@@ -70,7 +72,9 @@ class KnownFlows {
 
   /// For so many flows, a power of two: a pair each, for with one for two every fourth flow would
   /// have more than one neighbour. Throws std::bad_alloc.
-  explicit KnownFlows(std::uint32_t flows) : mask_(std::uint64_t{flows - 1} * sizeof(Pair)) {
+  explicit KnownFlows(std::uint32_t flows)
+      : most_(std::uint64_t{flows - 1} * sizeof(Pair)),
+        mask_(std::min(most_, std::uint64_t{kLeastPairs - 1} * sizeof(Pair))) {
     pairs_.map_and_touch(flows);
   }
 
@@ -95,7 +99,12 @@ class KnownFlows {
       return;
     }
     pair.flows[next_victim_++ & 1U] = flow;
+    if (++displaced_ == kDisplacedAtOnce) ask_for_room();
   }
+  /// So many packets were looked for.
+  void count_packets(std::uint32_t packets) { packets_ += packets; }
+  /// Pairs in use.
+  [[nodiscard]] std::size_t in_use() const { return mask_ / sizeof(Pair) + 1; }
 
  private:
   [[nodiscard]] Pair& place_of(const KnownFlowKey& key) const {
@@ -112,9 +121,27 @@ class KnownFlows {
 #endif
   }
 
-  const std::uint64_t mask_;  ///< of bytes from the first pair
+  /// More are in use when flows that live take each other's places more often than for one packet
+  /// in kPacketsADisplaced: each of them goes the long way for it. What stands elsewhere then is
+  /// learnt again; it stays where it is, and is not found there any more, for as many pairs as
+  /// before are never in use again.
+  void ask_for_room() {
+    if (packets_ < std::uint64_t{kDisplacedAtOnce} * kPacketsADisplaced && mask_ < most_) {
+      mask_ = 2 * mask_ + sizeof(Pair);
+    }
+    displaced_ = 0;
+    packets_ = 0;
+  }
+
+  static constexpr std::uint32_t kLeastPairs = 512;
+  static constexpr std::uint32_t kDisplacedAtOnce = 64, kPacketsADisplaced = 64;
+
+  const std::uint64_t most_;
+  std::uint64_t mask_;  ///< of bytes from the first pair
   MappedArray<Pair> pairs_;
   std::uint32_t next_victim_ = 0;
+  std::uint32_t displaced_ = 0;  ///< since it was asked last whether they are too many
+  std::uint64_t packets_ = 0;    ///< since then
 };
 
 /// A packet that may be of a known flow: IPv4 without options, whole, sound, TTL not looked at yet.

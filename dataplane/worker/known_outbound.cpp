@@ -370,6 +370,8 @@ void send_known(WorkerState& worker, Burst& burst) {
   Sendings sendings;
   worker.enter(Stage::lookup);
   take_known(worker, burst, sendings);
+  worker.known_flows.count_packets(
+      static_cast<std::uint32_t>(worker.known.end - worker.known.packets.data()));
   worker.known.end = worker.known.packets.data();
   if (sendings.count == 0) return;
   worker.enter(Stage::header);

@@ -400,3 +400,49 @@ TEST_CASE("known flow: more flows than places, each still by its own SA") {
     }
   }
 }
+
+namespace {
+
+/// The flow of a client's port.
+KnownFlow flow_of_port(std::uint32_t port) {
+  KnownFlow flow;
+  flow.key = {0x0a01000900000000U + port * 0x9e37U, std::uint64_t{port} << 32U | 0x1101U};
+  flow.era = 1;
+  return flow;
+}
+/// One packet of each of so many flows; how many were not known.
+std::uint32_t pass(KnownFlows& flows, std::uint32_t count) {
+  std::uint32_t unknown = 0;
+  for (std::uint32_t port = 0; port < count; ++port) {
+    const KnownFlow flow = flow_of_port(port);
+    if (KnownFlows::find(flows.pair_of(flow.key), flow.key, flow.era) == nullptr) {
+      ++unknown;
+      flows.learn(flow);
+    }
+  }
+  flows.count_packets(count);
+  return unknown;
+}
+
+}  // namespace
+
+TEST_CASE("known flows: as few places are in use as the flows need, up to all") {
+  KnownFlows flows(65'536);
+  CHECK(flows.in_use() == 512);
+  for (int round = 0; round < 200; ++round) pass(flows, 64);
+  CHECK(pass(flows, 64) <= 2);
+  CHECK(flows.in_use() <= 1024);
+  for (int round = 0; round < 200; ++round) pass(flows, 4096);
+  CHECK(pass(flows, 4096) <= 4096 / 32);
+  CHECK(flows.in_use() >= 4096);
+  CHECK(flows.in_use() < 65'536);
+  for (int round = 0; round < 20; ++round) pass(flows, 200'000);
+  CHECK(flows.in_use() == 65'536);
+}
+
+TEST_CASE("known flows: fewer than are in use at first are all there is") {
+  KnownFlows flows(64);
+  CHECK(flows.in_use() == 64);
+  for (int round = 0; round < 100; ++round) pass(flows, 500);
+  CHECK(flows.in_use() == 64);
+}
