@@ -68,7 +68,7 @@ void apply(const SaSettings& settings, SaDetails& details) {
 
 /// What a window that begins at a number above 1 has behind it counts as received: it was, in the
 /// life before.
-void fill_window(std::vector<ReplayWord>& words, std::uint64_t highest, std::uint32_t packets) {
+void fill_window(std::span<ReplayWord> words, std::uint64_t highest, std::uint32_t packets) {
   std::uint64_t low = highest >= packets ? highest - packets + 1 : 1;
   for (; low <= highest && !words.empty(); ++low) {
     ReplayWord& word = words[(low >> 5U) & (words.size() - 1)];
@@ -182,7 +182,8 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
   auto installed = std::make_unique<Installed>();
   installed->block.key = &keys_[raw(request.direction)][raw(slot)];
   if (request.direction == Direction::in) {
-    installed->block.window.resize(replay_words(request.replay_window));
+    installed->block.window =
+        window_at(slot, replay_words(request.replay_window), installed->block);
   }
   const crypto::esp::Form& form = crypto::esp::transform(*transform).form;
   if (!engine_.expand(request.suite, key_of(request, form).view(), *installed->block.key)) {
@@ -208,6 +209,16 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
   installed->settings = settings;
   installed->details = std::move(details);
   return installed;
+}
+
+std::span<ReplayWord> SadTable::window_at(SlotIndex slot, std::uint32_t words, KeyBlock& block) {
+  if (words > kSlotWords) {
+    block.large_window.resize(words);
+    return block.large_window;
+  }
+  SlotWindow& place = windows_[raw(slot)];
+  std::fill_n(place.begin(), words, ReplayWord{});  // of the SA before
+  return std::span(place).first(words);
 }
 
 void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -22,10 +23,16 @@ using channel::Direction;
 using channel::InstallSa;
 using channel::Outcome;
 
+/// Windows of most sizes stand side by side, by slot: those of a thousand SAs on the heap, among
+/// what else an SA has, would be on as many pages.
+inline constexpr std::uint32_t kSlotWords = 64;
+using SlotWindow = std::array<ReplayWord, kSlotWords>;
+
 /// An SA's secret and its window. Wiped when it ends.
 struct KeyBlock {
   crypto::esp::ExpandedKey* key = nullptr;  ///< in the table of keys, at the SA's slot
-  std::vector<ReplayWord> window;
+  std::span<ReplayWord> window;             ///< in the table of windows, or the one here
+  std::vector<ReplayWord> large_window;     ///< of more than kSlotWords
 
   void wipe() {
     if (key != nullptr) crypto::wipe(key, sizeof(*key));
@@ -79,6 +86,7 @@ class SadTable final : public Sad {
 
   [[nodiscard]] bool allocate() {
     if (!inbound_.map(capacity_) || !outbound_.map(capacity_)) return false;
+    if (!windows_.reserve(capacity_)) return false;
     for (std::uint32_t slot = 0; slot < capacity_; ++slot) {
       new (&outbound_[slot]) OutboundSa;  // stopped is not zero
     }
@@ -158,6 +166,9 @@ class SadTable final : public Sad {
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_for_manual(std::uint32_t spi);
   [[nodiscard]] std::expected<std::unique_ptr<Installed>, Outcome> prepare(
       SlotIndex slot, const InstallSa& request, std::uint64_t now_tsc, const SaSettings& settings);
+  /// An empty window for the SA that comes to a slot.
+  [[nodiscard]] std::span<ReplayWord> window_at(SlotIndex slot, std::uint32_t words,
+                                                KeyBlock& block);
   void publish_inbound(SlotIndex slot, Installed& installed);
   void publish_outbound(SlotIndex slot, Installed& installed);
   std::expected<SlotIndex, Outcome> install_at(SlotIndex slot, const InstallSa& request,
@@ -180,6 +191,7 @@ class SadTable final : public Sad {
   ForeignSpis foreign_;
   MappedArray<InboundSa> inbound_;  ///< vacant: zero bytes
   MappedArray<OutboundSa> outbound_;
+  MappedArray<SlotWindow> windows_;                            ///< inbound
   std::array<MappedArray<crypto::esp::ExpandedKey>, 2> keys_;  ///< by direction and slot
   bool keys_locked_ = false;
   std::array<std::uint32_t, 2> counts_{};
