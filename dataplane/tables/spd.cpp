@@ -67,7 +67,7 @@ SpdSnapshot::SpdSnapshot(std::uint32_t capacity, Reclaimer& reclaimer)
 SpdSnapshot::~SpdSnapshot() { std::allocator<Live>().deallocate(live_, capacity_); }
 
 Spd::Spd(std::uint32_t workers, Reclaimer& reclaimer, std::uint32_t room)
-    : workers_(workers), room_(room), reclaimer_(reclaimer) {
+    : workers_(workers), room_(room), reclaimer_(reclaimer), counters_(workers) {
   replace({});
 }
 
@@ -76,14 +76,10 @@ Spd::~Spd() {
   delete current_.load(std::memory_order_relaxed);
 }
 
-SpdSnapshot::EntryCounters Spd::new_counters() const {
-  return SpdSnapshot::EntryCounters(new SpdSnapshot::PaddedCounter[workers_]);
-}
-
 void Spd::keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
-               SpdSnapshot::EntryCounters counters) {
+               PolicyCounters::Taken counters) {
   std::construct_at(&in.live_[index], entry.outbound, entry.action, entry.child_index,
-                    counters.get());
+                    counters.place);
   const Place place{entry.rank, index};
   const auto kept =
       list_.emplace_hint(list_.end(), place, Kept{std::move(entry), std::move(counters)});
@@ -118,7 +114,7 @@ void Spd::replace(std::vector<PolicyEntry> entries) {
     for (; found != end; ++found) {
       if (is_same_policy(found->second->entry, entry)) return found->second->counters;
     }
-    return new_counters();
+    return counters_.take();
   };
 
   for (std::uint32_t index = 0; index < count; ++index) {
@@ -161,7 +157,7 @@ void Spd::insert(PolicyEntry entry) {
   const std::uint32_t index = free_index();
   SpdSnapshot& snapshot = current();
   const auto rules = rules_of(entry, index);
-  keep(snapshot, index, std::move(entry), new_counters());
+  keep(snapshot, index, std::move(entry), counters_.take());
   for (const PolicyRule& rule : rules) snapshot.index_.insert(rule);
   snapshot.index_.publish();
   announce(snapshot);
@@ -224,7 +220,7 @@ std::vector<PolicyEntry> Spd::entries() const {
   for (const auto& [place, kept] : list_) {
     result.push_back(kept.entry);
     for (std::uint32_t worker = 0; worker < workers_; ++worker) {
-      result.back().packets += kept.counters[worker].packets.read();
+      result.back().packets += kept.counters.place.of(static_cast<WorkerId>(worker)).read();
     }
   }
   return result;

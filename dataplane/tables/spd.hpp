@@ -14,6 +14,7 @@
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/flow_key.hpp"
 #include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/policy_counters.hpp"
 #include "dataplane/tables/policy_index.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "wire/traffic_selector.hpp"
@@ -55,12 +56,6 @@ class SpdSnapshot {
   static constexpr std::uint32_t kNoEntry = PolicyIndex::kNoEntry;
   using Match = PolicyIndex::Match;
 
-  /// A worker's counter of an entry, on a cache line of its own.
-  struct alignas(64) PaddedCounter {
-    Counter packets;
-  };
-  using EntryCounters = std::shared_ptr<PaddedCounter[]>;  ///< by worker; shared between versions
-
   explicit SpdSnapshot(std::uint32_t capacity, Reclaimer& reclaimer);
   ~SpdSnapshot();
   SpdSnapshot(const SpdSnapshot&) = delete;
@@ -96,7 +91,7 @@ class SpdSnapshot {
   /// quiescent report.
   [[nodiscard]] Counter* counter_of(const Match& match, WorkerId worker) const {
     if (match.entry == kNoEntry) return nullptr;
-    return &live_[match.entry].counters[raw(worker)].packets;
+    return &live_[match.entry].counters.of(worker);
   }
   void count(const Match& match, WorkerId worker, std::uint64_t packets) const {
     if (Counter* const counter = counter_of(match, worker)) counter->add(packets);
@@ -113,7 +108,7 @@ class SpdSnapshot {
     std::atomic<SlotIndex> outbound;
     PolicyAction action;
     std::uint32_t child_index;
-    PaddedCounter* counters;
+    PolicyCounters::Place counters;
   };
 
   const std::uint32_t capacity_;  ///< entries `live_` has room for
@@ -162,14 +157,13 @@ class Spd {
   };
   struct Kept {
     PolicyEntry entry;
-    SpdSnapshot::EntryCounters counters;
+    PolicyCounters::Taken counters;  ///< shared between versions
   };
   using List = std::map<Place, Kept>;
 
   [[nodiscard]] SpdSnapshot& current() const { return *current_.load(std::memory_order_relaxed); }
-  [[nodiscard]] SpdSnapshot::EntryCounters new_counters() const;
   void keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
-            SpdSnapshot::EntryCounters counters);
+            PolicyCounters::Taken counters);
   [[nodiscard]] std::uint32_t free_index();
   void bind(List::iterator kept, SlotIndex outbound);
   void forget_binding(List::iterator kept);
@@ -178,6 +172,7 @@ class Spd {
   const std::uint32_t workers_;
   const std::uint32_t room_;
   Reclaimer& reclaimer_;
+  PolicyCounters counters_;
   std::atomic<SpdSnapshot*> current_{nullptr};
   List list_;  ///< of `current_`, in order
   std::unordered_map<channel::PolicyId, List::iterator> negotiated_;

@@ -475,5 +475,28 @@ TEST_CASE("spd: a reader during replacements sees one version or the other, whol
   CHECK(wrong.load() == 0);
 }
 
+TEST_CASE("spd: policies by the thousand are counted apart, by each worker, from zero") {
+  constexpr std::uint32_t kWorkers = 3;
+  PolicyCounters counters(kWorkers);
+  std::vector<PolicyCounters::Taken> taken;
+  for (std::uint64_t n = 0; n < 2000; ++n) {
+    taken.push_back(counters.take());
+    for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
+      taken.back().place.of(static_cast<WorkerId>(worker)).add(3 * n + worker);
+    }
+  }
+  for (std::uint64_t n = 0; n < taken.size(); ++n) {
+    for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
+      REQUIRE(taken[n].place.of(static_cast<WorkerId>(worker)).read() == 3 * n + worker);
+    }
+  }
+  taken.resize(1000);
+  for (int n = 0; n < 3000; ++n) {
+    taken.push_back(counters.take());
+    REQUIRE(taken.back().place.of(kWorker).read() == 0);
+  }
+  REQUIRE(taken[999].place.of(kWorker).read() == 3 * 999);
+}
+
 }  // namespace
 }  // namespace culvert::dataplane
