@@ -74,18 +74,28 @@ inline constexpr unsigned kMaxExtensionHeaders = 8;  ///< more than any honest p
   return static_cast<std::uint16_t>((sum & 0xffffU) + (sum >> 16U));
 }
 
-/// Whether the checksum of a header without options is right. The folded sum of its words is 0xffff
-/// when that divides their sum, and a multiple of an odd number is told by one multiplication, by
-/// the number's inverse modulo 2^64. Precondition: the header is not all zeros.
-[[nodiscard]] inline bool plain_ipv4_checksum_is_right(const std::uint8_t* header) {
-  std::uint64_t sum = load_raw<std::uint32_t>(header);
-  for (std::size_t at = 4; at < ipv4::kHeaderBytes; at += 4) {
-    sum += load_raw<std::uint32_t>(header + at);
-  }
+/// Whether a sum of 16-bit words, or of wider ones, for 2^16 is 1 here, is zero in ones'
+/// complement: a multiple of 0xffff. That of an odd number is told by one multiplication, by the
+/// number's inverse modulo 2^64.
+[[nodiscard]] constexpr bool is_zero_in_ones_complement(std::uint64_t sum) {
   constexpr std::uint64_t kMost = ~std::uint64_t{0} / 0xffffU;
   constexpr std::uint64_t kInverse = 0 - kMost;  // for 0xffff * kMost is -1
   static_assert(kInverse * 0xffffU == 1);
   return sum * kInverse <= kMost;
+}
+
+/// Whether the checksum of a header without options is right (RFC 791 §3.1). Precondition: the
+/// header is not all zeros.
+[[nodiscard]] inline bool plain_ipv4_checksum_is_right(const std::uint8_t* header) {
+  static_assert(ipv4::kHeaderBytes == 20);
+  std::uint64_t sum = load_raw<std::uint32_t>(header + 16);
+  sum += load_raw<std::uint32_t>(header + 12);
+  sum += load_raw<std::uint32_t>(header + 8);
+  // What is carried out of the uppermost bit counts as 1.
+  const std::uint64_t first = load_raw<std::uint64_t>(header);
+  sum += first;
+  sum += sum < first ? 1U : 0U;
+  return is_zero_in_ones_complement(sum);
 }
 
 /// Writes the checksum of the header at `header`.

@@ -96,11 +96,11 @@ class NewestRun {
   [[nodiscard]] std::uint64_t highest() const { return highest_; }
   void add(std::uint64_t sequence) {
     const std::uint32_t tag = ReplayWindow::tag_of(sequence);
-    if (tag != word_.tag) [[unlikely]] {
+    if (tag != static_cast<std::uint32_t>(word_)) [[unlikely]] {
       put_word();
       take_word(tag);
     }
-    word_.received |= ReplayWindow::bit_of(sequence);
+    word_ |= std::uint64_t{ReplayWindow::bit_of(sequence)} << kReceivedAt;
     highest_ = sequence;
   }
   void end() {
@@ -109,17 +109,23 @@ class NewestRun {
   }
 
  private:
-  void put_word() { words_[word_.tag & mask_] = word_; }
+  static constexpr unsigned kReceivedAt = 32;
+  void put_word() {
+    words_[static_cast<std::uint32_t>(word_) & mask_] = {
+        static_cast<std::uint32_t>(word_), static_cast<std::uint32_t>(word_ >> kReceivedAt)};
+  }
   void take_word(std::uint32_t tag) {
     const ReplayWord& word = words_[tag & mask_];
-    word_ = {tag, word.tag == tag ? word.received : 0};
+    word_ = std::uint64_t{word.tag == tag ? word.received : 0} << kReceivedAt | tag;
   }
 
   std::uint64_t* at_ = nullptr;
   std::uint64_t highest_ = 0;
   ReplayWord* words_ = nullptr;
   std::uint32_t mask_ = 0;
-  ReplayWord word_;
+  /// The word in hand, its tag in the lower half. In one piece: loaded wider than it was stored just
+  /// before, it would have to wait for the store to reach the cache.
+  std::uint64_t word_ = 0;
   ReplayWord nowhere_;  ///< of an SA without a window
 };
 

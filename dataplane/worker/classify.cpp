@@ -2,6 +2,7 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/worker/stages.hpp"
+#include "dataplane/worker/train.hpp"
 #include "wire/esp.hpp"
 #include "wire/ethernet.hpp"
 #include "wire/icmp.hpp"
@@ -73,12 +74,15 @@ struct ShortWays {
   ArrivalRun arrived;
 };
 
-/// What most frames are: IPv4 without options, whole and sound, for this port's own MAC. False: it
-/// is for the long way, which says why. `mac`: the port's, in the low six bytes of a frame's first
+/// `again`: ESP in IPv4 with the SPI of the one before.
+enum class Way : std::uint8_t { general, known, arrived, again };
+
+/// What most frames are: IPv4 without options, whole and sound, for this port's own MAC. The
+/// general way says why another is not. `mac`: the port's, in the low six bytes of a frame's first
 /// eight.
-bool classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, std::uint64_t mac) {
+Way classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, std::uint64_t mac) {
   std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
-  if (packet->data_len < wire::ethernet::kHeaderBytes + kLeastKnownBytes) return false;
+  if (packet->data_len < wire::ethernet::kHeaderBytes + kLeastKnownBytes) return Way::general;
   std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
   const std::uint64_t destination = wire::load_raw<std::uint64_t>(frame);
   // Ethertype, version and length of the header; the class of traffic is any.
@@ -92,31 +96,43 @@ bool classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, s
                         length + wire::ethernet::kHeaderBytes <= packet->data_len &&
                         wire::plain_ipv4_checksum_is_right(ip);
   if (!is_plain) [[unlikely]]
-    return false;
+    return Way::general;
   const std::uint8_t protocol = ip[wire::ipv4::kProtocol];
   const bool is_on_port_4500 = wire::load_raw<std::uint16_t>(ip + wire::ipv4::kHeaderBytes + 2) ==
                                wire::Be16{wire::udp::kNatTraversalPort}.raw();
   if (protocol != wire::protocol::kEsp && !(protocol == wire::protocol::kUdp && is_on_port_4500)) {
     const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
-    if (!may_be_known(ports_at)) return false;
+    if (!may_be_known(ports_at)) return Way::general;
     ways.known.add(packet, position, ip, length,
                    known_flow_key(ip, PacketOrigin::clear, protocol, ports_at));
-    return true;
+    return Way::known;
   }
   std::uint8_t* const payload = ip + wire::ipv4::kHeaderBytes;
   const std::size_t payload_bytes = length - wire::ipv4::kHeaderBytes;
   if (protocol == wire::protocol::kEsp) [[likely]] {
-    if (payload_bytes < wire::esp::kHeaderBytes) return false;
-    ways.arrived.add(position, payload, payload_bytes, wire::ipv4::kHeaderBytes);
-    return true;
+    if (payload_bytes < wire::esp::kHeaderBytes) return Way::general;
+    const bool is_again =
+        ways.arrived.add(position, payload, payload_bytes, wire::ipv4::kHeaderBytes);
+    return is_again ? Way::again : Way::arrived;
   }
   constexpr std::size_t kLeast = wire::udp::kHeaderBytes + wire::esp::kHeaderBytes;
-  if (payload_bytes < kLeast) return false;
+  if (payload_bytes < kLeast) return Way::general;
   const std::uint32_t udp_bytes = wire::load_u16(payload + 4);
-  if (udp_bytes < kLeast || udp_bytes > payload_bytes) return false;
+  if (udp_bytes < kLeast || udp_bytes > payload_bytes) return Way::general;
   ways.arrived.add(position, payload + wire::udp::kHeaderBytes, udp_bytes - wire::udp::kHeaderBytes,
                    wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes);
-  return true;
+  return Way::arrived;
+}
+
+/// The frames from `position` to `end` that go on with the train of the one that arrived are left
+/// to inbound. Where they end.
+std::uint32_t pass_followers(ArrivedEsp& first, rte_mbuf* const* packets, std::uint32_t position,
+                             std::uint32_t end) {
+  const Train train(first.ip());
+  const std::uint32_t begin = position;
+  while (position < end && train.may_go_on_with(packets[position])) ++position;
+  first.followers = static_cast<std::uint16_t>(position - begin);
+  return position;
 }
 
 /// A port's MAC as `classify_plain` compares it.
@@ -163,6 +179,10 @@ void classify_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
 
 }  // namespace
 
+void classify_follower(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  classify_one(worker, burst, position);
+}
+
 void classify(WorkerState& worker, Burst& burst) {
   ShortWays ways(worker);
   for (std::uint32_t position = 0; position < burst.count;) {
@@ -170,9 +190,13 @@ void classify(WorkerState& worker, Burst& burst) {
     const std::uint64_t mac = mac_of(worker.tables.ports[raw(port)]);
     std::uint32_t end = burst.is_from_one_port ? burst.count : position + 1;
     while (end < burst.count && burst.received_on[end] == port) ++end;
-    for (; position < end; ++position) {
-      if (!classify_plain(ways, burst.packets[position], position, mac)) [[unlikely]]
+    while (position < end) {
+      const Way way = classify_plain(ways, burst.packets[position], position, mac);
+      if (way == Way::general) [[unlikely]]
         classify_one(worker, burst, position);
+      ++position;
+      if (way == Way::again)
+        position = pass_followers(ways.arrived.last(), burst.packets.data(), position, end);
     }
   }
 }

@@ -10,32 +10,23 @@
 #include <rte_prefetch.h>
 
 #include "dataplane/worker/crypto_burst.hpp"
+#include "dataplane/worker/header_fields.hpp"
 #include "dataplane/worker/inbound.hpp"
 #include "dataplane/worker/refusals.hpp"
+#include "dataplane/worker/train.hpp"
 #include "wire/esp.hpp"
 #include "wire/udp.hpp"
 
 namespace culvert::dataplane {
 namespace {
 
-/// Worth decrypting; the rest is in the operation of the same index.
-struct Opening {
-  const ArrivedEsp* arrived;
-  std::uint64_t sequence;
-};
+using Opening = CryptoScratch::Opening;
+
+/// Packets worth decrypting: so many of CryptoScratch::openings.
 struct Openings {
-  std::array<Opening, kBurstPackets> items;
-  const Opening* end = items.data();
+  std::uint32_t count = 0;
   bool has_one_transform = true;
   bool waits = true;  ///< before a number that stands here already: it may be a replay
-
-  void begin() {
-    end = items.data();
-    has_one_transform = true;
-  }
-  [[nodiscard]] std::uint32_t count() const {
-    return static_cast<std::uint32_t>(end - items.data());
-  }
 };
 
 /// What the general stages know of a packet that classify gave to the short way.
@@ -91,40 +82,6 @@ struct RunOfArrived {
   bool has_udp, has_esn;
 };
 
-constexpr std::uint32_t kAround = wire::esp::kHeaderBytes + kPlainIvBytes + kPlainIcvBytes;
-/// An empty datagram of UDP inside, padded; what is shorter has no ports worth a short way.
-constexpr std::uint32_t kLeastText = 32;
-static_assert(kAround % wire::esp::kAlignment == 0 && kLeastText % wire::esp::kAlignment == 0);
-
-/// Of a possible length, with no congestion to tell of (RFC 6040 §4.2).
-bool has_plain_shape(const RunOfArrived& run, const ArrivedEsp& arrived) {
-  // One that is too short has its upper bits set.
-  constexpr std::uint32_t kWrong = 0xffff0000U | (wire::esp::kAlignment - 1);
-  return (run.ip_of(arrived)[1] & 3U) == 0 &&
-         ((arrived.bytes - (kAround + kLeastText)) & kWrong) == 0;
-}
-
-/// The nonce is salt and IV (RFC 4106 §4), the AAD SPI and number as they stand in the packet, or
-/// with all 64 bits of the number (§5).
-void describe_operation(CryptoScratch& scratch, CryptoScratch::Block& nonce,
-                        crypto::esp::Operation& operation, const RunOfArrived& run,
-                        const ArrivedEsp& arrived, std::uint64_t sequence) {
-  std::uint8_t* const esp = arrived.esp;
-  wire::store_raw(nonce.bytes.data(), run.sa.salt);
-  wire::store_raw(nonce.bytes.data() + 4,
-                  wire::load_raw<std::uint64_t>(esp + wire::esp::kHeaderBytes));
-  operation.key = run.sa.key;
-  operation.text = esp + wire::esp::kHeaderBytes + kPlainIvBytes;
-  operation.aad = esp;
-  operation.text_bytes = arrived.bytes - kAround;
-  operation.aad_bytes = wire::esp::kHeaderBytes;
-  if (run.has_esn) {
-    CryptoScratch::Block& aad = scratch.aads[static_cast<std::size_t>(&nonce - &scratch.nonces[0])];
-    operation.aad = aad.bytes.data();
-    operation.aad_bytes = write_aad(aad, run.spi_raw, sequence, true);
-  }
-}
-
 /// For the general stage.
 void leave(Burst& burst, const ArrivedEsp& arrived) {
   const bool is_in_udp = arrived.bytes_in_front != wire::ipv4::kHeaderBytes;
@@ -132,10 +89,47 @@ void leave(Burst& burst, const ArrivedEsp& arrived) {
   burst.encrypted.push(arrived.position);
 }
 
+/// A follower as one that arrived by itself.
+ArrivedEsp describe_follower(const ArrivedEsp& first, std::uint8_t* ip, std::uint32_t position) {
+  return {.esp = ip + wire::ipv4::kHeaderBytes,
+          .sa = first.sa,
+          .bytes = static_cast<std::uint16_t>(wire::load_u16(ip + wire::ipv4::kTotalLength) -
+                                              wire::ipv4::kHeaderBytes),
+          .bytes_in_front = wire::ipv4::kHeaderBytes,
+          .position = static_cast<std::uint16_t>(position),
+          .followers = 0};
+}
+
+/// Where a frame's IP header is.
+std::uint8_t* ip_of(const rte_mbuf* packet) {
+  return rte_pktmbuf_mtod_offset(packet, std::uint8_t*, wire::ethernet::kHeaderBytes);
+}
+
+/// Whether a frame that goes on with a train is as sound as its first, and of a plain SA's length.
+bool is_sound(const SoundAsFirst& sound, const rte_mbuf* packet, const std::uint8_t* ip) {
+  const std::uint32_t ip_bytes = wire::load_u16(ip + wire::ipv4::kTotalLength);
+  return has_plain_length(ip_bytes - std::uint32_t{wire::ipv4::kHeaderBytes}) &&
+         ip_bytes + wire::ethernet::kHeaderBytes <= packet->data_len && sound.has(ip);
+}
+
 /// Of no SA that this way is for: a flood's ends here.
-[[gnu::noinline]] void leave_foreign(Burst& burst, const ArrivedEsp& arrived, Refusals& refusals) {
+void leave_foreign(Burst& burst, const ArrivedEsp& arrived, Refusals& refusals) {
   const bool is_here = arrived.sa->spi.load(std::memory_order_relaxed) == arrived.spi();
   if (is_here || !refusals.take_unknown(arrived)) leave(burst, arrived);
+}
+[[gnu::noinline]] void leave_foreign_train(WorkerState& worker, Burst& burst,
+                                           const ArrivedEsp& first, Refusals& refusals) {
+  const SoundAsFirst sound(first.ip());
+  leave_foreign(burst, first, refusals);
+  const std::uint32_t last = first.position + std::uint32_t{first.followers};
+  for (std::uint32_t position = first.position + 1U; position <= last; ++position) {
+    std::uint8_t* const ip = ip_of(burst.packets[position]);
+    if (is_sound(sound, burst.packets[position], ip)) [[likely]] {
+      leave_foreign(burst, describe_follower(first, ip, position), refusals);
+    } else {
+      classify_follower(worker, burst, position);
+    }
+  }
 }
 /// Its number is not above the highest.
 [[gnu::noinline]] void leave_old(Burst& burst, const ArrivedEsp& arrived, std::uint64_t sequence,
@@ -143,72 +137,160 @@ void leave(Burst& burst, const ArrivedEsp& arrived) {
   if (!refusals.take_replay(arrived, *arrived.sa, sequence)) leave(burst, arrived);
 }
 
-/// Pass 1, from the packet `next` on. Where it ended: before a number that may be above the highest
-/// only because the packet that has it already is not verified yet, or behind the last packet.
-[[gnu::noinline]] const ArrivedEsp* take_arrived(WorkerState& worker, Burst& burst,
-                                                 const ArrivedEsp* next, Openings& openings,
-                                                 Refusals& refusals) {
-  const ArrivedEsp* const end = worker.arrived_end;
-  Opening* opening = openings.items.data();
-  crypto::esp::Operation* operation = worker.scratch.openings.data();
-  CryptoScratch::Block* nonce = worker.scratch.nonces.data();
-  while (next != end) {
-    if (!is_for(worker, *next->sa, *next)) [[unlikely]] {
-      leave_foreign(burst, *next++, refusals);
+/// What pass 1 takes, one after another.
+struct Taking {
+  Opening* side;
+  crypto::esp::Operation* operation;
+  std::uint64_t last_sequence = 0;  ///< of the run
+  /// It ended before a number that may be above the highest only because the packet that has it
+  /// already is not verified yet.
+  bool is_over = false;
+};
+
+/// The nonce is salt and IV (RFC 4106 §4), the AAD SPI and number as they stand in the packet, or
+/// with all 64 bits of the number (§5).
+template <bool kHasEsn>
+void take(Taking& taking, CryptoScratch& scratch, InboundSa& sa, std::uint8_t* esp,
+          std::uint32_t esp_bytes, std::uint32_t position, std::uint8_t traffic_class,
+          std::uint64_t sequence) {
+  taking.last_sequence = sequence;
+  Opening& side = *taking.side++;
+  wire::store_raw(side.nonce.data(), sa.salt);
+  wire::store_raw(side.nonce.data() + 4,
+                  wire::load_raw<std::uint64_t>(esp + wire::esp::kHeaderBytes));
+  side.position = static_cast<std::uint16_t>(position);
+  side.traffic_class = traffic_class;
+  side.sa = &sa;
+  side.sequence = sequence;
+  crypto::esp::Operation& operation = *taking.operation++;
+  operation.key = sa.key;
+  operation.text = esp + wire::esp::kHeaderBytes + kPlainIvBytes;
+  operation.text_bytes = esp_bytes - kAroundPlain;
+  operation.aad = esp;
+  operation.aad_bytes = wire::esp::kHeaderBytes;
+  if constexpr (kHasEsn) {
+    CryptoScratch::Block& aad = scratch.aads[&side - scratch.opening_sides.data()];
+    operation.aad = aad.bytes.data();
+    operation.aad_bytes = write_aad(aad, wire::load_raw<std::uint32_t>(esp), sequence, true);
+  }
+}
+
+template <bool kHasEsn>
+std::uint64_t sequence_of(const InboundSa& sa, const std::uint8_t* esp) {
+  const std::uint32_t low = wire::load_u32(esp + 4);
+  return kHasEsn ? sa.extend(low) : low;
+}
+
+/// The followers of one that was looked at; where it is over, `first` is that packet. Not inlined:
+/// what is around it would take the registers that it needs.
+template <bool kHasEsn>
+[[gnu::noinline]] void take_followers(WorkerState& worker, Burst& burst, ArrivedEsp& first,
+                                      Taking& given, Refusals& refusals, bool waits) {
+  InboundSa& sa = *first.sa;
+  const SoundAsFirst sound(first.ip());
+  const std::uint8_t traffic_class = first.ip()[1];
+  Taking taking = given;
+  std::uint32_t position = first.position;
+  std::uint32_t left = first.followers;
+  do {
+    rte_mbuf* const packet = burst.packets[++position];
+    std::uint8_t* const ip = ip_of(packet);
+    if (!is_sound(sound, packet, ip)) [[unlikely]] {
+      classify_follower(worker, burst, position);
       continue;
     }
-    const RunOfArrived run(*next);
-    InboundSa& sa = run.sa;
-    if (opening != openings.items.data()) {
-      openings.has_one_transform &= sa.transform == openings.items[0].arrived->sa->transform;
-    }
-    // Those of a burst are in the line of the first, or in the next one.
-    rte_prefetch0(sa.replay_window().place_of(sa.highest + 1));
-    std::uint64_t last_sequence = sa.highest;
-    do {
-      const ArrivedEsp& arrived = *next;
-      if (!has_plain_shape(run, arrived)) [[unlikely]] {
-        leave(burst, arrived);
+    std::uint8_t* const esp = ip + wire::ipv4::kHeaderBytes;
+    const std::uint64_t sequence = sequence_of<kHasEsn>(sa, esp);
+    if (sequence <= taking.last_sequence) [[unlikely]] {
+      const ArrivedEsp arrived = describe_follower(first, ip, position);
+      if (sequence <= sa.highest) {
+        leave_old(burst, arrived, sequence, refusals);
         continue;
       }
-      const std::uint64_t sequence =
-          run.has_esn ? sa.extend(arrived.sequence()) : arrived.sequence();
-      if (sequence <= last_sequence) [[unlikely]] {
-        if (sequence <= sa.highest) {
-          leave_old(burst, arrived, sequence, refusals);
-          continue;
-        }
-        if (openings.waits) {
-          openings.end = opening;
-          return next;
-        }
+      if (waits) {
+        first = arrived;
+        first.followers = static_cast<std::uint16_t>(left - 1);
+        taking.is_over = true;
+        break;
       }
-      last_sequence = sequence;
-      opening->arrived = &arrived;
-      opening->sequence = sequence;
-      ++opening;
-      describe_operation(worker.scratch, *nonce++, *operation++, run, arrived, sequence);
-    } while (++next != end && run.has(*next));
+    }
+    const std::uint32_t ip_bytes = wire::load_u16(ip + wire::ipv4::kTotalLength);
+    take<kHasEsn>(taking, worker.scratch, sa, esp,
+                  ip_bytes - std::uint32_t{wire::ipv4::kHeaderBytes}, position, traffic_class,
+                  sequence);
+  } while (--left != 0);
+  given = taking;
+}
+
+/// The packets of the run that begins with `next`. The one behind them, or where it is over.
+template <bool kHasEsn>
+ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking& taking,
+                     Refusals& refusals, bool waits) {
+  const RunOfArrived run(*next);
+  InboundSa& sa = run.sa;
+  // Those of a burst are in the line of the first, or in the next one.
+  rte_prefetch0(sa.replay_window().place_of(sa.highest + 1));
+  taking.last_sequence = sa.highest;
+  do {
+    ArrivedEsp& arrived = *next;
+    const std::uint64_t sequence = sequence_of<kHasEsn>(sa, arrived.esp);
+    if (!has_plain_length(arrived.bytes)) [[unlikely]] {
+      leave(burst, arrived);
+    } else if (sequence <= sa.highest) {
+      leave_old(burst, arrived, sequence, refusals);
+    } else if (sequence <= taking.last_sequence && waits) {
+      taking.is_over = true;
+      return next;
+    } else {
+      take<kHasEsn>(taking, worker.scratch, sa, arrived.esp, arrived.bytes, arrived.position,
+                    run.ip_of(arrived)[1], sequence);
+    }
+    if (arrived.followers != 0) {
+      take_followers<kHasEsn>(worker, burst, arrived, taking, refusals, waits);
+      if (taking.is_over) [[unlikely]]
+        return next;
+    }
+  } while (++next != worker.arrived_end && run.has(*next));
+  return next;
+}
+
+/// Pass 1, from the packet `next` on. Where it ended: where it is over, or behind the last packet.
+[[gnu::noinline]] ArrivedEsp* take_arrived(WorkerState& worker, Burst& burst, ArrivedEsp* next,
+                                           Openings& openings, Refusals& refusals) {
+  CryptoScratch& scratch = worker.scratch;
+  Taking taking{scratch.opening_sides.data(), scratch.openings.data()};
+  openings.has_one_transform = true;
+  const InboundSa* const first = next->sa;
+  while (next != worker.arrived_end && !taking.is_over) {
+    const InboundSa& sa = *next->sa;
+    if (!is_for(worker, sa, *next)) [[unlikely]] {
+      leave_foreign_train(worker, burst, *next++, refusals);
+      continue;
+    }
+    openings.has_one_transform &= sa.transform == first->transform;
+    next = sa.has_esn ? take_run<true>(worker, burst, next, taking, refusals, openings.waits)
+                      : take_run<false>(worker, burst, next, taking, refusals, openings.waits);
   }
-  openings.end = opening;
+  openings.count = static_cast<std::uint32_t>(taking.side - scratch.opening_sides.data());
   return next;
 }
 
 /// Pass 2.
 void open(WorkerState& worker, const Openings& openings) {
+  CryptoScratch& scratch = worker.scratch;
   const auto process = [&](const crypto::EspSuite& suite,
                            std::span<const crypto::esp::Operation> run) {
     worker.context.engine->open(suite, run);
   };
-  const auto operations = std::span(worker.scratch.openings).first(openings.count());
+  const auto operations = std::span(scratch.openings).first(openings.count);
   if (openings.has_one_transform) [[likely]] {
-    return process(crypto::esp::transform(openings.items[0].arrived->sa->transform).suite,
-                   operations);
+    const crypto::esp::TransformId only = scratch.opening_sides[0].sa->transform;
+    return process(crypto::esp::transform(only).suite, operations);
   }
-  for (std::uint32_t k = 0; k < openings.count(); ++k) {
-    worker.scratch.transforms[k] = openings.items[k].arrived->sa->transform;
+  for (std::uint32_t k = 0; k < openings.count; ++k) {
+    scratch.transforms[k] = scratch.opening_sides[k].sa->transform;
   }
-  for_each_suite(worker.scratch, operations, process);
+  for_each_suite(scratch, operations, process);
 }
 
 /// Authentic packets of one SA after another, counted and committed at once. Lifetimes count
@@ -263,32 +345,40 @@ bool is_authentic(const crypto::esp::Operation& opened) {
   return icvs_agree(opened.icv, opened.text + opened.text_bytes, kPlainIcvBytes);
 }
 
-/// Bytes of the packet inside, 0 when it is not what most are: IPv4 without options, whole and
-/// sound, with the least padding, taken by the selectors.
-std::uint32_t plain_inside(const InboundSa& sa, const crypto::esp::Operation& operation) {
+/// Whether the packet inside, of `total` bytes by its header, is what most are: IPv4 without
+/// options, whole and sound, with the least padding, taken by the selectors.
+bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operation,
+                     std::uint32_t total) {
+  static_assert(kLeastPlainEsp - kAroundPlain - wire::esp::kTrailerBytes - 3 >= kLeastKnownBytes);
   const std::uint8_t* const inner = operation.text;
-  const std::uint32_t total = wire::load_u16(inner + wire::ipv4::kTotalLength);
   const auto padding =
       static_cast<std::uint32_t>(operation.text_bytes - wire::esp::kTrailerBytes - total);
   constexpr std::uint16_t kFragmentBits =
       wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
-  const bool is_plain =
-      inner[0] == 0x45 &&
-      // Nothing but padding and trailer is behind the packet.
-      padding <= 3 && wire::esp::ends_as_ipv4(inner + operation.text_bytes, padding) &&
-      (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
-      wire::plain_ipv4_checksum_is_right(inner) && total >= kLeastKnownBytes &&
-      sa.selectors.match(wire::load_u32(inner + wire::ipv4::kSource),
-                         wire::load_u32(inner + wire::ipv4::kDestination));
-  return is_plain ? total : 0;
+  return inner[0] == 0x45 &&
+         // Nothing but padding and trailer is behind the packet.
+         padding <= 3 && wire::esp::ends_as_ipv4(inner + operation.text_bytes, padding) &&
+         (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
+         wire::plain_ipv4_checksum_is_right(inner) &&
+         sa.selectors.match(wire::load_u32(inner + wire::ipv4::kSource),
+                            wire::load_u32(inner + wire::ipv4::kDestination));
+}
+
+/// What the outer header says of congestion is known inside (RFC 6040 §4.2). False: there is a
+/// packet to drop or an alarm to count.
+[[gnu::noinline]] bool takes_congestion_over(const Opening& side,
+                                             const crypto::esp::Operation& opened) {
+  const std::size_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes + side.sa->plain_in_front;
+  const EcnVerdict verdict = apply_to_inner(opened.text, opened.text - in_front, false);
+  return !verdict.drop && verdict.alarm == EcnAlarm::none;
 }
 
 /// What was decrypted and does not go the short way on: a forgery ends, the rest is the general
 /// stage's to accept.
 [[gnu::noinline]] void accept_slowly(WorkerState& worker, Burst& burst, const Opening& opening,
                                      const crypto::esp::Operation& operation, Refusals& refusals) {
-  InboundSa& sa = *opening.arrived->sa;
-  const std::uint16_t position = opening.arrived->position;
+  InboundSa& sa = *opening.sa;
+  const std::uint32_t position = opening.position;
   if (!is_authentic(operation)) return refusals.take_forgery(position, sa, opening.sequence);
   const std::size_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes + sa.plain_in_front;
   describe(burst, position, operation.text - in_front, sa.has_udp);
@@ -305,22 +395,23 @@ std::uint32_t plain_inside(const InboundSa& sa, const crypto::esp::Operation& op
   Tally tally(burst.tsc);
   OfferRun offers(worker);
   const crypto::esp::Operation* operation = worker.scratch.openings.data();
-  for (const Opening& opening : std::span(openings.items).first(openings.count())) {
+  for (const Opening& side : std::span(worker.scratch.opening_sides).first(openings.count)) {
     const crypto::esp::Operation& opened = *operation++;
-    const ArrivedEsp& arrived = *opening.arrived;
     const std::uint8_t protocol = opened.text[wire::ipv4::kProtocol];
     const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
-    const bool may_be_plain = is_authentic(opened) && may_be_known(ports_at);
-    const std::uint32_t total = may_be_plain ? plain_inside(*arrived.sa, opened) : 0;
+    const std::uint32_t total = wire::load_u16(opened.text + wire::ipv4::kTotalLength);
+    constexpr std::uint8_t kEcn = 3;
+    const bool is_plain = is_authentic(opened) && may_be_known(ports_at) &&
+                          is_plain_inside(*side.sa, opened, total) &&
+                          ((side.traffic_class & kEcn) == 0 || takes_congestion_over(side, opened));
     // Again: one burst may hold a number twice.
-    if (total == 0 || !tally.begin(*arrived.sa) || opening.sequence <= tally.highest())
-        [[unlikely]] {
+    if (!is_plain || !tally.begin(*side.sa) || side.sequence <= tally.highest()) [[unlikely]] {
       tally.end();
-      accept_slowly(worker, burst, opening, opened, refusals);
+      accept_slowly(worker, burst, side, opened, refusals);
       continue;
     }
-    tally.add(opening.sequence, total);
-    offers.add(burst.packets[arrived.position], arrived.position, opened.text, total,
+    tally.add(side.sequence, total);
+    offers.add(burst.packets[side.position], side.position, opened.text, total,
                known_flow_key(opened.text, PacketOrigin::tunnel, protocol, ports_at));
   }
   tally.end();
@@ -335,15 +426,14 @@ bool is_replay(const ArrivedEsp& arrived) {
 }  // namespace
 
 void open_plain(WorkerState& worker, Burst& burst) {
-  const ArrivedEsp* next = worker.arrived.data();
+  ArrivedEsp* next = worker.arrived.data();
   if (next == worker.arrived_end) return;
   Openings openings;
   Refusals refusals(worker, burst);
   while (next != worker.arrived_end) {
     worker.enter(Stage::lookup);
-    openings.begin();
     next = take_arrived(worker, burst, next, openings, refusals);
-    if (openings.end == openings.items.data()) break;  // it waits for none: all are taken
+    if (openings.count == 0) break;  // it waits for none: all are taken
     worker.enter(Stage::crypto);
     open(worker, openings);
     worker.enter(Stage::check);

@@ -19,6 +19,7 @@
 #include "dataplane/worker/pending.hpp"
 #include "dataplane/worker/reassembly.hpp"
 #include "dataplane/worker/worker.hpp"
+#include "wire/esp.hpp"
 #include "wire/udp.hpp"
 
 namespace culvert::dataplane {
@@ -45,12 +46,21 @@ struct CryptoScratch {
   std::array<crypto::esp::Operation, kBurstPackets> operations;
   std::array<crypto::esp::TransformId, kBurstPackets> transforms;
   std::array<crypto::esp::Operation, kBurstPackets> gathered;  ///< of one suite among several
-  /// Of plain SAs, inbound: each has its nonce and its ICV for good.
+  /// Of plain SAs, inbound: what is beside the operation of the same index.
+  struct alignas(32) Opening {
+    std::array<std::uint8_t, 12> nonce;
+    std::uint16_t position;      ///< in the burst
+    std::uint8_t traffic_class;  ///< of the outer header
+    InboundSa* sa;
+    std::uint64_t sequence;
+  };
+  std::array<Opening, kBurstPackets> opening_sides;
   std::array<crypto::esp::Operation, kBurstPackets> openings;
 
+  /// Each opening has its nonce and its ICV for good.
   CryptoScratch() {
     for (std::size_t k = 0; k < openings.size(); ++k) {
-      openings[k].nonce = nonces[k].bytes.data();
+      openings[k].nonce = opening_sides[k].nonce.data();
       openings[k].icv = icvs[k].bytes.data();
     }
   }
@@ -86,6 +96,8 @@ struct ArrivedEsp {
   std::uint16_t bytes;           ///< from the ESP header to the ICV
   std::uint16_t bytes_in_front;  ///< of the IP header, and UDP's
   std::uint16_t position;        ///< in the burst
+  /// Frames behind it in the burst that begin alike (Train), not looked at any further.
+  std::uint16_t followers;
 
   [[nodiscard]] const std::uint8_t* ip() const { return esp - bytes_in_front; }
   [[nodiscard]] std::uint32_t spi() const { return wire::load_u32(esp); }
@@ -100,6 +112,19 @@ struct ArrivedEsp {
     return wire::load_raw<std::uint32_t>(esp - wire::udp::kHeaderBytes);
   }
 };
+
+/// Around the text of ESP for a plain SA.
+inline constexpr std::uint32_t kAroundPlain =
+    wire::esp::kHeaderBytes + kPlainIvBytes + kPlainIcvBytes;
+/// The least that has a short way: an empty datagram of UDP inside, padded.
+inline constexpr std::uint32_t kLeastPlainEsp = kAroundPlain + 32;
+static_assert(kLeastPlainEsp % wire::esp::kAlignment == 0);
+/// Of ESP for a plain SA, from its header to the ICV.
+[[nodiscard]] inline bool has_plain_length(std::uint32_t esp_bytes) {
+  // One that is too short has its upper bits set.
+  constexpr std::uint32_t kWrong = 0xffff0000U | (wire::esp::kAlignment - 1);
+  return ((esp_bytes - kLeastPlainEsp) & kWrong) == 0;
+}
 
 /// A worker's own state. Nothing in it is seen by another thread but the counters.
 class WorkerState {
@@ -176,6 +201,8 @@ void receive_injected(WorkerState& worker, Burst& burst);
 // classify.cpp
 /// Frame → IP packet, told apart: encrypted for us, or undecided. ARP and ND are punted.
 void classify(WorkerState& worker, Burst& burst);
+/// For inbound: one frame that was taken for another's follower and is not.
+void classify_follower(WorkerState& worker, Burst& burst, std::uint32_t position);
 
 // known_inbound.cpp
 /// For classify: ESP (of at least a header) in IPv4 packets without options, whole and sound. One
@@ -188,10 +215,14 @@ class ArrivalRun {
   ArrivalRun(const ArrivalRun&) = delete;
   ArrivalRun& operator=(const ArrivalRun&) = delete;
 
-  void add(std::uint32_t position, std::uint8_t* esp, std::size_t esp_bytes,
+  /// Whether it has the SPI of the one before.
+  bool add(std::uint32_t position, std::uint8_t* esp, std::size_t esp_bytes,
            std::size_t bytes_in_front) {
     assert(next_ != worker_.arrived.data() + kBurstPackets);
-    InboundSa* const sa = sad_.place_of(wire::load_u32(esp));
+    const std::uint32_t spi = wire::load_u32(esp);
+    const bool is_again = spi == last_spi_;
+    last_spi_ = spi;
+    InboundSa* const sa = sad_.place_of(spi);
     rte_prefetch0(sa);
     rte_prefetch0(&sa->highest);  // the second line
     ArrivedEsp& arrived = *next_++;
@@ -200,12 +231,16 @@ class ArrivalRun {
     arrived.bytes = static_cast<std::uint16_t>(esp_bytes);
     arrived.bytes_in_front = static_cast<std::uint16_t>(bytes_in_front);
     arrived.position = static_cast<std::uint16_t>(position);
+    arrived.followers = 0;
+    return is_again;
   }
+  [[nodiscard]] ArrivedEsp& last() { return next_[-1]; }
 
  private:
   WorkerState& worker_;
   const Sad& sad_;
   ArrivedEsp* next_;
+  std::uint32_t last_spi_ = 0;
 };
 /// What arrived for plain SAs → offered to `send_known`, decrypted and checked; what cannot go that
 /// way is encrypted still, or undecided.
