@@ -75,14 +75,17 @@ void take_if_fit(WorkerState& worker, Burst& burst, std::uint32_t position, cons
     // RFC 4303 §3.1.1: transport mode applies to whole datagrams only.
     return drop_of_sa(worker, burst, position, run.sa, DropReason::fragment_unsupported);
   }
+  // What is cut first, or not sent at all, needs no room.
+  const bool is_too_big = shape.packet_bytes > run.mtu;
+  if (is_too_big && handle_too_big(worker, burst, position, run.sa, run.outer, run.mtu) ==
+                        TooBig::ended) [[unlikely]] {
+    return;
+  }
   if (!has_room(burst.packets[position], burst.ip[position], header, shape)) [[unlikely]] {
     return drop_of_sa(worker, burst, position, run.sa, DropReason::no_headroom);
   }
-  if (shape.packet_bytes > run.mtu) [[unlikely]] {
-    if (handle_too_big(worker, burst, position, run.sa, run.outer, run.mtu) == TooBig::ended)
-      return;
+  if (is_too_big) [[unlikely]]
     worker.oversize.add(position, run.mtu);
-  }
   fit.shapes[fit.positions.size()] = shape;
   fit.positions.push(position);
   fit.bytes += header.total_bytes;

@@ -164,6 +164,20 @@ TEST_CASE(
   CHECK(fits(told + 1U) == 0);
 }
 
+TEST_CASE("sizes: what is too large is cut, or refused by its size, also without room around it") {
+  const bool may_be_cut = GENERATE(true, false);
+  Pair pair;
+  rte_mbuf* packet = rte_pktmbuf_alloc(packet_pool());
+  packet->data_off = 0;
+  const Packet bytes = frame(ip_packet(of_size(1500, false, may_be_cut ? 0 : 0x4000)));
+  std::ranges::copy(bytes, rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes.size())));
+  REQUIRE(rte_eth_tx_burst(0, 0, &packet, 1) == 1);
+  const Result result = pair.left.receive(kLan, std::vector<Packet>{});
+  CHECK(result.drops.empty());
+  CHECK(result.wan.size() == (may_be_cut ? 2U : 0U));
+  CHECK(result.punts.size() == (may_be_cut ? 0U : 1U));
+}
+
 TEST_CASE("sizes: a path MTU that was learnt holds for its SA, and is told to senders") {
   Pair pair;
   pair.left.tables().sad->set_path_mtu(pair.out_id, 1000);
