@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions  # noqa: E402
-from harness.impairment import Relay  # noqa: E402
+from harness.impairment import relayed  # noqa: E402
 from harness.testbed import Testbed, build_directory  # noqa: E402
 
 
@@ -58,10 +58,7 @@ def bed():
 
 @pytest.fixture
 def relay(bed):
-    """The bridge between the gateways gives way to a relay."""
-    middle = bed["wan"]
-    middle.ip_batch("link set to-a nomaster", "link set to-b nomaster", "link set bridge down")
-    with Relay(middle) as relay:
+    with relayed(bed) as relay:
         yield relay
 
 

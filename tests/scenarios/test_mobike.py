@@ -5,26 +5,14 @@ strongSwan's userspace ESP cannot move an SA: it rekeys its child by itself when
 
 import pytest
 
+from harness.bridge import blocked
 from harness.configuration import SIDE_B, TunnelOptions
-from harness.shell import run, wait_until
+from harness.shell import wait_until
 from harness.strongswan import PeerOptions
 from harness.traffic import SteadyPing
 
 MOBILE = {"mobike": "yes", "dpd_delay": "5s"}
 OTHER_A, OTHER_B = "192.0.2.21", "192.0.2.22"
-
-
-def block(bed, address):
-    """Nothing from or to this address passes the link any more."""
-    run(*bed["wan"].command("nft", "-f", "-"), input_text=f"""
-table bridge broken {{
-  chain forward {{
-    type filter hook forward priority 0;
-    ip saddr {address} drop
-    ip daddr {address} drop
-  }}
-}}
-""")
 
 
 def test_strongswan_moves_to_another_address(bed):
@@ -60,12 +48,12 @@ def test_we_leave_a_path_that_died(bed):
     gateway.culvert("initiate", "net")
     ike = gateway.ike_sas()[0]["initiator_spi"]
     assert bed.ping(count=10, interval=0.02).lost() == []
-    block(bed, "192.0.2.1")
-    wait_until(lambda: gateway.ike_sas()[0]["local"].startswith(f"{OTHER_A}:"), 30,
-               "us at the other address", 0.1)
-    assert [sa["initiator_spi"] for sa in gateway.ike_sas()] == [ike]
-    wait_until(lambda: bed.ping(count=1, wait=1).received, 10, "the tunnel over the new path")
-    assert bed.ping(count=20, interval=0.02).lost() == []
+    with blocked(bed, "192.0.2.1"):
+        wait_until(lambda: gateway.ike_sas()[0]["local"].startswith(f"{OTHER_A}:"), 30,
+                   "us at the other address", 0.1)
+        assert [sa["initiator_spi"] for sa in gateway.ike_sas()] == [ike]
+        wait_until(lambda: bed.ping(count=1, wait=1).received, 10, "the tunnel over the new path")
+        assert bed.ping(count=20, interval=0.02).lost() == []
 
 
 @pytest.mark.long
@@ -80,10 +68,10 @@ def test_two_gateways_leave_a_path_that_died(bed):
     b.wait_for_child()
     child = a.child()["spi_in"]
     steady = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
-    block(bed, "192.0.2.1")
-    wait_until(lambda: b.ike_sas()[0]["remote"].startswith(f"{OTHER_A}:"), 30,
-               "b to see a at the other address", 0.1)
-    steady.wait_for_replies(50)
+    with blocked(bed, "192.0.2.1"):
+        wait_until(lambda: b.ike_sas()[0]["remote"].startswith(f"{OTHER_A}:"), 30,
+                   "b to see a at the other address", 0.1)
+        steady.wait_for_replies(50)
     steady.stop()
     assert a.child()["spi_in"] == child
     assert {sa["remote"].rsplit(":", 1)[0] for sa in b.sas()["sas"]} <= {OTHER_A, OTHER_A + ":0"}

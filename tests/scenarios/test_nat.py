@@ -2,49 +2,20 @@
 RFC 3948), in front of the initiator, in front of both, and one that forgets its mappings."""
 
 import contextlib
-import dataclasses
 
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from harness.capture import WireContents
-from harness.configuration import (SIDE_A, SIDE_B, TunnelOptions, connection,
-                                   gateway_configuration, with_psk)
-from harness.nat import behind, nats_before, through
+from harness.configuration import SIDE_A, SIDE_B
+from harness.nat import natted
 from harness.pair import Pair
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions
 from harness.traffic import SteadyPing
 
 ADDRESSES = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
-
-
-@contextlib.contextmanager
-def natted(bed, letters, forward="", mode="tunnel"):
-    """Configurations of both gateways with routers in front of those named, of which some let the peer
-    begin."""
-    with nats_before(bed, letters) as routers:
-        inside = {letter: dataclasses.replace(side, wan=side.wan[:1], networks=side.networks[:1])
-                  for letter, side in (("a", SIDE_A), ("b", SIDE_B))}
-        outside = dict(inside)
-        for letter, nat in routers.items():
-            outside[letter] = behind(inside[letter], nat)
-            outside[letter].wan = [f"{nat.outside}/24"]
-            inside[letter] = behind(inside[letter], nat)
-            if letter in forward:
-                nat.rules(forward=True)
-        configurations = {}
-        for letter, other in (("a", "b"), ("b", "a")):
-            local, remote = inside[letter], outside[other]
-            configuration = gateway_configuration(local.name, local, remote)
-            if letter in routers:
-                through(configuration, routers[letter])
-            options = TunnelOptions(mode=mode, connection_options={"dpd_delay": "5s"})
-            configuration["connections"] = [connection(local, remote, options)]
-            with_psk(configuration, local, remote, bed.psk_file)
-            configurations[letter] = configuration
-        yield routers, configurations
 
 
 def test_initiator_behind_a_nat(bed):

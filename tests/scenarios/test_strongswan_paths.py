@@ -1,43 +1,20 @@
 """What happens to IKE on its way, beside strongSwan: a path for small packets only, on which no IP
 fragment passes (RFC 7383), and half-open IKE SAs until an end demands cookies (RFC 7296 §2.6)."""
 
-import json
-import os
-
 import pytest
 
+from harness.bridge import narrow
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
+from harness.half_open import leave_half_open
 from harness.pair import Pair
 from harness.pki import Authority, with_certificate
-from harness.shell import run, wait_until
+from harness.shell import wait_until
 from harness.strongswan import PeerOptions, PeerPki
 
 EITHER = pytest.mark.parametrize("who", ["culvert", "strongswan"])
 
 
 # ---- a small path MTU ----------------------------------------------------------------------------
-
-
-def narrow(bed, mtu):
-    """What is larger, and every IP fragment, ends on the link between, and nobody is told."""
-    run(*bed["wan"].command("nft", "-f", "-"), input_text=f"""
-table bridge narrow {{
-  counter too_big {{ }}
-  counter fragments {{ }}
-  chain forward {{
-    type filter hook forward priority 0;
-    ip length > {mtu} counter name "too_big" drop
-    ip frag-off & 0x3fff != 0 counter name "fragments" drop
-  }}
-}}
-""")
-
-
-def ended(bed):
-    """What the link dropped, by reason."""
-    listed = json.loads(bed["wan"].run("nft", "-j", "list", "counters").stdout)["nftables"]
-    return {entry["counter"]["name"]: entry["counter"]["packets"]
-            for entry in listed if "counter" in entry}
 
 
 def with_large_certificates(bed, fragment_size):
@@ -57,24 +34,24 @@ def with_large_certificates(bed, fragment_size):
 @pytest.mark.parametrize("mtu, fragment_size, fewest", [(1280, 1280, 2), (600, 576, 5)])
 def test_certificates_pass_where_no_ip_fragment_does(bed, who, mtu, fragment_size, fewest):
     pair = with_large_certificates(bed, fragment_size)
-    narrow(bed, mtu)
-    # When either begins, then nothing that IKE sends is too large or an IP fragment
-    pair.initiate(who)
-    pair.wait_until_mirrored()
-    sa, = pair.gateway.ike_sas()
-    assert sa["fragmentation"] and "CN=" + SIDE_B.identity in sa["remote_certificate"]
-    for one in ("culvert", "strongswan"):
-        pair.rekey(one)
+    with narrow(bed, mtu) as ended:
+        # When either begins, then nothing that IKE sends is too large or an IP fragment
+        pair.initiate(who)
         pair.wait_until_mirrored()
-        pair.rekey(one, "ike_sa")
-        wait_until(pair.ike_spi, 8, "one IKE SA at both ends", 0.05)
-    assert bed.ping(count=20, interval=0.01).lost() == []
-    assert ended(bed) == {"too_big": 0, "fragments": 0}
-    fragments = pair.gateway.ask("ike.sock", "counters")["result"]["fragments"]
-    assert min(fragments["sent"], fragments["received"]) >= fewest and fragments["discarded"] == 0
-    # and the link would have dropped what is larger
-    assert bed.ping(count=1, size=mtu - 28, wait=0.5, extra=("-M", "dont")).lost() == [1]
-    assert sum(ended(bed).values()) > 0
+        sa, = pair.gateway.ike_sas()
+        assert sa["fragmentation"] and "CN=" + SIDE_B.identity in sa["remote_certificate"]
+        for one in ("culvert", "strongswan"):
+            pair.rekey(one)
+            pair.wait_until_mirrored()
+            pair.rekey(one, "ike_sa")
+            wait_until(pair.ike_spi, 8, "one IKE SA at both ends", 0.05)
+        assert bed.ping(count=20, interval=0.01).lost() == []
+        assert ended() == {"too_big": 0, "fragments": 0}
+        fragments = pair.gateway.ask("ike.sock", "counters")["result"]["fragments"]
+        assert min(fragments["sent"], fragments["received"]) >= fewest and fragments["discarded"] == 0
+        # and the link would have dropped what is larger
+        assert bed.ping(count=1, size=mtu - 28, wait=0.5, extra=("-M", "dont")).lost() == [1]
+        assert sum(ended().values()) > 0
 
 
 # ---- cookies -------------------------------------------------------------------------------------
@@ -88,16 +65,6 @@ def first_request(bed, pair, who):
     pair.gateway.culvert("terminate", "to-branch")
     wait_until(lambda: not pair.peer.sas() and not pair.gateway.ike_sas(), 5, "both to be down")
     return next(frame.data for frame in capture.frames() if frame.kind == "ike")
-
-
-def leave_half_open(bed, port, request, count):
-    """The request again, with SPIs of its own each, towards the gateway at that port of the bridge."""
-    with bed["wan"].packet_socket(port) as wire:
-        for _ in range(count):
-            frame = bytearray(request)
-            frame[40:42] = bytes(2)      # the UDP checksum: none
-            frame[42:50] = os.urandom(8)  # the initiator's SPI
-            wire.send(frame)
 
 
 def test_we_demand_a_cookie_of_strongswan(bed):

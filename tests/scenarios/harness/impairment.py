@@ -37,7 +37,8 @@ class Faults:
 
 
 class Relay:
-    """Both directions between two devices of a namespace. `faults` may be replaced at any time."""
+    """Both directions between two devices of a namespace. `faults` may be replaced at any time, and so may
+    `holds`: frames for which it is true are `held` until it is None again."""
 
     def __init__(self, namespace, devices=("to-a", "to-b"), seed=1, faults=None):
         self.faults = faults or Faults()
@@ -47,6 +48,7 @@ class Relay:
         self._order = itertools.count()
         self._delayed = []  # (due, order, socket, frame)
         self._overtaken = []  # [frames still to pass it, socket, frame]
+        self.holds, self.held = None, []  # (socket, frame)
         self._sockets = [namespace.packet_socket(device) for device in devices]
         for one in self._sockets:
             request = struct.pack("IHH8s", _index_of(namespace, one), PACKET_MR_PROMISC, 0, b"")
@@ -90,9 +92,12 @@ class Relay:
                 self._pass(source, target, frame)
 
     def _pass(self, source, target, frame):
-        faults = self.faults
+        faults, holds = self.faults, self.holds
         if struct.unpack_from("!H", frame, 12)[0] not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
             return self._send(target, frame)
+        if holds and holds(frame):
+            self.held.append((target, frame))
+            return
         if faults.mtu and len(frame) - 14 > faults.mtu:
             return self._too_big(source, target, frame, faults)
         draw = self._random.random
@@ -131,6 +136,8 @@ class Relay:
                 self._send(entry[1], entry[2])
 
     def _send_due(self):
+        while self.held and self.holds is None:
+            self._send(*self.held.pop(0))
         while self._delayed and self._delayed[0][0] <= time.monotonic():
             _, _, target, frame = heapq.heappop(self._delayed)
             self._send(target, frame)
@@ -153,6 +160,18 @@ class Relay:
             self.counts["told"] += 1
             build = too_big_v4 if is_v4 else too_big_v6
             source.send(frame[6:12] + frame[0:6] + frame[12:14] + build(frame[14:], faults.mtu))
+
+
+@contextlib.contextmanager
+def relayed(bed):
+    """The bridge between the gateways gives way to a relay, for so long."""
+    middle = bed["wan"]
+    middle.ip_batch("link set to-a nomaster", "link set to-b nomaster", "link set bridge down")
+    try:
+        with Relay(middle) as relay:
+            yield relay
+    finally:
+        middle.ip_batch("link set to-a master bridge", "link set to-b master bridge", "link set bridge up")
 
 
 def _index_of(namespace, one):

@@ -108,6 +108,10 @@ class SteadyPing:
         result.lost_packets = result.lost(self.IN_FLIGHT)
         return result
 
+    def kill(self):
+        """Whether it was stopped or not."""
+        self._process.kill()
+
 
 class Iperf3:
     """An iperf3 server in one namespace and a client in another."""
