@@ -305,13 +305,11 @@ def tried_alone(report):
 def vm():
     """NICs on vfio-pci and a Linux kernel's ESP in virtual machines (six minutes, so only when named)"""
     # Side by side, each with a machine of its own: a kernel's has one processor, and all wait much.
-    parts = {"nics": ("nics",), "strongswan": ("kernel_esp", "-k", "strongswan"),
-             "libreswan": ("kernel_esp", "-k", "libreswan")}
+    parts = ("nics", "strongswan", "libreswan")
     budget = {"CULVERT_VM_TESTS_END": str(time.time() + VM_BEGIN_SECONDS)}
 
     def run_part(part):
-        file, *options = parts[part]
-        return run_pytest(f"vm-{part}", *options, what=f"tests/vm/test_{file}.py", environment=budget,
+        return run_pytest(f"vm-{part}", "-k", part, what="tests/vm", environment=budget,
                           seconds=VM_SECONDS).tally
 
     with concurrent.futures.ThreadPoolExecutor(len(parts)) as side_by_side:

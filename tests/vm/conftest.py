@@ -1,5 +1,7 @@
 """Fixtures of the stage `vm`. Root, the built daemons and qemu are needed; see README.md."""
 
+import concurrent.futures
+import contextlib
 import os
 import sys
 import time
@@ -10,8 +12,14 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "scenarios")]
 
+from harness.configuration import SIDE_A, SIDE_B  # noqa: E402
+from harness.pki import with_certificate  # noqa: E402
 from harness.testbed import Testbed, build_directory  # noqa: E402
 from machines.image import Image, Unavailable  # noqa: E402
+from machines.kernel import KernelGateway  # noqa: E402
+from machines.libreswan import Libreswan, unpacked  # noqa: E402
+from machines.pair import ESP, IKE, LIBRESWAN, SMALLEST, Pair, Peers, Pki, configured  # noqa: E402
+from machines.strongswan import StrongSwan  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -37,7 +45,7 @@ def pytest_runtest_makereport(item, call):
     """A failed test shows the end of every log: the daemons', the machine's, its guests'."""
     outcome = yield
     report = outcome.get_result()
-    bed = getattr(item.module, "current_bed", None)
+    bed = getattr(item, "funcargs", {}).get("bed")
     if report.failed and bed is not None:
         for name, text in (bed.describe() | bed.logs()).items():
             report.sections.append((name, "\n".join(text.splitlines()[-30:])))
@@ -65,10 +73,67 @@ def image(cache):
     return had(Image.make, cache)
 
 
-@pytest.fixture(scope="module")
-def bed(request):
-    """Namespaces and clients, shared by a file's tests as the machine among them is."""
-    testbed = request.module.current_bed = Testbed()
-    testbed.describe = dict  # what else a failure's report should show
-    yield testbed
-    testbed.close()
+@contextlib.contextmanager
+def namespaces():
+    """The links and the clients of a file, or of all that share a machine."""
+    bed = Testbed()
+    bed.describe = dict  # what else a failure's report should show
+    yield bed
+    bed.close()
+
+
+# ---- a kernel's ESP and what keys it ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def bed():
+    """Shared by all tests as the machine among them is."""
+    with namespaces() as bed:
+        yield bed
+
+
+@pytest.fixture(scope="session")
+def kernel(image, bed):
+    machine = KernelGateway(image, bed.directory / "kernel", bed["gw-b"], SIDE_B, SIDE_A)
+    bed.also_stop(machine)
+    return machine
+
+
+@pytest.fixture(scope="session")
+def pki(bed):
+    return Pki(bed.directory / "pki")
+
+
+@pytest.fixture(scope="session")
+def peers(kernel, cache, bed, pki):
+    peers = Peers({
+        "strongswan": lambda: StrongSwan(kernel, SIDE_B, SIDE_A, daemon="make_before_break = yes",
+                                         fragment_size=SMALLEST),
+        "libreswan": lambda: Libreswan(kernel, had(unpacked, cache), SIDE_B, SIDE_A, pki)})
+    bed.also_stop(peers)
+    return peers
+
+
+@pytest.fixture
+def pair(bed, kernel, pki, peers):
+    """Makes them: pair(PEER, our configuration, what the peer authenticates with, its words): those are
+    by name of the peer, of PeerOptions or of a connection of libreswan."""
+    made = []
+
+    def make(peer, configuration=None, auth="psk", psk=bed.psk, **words):
+        configuration = configuration or configured(bed)
+        if auth != "psk":
+            ours, chain = pki.ours_beside(auth)
+            with_certificate(configuration, ours, [pki.authority], chain, crls=[str(pki.revocation_list)])
+        theirs = ({"pki": pki.strongswan(auth), "proposals": IKE, "esp_proposals": ESP}
+                  if peer == "strongswan" else {"auth": auth, **LIBRESWAN})
+        daemon = peers[peer]
+        with concurrent.futures.ThreadPoolExecutor(1) as beside:  # the machine and we wait for nothing
+            configured_there = beside.submit(daemon.configure, psk, **{**theirs, **words.get(peer, {})})
+            made.append(Pair(bed, kernel, daemon, configuration))
+        configured_there.result()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()

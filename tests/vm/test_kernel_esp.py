@@ -9,206 +9,16 @@ import copy
 
 import pytest
 
-from conftest import had
 from harness.capture import WireContents
-from harness.configuration import SIDE_A, SIDE_B, TunnelOptions, write_secret
+from harness.configuration import SIDE_A, SIDE_B, write_secret
 from harness.gateway import CommandError
-from harness.pki import Authority, with_certificate
 from harness.refusals import last_failure
 from harness.shell import wait_until
-from harness.strongswan import PeerPki
-from harness.traffic import SteadyPing, ping
-from machines.kernel import KernelGateway
-from machines.libreswan import Libreswan, unpacked
-from machines.strongswan import StrongSwan
+from harness.traffic import ping
+from machines.pair import EACH_PEER, EACH_SIDE, ESP, INNER, PATIENCE, POLL, configured
 
-IKE = "aes256gcm16-prfsha384-ecp384"
-ESP = "aes256gcm16-ecp384-esn"
-LIBRESWAN = {"ike": "aes_gcm256-sha2_384-dh20", "esp": "aes_gcm256;dh20"}  # the same in its words
-INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
-PATIENCE = 30  # a command in the machine takes a second when the machine has a processor to itself
-POLL = 0.4  # seconds between commands that a test waits with: they take the machine's time, too
 OTHER = "other.example.org"
 PPK = "0123456789abcdef0123456789abcdef"
-
-EACH_PEER = pytest.mark.parametrize("peer", ["strongswan", "libreswan"])
-EACH_SIDE = pytest.mark.parametrize("who", ["culvert", "peer"])
-
-
-@pytest.fixture(scope="module")
-def kernel(image, bed):
-    machine = KernelGateway(image, bed.directory / "kernel", bed["gw-b"], SIDE_B, SIDE_A)
-    bed.also_stop(machine)
-    return machine
-
-
-class Pki:
-    """Our certificates, and theirs by name: what is wrong with it, or the kind of its key."""
-
-    def __init__(self, directory):
-        self.authority, other = (Authority(directory, name) for name in ("Test CA", "Other CA"))
-        self.ours, self.ours_rsa = (
-            self.authority.issue(SIDE_A.identity, key_type, key_type) for key_type in ("ecdsa256", "rsa"))
-        kinds = {"ecdsa": (self.authority, "ecdsa256"), "rsa": (self.authority, "rsa"),
-                 "revoked": (self.authority, "ecdsa256"), "untrusted": (other, "ecdsa256")}
-        self.theirs = {name: issuer.issue(SIDE_B.identity, key_type, f"their-{name}", subject=name)
-                       for name, (issuer, key_type) in kinds.items()}
-        self.authority.revoke(self.theirs["revoked"])
-        self.revocation_list = self.authority.revocation_list()
-        self.authorities = [self.authority, other]
-
-
-@pytest.fixture(scope="module")
-def pki(bed):
-    return Pki(bed.directory / "pki")
-
-
-class Peers:
-    """Either daemon serves many tests; one at a time, for IKE's ports are there once."""
-
-    def __init__(self, start):
-        self._start, self.name, self._daemon = start, None, None
-
-    def __getitem__(self, name):
-        if self.name != name:
-            self.kill()
-            self.name, self._daemon = name, self._start[name]()
-        return self._daemon
-
-    def processes(self):
-        return self._daemon.processes() if self._daemon else []
-
-    def kill(self):
-        if self._daemon is not None:
-            self._daemon.kill()
-        self.name = self._daemon = None
-
-
-@pytest.fixture(scope="module")
-def peers(kernel, cache, bed, pki):
-    peers = Peers({
-        "strongswan": lambda: StrongSwan(kernel, SIDE_B, SIDE_A, daemon="make_before_break = yes"),
-        "libreswan": lambda: Libreswan(kernel, had(unpacked, cache), SIDE_B, SIDE_A, pki.authorities,
-                                       pki.theirs)})
-    bed.also_stop(peers)
-    return peers
-
-
-class Pair:
-    """Our gateway a and a key daemon in the machine, which fills the kernel's SAs."""
-
-    def __init__(self, bed, kernel, peer, configuration):
-        self.bed, self.kernel, self.peer = bed, kernel, peer
-        self.gateway = bed.add_gateway("a", configuration)
-
-    def initiate(self, who, child="net"):
-        self.gateway.culvert("initiate", child) if who == "culvert" else self.peer.initiate(child)
-        self.wait_until_mirrored(child)
-
-    def rekey(self, who, child="net"):
-        self.gateway.culvert("rekey", child) if who == "culvert" else self.peer.rekey_child(child)
-
-    def terminate_child(self, who, child="net"):
-        if who == "culvert":
-            self.gateway.culvert("terminate", child)
-        else:
-            self.peer.terminate_child(child)
-
-    def in_either_role(self):
-        """Our IKE SA of a tunnel that we begin, then one that the peer begins."""
-        for who, role in (("culvert", "initiator"), ("peer", "responder")):
-            self.initiate(who)
-            ike_sa, = self.gateway.ike_sas()
-            assert ike_sa["role"] == role and not ike_sa["nat_local"] and not ike_sa["nat_remote"]
-            yield who, ike_sa
-            # When it ends the IKE SA, then nothing of it is left at either end
-            self.gateway.culvert("terminate", "to-branch") if who == "culvert" \
-                else self.peer.terminate_ike()
-            wait_until(lambda: not self.gateway.ike_sas() and not self.kernel.sas(), PATIENCE,
-                       "both ends to be down", POLL)
-            assert not self.peer.sas()
-
-    def spis(self, child="net"):
-        return {int(installed[end], 16) for installed in self.gateway.children(child)
-                for end in ("spi_in", "spi_out")}
-
-    def mirrored(self, child="net"):
-        """One pair of SAs here, which the kernel has too, perhaps beside an old one: strongSwan keeps
-        that for some seconds."""
-        spis = self.spis(child)
-        return len(spis) == 2 and spis <= {sa.spi for sa in self.kernel.sas()}
-
-    def wait_until_mirrored(self, child="net"):
-        wait_until(lambda: self.mirrored(child), PATIENCE, "both ends to hold the same pair of SAs", POLL)
-
-    def wait_for_another_pair(self, before, child="net"):
-        wait_until(lambda: self.spis(child).isdisjoint(before) and self.mirrored(child), PATIENCE,
-                   f"a new pair of SAs of {child} alone", POLL)
-
-    def assert_traffic_is_protected(self, count=50):
-        """`count` pings: each in one SA's packet either way, at both ends, and nothing else."""
-        with self.bed.capture() as capture:
-            assert self.bed.ping(count=count, interval=0.02).lost() == []
-            wait_until(lambda: sum(frame.kind == "esp" for frame in capture.frames()) >= 2 * count, 5,
-                       "the capture to be written")
-        ours = {int(sa["spi"], 16): sa for sa in self.gateway.sas()["sas"]}
-        theirs = {sa.spi: sa for sa in self.kernel.sas()}
-        assert set(ours) == set(theirs) and len(ours) == 2
-        for spi, sa in theirs.items():
-            assert sa.packets == ours[spi]["packets"] == count
-            assert sa.esn and ours[spi]["esn"] and sa.mode == "tunnel" and not sa.udp
-        wire = WireContents(capture.frames(), INNER)
-        assert wire.unexpected() == {} and wire.inner_addresses_seen == 0
-        assert wire.kinds["esp"] == 2 * count and wire.kinds["esp-in-udp"] == 0, wire.describe()
-        assert wire.spis == set(ours)
-        assert self.gateway.drops() == {}
-
-    def steady_ping(self):
-        return SteadyPing(self.bed["client-a"], SIDE_B.client_address(), self.bed.directory)
-
-    def assert_nothing_was_lost(self, steady):
-        """A responder may send on a new SA as soon as its response is on the way (RFC 7296 §2.8).
-        strongSwan waits until the old one is deleted; libreswan does not even wait for its response:
-        what overtakes that response waits for its SA at our end."""
-        lost, drops = steady.stop().lost_packets, self.gateway.drops()
-        assert drops == {} and lost == [], (lost, drops)
-
-    def stop(self):
-        self.gateway.kill()
-        self.peer.stop()
-
-
-def configured(bed, **options):
-    """Our gateway a's; what is not said is as the peers have it."""
-    return bed.configuration("a", TunnelOptions(**{
-        "proposals": [IKE], "esp_proposals": [ESP], "start_action": "none", **options}))
-
-
-@pytest.fixture
-def pair(bed, kernel, pki, peers):
-    """Makes them: pair(PEER, our configuration, what the peer authenticates with, its words): those are
-    by name of the peer, of PeerOptions or of a connection of libreswan."""
-    made = []
-
-    def make(peer, configuration=None, auth="psk", psk=bed.psk, **words):
-        configuration = configuration or configured(bed)
-        if auth != "psk":
-            with_certificate(configuration, pki.ours_rsa if auth == "rsa" else pki.ours, [pki.authority],
-                             crls=[str(pki.revocation_list)])
-        theirs, daemon = words.get(peer, {}), peers[peer]
-        if peer == "strongswan":
-            keys = auth != "psk" and PeerPki(pki.theirs[auth].certificate, pki.theirs[auth].key,
-                                             [authority.certificate for authority in pki.authorities])
-            daemon.configure(psk, pki=keys or None,
-                             **{"proposals": IKE, "esp_proposals": ESP, **theirs})
-        else:
-            daemon.configure(psk, auth=auth, **{**LIBRESWAN, **theirs})
-        made.append(Pair(bed, kernel, daemon, configuration))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
 
 
 # ---- one tunnel ------------------------------------------------------------------------------------
@@ -292,7 +102,7 @@ def test_who_answers_narrows_the_selectors(pair, bed, peer, who):
     pair.initiate("culvert" if who == "peer" else "peer")
     child = pair.gateway.child()
     assert (child["local_ts"], child["remote_ts"]) == (["10.1.0.0/24"], ["10.2.0.0/24"])
-    pair.assert_traffic_is_protected(20)
+    pair.assert_traffic_is_protected()
     assert "10.2.0.0/16" not in pair.kernel.run("ip xfrm policy")
 
 
@@ -305,7 +115,7 @@ def test_a_post_quantum_key_is_mixed_in_in_either_role(pair, bed, peer):
         "ppk": "insist", "secrets": f'{{}} {{}} : PPKS "shared" "{PPK}"'})
     for who, ike_sa in pair.in_either_role():
         assert ike_sa["post_quantum"]
-        pair.assert_traffic_is_protected(20)
+        pair.assert_traffic_is_protected()
         before = pair.spis()
         pair.rekey(who)
         pair.wait_for_another_pair(before)
@@ -343,6 +153,7 @@ def test_reauthentication_loses_nothing(pair, bed, peer, who):
     pair.assert_nothing_was_lost(steady)
     established = "".join(pair.gateway.logs().values()).count(" ike_sa_established ")
     assert established >= 2, "it was a new one, not a rekeyed one"
+    pair.gateway.kill()  # or another one begins while they all end
 
 
 # ---- several children ------------------------------------------------------------------------------
@@ -435,8 +246,7 @@ def test_transport_mode_between_the_gateways_themselves(pair, bed, peer):
         before = pair.spis()
         pair.rekey(who)
         pair.wait_for_another_pair(before)
-        said = pair.kernel.run(f"ping -n -c 5 -i 0.05 -W 2 {SIDE_A.wan_address}")
-        assert "5 received" in said, said
+        assert pair.kernel.ping(SIDE_A.wan_address, 5) == 5
         assert {sa["mode"] for sa in pair.gateway.sas()["sas"]} == {"transport"}
         assert pair.gateway.drops() == {}
 
@@ -444,10 +254,9 @@ def test_transport_mode_between_the_gateways_themselves(pair, bed, peer):
 def assert_transport_is_protected(pair, count):
     """`count` pings of the kernel itself to our gateway."""
     with pair.bed.capture() as capture:
-        said = pair.kernel.run(f"ping -n -c {count} -i 0.05 -W 2 {SIDE_A.wan_address}")
+        assert pair.kernel.ping(SIDE_A.wan_address, count) == count
         wait_until(lambda: sum(frame.kind == "esp" for frame in capture.frames()) >= 2 * count, 5,
                    "the capture to be written")
-    assert f"{count} received" in said, said
     ours = {int(sa["spi"], 16): sa for sa in pair.gateway.sas()["sas"]}
     theirs = {sa.spi: sa for sa in pair.kernel.sas()}
     assert set(ours) == set(theirs) and len(ours) == 2

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from conftest import namespaces
 from harness.capture import WireContents
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.shell import Process, wait_until
@@ -17,6 +18,13 @@ from machines.nics import NicMachine
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 TCP_MEGABITS = 8
 NO_BUSINESS = {"icv_mismatch", "replay_duplicate", "sa_not_found", "policy_discard"}
+
+
+@pytest.fixture(scope="module")
+def bed():
+    """Gateway a is the machine's, not this host's as beside a kernel's ESP."""
+    with namespaces() as bed:
+        yield bed
 
 
 @pytest.fixture(scope="module")

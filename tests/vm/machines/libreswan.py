@@ -35,13 +35,13 @@ def unpacked(directory: Path):
 
 
 class Libreswan:
-    """`identities` are its certificates with their keys: name -> harness.pki.Issued, each of another
-    subject, for NSS has one name for each."""
+    """It has all certificates of `pki` that are theirs, each of another subject, for NSS has one name for
+    each; Ed25519 it does not know."""
 
-    def __init__(self, machine, programs, local, remote, authorities, identities):
+    def __init__(self, machine, programs, local, remote, pki):
         self.machine, self.local, self.remote = machine, local, remote
         self._loaded = []
-        self._make_database(authorities, identities)
+        self._make_database(pki)
         machine.run(f"mkdir -p {PROGRAMS} {Path(DATABASE).parent} /run/pluto /etc/ipsec.d && "
                     f"mount --bind {programs} {PROGRAMS} && cp -r /mnt/machine/nss {DATABASE} && "
                     "touch /etc/ipsec.secrets && cp /mnt/machine/ipsec.conf /etc", timeout=60)
@@ -53,16 +53,19 @@ class Libreswan:
         except CommandFailed as why:
             raise CommandFailed(f"{why}\n{self._process.text()}\n{self.log()}") from why
 
-    def _make_database(self, authorities, identities):
+    def _make_database(self, pki):
         """Made here, where certutil and pk12util need no second."""
         shared = self.machine.shared
         database = shared / "nss"
         database.mkdir()
         run("certutil", "-N", "-d", f"sql:{database}", "--empty-password")
-        for number, authority in enumerate(authorities):
-            run("certutil", "-A", "-d", f"sql:{database}", "-n", f"authority-{number}", "-t", "CT,,",
+        # What it trusts; one between is only what it sends along.
+        for authority, trust in [*((one, "CT,,") for one in pki.authorities), (pki.between_theirs, ",,")]:
+            run("certutil", "-A", "-d", f"sql:{database}", "-n", authority.directory.name, "-t", trust,
                 "-i", authority.certificate)
-        for name, issued in identities.items():
+        for name, issued in pki.theirs.items():
+            if name == "ed25519":
+                continue
             pair = shared / f"{name}.p12"
             run("openssl", "pkcs12", "-export", "-in", issued.certificate, "-inkey", issued.key,
                 "-name", name, "-passout", "pass:", "-out", pair)
@@ -89,8 +92,9 @@ class Libreswan:
         (name -> (local, remote) network); `secrets` are further lines of ipsec.secrets. `auth` is psk, or
         one of the certificates that it was started with."""
         if auth != "psk":
-            others = {"authby": "rsa-sha2" if auth == "rsa" else "ecdsa-sha2", "leftcert": auth,
-                      "leftsendcert": "always", "rightca": "%any", **others}
+            others = {"authby": "rsa-sha2" if auth in ("rsa", "chain") else "ecdsa-sha2",
+                      "leftcert": auth, "leftsendcert": "always", "sendca": "all", "rightca": "%any",
+                      **others}
         connections = {CHILD: self.words(**others)}
         for name, (near, far) in (children or {}).items():
             connections[name] = self.words(**{**others, "leftsubnet": near, "rightsubnet": far})
@@ -103,7 +107,7 @@ class Libreswan:
         self.machine.run(" && ".join((
             "cp /mnt/machine/ipsec.secrets /etc", "chmod 600 /etc/ipsec.secrets",
             "cat /mnt/machine/ipsec.conf /mnt/machine/connections.conf > /etc/ipsec.conf",
-            f"{PROGRAMS}/whack --rereadsecrets",
+            f"{PROGRAMS}/whack --listen",  # looks for addresses and secrets
             *[f"{PROGRAMS}/addconn --config /etc/ipsec.conf {name}" for name in connections])), 60)
         self._loaded = list(connections)
         return self
