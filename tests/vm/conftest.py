@@ -93,15 +93,23 @@ def bed():
 
 
 @pytest.fixture(scope="session")
-def kernel(image, bed):
-    machine = KernelGateway(image, bed.directory / "kernel", bed["gw-b"], SIDE_B, SIDE_A)
-    bed.also_stop(machine)
-    return machine
+def kernel_and_pki(image, bed):
+    """The certificates are made while the machine starts: half a hundred runs of openssl."""
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        pki = beside.submit(Pki, bed.directory / "pki")
+        machine = KernelGateway(image, bed.directory / "kernel", bed["gw-b"], SIDE_B, SIDE_A)
+        bed.also_stop(machine)
+        return machine, pki.result()
 
 
 @pytest.fixture(scope="session")
-def pki(bed):
-    return Pki(bed.directory / "pki")
+def kernel(kernel_and_pki):
+    return kernel_and_pki[0]
+
+
+@pytest.fixture(scope="session")
+def pki(kernel_and_pki):
+    return kernel_and_pki[1]
 
 
 @pytest.fixture(scope="session")
