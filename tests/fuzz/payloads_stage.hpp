@@ -353,7 +353,7 @@ inline constexpr std::array kStages = std::to_array<StageInfo>({
 struct Snapshot {
   Ends ends;
   int side = 0;
-  std::vector<std::uint64_t> memory;
+  simulation::RecordMemory memory;
   simulation::DataPlane data_plane{0};
   ike::Instant now{};
   std::uint64_t own = 0, visitor = 0;  ///< our SPIs of the IKE SAs

@@ -139,8 +139,13 @@ void Gateway::empty_memory() {
   const std::size_t bytes = ike::Checkpoint::kHeaderBytes + config->connections.size() *
                                                                 kBlocksPerPeer *
                                                                 ike::Checkpoint::kBlockBytes;
-  memory.assign(bytes / sizeof(std::uint64_t), 0);
+  memory = RecordMemory(bytes);
   checkpoint = nullptr;
+}
+
+void Gateway::open_memory() {
+  checkpoint = std::make_unique<ike::Checkpoint>(
+      memory.bytes(), [this](std::size_t size) { return memory.make_real(size); });
 }
 
 void Gateway::boot() {

@@ -14,6 +14,7 @@
 #include "ike/daemon/checkpoint.hpp"
 #include "ike/machine/machine.hpp"
 #include "tests/simulator/data_plane.hpp"
+#include "tests/simulator/record_memory.hpp"
 #include "wire/ike/message.hpp"
 
 namespace culvert::simulation {
@@ -89,6 +90,7 @@ struct Gateway {
           const ike::Tuning& its_tuning);
   void boot();          ///< a fresh machine; the data plane keeps what it has
   void empty_memory();  ///< as a data plane that has just started gives it
+  void open_memory();   ///< a key daemon's hand on it
 
   std::string name;
   std::unique_ptr<config::Config> config;
@@ -100,7 +102,7 @@ struct Gateway {
   std::unique_ptr<crypto::ike::Random> random;
   std::unique_ptr<ike::Machine> machine;
   /// What the data plane holds for the key daemon, and the key daemon's hand on it.
-  std::vector<std::uint64_t> memory;
+  RecordMemory memory;
   std::unique_ptr<ike::Checkpoint> checkpoint;
   std::map<ike::RecordName, std::vector<std::uint8_t>> recorded;  ///< what it should hold
   /// Killed after so many more effects (a commit, a request, a datagram); a commit that it falls

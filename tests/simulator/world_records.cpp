@@ -17,18 +17,17 @@ bool World::survives(Gateway& gateway) {
 
 /// The memory as it is when the process ends at some octet of its writes.
 void World::tear_commit(Gateway& gateway, const ike::Records& changes) {
-  std::vector<std::uint64_t> memory = gateway.memory;
+  RecordMemory memory = gateway.memory;
   std::vector<ike::Checkpoint::Write> writes;
   gateway.checkpoint->observe(&writes);
   (void)gateway.checkpoint->commit(changes);
   std::size_t octets = 0;
   for (const auto& write : writes) octets += write.whole ? 1 : write.bytes.size();
   auto left = static_cast<std::size_t>(gateway.tear * static_cast<double>(octets));
-  auto* const bytes = reinterpret_cast<std::uint8_t*>(memory.data());
   for (const auto& write : writes) {
     const std::size_t cost = write.whole ? 1 : write.bytes.size();
     const std::size_t done = left >= cost ? write.bytes.size() : write.whole ? 0 : left;
-    std::copy_n(write.bytes.begin(), done, bytes + write.offset);
+    memory.write(write.offset, crypto::Bytes(write.bytes).first(done));
     left -= std::min(left, cost);
   }
   gateway.memory = std::move(memory);
@@ -37,10 +36,7 @@ void World::tear_commit(Gateway& gateway, const ike::Records& changes) {
 bool World::record(Gateway& gateway) {
   ike::Records changes;
   if (gateway.checkpoint == nullptr) {
-    gateway.checkpoint = std::make_unique<ike::Checkpoint>(
-        crypto::MutableBytes(reinterpret_cast<std::uint8_t*>(gateway.memory.data()),
-                             gateway.memory.size() * sizeof(std::uint64_t)),
-        [](std::size_t) { return true; });
+    gateway.open_memory();
     gateway.checkpoint->format();
     gateway.recorded.clear();
     gateway.machine->take_records(true, changes);
@@ -147,10 +143,7 @@ void World::resume(int side) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
   note(gateway.name + ": started again");
   gateway.boot();
-  gateway.checkpoint = std::make_unique<ike::Checkpoint>(
-      crypto::MutableBytes(reinterpret_cast<std::uint8_t*>(gateway.memory.data()),
-                           gateway.memory.size() * sizeof(std::uint64_t)),
-      [](std::size_t) { return true; });
+  gateway.open_memory();
   ike::Records records;
   const auto refused = gateway.checkpoint->recover(records);
   if (refused && *refused != ike::NotResumed::none_recorded) {
