@@ -25,6 +25,8 @@ struct Change {
   bool keeps_checksum = false;
   /// Such a packet is looked at behind the others of its burst: they are higher then.
   bool comes_late = false;
+  /// Whether its number is left of the window may depend on that.
+  bool has_any_number = false;
 };
 
 const std::vector<Change>& changes() {
@@ -56,8 +58,8 @@ const std::vector<Change>& changes() {
       {"from another address", [](Packet& f) { f[kIpAt + 15] ^= 1; }, false, true},
       {"to another address", [](Packet& f) { f[kIpAt + 19] ^= 9; }},
       {"of another SPI", [](Packet& f) { f[kIpAt + 21] ^= 1; }},
-      {"of a number that was", [](Packet& f) { f[kIpAt + 27] = 1; }},
-      {"of a number far ahead", [](Packet& f) { f[kIpAt + 26] = 7; }},
+      {"of a number that was", [](Packet& f) { f[kIpAt + 27] = 1; }, false, false, true},
+      {"of a number far ahead", [](Packet& f) { f[kIpAt + 26] = 7; }, false, false, true},
       {"forged", [](Packet& f) { f.back() ^= 1; }},
       {"cut off", [](Packet& f) { f.resize(f.size() - 8); }},
       {"cut off in its header", [](Packet& f) { f.resize(kIpAt + 22); }},
@@ -95,6 +97,12 @@ struct Trains {
       sum.lan.insert(sum.lan.end(), one.lan.begin(), one.lan.end());
       sum.punts.insert(sum.punts.end(), one.punts.begin(), one.punts.end());
       for (const auto& [reason, packets] : one.drops) sum.drops[reason] += packets;
+    }
+    for (Result* result : {&whole, &sum}) {
+      // The main thread is shown one of an unknown SPI from time to time, and counts it.
+      result->drops[DropReason::sa_not_found] += std::erase_if(result->punts, [](const Punt& punt) {
+        return punt.what.reason == PuntReason::unknown_spi;
+      });
     }
     std::ranges::sort(whole.lan);
     std::ranges::sort(sum.lan);
@@ -162,8 +170,10 @@ TEST_CASE("train: bursts of trains, with anything between them") {
           burst.push_back(
               before[before.size() - 1 - random() % std::min<std::size_t>(before.size(), 40)]);
           break;
-        default:
-          burst.push_back(changed(trains.sealed(), changes()[random() % changes().size()]));
+        default: {
+          const Change& change = changes()[random() % changes().size()];
+          if (!change.has_any_number) burst.push_back(changed(trains.sealed(), change));
+        }
       }
     }
     trains.expect_same(burst, true);
