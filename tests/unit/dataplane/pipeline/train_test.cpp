@@ -132,17 +132,19 @@ TEST_CASE("train: whatever one frame is, it and those around it end as they woul
   SaOptions options;
   options.esn = GENERATE(false, true);
   const std::size_t where = GENERATE(0U, 1U, 2U, 4U, 7U);
+  Trains trains(options);
+  trains.expect_same({trains.sealed()});  // its flow is known
+  bool has_late = false;
   for (const Change& change : changes()) {
     INFO("frame " << where << " is " << change.what);
-    Trains trains(options);
-    trains.expect_same({trains.sealed()});  // its flow is known
+    has_late |= change.comes_late;
     std::vector<Packet> burst;
     for (std::size_t n = 0; n < 8; ++n) {
       burst.push_back(trains.sealed(40 + n));
       if (n == where) burst.back() = changed(burst.back(), change);
     }
-    trains.expect_same(burst, change.comes_late);
-    trains.expect_same({trains.sealed(), trains.sealed(), trains.sealed()}, change.comes_late);
+    trains.expect_same(burst, has_late);
+    trains.expect_same({trains.sealed(), trains.sealed(), trains.sealed()}, has_late);
   }
 }
 
