@@ -194,18 +194,23 @@ std::expected<Core::Answer, Refusal> Core::answer_childless(const IkeSa& ike) {
                                  {}});
 }
 
+/// We end what we began and asked IKE_AUTH for. RFC 7296 §2.21.2: the responder believes that the
+/// IKE SA stands, or will when our request arrives; it has to hear that it does not. Said once:
+/// nobody waits for the answer.
+void Core::tell_responder(IkeSa& ike, Payloads why) {
+  if (ike.state != IkeState::auth_sent) return;
+  why.emplace_back(wire::ike::Delete{wire::ike::Protocol::ike, {}});
+  send(ike.local, ike.remote,
+       seal(ike, header_for(ike, ExchangeType::informational, false, ike.window.next_request()),
+            why));
+}
+
 void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   const auto* id = find_id(payloads, false);
   const auto* proof = find_payload<wire::ike::Authentication>(payloads);
-  // RFC 7296 §2.21.2: the responder believes the IKE SA stands; it has to hear that it does not.
-  const auto tell = [&](NotifyType why) {
-    send(ike.local, ike.remote,
-         seal(ike, header_for(ike, ExchangeType::informational, false, ike.window.next_request()),
-              {make_notify(why), wire::ike::Delete{wire::ike::Protocol::ike, {}}}));
-  };
   if (id == nullptr || proof == nullptr) {
     const auto* error = find_error(payloads);
-    if (error == nullptr) tell(NotifyType::invalid_syntax);
+    if (error == nullptr) tell_responder(ike, {make_notify(NotifyType::invalid_syntax)});
     const Refusal refused = without_proof(ike, error);
     give_up_initiation(ike, refused.failure, refused.detail);
     return;
@@ -217,7 +222,7 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
   }
   if (!verified) {
     count_refusal(verified.error());
-    tell(NotifyType::authentication_failed);
+    tell_responder(ike, {make_notify(NotifyType::authentication_failed)});
     give_up_initiation(ike, verified.error().failure, verified.error().detail);
     return;
   }

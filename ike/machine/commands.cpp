@@ -115,6 +115,7 @@ void Core::terminate_target(ConnectionState& state, const config::Child* only, C
       }
     }
     for (const std::uint64_t spi : unfinished) {
+      tell_responder(*find_ike(spi));
       close(*find_ike(spi), false, "terminated");
       remove(spi);
     }
@@ -165,7 +166,10 @@ void Core::shut_down(Instant now, std::vector<Action>& actions) {
       unfinished.push_back(spi);
     }
   }
-  for (const std::uint64_t spi : unfinished) remove(spi);
+  for (const std::uint64_t spi : unfinished) {
+    tell_responder(*find_ike(spi));
+    remove(spi);
+  }
 }
 
 }  // namespace culvert::ike

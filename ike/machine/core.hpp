@@ -150,6 +150,7 @@ class Core final : public Machine {
                                                                const Payloads& payloads);
   void count_refusal(const Refusal& refusal);
   void finish_auth(IkeSa& ike, const Payloads& payloads);
+  void tell_responder(IkeSa& ike, Payloads why = {});
   [[nodiscard]] std::expected<void, Refusal> authenticate_responder(
       IkeSa& ike, const wire::ike::Identification& id, const Payloads& payloads);
   void first_child_answered(IkeSa& ike, Exchange& exchange, const Payloads& payloads);
@@ -223,6 +224,7 @@ class Core final : public Machine {
   // reconfigure.cpp: another configuration
   void take_connections(const config::Config& config);
   void make_ghost(ConnectionState state);
+  void take_connection(IkeSa& ike);
   void reconfigure_ike(IkeSa& ike);
   void end_removed(IkeSa& ike);
   void remove_unfinished(IkeSa& ike);
@@ -296,12 +298,6 @@ class Core final : public Machine {
   void start_rekey_ike(IkeSa& ike, Task task);
   void answer_rekey_ike(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                         const wire::Endpoint& local, const wire::Endpoint& remote);
-  struct RekeyTerms {
-    ChosenIke chosen;
-    std::uint64_t peer_spi = 0;
-  };
-  [[nodiscard]] static std::expected<RekeyTerms, Refusal> choose_rekey_terms(
-      const IkeSa& ike, const Payloads& payloads);
   void take_rival_ike(IkeSa& ike, const Exchange& exchange, IkeSa& rival);
   void ike_rekey_refused(IkeSa& ike, Exchange& exchange, IkeSa* rival, const Refusal& refusal);
   [[nodiscard]] std::expected<Payloads, Refusal> accept_rekey_ike(IkeSa& ike,
@@ -322,6 +318,7 @@ class Core final : public Machine {
                             const wire::Endpoint& local, const wire::Endpoint& remote);
   void take_back_replaced(const ChildSa& successor);
   void peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint32_t>& answer);
+  [[nodiscard]] bool takes_down(std::uint32_t child, bool was_live, const IkeSa* with = {}) const;
   void peer_deletes_ike(IkeSa& ike);
   void finish_informational(IkeSa& ike, Exchange exchange, const Payloads& payloads);
   void check_liveness(IkeSa& ike);

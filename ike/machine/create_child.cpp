@@ -294,9 +294,11 @@ void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& re
     return;
   }
   if (refusal.failure == Failure::peer_deleted) {
-    // The peer replaced it and took the successor down before we knew: that ends the child.
+    // The peer replaced it and took the successor down before we knew: that ends the child, unless
+    // another of its pairs carries the traffic.
+    const bool was_live = is_live(*old);
     old->state = ChildState::replaced;
-    state_of(*ike.connection).keep.erase(old->index);
+    if (takes_down(old->index, was_live)) state_of(*ike.connection).keep.erase(old->index);
     finish_commands(exchange.task.commands, false, refusal.detail);
     ensure_soon(state_of(*ike.connection));
     enqueue(ike, Task{.kind = TaskKind::delete_child, .child = old->inbound_sa}, true);

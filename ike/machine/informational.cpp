@@ -70,12 +70,7 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
   // RFC 7296 §2.21.2: an initiator that does not believe us says so, usually with nothing else; to
   // it the IKE SA never stood.
   const bool refused = find_notify(payloads, NotifyType::authentication_failed) != nullptr;
-  bool ike_deleted = refused;
-  for (const auto& payload : payloads) {
-    const auto* request = std::get_if<Delete>(&payload);
-    if (request == nullptr) continue;
-    ike_deleted = ike_deleted || request->protocol == Protocol::ike;
-  }
+  const bool ike_deleted = ends_ike_sa(payloads);
   // See start_delete_child.
   const bool unusable = find_notify(payloads, NotifyType::no_additional_sas) != nullptr;
   // A peer that goes on with the successor it made has settled the collision; one that deletes that
@@ -177,14 +172,7 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   retire(child.inbound_sa, replaced);
   if (replaced || asked_for || live_child(index) != nullptr) return;
   ConnectionState& state = state_of(*ike.connection);
-  const bool another_stands = std::ranges::any_of(children_.of(index), [&](const ChildSa* one) {
-    const bool stands = one->state == ChildState::installed || one->state == ChildState::rekeying;
-    const IkeSa* its = find_ike(one->ike_spi);
-    return its != nullptr && its->state == IkeState::established && stands && !one->redundant;
-  });
-  // RFC 7296 §1.4.1: a Delete names one pair. One that is outdated, or of an IKE SA that lost, may
-  // go while another such carries the traffic: the child has not been taken down.
-  if (!was_live && another_stands) {
+  if (!takes_down(index, was_live)) {
     ensure_soon(state);
     return;
   }
@@ -198,6 +186,18 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   state.keep.erase(index);
   // start_action: start means up, whoever takes it down; a trap waits for the next packet.
   ensure_soon(state);
+}
+
+/// RFC 7296 §1.4.1: a Delete names one pair. One that is outdated, or of an IKE SA that lost, may
+/// go while another such carries the traffic: the child has not been taken down. `with`: the IKE SA
+/// that goes along.
+bool Core::takes_down(std::uint32_t child, bool was_live, const IkeSa* with) const {
+  return std::ranges::none_of(children_.of(child), [&](const ChildSa* one) {
+    const bool stands = one->state == ChildState::installed || one->state == ChildState::rekeying;
+    const IkeSa* its = find_ike(one->ike_spi);
+    if (its == nullptr || its == with || its->state != IkeState::established) return false;
+    return stands && !one->redundant && (!was_live || is_live(*one));
+  });
 }
 
 void Core::peer_deletes_ike(IkeSa& ike) {
@@ -216,10 +216,13 @@ void Core::peer_deletes_ike(IkeSa& ike) {
       remember(state, Failure::peer_deleted,
                ike.remote_id.text + " deleted the IKE SA and its children", {});
     }
-    for (const channel::SaId child : ike.children) {
-      if (!asked_for) state.keep.erase(children_.at(child).index);
+    if (!asked_for) {
+      revive_losers(ike);
+      for (const channel::SaId id : ike.children) {
+        const ChildSa& child = children_.at(id);
+        if (takes_down(child.index, is_live(child), &ike)) state.keep.erase(child.index);
+      }
     }
-    if (!asked_for) revive_losers(ike);
     ensure_soon(state);
   }
   if (ike.exchange && ike.exchange->task.kind == TaskKind::delete_ike) {

@@ -18,6 +18,14 @@ const wire::ike::Notify* find_notify(const Payloads& payloads, NotifyType type) 
   return nullptr;
 }
 
+bool ends_ike_sa(const Payloads& payloads) {
+  const bool deleted = std::ranges::any_of(payloads, [](const auto& payload) {
+    const auto* request = std::get_if<wire::ike::Delete>(&payload);
+    return request != nullptr && request->protocol == wire::ike::Protocol::ike;
+  });
+  return deleted || find_notify(payloads, NotifyType::authentication_failed) != nullptr;
+}
+
 const wire::ike::Notify* find_error(const Payloads& payloads) {
   for (const auto& payload : payloads) {
     const auto* notify = std::get_if<wire::ike::Notify>(&payload);

@@ -30,6 +30,9 @@ template <typename T>
 [[nodiscard]] const wire::ike::Notify* find_notify(const Payloads& payloads,
                                                    wire::ike::NotifyType type);
 [[nodiscard]] const wire::ike::Notify* find_error(const Payloads& payloads);
+/// Of a request: a Delete of the IKE SA (RFC 7296 §1.4.1), or the initiator does not believe us
+/// (§2.21.2).
+[[nodiscard]] bool ends_ike_sa(const Payloads& payloads);
 [[nodiscard]] const wire::ike::TrafficSelectors* find_selectors(const Payloads& payloads,
                                                                 bool initiator);
 [[nodiscard]] wire::ike::Notify make_notify(wire::ike::NotifyType type, Octets data = {});

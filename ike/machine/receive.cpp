@@ -95,8 +95,9 @@ void Core::repeat_answer(IkeSa& ike, const wire::Endpoint& local, const wire::En
 void Core::on_opened(IkeSa& ike, const wire::ike::Header& header, wire::ike::PayloadType first,
                      wire::Bytes chain, const wire::Endpoint& local, const wire::Endpoint& remote) {
   ike.last_heard = now_;
-  answers_arrived(ike, !header.response);
   auto payloads = wire::ike::parse_payloads(first, chain);
+  // Who ends an IKE SA may never have taken it up (RFC 7296 §2.21.2).
+  if (!payloads || !ends_ike_sa(*payloads)) answers_arrived(ike, !header.response);
   if (!payloads) {
     ++counters_.invalid_messages;
     // RFC 7296 §2.21.3: a syntax error inside a valid ICV is answered and ends nothing by itself.

@@ -49,12 +49,19 @@ bool same_negotiation(const config::Connection& a, const config::Connection& b) 
 
 void Core::reconfigure(const config::Config& config, const SecretSource& secrets, Instant now,
                        std::vector<Action>& actions) {
-  // 1. connections by name  2. IKE SAs  3. children  4. what shall be up
+  // 1. connections by name  2. whose IKE SAs are whose  3. those that stand, with their children
+  // 4. those that do not stand yet: what they were begun for may come up on one that does
+  // 5. what shall be up
   begin(now, actions);
   environment_.secrets = &secrets;
   take_connections(config);
   std::vector<std::uint64_t> all;
-  for (const auto& [spi, ike] : ike_sas_) all.push_back(spi);
+  for (const auto& [spi, ike] : ike_sas_) {
+    take_connection(*ike);
+    all.push_back(spi);
+  }
+  std::ranges::stable_partition(
+      all, [&](std::uint64_t spi) { return find_ike(spi)->state == IkeState::established; });
   for (const std::uint64_t spi : all) {
     if (IkeSa* ike = find_ike(spi)) reconfigure_ike(*ike);
   }
@@ -134,20 +141,24 @@ void Core::make_ghost(ConnectionState state) {
   connections_.push_back(std::move(state));
 }
 
-void Core::reconfigure_ike(IkeSa& ike) {
+/// An IKE SA belongs to the connection of its name; where there is none any more, to the ghost.
+void Core::take_connection(IkeSa& ike) {
   ike.candidates.clear();  // of the configuration before
   const auto place = connection_index_.place_of(*ike.connection);
-  if (place && connections_[*place].ghost) {
-    end_removed(ike);
-    return;
-  }
-  const std::string name = ike.connection->name;
-  ike.connection = connection_index_.find(name);
+  if (place && connections_[*place].ghost) return;
+  ike.connection = connection_index_.find(ike.connection->name);
   peers_.file(ike);
-  const config::Connection& before = previous_connections_.at(name);
   std::erase_if(ike.wanted, [&](std::uint32_t index) {
     return environment_.config->connection_of_child(index) != ike.connection;
   });
+}
+
+void Core::reconfigure_ike(IkeSa& ike) {
+  if (state_of(*ike.connection).ghost) {
+    end_removed(ike);
+    return;
+  }
+  const config::Connection& before = previous_connections_.at(ike.connection->name);
   if (ike.state == IkeState::half_open) {
     ike.candidates = connection_index_.between(ike.local.address, ike.remote.address);
     if (ike.candidates.empty()) remove_unfinished(ike);
@@ -200,6 +211,7 @@ void Core::end_removed(IkeSa& ike) {
 
 void Core::remove_unfinished(IkeSa& ike) {
   const std::uint64_t spi = ike.local_spi;
+  tell_responder(ike);
   close(ike, false, "the configuration changed");
   remove(spi);
 }

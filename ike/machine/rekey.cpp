@@ -46,6 +46,34 @@ std::optional<std::string> why_not_rekey_now(const IkeSa& ike) {
   return std::nullopt;
 }
 
+struct RekeyTerms {
+  ChosenIke chosen;
+  std::uint64_t peer_spi = 0;
+};
+/// What the peer's offer and our proposals have in common, with the peer's SPI and the group it
+/// used.
+std::expected<RekeyTerms, Refusal> choose_rekey_terms(const IkeSa& ike, const Payloads& payloads) {
+  const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
+  const auto& peer_value = *find_payload<wire::ike::KeyExchange>(payloads);
+  auto chosen = choose_ike(ike.connection->proposals, offer, peer_value.group);
+  const auto peer_spi = chosen ? wire::Reader(chosen->peer_spi).u64("SPI")
+                               : wire::Parsed<std::uint64_t>(std::uint64_t{0});
+  if (!chosen || !peer_spi || *peer_spi == 0) {
+    return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
+                                   Failure::no_ike_proposal_chosen,
+                                   compare(ike.connection->proposals, offer),
+                                   {}});
+  }
+  const auto group = static_cast<std::uint16_t>(chosen->suite.group);
+  if (group != peer_value.group) {
+    Octets demanded(2);
+    wire::Writer(demanded).u16(group);
+    return std::unexpected(
+        Refusal{NotifyType::invalid_ke_payload, Failure::invalid_ke_group, "", demanded});
+  }
+  return RekeyTerms{std::move(*chosen), *peer_spi};
+}
+
 }  // namespace
 
 void Core::start_rekey_ike(IkeSa& ike, Task task) {
@@ -112,31 +140,6 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.state = IkeState::established;
   ike.created = ike.established = ike.last_heard = ike.last_sent = now_;
   return ike;
-}
-
-/// What the peer's offer and our proposals have in common, with the peer's SPI and the group it
-/// used.
-std::expected<Core::RekeyTerms, Refusal> Core::choose_rekey_terms(const IkeSa& ike,
-                                                                  const Payloads& payloads) {
-  const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
-  const auto& peer_value = *find_payload<wire::ike::KeyExchange>(payloads);
-  auto chosen = choose_ike(ike.connection->proposals, offer, peer_value.group);
-  const auto peer_spi = chosen ? wire::Reader(chosen->peer_spi).u64("SPI")
-                               : wire::Parsed<std::uint64_t>(std::uint64_t{0});
-  if (!chosen || !peer_spi || *peer_spi == 0) {
-    return std::unexpected(Refusal{NotifyType::no_proposal_chosen,
-                                   Failure::no_ike_proposal_chosen,
-                                   compare(ike.connection->proposals, offer),
-                                   {}});
-  }
-  const auto group = static_cast<std::uint16_t>(chosen->suite.group);
-  if (group != peer_value.group) {
-    Octets demanded(2);
-    wire::Writer(demanded).u16(group);
-    return std::unexpected(
-        Refusal{NotifyType::invalid_ke_payload, Failure::invalid_ke_group, "", demanded});
-  }
-  return RekeyTerms{std::move(*chosen), *peer_spi};
 }
 
 /// The answer's payloads; the successor stands when it returns.

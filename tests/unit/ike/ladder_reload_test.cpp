@@ -179,6 +179,25 @@ TEST_CASE("reload: in the middle of any exchange nothing is left dangling") {
   }
 }
 
+TEST_CASE("reload: what was begun in other words comes up on the IKE SA that stands") {
+  const auto seed = GENERATE(range(1, 9));  // with half of them the one that stands comes last
+  GatewayOptions a = gateway_a(), b = mirrored(a);
+  a.reauth_time = seconds(100);
+  Ladder ladder(a, b, without_linger(), static_cast<std::uint64_t>(seed));
+  ladder.connect();
+  while (ladder.wire.empty()) ladder.pass(milliseconds(100));
+  ladder("a --x b  IKE_SA_INIT request");
+  ladder.world.command(kB, CommandVerb::terminate, "office");
+  ladder.run();
+  a.children[0].esp_proposal = b.children[0].esp_proposal = "aes128gcm16";
+  ladder.world.reconfigure(kB, b);
+  ladder.world.reconfigure(kA, a);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  ladder.silent();
+  ladder.converged();
+}
+
 TEST_CASE("reload: a child of other selectors is not sent on before the peer has the answer") {
   GatewayOptions changed = gateway_a();
   changed.children[0].local_ts = "10.1.0.0/25";

@@ -203,6 +203,34 @@ TEST_CASE("terminate: the SAs that a rekey replaced a moment ago go with it") {
   CHECK(ladder.gateway(kB).data_plane.sas.empty());
 }
 
+TEST_CASE("terminate: the responder of an IKE_AUTH that we no longer want hears of it (§2.21.2)") {
+  const bool answered = GENERATE(true, false);
+  const int how = GENERATE(0, 1, 2);
+  GatewayOptions changed = gateway_a();
+  changed.ike_proposal = "aes256gcm16-prfsha384-ecp384";
+  Ladder ladder;
+  ladder.initiate(kA);
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT response");
+  std::vector<Flying> late;
+  if (answered) {
+    ladder("a --> b  IKE_AUTH request");
+    ladder("b --x a  IKE_AUTH response");
+    REQUIRE(ladder.gateway(kB).machine->ike_sas(ladder.world.now).size() == 1);
+  } else {
+    late = std::exchange(ladder.wire, {});
+  }
+  if (how == 0) ladder.world.command(kA, CommandVerb::terminate, "branch");
+  if (how == 1) ladder.world.shut_down(kA);
+  if (how == 2) ladder.world.reconfigure(kA, changed);
+  // One that has not answered yet takes no notice, and nothing goes wrong.
+  ladder("a --> b  INFORMATIONAL request");
+  CHECK(ladder.gateway(kB).data_plane.sas.empty());
+  for (const Flying& datagram : late) ladder.world.deliver(datagram);
+  CHECK((ladder.connection(kB).last_failure == Failure::peer_deleted) == answered);
+  ladder.wire.clear();
+}
+
 TEST_CASE("terminate: takes the IKE SA and its children down at both ends, and it stays down") {
   GatewayOptions a = gateway_a();
   a.children[0].start_action = StartAction::start;
