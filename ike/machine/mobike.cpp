@@ -231,12 +231,14 @@ void Core::follow_peer(IkeSa& ike, const Payloads& payloads, const wire::Endpoin
   if (!queued) ike.queue.push_front(Task{.kind = TaskKind::check_route});
 }
 
-/// RFC 4555 §3.7, return routability: whoever moved must hear us at the new address.
+/// RFC 4555 §3.7, return routability: whoever moved must hear us at the new address. With NAT
+/// detection, which any request may have (§3.8): libreswan returns COOKIE2 with its own alone.
 void Core::start_check_route(IkeSa& ike, Task task) {
   Exchange exchange;
   exchange.task = std::move(task);
   exchange.nonce = draw(kCookie2Bytes);
-  const Payloads payloads{make_notify(NotifyType::cookie2, exchange.nonce)};
+  Payloads payloads{make_notify(NotifyType::cookie2, exchange.nonce)};
+  add_nat_detection(payloads, ike, ike.responder_spi());
   ike.exchange = std::move(exchange);
   send_request(ike, ExchangeType::informational, payloads);
 }

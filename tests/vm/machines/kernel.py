@@ -47,10 +47,13 @@ class KernelGateway(Machine):
         """Yields what gives it this address in place of its own; it has that again afterwards."""
         own = self._side.wan[0]
         network = f"ip route replace {self._remote.network()} via {self._remote.wan_address}"
+        routes = f"ip route replace default via {self._remote.wan_address} && {network}"
         try:
-            # The second address of a network stays when the first goes.
+            self.run(routes)  # libreswan takes its address from the one to everywhere
+            # The second address of a network stays when the first goes, routes from the first do not.
             yield lambda: self.run("sysctl -qw net.ipv4.conf.wan.promote_secondaries=1 && "
-                                   f"ip addr add {address}/24 dev wan && ip addr del {own} dev wan")
+                                   f"ip addr add {address}/24 dev wan && ip addr del {own} dev wan && "
+                                   f"{routes}")
         finally:
             self.run(f"ip addr flush dev wan && ip addr add {own} dev wan && {network}")
 
