@@ -199,7 +199,7 @@ bool Daemon::send_own(channel::RequestType type, channel::RequestId id,
 
 void Daemon::ask_for_spis() {
   if (client_ == nullptr) return;
-  const channel::LeaseSpis block{channel::kMaxLeasedSpis};
+  const channel::LeaseSpis block{spis_.block()};
   while (spis_.wants_lease(runtime::now()) &&
          send_own(channel::RequestType::lease_spis, kLeaseRequest, block)) {
   }
@@ -271,11 +271,18 @@ void Daemon::handle_completion(const channel::Completion& completion) {
   if (completion.request == kLeaseRequest) {
     spis_.add(completion, runtime::now());
     leased_ = true;
-    if (completion.outcome != channel::Outcome::ok && !spis_.awaits_lease()) {
-      runtime::log(runtime::Level::error, "spis_refused",
-                   {{"why", channel::to_string(completion.outcome)}});
+    const bool granted = completion.outcome == channel::Outcome::ok;
+    if (!granted && !spis_.awaits_lease()) {
+      // Asked for again every second; while there are some left nobody misses them.
+      if (spis_.size() == 0 && !std::exchange(out_of_spis_, true)) {
+        runtime::log(runtime::Level::error, "spis_refused",
+                     {{"why", channel::to_string(completion.outcome)},
+                      {"effect", "no SA can be negotiated until one ends"},
+                      {"remedy", "raise dataplane.limits.sas"}});
+      }
       loop_.set_timer(runtime::now() + SpiStock::kRefusedPause, [this] { carry_out(); });
     }
+    if (granted) out_of_spis_ = false;
   } else if (completion.request == kSnapshotRequest) {
     snapshot_complete_ = true;
   } else if (recovery_.handle(completion)) {

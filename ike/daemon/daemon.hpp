@@ -29,8 +29,8 @@ namespace culvert::ike {
 
 class Daemon {
  public:
-  /// Loop, configuration and certificates outlive the daemon, also beyond a reload, which renews what
-  /// `certificates` holds; it takes the place of `keys`, which are wiped then.
+  /// Loop, configuration and certificates outlive the daemon, also beyond a reload, which renews
+  /// what `certificates` holds; it takes the place of `keys`, which are wiped then.
   Daemon(runtime::EventLoop& loop, const config::Config& configuration,
          std::unique_ptr<PreSharedKeys> keys, Certificates& certificates);
   Daemon(const Daemon&) = delete;
@@ -92,6 +92,7 @@ class Daemon {
   std::unique_ptr<Fetcher> fetcher_;  ///< nullptr: the configuration fetches nothing
   std::unique_ptr<crypto::ike::Random> random_;
   SpiStock spis_;
+  bool out_of_spis_ = false;  ///< and said so
   std::unique_ptr<Machine> machine_;
   std::vector<Action> actions_;
   Outbox outbox_;

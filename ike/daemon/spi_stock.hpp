@@ -15,12 +15,13 @@ namespace culvert::ike {
 class SpiStock final : public SpiSource {
  public:
   /// Blocks are asked for until so many are here or on their way: a block at the least, and what a
-  /// storm of rekeys takes in the milliseconds that a block needs; never more than an eighth of
-  /// what the data plane has room for.
+  /// storm of rekeys takes in the milliseconds that a block needs, up to an eighth of what the data
+  /// plane has room for. Of a small one half: one for each child that its limits allow.
   static constexpr std::size_t kLowWater = channel::kMaxLeasedSpis;
   static constexpr std::size_t kHighestLowWater = 1024;
   static constexpr std::size_t low_water_for(std::size_t most_sas) {
-    return std::clamp(most_sas / 8, kLowWater, kHighestLowWater);
+    const std::size_t for_children = std::clamp(most_sas / 2, std::size_t{1}, kLowWater);
+    return std::clamp(most_sas / 8, for_children, kHighestLowWater);
   }
   /// How long a refused lease is not asked for again: what is missing is room in the data plane.
   static constexpr std::chrono::seconds kRefusedPause{1};
@@ -68,8 +69,12 @@ class SpiStock final : public SpiSource {
   [[nodiscard]] bool wants_lease(Instant now) const {
     // Several at once only of a data plane that has just granted one.
     if (!granted_ && leases_pending_ > 0) return false;
-    const std::size_t coming = leases_pending_ * channel::kMaxLeasedSpis;
+    const std::size_t coming = leases_pending_ * block();
     return stock_.size() + coming < low_water_ && now >= not_before_;
+  }
+  /// How many to ask for at once.
+  [[nodiscard]] std::uint32_t block() const {
+    return static_cast<std::uint32_t>(std::min(low_water_, channel::kMaxLeasedSpis));
   }
   [[nodiscard]] bool awaits_lease() const { return leases_pending_ != 0; }
   void lease_sent() { ++leases_pending_; }

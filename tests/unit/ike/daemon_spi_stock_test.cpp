@@ -48,9 +48,20 @@ TEST_CASE("spi stock: as many blocks are asked for at once as a storm of rekeys 
   CHECK_FALSE(stock.wants_lease(kNow));
   CHECK(stock.take());
   CHECK(stock.wants_lease(kNow));
-  // A small data plane is not emptied ahead of need.
+}
+
+TEST_CASE("spi stock: a small data plane is not emptied ahead of need") {
   CHECK(SpiStock::low_water_for(1024) == 128);
-  CHECK(SpiStock::low_water_for(16) == SpiStock::kLowWater);
+  CHECK(SpiStock::low_water_for(128) == SpiStock::kLowWater);
+  CHECK(SpiStock::low_water_for(16) == 8);
+  CHECK(SpiStock::low_water_for(1) == 1);
+  SpiStock stock(SpiStock::low_water_for(16));
+  CHECK(stock.block() == 8);
+  stock.lease_sent();
+  stock.add(lease_of(0x1000, 8), kNow);
+  CHECK_FALSE(stock.wants_lease(kNow));
+  CHECK(stock.take());
+  CHECK(stock.wants_lease(kNow));
 }
 
 TEST_CASE("spi stock: an SPI that was not used comes back into the stock") {
