@@ -69,6 +69,7 @@ std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t q
   // DPDK's af_packet device says 1518, takes what its ring's frames and the kernel's MTU let pass,
   // and refuses to be told of more.
   const bool tells_size = std::string_view(info.driver_name) != "net_af_packet";
+  if (!tells_size) packet_sockets_ = PacketSockets(info.if_index);
   if (tells_size && mtu > info.max_mtu) {
     return std::unexpected("interface \"" + name_ + "\": mtu is " + std::to_string(mtu) +
                            ", the device takes " + std::to_string(info.max_mtu));
@@ -159,14 +160,16 @@ bool Port::link_is_up() const {
   return rte_eth_link_get_nowait(dpdk_port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 }
 
-PortStatistics Port::statistics() const {
+PortStatistics Port::statistics() {
   rte_eth_stats stats{};
   if (rte_eth_stats_get(dpdk_port_, &stats) != 0) return {};
+  // A driver that reads the kernel's count as well has what we do not find there any more.
+  ring_full_ += packet_sockets_.take_dropped();
   return {.rx_packets = stats.ipackets,
           .rx_bytes = stats.ibytes,
           .tx_packets = stats.opackets,
           .tx_bytes = stats.obytes,
-          .rx_missed = stats.imissed,
+          .rx_missed = stats.imissed + ring_full_,
           .rx_errors = stats.ierrors,
           .tx_errors = stats.oerrors};
 }

@@ -9,6 +9,7 @@
 
 #include "config/config.hpp"
 #include "dataplane/ports/eal_arguments.hpp"
+#include "dataplane/ports/packet_sockets.hpp"
 
 struct rte_mempool;
 
@@ -18,7 +19,7 @@ namespace culvert::dataplane::ports {
 struct PortStatistics {
   std::uint64_t rx_packets = 0, rx_bytes = 0;
   std::uint64_t tx_packets = 0, tx_bytes = 0;
-  std::uint64_t rx_missed = 0;  ///< no room in the receive queue
+  std::uint64_t rx_missed = 0;  ///< no room in the receive queue, the kernel's ring included
   std::uint64_t rx_errors = 0, tx_errors = 0;
 };
 
@@ -43,7 +44,7 @@ class Port {
   [[nodiscard]] std::uint16_t dpdk_port() const { return dpdk_port_; }
   [[nodiscard]] const std::array<std::uint8_t, 6>& mac() const { return mac_; }
   [[nodiscard]] bool link_is_up() const;
-  [[nodiscard]] PortStatistics statistics() const;
+  [[nodiscard]] PortStatistics statistics();
 
  private:
   Port(std::string name, std::uint16_t dpdk_port) : name_(std::move(name)), dpdk_port_(dpdk_port) {}
@@ -57,6 +58,8 @@ class Port {
   std::uint16_t dpdk_port_;
   std::array<std::uint8_t, 6> mac_{};
   bool started_ = false;
+  PacketSockets packet_sockets_;
+  std::uint64_t ring_full_ = 0;  ///< packets, of all that these had no room for
 };
 
 }  // namespace culvert::dataplane::ports

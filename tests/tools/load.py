@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenarios"))
 
 from harness.configuration import SIDE_B, TunnelOptions  # noqa: E402
 from harness.load import (ESP_PROPOSAL, IKE_PROPOSAL, Administration, Flood,  # noqa: E402
-                          Peers, TunnelTraffic, Usage, add_namespace, serve_peers,
+                          Peers, TunnelTraffic, Usage, add_namespace, device_counts, serve_peers,
                           wait_for_sas)
 from harness.testbed import Testbed  # noqa: E402
 from harness.traffic import SteadyPing  # noqa: E402
@@ -146,7 +146,7 @@ def measure_flood(bed, gateway, peers, arguments):
     figures = {"tunnels": old, "newcomers": everybody - old, "rate": arguments.rate}
     figures["before"] = peers.command("initiate", end=old, timeout=60 + old / 5)
     ping = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
-    before = gateway.drops()
+    before = {**gateway.drops(), **device_counts(gateway)}
     usage, administration = Usage(gateway), Administration(gateway)
     flood = Flood(bed, bed["peers"], arguments.rate, arguments.seconds,
                   proposal=arguments.proposal)
@@ -162,7 +162,7 @@ def measure_flood(bed, gateway, peers, arguments):
     result = ping.stop()
     figures["ping"] = {"sent": result.transmitted, "lost": len(result.lost_packets),
                        "median_milliseconds": result.median()}
-    after = gateway.drops()
+    after = {**gateway.drops(), **device_counts(gateway)}
     figures["drops"] = {reason: after[reason] - before.get(reason, 0) for reason in after
                         if after[reason] != before.get(reason, 0)}
     figures["counters"] = gateway.ask("ike.sock", "counters")["result"]

@@ -159,6 +159,13 @@ class Peers:
         self._log.close()
 
 
+def device_counts(gateway):
+    """What its devices, or the kernel in front of them, dropped."""
+    interfaces = gateway.ask("dataplane.sock", "status")["result"]["interfaces"]
+    return {f"{interface['name']} {what}": interface[what] for interface in interfaces
+            for what in ("rx_missed", "rx_errors", "tx_errors")}
+
+
 class TunnelTraffic:
     """Packets in every tunnel of the peers, each of which client a's kernel answers; a loss is told
     with the places that it was between."""
@@ -172,12 +179,9 @@ class TunnelTraffic:
 
     def _counts(self):
         echo = icmp_counts(self._host)
-        interfaces = self._gateway.ask("dataplane.sock", "status")["result"]["interfaces"]
         return {"arrived": echo["InEchos"], "answered": echo["OutEchoReps"],
                 "drops": self._gateway.drops(),
-                "devices": {f"{interface['name']} {what}": interface[what]
-                            for interface in interfaces
-                            for what in ("rx_missed", "rx_errors", "tx_errors")}}
+                "devices": device_counts(self._gateway)}
 
     def wait_until_carried(self, sas, timeout):
         """Whether each tunnel carried a packet there and back by its `first` pair of SAs, or by

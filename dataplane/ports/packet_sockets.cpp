@@ -1,0 +1,45 @@
+#include "dataplane/ports/packet_sockets.hpp"
+
+#include <charconv>
+#include <filesystem>
+
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+namespace culvert::dataplane::ports {
+namespace {
+
+bool is_bound_to(int file, std::uint32_t interface_index) {
+  sockaddr_ll address{};
+  socklen_t size = sizeof address;
+  // Not a socket: ENOTSOCK.
+  if (::getsockname(file, reinterpret_cast<sockaddr*>(&address), &size) != 0) return false;
+  return address.sll_family == AF_PACKET &&
+         address.sll_ifindex == static_cast<int>(interface_index);
+}
+
+}  // namespace
+
+PacketSockets::PacketSockets(std::uint32_t interface_index) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+    const std::string name = entry.path().filename();
+    int file = -1;
+    std::from_chars(name.data(), name.data() + name.size(), file);
+    if (file >= 0 && is_bound_to(file, interface_index)) sockets_.push_back(file);
+  }
+}
+
+std::uint64_t PacketSockets::take_dropped() const {
+  std::uint64_t dropped = 0;
+  for (const int file : sockets_) {
+    tpacket_stats counts{};
+    socklen_t size = sizeof counts;
+    if (::getsockopt(file, SOL_PACKET, PACKET_STATISTICS, &counts, &size) == 0) {
+      dropped += counts.tp_drops;
+    }
+  }
+  return dropped;
+}
+
+}  // namespace culvert::dataplane::ports

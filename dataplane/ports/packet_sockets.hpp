@@ -1,0 +1,25 @@
+// The packet sockets behind a net_af_packet device, as far as its driver does not tell of them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace culvert::dataplane::ports {
+
+/// What the kernel had no room for in the rings of packet sockets. DPDK 22.11's driver does not
+/// count it. Main thread.
+class PacketSockets {
+ public:
+  PacketSockets() = default;
+  /// Those of this process that are bound to the interface of this index. They stay the driver's,
+  /// and open longer than this is used.
+  explicit PacketSockets(std::uint32_t interface_index);
+
+  /// Packets since the last call: the kernel counts anew from each (packet(7), PACKET_STATISTICS).
+  [[nodiscard]] std::uint64_t take_dropped() const;
+
+ private:
+  std::vector<int> sockets_;
+};
+
+}  // namespace culvert::dataplane::ports
