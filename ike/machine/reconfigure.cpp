@@ -148,6 +148,9 @@ void Core::take_connection(IkeSa& ike) {
   if (place && connections_[*place].ghost) return;
   ike.connection = connection_index_.find(ike.connection->name);
   peers_.file(ike);
+  // Before anything is begun in new words.
+  if (ike.exchange)
+    keep_what_was_asked(*ike.exchange, previous_connections_.at(ike.connection->name));
   std::erase_if(ike.wanted, [&](std::uint32_t index) {
     return environment_.config->connection_of_child(index) != ike.connection;
   });
@@ -173,7 +176,6 @@ void Core::reconfigure_ike(IkeSa& ike) {
     return;
   }
   if (ike.state != IkeState::established) return;
-  if (ike.exchange) keep_what_was_asked(*ike.exchange, before);
   if (!same_authentication(before, *ike.connection)) {
     ike.outdated = true;
     renew_outdated(ike);
