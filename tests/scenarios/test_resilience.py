@@ -241,10 +241,6 @@ def test_esp_with_an_unknown_spi_is_counted_and_told_at_most_ten_times_a_second(
     assert gateway.drops() == {"sa_not_found": 300}
 
 
-# ---- idling ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.alone
 def test_what_the_kernels_ring_has_no_room_for_is_counted(pair):
     """The driver does not tell; an operator who misses packets would look for them everywhere else."""
     gateway, sent, frames = pair.gateways["a"], 6000, 4096
@@ -268,6 +264,10 @@ for _ in range({sent}):
     assert sent - frames - 100 <= missed() <= sent - frames + 100
 
 
+# ---- idling ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.alone
 def test_an_idle_gateway_is_cheap_and_awake_at_once(pair):
     gateway = pair.gateways["a"]
     ping(pair["client-a"], SIDE_A.lan_address(), count=3)
