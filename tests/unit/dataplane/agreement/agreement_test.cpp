@@ -12,12 +12,8 @@
 #include <rte_cycles.h>
 #include <rte_mbuf.h>
 
-#include "dataplane/control/lifetime.hpp"
-#include "tests/model/gateway_model.hpp"
-#include "tests/unit/dataplane/agreement/addresses.hpp"
 #include "tests/unit/dataplane/agreement/expected.hpp"
-#include "tests/unit/dataplane/agreement/random_fragments.hpp"
-#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/agreement/random_tables.hpp"
 
 using namespace culvert;
 using namespace culvert::dataplane;
@@ -27,24 +23,15 @@ namespace {
 
 constexpr std::uint64_t kPackets = 60'000;
 constexpr std::size_t kBurst = 32;
-constexpr std::uint32_t kStaySmall = 12;  ///< SAs a direction, at most
 
 std::uint64_t setting(const char* name, std::uint64_t otherwise) {
   const char* const text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
 }
 
-/// What an SA is like, beside its keys and numbers.
-struct Shape {
-  bool transport = false, outer_v6 = false;
-  config::DontFragment df{};  ///< of the outer header
-  bool cuts_after_sealing = false;
-};
-
-class Agreement : RandomFragments {
+class Agreement : RandomTables {
  public:
-  explicit Agreement(std::uint64_t seed) : RandomFragments(seed) {
-    aimed_at_ = &model_.policies;
+  explicit Agreement(std::uint64_t seed) : RandomTables(seed) {
     const std::size_t frame_bytes =
         rte_pktmbuf_data_room_size(test::packet_pool()) - RTE_PKTMBUF_HEADROOM;
     largest_whole_ = model_.largest_whole = frame_bytes - 14;
@@ -52,10 +39,6 @@ class Agreement : RandomFragments {
       worker.reassembler.clock_ahead = milliseconds_ * (rte_get_tsc_hz() / 1000) - rte_rdtsc();
       run_iteration(worker, burst);
     };
-    learn_topology();
-    for (int i = 0; i < 4; ++i) add_outbound(any_shape());
-    for (int i = 0; i < 4; ++i) add_inbound();
-    new_policies();
   }
 
   /// Bursts until so many packets were compared. Why it stopped early, or nothing.
@@ -70,338 +53,6 @@ class Agreement : RandomFragments {
   [[nodiscard]] const Expected& seen() const { return seen_; }
 
  private:
-  // ---- the tables, here and in the model ----
-
-  void learn_topology() {
-    const auto& fib = *gateway_.tables().fib;
-    const test::Addresses addresses;
-    const auto add = [&](const std::string& text) {
-      const auto prefix = wire::Prefix::parse(text).value();
-      model_.routes.add(prefix, fib.lookup(prefix.address));
-    };
-    for (const auto& own : {addresses.lan, addresses.wan, addresses.lan6, addresses.wan6}) {
-      const auto prefix = wire::Prefix::parse(own).value();
-      // What the subnet holds beside its known stations.
-      auto stranger = prefix.address;
-      stranger.bytes[stranger.is_v4() ? 3 : 15] = 0xfe;
-      const AdjacencyIndex glean = fib.lookup(stranger);
-      model_.routes.add(prefix, glean);
-      model_.next_hops[glean] = {own == addresses.lan || own == addresses.lan6 ? 0U : 1U, false};
-      add(prefix.address.to_string());
-    }
-    for (const auto& station :
-         {addresses.peer, addresses.peer6, addresses.client, addresses.client6}) {
-      add(station);
-      const unsigned port = station == addresses.client || station == addresses.client6 ? 0 : 1;
-      model_.next_hops[fib.lookup(wire::IpAddress::parse(station).value())] = {port, true};
-    }
-    for (const auto& [far, via] :
-         {std::pair(addresses.far, addresses.peer), std::pair(addresses.far6, addresses.peer6)}) {
-      model_.routes.add(wire::Prefix::parse(far).value(),
-                        fib.lookup(wire::IpAddress::parse(via).value()));
-    }
-  }
-
-  void change_something() {
-    switch (below(9)) {
-      case 0:
-        return new_policies();
-      case 1:
-        return rekey();
-      case 2:
-        if (model_.outbound.size() < kStaySmall) add_outbound(any_shape());
-        return;
-      case 3:
-        if (model_.inbound.size() < kStaySmall) add_inbound();
-        return;
-      case 4:
-        return remove_outbound();
-      case 5:
-        return remove_inbound();
-      case 6:
-        return clock_jumps();
-      case 7:
-        return change_path_mtu();
-      default:
-        return change_route();
-    }
-  }
-
-  wire::TrafficSelector selector(bool v4) {
-    const auto prefix = wire::Prefix::parse(any(v4 ? kNets4 : kNets6)).value();
-    return wire::TrafficSelector::of(prefix);
-  }
-  /// Both sides of a policy are about the same protocol (RFC 4301 §4.4.1.1).
-  void add_pair(PolicyEntry& entry) {
-    const bool v4 = !one_in(3);
-    auto local = selector(v4), remote = selector(v4);
-    if (one_in(2)) {
-      static const std::vector<std::uint8_t> kProtocols = {6, 17, 1, 47, 58};
-      local.protocol = remote.protocol = any(kProtocols);
-      const bool has_ports = local.protocol == 6 || local.protocol == 17;
-      for (auto* side : {&local, &remote}) {
-        if (!has_ports || one_in(2)) continue;
-        if (one_in(4)) {
-          side->port_first = 65535;  // OPAQUE
-          side->port_last = 0;
-        } else {
-          side->port_first = static_cast<std::uint16_t>(4000 + below(4));
-          side->port_last = static_cast<std::uint16_t>(side->port_first + below(3));
-        }
-      }
-    }
-    entry.local.push_back(local);
-    entry.remote.push_back(remote);
-  }
-
-  void new_policies() {
-    std::vector<PolicyEntry> entries(below(24));
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      PolicyEntry& entry = entries[i];
-      static const std::vector<PolicyAction> kActions = {
-          PolicyAction::protect, PolicyAction::protect, PolicyAction::bypass,
-          PolicyAction::discard};
-      entry.action = any(kActions);
-      for (std::size_t pairs = 1 + below(2); pairs > 0; --pairs) add_pair(entry);
-      if (entry.action == PolicyAction::protect) {
-        entry.origin = PolicyOrigin::negotiated;
-        entry.policy = channel::PolicyId{next_policy_++};
-        entry.child_index = static_cast<std::uint32_t>(i);
-        if (!one_in(5)) entry.outbound = any_outbound({});
-      }
-    }
-    if (one_in(2)) {
-      entries.insert(entries.begin() + static_cast<std::ptrdiff_t>(below(entries.size() + 1)),
-                     between_us_and_the_peer(static_cast<std::uint32_t>(entries.size())));
-    }
-    model_.policies = entries;
-    gateway_.tables().spd->replace(entries);
-    if (one_in(4)) {
-      model_.bypass_by_default = one_in(2);
-      gateway_.tables().default_policy =
-          model_.bypass_by_default ? config::PolicyAction::bypass : config::PolicyAction::discard;
-      // A flow that is remembered was decided under the other default.
-      gateway_.tables().spd->replace(entries);
-    }
-  }
-
-  /// The one that transport mode is for.
-  PolicyEntry between_us_and_the_peer(std::uint32_t child_index) {
-    const bool v6 = one_in(3);
-    PolicyEntry entry;
-    entry.action = PolicyAction::protect;
-    entry.origin = PolicyOrigin::negotiated;
-    entry.policy = channel::PolicyId{next_policy_++};
-    entry.child_index = child_index;
-    entry.local = {wire::TrafficSelector::parse(kHere.at(v6)).value()};
-    entry.remote = {wire::TrafficSelector::parse(kThere.at(v6)).value()};
-    entry.outbound = any_outbound({true, v6});
-    return entry;
-  }
-
-  /// One for a policy of this kind of traffic; kNoSlot where there is none.
-  SlotIndex any_outbound(const Shape& wanted) {
-    std::vector<SlotIndex> fitting;
-    for (const auto& [slot, sa] : model_.outbound) {
-      const Shape& shape = shapes_.at(sa.keys.spi);
-      const bool fits = shape.transport ? shape.outer_v6 == wanted.outer_v6 : true;
-      if (shape.transport == wanted.transport && fits) fitting.push_back(slot);
-    }
-    return fitting.empty() ? kNoSlot : any(fitting);
-  }
-
-  Shape any_shape() {
-    static const std::vector<config::DontFragment> kDf = {
-        config::DontFragment::copy, config::DontFragment::copy, config::DontFragment::set,
-        config::DontFragment::clear};
-    return {one_in(3), one_in(3), any(kDf), one_in(4)};
-  }
-
-  test::SaOptions sa_options(const Shape& shape) {
-    test::SaOptions options;
-    if (shape.outer_v6) {
-      options.outer_local = kHere.at(1);
-      options.outer_remote = kThere.at(1);
-    }
-    options.esn = one_in(2);
-    static const std::vector<std::uint32_t> kWindows = {32, 64, 256, 1024};
-    options.window = any(kWindows);
-    static const std::vector<std::uint16_t> kKeys = {128, 192, 256};
-    options.key_bits = any(kKeys);
-    if (shape.transport) {
-      options.mode = channel::SaMode::transport;
-      options.local_selectors = {kHere.at(shape.outer_v6)};
-      options.remote_selectors = {one_in(4) ? any(kNets4) : kThere.at(shape.outer_v6)};
-      return options;
-    }
-    options.local_selectors.clear();
-    options.remote_selectors.clear();
-    for (std::size_t pairs = 1 + below(3); pairs > 0; --pairs) {
-      options.local_selectors.push_back(any(one_in(3) ? kNets6 : kNets4));
-      options.remote_selectors.push_back(any(one_in(3) ? kNets6 : kNets4));
-    }
-    return options;
-  }
-  static model::EspSa keys_of(const channel::InstallSa& sa) {
-    const auto key = sa.key.view();
-    return {{key.begin(), key.end()}, static_cast<std::uint32_t>(sa.spi), sa.esn};
-  }
-
-  void limit(model::LifeModel& model, channel::InstallSa& sa) {
-    model.installed = now_;
-    if (one_in(4)) model.hard_packets = sa.lifetime.hard_packets = 1 + below(300);
-    if (one_in(3)) {
-      // Inbound, the short way counts by bursts as long as a burst of the largest packets fits.
-      constexpr std::uint64_t kLargestBurst = std::uint64_t{kBurstPackets} << 16U;
-      const std::uint64_t more = one_in(4) ? kLargestBurst : 0;
-      model.hard_bytes = sa.lifetime.hard_bytes = more + 1 + below(one_in(3) ? 200'000 : 5000);
-    }
-    if (one_in(4)) {
-      model.hard_seconds = sa.lifetime.hard_seconds = 1 + below(300);
-      sa.lifetime.soft_seconds = below(sa.lifetime.hard_seconds);
-    }
-    ids_[static_cast<std::uint32_t>(sa.spi)] = sa.sa;
-    watches_.emplace(sa.sa,
-                     control::LifetimeWatch(sa.lifetime, sa.esn, std::chrono::seconds(now_)));
-  }
-
-  /// The main thread looks at its SAs a moment or an hour later, as Associations does.
-  void clock_jumps() {
-    const std::uint64_t seconds = one_in(20) ? 3600 : below(one_in(3) ? 6 : 60);
-    now_ += seconds;
-    milliseconds_ += 1000 * seconds;
-    for (auto& [id, watch] : watches_) {
-      const SaRecord* const record = gateway_.tables().sad->find(id);
-      REQUIRE(record != nullptr);
-      const SaUsage usage = gateway_.tables().sad->usage(*record);
-      const auto due =
-          watch.due({usage.packets, usage.bytes, usage.sequence}, std::chrono::seconds(now_));
-      if (!due) continue;
-      const bool is_hard = due->level == control::ExpiryLevel::hard;
-      if (is_hard && gateway_.tables().sad->stopped(*record) == StopCause::none) {
-        gateway_.tables().sad->stop(id, StopCause::hard_time);
-        if (due->cause == channel::ExpiryCause::time) ++over_by_time_;
-      }
-      watch.announced(due->level);
-    }
-    model_.time_is(now_);
-  }
-
-  SlotIndex add_outbound(const Shape& shape) {
-    channel::InstallSa sa = test::outbound_sa(sa_options(shape), next_spi_++);
-    model::OutboundModel added;
-    added.keys = keys_of(sa);
-    added.transport = shape.transport;
-    added.peer = sa.remote.address;
-    added.df = shape.df;
-    added.cuts_after_sealing = shape.cuts_after_sealing;
-    shapes_[added.keys.spi] = shape;
-    limit(added, sa);
-    SaSettings settings;
-    settings.headers.df = shape.df;
-    if (shape.cuts_after_sealing) {
-      settings.headers.fragmentation = config::FragmentationOrder::after;
-    }
-    const SlotIndex slot = gateway_.install(sa, settings);
-    model_.outbound[slot] = added;
-    if (one_in(2)) set_path_mtu(slot);
-    return slot;
-  }
-
-  /// What ICMP from the way to the peer would have said, or that it is forgotten.
-  void set_path_mtu(SlotIndex slot) {
-    model::OutboundModel& sa = model_.outbound.at(slot);
-    // 9000 is more than the link takes; 70 leaves no room for what is cut before it is sealed.
-    static const std::vector<std::uint16_t> kSome = {1280, 1400, 1499, 1500, 9000, kNoPathMtu};
-    auto mtu = one_in(2) ? any(kSome) : static_cast<std::uint16_t>(300 + below(1200));
-    if (one_in(3)) mtu = 70;
-    sa.path_mtu = mtu == kNoPathMtu ? ~0UL : mtu;
-    gateway_.tables().sad->set_path_mtu(ids_.at(sa.keys.spi), mtu);
-  }
-  void change_path_mtu() {
-    if (model_.outbound.empty()) return;
-    set_path_mtu(std::next(model_.outbound.begin(),
-                           static_cast<std::ptrdiff_t>(below(model_.outbound.size())))
-                     ->first);
-  }
-
-  void add_inbound() {
-    const Shape shape = any_shape();
-    const auto options = sa_options(shape);
-    channel::InstallSa sa = test::outbound_sa(options, next_spi_++);
-    sa.direction = channel::Direction::in;
-    model::InboundModel added;
-    added.keys = keys_of(sa);
-    added.transport = shape.transport;
-    shapes_[added.keys.spi] = shape;
-    added.window = options.window;
-    added.replay = model::ReplayModel(options.window);
-    for (const auto& [texts, to] : {std::pair(&options.local_selectors, &added.local),
-                                    std::pair(&options.remote_selectors, &added.remote)}) {
-      for (const auto& text : *texts) to->push_back(wire::TrafficSelector::parse(text).value());
-    }
-    limit(added, sa);
-    gateway_.install(sa);
-    model_.inbound.emplace(static_cast<std::uint32_t>(sa.spi), added);
-  }
-
-  /// A policy's traffic moves to a new SA; the old one goes when nothing names it.
-  void rekey() {
-    std::vector<PolicyEntry*> bound;
-    for (PolicyEntry& entry : model_.policies) {
-      if (entry.outbound != kNoSlot) bound.push_back(&entry);
-    }
-    if (bound.empty() || model_.outbound.size() >= kStaySmall) return;
-    PolicyEntry& entry = *any(bound);
-    entry.outbound = add_outbound(shapes_.at(model_.outbound.at(entry.outbound).keys.spi));
-    REQUIRE(gateway_.tables().spd->rebind(entry.policy, entry.outbound));
-  }
-  /// Rather one that has ended: what goes on is more to look at.
-  auto any_to_remove(auto& sas) {
-    const auto ended =
-        std::ranges::find_if(sas, [](const auto& entry) { return entry.second.stopped; });
-    if (ended != sas.end() && !one_in(4)) return ended;
-    return std::next(sas.begin(), static_cast<std::ptrdiff_t>(below(sas.size())));
-  }
-  void remove_outbound() {
-    if (model_.outbound.empty()) return;
-    const SlotIndex slot = any_to_remove(model_.outbound)->first;
-    gateway_.tables().spd->unbind(slot);
-    for (PolicyEntry& entry : model_.policies) {
-      if (entry.outbound == slot) entry.outbound = kNoSlot;
-    }
-    remove_sa(model_.outbound.at(slot).keys.spi);
-    model_.outbound.erase(slot);
-  }
-  void remove_inbound() {
-    if (model_.inbound.empty()) return;
-    const auto found = any_to_remove(model_.inbound);
-    remove_sa(found->first);
-    model_.inbound.erase(found);
-  }
-  void remove_sa(std::uint32_t spi) {
-    REQUIRE(gateway_.tables().sad->remove(ids_.at(spi)) == channel::Outcome::ok);
-    watches_.erase(ids_.at(spi));
-    gateway_.tables().reclaimer->poll();
-    gone_.push_back(spi);
-  }
-  void change_route() {
-    const auto prefix = wire::Prefix::parse(any(kRoutes)).value();
-    auto& fib = *gateway_.tables().fib;
-    if (one_in(2)) {
-      fib.remove(prefix);
-      model_.routes.remove(prefix);
-    } else {
-      const bool v4 = prefix.address.is_v4();
-      const char* const via = one_in(2) ? (v4 ? "198.51.100.2" : "2001:db8:ff::2")
-                                        : (v4 ? "10.1.0.9" : "2001:db8:1::9");
-      const auto to = fib.lookup(wire::IpAddress::parse(via).value());
-      REQUIRE(fib.add(prefix, to).has_value());
-      model_.routes.add(prefix, to);
-    }
-    gateway_.tables().reclaimer->poll();
-  }
-
   // ---- packets ----
 
   std::size_t train_bytes() { return is_exact_ ? train_bytes_ : 8 + below(140); }
@@ -968,7 +619,8 @@ class Agreement : RandomFragments {
   }
 
  public:
-  std::uint64_t clear_ = 0, sealed_ = 0, over_by_time_ = 0;
+  std::uint64_t clear_ = 0, sealed_ = 0;
+  using RandomTables::over_by_time_;
   std::uint64_t sealed_in_transport_ = 0, delivered_from_transport_ = 0;
   std::uint64_t whole_ = 0, went_on_ = 0;  ///< that had come in fragments
   std::uint64_t cut_in_clear_ = 0, cut_before_sealing_ = 0, cut_after_sealing_ = 0;
@@ -976,21 +628,12 @@ class Agreement : RandomFragments {
   std::set<PuntReason> punted_;
 
  private:
-  test::Gateway gateway_;
-  model::GatewayModel model_;
-  std::uint64_t now_ = 1'000'000;  ///< seconds
-  /// The clock of what waits to be put together; a burst takes as long on it, which is more than it
+  /// A burst takes as long on the clock of what waits to be put together, which is more than it
   /// does on a machine.
   static constexpr std::uint64_t kBurstMilliseconds = 20;
-  std::uint64_t milliseconds_ = 1'000'000'000;
-  std::map<std::uint32_t, channel::SaId> ids_;
-  std::map<std::uint32_t, Shape> shapes_;  ///< by SPI
-  std::map<channel::SaId, control::LifetimeWatch> watches_;
   std::map<std::uint32_t, std::uint64_t> sent_;     ///< by SPI: the last number seen on the wire
   std::map<std::uint32_t, std::uint64_t> limited_;  ///< by SPI: the last number of the peer's
-  std::vector<std::uint32_t> gone_;
-  std::uint32_t next_spi_ = 0x1000;
-  std::uint64_t next_policy_ = 1, compared_ = 0;
+  std::uint64_t compared_ = 0;
   // Of a burst: a leap over most of ESN's numbers stands alone, gaps are few, and a number has one
   // packet, which may come twice.
   bool burst_is_empty_ = true, burst_has_leap_ = false, burst_has_gap_ = false;
