@@ -282,7 +282,7 @@ void Rig::reset_windows(std::size_t worker) const {
   const std::size_t numbers = frames_of(test_) / sas_of_[worker].size() + 2;
   for (const std::uint32_t index : sas_of_[worker]) {
     InboundSa& sa = *tables_->sad->inbound(static_cast<std::uint32_t>(spis_[index]));
-    sa.highest = 0;
+    sa.highest = sa.newest = 0;
     const std::size_t words = std::min<std::size_t>(numbers / 32 + 1, sa.window_mask + 1U);
     std::fill_n(sa.window, words, ReplayWord{});
   }

@@ -13,6 +13,8 @@ enum class ReplayVerdict : std::uint8_t { fresh, duplicate, left_of_window };
 /// a window that moves far need not clear what it passes: a word with another tag reads as empty.
 /// The tag keeps 32 bits of the block number: it repeats after 2^37 packets, and what could happen
 /// then is that a fresh packet is refused, never that a replay is taken.
+/// The block of the highest number is not in the ring but beside that number, until it is left:
+/// packets that come in order meet the ring once in 32.
 struct ReplayWord {
   std::uint32_t tag = 0;
   std::uint32_t received = 0;  ///< one bit a sequence number
@@ -26,14 +28,19 @@ struct ReplayWord {
   return words;
 }
 
-/// A view of one SA's window: its state lives in the SA, its words beside the key.
+/// A view of one SA's window: its state lives in the SA, its words in a table of their own.
 /// Single writer: the SA's worker.
 class ReplayWindow {
  public:
-  /// `highest`: the highest sequence number verified, 0 at first. `packets` 0: nothing is checked.
-  ReplayWindow(std::uint64_t& highest, ReplayWord* words, std::uint32_t packets,
-               std::uint32_t word_mask)
-      : highest_(highest), words_(words), packets_(packets), word_mask_(word_mask) {}
+  /// `highest`: the highest sequence number verified, 0 at first; `newest`: what was received of
+  /// its block, a bit each. `packets` 0: nothing is checked.
+  ReplayWindow(std::uint64_t& highest, std::uint32_t& newest, ReplayWord* words,
+               std::uint32_t packets, std::uint32_t word_mask)
+      : highest_(highest),
+        newest_(newest),
+        words_(words),
+        packets_(packets),
+        word_mask_(word_mask) {}
 
   /// Before decryption: whether it is worth the while.
   [[nodiscard]] ReplayVerdict check(std::uint64_t sequence) const {
@@ -42,9 +49,8 @@ class ReplayWindow {
     if (sequence == 0) return ReplayVerdict::left_of_window;
     if (sequence > highest_) return ReplayVerdict::fresh;
     if (highest_ - sequence >= packets_) return ReplayVerdict::left_of_window;
-    const ReplayWord& word = word_of(sequence);
-    const bool seen = word.tag == tag_of(sequence) && (word.received & bit_of(sequence)) != 0;
-    return seen ? ReplayVerdict::duplicate : ReplayVerdict::fresh;
+    return (received_of_block(sequence) & bit_of(sequence)) != 0 ? ReplayVerdict::duplicate
+                                                                 : ReplayVerdict::fresh;
   }
 
   /// After the ICV agreed: "the receive window is updated only if the integrity verification
@@ -52,80 +58,77 @@ class ReplayWindow {
   [[nodiscard]] ReplayVerdict commit(std::uint64_t sequence) {
     const ReplayVerdict verdict = check(sequence);
     if (verdict != ReplayVerdict::fresh) return verdict;
-    if (sequence > highest_) highest_ = sequence;
-    if (packets_ == 0) return verdict;
-    ReplayWord& word = word_of(sequence);
-    const std::uint32_t tag = tag_of(sequence);
-    word.received = (word.tag == tag ? word.received : 0) | bit_of(sequence);
-    word.tag = tag;
+    if (sequence > highest_) {
+      if (block_of(sequence) != block_of(highest_)) {
+        if (packets_ != 0) word_of(highest_) = {tag_of(highest_), newest_};
+        newest_ = 0;
+      }
+      highest_ = sequence;
+    }
+    if (block_of(sequence) == block_of(highest_)) {
+      newest_ |= bit_of(sequence);
+    } else if (packets_ != 0) {
+      word_of(sequence) = {tag_of(sequence), received_of_block(sequence) | bit_of(sequence)};
+    }
     return verdict;
-  }
-
-  /// Where a number's word is, to be asked for ahead of `commit`.
-  [[nodiscard]] const ReplayWord* place_of(std::uint64_t sequence) const {
-    return words_ + (tag_of(sequence) & word_mask_);
   }
 
  private:
   friend class NewestRun;
+  static std::uint64_t block_of(std::uint64_t sequence) { return sequence >> 5U; }
   static std::uint32_t tag_of(std::uint64_t sequence) {
-    return static_cast<std::uint32_t>(sequence >> 5U);
+    return static_cast<std::uint32_t>(block_of(sequence));
   }
   static std::uint32_t bit_of(std::uint64_t sequence) { return 1U << (sequence & 31U); }
   [[nodiscard]] ReplayWord& word_of(std::uint64_t sequence) const {
     return words_[tag_of(sequence) & word_mask_];
   }
+  [[nodiscard]] std::uint32_t received_of_block(std::uint64_t sequence) const {
+    if (block_of(sequence) == block_of(highest_)) return newest_;
+    const ReplayWord& word = word_of(sequence);
+    return word.tag == tag_of(sequence) ? word.received : 0;
+  }
 
   std::uint64_t& highest_;
+  std::uint32_t& newest_;
   ReplayWord* words_;
   std::uint32_t packets_;
   std::uint32_t word_mask_;
 };
 
-/// Commits numbers, each above the highest and those before it, a word at a time. The window is not
-/// to be looked at or written meanwhile.
+/// Commits numbers, each above the highest and those before it. The window is not to be looked at
+/// or written meanwhile.
 class NewestRun {
  public:
   void begin(const ReplayWindow& window) {
-    highest_ = *(at_ = &window.highest_);
+    highest_ = *(highest_at_ = &window.highest_);
+    newest_ = *(newest_at_ = &window.newest_);
     words_ = window.packets_ == 0 ? &nowhere_ : window.words_;
     mask_ = window.packets_ == 0 ? 0 : window.word_mask_;
-    take_word(ReplayWindow::tag_of(highest_));
   }
   /// The highest of all so far.
   [[nodiscard]] std::uint64_t highest() const { return highest_; }
   void add(std::uint64_t sequence) {
-    const std::uint32_t tag = ReplayWindow::tag_of(sequence);
-    if (tag != static_cast<std::uint32_t>(word_)) [[unlikely]] {
-      put_word();
-      take_word(tag);
+    if (ReplayWindow::block_of(sequence) != ReplayWindow::block_of(highest_)) [[unlikely]] {
+      const std::uint32_t tag = ReplayWindow::tag_of(highest_);
+      words_[tag & mask_] = {tag, newest_};
+      newest_ = 0;
     }
-    word_ |= std::uint64_t{ReplayWindow::bit_of(sequence)} << kReceivedAt;
+    newest_ |= ReplayWindow::bit_of(sequence);
     highest_ = sequence;
   }
   void end() {
-    put_word();
-    *at_ = highest_;
+    *highest_at_ = highest_;
+    *newest_at_ = newest_;
   }
 
  private:
-  static constexpr unsigned kReceivedAt = 32;
-  void put_word() {
-    words_[static_cast<std::uint32_t>(word_) & mask_] = {
-        static_cast<std::uint32_t>(word_), static_cast<std::uint32_t>(word_ >> kReceivedAt)};
-  }
-  void take_word(std::uint32_t tag) {
-    const ReplayWord& word = words_[tag & mask_];
-    word_ = std::uint64_t{word.tag == tag ? word.received : 0} << kReceivedAt | tag;
-  }
-
-  std::uint64_t* at_ = nullptr;
+  std::uint64_t* highest_at_ = nullptr;
+  std::uint32_t* newest_at_ = nullptr;
   std::uint64_t highest_ = 0;
-  ReplayWord* words_ = nullptr;
+  std::uint32_t newest_ = 0;
   std::uint32_t mask_ = 0;
-  /// The word in hand, its tag in the lower half. In one piece: loaded wider than it was stored just
-  /// before, it would have to wait for the store to reach the cache.
-  std::uint64_t word_ = 0;
+  ReplayWord* words_ = nullptr;
   ReplayWord nowhere_;  ///< of an SA without a window
 };
 

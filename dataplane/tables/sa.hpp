@@ -100,14 +100,15 @@ struct alignas(64) InboundSa {
   /// Of the place: the SPI that the key daemon has for it, host order; 0: none. From its lease
   /// until its SA is removed.
   std::atomic<std::uint32_t> leased{0};
-  bool is_tunnel = true;
-  bool has_esn = false;
-  bool has_udp = false;
-  bool outer_is_v4 = true;
-  bool selectors_are_simple = false;
+  bool is_tunnel : 1 = true;
+  bool has_esn : 1 = false;
+  bool has_udp : 1 = false;
+  bool outer_is_v4 : 1 = true;
+  bool selectors_are_simple : 1 = false;
   crypto::esp::TransformId transform{};
   std::uint8_t plain_in_front = 0;  ///< plain (see kPlainIvBytes): bytes of IPv4 and UDP, else 0
   std::atomic<bool> stopped{false};
+  std::uint32_t newest = 0;  ///< of the block of `highest` (ReplayWindow); the SA's worker's
 
   // Written by the SA's worker; main reads (relaxed).
   alignas(64) std::uint64_t highest = 0;
@@ -116,7 +117,7 @@ struct alignas(64) InboundSa {
   SimpleSelectors selectors;                               ///< main, before publication
 
   [[nodiscard]] ReplayWindow replay_window() {
-    return {highest, window, window_packets, window_mask};
+    return {highest, newest, window, window_packets, window_mask};
   }
   [[nodiscard]] std::uint64_t extend(std::uint32_t low) const {
     if (!has_esn) return low;

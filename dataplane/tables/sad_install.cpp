@@ -68,14 +68,13 @@ void apply(const SaSettings& settings, SaDetails& details) {
 
 /// What a window that begins at a number above 1 has behind it counts as received: it was, in the
 /// life before.
-void fill_window(std::span<ReplayWord> words, std::uint64_t highest, std::uint32_t packets) {
-  std::uint64_t low = highest >= packets ? highest - packets + 1 : 1;
-  for (; low <= highest && !words.empty(); ++low) {
-    ReplayWord& word = words[(low >> 5U) & (words.size() - 1)];
-    const auto tag = static_cast<std::uint32_t>(low >> 5U);
-    if (word.tag != tag) word = {tag, 0};
-    word.received |= 1U << (low & 31U);
+void fill_window(InboundSa& sa, std::uint64_t highest) {
+  sa.highest = sa.newest = 0;
+  std::uint64_t low = highest >= sa.window_packets ? highest - sa.window_packets + 1 : 1;
+  for (; low <= highest && sa.window_packets != 0; ++low) {
+    static_cast<void>(sa.replay_window().commit(low));
   }
+  sa.highest = highest;
 }
 
 }  // namespace
@@ -245,8 +244,7 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
       wire::ipv4::kHeaderBytes + (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
   sa.plain_in_front = is_plain ? static_cast<std::uint8_t>(in_front) : std::uint8_t{0};
   sa.stopped.store(false, std::memory_order_relaxed);
-  sa.highest = installed.settings.first_sequence - 1;
-  fill_window(installed.block.window, sa.highest, spec.replay_window);
+  fill_window(sa, installed.settings.first_sequence - 1);
   sa.packets.store(0, std::memory_order_relaxed);
   sa.bytes.store(0, std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);

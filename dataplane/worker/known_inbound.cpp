@@ -7,7 +7,6 @@
 // a number that came late, a limit that is near, IPv6 inside) is left to the general stage, as it
 // is or decrypted.
 #include <rte_mbuf.h>
-#include <rte_prefetch.h>
 
 #include "dataplane/worker/crypto_burst.hpp"
 #include "dataplane/worker/header_fields.hpp"
@@ -228,8 +227,6 @@ ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking
                      Refusals& refusals, bool waits) {
   const RunOfArrived run(*next);
   InboundSa& sa = run.sa;
-  // Those of a burst are in the line of the first, or in the next one.
-  rte_prefetch0(sa.replay_window().place_of(sa.highest + 1));
   taking.last_sequence = sa.highest;
   do {
     ArrivedEsp& arrived = *next;

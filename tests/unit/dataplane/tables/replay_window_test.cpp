@@ -34,9 +34,10 @@ class Window {
  private:
   ReplayWindow view() {
     const auto words = static_cast<std::uint32_t>(words_.size());
-    return {highest_, words_.data(), packets_, words == 0 ? 0 : words - 1};
+    return {highest_, newest_, words_.data(), packets_, words == 0 ? 0 : words - 1};
   }
   std::uint64_t highest_;
+  std::uint32_t newest_ = 0;
   std::vector<ReplayWord> words_;
   std::uint32_t packets_;
 };
