@@ -43,4 +43,14 @@ class ChecksumSum {
   std::uint64_t sum_ = 0;
 };
 
+/// A checksum after one of the words under it has changed: HC' = ~(~HC + ~m + m') (RFC 1624 §3).
+/// All in host order.
+[[nodiscard]] constexpr std::uint16_t updated_checksum(std::uint16_t checksum, std::uint16_t before,
+                                                       std::uint16_t after) {
+  std::uint32_t sum = (0xffffU - checksum) + (0xffffU - before) + after;
+  sum = (sum & 0xffffU) + (sum >> 16U);
+  sum = (sum & 0xffffU) + (sum >> 16U);
+  return static_cast<std::uint16_t>(0xffffU - sum);
+}
+
 }  // namespace culvert::wire

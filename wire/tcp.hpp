@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "wire/checksum.hpp"
 #include "wire/cursor.hpp"
 #include "wire/unaligned.hpp"
 
@@ -12,16 +13,6 @@ namespace culvert::wire::tcp {
 inline constexpr std::size_t kHeaderBytes = 20;
 inline constexpr std::size_t kDataOffset = 12, kFlags = 13, kChecksum = 16;
 inline constexpr std::uint8_t kSyn = 0x02;
-
-/// A checksum after one of the words under it has changed: HC' = ~(~HC + ~m + m') (RFC 1624 §3).
-/// All in host order.
-[[nodiscard]] constexpr std::uint16_t updated_checksum(std::uint16_t checksum, std::uint16_t before,
-                                                       std::uint16_t after) {
-  std::uint32_t sum = (0xffffU - checksum) + (0xffffU - before) + after;
-  sum = (sum & 0xffffU) + (sum >> 16U);
-  sum = (sum & 0xffffU) + (sum >> 16U);
-  return static_cast<std::uint16_t>(0xffffU - sum);
-}
 
 /// Where the MSS option's value stands in a segment; nullopt when the segment is cut short, has no
 /// such option, or options that do not hold together.

@@ -1,7 +1,7 @@
 #include "dataplane/worker/header_fields.hpp"
 
+#include "wire/checksum.hpp"
 #include "wire/ip.hpp"
-#include "wire/tcp.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -42,8 +42,8 @@ void set_traffic_class(std::uint8_t* ip, std::uint8_t traffic_class) {
     const std::uint16_t before = wire::load_u16(ip);
     ip[1] = traffic_class;
     std::uint8_t* const checksum = ip + wire::ipv4::kChecksum;
-    wire::store_u16(checksum, wire::tcp::updated_checksum(wire::load_u16(checksum), before,
-                                                          wire::load_u16(ip)));
+    wire::store_u16(checksum,
+                    wire::updated_checksum(wire::load_u16(checksum), before, wire::load_u16(ip)));
   } else {
     const std::uint16_t around = wire::load_u16(ip) & 0xf00fU;
     wire::store_u16(ip, static_cast<std::uint16_t>(around | traffic_class << 4U));

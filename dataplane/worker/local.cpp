@@ -27,12 +27,11 @@ bool checksum_is_right(const std::uint8_t* ip, const wire::IpHeader& header) {
 /// their sums; the type changes, which the checksum follows (RFC 1624).
 void turn_around(std::uint8_t* ip, const wire::IpHeader& header, std::uint8_t reply_type) {
   std::uint8_t* const icmp = ip + header.payload_offset;
-  // HC' = HC + m + ~m' in one's complement, m and m' being the word with the type.
-  std::uint32_t sum = wire::load_u16(icmp + 2) + (std::uint32_t{icmp[0]} << 8U) +
-                      (0xffffU - (std::uint32_t{reply_type} << 8U));
-  while (sum >> 16U != 0) sum = (sum & 0xffffU) + (sum >> 16U);
+  // The code beside the type is 0 before and after.
+  wire::store_u16(icmp + 2, wire::updated_checksum(wire::load_u16(icmp + 2),
+                                                   static_cast<std::uint16_t>(icmp[0] << 8U),
+                                                   static_cast<std::uint16_t>(reply_type << 8U)));
   icmp[0] = reply_type;
-  wire::store_u16(icmp + 2, static_cast<std::uint16_t>(sum));
   if ((ip[0] >> 4U) == 4) {
     std::swap_ranges(ip + wire::ipv4::kSource, ip + wire::ipv4::kDestination,
                      ip + wire::ipv4::kDestination);

@@ -224,6 +224,20 @@ TEST_CASE("worker: an echo that came through the tunnel is answered through it")
   CHECK(sum.finish() == 0);
 }
 
+TEST_CASE("worker: a reply's checksum is zero where it has to be, not minus zero (RFC 1624 §3)") {
+  Gateway gateway;
+  gateway.policy(PolicyAction::bypass, "0.0.0.0/0", "0.0.0.0/0");
+  PacketOptions options;
+  options.source = "10.1.0.9";
+  options.destination = "10.1.0.1";
+  options.protocol = 1;
+  options.payload = {8, 0, 0xf7, 0xff, 0, 0, 0xff, 0xff};  // a reply's words come to 0xffff
+  const Result answered = gateway.receive(kLan, frame(ip_packet(options)));
+  REQUIRE(answered.lan.size() == 1);
+  const Packet reply = ip_of(answered.lan[0]);
+  CHECK(Packet(reply.begin() + 20, reply.end()) == Packet{0, 0, 0, 0, 0, 0, 0xff, 0xff});
+}
+
 TEST_CASE("worker: what came through one tunnel goes on through another (hub and spoke)") {
   Gateway spoke, hub(mirrored());
   SaOptions up, down;
