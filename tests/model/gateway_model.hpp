@@ -333,13 +333,20 @@ class GatewayModel {
     }
     return 0;
   }
-  /// Of a sealed packet's pieces on the wire; of the one, when it fits.
-  static std::vector<std::size_t> sizes_on_wire(bool is_v4, std::size_t bytes, std::size_t mtu) {
+  /// Of a sealed packet's pieces on the wire; of the one, when it fits. `options`: of its IPv4
+  /// header.
+  static std::vector<std::size_t> sizes_on_wire(bool is_v4, const ByteString& options,
+                                                std::size_t bytes, std::size_t mtu) {
     if (bytes <= mtu) return {bytes};
-    const std::size_t payload_bytes = bytes - (is_v4 ? 20 : 40);
+    const std::size_t payload_bytes = bytes - (is_v4 ? 20 : 40) - options.size();
     const IpFields fields = {.source = is_v4 ? "0.0.0.0" : "::", .destination = fields.source};
+    ByteString sealed = ip(fields, ByteString(options.size() + payload_bytes));
+    if (is_v4) {
+      sealed[0] = static_cast<std::uint8_t>(0x45U + options.size() / 4);
+      std::ranges::copy(options, sealed.begin() + 20);
+    }
     std::vector<std::size_t> sizes;
-    for (const ByteString& piece : cut(ip(fields, ByteString(payload_bytes)), mtu)) {
+    for (const ByteString& piece : cut(sealed, mtu)) {
       sizes.push_back(piece.size());
     }
     return sizes;
@@ -367,9 +374,11 @@ class GatewayModel {
     const std::size_t skipped = sa.transport ? view.header_bytes : 0;
     const std::uint8_t inside = is_v4 ? 4 : 41;
     const bool is_v4_outside = sa.transport ? is_v4 : sa.peer.is_v4();
+    const ByteString options =
+        sa.transport && is_v4 ? slice(ip, 20, view.header_bytes - 20) : ByteString{};
     return Sealed{slot, sa.transport ? view.protocol : inside,
                   slice(ip, skipped, view.total_bytes - skipped),
-                  sizes_on_wire(is_v4_outside, bytes, mtu)};
+                  sizes_on_wire(is_v4_outside, options, bytes, mtu)};
   }
   /// RFC 4301 §8.1, and RFC 2473 §7.1: 1280 bytes of IPv6 pass every tunnel.
   static bool is_cut_when_sealed(const OutboundModel& sa, const ByteString& ip,

@@ -267,7 +267,7 @@ class Agreement : RandomTables {
       for_each_life([](model::LifeModel& sa) { sa.was_asked = false; });
       leaving += expect(one_packet(from_wan, frames), expected);
       if (!model_.whole.empty()) break;
-      // A port's queue is emptied 128 frames at a time, and one more packet may leave in a hundred.
+      // A port's queue has room for 1 024 frames, and one more packet may leave in a hundred.
       if (leaving > 20 || burst_has_leap_ || (!is_train_ && limit_is_near())) break;
       // A train may end its SA: pieces cut before that are dropped one by one, a packet after it
       // whole.
@@ -378,6 +378,7 @@ class Agreement : RandomTables {
     for (std::size_t i = 0; i < count; ++i) {
       add_piece(pieces[i], frames, expected);
       if (frames.size() < kBurst && i + 1 < count) continue;
+      expect_wholes(expected);  // where another packet has the same identification
       const Expected actual = observed(gateway_.receive(kWan, frames));
       if (auto difference = compare(std::exchange(expected, {}), actual, frames.size());
           !difference.empty()) {
@@ -657,7 +658,9 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   const std::string difference = agreement.run(packets);
   INFO(agreement.compared() << " packets agreed");
   REQUIRE(difference == "");
-  // Each kind came up, or the generator has lost its teeth.
+  // Each kind came up, or the generator has lost its teeth: with the seed of the suite. Among many
+  // others, the rarest is missing from one or two in a hundred.
+  if (std::getenv("CULVERT_AGREEMENT_SEED") != nullptr) return;
   CHECK(agreement.clear_ > packets / 100);
   CHECK(agreement.sealed_ > packets / 100);
   CHECK(agreement.over_by_time_ > 0);

@@ -277,10 +277,12 @@ void Gateway::collect_sent(Result& result) const {
   const auto queue = static_cast<std::uint16_t>(context_.id);
   rte_mbuf* frames[128];
   for (std::uint16_t port = 0; port < kPorts; ++port) {
-    const std::uint16_t count = rte_eth_rx_burst(port, queue, frames, 128);
-    for (std::uint16_t i = 0; i < count; ++i) {
-      (port == 0 ? result.lan : result.wan).push_back(bytes_of(frames[i]));
-      rte_pktmbuf_free(frames[i]);
+    while (const std::uint16_t count = rte_eth_rx_burst(
+               port, queue, frames, static_cast<std::uint16_t>(std::size(frames)))) {
+      for (std::uint16_t i = 0; i < count; ++i) {
+        (port == 0 ? result.lan : result.wan).push_back(bytes_of(frames[i]));
+        rte_pktmbuf_free(frames[i]);
+      }
     }
   }
 }
