@@ -1,0 +1,56 @@
+"""What is installed fits together: the programs are where the service units and each other look for them."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from harness.testbed import build_directory
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("installed")
+    subprocess.run(["meson", "install", "-C", build_directory(), "--no-rebuild", "--quiet"], check=True,
+                   env={**os.environ, "DESTDIR": str(root)})
+    return root
+
+
+def units(root):
+    found = sorted(root.rglob("*.service"))
+    assert [unit.name for unit in found] == ["culvert-dataplane@.service", "culvert-ike@.service"]
+    return found
+
+
+def programs(unit):
+    """All that it runs but what the system has itself."""
+    named = re.findall(r"^Exec\w*=(\S+)", unit.read_text(), re.M)
+    return [program for program in named if not program.startswith("/bin/")]
+
+
+def test_units_run_what_is_installed(installed):
+    for unit in units(installed):
+        assert programs(unit)
+        for program in programs(unit):
+            path = installed / program.removeprefix("/")
+            assert os.access(path, os.X_OK), f"{unit.name} runs {program}"
+            version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+            assert re.search(r"\d+\.\d+\.\d+", version)
+
+
+def test_the_key_daemon_finds_its_fetcher(installed):
+    key_daemon, = installed.rglob("culvert-ike")
+    assert os.access(key_daemon.parent / "culvert-fetch", os.X_OK)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_units_are_sound(installed):
+    """Each word of them is one that systemd knows."""
+    shutil.copytree("/lib/systemd/system", installed / "lib/systemd/system", symlinks=True, dirs_exist_ok=True)
+    for unit in units(installed / next(installed.rglob("culvert-ike@.service")).parent):
+        said = subprocess.run(["systemd-analyze", "verify", f"--root={installed}", "--recursive-errors=no", unit.name],
+                              capture_output=True, text=True)
+        ours = [line for line in said.stderr.splitlines() if "culvert" in line and "/bin/kill" not in line]
+        assert not ours
