@@ -61,45 +61,45 @@ struct alignas(64) KnownFlow {
 };
 static_assert(sizeof(KnownFlow) == 64);
 
-/// Pairs of flows. Only the lines of flows that live are read, and as few of the pairs are in use
-/// as the flows need: spread over all that there is room for, a hundred flows would be on as many
-/// pages of memory, more than the processor knows the places of.
+/// Pairs of flows, in twos: where a pair is full its neighbour takes the third. Only the lines of
+/// flows that live are read, and as few of the pairs are in use as the flows need: spread over all
+/// that there is room for, a hundred flows would be on as many pages of memory, more than the
+/// processor knows the places of.
 class KnownFlows {
  public:
   struct alignas(128) Pair {
     std::array<KnownFlow, 2> flows;
   };
 
-  /// For so many flows, a power of two: a pair each, for with one for two every fourth flow would
-  /// have more than one neighbour. Throws std::bad_alloc.
+  /// For so many flows, a power of two: two pairs each, so that one in fifty stands in fours with
+  /// too many others. Throws std::bad_alloc.
   explicit KnownFlows(std::uint32_t flows)
-      : most_(std::uint64_t{flows - 1} * sizeof(Pair)),
+      : most_((std::uint64_t{flows} * 2 - 1) * sizeof(Pair)),
         mask_(std::min(most_, std::uint64_t{kLeastPairs - 1} * sizeof(Pair))) {
-    pairs_.map_and_touch(flows);
+    pairs_.map_and_touch(std::size_t{flows} * 2);
   }
 
-  /// Where a flow stands if it is known.
+  /// Where a flow stands first if it is known.
   [[nodiscard]] const Pair& pair_of(const KnownFlowKey& key) const { return place_of(key); }
   /// nullptr when it is not known in this era.
   [[nodiscard]] static const KnownFlow* find(const Pair& pair, const KnownFlowKey& key,
                                              std::uint64_t era) {
-    for (const KnownFlow& flow : pair.flows) {
-      const std::uint64_t differs =
-          (flow.key.addresses ^ key.addresses) | (flow.key.rest ^ key.rest) | (flow.era ^ era);
-      if (differs == 0) return &flow;
-    }
-    return nullptr;
+    const KnownFlow* const flow = find_in(pair, key, era);
+    return flow != nullptr ? flow : find_beside(pair, key, era);
   }
-  /// Takes the place of one that is out of date, else of either.
+  /// Takes the place of one that is out of date, in its pair or beside it, else of any in its pair.
   void learn(const KnownFlow& flow) {
     Pair& pair = place_of(flow.key);
-    for (KnownFlow& place : pair.flows) {
-      if (place.era == flow.era && place.key != flow.key) continue;
-      place = flow;
-      return;
+    for (Pair* const taken : {&pair, &neighbour_of(pair)}) {
+      for (KnownFlow& place : taken->flows) {
+        if (place.era == flow.era && place.key != flow.key) continue;
+        place = flow;
+        if (taken != &pair) find_no_room();
+        return;
+      }
     }
     pair.flows[next_victim_++ & 1U] = flow;
-    if (++displaced_ == kDisplacedAtOnce) ask_for_room();
+    find_no_room();
   }
   /// So many packets were looked for.
   void count_packets(std::uint32_t packets) { packets_ += packets; }
@@ -107,6 +107,25 @@ class KnownFlows {
   [[nodiscard]] std::size_t in_use() const { return mask_ / sizeof(Pair) + 1; }
 
  private:
+  [[nodiscard]] static const KnownFlow* find_in(const Pair& pair, const KnownFlowKey& key,
+                                                std::uint64_t era) {
+    for (const KnownFlow& flow : pair.flows) {
+      const std::uint64_t differs =
+          (flow.key.addresses ^ key.addresses) | (flow.key.rest ^ key.rest) | (flow.era ^ era);
+      if (differs == 0) return &flow;
+    }
+    return nullptr;
+  }
+  /// Out of the way of those that stand in their pair, nearly all.
+  [[gnu::noinline]] static const KnownFlow* find_beside(const Pair& pair, const KnownFlowKey& key,
+                                                        std::uint64_t era) {
+    return find_in(neighbour_of(pair), key, era);
+  }
+  /// The other one of two: pairs are laid out from a multiple of 256 bytes on.
+  template <typename P>
+  [[nodiscard]] static P& neighbour_of(P& pair) {
+    return *reinterpret_cast<P*>(reinterpret_cast<std::uintptr_t>(&pair) ^ sizeof(Pair));
+  }
   [[nodiscard]] Pair& place_of(const KnownFlowKey& key) const {
     // The mask leaves whole ones.
     return *reinterpret_cast<Pair*>(reinterpret_cast<std::uint8_t*>(&pairs_[0]) +
@@ -121,11 +140,12 @@ class KnownFlows {
 #endif
   }
 
-  /// More are in use when flows that live take each other's places more often than for one packet
-  /// in kPacketsADisplaced: each of them goes the long way for it. What stands elsewhere then is
-  /// learnt again; it stays where it is, and is not found there any more, for as many pairs as
-  /// before are never in use again.
-  void ask_for_room() {
+  /// A pair was full. More are in use when that happens more often than for one packet in
+  /// kPacketsADisplaced: who stands beside his pair is found later, who is displaced goes the long
+  /// way. What stands elsewhere then is learnt again; it stays where it is, and is not found there
+  /// any more, for as many pairs as before are never in use again.
+  void find_no_room() {
+    if (++displaced_ < kDisplacedAtOnce) return;
     if (packets_ < std::uint64_t{kDisplacedAtOnce} * kPacketsADisplaced && mask_ < most_) {
       mask_ = 2 * mask_ + sizeof(Pair);
     }
