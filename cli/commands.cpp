@@ -102,7 +102,8 @@ int status(const Options& options) {
   const json merged =
       merge_status(options.instance, dataplane, ike, counters ? *counters : json(nullptr));
   std::cout << (options.json ? printable(merged) : render_status(merged));
-  return dataplane["running"] == true && ike["running"] == true ? 0 : 1;
+  const bool is_whole = ike["running"] == true || !needs_key_daemon(dataplane);
+  return dataplane["running"] == true && is_whole ? 0 : 1;
 }
 
 int sas(const Options& options) {

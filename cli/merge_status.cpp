@@ -1,5 +1,6 @@
 // Judging a gateway from what its two daemons say: both byte counters of each child, not the IKE
 // state alone.
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -57,7 +58,12 @@ struct Judgement {
   std::string remedy;
 };
 
-Judgement judge_down(const json& negotiated, const json& connection, bool ike_running) {
+Judgement judge_down(const json& child, const json& negotiated, const json& connection,
+                     bool ike_running) {
+  if (is_true(child, "manual")) {
+    return {"down", "an SA without IKE has ended, its sequence numbers are used up",
+            "write new keys for it (key_file) on both sides and restart culvert-dataplane"};
+  }
   if (!negotiated.is_null()) {
     return {"down", "negotiated, but the data plane has no SA for it",
             "see the data plane's log for the refused installation; `culvert rekey` tries again"};
@@ -79,16 +85,21 @@ Judgement judge_down(const json& negotiated, const json& connection, bool ike_ru
 
 Judgement judge(const json& child, const json& negotiated, const json& connection,
                 bool ike_running) {
-  if (!is_true(child, "up")) return judge_down(negotiated, connection, ike_running);
+  if (!is_true(child, "up")) {
+    return judge_down(child, negotiated, connection, ike_running);
+  }
   const json& in = member(child, "in");
   const json& out = member(child, "out");
-  if (is_one_way(out, in)) {
+  // A manual SA may have one direction alone, and be right so.
+  const json& directions = member(child, "directions");
+  const bool has_both = !directions.is_array() || directions.size() == 2;
+  if (has_both && is_one_way(out, in)) {
     return {
         "one-way", "packets go out, none arrive",
         "check at the peer: does it receive ESP (firewall for protocol 50 or UDP 4500 on the way), "
         "does it have a route back into the tunnel, do its selectors match ours"};
   }
-  if (is_one_way(in, out)) {
+  if (has_both && is_one_way(in, out)) {
     return {"one-way", "packets arrive, none go out",
             "check here: does the client answer (its firewall, its route back through this "
             "gateway), do the answers match local_ts and remote_ts"};
@@ -196,6 +207,7 @@ void judge_daemons(const json& dataplane, const json& ike, json& problems) {
     add_problem(problems, "error", "the data plane does not answer", text(dataplane, "error"),
                 "start culvert-dataplane; no packet passes without it");
   }
+  if (!needs_key_daemon(dataplane)) return;
   if (!is_true(ike, "running")) {
     add_problem(problems, "warning", "the key daemon does not answer", text(ike, "error"),
                 "start culvert-ike; installed SAs carry traffic until they expire");
@@ -206,6 +218,12 @@ void judge_daemons(const json& dataplane, const json& ike, json& problems) {
 }
 
 }  // namespace
+
+bool needs_key_daemon(const json& dataplane) {
+  const json& children = member(dataplane, "children");
+  const auto is_manual = [](const json& child) { return is_true(child, "manual"); };
+  return !children.is_array() || children.empty() || !std::ranges::all_of(children, is_manual);
+}
 
 json merge_status(const std::string& instance, const json& dataplane, const json& ike,
                   const json& counters) {

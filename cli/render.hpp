@@ -11,6 +11,9 @@ namespace culvert::cli {
 /// (docs/reference/control-protocol.md, The command). `counters`: the data plane's, or null.
 nlohmann::json merge_status(const std::string& instance, const nlohmann::json& dataplane,
                             const nlohmann::json& ike, const nlohmann::json& counters = nullptr);
+/// Whether a data plane with that `status` has children that only IKE can keep up, or none that are
+/// known: with manual SAs alone a gateway is whole without it.
+bool needs_key_daemon(const nlohmann::json& dataplane);
 /// The few drop reasons of `counters` that an operator should know of, most packets first; what a
 /// healthy network always drops is left out.
 nlohmann::json notable_drops(const nlohmann::json& counters);

@@ -19,6 +19,7 @@ struct ChildName {
   std::string connection;
   std::string child;
   bool manual = false;
+  bool in = true, out = true;  ///< the directions that have SAs: a manual one may have one alone
   friend bool operator==(const ChildName&, const ChildName&) = default;
 };
 
@@ -42,8 +43,12 @@ class ChildDirectory {
     }
     first_manual_ = static_cast<std::uint32_t>(names_.size());
     for (const config::ManualSa& sa : config.manual_sas) {
-      if (find_manual(sa.name) < size()) continue;
-      names_.push_back({std::string(kManualConnection), sa.name, true});
+      const std::uint32_t known = find_manual(sa.name);
+      if (known == size()) {
+        names_.push_back({std::string(kManualConnection), sa.name, true, false, false});
+      }
+      const bool is_in = sa.direction == config::ManualSa::Direction::in;
+      (is_in ? names_[known].in : names_[known].out) = true;
     }
   }
 

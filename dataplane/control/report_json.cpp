@@ -109,9 +109,14 @@ json child_traffic_json(const ChildTrafficReport& traffic) {
 }
 
 json child_json(const ChildReport& child) {
+  json directions = json::array();
+  if (child.has_in) directions.push_back("in");
+  if (child.has_out) directions.push_back("out");
   return {{"connection", child.connection},
           {"child", child.child},
           {"index", child.index},
+          {"manual", child.manual},
+          {"directions", std::move(directions)},
           {"up", child.up},
           {"in", child_traffic_json(child.in)},
           {"out", child_traffic_json(child.out)}};

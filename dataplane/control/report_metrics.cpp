@@ -70,7 +70,8 @@ struct ChildFamilies {
   Family window = Family::gauge("culvert_child_replay_window_advised_packets",
                                 "The smallest replay window that would have dropped nothing; 0: "
                                 "nothing came late");
-  Family up = Family::gauge("culvert_child_up", "1 when both directions have a live SA");
+  Family up =
+      Family::gauge("culvert_child_up", "1 when each direction that is to have one has a live SA");
 };
 
 /// Bucket k of the report holds distances from 2^(k-1) to 2^k - 1.

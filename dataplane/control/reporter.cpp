@@ -191,10 +191,21 @@ std::vector<ChildReport> Reporter::children() const {
   std::vector<ChildReport> reports;
   for (std::uint32_t child = 0; child < names.size(); ++child) {
     // Removed by a reload.
-    if (names.name(child).child.empty()) continue;
-    reports.push_back({names.name(child).connection, names.name(child).child, child,
-                       live[child][0] && live[child][1], traffic_report(totals[child][0]),
-                       traffic_report(totals[child][1])});
+    const ChildName& name = names.name(child);
+    if (name.child.empty()) continue;
+    const auto is_live = [&](channel::Direction direction) {
+      return live[child][static_cast<std::size_t>(direction)];
+    };
+    reports.push_back({.connection = name.connection,
+                       .child = name.child,
+                       .index = child,
+                       .manual = name.manual,
+                       .has_in = name.in,
+                       .has_out = name.out,
+                       .up = (is_live(channel::Direction::in) || !name.in) &&
+                             (is_live(channel::Direction::out) || !name.out),
+                       .in = traffic_report(totals[child][0]),
+                       .out = traffic_report(totals[child][1])});
   }
   return reports;
 }

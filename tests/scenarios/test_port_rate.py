@@ -45,7 +45,7 @@ class Cabled:
         # In this test the gateway shares its core.
         self.configuration.write_text(
             self.configuration.read_text().replace("idle: busy", "idle: adaptive"))
-        run_directory = self.folder / "run"
+        self.run_directory = run_directory = self.folder / "run"
         run_directory.mkdir()
         run_directory.chmod(0o755)
         self.dataplane = Process(
@@ -54,6 +54,14 @@ class Cabled:
             self.folder / "gateway.log", {**os.environ, "CULVERT_RUN_DIR": str(run_directory)})
         socket = run_directory / "bench/dataplane.sock"
         require(self.dataplane, socket.exists, 20, "the gateway")
+
+    def status(self):
+        answer = subprocess.run(
+            self.gateway.command(build_directory() / "cli/culvert", "status", "--json", "--instance", "bench"),
+            text=True, capture_output=True, timeout=20, check=False,
+            env={**os.environ, "CULVERT_RUN_DIR": str(self.run_directory)})
+        assert answer.returncode == 0, answer.stderr + answer.stdout
+        return json.loads(answer.stdout)
 
     def bench(self, *words):
         return subprocess.run(
@@ -92,6 +100,13 @@ def test_throughput_and_latency_of_both_directions(cabled):
             assert percentiles == sorted(percentiles) and percentiles[0] > 1
             assert at["received"] > 0
     assert "RFC 2544" in (cabled.folder / "ports.html").read_text()
+
+
+def test_manual_sas_alone_need_no_key_daemon(cabled):
+    cabled.start_gateway()
+    status = cabled.status()
+    assert status["problems"] == []
+    assert [child["state"] for child in status["connections"][0]["children"]] == ["idle"]
 
 
 def test_a_gateway_that_is_not_there_is_said(cabled):

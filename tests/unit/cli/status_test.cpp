@@ -214,6 +214,24 @@ TEST_CASE("status: negotiated by IKE but without an SA in the data plane is down
   CHECK_THAT(render_status(status), Contains("negotiated, but the data plane has no SA"));
 }
 
+TEST_CASE("status: a manual SA of one direction is up, and needs neither an answer nor IKE") {
+  json dataplane = dataplane_with(true, traffic(0, nullptr), traffic(500, 0));
+  json& child = dataplane["children"][0];
+  child["manual"] = true;
+  child["directions"] = {"out"};
+  const json status = merge_status("hq", dataplane, kStopped);
+  CHECK(state_of_office(status) == "up");
+  CHECK(status.at("problems").empty());
+  CHECK_THAT(first_line(render_status(status)), Contains("OK"));
+
+  child["directions"] = {"in", "out"};
+  CHECK(state_of_office(merge_status("hq", dataplane, kStopped)) == "one-way");
+
+  child["up"] = false;
+  CHECK_THAT(render_status(merge_status("hq", dataplane, kStopped)),
+             Contains("office is down: an SA without IKE has ended") && Contains("key_file"));
+}
+
 TEST_CASE("status: without the key daemon traffic goes on, and status says so") {
   const json status =
       merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 1)), kStopped);

@@ -29,6 +29,8 @@ TEST_CASE("children: numbered as in the file, manual names behind them, a pair s
   CHECK(children.find_manual("pair") == 2);
   CHECK(children.find_manual("other") == 3);
   CHECK(children.find_manual("office") == children.size());  // not a manual one
+  CHECK(children.name(2) == ChildName{"manual", "pair", true, true, true});
+  CHECK(children.name(3) == ChildName{"manual", "other", true, false, true});
 }
 
 }  // namespace culvert::dataplane::control
