@@ -108,10 +108,13 @@ LoadResult load_file(const std::filesystem::path& file, Purpose purpose) {
     return refused(file.string(), {"no readable file (" + std::string(std::strerror(errno)) + ")",
                                    "a YAML file", "check the path and the permissions"});
   }
-  // One byte beyond the limit is enough for the text's own check to refuse it.
-  std::string text(limits::kFileBytes + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(stream.gcount()));
+  // What is beyond the limit is enough for the text's own check to refuse it.
+  std::string text;
+  std::array<char, 16384> piece;
+  while (text.size() <= limits::kFileBytes && stream.good()) {
+    stream.read(piece.data(), piece.size());
+    text.append(piece.data(), static_cast<std::size_t>(stream.gcount()));
+  }
   return load_text(text, file.string(), true, purpose);
 }
 

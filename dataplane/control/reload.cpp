@@ -30,7 +30,8 @@ void compare_dataplane(const config::Dataplane& a, const config::Dataplane& b,
   if (a.workers != b.workers || a.cores != b.cores) {
     reasons.emplace_back("dataplane.workers changed");
   }
-  if (a.limits.sas != b.limits.sas || a.limits.policies != b.limits.policies) {
+  if (a.limits.sas != b.limits.sas || a.limits.policies != b.limits.policies ||
+      a.limits.flows != b.limits.flows) {
     reasons.emplace_back("dataplane.limits changed");
   }
   if (a.idle != b.idle || a.memory_mib != b.memory_mib ||

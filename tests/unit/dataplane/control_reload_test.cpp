@@ -67,6 +67,15 @@ TEST_CASE("reload: what needs a restart is named, each thing once") {
                                             "manual_sas changed"});
 }
 
+TEST_CASE("reload: each limit needs a restart, its memory is there already") {
+  for (std::uint32_t config::Limits::* const limit :
+       {&config::Limits::sas, &config::Limits::policies, &config::Limits::flows}) {
+    config::Config wanted = running();
+    wanted.dataplane.limits.*limit += 1;
+    CHECK(needs_restart(running(), wanted) == std::vector<std::string>{"dataplane.limits changed"});
+  }
+}
+
 TEST_CASE("configuration version: equal files are equal, one changed byte shows") {
   CHECK(version_of("a: 1\n") == version_of("a: 1\n"));
   CHECK(version_of("a: 1\n") != version_of("a: 2\n"));
