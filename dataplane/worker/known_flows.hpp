@@ -92,9 +92,10 @@ class KnownFlows {
     Pair& pair = place_of(flow.key);
     for (Pair* const taken : {&pair, &neighbour_of(pair)}) {
       for (KnownFlow& place : taken->flows) {
-        if (place.era == flow.era && place.key != flow.key) continue;
+        const bool is_its_own = place.key == flow.key;
+        if (place.era == flow.era && !is_its_own) continue;
         place = flow;
-        if (taken != &pair) find_no_room();
+        if (taken != &pair && !is_its_own) find_no_room();
         return;
       }
     }

@@ -440,6 +440,23 @@ TEST_CASE("known flows: as few places are in use as the flows need, up to all") 
   CHECK(flows.in_use() == 131'072);
 }
 
+TEST_CASE("known flows: one that is learnt again and again wants no more room for it") {
+  KnownFlows flows(65'536);
+  constexpr std::uint32_t kFlows = 4096;
+  for (int round = 0; round < 20; ++round) pass(flows, kFlows);
+  const std::size_t settled = flows.in_use();
+  std::uint32_t beside = 0;  // in the pair that is not their own
+  for (std::uint32_t port = 0; port < kFlows; ++port) {
+    const KnownFlow flow = flow_of_port(port);
+    beside += std::ranges::none_of(flows.pair_of(flow.key).flows,
+                                   [&](const KnownFlow& stands) { return stands.key == flow.key; });
+    if (KnownFlows::find(flows.pair_of(flow.key), flow.key, flow.era) == nullptr) continue;
+    for (int times = 0; times < 100; ++times) flows.learn(flow);
+  }
+  CHECK(beside > 0);
+  CHECK(flows.in_use() == settled);
+}
+
 TEST_CASE("known flows: as many as there is room for, in turn, are known but for a few") {
   KnownFlows flows(65'536);
   std::uint32_t unknown = 0;
