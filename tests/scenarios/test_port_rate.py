@@ -5,6 +5,7 @@ Rates are tiny and say nothing; that both directions are counted, and what the r
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,9 +40,15 @@ class Cabled:
             quiet_kernel(namespace, "lan", "wan")
         self.dataplane = None
 
-    def start_gateway(self):
+    def start_gateway(self, without=None):
+        """`without`: the direction that has no SA."""
         self.configuration, key = write_gateway(self.folder, "net_af_packet0,iface=lan",
                                                 "net_af_packet1,iface=wan")
+        if without:
+            text, found = re.subn(rf"  - {{name: tester, direction: {without}.*?}}\n", "",
+                                  self.configuration.read_text(), flags=re.S)
+            assert found == 1
+            self.configuration.write_text(text)
         # In this test the gateway shares its core.
         self.configuration.write_text(
             self.configuration.read_text().replace("idle: busy", "idle: adaptive"))
@@ -102,11 +109,14 @@ def test_throughput_and_latency_of_both_directions(cabled):
     assert "RFC 2544" in (cabled.folder / "ports.html").read_text()
 
 
-def test_manual_sas_alone_need_no_key_daemon(cabled):
-    cabled.start_gateway()
+@pytest.mark.parametrize("without,directions", [(None, ["in", "out"]), ("in", ["out"]), ("out", ["in"])])
+def test_manual_sas_alone_need_no_key_daemon(cabled, without, directions):
+    cabled.start_gateway(without)
     status = cabled.status()
     assert status["problems"] == []
     assert [child["state"] for child in status["connections"][0]["children"]] == ["idle"]
+    child, = status["dataplane"]["children"]
+    assert child["manual"] and child["up"] and child["directions"] == directions
 
 
 def test_a_gateway_that_is_not_there_is_said(cabled):

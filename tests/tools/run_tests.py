@@ -178,6 +178,8 @@ THREADED_PROGRAMS = {
     "tests/unit/dataplane/race/test_tables_race": ["300"],
     "tests/unit/channel/test_channel": ["ring:*"],
 }
+# Of what is not instrumented, each with its reason.
+THREAD_SUPPRESSIONS = REPOSITORY / "tests/unit/dataplane/race/dpdk.supp"
 
 
 def thread_sanitizer():
@@ -190,7 +192,8 @@ def thread_sanitizer():
         return Tally(failed=1)
     tally = Tally()
     for program, arguments in THREADED_PROGRAMS.items():
-        good = run([THREAD_BUILD / program, *arguments], {"TSAN_OPTIONS": "halt_on_error=1"}) == 0
+        good = run([THREAD_BUILD / program, *arguments],
+                   {"TSAN_OPTIONS": f"halt_on_error=1 suppressions={THREAD_SUPPRESSIONS}"}) == 0
         tally += Tally(passed=1) if good else Tally(failed=1)
     return tally
 
