@@ -163,7 +163,7 @@ def worker_storm():
 
 def churn():
     """The packet daemon with ASan and UBSan, its tables changed a thousand times a second."""
-    if run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane"]) != 0:
+    if run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane", "cli/culvert"]) != 0:
         return Tally(failed=1)
     report = run_pytest("churn", "-k", "test_churn", environment={
         # Behind the daemon's own seccomp filter no symbolizer can be started.
