@@ -78,7 +78,7 @@ def test_a_flood_from_forged_sources_stops_neither_tunnels_nor_a_new_peer(bed):
     # A machine that is slower than the flood leaves packets in front of the gateway, who counts them.
     missed = sum(interface["rx_missed"] for one in (gateway, far)
                  for interface in one.status()["dataplane"]["interfaces"])
-    assert lost == [] or len(lost) <= min(missed, 10), (lost, missed)
+    assert len(lost) <= min(missed, 10), (lost, missed)
     counters = gateway.ask("ike.sock", "counters")["result"]
     # And who administers it waits behind a few messages, not behind the flood
     waits = administration.stop()
