@@ -65,6 +65,10 @@ struct Burst {
   PacketList route;      ///< policy → forward: leaves as it is
   PacketList sealed;     ///< outbound → forward: `next_hop` is known
 
+  /// No packet waits for a stage behind inbound.
+  [[nodiscard]] bool is_over() const {
+    return (undecided.size() | ours.size() | protect.size() | route.size() | sealed.size()) == 0;
+  }
   void clear_lists() {
     is_from_one_port = false;
     encrypted.clear();

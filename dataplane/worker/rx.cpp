@@ -38,21 +38,23 @@ std::uint32_t join_segments(WorkerState& worker, Burst& burst, std::uint32_t rec
   return kept;
 }
 
+/// Not before there are packets: most polls of the rings, and of every second port, find none, and
+/// the clock costs what some packets' headers do.
 void begin(Burst& burst) {
   burst.clear_lists();
-  burst.count = 0;
   burst.tsc = rte_rdtsc();
 }
 
 }  // namespace
 
 void receive(WorkerState& worker, PortId port, Burst& burst) {
-  begin(burst);
+  burst.count = 0;
   const PortInfo& info = worker.tables.ports[raw(port)];
   const auto queue = static_cast<std::uint16_t>(worker.context.id);
   const std::uint32_t received = rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(),
                                                   worker.burst_packets[raw(port)]);
   if (received == 0) return;
+  begin(burst);
   std::uint64_t bytes = 0, flags = 0, rearmed = 0;
   for (std::uint32_t i = 0; i < received; ++i) {
     const rte_mbuf* const packet = burst.packets[i];
@@ -77,23 +79,27 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
 }
 
 void receive_handed_off(WorkerState& worker, Burst& burst) {
-  begin(burst);
+  burst.count = 0;
   if (worker.context.handoff == nullptr) return;
   // Ring elements are pointers; DPDK's interface is of void**.
   burst.count = rte_ring_sc_dequeue_burst(worker.context.handoff,
                                           reinterpret_cast<void**>(burst.packets.data()),
                                           kBurstPackets, nullptr);
+  if (burst.count == 0) return;
+  begin(burst);
   for (std::uint32_t i = 0; i < burst.count; ++i) {
     burst.received_on[i] = punted(burst.packets[i]).received_on;
   }
 }
 
 void receive_injected(WorkerState& worker, Burst& burst) {
-  begin(burst);
+  burst.count = 0;
   if (worker.context.inject == nullptr) return;
   const std::uint32_t given = rte_ring_sc_dequeue_burst(
       worker.context.inject, reinterpret_cast<void**>(burst.packets.data()), kBurstPackets,
       nullptr);
+  if (given == 0) return;
+  begin(burst);
   for (std::uint32_t i = 0; i < given; ++i) {
     rte_mbuf* const packet = burst.packets[i];
     const InjectedPacket how = injected(packet);

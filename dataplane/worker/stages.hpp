@@ -147,6 +147,7 @@ class WorkerState {
   /// Received next, by port. Of few packets all that is known of them stays in the first-level
   /// cache; lanes of multi-buffer ciphers want many.
   std::array<std::uint16_t, kMaxPorts> burst_packets;
+  std::uint16_t short_burst;  ///< where the last one went the short way
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
   PendingPackets pending;

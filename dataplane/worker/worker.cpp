@@ -5,6 +5,7 @@
 
 #include <rte_cycles.h>
 #include <rte_mbuf.h>
+#include <unistd.h>
 
 #include "dataplane/worker/idle.hpp"
 #include "dataplane/worker/sizes.hpp"
@@ -18,8 +19,14 @@ constexpr std::uint64_t kReassemblySeconds = 15;
 /// A response that was lost on its way is asked for again within this time.
 constexpr std::uint64_t kEarlyMilliseconds = 1000;
 
-/// Packets at once of known flows and plain SAs, which are sealed and opened one by one.
-constexpr std::uint16_t kShortBurst = 32;
+/// Packets at once of known flows and plain SAs, which are sealed and opened one by one. Frame,
+/// buffer and what the stages know of a small packet are half a KiB: so many as stay in the
+/// first-level cache, for each burst has its price whatever is in it.
+std::uint16_t packets_of_a_short_burst() {
+  constexpr long kWithRoomForAll = 48L << 10U;
+  const long cache_bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);  // 0: not known
+  return cache_bytes >= kWithRoomForAll ? kBurstPackets : kBurstPackets / 2;
+}
 
 /// From received to queued for transmission.
 void process(WorkerState& worker, Burst& burst) {
@@ -28,6 +35,8 @@ void process(WorkerState& worker, Burst& burst) {
   worker.went_the_short_way = burst.encrypted.size() == 0;
   open_inbound(worker, burst);
   send_known(worker, burst);
+  if (burst.is_over()) [[likely]]
+    return;
   worker.enter(Stage::lookup);
   decide(worker, burst);
   if (burst.ours.size() != 0) {
@@ -51,7 +60,7 @@ bool serve_ports(WorkerState& worker, Burst& burst) {
     worker.enter(Stage::classify);
     classify(worker, burst);
     process(worker, burst);
-    worker.burst_packets[port] = worker.went_the_short_way ? kShortBurst : kBurstPackets;
+    worker.burst_packets[port] = worker.went_the_short_way ? worker.short_burst : kBurstPackets;
   }
   return found;
 }
@@ -80,6 +89,7 @@ WorkerState::WorkerState(WorkerContext& given)
       flows_v4(given.tables->flows_remembered),
       flows_v6(given.tables->flows_remembered),
       known_flows(given.tables->flows_remembered),
+      short_burst(packets_of_a_short_burst()),
       reassembler(kReassemblySeconds * rte_get_tsc_hz()),
       millisecond(rte_get_tsc_hz() / 1000),
       early_patience(kEarlyMilliseconds * millisecond),
