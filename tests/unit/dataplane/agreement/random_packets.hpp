@@ -17,6 +17,9 @@
 
 namespace culvert::test {
 
+/// In the reserved byte of an IPv6 fragment header, which nobody looks at.
+inline constexpr std::uint8_t kNotOurs = 0x5a;
+
 class RandomPackets {
  protected:
   explicit RandomPackets(std::uint64_t seed) : random_(seed) {}
@@ -92,8 +95,6 @@ class RandomPackets {
     return model::with_checksum(std::move(ip));
   }
 
-  /// In the reserved byte of an IPv6 fragment header, which nobody looks at.
-  static constexpr std::uint8_t kNotOurs = 0x5a;
   /// Now and then an IPv6 packet in transit is a fragment, or one that is whole (RFC 6946).
   Packet with_fragment_header(Packet ip) {
     if (ip[0] >> 4U == 4 || !one_in(8)) return ip;

@@ -1,0 +1,171 @@
+// A burst in the model beside the same one in the worker: what it comes to, and what waits in both.
+// And what came up over all bursts.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <rte_cycles.h>
+
+#include "tests/model/gateway_model.hpp"
+#include "tests/model/reassembly_model.hpp"
+#include "tests/unit/dataplane/agreement/expected.hpp"
+#include "tests/unit/dataplane/agreement/observer.hpp"
+#include "tests/unit/dataplane/agreement/random_esp.hpp"
+
+namespace culvert::test {
+
+/// Of each kind: how many packets, or which there were.
+struct CameUp {
+  std::uint64_t clear = 0, sealed = 0;
+  std::uint64_t sealed_in_transport = 0, delivered_from_transport = 0;
+  std::uint64_t whole = 0, went_on = 0;  ///< that had come in fragments
+  std::uint64_t cut_in_clear = 0, cut_before_sealing = 0, cut_after_sealing = 0;
+  std::uint64_t unknown_spis = 0;
+  std::set<std::uint32_t> inbound_over_by_bytes, outbound_over_by_bytes;  ///< by SPI
+  std::set<DropReason> drops;
+  std::set<PuntReason> punts;
+};
+
+class Comparison : protected RandomEsp {
+ protected:
+  explicit Comparison(std::uint64_t seed) : RandomEsp(seed), seed_(seed) {}
+
+  CameUp came_up_;
+  std::uint64_t compared_ = 0;  ///< packets
+  Observer observer_{model_};
+
+  /// What a packet comes to; how many frames leave because of it.
+  std::size_t expect(const model::Outcomes& outcomes, Expected& expected) {
+    std::size_t frames = 0;
+    for (const model::Outcome& one : outcomes.each) frames += expect_one(one, expected);
+    if (outcomes.each.size() > 1) {
+      ++(std::holds_alternative<model::SentClear>(outcomes.each[0]) ? came_up_.cut_in_clear
+                                                                    : came_up_.cut_before_sealing);
+    }
+    return frames;
+  }
+  std::size_t expect_one(const model::Outcome& outcome, Expected& expected) {
+    if (const auto* sent = std::get_if<model::SentClear>(&outcome)) {
+      expected.clear[sent->port].push_back(sent->ip);
+      return 1;
+    }
+    if (const auto* sealed = std::get_if<model::Sealed>(&outcome)) {
+      expected.sealed[model_.outbound.at(sealed->sa).keys.spi].push_back(
+          told_sealed(sealed->wire_bytes, sealed->next_header, sealed->payload));
+      if (sealed->wire_bytes.size() > 1) ++came_up_.cut_after_sealing;
+      return sealed->wire_bytes.size();
+    }
+    if (const auto* refused = std::get_if<model::TooBig>(&outcome)) {
+      ++expected.punts[{PuntReason::packet_too_big, refused->mtu}];
+    } else if (std::holds_alternative<model::UnknownSpi>(outcome)) {
+      ++expected.unknown_spis;
+    } else if (const auto* reason = std::get_if<DropReason>(&outcome)) {
+      ++expected.drops[*reason];
+    } else {
+      ++expected.punts[{std::get<PuntReason>(outcome), 0}];
+    }
+    return 0;
+  }
+  void expect_wholes(Expected& expected) {
+    while (!model_.whole.empty()) {
+      ++came_up_.whole;
+      const model::Outcomes outcomes = model_.next_whole();
+      for (const auto& one : outcomes.each) {
+        if (!std::holds_alternative<DropReason>(one)) ++came_up_.went_on;
+      }
+      expect(outcomes, expected);
+    }
+  }
+
+  /// A burst's worth of time. What has waited too long ends before anything else comes, or behind a
+  /// burst that comes first: the worker looks ten times a second.
+  std::string time_passes() {
+    milliseconds_ += kBurstMilliseconds;
+    // The worker's goes on within a burst: what is so near its end that this matters is left out.
+    while (model_.reassembly.ends_about(milliseconds_, 20 * kBurstMilliseconds)) {
+      milliseconds_ += kBurstMilliseconds;
+    }
+    const std::size_t ended = model_.reassembly.time_is(milliseconds_);
+    if (ended == 0) return {};
+    // Where they do not take the room of others.
+    ended_unseen_ = ended;
+    if (one_in(2) && ended + model_.reassembly.held() < model::ReassemblyModel::kFragments / 2) {
+      gateway_.worker().last_expiry = rte_rdtsc();
+      return {};
+    }
+    return compare({}, {}, 0);
+  }
+  /// How the two differ, or nothing.
+  std::string compare(Expected expected, Expected actual, std::size_t count) {
+    see_what_ended(expected, actual);
+    for (auto* side : {&expected, &actual}) {
+      for (auto& [port, packets] : side->clear) std::ranges::sort(packets);
+      for (auto& [spi, packets] : side->sealed) std::ranges::sort(packets);
+    }
+    if (observer_.has_bad_sequence()) return context() + "a sequence number that was not the next";
+    if (actual != expected) {
+      return context() + "\nexpected:" + told(expected) + "\nseen:    " + told(actual);
+    }
+    if (gateway_.worker().reassembler.held() != model_.reassembly.held()) {
+      return context() +
+             "fragments that wait: " + std::to_string(gateway_.worker().reassembler.held()) +
+             " and not " + std::to_string(model_.reassembly.held());
+    }
+    if (gateway_.worker().counters.reassembled.read() != came_up_.whole) {
+      return context() + "packets put together: " +
+             std::to_string(gateway_.worker().counters.reassembled.read()) + " and not " +
+             std::to_string(came_up_.whole);
+    }
+    compared_ += count;
+    remember(expected);
+    return {};
+  }
+
+ private:
+  /// All that has waited too long has ended in the worker, too.
+  void see_what_ended(Expected& expected, Expected& actual) {
+    if (ended_unseen_ == 0) return;
+    expected.drops[DropReason::reassembly_timeout] += ended_unseen_;
+    ended_unseen_ = 0;
+    gateway_.worker().last_expiry = 0;
+    const Expected more = observer_.observed(gateway_.receive(kWan, std::vector<Packet>{}));
+    for (const auto& [reason, count] : more.drops) actual.drops[reason] += count;
+  }
+
+  void remember(const Expected& burst) {
+    for (const auto& [reason, count] : burst.drops) came_up_.drops.insert(reason);
+    for (const auto& [punt, count] : burst.punts) came_up_.punts.insert(punt.first);
+    for (const auto& [port, packets] : burst.clear) came_up_.clear += packets.size();
+    for (const auto& [spi, packets] : burst.sealed) {
+      came_up_.sealed += packets.size();
+      if (shapes_.at(spi).transport) came_up_.sealed_in_transport += packets.size();
+    }
+    came_up_.unknown_spis += burst.unknown_spis;
+    for (const auto& [spi, sa] : model_.inbound) {
+      if (sa.ended_by_bytes) came_up_.inbound_over_by_bytes.insert(spi);
+    }
+    for (const auto& [slot, sa] : model_.outbound) {
+      if (sa.ended_by_bytes) came_up_.outbound_over_by_bytes.insert(sa.keys.spi);
+    }
+  }
+
+  std::string context() const {
+    return "CULVERT_AGREEMENT_SEED=" + std::to_string(seed_) + ", after " +
+           std::to_string(compared_) + " packets: ";
+  }
+
+  /// A burst takes as long on the clock of what waits to be put together, which is more than it
+  /// does on a machine.
+  static constexpr std::uint64_t kBurstMilliseconds = 20;
+  std::uint64_t seed_;
+  std::size_t ended_unseen_ = 0;  ///< fragments that have waited too long, in the model only
+};
+
+}  // namespace culvert::test

@@ -1,0 +1,176 @@
+// What the peer sends through its SAs, or through one that is gone: numbers that are new, late,
+// doubled or far ahead; sound, forged, badly padded or cut short; around packets and fragments.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "tests/model/esp_model.hpp"
+#include "tests/model/gateway_model.hpp"
+#include "tests/unit/dataplane/agreement/random_trains.hpp"
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+
+namespace culvert::test {
+
+class RandomEsp : protected RandomTrains {
+ protected:
+  using RandomTrains::RandomTrains;
+
+  static constexpr std::size_t kBurst = 32;
+  // Of a burst: a leap over most of ESN's numbers stands alone, gaps are few, and a number has one
+  // packet, which may come twice.
+  bool burst_is_empty_ = true, burst_has_leap_ = false;
+
+  void begin_numbers() {
+    burst_has_leap_ = burst_has_gap_ = false;
+    burst_numbers_.clear();
+  }
+
+  Packet any_esp() {
+    if (!is_train_ && (model_.inbound.empty() || one_in(40))) {
+      const std::uint32_t spi = gone_.empty() || one_in(2)
+                                    ? static_cast<std::uint32_t>(0x90000000 + below(4))
+                                    : any(gone_);
+      return model::esp_seal({Packet(20, 1), spi, false}, 1, 4, any_ip());
+    }
+    const auto found = is_train_
+                           ? model_.inbound.find(train_spi_.value())
+                           : std::next(model_.inbound.begin(),
+                                       static_cast<std::ptrdiff_t>(below(model_.inbound.size())));
+    const model::InboundModel& sa = found->second;
+    // What its number does to the window is known when the packet before it was judged: the model
+    // goes first.
+    std::uint64_t number = number_for(sa);
+    // What is sound and beyond a limit is refused for one reason only.
+    const bool is_limited = is_counted(sa);
+    if (is_limited) number = ++limited_[found->first];
+    if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
+    Packet& esp = burst_numbers_[{found->first, number}];
+    if (esp.empty()) {
+      const Packet inner = is_train_ ? train_packet() : any_inner(sa);
+      esp = esp_of(sa, number, is_limited, inner);
+    }
+    return esp;
+  }
+  /// A whole packet, to be cut, and its SPI. Where there is no SA it is no ESP, and the SPI is 0.
+  std::pair<std::uint32_t, Packet> any_esp_for_pieces() {
+    if (model_.inbound.empty()) return {0, any_for_us()};
+    const auto found = std::next(model_.inbound.begin(),
+                                 static_cast<std::ptrdiff_t>(below(model_.inbound.size())));
+    const model::InboundModel& sa = found->second;
+    // Others are faster: its number is ahead of them when it is not to be late.
+    std::uint64_t number = one_in(3) ? number_for(sa) : sa.replay.highest() + 1 + below(64);
+    const bool is_limited = is_counted(sa);
+    if (is_limited) number = ++limited_[found->first];
+    if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
+    return {found->first, outer(esp_of(sa, number, is_limited, any_ip()))};
+  }
+  /// The IP packet around ESP from the peer.
+  Packet outer(const Packet& esp) const {
+    const auto shape = shapes_.find(model::get32(esp, 0));
+    const bool v6 = shape != shapes_.end() && shape->second.outer_v6;
+    return ip_packet({.source = v6 ? "2001:db8:ff::2" : "198.51.100.2",
+                      .destination = v6 ? "2001:db8:ff::1" : "198.51.100.1",
+                      .protocol = 50,
+                      .payload = esp});
+  }
+
+ private:
+  std::uint64_t number_for(const model::InboundModel& sa) {
+    const std::uint64_t highest = sa.replay.highest();
+    // Near the end of a half of ESN's numbers now and then.
+    if (sa.keys.esn && highest > sa.window && burst_is_empty_ && one_in(100)) {
+      burst_has_leap_ = true;
+      return (highest | 0xffffffffULL) - below(3);
+    }
+    // The worker looks at a burst's late numbers after its newest: what is so near the window's
+    // left edge that this matters is left out.
+    const bool is_wide = sa.window >= 256;
+    const std::size_t late = is_wide ? sa.window / 2 : sa.window - kBurst + 1;
+    switch (below(8)) {
+      case 0:
+        return highest == 0 ? 1 : highest - below(std::min<std::size_t>(highest, late));
+      case 1: {
+        // Left of the window before its burst too: between the two it is a duplicate as well, and
+        // whether that is seen before or after its ICV is open.
+        const std::uint64_t far = 2 * std::uint64_t{sa.window} + kBurst;
+        return highest > far ? highest - far + below(5) : highest + 1;
+      }
+      case 2:
+        if (!is_wide || burst_has_gap_) return highest + 1;
+        burst_has_gap_ = true;
+        return highest + 1 + below(sa.window / 4);
+      default:
+        return highest + 1;
+    }
+  }
+
+  /// Now and then a piece of a packet for us.
+  Packet any_inner(const model::InboundModel& sa) {
+    if (sa.transport || !one_in(6)) return any_ip();
+    if (inside_.size() < 6 && one_in(2)) send_inside();
+    for (std::size_t i = 0; i < inside_.size(); ++i) {
+      InPieces& packet = inside_[i];
+      const Packet& next = packet.coming.back().ip;
+      const bool passes =
+          model::any_pair_takes(sa.remote, sa.local, flow_of(next, model::view_ip(next).value()));
+      // In a burst, fragments that come in clear are before those of an SA.
+      const bool is_open = (packet.is_next_the_last() && !burst_is_empty_) ||
+                           model_.reassembly.has_no_room_for(kBurst);
+      if (!passes || is_open) continue;
+      Packet ip = packet.next();
+      if (packet.coming.empty()) {
+        inside_.erase(inside_.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+      return ip;
+    }
+    return any_ip();
+  }
+
+  Packet esp_of(const model::InboundModel& sa, std::uint64_t number, bool is_limited,
+                Packet inner) {
+    auto next = static_cast<std::uint8_t>(inner[0] >> 4U == 4 ? 4 : 41);
+    if (sa.transport) std::tie(next, inner) = upper_layer(shapes_.at(sa.keys.spi).outer_v6);
+    if (is_limited || !one_in(12)) return model::esp_seal(sa.keys, number, next, inner);
+    const std::size_t fill = (inner.size() + 2) % 4;  // 0: as short as it is, it has no padding
+    Packet trailer = model::esp_trailer(inner.size(), next, fill == 0 ? 1 + below(3) : below(3));
+    switch (below(6)) {
+      case 0: {  // forged, with a number that is new before and after its burst
+        Packet esp = model::esp_seal(sa.keys, sa.replay.highest() + 100'000, next, inner);
+        esp[16 + below(esp.size() - 16)] ^= static_cast<std::uint8_t>(1U << below(8));
+        return esp;
+      }
+      case 1:
+        trailer[below(trailer.size() - 2)] ^= 0x40;  // a padding byte
+        return model::esp_seal_raw(sa.keys, number, inner, trailer);
+      case 2:
+        return model::esp_seal(sa.keys, number, 59, Packet(below(60), 0));
+      case 3:
+        if (sa.transport) return model::esp_seal(sa.keys, number, next, inner);
+        return model::esp_seal(sa.keys, number, static_cast<std::uint8_t>(next == 4 ? 41 : 4),
+                               inner);
+      case 4: {  // padded to hide its size (RFC 4303 §2.7)
+        Packet padded = inner;
+        if (!sa.transport) padded.resize(inner.size() + below(100), 0);
+        return model::esp_seal(sa.keys, number, next, padded);
+      }
+      default: {
+        Packet esp = model::esp_seal(sa.keys, number, next, inner);
+        esp.resize(esp.size() - 1 - below(3));
+        return esp;
+      }
+    }
+  }
+
+  std::map<std::uint32_t, std::uint64_t> limited_;  ///< by SPI: the last number of the peer's
+  bool burst_has_gap_ = false;
+  std::map<std::pair<std::uint32_t, std::uint64_t>, Packet> burst_numbers_;  ///< by SPI and number
+};
+
+}  // namespace culvert::test
