@@ -19,8 +19,7 @@ bool Requests::handle_waiting(Instant now) {
     event.body.completion = handle(*request, now);
     event.body.completion.request = request->id;
     // The key daemon asks for a lease ahead of need, every second where there is no room.
-    if (event.body.completion.outcome != Outcome::ok &&
-        request->type != RequestType::lease_spis) {
+    if (event.body.completion.outcome != Outcome::ok && request->type != RequestType::lease_spis) {
       runtime::log(runtime::Level::warning, "request_refused",
                    {{"request", channel::to_string(request->type)},
                     {"outcome", channel::to_string(event.body.completion.outcome)}});

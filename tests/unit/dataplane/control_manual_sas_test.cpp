@@ -1,11 +1,10 @@
-#include "dataplane/control/manual_sas.hpp"
-
 #include <filesystem>
 #include <fstream>
 
 #include <catch2/catch.hpp>
 #include <unistd.h>
 
+#include "dataplane/control/manual_sas.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 
 namespace culvert::dataplane::control {
