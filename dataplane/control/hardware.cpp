@@ -59,6 +59,18 @@ std::expected<std::uint16_t, std::string> usable_workers(const config::Config& c
   return workers;
 }
 
+/// Where the packets should be: the node of the devices that write them.
+std::optional<std::uint32_t> node_of_devices(const config::Config& config,
+                                             const ports::EalPlan& plan) {
+  std::vector<std::uint16_t> dpdk_ports;
+  for (std::size_t index = 0; index < plan.device_of.size(); ++index) {
+    const auto port =
+        ports::find_port(config.dataplane.interfaces[index], plan.devices[plan.device_of[index]]);
+    if (port) dpdk_ports.push_back(*port);
+  }
+  return ports::common_numa_node(dpdk_ports);
+}
+
 /// The interfaces of a device, in the order of the configuration: at least one.
 std::vector<const config::Interface*> on_device(const config::Config& config,
                                                 const ports::EalPlan& plan, std::size_t device) {
@@ -123,7 +135,8 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
 
   const auto workers = usable_workers(config, *plan);
   if (!workers) return Failure(workers.error());
-  auto pool = ports::make_packet_pool(config.dataplane, *workers, kPuntPrivateBytes);
+  auto pool = ports::make_packet_pool(config.dataplane, *workers, kPuntPrivateBytes,
+                                      node_of_devices(config, *plan));
   if (!pool) return Failure(pool.error());
   hardware->pool = std::move(*pool);
   if (auto done = configure_ports(*hardware, config, *plan, *workers); !done) {

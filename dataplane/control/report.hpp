@@ -24,6 +24,7 @@ inline constexpr std::array<double, 7> kBurstBounds{1, 2, 4, 8, 16, 32, 64};
 struct WorkerReport {
   std::uint32_t id = 0;
   std::string core;  ///< "2", or "0,1" when it floats
+  std::uint32_t numa_node = 0;
   std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
   std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
   std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};
@@ -37,6 +38,9 @@ struct InterfaceReport {
   bool link_is_up = false;
   std::vector<wire::Prefix> addresses;
   ports::PortStatistics statistics;
+  std::uint16_t queues = 0;                ///< one a worker
+  std::vector<std::string> spread;         ///< what its device hashes; empty: its own way
+  std::optional<std::uint32_t> numa_node;  ///< none: it does not tell
 };
 
 /// Packets that ended for one reason.

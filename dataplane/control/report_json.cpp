@@ -32,6 +32,7 @@ json counts(const std::vector<std::pair<std::string, std::uint64_t>>& drops) {
 json worker_json(const WorkerReport& worker) {
   return {{"id", worker.id},
           {"core", worker.core},
+          {"numa_node", worker.numa_node},
           {"idle_percent", worker.idle_percent},
           {"rx_packets", worker.rx_packets},
           {"tx_packets", worker.tx_packets}};
@@ -64,6 +65,9 @@ json interface_json(const InterfaceReport& interface) {
           {"vlan", vlan_json(interface.vlan)},
           {"link", interface.link_is_up ? "up" : "down"},
           {"addresses", text_array(interface.addresses)},
+          {"numa_node", or_null(interface.numa_node)},
+          {"queues", interface.queues},
+          {"spread", interface.spread.empty() ? json(nullptr) : json(interface.spread)},
           {"rx_packets", statistics.rx_packets},
           {"rx_bytes", statistics.rx_bytes},
           {"tx_packets", statistics.tx_packets},

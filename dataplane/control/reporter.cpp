@@ -122,6 +122,7 @@ std::vector<WorkerReport> Reporter::workers() {
     WorkerReport report;
     report.id = worker;
     report.core = sources_.workers.cores_of(worker);
+    report.numa_node = sources_.workers.numa_node_of(worker);
     report.rx_packets = counters.received.read();
     report.rx_bytes = counters.received_bytes.read();
     report.tx_packets = counters.sent.read();
@@ -150,7 +151,8 @@ std::vector<InterfaceReport> Reporter::interfaces() const {
     const config::Interface& interface = sources_.config.dataplane.interfaces[index];
     const ports::Port& port = *sources_.ports[sources_.device_of[index]];
     reports.push_back({interface.name, interface.device, mac_text(port.mac()), interface.mtu,
-                       interface.vlan, port.link_is_up(), interface.addresses, statistics(index)});
+                       interface.vlan, port.link_is_up(), interface.addresses, statistics(index),
+                       port.queues(), ports::hashed_fields(port.queue_hash()), port.numa_node()});
   }
   return reports;
 }

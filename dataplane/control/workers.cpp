@@ -23,16 +23,25 @@ constexpr unsigned int kHandoffPackets = 2048;
 constexpr unsigned int kDrainedAtOnce = 256;
 constexpr unsigned int kNewcomersAtOnce = 64;
 
-Ring make_ring(const char* name, std::uint16_t worker, unsigned int count, unsigned int flags) {
-  const std::string full = std::string("culvert_") + name + "_" + std::to_string(worker);
-  return Ring(rte_ring_create(full.c_str(), count, static_cast<int>(SOCKET_ID_ANY), flags));
-}
+/// Rings of one worker: in the memory of its core's NUMA node where that has room, anywhere else.
+class RingMaker {
+ public:
+  RingMaker(std::uint16_t worker, unsigned int lcore)
+      : worker_(std::to_string(worker)), node_(static_cast<int>(rte_lcore_to_socket_id(lcore))) {}
+  [[nodiscard]] Ring make(const char* name, unsigned int count, unsigned int flags,
+                          unsigned int element_bytes = sizeof(void*)) const {
+    const std::string full = std::string("culvert_") + name + "_" + worker_;
+    const auto on = [&](int node) {
+      return rte_ring_create_elem(full.c_str(), element_bytes, count, node, flags);
+    };
+    rte_ring* const near = on(node_);
+    return Ring(near != nullptr ? near : on(static_cast<int>(SOCKET_ID_ANY)));
+  }
 
-Ring make_hint_ring(std::uint16_t worker) {
-  const std::string name = "culvert_moved_" + std::to_string(worker);
-  return Ring(rte_ring_create_elem(name.c_str(), sizeof(PeerMovedHint), kPeerMovedHints,
-                                   static_cast<int>(SOCKET_ID_ANY), RING_F_SP_ENQ | RING_F_SC_DEQ));
-}
+ private:
+  std::string worker_;
+  int node_;
+};
 
 }  // namespace
 
@@ -61,12 +70,13 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, rte_mempool* 
                                                    std::uint16_t worker, unsigned int lcore) {
   Lane lane;
   lane.lcore = lcore;
-  lane.punt = make_ring("punt", worker, kPuntPackets, RING_F_SP_ENQ | RING_F_SC_DEQ);
-  lane.punt_newcomers =
-      make_ring("newcomers", worker, kNewcomerPackets, RING_F_SP_ENQ | RING_F_SC_DEQ);
-  lane.inject = make_ring("inject", worker, kInjectPackets, RING_F_SP_ENQ | RING_F_SC_DEQ);
-  lane.handoff = make_ring("handoff", worker, kHandoffPackets, RING_F_SC_DEQ);
-  lane.peer_moved = make_hint_ring(worker);
+  constexpr unsigned int kOneToOne = RING_F_SP_ENQ | RING_F_SC_DEQ;
+  const RingMaker rings(worker, lcore);
+  lane.punt = rings.make("punt", kPuntPackets, kOneToOne);
+  lane.punt_newcomers = rings.make("newcomers", kNewcomerPackets, kOneToOne);
+  lane.inject = rings.make("inject", kInjectPackets, kOneToOne);
+  lane.handoff = rings.make("handoff", kHandoffPackets, RING_F_SC_DEQ);
+  lane.peer_moved = rings.make("moved", kPeerMovedHints, kOneToOne, sizeof(PeerMovedHint));
   if (!lane.punt || !lane.punt_newcomers || !lane.inject || !lane.handoff || !lane.peer_moved) {
     return std::unexpected(std::string("no memory for a worker's rings (") +
                            rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
@@ -138,6 +148,10 @@ void Workers::empty(const std::function<void(rte_mbuf*)>& left_over) {
       while (rte_ring_dequeue(ring, &packet) == 0) left_over(static_cast<rte_mbuf*>(packet));
     }
   }
+}
+
+std::uint32_t Workers::numa_node_of(std::uint32_t worker) const {
+  return rte_lcore_to_socket_id(lanes_[worker].lcore);
 }
 
 std::string Workers::cores_of(std::uint32_t worker) const {

@@ -25,11 +25,11 @@ constexpr std::uint32_t kRoomAroundPacket = 128;
 /// one page, for a device that reads it at one physical address: of ordinary pages, 4 KiB, each
 /// then holds one buffer of 2.4. Where the processor alone touches buffers they lie side by side.
 PacketPool create(std::uint32_t count, std::uint16_t private_bytes, std::uint16_t room,
-                  bool processor_only) {
+                  bool processor_only, int numa_node) {
   PacketPool pool(rte_mempool_create_empty(
       "culvert_packets", count,
       static_cast<unsigned>(sizeof(rte_mbuf)) + private_bytes + unsigned{room}, kCache,
-      sizeof(rte_pktmbuf_pool_private), static_cast<int>(SOCKET_ID_ANY),
+      sizeof(rte_pktmbuf_pool_private), numa_node,
       processor_only ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0));
   if (pool == nullptr) return nullptr;
   const int error = rte_mempool_set_ops_byname(pool.get(), rte_mbuf_best_mempool_ops(), nullptr);
@@ -74,12 +74,18 @@ void FreePool::operator()(rte_mempool* pool) const { rte_mempool_free(pool); }
 
 std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane& dataplane,
                                                         std::uint32_t workers,
-                                                        std::uint16_t private_bytes) {
+                                                        std::uint16_t private_bytes,
+                                                        std::optional<std::uint32_t> numa_node) {
   const std::uint32_t count =
       packets_in_flight(static_cast<std::uint32_t>(dataplane.interfaces.size()), workers);
-  PacketPool pool = create(
-      count, private_bytes, buffer_bytes(largest_mtu(dataplane)),
-      std::ranges::all_of(dataplane.interfaces, is_packet_socket, &config::Interface::device));
+  const bool processor_only =
+      std::ranges::all_of(dataplane.interfaces, is_packet_socket, &config::Interface::device);
+  const auto on = [&](int node) {
+    return create(count, private_bytes, buffer_bytes(largest_mtu(dataplane)), processor_only, node);
+  };
+  constexpr int kAnywhere = static_cast<int>(SOCKET_ID_ANY);
+  PacketPool pool = on(numa_node ? static_cast<int>(*numa_node) : kAnywhere);
+  if (pool == nullptr && numa_node) pool = on(kAnywhere);
   if (pool == nullptr) {
     return std::unexpected("no memory for " + std::to_string(count) + " packets (" +
                            rte_strerror(rte_errno) + "); raise dataplane.memory_mib");

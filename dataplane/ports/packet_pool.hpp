@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "config/config.hpp"
@@ -25,9 +26,11 @@ struct FreePool {
 };
 using PacketPool = std::unique_ptr<rte_mempool, FreePool>;
 
-/// `private_bytes`: what a packet carries between threads, beside its data.
+/// `private_bytes`: what a packet carries between threads, beside its data. On `numa_node` where it
+/// has the memory, anywhere else.
 std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane& dataplane,
                                                         std::uint32_t workers,
-                                                        std::uint16_t private_bytes);
+                                                        std::uint16_t private_bytes,
+                                                        std::optional<std::uint32_t> numa_node);
 
 }  // namespace culvert::dataplane::ports

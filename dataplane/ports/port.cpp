@@ -21,6 +21,30 @@ std::unexpected<std::string> failure(const std::string& name, const char* what, 
                          rte_strerror(error < 0 ? -error : error));
 }
 
+std::optional<std::uint32_t> numa_node_of(std::uint16_t dpdk_port) {
+  const int node = rte_eth_dev_socket_id(dpdk_port);
+  if (node < 0) return std::nullopt;  // SOCKET_ID_ANY
+  return static_cast<std::uint32_t>(node);
+}
+
+}  // namespace
+
+std::vector<std::string> hashed_fields(std::uint64_t hash) {
+  std::vector<std::string> fields;
+  if ((hash & RTE_ETH_RSS_IP) != 0) fields.emplace_back("addresses");
+  if ((hash & (RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP)) != 0) fields.emplace_back("ports");
+  if ((hash & RTE_ETH_RSS_ESP) != 0) fields.emplace_back("spi");
+  return fields;
+}
+
+std::optional<std::uint32_t> common_numa_node(std::span<const std::uint16_t> dpdk_ports) {
+  if (dpdk_ports.empty()) return std::nullopt;
+  const auto first = numa_node_of(dpdk_ports.front());
+  const bool is_common = std::ranges::all_of(
+      dpdk_ports, [&](std::uint16_t port) { return numa_node_of(port) == first; });
+  return is_common ? first : std::nullopt;
+}
+
 std::expected<std::uint16_t, std::string> find_port(const config::Interface& interface,
                                                     const Device& device) {
   std::uint16_t port = 0;
@@ -29,7 +53,7 @@ std::expected<std::uint16_t, std::string> find_port(const config::Interface& int
                          device.name + why_missing(device));
 }
 
-}  // namespace
+std::optional<std::uint32_t> Port::numa_node() const { return numa_node_of(dpdk_port_); }
 
 std::expected<std::uint16_t, std::string> queue_limit(const config::Interface& interface,
                                                       const Device& device) {
@@ -78,11 +102,14 @@ std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t q
   // the FCS differently), so only another value is.
   if (tells_size && mtu != RTE_ETHER_MTU) conf.rxmode.mtu = mtu;
   if (queues > 1) {
-    constexpr std::uint64_t kHash = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
-    conf.rx_adv_conf.rss_conf.rss_hf = kHash & info.flow_type_rss_offloads;
-    conf.rxmode.mq_mode =
-        conf.rx_adv_conf.rss_conf.rss_hf != 0 ? RTE_ETH_MQ_RX_RSS : RTE_ETH_MQ_RX_NONE;
+    // By SPI where the device can: all ESP between two gateways has the same addresses.
+    constexpr std::uint64_t kHash =
+        RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_ESP;
+    queue_hash_ = kHash & info.flow_type_rss_offloads;
+    conf.rx_adv_conf.rss_conf.rss_hf = queue_hash_;
+    conf.rxmode.mq_mode = queue_hash_ != 0 ? RTE_ETH_MQ_RX_RSS : RTE_ETH_MQ_RX_NONE;
   }
+  queues_ = queues;
   if (const int error = rte_eth_dev_configure(dpdk_port_, queues, queues, &conf); error != 0) {
     return failure(name_, "the device refused its configuration (MTU, queues)", error);
   }

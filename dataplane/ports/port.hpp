@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "config/config.hpp"
 #include "dataplane/ports/eal_arguments.hpp"
@@ -22,6 +25,17 @@ struct PortStatistics {
   std::uint64_t rx_missed = 0;  ///< no room in the receive queue, the kernel's ring included
   std::uint64_t rx_errors = 0, tx_errors = 0;
 };
+
+/// What a device spreads packets over its queues by: the names of the fields that it was asked to
+/// hash, "addresses", "ports", "spi". `hash` is of RTE_ETH_RSS_*.
+std::vector<std::string> hashed_fields(std::uint64_t hash);
+
+/// The NUMA node that all of these devices are on; none where one does not tell or they differ.
+std::optional<std::uint32_t> common_numa_node(std::span<const std::uint16_t> dpdk_ports);
+
+/// The DPDK port of a device.
+std::expected<std::uint16_t, std::string> find_port(const config::Interface& interface,
+                                                    const Device& device);
 
 /// Queue pairs a device can serve; the gateway runs no more workers than its poorest device has.
 std::expected<std::uint16_t, std::string> queue_limit(const config::Interface& interface,
@@ -45,6 +59,11 @@ class Port {
   [[nodiscard]] const std::array<std::uint8_t, 6>& mac() const { return mac_; }
   [[nodiscard]] bool link_is_up() const;
   [[nodiscard]] PortStatistics statistics();
+  [[nodiscard]] std::uint16_t queues() const { return queues_; }
+  /// What we asked the device to spread packets by (RTE_ETH_RSS_*). 0: one queue, or the device
+  /// does it its own way.
+  [[nodiscard]] std::uint64_t queue_hash() const { return queue_hash_; }
+  [[nodiscard]] std::optional<std::uint32_t> numa_node() const;
 
  private:
   Port(std::string name, std::uint16_t dpdk_port) : name_(std::move(name)), dpdk_port_(dpdk_port) {}
@@ -58,6 +77,8 @@ class Port {
   std::uint16_t dpdk_port_;
   std::array<std::uint8_t, 6> mac_{};
   bool started_ = false;
+  std::uint16_t queues_ = 0;
+  std::uint64_t queue_hash_ = 0;
   PacketSockets packet_sockets_;
   std::uint64_t ring_full_ = 0;  ///< packets, of all that these had no room for
 };

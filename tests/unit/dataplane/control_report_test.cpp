@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include <catch2/catch.hpp>
+#include <rte_ethdev.h>
 
 #include "dataplane/control/report_json.hpp"
 #include "dataplane/control/report_metrics.hpp"
@@ -15,6 +16,8 @@ StatusReport gateway_with_one_child() {
   InterfaceReport wan;
   wan.name = "wan";
   wan.addresses = {test::prefix("198.51.100.1/24")};
+  wan.queues = 2;
+  wan.spread = ports::hashed_fields(RTE_ETH_RSS_IP | RTE_ETH_RSS_ESP);
   status.interfaces.push_back(wan);
   ChildReport child;
   child.connection = "branch";
@@ -49,13 +52,28 @@ TEST_CASE("report: status has every field of docs/reference/control-protocol.md"
                             "children", "sa_count", "policy_count", "default_policy"}) {
     CHECK(json.contains(field));
   }
-  for (const char* field : {"id", "core", "idle_percent", "rx_packets", "tx_packets"}) {
+  for (const char* field :
+       {"id", "core", "numa_node", "idle_percent", "rx_packets", "tx_packets"}) {
     CHECK(json["workers"][0].contains(field));
   }
   CHECK(json["interfaces"][0]["link"] == "down");
+  CHECK(json["interfaces"][0]["queues"] == 2);
+  CHECK(json["interfaces"][0]["spread"] == nlohmann::json::array({"addresses", "spi"}));
+  CHECK(json["interfaces"][0]["numa_node"].is_null());
   CHECK(json["interfaces"][0]["addresses"] == nlohmann::json::array({"198.51.100.1/24"}));
   CHECK(json["children"][0]["in"]["last_packet_seconds"] == 2.0);
   CHECK(json["children"][0]["out"]["last_packet_seconds"].is_null());
+}
+
+TEST_CASE("report: who spreads packets its own way hashes nothing for us") {
+  CHECK(ports::hashed_fields(0).empty());
+  CHECK(ports::hashed_fields(RTE_ETH_RSS_TCP) == std::vector<std::string>{"ports"});
+  StatusReport status = gateway_with_one_child();
+  status.interfaces[0].spread.clear();
+  status.interfaces[0].numa_node = 1;
+  const auto json = to_json(status)["interfaces"][0];
+  CHECK(json["spread"].is_null());
+  CHECK(json["numa_node"] == 1);
 }
 
 TEST_CASE("report: an SA's JSON shows ports only with UDP encapsulation, and no key") {
