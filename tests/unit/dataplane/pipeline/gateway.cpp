@@ -182,8 +182,9 @@ Addresses mirrored() {
           .far6 = "2001:db8:1::/64"};
 }
 
-Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_t worker)
-    : addresses_(addresses), engine_((start_eal(), crypto::esp::make_engine())) {
+Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_t worker,
+                 std::unique_ptr<crypto::esp::Engine> (*make_engine)())
+    : addresses_(addresses), engine_((start_eal(), make_engine())) {
   config::Limits limits;
   limits.sas = 1024;
   limits.flows = 1024;  // they are touched at the start of every test
@@ -216,7 +217,7 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
   hints_ = make_ring("hints", sizeof(PeerMovedHint));
   context_.id = WorkerId{worker};
   context_.tables = tables_.get();
-  context_.engine = crypto::esp::make_engine();
+  context_.engine = make_engine();
   context_.pool = packet_pool();
   context_.punt = punt_;
   context_.inject = inject_;

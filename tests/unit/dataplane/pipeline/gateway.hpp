@@ -56,8 +56,9 @@ Addresses mirrored();
 
 class Gateway {
  public:
-  explicit Gateway(const Addresses& addresses = {}, std::uint32_t workers = 1,
-                   std::uint16_t worker = 0);
+  explicit Gateway(
+      const Addresses& addresses = {}, std::uint32_t workers = 1, std::uint16_t worker = 0,
+      std::unique_ptr<crypto::esp::Engine> (*make_engine)() = crypto::esp::make_engine);
   ~Gateway();
   Gateway(const Gateway&) = delete;
   Gateway& operator=(const Gateway&) = delete;

@@ -50,9 +50,14 @@ PacketOptions packet_of(const Shape& shape, std::size_t payload) {
   return packet;
 }
 
+using EngineMaker = std::unique_ptr<crypto::esp::Engine> (*)();
+
 /// Two gateways that take one suite after the other: making them anew costs more than all packets.
 class Suites {
  public:
+  explicit Suites(EngineMaker of_left = crypto::esp::make_engine,
+                  EngineMaker of_right = crypto::esp::make_engine)
+      : left({}, 1, 0, of_left), right(mirrored(), 1, 0, of_right) {}
   /// The next pair of SAs carries what the policy names.
   void use(const SaOptions& options) {
     const SlotIndex slot = left.install(outbound_sa(options, ++spi_));
@@ -66,7 +71,7 @@ class Suites {
     right.tables().reclaimer->outdate();
   }
 
-  Gateway left, right{mirrored()};
+  Gateway left, right;
 
  private:
   static constexpr std::uint32_t kFirstSpi = 0x1001;
@@ -107,11 +112,41 @@ TEST_CASE("worker: every suite in every shape of tunnel, with payloads of every 
     for (std::size_t i = 0; i < frames.size(); ++i) {
       REQUIRE(tail(ip_of(opened.lan[i]), i) == Packet(i, 0x42));
     }
-    // A bit of any of them, and nothing comes out.
-    std::vector<Packet> tampered = sealed.wan;
+    // A bit of any of them, and nothing comes out. Sealed anew: these are no replays.
+    std::vector<Packet> tampered = suites.left.receive(kLan, frames).wan;
     for (Packet& wan : tampered) wan[wan.size() - 1 - form.icv_bytes] ^= 0x10;
     const Result broken = suites.right.receive(kWan, tampered);
     CHECK(broken.lan.empty());
+    CHECK(broken.dropped(DropReason::icv_mismatch) == frames.size());
+  }
+}
+
+TEST_CASE(
+    "worker: where IPsec-MB cannot run OpenSSL seals and opens, and either takes the other's") {
+  const bool seals = GENERATE(true, false);
+  const EngineMaker fast = crypto::esp::make_engine, slow = crypto::esp::make_openssl_engine;
+  for (const EngineMaker other : {fast, slow}) {
+    Suites suites(seals ? slow : other, seals ? other : slow);
+    for (const auto& [suite, form] : crypto::esp::kTransforms) {
+      SaOptions options;
+      options.suite = suite;
+      options.esn = true;
+      suites.use(options);
+      std::vector<Packet> frames;
+      for (std::size_t payload = 0; payload < 40; ++payload) {
+        frames.push_back(frame(ip_packet(packet_of(kShapes[0], payload))));
+      }
+      INFO(suite.name());
+      const Result opened = suites.right.receive(kWan, suites.left.receive(kLan, frames).wan);
+      REQUIRE(opened.lan.size() == frames.size());
+      for (std::size_t i = 0; i < frames.size(); ++i) {
+        REQUIRE(tail(ip_of(opened.lan[i]), i) == Packet(i, 0x42));
+      }
+      std::vector<Packet> tampered = suites.left.receive(kLan, frames).wan;
+      for (Packet& wan : tampered) wan[wan.size() - 1 - form.icv_bytes] ^= 0x10;
+      const Result broken = suites.right.receive(kWan, tampered);
+      CHECK(broken.dropped(DropReason::icv_mismatch) == frames.size());
+    }
   }
 }
 

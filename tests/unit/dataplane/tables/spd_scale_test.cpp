@@ -1,0 +1,99 @@
+// A hundred thousand policies: what a list costs at once, and one change of it.
+#include <algorithm>
+#include <ctime>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "dataplane/tables/spd.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+constexpr std::uint32_t kPolicies = 100'000;
+constexpr std::uint32_t kSites = 0x20000000;
+
+/// Of this thread: what others do on the machine does not count.
+double seconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+template <typename Work>
+double seconds_of(Work work) {
+  const double before = seconds();
+  work();
+  return seconds() - before;
+}
+
+wire::TrafficSelector network(std::uint32_t address, std::uint8_t length) {
+  return wire::TrafficSelector::of({wire::IpAddress::v4(address), length});
+}
+PolicyEntry site(std::uint32_t number) {
+  PolicyEntry entry;
+  entry.rank = {1, std::uint64_t{number} * 2};
+  entry.origin = PolicyOrigin::negotiated;
+  entry.action = PolicyAction::protect;
+  entry.child_index = number;
+  entry.policy = channel::PolicyId{number};
+  entry.local = {network(0x0a000000, 9)};
+  entry.remote = {network(kSites + (number << 8U), 24)};
+  entry.outbound = SlotIndex{number};
+  return entry;
+}
+FlowKey flow_to(std::uint32_t number) {
+  return {.source = wire::IpAddress::v4(0x0a000001),
+          .destination = wire::IpAddress::v4(kSites + (number << 8U) + 7),
+          .source_port = 1234,
+          .destination_port = 443,
+          .protocol = wire::protocol::kTcp};
+}
+
+}  // namespace
+
+TEST_CASE("spd: 100 000 policies within two seconds, and one change of them within a millisecond") {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr double kSlower = 10;
+#else
+  constexpr double kSlower = 1;
+#endif
+  constexpr double kWhole = 2 * kSlower, kOne = 1e-3 * kSlower;
+  Reclaimer reclaimer(1);
+  Spd spd(1, reclaimer, kPolicies + 1);
+  std::vector<PolicyEntry> all;
+  for (std::uint32_t number = 0; number < kPolicies; ++number) all.push_back(site(number));
+  CHECK(seconds_of([&] { spd.replace(all); }) < kWhole);
+  const auto slot_of = [&](std::uint32_t number) {
+    SlotIndex slot = kNoSlot;
+    const SpdSnapshot& snapshot = spd.snapshot();
+    CHECK(snapshot.verdict(snapshot.find(flow_to(number), PacketOrigin::clear), slot) ==
+          Verdict::protect);
+    return raw(slot);
+  };
+  for (const std::uint32_t number : {0U, 1U, 54'321U, kPolicies - 1}) {
+    CHECK(slot_of(number) == number);
+  }
+  // One in front of another of the same site takes its packets, as long as it is there.
+  constexpr std::uint32_t kChanges = 501;
+  std::vector<double> inserts, erases;
+  for (std::uint32_t change = 0; change < kChanges; ++change) {
+    const auto number = static_cast<std::uint32_t>(change * 7919ULL % (kPolicies - 1)) + 1;
+    PolicyEntry entry = site(number);
+    entry.policy = channel::PolicyId{kPolicies};
+    entry.outbound = SlotIndex{kPolicies};
+    --entry.rank.place;
+    inserts.push_back(seconds_of([&] { spd.insert(entry); }));
+    CHECK(slot_of(number) == kPolicies);
+    erases.push_back(seconds_of([&] {
+      spd.erase(entry.policy);
+      reclaimer.poll();
+    }));
+    CHECK(slot_of(number) == number);
+  }
+  for (std::vector<double>* const times : {&inserts, &erases}) {
+    std::ranges::nth_element(*times, times->begin() + kChanges / 2);
+    CHECK((*times)[kChanges / 2] < kOne);
+  }
+}
+
+}  // namespace culvert::dataplane
