@@ -355,9 +355,10 @@ void RunningGateway::reload(config::LoadResult loaded) {
   associations_->children_added();
   policies_->publish();
   neighbors_->topology_changed();
+  neighbors_->announce(before);
   know_peers(runtime::now());
   reporter_->configuration_changed(config_version(config_.file));
-  finish("reloaded", runtime::Level::info, "policies, routes and children are in force");
+  finish("reloaded", runtime::Level::info, "policies, addresses, routes and children are in force");
 }
 
 void RunningGateway::stop() {

@@ -124,10 +124,11 @@ void Neighbors::answer_solicitation(PortId port, const NeighborMessage& request)
   send_discovery(port, answer, *to);
 }
 
-void Neighbors::announce() {
+void Neighbors::announce(const Topology& before) {
   for (const Route& route : topology_.routes()) {
     if (route.kind != RouteKind::local) continue;
     const wire::IpAddress& own = route.to.address;
+    if (before.is_own_on(route.port, own)) continue;
     if (own.is_v4()) {
       ArpMessage message;
       message.sender_mac = packets_.mac(route.port);

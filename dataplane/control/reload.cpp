@@ -7,9 +7,9 @@
 namespace culvert::dataplane::control {
 namespace {
 
+/// The same queues, buffers and tags: addresses are entries of the routing table.
 bool same_interface(const config::Interface& a, const config::Interface& b) {
-  return a.name == b.name && a.device == b.device && a.addresses == b.addresses && a.mtu == b.mtu &&
-         a.vlan == b.vlan;
+  return a.name == b.name && a.device == b.device && a.mtu == b.mtu && a.vlan == b.vlan;
 }
 
 bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {
@@ -25,7 +25,7 @@ bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {
 void compare_dataplane(const config::Dataplane& a, const config::Dataplane& b,
                        std::vector<std::string>& reasons) {
   if (!std::ranges::equal(a.interfaces, b.interfaces, same_interface)) {
-    reasons.emplace_back("dataplane.interfaces changed");
+    reasons.emplace_back("dataplane.interfaces changed, not their addresses alone");
   }
   if (a.workers != b.workers || a.cores != b.cores) {
     reasons.emplace_back("dataplane.workers changed");

@@ -1,12 +1,15 @@
 """SIGHUP of both daemons: connections and children added, changed and removed under a ping that counts
 every packet."""
 
+import contextlib
 import copy
 import signal
+import socket
+import time
 
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.shell import wait_until
-from harness.traffic import SteadyPing
+from harness.traffic import SteadyPing, ping
 
 
 def reload(gateway):
@@ -18,6 +21,18 @@ def reload(gateway):
         wait_until(lambda: daemon.text().count(f"{done} ")
                    + daemon.text().count("reload_refused") > before, 5, "the reload", 0.05)
         assert "reload_refused" not in daemon.text()
+
+
+def is_announced(link, address, timeout=3.0):
+    """An ARP message whose sender the address is, asked for by nobody."""
+    link.settimeout(timeout)
+    end = time.monotonic() + timeout
+    with contextlib.suppress(TimeoutError):
+        while time.monotonic() < end:
+            frame = link.recv(2048)
+            if frame[12:14] == b"\x08\x06" and frame[28:32] == socket.inet_aton(address):
+                return True
+    return False
 
 
 def child_of(gateway):
@@ -63,6 +78,38 @@ def test_reload_under_traffic(bed):
         gateway.configuration["connections"][0]["children"].pop()
         reload(gateway)
     wait_until(lambda: not a.children("lab") and not b.children("lab"), 10, "the child to go", 0.1)
+    steady.wait_for_replies(100)
+    assert steady.stop().lost_packets == []
+
+
+def test_addresses_of_an_interface_change_under_traffic(bed):
+    a, b = bed.two_gateways(TunnelOptions())
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    client = bed["client-a"]
+    steady = SteadyPing(client, SIDE_B.client_address(), bed.directory)
+    lan = a.configuration["dataplane"]["interfaces"][1]
+    before = list(lan["addresses"])
+    new, new6 = "10.1.77.1", "2001:db8:77::1"
+    client.ip("addr", "add", "10.1.77.2/24", "dev", "eth0")
+    client.ip("addr", "add", "2001:db8:77::2/64", "dev", "eth0", "nodad")
+    assert ping(client, new, count=1, wait=0.3).received == set()
+
+    lan["addresses"] = [*before, f"{new}/24", f"{new6}/64"]
+    with client.packet_socket("eth0") as link:
+        reload(a)
+        assert is_announced(link, new)
+    for address in (new, new6):
+        assert ping(client, address).lost() == []
+    status = a.ask("dataplane.sock", "status")["result"]
+    assert f"{new}/24" in status["interfaces"][1]["addresses"]
+
+    # a neighbour of the network that goes is forgotten, and so is the address
+    lan["addresses"] = before
+    reload(a)
+    assert ping(client, new, count=2, wait=0.3).received == set()
+    routes = a.ask("dataplane.sock", "routes")["result"]["routes"]
+    assert not [route for route in routes if "10.1.77." in route["to"]]
     steady.wait_for_replies(100)
     assert steady.stop().lost_packets == []
 

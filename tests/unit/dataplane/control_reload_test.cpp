@@ -29,8 +29,10 @@ config::Config running() {
 
 }  // namespace
 
-TEST_CASE("reload: policies, routes and further children change in place") {
+TEST_CASE("reload: policies, addresses, routes and further children change in place") {
   config::Config wanted = running();
+  wanted.dataplane.interfaces[0].addresses = {test::prefix("198.51.100.7/24"),
+                                              test::prefix("2001:db8::7/64")};
   wanted.policies.emplace_back();
   wanted.dataplane.routes.emplace_back();
   wanted.connections[0].children.push_back(named_child("site", 2));
@@ -62,9 +64,10 @@ TEST_CASE("reload: what needs a restart is named, each thing once") {
   wanted.default_policy = config::PolicyAction::bypass;
   wanted.manual_sas.emplace_back();
   const auto reasons = needs_restart(running(), wanted);
-  CHECK(reasons == std::vector<std::string>{"dataplane.interfaces changed",
-                                            "dataplane.workers changed", "default_policy changed",
-                                            "manual_sas changed"});
+  CHECK(reasons ==
+        std::vector<std::string>{"dataplane.interfaces changed, not their addresses alone",
+                                 "dataplane.workers changed", "default_policy changed",
+                                 "manual_sas changed"});
 }
 
 TEST_CASE("reload: each limit needs a restart, its memory is there already") {
