@@ -16,10 +16,10 @@ constexpr std::uint16_t kIpv6LeastMtu = 1280;  ///< RFC 8200 §5
 
 /// Whether the packet may be cut once it is sealed: we are the outer packet's source. Over IPv4 its
 /// DF bit would be clear; over IPv6 the same is asked of the packet inside.
-bool may_cut_sealed(const OutboundSa& sa, const std::uint8_t* ip) {
+bool may_cut_sealed(const OutboundSa& sa, bool may_cut_inside) {
   switch (sa.details->headers.df) {
     case config::DontFragment::copy:
-      return may_be_cut(ip);
+      return may_cut_inside;
     case config::DontFragment::set:
       return false;
     case config::DontFragment::clear:
@@ -28,10 +28,13 @@ bool may_cut_sealed(const OutboundSa& sa, const std::uint8_t* ip) {
   return false;
 }
 
-bool cuts_before(const OutboundSa& sa) {
+bool may_cut_before(const OutboundSa& sa) {
   // Transport mode is for whole packets (RFC 4303 §3.1.1); later fragments have no ports that
   // selectors could match (RFC 4301 §7).
-  return sa.is_tunnel && !sa.details->selects_ports &&
+  return sa.is_tunnel && !sa.details->selects_ports;
+}
+bool cuts_before(const OutboundSa& sa) {
+  return may_cut_before(sa) &&
          sa.details->headers.fragmentation == config::FragmentationOrder::before;
 }
 
@@ -87,20 +90,25 @@ TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
                       const OutboundSa& sa, const OuterHeader& outer, std::uint16_t mtu) {
   const std::uint8_t* const ip = burst.ip[position];
   const wire::IpHeader& header = burst.header[position];
+  const bool is_v6 = (ip[0] >> 4U) == 6;
+  // RFC 2473 §7.1: IPv6 inside is promised 1280 bytes, whatever the tunnel has to do for it.
+  const bool is_promised = is_v6 && header.total_bytes <= kIpv6LeastMtu;
   const std::uint16_t inside = mtu_inside(sa, outer, header, mtu);
-  if (may_be_cut(ip) && cuts_before(sa)) {
-    cut_packet(worker, burst, position, header.total_bytes, inside,
+  const std::uint16_t told = is_v6 ? std::max(inside, kIpv6LeastMtu) : inside;
+  // IPv6 is cut by its source alone (RFC 8200 §4.5): what is ours we cut, for no router behind the
+  // tunnel may.
+  const bool is_our_v6 = is_v6 && burst.origin[position] == PacketOrigin::originated;
+  const bool cuts_now =
+      is_our_v6 ? may_cut_before(sa) && !is_promised : may_be_cut(ip) && cuts_before(sa);
+  if (cuts_now) {
+    cut_packet(worker, burst, position, header.total_bytes, told,
                {.step = NextStep::protect,
                 .origin = burst.origin[position],
                 .received_on = burst.received_on[position],
                 .outbound = burst.outbound[position]});
     return TooBig::ended;
   }
-  // RFC 2473 §7.1: IPv6 inside is promised 1280 bytes, whatever the tunnel has to do for it.
-  const bool is_v6 = (ip[0] >> 4U) == 6;
-  const bool is_promised = is_v6 && header.total_bytes <= kIpv6LeastMtu;
-  if (is_promised || may_cut_sealed(sa, ip)) return TooBig::cut_after_seal;
-  const std::uint16_t told = is_v6 ? std::max(inside, kIpv6LeastMtu) : inside;
+  if (is_promised || may_cut_sealed(sa, is_our_v6 || may_be_cut(ip))) return TooBig::cut_after_seal;
   punt_ip(worker, burst, position, {.reason = PuntReason::packet_too_big, .mtu = told});
   return TooBig::ended;
 }

@@ -311,7 +311,7 @@ class GatewayModel {
     if (!may_go_on) return PuntReason::ttl_exceeded;
     if (policy.action == PolicyAction::bypass) return route(ip, view, is_ours);
     if (policy.outbound == dataplane::kNoSlot) return PuntReason::acquire;
-    return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view);
+    return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view, is_ours);
   }
 
   /// RFC 4303 §2: how long a packet of `total` bytes is with ESP: header, IV, padding and trailer
@@ -353,7 +353,7 @@ class GatewayModel {
   }
 
   /// `ip` is about to be sealed, its hop counted.
-  Outcomes seal(dataplane::SlotIndex slot, const ByteString& ip, const IpView& view) {
+  Outcomes seal(dataplane::SlotIndex slot, const ByteString& ip, const IpView& view, bool is_ours) {
     OutboundModel& sa = outbound.at(slot);
     if (sa.stopped) return dataplane::DropReason::sa_expired;
     sa.was_asked = true;
@@ -364,11 +364,15 @@ class GatewayModel {
     if (bytes > mtu) {
       const std::size_t inside = largest_inside(sa, view.header_bytes, mtu);
       if (may_be_cut(ip) && !sa.transport && !sa.cuts_after_sealing) {
-        return seal_pieces(slot, cut(ip, inside));
+        return seal_pieces(slot, cut(ip, inside), is_ours);
       }
-      if (!is_cut_when_sealed(sa, ip, view)) {
-        return TooBig{is_v4 ? inside : std::max(inside, kLeastIpv6Mtu)};
+      const std::size_t told = is_v4 ? inside : std::max(inside, kLeastIpv6Mtu);
+      // RFC 8200 §4.5: by its source, which for our own packets is us.
+      const bool is_our_v6 = is_ours && !is_v4;
+      if (is_our_v6 && !sa.transport && view.total_bytes > kLeastIpv6Mtu) {
+        return seal_pieces(slot, cut(ip, told), is_ours);
       }
+      if (!is_cut_when_sealed(sa, is_our_v6 || may_be_cut(ip), view)) return TooBig{told};
     }
     if (!sa.take(view.total_bytes)) return dataplane::DropReason::sa_expired;
     const std::size_t skipped = sa.transport ? view.header_bytes : 0;
@@ -381,18 +385,18 @@ class GatewayModel {
                   sizes_on_wire(is_v4_outside, options, bytes, mtu)};
   }
   /// RFC 4301 §8.1, and RFC 2473 §7.1: 1280 bytes of IPv6 pass every tunnel.
-  static bool is_cut_when_sealed(const OutboundModel& sa, const ByteString& ip,
-                                 const IpView& view) {
+  static bool is_cut_when_sealed(const OutboundModel& sa, bool may_cut_inside, const IpView& view) {
     if (!view.source.is_v4() && view.total_bytes <= kLeastIpv6Mtu) return true;
-    return sa.df == config::DontFragment::copy ? may_be_cut(ip)
+    return sa.df == config::DontFragment::copy ? may_cut_inside
                                                : sa.df == config::DontFragment::clear;
   }
   /// Each piece is a packet of its own: with its number, and counted.
-  Outcomes seal_pieces(dataplane::SlotIndex slot, const std::vector<ByteString>& pieces) {
+  Outcomes seal_pieces(dataplane::SlotIndex slot, const std::vector<ByteString>& pieces,
+                       bool is_ours) {
     if (pieces.empty()) return dataplane::DropReason::packet_too_big;
     Outcomes all;
     for (const ByteString& piece : pieces) {
-      const Outcomes one = seal(slot, piece, view_ip(piece).value());
+      const Outcomes one = seal(slot, piece, view_ip(piece).value(), is_ours);
       all.each.insert(all.each.end(), one.each.begin(), one.each.end());
     }
     return all;

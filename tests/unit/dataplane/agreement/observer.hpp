@@ -34,7 +34,6 @@ class Observer {
     for (const auto& [port, frames] : {std::pair(0U, &result.lan), std::pair(1U, &result.wan)}) {
       for (const Packet& whole : *frames) {
         Packet ip = ip_of(whole);
-        const bool v4 = ip[0] >> 4U == 4;
         const auto fragment = model::fragment_of(ip);
         const model::IpView view = model::view_ip(ip).value();
         if (view.protocol == 50) {
@@ -48,8 +47,7 @@ class Observer {
           }
           continue;
         }
-        // The identification is the worker's to choose.
-        if (fragment && !v4 && ip[41] != kNotOurs) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
+        if (fragment) forget_identification(ip);
         seen.clear[port].push_back(std::move(ip));
       }
     }
@@ -75,6 +73,10 @@ class Observer {
  private:
   using Numbers = std::map<std::uint32_t, std::vector<std::uint64_t>>;  ///< by SPI
 
+  /// Of a fragment: it is the worker's to choose where the piece is ours.
+  static void forget_identification(Packet& ip) {
+    if (ip[0] >> 4U == 6 && ip[41] != kNotOurs) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
+  }
   void open_sealed(const std::vector<std::size_t>& wire_bytes, const Packet& esp, Expected& seen,
                    Numbers& numbers) {
     const std::uint32_t spi = model::get32(esp, 0);
@@ -86,7 +88,10 @@ class Observer {
       seen.sealed[spi].emplace_back();
       return;
     }
-    seen.sealed[spi].push_back(told_sealed(wire_bytes, opened->next_header, opened->payload));
+    Packet inside = opened->payload;
+    const bool is_packet = opened->next_header == 41;
+    if (is_packet && model::fragment_of(inside)) forget_identification(inside);
+    seen.sealed[spi].push_back(told_sealed(wire_bytes, opened->next_header, inside));
     numbers[spi].push_back(opened->sequence);
   }
   void open_pieces(std::vector<model::Fragment> pieces, Expected& seen, Numbers& numbers) {

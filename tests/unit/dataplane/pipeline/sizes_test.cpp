@@ -276,24 +276,23 @@ TEST_CASE("sizes: a SYN of a known flow is clamped like the first one") {
   }
 }
 
-TEST_CASE("sizes: a large echo to us comes in pieces, is put together, and answered in pieces") {
-  const bool is_v6 = GENERATE(false, true);
-  Gateway gateway;
-  const std::string here = is_v6 ? "2001:db8:1::9" : "10.1.0.9";
-  const std::string us = is_v6 ? "2001:db8:1::1" : "10.1.0.1";
-  Packet request = echo_request(here, us);
+/// Frames with the pieces of an echo request of some 1 900 bytes.
+std::vector<Packet> large_echo(const std::string& source, const std::string& destination) {
+  const bool is_v6 = source.find(':') != std::string::npos;
+  Packet request = echo_request(source, destination);
   // Larger, by zeros that change no checksum but IPv6's length.
   const std::size_t more = 1800;
   const std::size_t head = is_v6 ? 40 : 20;
   request.resize(request.size() + more);
-  request[is_v6 ? 6 : 6] = is_v6 ? 58 : 0;
+  request[6] = is_v6 ? 58 : 0;
   wire::store_u16(&request[is_v6 ? 4 : 2],
                   static_cast<std::uint16_t>(request.size() - (is_v6 ? 40 : 0)));
   if (is_v6) {
     wire::store_u16(&request[head + 2], 0);
     wire::ChecksumSum sum;
-    sum.add_pseudo_header(wire::IpAddress::parse(here).value(), wire::IpAddress::parse(us).value(),
-                          58, static_cast<std::uint32_t>(request.size() - head));
+    sum.add_pseudo_header(wire::IpAddress::parse(source).value(),
+                          wire::IpAddress::parse(destination).value(), 58,
+                          static_cast<std::uint32_t>(request.size() - head));
     sum.add(wire::Bytes(request).subspan(head));
     wire::store_u16(&request[head + 2], sum.finish());
   } else {
@@ -307,6 +306,14 @@ TEST_CASE("sizes: a large echo to us comes in pieces, is put together, and answe
     piece.resize(write_fragment(request, cut, i, piece));
     frames.push_back(frame(piece));
   }
+  return frames;
+}
+
+TEST_CASE("sizes: a large echo to us comes in pieces, is put together, and answered in pieces") {
+  const bool is_v6 = GENERATE(false, true);
+  Gateway gateway;
+  const std::vector<Packet> frames =
+      large_echo(is_v6 ? "2001:db8:1::9" : "10.1.0.9", is_v6 ? "2001:db8:1::1" : "10.1.0.1");
   REQUIRE(frames.size() == 2);
   const Result result = gateway.receive(kLan, frames);
   CHECK(result.drops.empty());
@@ -315,6 +322,46 @@ TEST_CASE("sizes: a large echo to us comes in pieces, is put together, and answe
     CHECK(reply.size() <= 1514);
     CHECK(wire::parse_ip(ip_of(reply))->is_fragment);
   }
+}
+
+TEST_CASE("sizes: the answer to a large echo that came through a tunnel is cut for the tunnel") {
+  const bool is_v6 = GENERATE(false, true);
+  const auto fragmentation =
+      GENERATE(config::FragmentationOrder::before, config::FragmentationOrder::after);
+  Gateway left, right(mirrored());
+  SaOptions there, back;
+  there.local_selectors = {is_v6 ? "2001:db8:1::/64" : "10.1.0.0/24"};
+  there.remote_selectors = {is_v6 ? "2001:db8:2::/64" : "10.2.0.0/16"};
+  std::swap(back.outer_local, back.outer_remote);
+  back.local_selectors = there.remote_selectors;
+  back.remote_selectors = there.local_selectors;
+  const SaSettings settings{.headers = {.fragmentation = fragmentation}};
+  left.protect(there.local_selectors[0], there.remote_selectors[0],
+               left.install(outbound_sa(there, 0x1000), settings));
+  left.install(inbound_sa(back, 0x2000));
+  right.protect(back.local_selectors[0], back.remote_selectors[0],
+                right.install(outbound_sa(back, 0x2000), settings));
+  right.install(inbound_sa(there, 0x1000));
+  const std::vector<Packet> request =
+      large_echo(is_v6 ? "2001:db8:1::9" : "10.1.0.9", is_v6 ? "2001:db8:2::1" : "10.2.0.1");
+  const Result answered = right.receive(kWan, left.receive(kLan, request).wan);
+  CHECK(answered.drops.empty());
+  REQUIRE(answered.wan.size() == 2);
+  const Result arrived = left.receive(kWan, answered.wan);
+  CHECK(arrived.drops.empty());
+  std::size_t bytes = 0;
+  for (const Packet& reply : arrived.lan) {
+    const Packet ip = ip_of(reply);
+    const auto header = wire::parse_ip(ip);
+    CHECK(header->is_fragment);
+    bytes += header->payload_bytes();
+  }
+  // ICMP header, what echo_request() has behind it, and the zeros.
+  const std::size_t head = is_v6 ? 40 : 20;
+  CHECK(bytes ==
+        echo_request(is_v6 ? "2001:db8:1::9" : "10.1.0.9", is_v6 ? "2001:db8:2::1" : "10.2.0.1")
+                .size() -
+            head + 1800);
 }
 
 TEST_CASE("sizes: overlapping fragments of ESP never become a packet (RFC 5722 §4)") {
