@@ -138,13 +138,11 @@ inline void decrement_ttl(std::uint8_t* ipv4_header) {
   return parsed;
 }
 
-/// Follows hop-by-hop, routing, destination and fragment headers to the upper layer.
-[[nodiscard]] inline std::expected<IpHeader, IpError> parse_ipv6(Bytes packet) {
-  if (packet.size() < ipv6::kHeaderBytes) return std::unexpected(IpError::truncated);
-  if ((packet[0] >> 4U) != 6) return std::unexpected(IpError::header_invalid);
-  const std::size_t total = ipv6::kHeaderBytes + load_u16(packet.data() + ipv6::kPayloadLength);
-  if (total > packet.size()) return std::unexpected(IpError::truncated);
-  if (total > UINT16_MAX) return std::unexpected(IpError::header_invalid);
+/// Follows hop-by-hop, routing, destination and fragment headers to the upper layer, in the first
+/// `total` bytes of an IPv6 packet. Precondition: they are there, no fewer than its own header and
+/// no more than 65535.
+[[nodiscard]] inline std::expected<IpHeader, IpError> follow_extensions(Bytes packet,
+                                                                        std::size_t total) {
   IpHeader parsed;
   parsed.total_bytes = static_cast<std::uint16_t>(total);
   parsed.protocol_offset = ipv6::kNextHeader;
@@ -174,6 +172,16 @@ inline void decrement_ttl(std::uint8_t* ipv4_header) {
   }
   parsed.payload_offset = static_cast<std::uint16_t>(at);
   return parsed;
+}
+
+/// `packet` as in `parse_ipv4`. The upper layer is behind all extension headers.
+[[nodiscard]] inline std::expected<IpHeader, IpError> parse_ipv6(Bytes packet) {
+  if (packet.size() < ipv6::kHeaderBytes) return std::unexpected(IpError::truncated);
+  if ((packet[0] >> 4U) != 6) return std::unexpected(IpError::header_invalid);
+  const std::size_t total = ipv6::kHeaderBytes + load_u16(packet.data() + ipv6::kPayloadLength);
+  if (total > packet.size()) return std::unexpected(IpError::truncated);
+  if (total > UINT16_MAX) return std::unexpected(IpError::header_invalid);
+  return follow_extensions(packet, total);
 }
 
 /// By the version in the first byte.
