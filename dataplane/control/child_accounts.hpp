@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "channel/messages.hpp"
@@ -18,6 +19,7 @@ struct ChildTotals {
   std::array<std::uint64_t, kDropReasons> drops{};
   std::array<std::uint64_t, kEcnAlarms> ecn_alarms{};
   std::array<std::uint64_t, kLateBuckets> late{}, missed{};
+  std::optional<SaRefusal> last_refusal;  ///< of all its SAs
 
   void add(const SaTraffic& traffic) {
     packets += traffic.packets;
@@ -32,6 +34,10 @@ struct ChildTotals {
     for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
       late[bucket] += traffic.late.accepted[bucket];
       missed[bucket] += traffic.late.missed[bucket];
+    }
+    const auto& refusal = traffic.last_refusal;
+    if (refusal && (!last_refusal || last_refusal->packet.tsc <= refusal->packet.tsc)) {
+      last_refusal = refusal;
     }
   }
 };

@@ -2,7 +2,8 @@
 
 #include <array>
 
-#include "wire/traffic_selector.hpp"
+#include "dataplane/tables/return_flow.hpp"
+#include "wire/ip.hpp"
 
 namespace culvert::dataplane::control {
 
@@ -32,7 +33,7 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
   wire::Writer writer(buffer);
   if (!build_icmp_error(writer, kind, mtu, *source, bytes_of(offending))) return;
   // The error quotes the packet: what came encrypted must not go back in clear (RFC 4301 §6).
-  if (origin.from_tunnel && !would_be_protected(*source, pair->source, writer.written())) return;
+  if (origin.from_tunnel && !would_be_protected(spd_.snapshot(), writer.written())) return;
   if (!per_destination_.admit(pair->source, now) || !in_all_.take(kInAll, now)) return;
   if (Packet error = packets_.make(writer.written())) packets_.originate(std::move(error));
 }
@@ -52,20 +53,22 @@ std::optional<wire::IpAddress> IcmpSender::source_for(const PuntedPacket& origin
   return topology_.source_on(origin.received_on, sender);
 }
 
-bool IcmpSender::would_be_protected(const wire::IpAddress& source,
-                                    const wire::IpAddress& destination, wire::Bytes error) const {
-  const bool v4 = source.is_v4();
-  const std::size_t icmp = v4 ? 20 : 40;
-  const auto type_and_code = static_cast<std::uint16_t>(error[icmp] << 8 | error[icmp + 1]);
-  FlowKey flow;
-  flow.source = source;
-  flow.destination = destination;
-  flow.protocol = v4 ? wire::protocol::kIcmp : wire::protocol::kIcmpv6;
-  flow.source_port = flow.destination_port = type_and_code;
-  const SpdSnapshot& policies = spd_.snapshot();
-  SlotIndex outbound = kNoSlot;
-  const Verdict verdict = policies.verdict(policies.find(flow, PacketOrigin::originated), outbound);
-  return verdict == Verdict::protect || verdict == Verdict::trap;
+bool would_be_protected(const SpdSnapshot& policies, wire::Bytes error) {
+  const auto header = wire::parse_ip(error);
+  const auto pair = addresses_of(error);
+  if (!header || !pair) return false;
+  const wire::Ports ports = wire::read_ports(error, *header);
+  const FlowKey flow{pair->source,      pair->destination, ports.source,
+                     ports.destination, header->protocol,  ports.known};
+  const auto verdict_on = [&](const FlowKey& key) {
+    SlotIndex outbound = kNoSlot;
+    return policies.verdict(policies.find(key, PacketOrigin::originated), outbound);
+  };
+  const Verdict verdict = verdict_on(flow);
+  if (verdict != Verdict::no_match) return verdict == Verdict::protect || verdict == Verdict::trap;
+  // RFC 4301 §6.2: by the SA of the traffic that would answer the quoted packet, if there is one.
+  const auto answer = return_flow(error, *header);
+  return answer && verdict_on(*answer) == Verdict::protect;
 }
 
 }  // namespace culvert::dataplane::control

@@ -31,9 +31,6 @@ class IcmpSender {
   [[nodiscard]] std::optional<wire::IpAddress> source_for(const PuntedPacket& origin,
                                                           const wire::IpAddress& sender,
                                                           const wire::IpAddress& destination) const;
-  [[nodiscard]] bool would_be_protected(const wire::IpAddress& source,
-                                        const wire::IpAddress& destination,
-                                        wire::Bytes error) const;
 
   const Topology& topology_;
   const Spd& spd_;
@@ -47,5 +44,9 @@ struct IpPair {
   wire::IpAddress source, destination;
 };
 [[nodiscard]] std::optional<IpPair> addresses_of(wire::Bytes ip_packet);
+
+/// Whether an ICMP error of ours, a whole IP packet, would leave by an SA: by what the policies say
+/// of it or, when none names it, of what answers the packet that it quotes (RFC 4301 §6.2).
+[[nodiscard]] bool would_be_protected(const SpdSnapshot& policies, wire::Bytes error);
 
 }  // namespace culvert::dataplane::control

@@ -54,6 +54,13 @@ struct TotalsReport {
   std::uint64_t received = 0, sent = 0, delivered = 0, dropped = 0, originated = 0;
 };
 
+/// The last packet that came out of an SA and was not for it, and what would have been.
+struct RefusalReport {
+  double age_seconds = 0;
+  FlowKey seen;
+  std::vector<wire::TrafficSelector> source, destination;
+};
+
 /// One direction of a child's traffic over all its SAs, present and past. Bytes of inner packets.
 struct ChildTrafficReport {
   std::uint64_t packets = 0, bytes = 0;
@@ -64,6 +71,7 @@ struct ChildTrafficReport {
   /// left of the window.
   std::array<std::uint64_t, kLateBuckets> late{}, missed{};
   std::uint32_t advised_window = 0;  ///< 0: nothing came late
+  std::optional<RefusalReport> last_refused;
 };
 
 struct ChildReport {
@@ -91,6 +99,7 @@ struct SaReport {
   channel::Lifetime lifetime;
   std::vector<wire::TrafficSelector> local_ts, remote_ts;
   std::vector<std::pair<std::string, std::uint64_t>> drops;
+  std::optional<RefusalReport> last_refused;
 };
 
 struct PolicyReport {

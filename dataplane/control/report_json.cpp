@@ -2,6 +2,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "wire/ip.hpp"
+
 namespace culvert::dataplane::control {
 namespace {
 
@@ -100,6 +102,37 @@ json distances_json(const std::array<std::uint64_t, kLateBuckets>& buckets) {
   return result;
 }
 
+/// Ports, or type and code of ICMP (type << 8 | code in both); null where a packet has none, or a
+/// later fragment does not show them.
+json seen_json(const FlowKey& seen) {
+  const wire::PortsAt at =
+      seen.ports_known ? wire::kPortsOfProtocol[seen.protocol] : wire::PortsAt::none;
+  json result = {{"source", seen.source.to_string()},
+                 {"destination", seen.destination.to_string()},
+                 {"protocol", wire::protocol::to_string(seen.protocol)},
+                 {"source_port", nullptr},
+                 {"destination_port", nullptr},
+                 {"icmp_type", nullptr},
+                 {"icmp_code", nullptr}};
+  if (at == wire::PortsAt::ports) {
+    result["source_port"] = seen.source_port;
+    result["destination_port"] = seen.destination_port;
+  } else if (at == wire::PortsAt::icmp) {
+    result["icmp_type"] = seen.source_port >> 8U;
+    result["icmp_code"] = seen.source_port & 0xffU;
+  }
+  return result;
+}
+
+json refusal_json(const std::optional<RefusalReport>& refusal) {
+  if (!refusal) return nullptr;
+  return {{"age_seconds", refusal->age_seconds},
+          {"seen", seen_json(refusal->seen)},
+          {"expected",
+           {{"source", text_array(refusal->source)},
+            {"destination", text_array(refusal->destination)}}}};
+}
+
 json child_traffic_json(const ChildTrafficReport& traffic) {
   return {{"ecn_alarms", counts(traffic.ecn_alarms)},
           {"late",
@@ -109,7 +142,8 @@ json child_traffic_json(const ChildTrafficReport& traffic) {
           {"packets", traffic.packets},
           {"bytes", traffic.bytes},
           {"last_packet_seconds", or_null(traffic.last_packet_age_seconds)},
-          {"drops", counts(traffic.drops)}};
+          {"drops", counts(traffic.drops)},
+          {"last_refused", refusal_json(traffic.last_refused)}};
 }
 
 json child_json(const ChildReport& child) {
@@ -159,7 +193,8 @@ json sa_json(const SaReport& sa) {
           {"state", sa.live ? "live" : "expired"},
           {"local_ts", text_array(sa.local_ts)},
           {"remote_ts", text_array(sa.remote_ts)},
-          {"drops", counts(sa.drops)}};
+          {"drops", counts(sa.drops)},
+          {"last_refused", refusal_json(sa.last_refused)}};
 }
 
 template <typename Item, typename Render>

@@ -28,6 +28,12 @@ std::vector<std::pair<std::string, std::uint64_t>> named(const Counts& drops) {
   return result;
 }
 
+std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refusal) {
+  if (!refusal) return std::nullopt;
+  return RefusalReport{seconds_since(refusal->packet.tsc).value_or(0), refusal->packet.flow,
+                       refusal->source, refusal->destination};
+}
+
 ChildTrafficReport traffic_report(const ChildTotals& totals) {
   ChildTrafficReport report;
   report.packets = totals.packets;
@@ -41,6 +47,7 @@ ChildTrafficReport traffic_report(const ChildTotals& totals) {
   report.late = totals.late;
   report.missed = totals.missed;
   report.advised_window = advised_window(totals);
+  report.last_refused = refusal_report(totals.last_refusal);
   return report;
 }
 
@@ -246,6 +253,7 @@ SaReport Reporter::sa(const SaRecord& record, Instant now) const {
   report.local_ts = selectors_of(spec.local_selectors);
   report.remote_ts = selectors_of(spec.remote_selectors);
   report.drops = named(traffic.drops);
+  report.last_refused = refusal_report(traffic.last_refusal);
   return report;
 }
 

@@ -79,7 +79,8 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The packet came in clear although a policy wants it protected.",
      "The peer sends outside of the tunnel: its selectors or routes differ, or somebody spoofs."},
     {no_sa, "no_sa", "RFC 4301 §5.1",
-     "The policy protects this packet, but there is no SA, and it was not answered in time.",
+     "The policy protects this packet, but there is no SA, and none came in time; an ICMP error "
+     "about protected traffic does not ask for one.",
      "See `culvert status` for why the negotiation does not succeed."},
     {acquire_queue_full, "acquire_queue_full", "RFC 4301 §5.1",
      "Too many packets wait for an SA that is being negotiated.",
@@ -121,7 +122,12 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The decrypted packet has no valid IP header.", "The peer sends rubbish through the tunnel."},
     {inner_selector_mismatch, "inner_selector_mismatch", "RFC 4301 §5.2",
      "The decrypted packet is not one that the SA was negotiated for.",
-     "Compare local_ts and remote_ts with the peer's; see `culvert sas` for the negotiated ones."},
+     "See `culvert status` for the last one and what was agreed; compare local_ts and remote_ts "
+     "with the peer's."},
+    {inner_fragment_offset, "inner_fragment_offset", "RFC 4301 §7.2",
+     "A later fragment from an SA for OPAQUE ports begins so early in its packet that it could "
+     "overwrite the ports.",
+     "No path cuts packets so small: find who sends such behind the peer."},
     {congestion_marked, "congestion_marked", "RFC 6040 §4.2",
      "A router marked congestion on the tunnel, and the packet inside belongs to a flow that "
      "cannot "

@@ -65,6 +65,7 @@ enum class DropReason : std::uint8_t {
   esp_next_header_invalid,
   inner_header_invalid,
   inner_selector_mismatch,
+  inner_fragment_offset,
   congestion_marked,
   dummy_packet,
   nat_keepalive,

@@ -15,6 +15,7 @@
 #include "crypto/suite.hpp"
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/last_refusal.hpp"
 #include "dataplane/tables/replay_window.hpp"
 #include "dataplane/tables/sad.hpp"
 #include "wire/ip.hpp"
@@ -41,11 +42,13 @@ struct SaDetails {
   config::HeaderOptions headers;
   bool changes_outer = false;  ///< the outer header is not the default rules' alone
   bool copies_dscp_in = false;
-  bool selects_ports = false;  ///< later fragments match no selector (RFC 4301 §7)
+  bool selects_ports = false;   ///< later fragments match no selector (RFC 4301 §7)
+  bool selects_opaque = false;  ///< it is for later fragments, among others (RFC 4301 §7.2)
   std::atomic<std::uint16_t> path_mtu{kNoPathMtu};
   /// Written by the SA's worker; main reads (relaxed).
   std::array<std::atomic<std::uint32_t>, kEcnAlarms> ecn_alarms{};
   std::array<std::atomic<std::uint32_t>, kLateBuckets> late{}, missed{};
+  LastRefusal last_refusal;  ///< inbound
 
   [[nodiscard]] const SaEndpoints& outer() const {
     // Acquire pairs with the release in Sad::update_endpoints.

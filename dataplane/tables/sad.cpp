@@ -125,7 +125,7 @@ SaUsage SadTable::usage(const SaRecord& record) const {
 }
 
 SaTraffic SadTable::traffic(const SaRecord& record) const {
-  SaTraffic traffic{usage(record), {}, {}, {}};
+  SaTraffic traffic{usage(record), {}, {}, {}, {}};
   const SaDetails& details = *installed_.at(raw(record.spec.sa))->details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);
@@ -136,6 +136,9 @@ SaTraffic SadTable::traffic(const SaRecord& record) const {
   for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
     traffic.late.accepted[bucket] = details.late[bucket].load(std::memory_order_relaxed);
     traffic.late.missed[bucket] = details.missed[bucket].load(std::memory_order_relaxed);
+  }
+  if (const auto refused = details.last_refusal.read()) {
+    traffic.last_refusal = SaRefusal{*refused, details.remote, details.local};
   }
   return traffic;
 }

@@ -19,7 +19,9 @@
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/ecn_alarm.hpp"
 #include "dataplane/tables/ids.hpp"
+#include "dataplane/tables/last_refusal.hpp"
 #include "dataplane/tables/reclaimer.hpp"
+#include "wire/traffic_selector.hpp"
 
 namespace culvert::dataplane {
 
@@ -40,10 +42,16 @@ struct SaUsage {
   std::uint64_t last_packet_tsc = 0;  ///< 0: never one
   std::uint64_t sequence = 0;         ///< highest received and verified, or last sent
 };
+/// A packet that an SA's selectors refused, and what they would have taken.
+struct SaRefusal {
+  RefusedPacket packet;
+  std::vector<wire::TrafficSelector> source, destination;
+};
 struct SaTraffic : SaUsage {
   std::array<std::uint32_t, kDropReasons> drops{};
   std::array<std::uint32_t, kEcnAlarms> ecn_alarms{};  ///< inbound
   LatePackets late;                                    ///< inbound
+  std::optional<SaRefusal> last_refusal;               ///< inbound
 };
 
 inline constexpr std::uint16_t kNoPathMtu = 0xffff;  ///< the link's alone counts

@@ -53,6 +53,10 @@ bool selects_ports(const std::vector<wire::TrafficSelector>& selectors) {
   });
 }
 
+bool selects_opaque(const std::vector<wire::TrafficSelector>& selectors) {
+  return std::ranges::any_of(selectors, &wire::TrafficSelector::opaque_port);
+}
+
 void apply(const SaSettings& settings, SaDetails& details) {
   const config::HeaderOptions& headers = settings.headers;
   const bool copies_out =
@@ -63,6 +67,7 @@ void apply(const SaSettings& settings, SaDetails& details) {
   details.copies_dscp_in =
       headers.copy_dscp == config::CopyDscp::in || headers.copy_dscp == config::CopyDscp::both;
   details.selects_ports = selects_ports(details.local) || selects_ports(details.remote);
+  details.selects_opaque = selects_opaque(details.local) || selects_opaque(details.remote);
   details.path_mtu.store(settings.path_mtu, std::memory_order_relaxed);
 }
 

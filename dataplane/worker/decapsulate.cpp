@@ -93,12 +93,4 @@ std::expected<Decapsulated, DropReason> decapsulate_transport(wire::MutableBytes
   return Decapsulated{moved, *inner};
 }
 
-bool packet_matches_selectors(const InboundSa& sa, const Decapsulated& packet) {
-  const std::uint8_t* const ip = packet.ip;
-  const wire::Ports ports =
-      wire::read_ports(wire::Bytes(ip, packet.header.total_bytes), packet.header);
-  return selectors_match(*sa.details, source_of(ip), destination_of(ip), packet.header.protocol,
-                         ports);
-}
-
 }  // namespace culvert::dataplane

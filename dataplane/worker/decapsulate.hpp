@@ -29,19 +29,6 @@ struct Decapsulated {
 [[nodiscard]] std::expected<Decapsulated, DropReason> decapsulate_transport(
     wire::MutableBytes text, std::uint8_t* ip, const wire::IpHeader& header);
 
-/// The check for selectors of any shape.
-[[nodiscard]] bool packet_matches_selectors(const InboundSa& sa, const Decapsulated& packet);
-
-/// "the receiving system MUST match the packet's headers against the SA's selectors" (RFC 4301
-/// §5.2)
-[[nodiscard]] inline bool packet_matches_sa(const InboundSa& sa, const Decapsulated& packet) {
-  if (!sa.selectors_are_simple) [[unlikely]]
-    return packet_matches_selectors(sa, packet);
-  const std::uint8_t* const ip = packet.ip;
-  return (ip[0] >> 4U) == 4 && sa.selectors.match(wire::load_u32(ip + wire::ipv4::kSource),
-                                                  wire::load_u32(ip + wire::ipv4::kDestination));
-}
-
 /// Addresses of the packet at `ip`.
 [[nodiscard]] wire::IpAddress source_of(const std::uint8_t* ip);
 [[nodiscard]] wire::IpAddress destination_of(const std::uint8_t* ip);

@@ -12,6 +12,7 @@
 
 #include "dataplane/worker/crypto_burst.hpp"
 #include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/inner_selectors.hpp"
 #include "dataplane/worker/late_packets.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "dataplane/worker/transport_checksum.hpp"
@@ -272,8 +273,8 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
   if (!count_traffic(sa, inner->header.total_bytes, burst.tsc)) [[unlikely]] {
     return DropReason::sa_expired;
   }
-  if (!packet_matches_sa(sa, *inner)) [[unlikely]]
-    return DropReason::inner_selector_mismatch;
+  if (const auto refused = refused_by_selectors(sa, *inner, burst.tsc)) [[unlikely]]
+    return refused;
   burst.ip[position] = inner->ip;
   burst.header[position] = inner->header;
   burst.origin[position] = PacketOrigin::tunnel;

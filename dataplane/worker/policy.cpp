@@ -1,6 +1,7 @@
 // Which way a packet goes by policy (RFC 4301 §5.1, §5.2): to us, protected, as it is, or nowhere.
 #include <cstring>
 
+#include "dataplane/tables/return_flow.hpp"
 #include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
@@ -132,6 +133,38 @@ bool is_asked_when_whole(const wire::IpHeader& header, DropReason reason) {
          (reason == DropReason::policy_discard || reason == DropReason::cleartext_violates_policy);
 }
 
+/// "an IPsec implementation MUST map the message to the SA that would carry the return traffic
+/// associated with the packet that triggered the ICMP error message. […] If no such SA exists, no
+/// SA will be created" (RFC 4301 §6.2), and it goes nowhere: it quotes what must not be seen. By
+/// the quotation, so that nothing of it is remembered of the error's own flow. False: it is no
+/// error about protected traffic, or one in transit about what transport mode protects, whose hosts
+/// are the gateways.
+bool goes_as_return_traffic(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
+                            std::uint32_t position) {
+  const wire::IpHeader& header = burst.header[position];
+  const auto flow = return_flow(wire::Bytes(burst.ip[position], header.total_bytes), header);
+  if (!flow) return false;
+  // As if it were ours: which policy protects it, and not what may come in clear.
+  const SpdSnapshot::Match match = policies.find(*flow, PacketOrigin::originated);
+  SlotIndex outbound = kNoSlot;
+  const Verdict verdict = policies.verdict(match, outbound);
+  if (verdict == Verdict::trap) {
+    worker.drop(burst.packets[position], direction_of(burst.origin[position]), DropReason::no_sa);
+    return true;
+  }
+  const bool is_ours = burst.origin[position] == PacketOrigin::originated;
+  if (verdict != Verdict::protect ||
+      (!is_ours && !worker.tables.sad->outbound(outbound)->is_tunnel)) {
+    return false;
+  }
+  if (!may_go_on(worker, burst, position)) return true;
+  policies.count(match, worker.context.id, 1);
+  burst.outbound[position] = outbound;
+  count_hop(burst, position);
+  burst.protect.push(position);
+  return true;
+}
+
 void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
                 std::uint32_t position) {
   const CachedFlow flow = look_up(worker, policies, burst, position);
@@ -157,6 +190,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
       count_hop(burst, position);
       return burst.protect.push(position);
     case Verdict::no_match:
+      if (goes_as_return_traffic(worker, policies, burst, position)) [[unlikely]]
+        return;
       if (!may_pass_unnamed(worker, burst.origin[position])) {
         return drop(DropReason::no_policy_match);
       }

@@ -17,6 +17,7 @@
 #include "dataplane/worker/punt.hpp"
 #include "tests/model/esp_model.hpp"
 #include "tests/model/fragment_model.hpp"
+#include "tests/model/icmp_error_model.hpp"
 #include "tests/model/ip_model.hpp"
 #include "tests/model/policy_model.hpp"
 #include "tests/model/reassembly_model.hpp"
@@ -211,9 +212,7 @@ class GatewayModel {
     const IpView view = view_ip(inner).value();
     if (!sa.take(view.total_bytes)) return DropReason::sa_expired;
     // RFC 4301 §5.2 step 4: the packet is one that the SA was made for.
-    if (!any_pair_takes(sa.remote, sa.local, flow_of(inner, view))) {
-      return DropReason::inner_selector_mismatch;
-    }
+    if (const auto refused = refused_inside(sa.remote, sa.local, inner)) return *refused;
     return decide(inner, dataplane::PacketOrigin::tunnel);
   }
 
@@ -297,6 +296,7 @@ class GatewayModel {
     const bool may_go_on = is_ours || view.hops > 1;
     const auto hit = first_policy(policies, flow_of(ip, view), origin);
     if (!hit) {
+      if (auto way = as_return_traffic(ip, view, origin)) return *way;
       // What was decrypted has passed its SA's selectors.
       if (origin == dataplane::PacketOrigin::clear && !bypass_by_default) {
         return DropReason::no_policy_match;
@@ -312,6 +312,24 @@ class GatewayModel {
     if (policy.action == PolicyAction::bypass) return route(ip, view, is_ours);
     if (policy.outbound == dataplane::kNoSlot) return PuntReason::acquire;
     return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view, is_ours);
+  }
+
+  /// RFC 4301 §6.2: an error that no policy names goes by the SA of what would answer the packet
+  /// that it quotes; nowhere, if that is not there. nullopt: it is no such error.
+  std::optional<Outcomes> as_return_traffic(const ByteString& ip, const IpView& view,
+                                            dataplane::PacketOrigin origin) {
+    const auto answer = answer_to_quoted(ip);
+    if (!answer) return std::nullopt;
+    const auto hit = first_policy(policies, *answer, dataplane::PacketOrigin::originated);
+    if (!hit || policies[hit->index].action != dataplane::PolicyAction::protect) {
+      return std::nullopt;
+    }
+    const dataplane::SlotIndex slot = policies[hit->index].outbound;
+    if (slot == dataplane::kNoSlot) return dataplane::DropReason::no_sa;
+    const bool is_ours = origin == dataplane::PacketOrigin::originated;
+    if (!is_ours && outbound.at(slot).transport) return std::nullopt;
+    if (!is_ours && view.hops <= 1) return dataplane::PuntReason::ttl_exceeded;
+    return seal(slot, is_ours ? ip : one_hop_on(ip), view);
   }
 
   /// RFC 4303 §2: how long a packet of `total` bytes is with ESP: header, IV, padding and trailer

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <rte_ethdev.h>
 
+#include "dataplane/control/child_accounts.hpp"
 #include "dataplane/control/report_json.hpp"
 #include "dataplane/control/report_metrics.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
@@ -88,6 +89,55 @@ TEST_CASE("report: an SA's JSON shows ports only with UDP encapsulation, and no 
   CHECK_FALSE(plain.contains("key"));
   sa.udp_encapsulation = true;
   CHECK(to_json(std::vector{sa})["sas"][0]["remote"] == "192.0.2.2:4500");
+}
+
+TEST_CASE("report: the last packet that selectors refused, beside what they take (RFC 4301 §5.2)") {
+  StatusReport status = gateway_with_one_child();
+  CHECK(to_json(status)["children"][0]["in"]["last_refused"].is_null());
+  RefusalReport refusal;
+  refusal.age_seconds = 4;
+  refusal.seen = {test::address("10.9.0.1"), test::address("10.1.0.5"), 4000, 53, 17, true};
+  refusal.source = {wire::TrafficSelector::parse("10.2.0.0/24[tcp]").value()};
+  refusal.destination = {wire::TrafficSelector::parse("10.1.0.0/24").value()};
+  status.children[0].in.last_refused = refusal;
+  const auto json = to_json(status)["children"][0]["in"]["last_refused"];
+  CHECK(json["age_seconds"] == 4.0);
+  CHECK(json["seen"]["source"] == "10.9.0.1");
+  CHECK(json["seen"]["destination"] == "10.1.0.5");
+  CHECK(json["seen"]["protocol"] == "udp");
+  CHECK(json["seen"]["source_port"] == 4000);
+  CHECK(json["seen"]["destination_port"] == 53);
+  CHECK(json["seen"]["icmp_type"].is_null());
+  CHECK(json["expected"]["source"] == nlohmann::json::array({"10.2.0.0/24[tcp]"}));
+  CHECK(json["expected"]["destination"] == nlohmann::json::array({"10.1.0.0/24"}));
+
+  SaReport sa;
+  sa.last_refused = refusal;
+  sa.last_refused->seen.protocol = 1;
+  sa.last_refused->seen.source_port = sa.last_refused->seen.destination_port = 0x0301;
+  const auto icmp = to_json(std::vector{sa})["sas"][0]["last_refused"]["seen"];
+  CHECK(icmp["icmp_type"] == 3);
+  CHECK(icmp["icmp_code"] == 1);
+  CHECK(icmp["source_port"].is_null());
+  sa.last_refused->seen.ports_known = false;  // a later fragment
+  CHECK(to_json(std::vector{sa})["sas"][0]["last_refused"]["seen"]["icmp_type"].is_null());
+}
+
+TEST_CASE("report: a child shows the latest refusal of its SAs, past ones too") {
+  ChildAccounts accounts(1);
+  SaTraffic ended;
+  ended.last_refusal = SaRefusal{{{}, 20}, {}, {}};
+  accounts.fold(0, channel::Direction::in, ended);
+  SaTraffic living;
+  living.last_refusal = SaRefusal{{{}, 10}, {}, {}};
+  ChildTotals totals = accounts.of(0, channel::Direction::in);
+  totals.add(living);
+  totals.add({});
+  REQUIRE(totals.last_refusal);
+  CHECK(totals.last_refusal->packet.tsc == 20);
+  living.last_refusal->packet.tsc = 30;
+  totals.add(living);
+  CHECK(totals.last_refusal->packet.tsc == 30);
 }
 
 TEST_CASE("report: policies are numbered in the order of matching") {

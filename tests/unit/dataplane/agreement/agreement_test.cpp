@@ -154,6 +154,8 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
                                   DropReason::dummy_packet,
                                   DropReason::inner_header_invalid,
                                   DropReason::inner_selector_mismatch,
+                                  DropReason::inner_fragment_offset,
+                                  DropReason::no_sa,
                                   DropReason::local_port_closed,
                                   DropReason::local_protocol_unsupported,
                                   DropReason::icmp_ignored,

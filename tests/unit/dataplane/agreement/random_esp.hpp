@@ -118,8 +118,7 @@ class RandomEsp : protected RandomTrains {
     for (std::size_t i = 0; i < inside_.size(); ++i) {
       InPieces& packet = inside_[i];
       const Packet& next = packet.coming.back().ip;
-      const bool passes =
-          model::any_pair_takes(sa.remote, sa.local, flow_of(next, model::view_ip(next).value()));
+      const bool passes = !model::refused_inside(sa.remote, sa.local, next);
       // In a burst, fragments that come in clear are before those of an SA.
       const bool is_open = (packet.is_next_the_last() && !burst_is_empty_) ||
                            model_.reassembly.has_no_room_for(kBurst);

@@ -32,6 +32,7 @@ class RandomPackets {
   }
 
   Packet any_ip() {
+    if (one_in(8)) return icmp_error();
     const bool is_for_us = one_in(15);
     PacketOptions options = any_options(is_for_us);
     if (is_for_us && one_in(2)) return echo_request(options.source, options.destination);
@@ -45,8 +46,8 @@ class RandomPackets {
     options.destination = is_for_us ? any(v4 ? kOwn4 : kOwn6) : any(pool);
     options.ttl = one_in(12) ? static_cast<std::uint8_t>(below(3)) : 64;
     options.traffic_class = static_cast<std::uint8_t>(below(256));
-    static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000,
-                                                          0x2000, 0x20b9, 0x00b9};
+    static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000, 0x2000,
+                                                          0x20b9, 0x00b9, 0x0001, 0x2002};
     options.fragment = is_for_us ? 0x4000 : any(kFragments);
     static const std::vector<std::uint8_t> kProtocols = {17, 17, 17, 6, 6, 1, 47};
     options.protocol = any(kProtocols);
@@ -54,6 +55,27 @@ class RandomPackets {
     options.payload = payload_of(options.protocol);
     if (!is_for_us && one_in(2)) aim(options);
     return options;
+  }
+
+  /// About a packet that goes against what some policy names, quoted as far as its router likes.
+  Packet icmp_error() {
+    PacketOptions options = any_options(false);
+    std::swap(options.source, options.destination);
+    const Packet whole = with_fragment_header(with_ip_options(ip_packet(options)));
+    const bool v4 = whole[0] >> 4U == 4;
+    static const std::vector<std::size_t> kQuoted4 = {20, 23, 24, 28, 28, 48, 548};
+    static const std::vector<std::size_t> kQuoted6 = {40, 43, 47, 48, 52, 60, 1232};
+    const std::size_t quoted = std::min(whole.size(), any(v4 ? kQuoted4 : kQuoted6));
+    static const std::vector<std::uint8_t> kTypes4 = {3, 3, 11, 12, 5}, kTypes6 = {1, 2, 3, 4, 129};
+    Packet message = {any(v4 ? kTypes4 : kTypes6), 0, 0, 0, 0, 0, 0, 0};
+    message.insert(message.end(), whole.begin(),
+                   whole.begin() + static_cast<std::ptrdiff_t>(quoted));
+    const bool is_stray = one_in(12);
+    return ip_packet({.source = any(v4 ? kV4 : kV6),
+                      .destination = is_stray ? any(v4 ? kV4 : kV6) : options.source,
+                      .protocol = static_cast<std::uint8_t>(v4 ? 1 : 58),
+                      .ttl = static_cast<std::uint8_t>(one_in(12) ? below(3) : 64),
+                      .payload = message});
   }
 
   /// At a policy that has an SA, as far as addresses go: by chance few packets meet one.
@@ -142,6 +164,7 @@ class RandomPackets {
 
   /// What the gateway itself says, for somebody it could be said to.
   Packet own_packet() {
+    if (one_in(4)) return own_error();
     const bool v6 = one_in(3);
     PacketOptions options;
     if (one_in(2)) {
@@ -156,6 +179,18 @@ class RandomPackets {
     options.payload = payload_of(options.protocol);
     if (one_in(2)) options.fragment = 0;
     return ip_packet(options);
+  }
+
+  /// To somebody whose packet we could not pass on.
+  Packet own_error() {
+    for (;;) {
+      const Packet error = icmp_error();
+      const std::string to = model::view_ip(error).value().destination.to_string();
+      const auto is_it = [&](const std::string& one) { return one == to; };
+      if (std::ranges::any_of(kSayable4, is_it) || std::ranges::any_of(kSayable6, is_it)) {
+        return error;
+      }
+    }
   }
 
   /// What the peer says to us in transport mode: a protocol and its message.

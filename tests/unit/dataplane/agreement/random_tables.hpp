@@ -224,6 +224,15 @@ class RandomTables : protected RandomFragments {
     }
     return options;
   }
+  /// To a protocol, and now and then to ports or to fragments that have none.
+  void narrow(test::SaOptions& options) {
+    static const std::vector<std::string> kSome = {"[udp]",           "[tcp]", "[udp/4000-4004]",
+                                                   "[tcp/4002-4006]", "[47]",  "[udp/opaque]"};
+    const std::string& some = any(kSome);
+    for (auto* side : {&options.local_selectors, &options.remote_selectors}) {
+      for (std::string& text : *side) text += some;
+    }
+  }
   static model::EspSa keys_of(const channel::InstallSa& sa) {
     const auto key = sa.key.view();
     return {{key.begin(), key.end()}, static_cast<std::uint32_t>(sa.spi), sa.esn};
@@ -309,7 +318,8 @@ class RandomTables : protected RandomFragments {
 
   void add_inbound() {
     const Shape shape = any_shape();
-    const auto options = sa_options(shape);
+    auto options = sa_options(shape);
+    if (!shape.transport && one_in(2)) narrow(options);
     channel::InstallSa sa = test::outbound_sa(options, next_spi_++);
     sa.direction = channel::Direction::in;
     model::InboundModel added;

@@ -237,6 +237,17 @@ TEST_CASE("worker drops: what is under the encryption (RFC 4303 §2.4, §2.6; RF
     const Packet six = ip_packet({.source = "2001:db8:1::9", .destination = "2001:db8:2::7"});
     expect(pair.right.receive(kWan, forged(pair, with_trailer(six, 41))), inner_selector_mismatch);
   }
+  SECTION("a later fragment for OPAQUE ports that may overwrite them (RFC 4301 §7.2)") {
+    SaOptions options;
+    options.local_selectors = {"10.1.0.0/24[udp/opaque]"};
+    options.remote_selectors = {"10.2.0.0/16[udp/opaque]"};
+    Pair opaque({}, options);
+    expect(opaque.right.receive(kWan, opaque.sealed({.fragment = 1})), inner_fragment_offset);
+    CHECK(opaque.right.receive(kWan, opaque.sealed({.fragment = 2})).lan.size() == 1);
+    CHECK(opaque.traffic().last_refusal);
+    // Where ports do not matter, nothing is to be had by overwriting them.
+    CHECK(pair.right.receive(kWan, pair.sealed({.fragment = 1})).lan.size() == 1);
+  }
   SECTION("congestion marked on a flow that cannot hear of it") {
     Packet packet = pair.sealed();
     packet[15] = 3;

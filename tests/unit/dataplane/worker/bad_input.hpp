@@ -35,6 +35,9 @@ class BadInputGateway {
     in_udp_.udp_encapsulation = true;
     in_udp_.local.port = in_udp_.remote.port = 4500;
     in_udp_.esn = true;
+    for (auto* side : {&in_udp_.local_selectors, &in_udp_.remote_selectors}) {
+      side->items[0].protocol = wire::protocol::kUdp;
+    }
     ipv6_ = gateway_.request(4, Direction::in, 0x5003, 6, 6);
     ipv6_.replay_window = 0;
     for (const auto* sa : {&tunnel_, &transport_, &in_udp_, &ipv6_})
@@ -49,6 +52,10 @@ class BadInputGateway {
     auto trapped = gateway_.request(20, Direction::out, 0x6009);
     trapped.remote_selectors = selectors({"10.3.0.0/24[udp/53]", "10.3.0.0/24"});
     policies.push_back(Gateway::protect(trapped, dataplane::kNoSlot));
+    auto for_udp = gateway_.request(21, Direction::out, 0x600a);
+    for_udp.local_selectors = selectors({"10.1.0.0/16[udp]"});
+    for_udp.remote_selectors = selectors({"10.4.0.0/16[udp]"});
+    policies.push_back(Gateway::protect(for_udp, gateway_.install(for_udp)));
     gateway_.tables().spd->replace(std::move(policies));
   }
 
@@ -192,6 +199,16 @@ inline std::vector<std::pair<Entry, ByteString>> BadInputGateway::samples() {
           {.source = gateway_.peer(6), .destination = gateway_.wan(6), .protocol = 58, .ttl = 255},
           model::icmp(135, 0, model::counting(20), gateway_.peer(6), gateway_.wan(6))));
   all.emplace_back(Entry::transport, model::udp(1, 17, model::counting(17, 1)));
+  // ICMP errors that selectors do not name: out of the SA for UDP, and into one.
+  const auto error_about = [&](const std::string& sender, const std::string& other) {
+    ByteString rest(4, 0);
+    model::put(rest, model::ip({.source = sender, .destination = other},
+                               model::udp(1000, 53, model::counting(40))));
+    return model::ip({.source = "172.16.0.1", .destination = sender, .protocol = 1},
+                     model::icmp(3, 4, rest));
+  };
+  all.emplace_back(Entry::tunnel_in_udp, error_about(client, far));
+  frame(Entry::lan_frame, kLan, error_about("10.4.0.9", client));
   ByteString text =
       model::ip({.source = far, .destination = client}, model::udp(1, 2, model::counting(6)));
   model::put(text, model::esp_trailer(text.size(), 4, 2));

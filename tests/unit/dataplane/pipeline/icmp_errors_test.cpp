@@ -1,0 +1,218 @@
+// ICMP errors that no selector names: they go by the SA of the traffic that would answer what they
+// quote, and only such are taken out of it (RFC 4301 §6.2). And what is kept of a packet that an
+// SA's selectors refuse.
+#include <catch2/catch.hpp>
+
+#include "dataplane/tables/sa.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+using enum DropReason;
+
+constexpr std::uint16_t kOurPort = 1000, kTheirPort = 53;
+
+/// The far client's datagram for ours, which an error on our side is about.
+Packet theirs(std::uint16_t source = kTheirPort, std::uint16_t destination = kOurPort) {
+  return ip_packet({.source = "10.2.0.7",
+                    .destination = "10.1.0.9",
+                    .fragment = 0,
+                    .payload = udp(source, destination, Packet(32, 0x5a))});
+}
+/// Time exceeded; of a router that stands in no selector.
+Packet error_about(const Packet& quoted, const std::string& destination = "10.2.0.7",
+                   std::uint8_t type = 11) {
+  Packet message = {type, 0, 0, 0, 0, 0, 0, 0};
+  message.insert(message.end(), quoted.begin(), quoted.end());
+  const bool is_v4 = destination.find(':') == std::string::npos;
+  return ip_packet({.source = is_v4 ? "172.16.0.1" : "2001:db8:7::1",
+                    .destination = destination,
+                    .protocol = static_cast<std::uint8_t>(is_v4 ? 1 : 58),
+                    .payload = message});
+}
+SaOptions for_udp(const std::string& ports_here = "", const std::string& ports_there = "") {
+  SaOptions options;
+  options.local_selectors = {"10.1.0.0/24[udp" + ports_here + "]"};
+  options.remote_selectors = {"10.2.0.0/16[udp" + ports_there + "]"};
+  return options;
+}
+
+/// A peer that puts everything into the tunnel, and our side, whose SA is for some of it.
+struct Careless {
+  Gateway left, right{mirrored()};
+  channel::SaId in_id{};
+
+  explicit Careless(const SaOptions& options) {
+    left.protect("0.0.0.0/0", "0.0.0.0/0", left.install(outbound_sa(options)));
+    const auto in = inbound_sa(options);
+    in_id = in.sa;
+    right.install(in);
+  }
+  Result pass(const Packet& ip) {
+    return right.receive(kWan, left.receive(kLan, frame(ip)).wan.at(0));
+  }
+  bool takes(const Packet& ip) {
+    const Result result = pass(ip);
+    if (result.lan.size() == 1) return true;
+    CHECK(result.dropped(inner_selector_mismatch) == 1);
+    return false;
+  }
+  std::optional<SaRefusal> last_refusal() {
+    Sad& sad = *right.tables().sad;
+    return sad.traffic(*sad.find(in_id)).last_refusal;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("icmp errors: about protected traffic they cross its tunnel (RFC 4301 §6.2)") {
+  Pair pair({}, for_udp("/1000", "/53"));
+  for (const std::uint8_t type : {std::uint8_t{3}, std::uint8_t{11}, std::uint8_t{12}}) {
+    const Packet error = error_about(theirs(), "10.2.0.7", type);
+    const Result sent = pair.left.receive(kLan, frame(error));
+    REQUIRE(sent.wan.size() == 1);
+    const Result arrived = pair.right.receive(kWan, sent.wan[0]);
+    REQUIRE(arrived.lan.size() == 1);
+    const Packet there = ip_of(arrived.lan[0]);
+    CHECK(there[8] == 62);  // two hops
+    CHECK(Packet(there.begin() + 20, there.end()) == Packet(error.begin() + 20, error.end()));
+  }
+  CHECK_FALSE(pair.traffic().last_refusal);
+}
+
+TEST_CASE("icmp errors: ICMPv6 ones as well, too big among them") {
+  SaOptions options;
+  options.local_selectors = {"2001:db8:1::/64[udp/1000]"};
+  options.remote_selectors = {"2001:db8:2::/64[udp/53]"};
+  Pair pair({}, options);
+  const Packet quoted = ip_packet({.source = "2001:db8:2::7",
+                                   .destination = "2001:db8:1::9",
+                                   .payload = udp(kTheirPort, kOurPort, Packet(32, 1))});
+  for (const std::uint8_t type : {std::uint8_t{1}, std::uint8_t{2}}) {
+    const Result sent = pair.left.receive(kLan, frame(error_about(quoted, "2001:db8:2::7", type)));
+    REQUIRE(sent.wan.size() == 1);
+    CHECK(pair.right.receive(kWan, sent.wan[0]).lan.size() == 1);
+  }
+}
+
+TEST_CASE("icmp errors: each goes by what it quotes, whatever an earlier one of its flow did") {
+  Pair pair({}, for_udp());
+  const Packet protected_one = frame(error_about(theirs()));
+  Packet tcp = theirs();
+  tcp[9] = 6;
+  wire::write_ipv4_checksum(tcp.data(), 20);
+  const Packet other = frame(error_about(tcp));
+  for (int round = 0; round < 2; ++round) {
+    CHECK(pair.left.receive(kLan, protected_one).wan.size() == 1);
+    CHECK(pair.left.receive(kLan, other).dropped(no_policy_match) == 1);
+  }
+}
+
+TEST_CASE("icmp errors: without an SA for the return traffic none is asked for (RFC 4301 §6.2)") {
+  Gateway gateway;
+  gateway.protect("10.1.0.0/24[udp]", "10.2.0.0/16[udp]", kNoSlot);
+  const Result clear = gateway.receive(kLan, frame(error_about(theirs())));
+  CHECK(clear.dropped(no_sa) == 1);
+  CHECK(clear.punts.empty());
+  // One of ours would leave in clear where no policy names it, with what it quotes.
+  const Result ours =
+      gateway.inject(error_about(theirs()), {InjectKind::outbound_local, kLan, false});
+  CHECK(ours.dropped(no_sa) == 1);
+  CHECK(ours.wan.empty());
+}
+
+TEST_CASE("icmp errors: one of our own goes by the SA of the return traffic") {
+  Pair pair({}, for_udp());
+  const Result sent =
+      pair.left.inject(error_about(theirs()), {InjectKind::outbound_local, kLan, false});
+  REQUIRE(sent.wan.size() == 1);
+  CHECK(pair.right.receive(kWan, sent.wan[0]).lan.size() == 1);
+}
+
+TEST_CASE("icmp errors: a policy that names them decides, whatever they quote") {
+  Gateway gateway;
+  const SlotIndex slot = gateway.install(outbound_sa(for_udp()));
+  gateway.policy(PolicyAction::discard, "0.0.0.0/0[icmp]", "0.0.0.0/0[icmp]");
+  gateway.protect("10.1.0.0/24[udp]", "10.2.0.0/16[udp]", slot);
+  CHECK(gateway.receive(kLan, frame(error_about(theirs()))).dropped(policy_discard) == 1);
+}
+
+TEST_CASE("icmp errors: out of a tunnel only about traffic of its SA (RFC 4301 §6.2)") {
+  Careless peer(for_udp("/1000", "/53"));
+  CHECK(peer.takes(error_about(theirs())));
+  // About a flow of somebody else's, which it would end.
+  CHECK_FALSE(peer.takes(error_about(theirs(kTheirPort, 1001))));
+  CHECK_FALSE(peer.takes(error_about(theirs(54, kOurPort))));
+  // The flow in the direction of the error: a host gets none about what it has not sent.
+  const Packet forward = ip_packet({.source = "10.1.0.9",
+                                    .destination = "10.2.0.7",
+                                    .payload = udp(kOurPort, kTheirPort, Packet(8, 1))});
+  CHECK_FALSE(peer.takes(error_about(forward)));
+  // For a host that has not sent what is quoted.
+  CHECK_FALSE(peer.takes(error_about(theirs(), "10.2.0.99")));
+  // No error.
+  CHECK_FALSE(peer.takes(error_about(theirs(), "10.2.0.7", 8)));
+  CHECK_FALSE(peer.takes(error_about(theirs(), "10.2.0.7", 5)));
+}
+
+TEST_CASE("icmp errors: selectors that name ICMP take any, whatever it quotes (RFC 4301 §6.2)") {
+  SaOptions options = for_udp("/1000", "/53");
+  options.local_selectors.emplace_back("172.16.0.0/12[icmp]");
+  options.remote_selectors.emplace_back("10.2.0.0/16[icmp]");
+  Careless peer(options);
+  CHECK(peer.takes(error_about(theirs(54, 1001))));
+  CHECK(peer.takes(error_about(theirs(), "10.2.0.7", 8)));
+}
+
+TEST_CASE("icmp errors: what is quoted without ports is for selectors that need none") {
+  const Packet whole = theirs();
+  const Packet cut(whole.begin(), whole.begin() + 23);
+  Packet fragment = whole;
+  wire::store_u16(&fragment[6], 185);
+  wire::write_ipv4_checksum(fragment.data(), 20);
+  Careless ports(for_udp("/1000", "/53")), none(for_udp());
+  for (const Packet& quoted : {cut, fragment}) {
+    CHECK_FALSE(ports.takes(error_about(quoted)));
+    CHECK(none.takes(error_about(quoted)));
+  }
+}
+
+TEST_CASE("icmp errors: a router beyond the selectors may tell of a wide SA's traffic") {
+  Careless peer{SaOptions{}};
+  CHECK(peer.takes(error_about(theirs())));
+  Packet stranger = theirs();
+  stranger[16] = 11;  // for 11.1.0.9
+  wire::write_ipv4_checksum(stranger.data(), 20);
+  CHECK_FALSE(peer.takes(error_about(stranger)));
+}
+
+TEST_CASE("selectors: the last packet that an SA refused is kept, beside what it takes") {
+  Careless peer(for_udp("/1000", "/53"));
+  CHECK_FALSE(peer.last_refusal());
+  const auto refuse = [&](const PacketOptions& options) {
+    CHECK_FALSE(peer.takes(ip_packet(options)));
+    const auto refusal = peer.last_refusal();
+    REQUIRE(refusal);
+    return refusal->packet;
+  };
+  const RefusedPacket datagram = refuse({.payload = udp(7, 9, Packet(8, 1))});
+  CHECK(datagram.flow.source == wire::IpAddress::parse("10.1.0.9"));
+  CHECK(datagram.flow.destination == wire::IpAddress::parse("10.2.0.7"));
+  CHECK(datagram.flow.protocol == 17);
+  CHECK(datagram.flow.source_port == 7);
+  CHECK(datagram.flow.destination_port == 9);
+  CHECK(datagram.tsc != 0);
+  const RefusedPacket later = refuse({.fragment = 185});
+  CHECK_FALSE(later.flow.ports_known);
+  CHECK(later.tsc > datagram.tsc);
+  CHECK(wire::to_string(peer.last_refusal()->source) == "10.1.0.0/24[udp/1000]");
+  CHECK(wire::to_string(peer.last_refusal()->destination) == "10.2.0.0/16[udp/53]");
+  // A packet that is taken changes nothing of it.
+  const Packet good = ip_packet({.payload = udp(kOurPort, kTheirPort, Packet(8, 1))});
+  CHECK(peer.takes(good));
+  CHECK(peer.last_refusal()->packet.tsc == later.tsc);
+}
