@@ -20,6 +20,9 @@ nlohmann::json notable_drops(const nlohmann::json& counters);
 /// For a person at 3 a.m.: the verdict first, then what to do, then the details.
 std::string render_status(const nlohmann::json& status);
 
+/// The last packet that an SA's selectors refused, and what they take; "" for null.
+std::string render_refusal(const nlohmann::json& refusal, const char* indent);
+
 std::string render_sas(const nlohmann::json& sas);
 std::string render_policies(const nlohmann::json& policies);
 std::string render_routes(const nlohmann::json& routes);

@@ -109,6 +109,7 @@ std::string render_connection(const json& connection) {
                            human_duration(member(child, "rekey_in_seconds")));
     }
     lines += "    in  " + traffic(member(child, "in")) + "\n";
+    lines += render_refusal(member(member(child, "in"), "last_refused"), "        ");
     lines += "    out " + traffic(member(child, "out")) + "\n";
   }
   return lines;

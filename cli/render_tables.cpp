@@ -34,6 +34,7 @@ std::string render_sas(const json& sas) {
           fmt::format("{}/{} {} {}: {} dropped: {}\n", text(sa, "connection"), text(sa, "child"),
                       text(sa, "direction"), text(sa, "spi"), text(packets), reason);
     }
+    lines += render_refusal(member(sa, "last_refused"), "  ");
   }
   return lines;
 }

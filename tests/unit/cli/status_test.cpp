@@ -232,6 +232,29 @@ TEST_CASE("status: a manual SA of one direction is up, and needs neither an answ
              Contains("office is down: an SA without IKE has ended") && Contains("key_file"));
 }
 
+TEST_CASE("status: a packet that was not for the tunnel is shown beside what was agreed upon") {
+  json in = traffic(10, 1);
+  in["last_refused"] = {
+      {"age_seconds", 130.0},
+      {"seen",
+       {{"source", "10.9.0.1"},
+        {"destination", "10.1.0.5"},
+        {"protocol", "udp"},
+        {"source_port", 4000},
+        {"destination_port", 53}}},
+      {"expected", {{"source", {"10.2.0.0/24"}}, {"destination", {"10.1.0.0/24"}}}}};
+  const auto shown = [&](const json& arriving) {
+    return render_status(merge_status("hq", dataplane_with(true, arriving, traffic(12, 1)),
+                                      key_daemon_with(installed_child())));
+  };
+  CHECK_THAT(shown(in), Contains("refused 2m10s ago: udp 10.9.0.1 -> 10.1.0.5, port 4000 -> 53") &&
+                            Contains("agreed upon: 10.2.0.0/24 -> 10.1.0.0/24"));
+  in["last_refused"]["seen"]["source_port"] = nullptr;  // of a later fragment
+  CHECK_THAT(shown(in), Contains("udp 10.9.0.1 -> 10.1.0.5\n"));
+  in["last_refused"] = nullptr;
+  CHECK_THAT(shown(in), !Contains("refused"));
+}
+
 TEST_CASE("status: without the key daemon traffic goes on, and status says so") {
   const json status =
       merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 1)), kStopped);
