@@ -59,6 +59,14 @@ inline constexpr auto kIpv4Endings = [] {
   return (load_raw<std::uint64_t>(end - 8) & ending.mask) == ending.right;
 }
 
+/// Of a decrypted text, what is in front of the padding, which is not looked at; all but the
+/// trailer where more padding is claimed than there is. Precondition: there is a trailer.
+[[nodiscard]] inline std::size_t payload_bytes(Bytes text) {
+  const std::size_t most = text.size() - kTrailerBytes;
+  const std::size_t padding = text[most];
+  return padding <= most ? most - padding : most;
+}
+
 enum class TrailerError : std::uint8_t { too_short, padding_invalid };
 struct Trailer {
   std::size_t payload_bytes = 0;

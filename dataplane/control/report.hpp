@@ -61,7 +61,7 @@ struct RefusalReport {
   std::vector<wire::TrafficSelector> source, destination;
 };
 
-/// One direction of a child's traffic over all its SAs, present and past. Bytes of inner packets.
+/// One direction of a child's traffic over all its SAs, present and past (SaUsage).
 struct ChildTrafficReport {
   std::uint64_t packets = 0, bytes = 0;
   std::optional<double> last_packet_age_seconds;

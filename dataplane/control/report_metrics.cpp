@@ -57,7 +57,8 @@ void add_interfaces(runtime::MetricFamilies& families,
 
 struct ChildFamilies {
   Family packets = Family::counter("culvert_child_packets_total", "Packets through a child's SAs");
-  Family bytes = Family::counter("culvert_child_bytes_total", "Bytes of inner packets");
+  Family bytes = Family::counter("culvert_child_bytes_total",
+                                 "Bytes of inner packets, with what hides their size");
   Family drops = Family::counter("culvert_child_drops_total", "Packets a child's SAs dropped");
   Family last = Family::gauge("culvert_child_last_packet_timestamp_seconds",
                               "When the last packet passed, since the epoch");

@@ -36,7 +36,9 @@ struct LatePackets {
   std::array<std::uint32_t, kLateBuckets> missed{};
 };
 
-/// What an SA has carried. Bytes are those of inner IP packets, counted after authentication.
+/// What an SA has carried: every packet that it sealed, or that was authentic, whatever became of
+/// it then. Bytes are those of inner IP packets, with what hides their size (RFC 4303 §2.7) and
+/// without ESP's own padding.
 struct SaUsage {
   std::uint64_t packets = 0, bytes = 0;
   std::uint64_t last_packet_tsc = 0;  ///< 0: never one

@@ -221,8 +221,9 @@ void hint_moved(WorkerState& worker, const Burst& burst, const OpenedPacket& can
   static_cast<void>(rte_ring_sp_enqueue_elem(worker.context.peer_moved, &hint, sizeof(hint)));
 }
 
-/// Lifetimes count authenticated packets only: a replay or forgery does not age the SA. False: this
-/// packet would be beyond a hard limit (RFC 4301 §4.4.2.1).
+/// Lifetimes count every authenticated packet, dummies and such as are refused afterwards too, for
+/// each was under the key; a replay or forgery does not age the SA. False: this packet would be
+/// beyond a hard limit (RFC 4301 §4.4.2.1).
 bool count_traffic(InboundSa& sa, std::uint64_t bytes, std::uint64_t tsc) {
   // By a packet before, perhaps of this burst and too large where this one would still fit.
   if (sa.stopped.load(std::memory_order_relaxed)) [[unlikely]]
@@ -243,6 +244,13 @@ bool count_traffic(InboundSa& sa, std::uint64_t bytes, std::uint64_t tsc) {
   return true;
 }
 
+/// What a packet counts against lifetimes, as when it was sealed: the packet inside with what hides
+/// its size (RFC 4303 §2.7); in transport mode the IP header is outside.
+std::uint64_t bytes_inside(const InboundSa& sa, wire::Bytes text, const wire::IpHeader& outer) {
+  const std::size_t payload_bytes = wire::esp::payload_bytes(text);
+  return sa.is_tunnel ? payload_bytes : outer.payload_offset + payload_bytes;
+}
+
 /// Pass 3 for one packet. nullopt: it is decapsulated and on the undecided list.
 std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
                                      const OpenedPacket& candidate, const std::uint8_t* icv) {
@@ -261,6 +269,9 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
   if (candidate.peer_moved && is_newest) [[unlikely]]
     hint_moved(worker, burst, candidate);
   const wire::MutableBytes text(candidate.text, candidate.text_bytes);
+  if (!count_traffic(sa, bytes_inside(sa, text, burst.header[position]), burst.tsc)) [[unlikely]] {
+    return DropReason::sa_expired;
+  }
   const auto inner = sa.is_tunnel
                          ? decapsulate_tunnel(*sa.details, text, burst.ip[position])
                          : decapsulate_transport(text, burst.ip[position], burst.header[position]);
@@ -269,9 +280,6 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
   if (sa.has_udp && !sa.is_tunnel) [[unlikely]] {
     renew_transport_checksum(wire::MutableBytes(inner->ip, inner->header.total_bytes),
                              inner->header);
-  }
-  if (!count_traffic(sa, inner->header.total_bytes, burst.tsc)) [[unlikely]] {
-    return DropReason::sa_expired;
   }
   if (const auto refused = refused_by_selectors(sa, *inner, burst.tsc)) [[unlikely]]
     return refused;

@@ -56,7 +56,8 @@ struct Outcomes {
 struct LifeModel {
   std::uint64_t installed = 0, hard_seconds = ~0ULL;
   std::uint64_t packets = 0, hard_packets = ~0ULL;
-  std::uint64_t bytes = 0, hard_bytes = ~0ULL;  ///< of the packets inside, their headers included
+  /// Of the packets inside, with their headers and what hides their size (RFC 4303 §2.7).
+  std::uint64_t bytes = 0, hard_bytes = ~0ULL;
   bool stopped = false, ended_by_bytes = false;
   bool was_asked = false;  ///< for a packet, since its owner looked last
 
@@ -168,6 +169,11 @@ class GatewayModel {
     const auto opened = esp_open(sa.keys, static_cast<std::uint32_t>(sequence >> 32U), esp);
     if (!opened) return DropReason::icv_mismatch;
     if (const auto refused = refusal(sa.replay.commit(sequence))) return *refused;
+    // RFC 4301 §4.4.2.1: whatever is in it, the key was used for it.
+    const ByteString& payload = opened->payload;
+    const std::size_t bytes =
+        sa.transport ? without_esp(around, opened->next_header, payload).size() : payload.size();
+    if (!sa.take(bytes)) return DropReason::sa_expired;
     return decapsulate(sa, *opened, around);
   }
 
@@ -210,7 +216,6 @@ class GatewayModel {
       inner = with_ecn(std::move(inner), *ecn);
     }
     const IpView view = view_ip(inner).value();
-    if (!sa.take(view.total_bytes)) return DropReason::sa_expired;
     // RFC 4301 §5.2 step 4: the packet is one that the SA was made for.
     if (const auto refused = refused_inside(sa.remote, sa.local, inner)) return *refused;
     return decide(inner, dataplane::PacketOrigin::tunnel);

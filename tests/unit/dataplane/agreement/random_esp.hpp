@@ -47,14 +47,14 @@ class RandomEsp : protected RandomTrains {
     // What its number does to the window is known when the packet before it was judged: the model
     // goes first.
     std::uint64_t number = number_for(sa);
-    // What is sound and beyond a limit is refused for one reason only.
+    // What is beyond a limit is refused for one reason only.
     const bool is_limited = is_counted(sa);
     if (is_limited) number = ++limited_[found->first];
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
     Packet& esp = burst_numbers_[{found->first, number}];
     if (esp.empty()) {
       const Packet inner = is_train_ ? train_packet() : any_inner(sa);
-      esp = esp_of(sa, number, is_limited, inner);
+      esp = is_train_ ? sound_esp(sa, number, inner) : esp_of(sa, number, inner);
     }
     return esp;
   }
@@ -69,7 +69,11 @@ class RandomEsp : protected RandomTrains {
     const bool is_limited = is_counted(sa);
     if (is_limited) number = ++limited_[found->first];
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
-    return {found->first, outer(esp_of(sa, number, is_limited, any_ip()))};
+    return {found->first, outer(esp_of(sa, number, any_ip()))};
+  }
+  Packet sound_esp(const model::InboundModel& sa, std::uint64_t number, Packet inner) {
+    const std::uint8_t next = into_sa(sa, inner);
+    return model::esp_seal(sa.keys, number, next, inner);
   }
   /// The IP packet around ESP from the peer.
   Packet outer(const Packet& esp) const {
@@ -132,14 +136,20 @@ class RandomEsp : protected RandomTrains {
     return any_ip();
   }
 
-  Packet esp_of(const model::InboundModel& sa, std::uint64_t number, bool is_limited,
-                Packet inner) {
+  /// What the SA carries instead of an IP packet, when its mode asks for it; the next header.
+  std::uint8_t into_sa(const model::InboundModel& sa, Packet& inner) {
     auto next = static_cast<std::uint8_t>(inner[0] >> 4U == 4 ? 4 : 41);
     if (sa.transport) std::tie(next, inner) = upper_layer(shapes_.at(sa.keys.spi).outer_v6);
-    if (is_limited || !one_in(12)) return model::esp_seal(sa.keys, number, next, inner);
+    return next;
+  }
+
+  Packet esp_of(const model::InboundModel& sa, std::uint64_t number, Packet inner) {
+    const std::uint8_t next = into_sa(sa, inner);
+    if (!one_in(12)) return model::esp_seal(sa.keys, number, next, inner);
     const std::size_t fill = (inner.size() + 2) % 4;  // 0: as short as it is, it has no padding
     Packet trailer = model::esp_trailer(inner.size(), next, fill == 0 ? 1 + below(3) : below(3));
-    switch (below(6)) {
+    // What counts against a limit is authentic, whatever is in it.
+    switch (is_counted(sa) ? 1 + below(4) : below(6)) {
       case 0: {  // forged, with a number that is new before and after its burst
         Packet esp = model::esp_seal(sa.keys, sa.replay.highest() + 100'000, next, inner);
         esp[16 + below(esp.size() - 16)] ^= static_cast<std::uint8_t>(1U << below(8));
