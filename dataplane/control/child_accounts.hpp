@@ -20,6 +20,7 @@ struct ChildTotals {
   std::array<std::uint64_t, kEcnAlarms> ecn_alarms{};
   std::array<std::uint64_t, kLateBuckets> late{}, missed{};
   std::optional<SaRefusal> last_refusal;  ///< of all its SAs
+  std::uint64_t resynchronized = 0;
 
   void add(const SaTraffic& traffic) {
     packets += traffic.packets;
@@ -39,6 +40,7 @@ struct ChildTotals {
     if (refusal && (!last_refusal || last_refusal->packet.tsc <= refusal->packet.tsc)) {
       last_refusal = refusal;
     }
+    resynchronized += traffic.resynchronized;
   }
 };
 

@@ -72,6 +72,8 @@ struct ChildTrafficReport {
   std::array<std::uint64_t, kLateBuckets> late{}, missed{};
   std::uint32_t advised_window = 0;  ///< 0: nothing came late
   std::optional<RefusalReport> last_refused;
+  /// In: how often an SA came back into step after 2^32 lost packets (RFC 4303 appendix A3).
+  std::uint64_t resynchronized = 0;
 };
 
 struct ChildReport {

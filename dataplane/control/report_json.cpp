@@ -139,6 +139,7 @@ json child_traffic_json(const ChildTrafficReport& traffic) {
            {{"accepted", distances_json(traffic.late)},
             {"missed", distances_json(traffic.missed)},
             {"advised_window", traffic.advised_window}}},
+          {"resynchronized", traffic.resynchronized},
           {"packets", traffic.packets},
           {"bytes", traffic.bytes},
           {"last_packet_seconds", or_null(traffic.last_packet_age_seconds)},

@@ -71,6 +71,9 @@ struct ChildFamilies {
   Family window = Family::gauge("culvert_child_replay_window_advised_packets",
                                 "The smallest replay window that would have dropped nothing; 0: "
                                 "nothing came late");
+  Family resynchronized = Family::counter(
+      "culvert_child_resynchronized_total",
+      "How often an SA came back into step after 2^32 lost packets or more (RFC 4303 appendix A3)");
   Family up =
       Family::gauge("culvert_child_up", "1 when each direction that is to have one has a live SA");
 };
@@ -98,6 +101,7 @@ void add_arrival(ChildFamilies& families, const Labels& child, const ChildTraffi
   }
   families.late.add(child, kDistanceBounds, all, sum);
   families.window.add(child, traffic.advised_window);
+  families.resynchronized.add(child, number(traffic.resynchronized));
 }
 
 void add_child_direction(ChildFamilies& families, const Labels& labels,
@@ -133,6 +137,7 @@ void add_children(runtime::MetricFamilies& families, const std::vector<ChildRepo
   families.push_back(child_families.alarms.take());
   families.push_back(child_families.late.take());
   families.push_back(child_families.window.take());
+  families.push_back(child_families.resynchronized.take());
   families.push_back(child_families.up.take());
 }
 

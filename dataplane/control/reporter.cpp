@@ -48,6 +48,7 @@ ChildTrafficReport traffic_report(const ChildTotals& totals) {
   report.missed = totals.missed;
   report.advised_window = advised_window(totals);
   report.last_refused = refusal_report(totals.last_refusal);
+  report.resynchronized = totals.resynchronized;
   return report;
 }
 

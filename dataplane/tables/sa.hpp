@@ -29,6 +29,13 @@ struct SaEndpoints {
   wire::Endpoint local, remote;
 };
 
+/// Packets of an inbound SA with extended numbers that failed authentication one after another,
+/// `after_packets` authentic ones (RFC 4303 §A3.1).
+struct FailedPackets {
+  std::uint64_t after_packets = 0;
+  std::uint32_t in_a_row = 0;
+};
+
 /// The seldom needed part of either direction. Single writer: main, but for `drops` (relaxed: any
 /// worker; a lost count is not worth a lock) and `stop_cause` (any; the first one stays).
 struct SaDetails {
@@ -49,6 +56,8 @@ struct SaDetails {
   std::array<std::atomic<std::uint32_t>, kEcnAlarms> ecn_alarms{};
   std::array<std::atomic<std::uint32_t>, kLateBuckets> late{}, missed{};
   LastRefusal last_refusal;  ///< inbound
+  std::atomic<std::uint32_t> resynchronized{0};
+  FailedPackets failed;  ///< the SA's worker's
 
   [[nodiscard]] const SaEndpoints& outer() const {
     // Acquire pairs with the release in Sad::update_endpoints.
@@ -99,7 +108,10 @@ struct alignas(64) InboundSa {
   std::atomic<std::uint64_t> outer_addresses{0};  ///< IPv4: source, destination as in the packet
   std::atomic<std::uint32_t> outer_ports{0};      ///< UDP: source, destination as in the packet
   std::uint32_t window_packets = 0;
-  std::uint32_t window_mask = 0;
+  std::uint16_t window_mask = 0;
+  /// So many packets failed that the next is looked at more closely (Resynchronizer): by the
+  /// general stage, as with `stopped`. The SA's worker's.
+  std::atomic<bool> resync_due{false};
   /// Of the place: the SPI that the key daemon has for it, host order; 0: none. From its lease
   /// until its SA is removed.
   std::atomic<std::uint32_t> leased{0};
@@ -128,6 +140,7 @@ struct alignas(64) InboundSa {
   }
 };
 static_assert(sizeof(InboundSa) == 128 && offsetof(InboundSa, highest) == 64);
+static_assert(replay_words(channel::kMaxReplayWindow) - 1 <= UINT16_MAX);  // window_mask
 
 inline InboundSa* Sad::place_of(std::uint32_t spi_host_order) const {
   return places_ + (spi_host_order & place_mask_);

@@ -125,7 +125,7 @@ SaUsage SadTable::usage(const SaRecord& record) const {
 }
 
 SaTraffic SadTable::traffic(const SaRecord& record) const {
-  SaTraffic traffic{usage(record), {}, {}, {}, {}};
+  SaTraffic traffic{usage(record), {}, {}, {}, {}, 0};
   const SaDetails& details = *installed_.at(raw(record.spec.sa))->details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);
@@ -140,6 +140,7 @@ SaTraffic SadTable::traffic(const SaRecord& record) const {
   if (const auto refused = details.last_refusal.read()) {
     traffic.last_refusal = SaRefusal{*refused, details.remote, details.local};
   }
+  traffic.resynchronized = details.resynchronized.load(std::memory_order_relaxed);
   return traffic;
 }
 

@@ -54,6 +54,7 @@ struct SaTraffic : SaUsage {
   std::array<std::uint32_t, kEcnAlarms> ecn_alarms{};  ///< inbound
   LatePackets late;                                    ///< inbound
   std::optional<SaRefusal> last_refusal;               ///< inbound
+  std::uint32_t resynchronized = 0;                    ///< inbound (RFC 4303 appendix A3)
 };
 
 inline constexpr std::uint16_t kNoPathMtu = 0xffff;  ///< the link's alone counts

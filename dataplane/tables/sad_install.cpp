@@ -237,7 +237,9 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
                            std::memory_order_relaxed);
   sa.outer_ports.store(inbound_ports(installed.details->endpoints[0]), std::memory_order_relaxed);
   sa.window_packets = spec.replay_window;
-  sa.window_mask = spec.replay_window == 0 ? 0 : replay_words(spec.replay_window) - 1;
+  sa.window_mask = static_cast<std::uint16_t>(
+      spec.replay_window == 0 ? 0 : replay_words(spec.replay_window) - 1);
+  sa.resync_due.store(false, std::memory_order_relaxed);
   sa.is_tunnel = spec.mode == channel::SaMode::tunnel;
   sa.has_esn = spec.esn;
   sa.has_udp = spec.udp_encapsulation;

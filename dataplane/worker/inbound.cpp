@@ -1,7 +1,7 @@
 // Inbound IPsec (RFC 4303 §3.4, RFC 4301 §5.2), in three passes over the burst:
 //   1. SPI → SA; encapsulation, address, length; window pre-check; nonce and AAD for the whole
 //   burst
-//   2. decrypt and compute ICVs, in one call per suite
+//   2. decrypt and compute ICVs, in one call per suite; once more where an SA is out of step
 //   3. ICV compare, window commit, lifetimes, trailer, decapsulation, selectors
 #include "dataplane/worker/inbound.hpp"
 
@@ -181,6 +181,10 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
     return drop(*reason);
   }
   add_candidate(worker, position, *sa, at, sequence, *moved, form, candidates);
+  if (sa->resync_due.load(std::memory_order_relaxed)) [[unlikely]] {
+    const std::uint32_t k = candidates.count - 1;
+    worker.resynchronizer.keep(*sa, k, worker.scratch.operations[k], burst.tsc);
+  }
 }
 
 /// Pass 1: where the SAs of the whole burst would stand first, so that their lines arrive while
@@ -303,6 +307,8 @@ void open_inbound(WorkerState& worker, Burst& burst) {
                  [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {
                    worker.context.engine->open(suite, run);
                  });
+  if (worker.resynchronizer.has_kept()) [[unlikely]]
+    worker.resynchronizer.try_kept(worker, std::span(candidates.items).first(candidates.count));
   worker.enter(Stage::check);
   for (std::uint32_t k = 0; k < candidates.count; ++k) {
     accept_or_drop(worker, burst, candidates.items[k], worker.scratch.icvs[k].bytes.data());
@@ -313,7 +319,10 @@ void accept_or_drop(WorkerState& worker, Burst& burst, const OpenedPacket& packe
                     const std::uint8_t* icv) {
   const auto reason = accept_one(worker, burst, packet, icv);
   if (!reason) return;
-  if (*reason == DropReason::icv_mismatch) count_if_left(*packet.sa, packet.sequence);
+  if (*reason == DropReason::icv_mismatch) {
+    count_if_left(*packet.sa, packet.sequence);
+    worker.resynchronizer.count_failure(*packet.sa, burst.tsc);
+  }
   drop_of_sa(worker, burst, packet.position, *packet.sa, *reason);
 }
 

@@ -66,6 +66,7 @@ class Refusals {
   /// What did not authenticate.
   void take_forgery(std::uint32_t position, InboundSa& sa, std::uint64_t sequence) {
     count_if_left(sa, sequence);
+    worker_.resynchronizer.count_failure(sa, burst_.tsc);
     add(position, sa.details, DropReason::icv_mismatch);
   }
 

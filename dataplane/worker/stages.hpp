@@ -18,6 +18,7 @@
 #include "dataplane/worker/known_flows.hpp"
 #include "dataplane/worker/pending.hpp"
 #include "dataplane/worker/reassembly.hpp"
+#include "dataplane/worker/resynchronize.hpp"
 #include "dataplane/worker/worker.hpp"
 #include "wire/esp.hpp"
 #include "wire/udp.hpp"
@@ -157,7 +158,8 @@ class WorkerState {
   std::uint64_t last_expiry = 0;    ///< TSC
   std::uint64_t next_spi_hint = 0;  ///< TSC: the main thread sees no unknown SPI before
   const std::uint64_t millisecond;  ///< in TSC cycles
-  std::uint64_t early_patience;     ///< how long ESP waits for its SA, in TSC cycles
+  Resynchronizer resynchronizer{millisecond};
+  std::uint64_t early_patience;  ///< how long ESP waits for its SA, in TSC cycles
 
   /// Of fragments that we are the source of; workers do not meet within 2^16 packets of each other.
   std::uint32_t next_identification() { return identification_ += tables.workers; }

@@ -131,4 +131,13 @@ inline std::optional<EspContents> esp_open(const EspSa& sa, std::uint32_t high,
   return contents;
 }
 
+/// RFC 4303 A3.2: with the first of so many upper halves above `high` that makes it authentic.
+inline std::optional<EspContents> esp_open_above(const EspSa& sa, std::uint32_t high,
+                                                 unsigned tries, const ByteString& esp) {
+  for (; tries > 0; --tries) {
+    if (auto opened = esp_open(sa, ++high, esp)) return opened;
+  }
+  return std::nullopt;
+}
+
 }  // namespace culvert::model

@@ -184,6 +184,7 @@ TEST_CASE("report: every family the documentation names is there") {
                            "culvert_child_bytes_total",
                            "culvert_child_drops_total",
                            "culvert_child_last_packet_timestamp_seconds",
+                           "culvert_child_resynchronized_total",
                            "culvert_child_up",
                            "culvert_sas",
                            "culvert_channel_connected",

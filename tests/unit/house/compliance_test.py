@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 TABLES = sorted((ROOT / "docs/compliance").glob("rfc*.md"))
 ROW = re.compile(r"^\| (?P<tag>rfc\S+) \| (?P<rule>[^|]+) \| `(?P<code>[^`]+)` \| "
                  r"`(?P<test>[^`]+)` (?P<name>[^|]+?) \|$")
-TAG = re.compile(r"rfc(?P<number>\d+)-(?P<section>[\d.]+)-[a-z]")
+TAG = re.compile(r"rfc(?P<number>\d+)-(?P<section>[A-Z]?[\d.]+)-[a-z]")
 
 
 def rows():

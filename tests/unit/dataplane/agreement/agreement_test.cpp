@@ -4,6 +4,7 @@
 // CULVERT_AGREEMENT_PACKETS and CULVERT_AGREEMENT_SEED: how many, and which.
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -35,6 +36,7 @@ class Agreement : FragmentBursts {
         rte_pktmbuf_data_room_size(packet_pool()) - RTE_PKTMBUF_HEADROOM;
     largest_whole_ = model_.largest_whole = frame_bytes - 14;
     gateway_.iterate = [this](WorkerState& worker, Burst& burst) {
+      worker.resynchronizer.not_before = 0;
       worker.reassembler.clock_ahead = milliseconds_ * (rte_get_tsc_hz() / 1000) - rte_rdtsc();
       run_iteration(worker, burst);
     };
@@ -56,6 +58,7 @@ class Agreement : FragmentBursts {
   std::string one_burst() {
     if (auto difference = time_passes(); !difference.empty()) return difference;
     if (one_in(6)) return burst_of_fragments();
+    if (one_in(1000)) return lose_subspaces();
     if (one_in(400)) return one_in(2) ? too_many_packets() : too_many_fragments();
     if (one_in(12)) {
       const Packet ip = own_packet();
@@ -90,6 +93,31 @@ class Agreement : FragmentBursts {
     expect_wholes(expected);
     const Expected actual = observer_.observed(gateway_.receive(from_wan ? kWan : kLan, frames));
     return compare(std::move(expected), actual, frames.size());
+  }
+
+  /// Of an SA more packets are lost than the lower half of a number tells. What follows comes one
+  /// by one: of a burst the worker tries a single packet.
+  std::string lose_subspaces() {
+    const std::optional<std::uint32_t> spi = any_unlimited_with_esn();
+    if (!spi) return {};
+    const model::InboundModel& sa = model_.inbound.at(*spi);
+    std::uint64_t number = sa.replay.highest();
+    for (std::uint32_t n = 0; n < kFailuresBeforeResync + 4; ++n) {
+      // The first is in step: from there on both count alike what fails.
+      if (n == 1) number += (1 + below(kResyncTries + 1)) << 32U;
+      if (auto difference = time_passes(); !difference.empty()) return difference;
+      begin_burst(true, false);
+      const Packet esp = sound_esp(sa, ++number, any_ip());
+      Expected expected;
+      expect(model_.esp_from_peer(esp, outer(esp)), expected);
+      expect_wholes(expected);
+      const Expected actual = observer_.observed(gateway_.receive(kWan, frame(outer(esp))));
+      if (auto difference = compare(std::move(expected), actual, 1); !difference.empty()) {
+        return difference;
+      }
+    }
+    if (sa.replay.highest() == number) ++came_up_.resynchronized;
+    return {};
   }
 
   /// The next frame of a burst, and what the model says of it.
@@ -130,6 +158,7 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   CHECK(came_up.clear > packets / 100);
   CHECK(came_up.sealed > packets / 100);
   CHECK(agreement.over_by_time_ > 0);
+  CHECK(came_up.resynchronized > 0);
   CHECK(came_up.sealed_in_transport > 0);
   CHECK(came_up.delivered_from_transport > 0);
   CHECK(came_up.unknown_spis > 0);

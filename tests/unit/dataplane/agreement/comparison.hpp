@@ -28,6 +28,7 @@ struct CameUp {
   std::uint64_t whole = 0, went_on = 0;  ///< that had come in fragments
   std::uint64_t cut_in_clear = 0, cut_before_sealing = 0, cut_after_sealing = 0;
   std::uint64_t unknown_spis = 0;
+  std::uint64_t resynchronized = 0;  ///< SAs that had lost 2^32 packets or more
   std::set<std::uint32_t> inbound_over_by_bytes, outbound_over_by_bytes;  ///< by SPI
   std::set<DropReason> drops;
   std::set<PuntReason> punts;

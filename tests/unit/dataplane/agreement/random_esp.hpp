@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "tests/model/esp_model.hpp"
 #include "tests/model/gateway_model.hpp"
@@ -70,6 +72,14 @@ class RandomEsp : protected RandomTrains {
     if (is_limited) number = ++limited_[found->first];
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
     return {found->first, outer(esp_of(sa, number, any_ip()))};
+  }
+  /// Of an SA that ends by time only; nullopt: there is none.
+  std::optional<std::uint32_t> any_unlimited_with_esn() {
+    std::vector<std::uint32_t> spis;
+    for (const auto& [spi, sa] : model_.inbound) {
+      if (sa.keys.esn && !sa.stopped && !is_counted(sa)) spis.push_back(spi);
+    }
+    return spis.empty() ? std::nullopt : std::optional(any(spis));
   }
   Packet sound_esp(const model::InboundModel& sa, std::uint64_t number, Packet inner) {
     const std::uint8_t next = into_sa(sa, inner);

@@ -96,8 +96,8 @@ TEST_CASE("worker: full bursts are sealed and opened without allocation, lock or
     options.outer_remote = "2001:db8:ff::2";
   }
   Gateway left, right(mirrored());
-  left.protect(options.local_selectors[0], options.remote_selectors[0],
-               left.install(outbound_sa(options)));
+  const SlotIndex slot = left.install(outbound_sa(options));
+  left.protect(options.local_selectors[0], options.remote_selectors[0], slot);
   right.install(inbound_sa(options));
   watch(left);
   watch(right);
@@ -108,6 +108,13 @@ TEST_CASE("worker: full bursts are sealed and opened without allocation, lock or
     CHECK(opened.lan.size() == 64);
     // Once more: a burst of replays is dropped as quietly.
     CHECK(right.receive(kWan, sealed.wan).dropped(DropReason::replay_duplicate) == 64);
+  }
+  if (!kind.esn) return;
+  // 2^32 packets are lost: what that leads to (RFC 4303 appendix A3) is as quiet.
+  left.tables().sad->outbound(slot)->sequence += std::uint64_t{1} << 32U;
+  for (const std::uint64_t lost : {64U, 63U, 0U}) {
+    const Result sealed = left.receive(kLan, burst_of(kind, 0));
+    CHECK(right.receive(kWan, sealed.wan).dropped(DropReason::icv_mismatch) == lost);
   }
 }
 
