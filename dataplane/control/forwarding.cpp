@@ -31,7 +31,7 @@ std::expected<void, std::string> Forwarding::install(const Topology& topology) {
     if (route.kind == RouteKind::connected && has_broadcast(route.to)) {
       for (const wire::IpAddress& nobody : {route.to.first(), route.to.last()}) {
         if (installed.contains(host(nobody))) continue;
-        if (auto done = add(host(nobody), Adjacencies::kDrop, installed); !done) return done;
+        if (auto done = add(host(nobody), Adjacencies::kBroadcast, installed); !done) return done;
       }
     }
   }

@@ -19,6 +19,7 @@ using MacAddress = std::array<std::uint8_t, 6>;
 enum class AdjacencyKind : std::uint8_t {
   drop,        ///< no route
   local,       ///< one of our own addresses
+  broadcast,   ///< a connected network's own or its broadcast address: nobody's
   glean,       ///< a connected network: the destination itself has to be resolved
   incomplete,  ///< a neighbour whose MAC is asked for
   resolved,    ///< `ethernet` is complete
@@ -38,9 +39,10 @@ static_assert(sizeof(Adjacency) == 64);
 
 class Adjacencies {
  public:
-  /// Index 0 is the drop adjacency, 1 the local one.
+  /// Index 0 is the drop adjacency, 1 the local one, 2 the one of broadcast addresses.
   static constexpr AdjacencyIndex kDrop{0};
   static constexpr AdjacencyIndex kLocal{1};
+  static constexpr AdjacencyIndex kBroadcast{2};
 
   explicit Adjacencies(std::uint32_t capacity);
 

@@ -38,6 +38,10 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {destination_multicast, "destination_multicast", "RFC 1812 §5.3.4",
      "The packet goes to a multicast or broadcast address, which is not forwarded.",
      "Usually nothing: service discovery and the like."},
+    {link_local_address, "link_local_address", "RFC 4291 §2.5.6",
+     "The source or destination is a link-local address (fe80::/10, 169.254.0.0/16), which is "
+     "meant for one link and not forwarded.",
+     "Give the host an address of its network; it may have found no DHCP server or router."},
     {ttl_exceeded, "ttl_exceeded", "RFC 1812 §5.3.1", "The packet's TTL or hop limit ran out here.",
      "A traceroute is harmless; many of them mean a routing loop."},
     {no_route, "no_route", "RFC 1812 §5.2.4.3", "No route leads to the destination.",

@@ -37,6 +37,7 @@ enum class DropReason : std::uint8_t {
   multi_segment_unsupported,
   source_address_invalid,
   destination_multicast,
+  link_local_address,
   ttl_exceeded,
   no_route,
   neighbor_unresolved,

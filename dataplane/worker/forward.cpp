@@ -64,6 +64,12 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
                         {.reason = PuntReason::resolve_neighbor, .adjacency = next_hop});
     case AdjacencyKind::drop:
       return punt_as_is(worker, burst, position, {.reason = PuntReason::no_route});
+    case AdjacencyKind::broadcast:
+      // Silently: "An ICMP error message MUST NOT be sent as the result of receiving … a packet
+      // destined to an IP broadcast or IP multicast address" (RFC 1812 §4.3.2.7, RFC 1122 §3.2.2).
+      worker.drop(burst.packets[position], direction_of(burst.origin[position]),
+                  DropReason::destination_multicast);
+      return;
     case AdjacencyKind::local:
       // What we make, or seal, for one of our own addresses has nowhere to go.
       worker.drop(burst.packets[position], direction_of(burst.origin[position]),

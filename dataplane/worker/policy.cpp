@@ -23,6 +23,14 @@ bool is_impossible_source(const wire::IpAddress& address) {
   return high == 0 && address.bytes[15] <= 1;
 }
 
+/// "Routers must not forward any packets with Link-Local source or destination addresses to other
+/// links" (RFC 4291 §2.5.6); "a router which receives a packet with an IPv4 Link-Local source or
+/// destination address MUST NOT forward the packet" (RFC 3927 §2.7).
+bool is_for_one_link(const wire::IpAddress& address) {
+  if (address.is_v4()) return address.bytes[0] == 169 && address.bytes[1] == 254;
+  return address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
+}
+
 bool is_ike(const FlowKey& key, std::uint16_t our_port) {
   return key.protocol == wire::protocol::kUdp && key.ports_known &&
          (our_port == wire::udp::kIkePort || our_port == wire::udp::kNatTraversalPort);
@@ -57,11 +65,20 @@ CachedFlow decide_flow(const WorkerState& worker, const SpdSnapshot& policies, c
     if (is_impossible_source(key.source)) return dropped(DropReason::source_address_invalid);
     if (is_multicast(key.destination)) return dropped(DropReason::destination_multicast);
     const Fib& fib = *worker.tables.fib;
-    if (fib.lookup(key.source) == Adjacencies::kLocal) {
+    // A network's own and its broadcast address are no host's (RFC 1812 §5.3.7), and routers "MUST
+    // default to blocking receipt and blocking forwarding of network-prefix-directed broadcasts"
+    // (RFC 2644 §3).
+    const AdjacencyIndex back = fib.lookup(key.source);
+    if (back == Adjacencies::kLocal || back == Adjacencies::kBroadcast) {
       return dropped(DropReason::source_address_invalid);
     }
-    if (fib.lookup(key.destination) == Adjacencies::kLocal) {
+    const AdjacencyIndex on = fib.lookup(key.destination);
+    if (on == Adjacencies::kBroadcast) return dropped(DropReason::destination_multicast);
+    if (on == Adjacencies::kLocal) {
       return decide_local(policies.find(key, origin), policies, is_ike(key, key.destination_port));
+    }
+    if (is_for_one_link(key.source) || is_for_one_link(key.destination)) {
+      return dropped(DropReason::link_local_address);
     }
   }
   CachedFlow flow;

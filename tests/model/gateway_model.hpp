@@ -102,6 +102,7 @@ class GatewayModel {
   std::vector<dataplane::PolicyEntry> policies;
   bool bypass_by_default = false;
   RouteModel routes;
+  std::vector<wire::Prefix> networks;  ///< that its ports are connected to
   struct NextHop {
     unsigned port = 0;
     bool resolved = false;
@@ -243,17 +244,37 @@ class GatewayModel {
     return address.is_v4() && (address.bytes[0] == 127 || address.bytes[0] == 0);
   }
 
+  /// RFC 1122 §3.2.1.3: "{ <Network-number>, -1 }", and "{ <Network-number>, 0 }" as it once was;
+  /// RFC 3021: networks of two addresses have none.
+  [[nodiscard]] bool is_broadcast(const wire::IpAddress& address) const {
+    return std::ranges::any_of(networks, [&](const wire::Prefix& network) {
+      return address.is_v4() && network.address.is_v4() && network.length < 31 &&
+             (address == network.first() || address == network.last());
+    });
+  }
+  /// RFC 4291 §2.4, RFC 3927 §2.1.
+  static bool is_link_local(const wire::IpAddress& address) {
+    static const wire::Prefix v4 = wire::Prefix::parse("169.254.0.0/16").value(),
+                              v6 = wire::Prefix::parse("fe80::/10").value();
+    return (address.is_v4() ? v4 : v6).contains(address);
+  }
+
   Outcomes decide(const ByteString& ip, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
     const IpView view = view_ip(ip).value();
     if (is_impossible_source(view.source)) return DropReason::source_address_invalid;
     if (is_multicast(view.destination)) return DropReason::destination_multicast;
-    if (routes.lookup(view.source) == dataplane::Adjacencies::kLocal) {
+    if (routes.lookup(view.source) == dataplane::Adjacencies::kLocal || is_broadcast(view.source)) {
       return DropReason::source_address_invalid;
     }
+    if (is_broadcast(view.destination)) return DropReason::destination_multicast;
     if (routes.lookup(view.destination) == dataplane::Adjacencies::kLocal) {
       if (fragment_of(ip)) return gather(ip, origin);
       return deliver(ip, view, origin);
+    }
+    // RFC 4291 §2.5.6, RFC 3927 §2.7: no router takes them further.
+    if (is_link_local(view.source) || is_link_local(view.destination)) {
+      return DropReason::link_local_address;
     }
     return pass(ip, origin);
   }

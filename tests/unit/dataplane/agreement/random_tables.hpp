@@ -93,6 +93,7 @@ class RandomTables : protected RandomFragments {
       stranger.bytes[stranger.is_v4() ? 3 : 15] = 0xfe;
       const AdjacencyIndex glean = fib.lookup(stranger);
       model_.routes.add(prefix, glean);
+      model_.networks.push_back(prefix);
       model_.next_hops[glean] = {own == addresses.lan || own == addresses.lan6 ? 0U : 1U, false};
       add(prefix.address.to_string());
     }

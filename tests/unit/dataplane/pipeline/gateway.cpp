@@ -206,6 +206,9 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
     const auto prefix = wire::Prefix::parse(own).value();
     add_route(own, tables_->adjacencies->add_glean(port, 1500).value());
     add_route(prefix.address.to_string(), Adjacencies::kLocal);
+    if (!prefix.address.is_v4()) continue;
+    add_route(prefix.first().to_string(), Adjacencies::kBroadcast);
+    add_route(prefix.last().to_string(), Adjacencies::kBroadcast);
   }
   add_neighbor(kWan, addresses.peer);
   add_neighbor(kWan, addresses.peer6);

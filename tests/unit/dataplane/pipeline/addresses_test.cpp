@@ -1,0 +1,132 @@
+// Addresses that no router forwards from or to, whatever policies and routes say.
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/forwarding.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+using Drops = std::map<DropReason, std::uint64_t>;
+
+Result passed(Gateway& gateway, PortId port, const std::string& source,
+              const std::string& destination) {
+  return gateway.receive(port, frame(ip_packet({.source = source, .destination = destination})));
+}
+
+Gateway& open_to_all(Gateway& gateway) {
+  gateway.policy(PolicyAction::bypass, "0.0.0.0/0", "0.0.0.0/0");
+  gateway.policy(PolicyAction::bypass, "::/0", "::/0");
+  return gateway;
+}
+
+void add_route(Gateway& gateway, const std::string& to, AdjacencyIndex adjacency) {
+  REQUIRE(gateway.tables().fib->add(wire::Prefix::parse(to).value(), adjacency).has_value());
+}
+
+}  // namespace
+
+TEST_CASE("worker: broadcast addresses of our networks, silently (RFC 1812 §4.3.2.7)") {
+  Gateway made;
+  Gateway& gateway = open_to_all(made);
+  for (const char* const nobody : {"10.1.0.255", "10.1.0.0", "198.51.100.255", "198.51.100.0"}) {
+    INFO(nobody);
+    const Result to = passed(gateway, kWan, "198.51.100.2", nobody);
+    CHECK(to.drops == Drops{{DropReason::destination_multicast, 1}});
+    CHECK(to.punts.empty());
+    const Result from = passed(gateway, kWan, nobody, "10.1.0.9");
+    CHECK(from.drops == Drops{{DropReason::source_address_invalid, 1}});
+    CHECK(from.lan.empty());
+    // Nor is what we send there answered.
+    const Result ours = gateway.inject(ip_packet({.source = "10.1.0.1", .destination = nobody}),
+                                       {InjectKind::outbound_local, kWan, false});
+    CHECK(ours.drops == Drops{{DropReason::destination_multicast, 1}});
+    CHECK(ours.punts.empty());
+  }
+  // Else each host of the network would answer.
+  CHECK(gateway.receive(kWan, frame(echo_request("198.51.100.2", "10.1.0.255"))).drops ==
+        Drops{{DropReason::destination_multicast, 1}});
+  // That of somebody else's network is an address like any other.
+  CHECK(passed(gateway, kLan, "10.1.0.9", "10.2.0.255").wan.size() == 1);
+}
+
+TEST_CASE("forwarding: which addresses of an interface's network are nobody's") {
+  Gateway gateway;
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(1);
+  for (const char* const own : {"10.77.0.1/24", "10.78.0.0/31", "10.79.0.1/32", "fd00::1/64"}) {
+    dataplane.interfaces[0].addresses.push_back(wire::Prefix::parse(own).value());
+  }
+  control::Forwarding forwarding(gateway.tables());
+  REQUIRE(forwarding.install(control::Topology(dataplane)).has_value());
+  const auto next_hop = [&](const char* text) {
+    return gateway.tables().fib->lookup(wire::IpAddress::parse(text).value());
+  };
+  CHECK(next_hop("10.77.0.0") == Adjacencies::kBroadcast);
+  CHECK(next_hop("10.77.0.255") == Adjacencies::kBroadcast);
+  CHECK(next_hop("10.77.0.1") == Adjacencies::kLocal);
+  for (const char* const somebody : {"10.77.0.254", "10.78.0.1", "fd00::", "fd00::ffff"}) {
+    INFO(somebody);
+    const AdjacencyIndex to = next_hop(somebody);
+    CHECK((*gateway.tables().adjacencies)[to].kind.load() == AdjacencyKind::glean);
+  }
+}
+
+TEST_CASE("worker: what is for a broadcast address goes into no tunnel") {
+  SaOptions any;
+  any.local_selectors = any.remote_selectors = {"0.0.0.0/0"};
+  Pair pair({}, any);
+  CHECK(passed(pair.left, kLan, "10.1.0.9", "198.51.100.255").drops ==
+        Drops{{DropReason::destination_multicast, 1}});
+}
+
+TEST_CASE("worker: link-local addresses go no further (RFC 4291 §2.5.6, RFC 3927 §2.7)") {
+  Gateway made;
+  Gateway& gateway = open_to_all(made);
+  const Drops refused = {{DropReason::link_local_address, 1}};
+  for (const char* const v4 : {"169.254.0.0", "169.254.255.255"}) {
+    CHECK(passed(gateway, kLan, v4, "10.2.0.7").drops == refused);
+    CHECK(passed(gateway, kLan, "10.1.0.9", v4).drops == refused);
+  }
+  for (const char* const v6 : {"fe80::9", "febf:ffff::9"}) {
+    CHECK(passed(gateway, kLan, v6, "2001:db8:2::7").drops == refused);
+    CHECK(passed(gateway, kLan, "2001:db8:1::9", v6).drops == refused);
+  }
+  // What stands beside them does.
+  CHECK(passed(gateway, kLan, "169.253.255.255", "10.2.0.7").wan.size() == 1);
+  CHECK(passed(gateway, kLan, "169.255.0.0", "10.2.0.7").wan.size() == 1);
+  CHECK(passed(gateway, kLan, "fe7f::9", "2001:db8:2::7").wan.size() == 1);
+  CHECK(passed(gateway, kLan, "fec0::9", "2001:db8:2::7").wan.size() == 1);
+}
+
+TEST_CASE("worker: link-local addresses go into no tunnel, and come out of none") {
+  SaOptions any;
+  any.local_selectors = any.remote_selectors = {"0.0.0.0/0"};
+  Pair pair({}, any);
+  open_to_all(pair.right);
+  CHECK(passed(pair.left, kLan, "169.254.1.1", "10.2.0.7").drops ==
+        Drops{{DropReason::link_local_address, 1}});
+  // A peer that has not heard of the rule: there, it is its own.
+  const Result sealed =
+      pair.left.inject(ip_packet({.source = "169.254.1.1", .destination = "10.2.0.7"}),
+                       {InjectKind::outbound_local, kWan, false});
+  REQUIRE(sealed.wan.size() == 1);
+  CHECK(pair.right.receive(kWan, sealed.wan).drops == Drops{{DropReason::link_local_address, 1}});
+}
+
+TEST_CASE("worker: link-local addresses of our own are served on their link") {
+  Gateway gateway;
+  add_route(gateway, "fe80::1/128", Adjacencies::kLocal);
+  add_route(gateway, "169.254.3.1/32", Adjacencies::kLocal);
+  const Result closed = gateway.receive(
+      kLan,
+      frame(ip_packet({.source = "fe80::9", .destination = "fe80::1", .payload = udp(1, 2, {})})));
+  REQUIRE(closed.punts.size() == 1);
+  CHECK(closed.punts[0].what.reason == PuntReason::port_unreachable);
+  const auto client = wire::IpAddress::parse("10.1.0.9").value();
+  add_route(gateway, "169.254.0.0/16", gateway.tables().fib->lookup(client));
+  CHECK(gateway.receive(kLan, frame(echo_request("169.254.3.9", "169.254.3.1"))).lan.size() == 1);
+}
