@@ -3,6 +3,8 @@
 
 #include "config/checks.hpp"
 #include "config/limits.hpp"
+#include "config/next_hop.hpp"
+#include "wire/neighbor_discovery.hpp"
 
 namespace culvert::config {
 namespace {
@@ -10,14 +12,8 @@ namespace {
 using wire::IpAddress;
 using wire::Prefix;
 
-bool is_multicast(const IpAddress& address) {
-  return address.is_v4() ? (address.bytes[0] & 0xf0U) == 0xe0 : address.bytes[0] == 0xff;
-}
 bool is_loopback(const IpAddress& address) {
   return address.is_v4() ? address.bytes[0] == 127 : address == *IpAddress::parse("::1");
-}
-bool is_link_local(const IpAddress& address) {
-  return !address.is_v4() && address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
 }
 
 /// The network's own address or its broadcast address (IPv4, shorter than /31: RFC 3021).
@@ -29,7 +25,7 @@ bool is_network_or_broadcast(const Prefix& prefix) {
 void check_interface_address(const Prefix& prefix, const std::string& path,
                              Diagnostics& diagnostics) {
   const IpAddress& address = prefix.address;
-  if (address.is_unspecified() || is_multicast(address) || is_loopback(address)) {
+  if (address.is_unspecified() || wire::is_multicast(address) || is_loopback(address)) {
     diagnostics.error(path, {quote(prefix.to_string()), "a unicast address of this gateway",
                              "write the gateway's address in the network"});
   } else if (is_network_or_broadcast(prefix)) {
@@ -49,7 +45,7 @@ struct Placed {
 
 /// Two interfaces in one subnet: neither says where a packet goes.
 void check_overlaps(std::vector<Placed> placed, Diagnostics& diagnostics) {
-  std::erase_if(placed, [](const Placed& one) { return is_link_local(one.prefix.address); });
+  std::erase_if(placed, [](const Placed& one) { return wire::is_link_local(one.prefix.address); });
   for (std::size_t later = 0; later < placed.size(); ++later) {
     for (std::size_t earlier = 0; earlier < later; ++earlier) {
       const Placed& a = placed[earlier];
@@ -145,14 +141,16 @@ std::string list_addresses(const Dataplane& dataplane) {
 
 bool is_on_link(const Dataplane& dataplane, const IpAddress& address) {
   return std::ranges::any_of(dataplane.interfaces, [&](const Interface& interface) {
-    return std::ranges::any_of(interface.addresses,
-                               [&](const Prefix& prefix) { return prefix.contains(address); });
+    return reaches_directly(interface, address);
   });
+}
+bool has_address(const Interface& interface, const IpAddress& address) {
+  return std::ranges::find(interface.addresses, address, &Prefix::address) !=
+         interface.addresses.end();
 }
 bool is_ours(const Dataplane& dataplane, const IpAddress& address) {
   return std::ranges::any_of(dataplane.interfaces, [&](const Interface& interface) {
-    return std::ranges::find(interface.addresses, address, &Prefix::address) !=
-           interface.addresses.end();
+    return has_address(interface, address);
   });
 }
 bool has_route(const Dataplane& dataplane, const IpAddress& address) {
@@ -161,19 +159,90 @@ bool has_route(const Dataplane& dataplane, const IpAddress& address) {
                              [&](const Route& route) { return route.to.contains(address); });
 }
 
-/// `index` counts the routes that were read; the paths count those that stand in the file, so the
-/// route's own place serves.
+/// Of interfaces, those that `are` so: as a message enumerates them, each behind `word`.
+std::string enumerate(const Dataplane& dataplane, std::string_view word, auto are) {
+  std::vector<std::string> names;
+  for (const Interface& interface : dataplane.interfaces) {
+    if (are(interface)) names.push_back(std::string(word) + interface.name);
+  }
+  return alternatives(std::vector<std::string_view>(names.begin(), names.end()));
+}
+
+/// Why it is not known which interface the next hop is on.
+Finding unplaced(const Route& route, const Dataplane& dataplane) {
+  const std::string via = "via " + quote(route.via.to_string());
+  const auto is_named = [&](const Interface& one) { return one.name == route.interface; };
+  if (route.interface && std::ranges::none_of(dataplane.interfaces, is_named)) {
+    return {"interface " + quote(*route.interface),
+            enumerate(dataplane, "", [](const Interface&) { return true; }),
+            "write the interface that the next hop is on"};
+  }
+  if (!wire::is_link_local(route.via)) {
+    if (!route.interface) {
+      return {via + ", outside every interface's subnet",
+              "an address that an interface reaches directly",
+              "write the router in one of the interfaces' subnets"};
+    }
+    return {via + ", outside the subnets of interface " + quote(*route.interface),
+            "an address that this interface reaches directly",
+            "write a router in one of its subnets, or another interface"};
+  }
+  if (route.interface || std::ranges::none_of(dataplane.interfaces, has_ipv6)) {
+    return {via + ", but " +
+                (route.interface ? "interface " + quote(*route.interface) : "every interface") +
+                " is without IPv6",
+            "an interface with an IPv6 address",
+            "add one to the addresses of the interface that the next hop is on"};
+  }
+  return {via + ", a link-local address, which may be on any interface with IPv6",
+          "the interface that it is on",
+          "add " + enumerate(dataplane, "interface: ", has_ipv6) + " to the route"};
+}
+
+std::optional<Finding> problem_of_next_hop(const Route& route, const Dataplane& dataplane) {
+  const auto index = interface_of(dataplane, route);
+  const bool is_own = wire::is_link_local(route.via)
+                          ? index && has_address(dataplane.interfaces[*index], route.via)
+                          : is_ours(dataplane, route.via);
+  const std::string via = "via " + quote(route.via.to_string());
+  if (is_own) {
+    return Finding{via + ", the gateway's own address", "another router's address",
+                   "write the next hop"};
+  }
+  if (!index) return unplaced(route, dataplane);
+  for (const Prefix& own : dataplane.interfaces[*index].addresses) {
+    if (!own.contains(route.via) || !is_network_or_broadcast({route.via, own.length})) continue;
+    return Finding{via + ", the " + (route.via == own.first() ? "own" : "broadcast") +
+                       " address of the network " + Prefix{own.first(), own.length}.to_string(),
+                   "a router's address", "write the next hop"};
+  }
+  return std::nullopt;
+}
+
+/// What is reached without a router: the interface's address decides there, and the route would
+/// never be used.
+std::optional<Finding> problem_of_network(const Route& route, const Dataplane& dataplane) {
+  for (const Interface& interface : dataplane.interfaces) {
+    for (const Prefix& own : interface.addresses) {
+      const bool is_own_address =
+          route.to == Prefix{own.address, static_cast<std::uint8_t>(own.address.size() * 8)};
+      if (!is_own_address && route.to != Prefix{own.first(), own.length}) continue;
+      return Finding{
+          "a route to " + route.to.to_string() +
+              (is_own_address ? ", the gateway's own address"
+                              : ", which interface " + quote(interface.name) + " reaches directly"),
+          "a network behind a router", "remove the route, or write a longer prefix"};
+    }
+  }
+  return std::nullopt;
+}
+
+/// The paths count the routes that stand in the file, and not all of them were read: the route's
+/// own place serves.
 void check_route(const Route& route, const Dataplane& dataplane, Diagnostics& diagnostics) {
-  const std::string path = "dataplane.routes";
-  if (is_ours(dataplane, route.via)) {
-    diagnostics.error(route.location, path,
-                      {"via " + quote(route.via.to_string()) + ", the gateway's own address",
-                       "another router's address", "write the next hop"});
-  } else if (!is_on_link(dataplane, route.via) && !is_link_local(route.via)) {
-    diagnostics.error(route.location, path,
-                      {"via " + quote(route.via.to_string()) + ", outside every interface's subnet",
-                       "an address that an interface reaches directly",
-                       "write the router in one of the interfaces' subnets"});
+  for (const auto& problem :
+       {problem_of_next_hop(route, dataplane), problem_of_network(route, dataplane)}) {
+    if (problem) diagnostics.error(route.location, "dataplane.routes", *problem);
   }
 }
 

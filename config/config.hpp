@@ -60,6 +60,7 @@ struct Route {
   wire::Prefix to;
   wire::IpAddress via;
   Location location;
+  std::optional<std::string> interface = {};  ///< where `via` is; nullopt: `interface_of` knows
 };
 struct Limits {
   std::uint32_t sas = 65536;  ///< inbound + outbound slots each

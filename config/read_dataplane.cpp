@@ -89,10 +89,13 @@ void read_interface(const Field& field, Interface& interface) {
 }
 
 void read_route(const Field& field, std::vector<Route>& routes) {
-  MapReader map(field, "a route: {to: NETWORK, via: ADDRESS}");
+  MapReader map(field, "a route: {to: NETWORK, via: ADDRESS}, perhaps with interface: NAME");
   const auto to = read_network(
       map.require("to", "a network such as 10.2.0.0/16", "write to: 0.0.0.0/0 for everything"));
   const auto via = read_address(map.require("via", "the next hop's address", "write via: ADDRESS"));
+  const Field interface = map.take("interface");
+  std::optional<std::string> on;
+  if (interface.present()) on = read_name(interface, limits::kNameCharacters);
   map.finish();
   if (!to || !via) return;
   if (to->address.family != via->family) {
@@ -103,7 +106,7 @@ void read_route(const Field& field, std::vector<Route>& routes) {
                               "write a next hop of the same family"});
     return;
   }
-  routes.push_back({*to, *via, field.location});
+  routes.push_back({*to, *via, field.location, std::move(on)});
 }
 
 void read_workers(const Field& field, Dataplane& dataplane) {

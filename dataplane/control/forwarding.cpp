@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/log.hpp"
+#include "wire/neighbor_discovery.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -21,6 +22,11 @@ void log_failure(const wire::Prefix& prefix, const std::string& error) {
 }  // namespace
 
 std::expected<void, std::string> Forwarding::install(const Topology& topology) {
+  if (!topology.unplaced().empty()) {
+    const config::Route& route = topology.unplaced().front();
+    return std::unexpected("no interface is known to reach " + route.via.to_string() +
+                           ", through which dataplane.routes has " + route.to.to_string());
+  }
   std::map<wire::Prefix, AdjacencyIndex> installed;
   for (const Route& route : topology.routes()) {
     const auto adjacency = adjacency_of(route);
@@ -112,10 +118,20 @@ void Forwarding::neighbor_resolved(const NeighborKey& key, const wire::MacAddres
   if (old != entry.adjacency) release_later(old);
 }
 
-/// The neighbour's host route, and the routes through it. A host route that the operator wrote for
-/// the neighbour's address stands.
+/// A host route that the operator wrote for the neighbour's address stands. A link-local address
+/// may be another neighbour's on each link: it leads to the one on the link that a connected
+/// network says, if one does.
+bool Forwarding::has_host_route(const NeighborKey& key) const {
+  if (installed_.contains(host(key.address))) return false;
+  if (!wire::is_link_local(key.address)) return true;
+  const auto route = std::ranges::find_if(
+      routes_, [&](const Route& candidate) { return candidate.to.contains(key.address); });
+  return route != routes_.end() && route->kind == RouteKind::connected && route->port == key.port;
+}
+
+/// The neighbour's host route, and the routes through it.
 void Forwarding::point_routes(const NeighborKey& key, AdjacencyIndex from, AdjacencyIndex to) {
-  if (!installed_.contains(host(key.address))) {
+  if (has_host_route(key)) {
     if (auto done = tables_.fib->add(host(key.address), to); !done) {
       log_failure(host(key.address), done.error());
     }
@@ -134,7 +150,7 @@ void Forwarding::neighbor_lost(const NeighborKey& key) {
   tables_.adjacencies->unresolve(known->second.adjacency);
   known->second.resolved = false;
   if (is_gateway(key)) return;
-  if (!installed_.contains(host(key.address))) tables_.fib->remove(host(key.address));
+  if (has_host_route(key)) tables_.fib->remove(host(key.address));
   release_later(known->second.adjacency);
   neighbors_.erase(known);
 }

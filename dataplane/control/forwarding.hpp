@@ -41,6 +41,7 @@ class Forwarding {
   void point_routes(const NeighborKey& key, AdjacencyIndex from, AdjacencyIndex to);
   void release_later(AdjacencyIndex adjacency);
   [[nodiscard]] bool is_gateway(const NeighborKey& key) const;
+  [[nodiscard]] bool has_host_route(const NeighborKey& key) const;
 
   Tables& tables_;
   std::map<NeighborKey, Neighbor> neighbors_;

@@ -4,6 +4,7 @@
 
 #include "dataplane/tables/return_flow.hpp"
 #include "wire/ip.hpp"
+#include "wire/neighbor_discovery.hpp"
 
 namespace culvert::dataplane::control {
 
@@ -47,7 +48,9 @@ std::optional<wire::IpAddress> IcmpSender::source_for(const PuntedPacket& origin
   if (topology_.is_own(destination)) return destination;
   if (origin.from_tunnel) {
     if (const auto next = topology_.next_hop(destination)) {
-      return topology_.source_on(next->port, next->address);
+      // A link-local router's is an address that the sender could not answer.
+      const bool is_near = wire::is_link_local(next->address);
+      return topology_.source_on(next->port, is_near ? destination : next->address);
     }
   }
   return topology_.source_on(origin.received_on, sender);

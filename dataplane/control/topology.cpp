@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "config/next_hop.hpp"
 #include "wire/neighbor_discovery.hpp"
 
 namespace culvert::dataplane::control {
@@ -35,11 +36,15 @@ Topology::Topology(const config::Dataplane& dataplane) {
     }
   }
   for (const config::Route& route : dataplane.routes) {
-    const auto owner = std::ranges::find_if(
-        own_, [&](const OwnAddress& own) { return own.prefix.contains(route.via); });
-    if (owner == own_.end()) continue;  // refused when the configuration was validated
-    routes_.push_back(
-        {{route.to.first(), route.to.length}, route.via, owner->port, RouteKind::fixed});
+    const auto interface = config::interface_of(dataplane, route);
+    if (!interface) {
+      unplaced_.push_back(route);
+      continue;
+    }
+    routes_.push_back({{route.to.first(), route.to.length},
+                       route.via,
+                       static_cast<PortId>(*interface),
+                       RouteKind::fixed});
   }
   std::ranges::stable_sort(routes_, [](const Route& a, const Route& b) {
     if (a.to.length != b.to.length) return a.to.length > b.to.length;
@@ -67,19 +72,28 @@ std::optional<NextHop> Topology::next_hop(const wire::IpAddress& destination) co
 
 std::optional<wire::IpAddress> Topology::source_on(PortId port,
                                                    const wire::IpAddress& neighbor) const {
+  // RFC 6724 §5, rule 2: of an appropriate scope.
+  const auto is_as_wide = [&](const wire::IpAddress& own) {
+    return wire::is_link_local(own) == wire::is_link_local(neighbor);
+  };
   std::optional<wire::IpAddress> first;
   for (const OwnAddress& own : own_) {
-    if (own.port != port || own.prefix.address.family != neighbor.family) continue;
-    if (own.prefix.contains(neighbor)) return own.prefix.address;
-    if (!first) first = own.prefix.address;
+    const wire::IpAddress& address = own.prefix.address;
+    if (own.port != port || address.family != neighbor.family) continue;
+    if (own.prefix.contains(neighbor)) return address;
+    if (!first || (is_as_wide(address) && !is_as_wide(*first))) first = address;
   }
   return first;
 }
 
 bool Topology::is_on_link(PortId port, const wire::IpAddress& address) const {
   if (wire::is_multicast(address) || address.is_unspecified()) return false;
+  const bool is_everywhere = wire::is_link_local(address);
   return std::ranges::any_of(own_, [&](const OwnAddress& own) {
-    if (own.port != port || !own.prefix.contains(address)) return false;
+    if (own.port != port) return false;
+    // "The link-local prefix is considered to be on the prefix list" of each link (RFC 4861 §5.1).
+    if (is_everywhere && !own.prefix.address.is_v4()) return true;
+    if (!own.prefix.contains(address)) return false;
     return !has_broadcast(own.prefix) ||
            (address != own.prefix.first() && address != own.prefix.last());
   });

@@ -39,16 +39,19 @@ class Topology {
 
   /// Longest prefix first; own addresses are host routes.
   [[nodiscard]] const std::vector<Route>& routes() const { return routes_; }
+  /// Configured routes of which nobody knows by which port they leave: a configuration that was
+  /// checked has none.
+  [[nodiscard]] const std::vector<config::Route>& unplaced() const { return unplaced_; }
   [[nodiscard]] bool is_own(const wire::IpAddress& address) const;
   [[nodiscard]] bool is_own_on(PortId port, const wire::IpAddress& address) const;
   /// Where a packet goes; nullopt: no route, or it is for us.
   [[nodiscard]] std::optional<NextHop> next_hop(const wire::IpAddress& destination) const;
   /// Our address on a port that a neighbour should know us by: the one whose network holds it,
-  /// else the first of its family.
+  /// else the first of its family that is link-local as it is, else the first.
   [[nodiscard]] std::optional<wire::IpAddress> source_on(PortId port,
                                                          const wire::IpAddress& neighbor) const;
   /// Whether a neighbour may be on the port's link: inside one of its networks, and not their
-  /// network or broadcast address.
+  /// network or broadcast address; or link-local, where the port has IPv6.
   [[nodiscard]] bool is_on_link(PortId port, const wire::IpAddress& address) const;
 
  private:
@@ -58,6 +61,7 @@ class Topology {
   };
   std::vector<OwnAddress> own_;
   std::vector<Route> routes_;
+  std::vector<config::Route> unplaced_;
 };
 
 /// IPv4 networks of up to 30 bits have a network and a broadcast address that no host has

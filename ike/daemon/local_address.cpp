@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "config/next_hop.hpp"
+#include "wire/neighbor_discovery.hpp"
+
 namespace culvert::ike {
 namespace {
 
@@ -11,6 +14,18 @@ std::optional<wire::IpAddress> connected(const config::Dataplane& dataplane,
     for (const wire::Prefix& prefix : interface.addresses) {
       if (prefix.contains(neighbor)) return prefix.address;
     }
+  }
+  return std::nullopt;
+}
+
+/// A link-local router's network is nobody's: an address of the interface that peers can answer.
+std::optional<wire::IpAddress> towards(const config::Dataplane& dataplane,
+                                       const config::Route& route) {
+  if (!wire::is_link_local(route.via)) return connected(dataplane, route.via);
+  const auto interface = config::interface_of(dataplane, route);
+  if (!interface) return std::nullopt;
+  for (const wire::Prefix& own : dataplane.interfaces[*interface].addresses) {
+    if (!own.address.is_v4() && !wire::is_link_local(own.address)) return own.address;
   }
   return std::nullopt;
 }
@@ -25,7 +40,7 @@ std::optional<wire::IpAddress> local_address_for(const config::Dataplane& datapl
     if (!route.to.contains(remote)) continue;
     if (best == nullptr || route.to.length > best->to.length) best = &route;
   }
-  return best == nullptr ? std::nullopt : connected(dataplane, best->via);
+  return best == nullptr ? std::nullopt : towards(dataplane, *best);
 }
 
 std::vector<wire::IpAddress> local_addresses_for(const config::Dataplane& dataplane,

@@ -2,6 +2,7 @@
 
 #include "config/config.hpp"
 #include "config/limits.hpp"
+#include "config/next_hop.hpp"
 #include "tests/unit/config/valid_configuration.hpp"
 
 namespace culvert::config {
@@ -18,6 +19,23 @@ Config load_valid(std::string_view text) {
 }
 
 }  // namespace
+
+TEST_CASE("load: a link-local router is on the interface that the route names, or the only one") {
+  // Of kValid's interfaces only wan has IPv6.
+  const auto route = [](std::string_view text) {
+    const Config config =
+        load_valid(with("  routes:\n", "  routes:\n    - " + std::string(text) + "\n"));
+    return std::pair(config.dataplane.routes.at(0),
+                     interface_of(config.dataplane, config.dataplane.routes.at(0)));
+  };
+  const auto [alone, where] = route("{to: \"::/0\", via: \"fe80::1\"}");
+  CHECK_FALSE(alone.interface);
+  CHECK(where == std::size_t{0});
+  const auto [named, there] = route("{to: \"::/0\", via: \"fe80::1\", interface: wan}");
+  CHECK(named.interface == "wan");
+  CHECK(there == std::size_t{0});
+  CHECK(route("{to: 10.7.0.0/16, via: 10.1.0.7, interface: lan}").second == std::size_t{1});
+}
 
 TEST_CASE("load: a valid file has no diagnostics and every value arrives typed") {
   const LoadResult result = load_text(kValid, "hq.yaml");

@@ -56,4 +56,50 @@ TEST_CASE("topology: who can be a neighbour") {
   CHECK_FALSE(topology.is_on_link(PortId{0}, address("ff02::1")));
 }
 
+namespace {
+
+/// IPv6 on both; on the first, its link-local address stands in front.
+Topology with_link_local_router(const std::optional<std::string>& interface) {
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[0].name = "wan";
+  dataplane.interfaces[0].addresses = {prefix("fe80::5/64"), prefix("2001:db8::1/64")};
+  dataplane.interfaces[1].name = "lan";
+  dataplane.interfaces[1].addresses = {prefix("2001:db8:1::1/64"), prefix("10.1.0.1/24")};
+  config::Route everything;
+  everything.to = prefix("::/0");
+  everything.via = address("fe80::1");
+  everything.interface = interface;
+  dataplane.routes = {everything};
+  return Topology(dataplane);
+}
+
+}  // namespace
+
+TEST_CASE("topology: a link-local router is on the link that the route names (RFC 4291 §2.5.6)") {
+  const Topology topology = with_link_local_router("lan");
+  CHECK(topology.unplaced().empty());
+  CHECK(topology.next_hop(address("2001:db8:7::1")) == NextHop{PortId{1}, address("fe80::1")});
+  // Else the one whose network has been given a prefix of them.
+  CHECK(with_link_local_router({}).next_hop(address("2001:db8:7::1")) ==
+        NextHop{PortId{0}, address("fe80::1")});
+  // Solicited from what the port has, and nobody else is told a link-local address.
+  CHECK(topology.source_on(PortId{0}, address("fe80::1")) == address("fe80::5"));
+  CHECK(topology.source_on(PortId{1}, address("fe80::1")) == address("2001:db8:1::1"));
+  CHECK(topology.source_on(PortId{0}, address("2001:db8:7::1")) == address("2001:db8::1"));
+}
+
+TEST_CASE("topology: link-local addresses are on every link with IPv6 (RFC 4861 §5.1)") {
+  const Topology topology = with_link_local_router("lan");
+  CHECK(topology.is_on_link(PortId{0}, address("fe80::1")));
+  CHECK(topology.is_on_link(PortId{1}, address("fe80::1")));
+  CHECK_FALSE(gateway().is_on_link(PortId{1}, address("fe80::1")));
+}
+
+TEST_CASE("topology: a route that leads to no interface is not lost silently") {
+  const Topology topology = with_link_local_router("dmz");
+  REQUIRE(topology.unplaced().size() == 1);
+  CHECK(topology.unplaced()[0].to == prefix("::/0"));
+}
+
 }  // namespace culvert::dataplane::control

@@ -186,6 +186,9 @@ TEST_CASE("local address: a neighbour's interface, else the longest route's") {
   CHECK(local_address_for(dataplane, address("172.16.1.1")) == address("10.1.0.1"));
   CHECK(local_address_for(dataplane, address("2001:db8::7")) == address("2001:db8::1"));
   CHECK_FALSE(local_address_for(dataplane, address("2001:db8:1::7")));
+  // A link-local router's network is no place to be answered at.
+  dataplane.routes.push_back({wire::Prefix::parse("::/0").value(), address("fe80::1"), {}});
+  CHECK(local_address_for(dataplane, address("2001:db8:1::7")) == address("2001:db8::1"));
 }
 
 }  // namespace culvert::ike

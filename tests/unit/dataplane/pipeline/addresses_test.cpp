@@ -75,6 +75,48 @@ TEST_CASE("forwarding: which addresses of an interface's network are nobody's") 
   }
 }
 
+TEST_CASE("forwarding: a route through a link-local router leads to its link, once it is known") {
+  Gateway gateway;
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[0].addresses = {wire::Prefix::parse("2001:db8:1::1/64").value()};
+  dataplane.interfaces[1].name = "wan";
+  dataplane.interfaces[1].addresses = {wire::Prefix::parse("2001:db8:ff::1/64").value()};
+  config::Route route;
+  route.to = wire::Prefix::parse("2001:db8:9::/48").value();
+  route.via = wire::IpAddress::parse("fe80::1").value();
+  route.interface = "wan";
+  dataplane.routes = {route};
+  control::Forwarding forwarding(gateway.tables());
+  REQUIRE(forwarding.install(control::Topology(dataplane)).has_value());
+  open_to_all(gateway);
+
+  const Result asked = passed(gateway, kLan, "2001:db8:1::9", "2001:db8:9::7");
+  REQUIRE(asked.punts.size() == 1);
+  CHECK(asked.punts[0].what.reason == PuntReason::resolve_neighbor);
+  CHECK((*gateway.tables().adjacencies)[asked.punts[0].what.adjacency].next_hop == route.via);
+  const auto next_hop_of = [&](const char* text) {
+    return gateway.tables().fib->lookup(wire::IpAddress::parse(text).value());
+  };
+  // Of the same name on another link: another station.
+  forwarding.neighbor_resolved({kLan, route.via}, kOurMac);
+  CHECK(passed(gateway, kLan, "2001:db8:1::9", "2001:db8:9::7").wan.empty());
+  forwarding.neighbor_resolved({kWan, route.via}, kTheirMac);
+  const Result sent = passed(gateway, kLan, "2001:db8:1::9", "2001:db8:9::7");
+  REQUIRE(sent.wan.size() == 1);
+  CHECK(std::equal(kTheirMac.begin(), kTheirMac.end(), sent.wan[0].begin()));
+  CHECK(next_hop_of("fe80::1") == Adjacencies::kDrop);
+  forwarding.neighbor_lost({kLan, route.via});
+  CHECK(passed(gateway, kLan, "2001:db8:1::9", "2001:db8:9::7").wan.size() == 1);
+
+  dataplane.routes[0].interface = "dmz";
+  const auto refused = forwarding.install(control::Topology(dataplane));
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error() ==
+        "no interface is known to reach fe80::1, through which dataplane.routes has "
+        "2001:db8:9::/48");
+}
+
 TEST_CASE("worker: what is for a broadcast address goes into no tunnel") {
   SaOptions any;
   any.local_selectors = any.remote_selectors = {"0.0.0.0/0"};
