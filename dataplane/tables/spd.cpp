@@ -36,6 +36,13 @@ std::size_t policy_hash(const PolicyEntry& entry) {
   return hash;
 }
 
+bool asks_for_ports(const PolicyEntry& entry) {
+  const auto asks = [](const wire::TrafficSelector& selector) {
+    return !selector.any_port() && !selector.opaque_port();
+  };
+  return std::ranges::any_of(entry.local, asks) || std::ranges::any_of(entry.remote, asks);
+}
+
 /// Every pair of selectors, both ways; a protect policy's reverse is what must not come in clear.
 std::vector<PolicyRule> rules_of(const PolicyEntry& entry, std::uint32_t index) {
   std::vector<PolicyRule> rules;
@@ -79,7 +86,10 @@ Spd::~Spd() {
 void Spd::keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
                PolicyCounters::Taken counters) {
   std::construct_at(&in.live_[index], entry.outbound, entry.action, entry.child_index,
-                    counters.place);
+                    counters.place, entry.rank);
+  if (entry.action == PolicyAction::bypass && asks_for_ports(entry)) {
+    in.bypasses_by_port_.store(true, std::memory_order_relaxed);
+  }
   const Place place{entry.rank, index};
   const auto kept =
       list_.emplace_hint(list_.end(), place, Kept{std::move(entry), std::move(counters)});

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "channel/messages.hpp"
@@ -84,6 +85,16 @@ class SpdSnapshot {
     outbound = live.outbound.load(std::memory_order_acquire);
     return outbound == kNoSlot ? Verdict::trap : Verdict::protect;
   }
+  /// Whether a match stands before another one in the order of the policies.
+  [[nodiscard]] bool is_before(const Match& match, const Match& other) const {
+    return std::pair(live_[match.entry].rank, match.entry) <
+           std::pair(live_[other.entry].rank, other.entry);
+  }
+  /// Whether there may be a policy that lets pass by ports, which fragments but the first have not.
+  [[nodiscard]] bool bypasses_by_port() const {
+    // Relaxed: who has found such a policy has seen what was written before it.
+    return bypasses_by_port_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::uint32_t child_index(const Match& match) const {
     return live_[match.entry].child_index;
   }
@@ -109,12 +120,14 @@ class SpdSnapshot {
     PolicyAction action;
     std::uint32_t child_index;
     PolicyCounters::Place counters;
+    PolicyRank rank;
   };
 
   const std::uint32_t capacity_;  ///< entries `live_` has room for
   PolicyIndex index_;
   Live* live_;  ///< raw memory: what no entry had is never touched
   std::atomic<std::uint32_t> generation_{0};
+  std::atomic<bool> bypasses_by_port_{false};  ///< stays when the last one goes
 };
 
 class Spd {

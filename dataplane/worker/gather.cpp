@@ -27,26 +27,6 @@ void settle(WorkerState& worker) {
   worker.reassembler.forget_ended();
 }
 
-/// Fragments of one packet meet at one worker, whichever their ports led to: the first has ports,
-/// the others have none, and a NIC's hash differs. False: handed over or dropped.
-bool is_gathered_here(WorkerState& worker, Burst& burst, std::uint32_t position) {
-  if (worker.tables.workers <= 1 || burst.origin[position] != PacketOrigin::clear) return true;
-  const std::uint8_t* const ip = burst.ip[position];
-  const bool is_v4 = (ip[0] >> 4U) == 4;
-  const std::uint32_t mixed = wire::load_u32(ip + (is_v4 ? wire::ipv4::kSource : 20)) ^
-                              (is_v4 ? wire::load_u16(ip + wire::ipv4::kIdentification) : 0U);
-  const std::size_t owner = (mixed ^ mixed >> 16U) % worker.tables.workers;
-  if (owner == raw(worker.context.id)) return true;
-  rte_mbuf* const packet = burst.packets[position];
-  PuntedPacket origin;
-  origin.received_on = burst.received_on[position];
-  punted(packet) = origin;
-  if (rte_ring_mp_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
-    worker.drop(packet, DropDirection::local, DropReason::handoff_queue_full);
-  }
-  return false;
-}
-
 /// A frame around the packet, as if it had come in one piece.
 void write_ethernet(WorkerState& worker, std::uint8_t* frame, PortId port, bool is_v4) {
   const MacAddress& mac = worker.tables.ports[raw(port)].mac;
@@ -129,8 +109,31 @@ bool share_a_burst(NextStep one, NextStep other) {
 
 }  // namespace
 
+// Whichever worker their ports led to: the first has ports, the others have none, and a NIC's hash
+// differs.
+bool fragments_meet_here(WorkerState& worker, Burst& burst, std::uint32_t position,
+                         DropDirection direction) {
+  if (worker.tables.workers <= 1 || burst.origin[position] != PacketOrigin::clear) return true;
+  rte_mbuf* const packet = burst.packets[position];
+  const std::uint8_t* const ip = burst.ip[position];
+  // What the main thread gave back has no frame around it any more.
+  if (ip == rte_pktmbuf_mtod(packet, const std::uint8_t*)) return true;
+  const bool is_v4 = (ip[0] >> 4U) == 4;
+  const std::uint32_t mixed = wire::load_u32(ip + (is_v4 ? wire::ipv4::kSource : 20)) ^
+                              (is_v4 ? wire::load_u16(ip + wire::ipv4::kIdentification) : 0U);
+  const std::size_t owner = (mixed ^ mixed >> 16U) % worker.tables.workers;
+  if (owner == raw(worker.context.id)) return true;
+  PuntedPacket origin;
+  origin.received_on = burst.received_on[position];
+  punted(packet) = origin;
+  if (rte_ring_mp_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
+    worker.drop(packet, direction, DropReason::handoff_queue_full);
+  }
+  return false;
+}
+
 void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
-  if (!is_gathered_here(worker, burst, position)) return;
+  if (!fragments_meet_here(worker, burst, position, DropDirection::local)) return;
   const bool from_clear = burst.origin[position] == PacketOrigin::clear;
   const PortId port = burst.received_on[position];
   const auto outcome = worker.reassembler.accept(

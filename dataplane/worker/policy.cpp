@@ -182,9 +182,63 @@ bool goes_as_return_traffic(WorkerState& worker, const SpdSnapshot& policies, Bu
   return true;
 }
 
+std::expected<FragmentPlace, DropReason> fragment_at(const Burst& burst, std::uint32_t position) {
+  return place_of({burst.packets[position], burst.ip[position], burst.header[position],
+                   burst.origin[position]});
+}
+
+/// "All implementations MUST support stateful fragment checking to accommodate BYPASS traffic for
+/// which a non-trivial port range is specified" (RFC 4301 §7.4): a later fragment is let pass by
+/// the policy that its first one met. That policy stands in front of what the fragment meets by
+/// itself, or it would not be remembered. False: another worker knows, and goes on with it.
+bool follow_first(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
+                  std::uint32_t position, std::uint32_t generation, CachedFlow& flow) {
+  // What came through an SA has passed its selectors, every fragment by itself.
+  if (flow.decision != FlowDecision::by_policy || burst.origin[position] != PacketOrigin::clear ||
+      !policies.bypasses_by_port()) {
+    return true;
+  }
+  const auto place = fragment_at(burst, position);
+  if (!place) return true;
+  if (!fragments_meet_here(worker, burst, position, DropDirection::out)) return false;
+  if (place->offset == 0) {
+    worker.bypassed.forget(*place);
+    return true;
+  }
+  const auto policy =
+      worker.bypassed.find(*place, generation, worker.reassembler.time_at(burst.tsc));
+  if (policy) flow.match = *policy;
+  return true;
+}
+
+/// A first fragment is let pass by `policy`. Later ones that meet the same, or one in front of it,
+/// by themselves need not be told.
+void remember_first(WorkerState& worker, const SpdSnapshot& policies, const Burst& burst,
+                    std::uint32_t position, std::uint32_t generation,
+                    const SpdSnapshot::Match& policy) {
+  if (policy.entry == SpdSnapshot::kNoEntry || burst.origin[position] != PacketOrigin::clear ||
+      !policies.bypasses_by_port()) {
+    return;
+  }
+  const auto place = fragment_at(burst, position);
+  if (!place || place->offset != 0) return;
+  const wire::Ports unknown{0, 0, false};
+  const SpdSnapshot::Match later = policies.find(
+      flow_key(burst.ip[position], burst.header[position], unknown), burst.origin[position]);
+  if (later.entry != SpdSnapshot::kNoEntry && !policies.is_before(policy, later)) return;
+  worker.bypassed.remember(*place, policy, generation, worker.reassembler.time_at(burst.tsc));
+}
+
 void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
                 std::uint32_t position) {
-  const CachedFlow flow = look_up(worker, policies, burst, position);
+  const bool is_fragment = burst.header[position].is_fragment;
+  // Before the search: what is remembered of its answer goes with a change that it has not seen.
+  const std::uint32_t generation = policies.generation();
+  CachedFlow flow = look_up(worker, policies, burst, position);
+  if (is_fragment && !follow_first(worker, policies, burst, position, generation, flow))
+      [[unlikely]] {
+    return;
+  }
   const auto drop = [&](DropReason reason) {
     worker.drop(burst.packets[position], direction_of(burst.origin[position]), reason);
   };
@@ -215,6 +269,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
       [[fallthrough]];
     case Verdict::bypass:
       if (!may_go_on(worker, burst, position)) return;
+      if (is_fragment) [[unlikely]]
+        remember_first(worker, policies, burst, position, generation, flow.match);
       if (burst.origin[position] == PacketOrigin::tunnel &&
           is_tcp_syn(burst.ip[position], burst.header[position])) [[unlikely]] {
         clamp_syn(worker, policies, burst, position, kNoSlot);

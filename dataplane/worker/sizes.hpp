@@ -53,6 +53,10 @@ void clamp_syn(WorkerState& worker, const SpdSnapshot& policies, const Burst& bu
                std::uint32_t position, SlotIndex outbound);
 
 // gather.cpp
+/// Fragments of one packet that came in clear meet at one worker. False: another one goes on with
+/// this fragment, or, on its way there, it was dropped in `direction`.
+[[nodiscard]] bool fragments_meet_here(WorkerState& worker, Burst& burst, std::uint32_t position,
+                                       DropDirection direction);
 /// A fragment for us: kept until its packet is whole, which then goes on like one that came whole.
 void gather(WorkerState& worker, Burst& burst, std::uint32_t position);
 /// What is pending, in bursts of its own; fragments that waited too long end.

@@ -13,6 +13,7 @@
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/tables/tables.hpp"
 #include "dataplane/worker/burst.hpp"
+#include "dataplane/worker/bypassed_packets.hpp"
 #include "dataplane/worker/early_packets.hpp"
 #include "dataplane/worker/flow_cache.hpp"
 #include "dataplane/worker/known_flows.hpp"
@@ -155,6 +156,7 @@ class WorkerState {
   EarlyPackets early;
   OversizePackets oversize;
   Reassembler reassembler;
+  BypassedPackets bypassed;
   std::uint64_t last_expiry = 0;    ///< TSC
   std::uint64_t next_spi_hint = 0;  ///< TSC: the main thread sees no unknown SPI before
   const std::uint64_t millisecond;  ///< in TSC cycles

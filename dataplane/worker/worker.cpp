@@ -16,6 +16,8 @@ namespace {
 
 /// RFC 791 §3.2 begins at 15 seconds; fragments of one packet are a burst's length apart.
 constexpr std::uint64_t kReassemblySeconds = 15;
+/// Fragments of one packet leave their source together.
+constexpr std::uint64_t kBypassedSeconds = 2;
 /// A response that was lost on its way is asked for again within this time.
 constexpr std::uint64_t kEarlyMilliseconds = 1000;
 
@@ -91,6 +93,7 @@ WorkerState::WorkerState(WorkerContext& given)
       known_flows(given.tables->flows_remembered),
       short_burst(packets_of_a_short_burst()),
       reassembler(kReassemblySeconds * rte_get_tsc_hz()),
+      bypassed(kBypassedSeconds * rte_get_tsc_hz()),
       millisecond(rte_get_tsc_hz() / 1000),
       early_patience(kEarlyMilliseconds * millisecond),
       identification_(static_cast<std::uint32_t>(rte_rdtsc()) / given.tables->workers *

@@ -16,6 +16,8 @@
 #include "dataplane/tables/spd.hpp"
 #include "dataplane/worker/punt.hpp"
 #include "dataplane/worker/resynchronize.hpp"
+#include "tests/model/address_model.hpp"
+#include "tests/model/bypass_model.hpp"
 #include "tests/model/esp_model.hpp"
 #include "tests/model/fragment_model.hpp"
 #include "tests/model/icmp_error_model.hpp"
@@ -112,6 +114,7 @@ class GatewayModel {
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
   std::map<dataplane::SlotIndex, OutboundModel> outbound;
   ReassemblyModel reassembly;
+  BypassModel bypassed;
   std::size_t largest_whole = 65535;  ///< that fragments may become
 
   /// A packet that fragments have become, and whether they came in clear.
@@ -234,46 +237,22 @@ class GatewayModel {
     return decide(inner, dataplane::PacketOrigin::tunnel);
   }
 
-  static bool is_multicast(const wire::IpAddress& address) {
-    return address.is_v4() ? address.bytes[0] >= 224 : address.bytes[0] == 0xff;
-  }
-  /// RFC 1122 §3.2.1.3; RFC 4291 §2.5.2, §2.5.3: "::" and "::1".
-  static bool is_impossible_source(const wire::IpAddress& address) {
-    if (is_multicast(address)) return true;
-    if (address == parsed("::") || address == parsed("::1")) return true;
-    return address.is_v4() && (address.bytes[0] == 127 || address.bytes[0] == 0);
-  }
-
-  /// RFC 1122 §3.2.1.3: "{ <Network-number>, -1 }", and "{ <Network-number>, 0 }" as it once was;
-  /// RFC 3021: networks of two addresses have none.
-  [[nodiscard]] bool is_broadcast(const wire::IpAddress& address) const {
-    return std::ranges::any_of(networks, [&](const wire::Prefix& network) {
-      return address.is_v4() && network.address.is_v4() && network.length < 31 &&
-             (address == network.first() || address == network.last());
-    });
-  }
-  /// RFC 4291 §2.4, RFC 3927 §2.1.
-  static bool is_link_local(const wire::IpAddress& address) {
-    static const wire::Prefix v4 = wire::Prefix::parse("169.254.0.0/16").value(),
-                              v6 = wire::Prefix::parse("fe80::/10").value();
-    return (address.is_v4() ? v4 : v6).contains(address);
-  }
-
   Outcomes decide(const ByteString& ip, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
     const IpView view = view_ip(ip).value();
     if (is_impossible_source(view.source)) return DropReason::source_address_invalid;
-    if (is_multicast(view.destination)) return DropReason::destination_multicast;
-    if (routes.lookup(view.source) == dataplane::Adjacencies::kLocal || is_broadcast(view.source)) {
+    if (is_for_a_group(view.destination)) return DropReason::destination_multicast;
+    if (routes.lookup(view.source) == dataplane::Adjacencies::kLocal ||
+        is_broadcast(networks, view.source)) {
       return DropReason::source_address_invalid;
     }
-    if (is_broadcast(view.destination)) return DropReason::destination_multicast;
+    if (is_broadcast(networks, view.destination)) return DropReason::destination_multicast;
     if (routes.lookup(view.destination) == dataplane::Adjacencies::kLocal) {
       if (fragment_of(ip)) return gather(ip, origin);
       return deliver(ip, view, origin);
     }
     // RFC 4291 §2.5.6, RFC 3927 §2.7: no router takes them further.
-    if (is_link_local(view.source) || is_link_local(view.destination)) {
+    if (is_of_one_link(view.source) || is_of_one_link(view.destination)) {
       return DropReason::link_local_address;
     }
     return pass(ip, origin);
@@ -332,7 +311,14 @@ class GatewayModel {
     const IpView view = view_ip(ip).value();
     const bool is_ours = origin == dataplane::PacketOrigin::originated;
     const bool may_go_on = is_ours || view.hops > 1;
-    const auto hit = first_policy(policies, flow_of(ip, view), origin);
+    auto hit = first_policy(policies, flow_of(ip, view), origin);
+    // RFC 4301 §7.4: of packets in clear, later fragments go where their first one went.
+    auto piece = origin == dataplane::PacketOrigin::clear ? fragment_of(ip) : std::nullopt;
+    if (piece && !ReassemblyModel::is_sound(ip, *piece)) piece.reset();
+    if (piece && piece->offset == 0) bypassed.begins(*piece);
+    if (piece && piece->offset != 0) {
+      if (const auto first = bypassed.policy_of(*piece, reassembly.now())) hit = first;
+    }
     if (!hit) {
       if (auto way = as_return_traffic(ip, view, origin)) return *way;
       // What was decrypted has passed its SA's selectors.
@@ -347,7 +333,12 @@ class GatewayModel {
       return DropReason::cleartext_violates_policy;
     }
     if (!may_go_on) return PuntReason::ttl_exceeded;
-    if (policy.action == PolicyAction::bypass) return route(ip, view, is_ours);
+    if (policy.action == PolicyAction::bypass) {
+      if (piece && piece->offset == 0 && is_news_to_later_ones(*hit, ip, view, origin)) {
+        bypassed.passed(*piece, *hit, reassembly.now());
+      }
+      return route(ip, view, is_ours);
+    }
     if (policy.outbound == dataplane::kNoSlot) return PuntReason::acquire;
     return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view, is_ours);
   }
@@ -367,7 +358,18 @@ class GatewayModel {
     const bool is_ours = origin == dataplane::PacketOrigin::originated;
     if (!is_ours && outbound.at(slot).transport) return std::nullopt;
     if (!is_ours && view.hops <= 1) return dataplane::PuntReason::ttl_exceeded;
-    return seal(slot, is_ours ? ip : one_hop_on(ip), view);
+    return seal(slot, is_ours ? ip : one_hop_on(ip), view, is_ours);
+  }
+
+  /// Whether later fragments of a first one, which have no ports, would by themselves meet no
+  /// policy, or one behind the first's.
+  [[nodiscard]] bool is_news_to_later_ones(const PolicyHit& first, const ByteString& ip,
+                                           const IpView& view,
+                                           dataplane::PacketOrigin origin) const {
+    dataplane::FlowKey flow = flow_of(ip, view);
+    flow.ports_known = false;
+    const auto later = first_policy(policies, flow, origin);
+    return !later || later->index > first.index;
   }
 
   /// RFC 4303 §2: how long a packet of `total` bytes is with ESP: header, IV, padding and trailer

@@ -29,13 +29,7 @@ class ReassemblyModel {
   Arrival arrive(const ByteString& ip, dataplane::PacketOrigin origin, std::size_t largest) {
     using dataplane::DropReason;
     const Fragment piece = fragment_of(ip).value();
-    const std::size_t end = piece.offset + piece.payload.size();
-    // RFC 8200 §4.5: a length that is not a multiple of 8 octets, and more to come; a packet of
-    // more than 65 535. Without data it is part of nothing.
-    const bool is_ragged = piece.more && piece.payload.size() % 8 != 0;
-    if (is_ragged || piece.payload.empty() || headers_of(ip) + end > 65535) {
-      return {{DropReason::fragment_invalid}, {}};
-    }
+    if (!is_sound(ip, piece)) return {{DropReason::fragment_invalid}, {}};
     Arrival arrival;
     Packet& packet = packet_of(piece.of, origin, arrival);
     if (packet.refused) return refuse(packet, *packet.refused, std::move(arrival));
@@ -66,6 +60,15 @@ class ReassemblyModel {
     std::erase_if(packets_, [&](const Packet& packet) { return age(packet) >= kMilliseconds; });
     return before - held();
   }
+  /// Whether it can be part of a packet.
+  static bool is_sound(const ByteString& ip, const Fragment& piece) {
+    // RFC 8200 §4.5: a length that is not a multiple of 8 octets, and more to come; a packet of
+    // more than 65 535. Without data it is part of nothing.
+    const bool is_ragged = piece.more && piece.payload.size() % 8 != 0;
+    return !is_ragged && !piece.payload.empty() &&
+           headers_of(ip) + piece.offset + piece.payload.size() <= 65535;
+  }
+  [[nodiscard]] std::uint64_t now() const { return now_; }
   /// Whether some packet's time is over about then.
   [[nodiscard]] bool ends_about(std::uint64_t milliseconds, std::uint64_t within) const {
     return std::ranges::any_of(packets_, [&](const Packet& packet) {

@@ -90,7 +90,8 @@ class Comparison : protected RandomEsp {
   std::string time_passes() {
     milliseconds_ += kBurstMilliseconds;
     // The worker's goes on within a burst: what is so near its end that this matters is left out.
-    while (model_.reassembly.ends_about(milliseconds_, 20 * kBurstMilliseconds)) {
+    while (model_.reassembly.ends_about(milliseconds_, 20 * kBurstMilliseconds) ||
+           model_.bypassed.ends_about(milliseconds_, 5 * kBurstMilliseconds)) {
       milliseconds_ += kBurstMilliseconds;
     }
     const std::size_t ended = model_.reassembly.time_is(milliseconds_);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -33,6 +34,9 @@ class RandomPackets {
 
   Packet any_ip() {
     if (one_in(8)) return icmp_error();
+    if (one_in(12)) {
+      if (const auto piece = any_piece()) return *piece;
+    }
     const bool is_for_us = one_in(15);
     PacketOptions options = any_options(is_for_us);
     if (is_for_us && one_in(2)) return echo_request(options.source, options.destination);
@@ -46,13 +50,15 @@ class RandomPackets {
     options.destination = is_for_us ? any(v4 ? kOwn4 : kOwn6) : any(pool);
     options.ttl = one_in(12) ? static_cast<std::uint8_t>(below(3)) : 64;
     options.traffic_class = static_cast<std::uint8_t>(below(256));
-    static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000, 0x2000,
-                                                          0x20b9, 0x00b9, 0x0001, 0x2002};
+    static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000,
+                                                          0x2000, 0x2000, 0x20b9, 0x00b9,
+                                                          0x2005, 0x0005, 0x0001, 0x2002};
     options.fragment = is_for_us ? 0x4000 : any(kFragments);
     static const std::vector<std::uint8_t> kProtocols = {17, 17, 17, 6, 6, 1, 47};
     options.protocol = any(kProtocols);
     if (!v4 && options.protocol == 1) options.protocol = 58;
     options.payload = payload_of(options.protocol);
+    if ((options.fragment & 0x2000U) != 0 && !one_in(6)) shorten_to_eights(options.payload, 0);
     if (!is_for_us && one_in(2)) aim(options);
     return options;
   }
@@ -76,6 +82,83 @@ class RandomPackets {
                       .protocol = static_cast<std::uint8_t>(v4 ? 1 : 58),
                       .ttl = static_cast<std::uint8_t>(one_in(12) ? below(3) : 64),
                       .payload = message});
+  }
+
+  /// Of a packet in pieces whose first one a bypass policy lets pass by its ports, as it may be.
+  std::optional<Packet> any_piece() {
+    constexpr std::size_t kOfLate = 4;
+    if (firsts_.empty() || one_in(3)) {
+      if (const auto begun = any_first_by_ports()) {
+        firsts_.push_back(*begun);
+        if (firsts_.size() > kOfLate) firsts_.erase(firsts_.begin());
+        return piece_of(*begun, 0, true, begun->payload);
+      }
+    }
+    if (firsts_.empty()) return std::nullopt;
+    const PacketOptions& first = any(firsts_);
+    const bool more = !one_in(3);
+    const std::size_t end = first.payload.size() / 8;
+    const std::size_t place = one_in(6) ? 1 + below(end) : end + below(4);
+    const std::size_t bytes = more ? 8 * (1 + below(3)) : 1 + below(30);
+    return piece_of(first, 8 * place, more, model::counting(bytes));
+  }
+  std::optional<PacketOptions> any_first_by_ports() {
+    std::vector<std::pair<wire::TrafficSelector, wire::TrafficSelector>> asking;
+    for (const dataplane::PolicyEntry& entry : *aimed_at_) {
+      if (entry.action != dataplane::PolicyAction::bypass) continue;
+      for (std::size_t i = 0; i < entry.local.size(); ++i) {
+        const auto &local = entry.local[i], &remote = entry.remote[i];
+        const bool asks = !local.any_port() || !remote.any_port();
+        if (asks && !local.opaque_port() && !remote.opaque_port())
+          asking.emplace_back(local, remote);
+      }
+    }
+    if (asking.empty()) return std::nullopt;
+    const auto& [local, remote] = any(asking);
+    const auto source = any_inside(local), destination = any_inside(remote);
+    if (!source || !destination) return std::nullopt;
+    const auto port_of = [](const wire::TrafficSelector& selector) {
+      return selector.any_port() ? std::uint16_t{4000} : selector.port_first;
+    };
+    PacketOptions options{.source = *source, .destination = *destination};
+    options.protocol = local.protocol;
+    options.ttl = one_in(8) ? 1 : 64;
+    options.payload = udp(port_of(local), port_of(remote), model::counting(8 * (1 + below(3))));
+    return options;
+  }
+  std::optional<std::string> any_inside(wire::TrafficSelector selector) {
+    selector.protocol = 0;
+    selector.port_first = 0;
+    selector.port_last = 65535;
+    std::vector<std::string> inside;
+    for (const std::string& text : selector.first.is_v4() ? kV4 : kV6) {
+      if (std::ranges::find(kNobody, text) != kNobody.end()) continue;
+      if (model::selector_takes(selector, model::parsed(text), 0, 0)) inside.push_back(text);
+    }
+    if (inside.empty()) return std::nullopt;
+    return any(inside);
+  }
+  /// Now and then of another packet, by its name.
+  Packet piece_of(PacketOptions options, std::size_t offset, bool more, const Packet& data) {
+    const std::size_t name = one_in(10) ? below(4) : 1;
+    const bool v4 = options.source.find(':') == std::string::npos;
+    options.fragment = static_cast<std::uint16_t>(offset / 8 | (more ? 0x2000U : 0U));
+    options.payload.clear();
+    if (!v4) {
+      options.payload = {options.protocol, kNotOurs};
+      model::put16(options.payload, static_cast<unsigned>(offset | (more ? 1U : 0U)));
+      model::put32(options.payload, name);
+      options.protocol = 44;
+    }
+    model::put(options.payload, data);
+    Packet ip = ip_packet(options);
+    if (v4) ip[5] = static_cast<std::uint8_t>(name);
+    return model::with_checksum(std::move(ip));
+  }
+
+  /// What a sound fragment is long that others come behind (RFC 791 §3.2).
+  static void shorten_to_eights(Packet& of, std::size_t from) {
+    if (of.size() >= from + 8) of.resize(of.size() - (of.size() - from) % 8);
   }
 
   /// At a policy that has an SA, as far as addresses go: by chance few packets meet one.
@@ -120,10 +203,13 @@ class RandomPackets {
   /// Now and then an IPv6 packet in transit is a fragment, or one that is whole (RFC 6946).
   Packet with_fragment_header(Packet ip) {
     if (ip[0] >> 4U == 4 || !one_in(8)) return ip;
-    static const std::vector<unsigned> kPlaces = {0x0001, 0x0001, 0x05c9, 0x05c8, 0x0000};
+    static const std::vector<unsigned> kPlaces = {0x0001, 0x0001, 0x05c9, 0x05c8,
+                                                  0x0029, 0x0028, 0x0000};
     Packet header = {ip[6], kNotOurs};
-    model::put16(header, is_ours(ip) ? 0 : any(kPlaces));
-    model::put32(header, below(1000));
+    const unsigned place = is_ours(ip) ? 0 : any(kPlaces);
+    model::put16(header, place);
+    model::put32(header, below(2));
+    if ((place & 1U) != 0 && !one_in(6)) shorten_to_eights(ip, 40);
     ip.insert(ip.begin() + 40, header.begin(), header.end());
     ip[6] = 44;
     Packet length;
@@ -207,6 +293,7 @@ class RandomPackets {
   const std::vector<dataplane::PolicyEntry>* aimed_at_ = nullptr;
 
  private:
+  std::vector<PacketOptions> firsts_;
   std::mt19937_64 random_;
 };
 

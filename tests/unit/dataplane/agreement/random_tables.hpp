@@ -158,6 +158,7 @@ class RandomTables : protected RandomFragments {
                      between_us_and_the_peer(static_cast<std::uint32_t>(entries.size())));
     }
     model_.policies = entries;
+    model_.bypassed.clear();
     gateway_.tables().spd->replace(entries);
     if (one_in(4)) {
       model_.bypass_by_default = one_in(2);

@@ -1,0 +1,67 @@
+#include "dataplane/worker/bypassed_packets.hpp"
+
+#include "wire/unaligned.hpp"
+
+namespace culvert::dataplane {
+namespace {
+
+/// Tells most packets apart; never 0.
+std::uint32_t name_of(const FragmentPlace& place) {
+  std::uint32_t mixed = place.identification * 0x9e3779b1U + place.protocol;
+  for (const wire::IpAddress* const address : {&place.source, &place.destination}) {
+    for (std::size_t at = 0; at < address->size(); at += 4) {
+      mixed = (mixed ^ wire::load_raw<std::uint32_t>(&address->bytes[at])) * 0x85ebca6bU;
+      mixed ^= mixed >> 15U;
+    }
+  }
+  return mixed | 1U;
+}
+
+}  // namespace
+
+std::size_t BypassedPackets::index_of(const FragmentPlace& fragment) const {
+  const std::uint32_t name = name_of(fragment);
+  std::size_t index = 0;
+  while (index < kPackets &&
+         (names_[index] != name || !packets_[index].first.same_packet(fragment))) {
+    ++index;
+  }
+  return index;
+}
+
+void BypassedPackets::remember(const FragmentPlace& first, const SpdSnapshot::Match& policy,
+                               std::uint32_t generation, std::uint64_t now) {
+  forget(first);
+  names_[next_] = name_of(first);
+  packets_[next_] = {.first = first,
+                     .policy = policy,
+                     .deadline = now + lifetime_,
+                     .generation = generation,
+                     .have = first.data_bytes};
+  next_ = (next_ + 1) % kPackets;
+}
+
+std::optional<SpdSnapshot::Match> BypassedPackets::find(const FragmentPlace& later,
+                                                        std::uint32_t generation,
+                                                        std::uint64_t now) {
+  const std::size_t index = index_of(later);
+  if (index == kPackets) return std::nullopt;
+  Packet& packet = packets_[index];
+  if (packet.generation != generation || packet.deadline <= now) {
+    names_[index] = 0;
+    return std::nullopt;
+  }
+  // Over the headers that the policy looked at another one's could be written (RFC 1858 §4).
+  if (later.offset < packet.first.data_bytes) return std::nullopt;
+  packet.have += later.data_bytes;
+  if (later.is_last) packet.total = later.offset + later.data_bytes;
+  if (packet.total != 0 && packet.have >= packet.total) names_[index] = 0;
+  return packet.policy;
+}
+
+void BypassedPackets::forget(const FragmentPlace& first) {
+  const std::size_t index = index_of(first);
+  if (index != kPackets) names_[index] = 0;
+}
+
+}  // namespace culvert::dataplane
