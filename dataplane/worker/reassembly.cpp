@@ -99,6 +99,12 @@ void Reassembler::end_pieces(Partial& partial, DropReason reason, bool is_merged
   partial.count = 0;
 }
 
+void Reassembler::give_way(Partial& oldest, std::uint64_t now) {
+  const bool is_over = oldest.deadline <= now;  // `expire` would have come to it
+  end_pieces(oldest, is_over ? DropReason::reassembly_timeout : DropReason::reassembly_full);
+  oldest.is_used = false;
+}
+
 /// The packet's place in the table; the oldest one gives way when the table is full.
 Reassembler::Partial& Reassembler::partial_for(const FragmentPlace& place, std::uint64_t now) {
   Partial* free = nullptr;
@@ -108,19 +114,33 @@ Reassembler::Partial& Reassembler::partial_for(const FragmentPlace& place, std::
       free = &partial;
     } else if (partial.key.same_packet(place) && partial.deadline > now) {
       return partial;
-    } else if (partial.deadline < oldest->deadline) {
+    } else if (partial.begun < oldest->begun) {
       oldest = &partial;
     }
   }
   Partial& chosen = free != nullptr ? *free : *oldest;
-  if (chosen.is_used) end_pieces(chosen, DropReason::reassembly_timeout);
+  if (chosen.is_used) give_way(chosen, now);
   chosen.key = place;
   chosen.deadline = now + lifetime_;
+  chosen.begun = ++begun_;
   chosen.total = chosen.have = 0;
   chosen.count = 0;
   chosen.is_used = true;
   chosen.is_refused = false;
   return chosen;
+}
+
+/// All buffers are held: the packet that began first gives its own. Were the newcomer refused, some
+/// seventy fragments a second, of packets that never end, would keep out everybody.
+void Reassembler::make_room_for(const Partial& newcomer, std::uint64_t now) {
+  static_assert(kFragments < kBuffers);  // there is another one
+  Partial* oldest = nullptr;
+  for (Partial& partial : *partials_) {
+    if (partial.count == 0 || &partial == &newcomer) continue;
+    if (oldest == nullptr || partial.begun < oldest->begun) oldest = &partial;
+  }
+  assert(oldest != nullptr);
+  give_way(*oldest, now);
 }
 
 /// "that datagram (and any constituent fragments) … MUST be silently discarded", what still comes
@@ -177,9 +197,8 @@ Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t
       (partial.total != 0 && (place->is_last || piece.end() > partial.total)) ||
       (place->is_last && partial.count != 0 && at != partial.count);
   if (overlaps || is_beyond_end) return refuse(partial, fragment, DropReason::fragment_overlap);
-  if (partial.count == kFragments || held_ == kBuffers) {
-    return refuse(partial, fragment, DropReason::reassembly_full);
-  }
+  if (partial.count == kFragments) return refuse(partial, fragment, DropReason::reassembly_full);
+  if (held_ == kBuffers) make_room_for(partial, now + clock_ahead);
   std::move_backward(partial.pieces.begin() + static_cast<std::ptrdiff_t>(at),
                      partial.pieces.begin() + partial.count,
                      partial.pieces.begin() + partial.count + 1);

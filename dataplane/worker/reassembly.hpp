@@ -1,7 +1,9 @@
-// Fragments back to packets (RFC 791 §3.2, RFC 8200 §4.5), in bounded memory and time; fragments
-// that overlap end their packet (RFC 5722 §4). Only what is for us is put together: ESP and IKE
-// that a router cut on its way. Worker-local. The bytes of a fragment stay where they are until its
-// packet is whole; `rte_mbuf` is only a name here.
+// Fragments back to packets (RFC 791 §3.2, RFC 8200 §4.5), in bounded memory and time: where there
+// is no room the packet that began first gives way, so that whose fragments come close together are
+// put together whatever others begin and never end. Fragments that overlap end their packet (RFC
+// 5722 §4). Only what is for us is put together: ESP and IKE that a router cut on its way.
+// Worker-local. The bytes of a fragment stay where they are until its packet is whole; `rte_mbuf`
+// is only a name here.
 #pragma once
 
 #include <array>
@@ -72,7 +74,7 @@ class Reassembler {
   enum class Outcome : std::uint8_t { held, whole, refused };
 
   /// Takes the fragment over. `whole`: `write` gives the packet, then `ended` names all its
-  /// buffers, beside those of a packet that gave way to it. Buffers in `ended` are the caller's
+  /// buffers, beside those of packets that gave way to it. Buffers in `ended` are the caller's
   /// again; it empties the list before the next call.
   Outcome accept(const Fragment& fragment, std::uint64_t now);
   /// Length of the packet that `accept` found whole.
@@ -102,6 +104,7 @@ class Reassembler {
   struct Partial {
     FragmentPlace key;  ///< of the first piece that came; head of the one at offset 0
     std::uint64_t deadline = 0;
+    std::uint64_t begun = 0;  ///< by number: packets of one burst have one deadline
     std::uint32_t total = 0;  ///< bytes of data; 0: the last fragment is not there
     std::uint32_t have = 0;
     std::uint16_t count = 0;
@@ -112,6 +115,8 @@ class Reassembler {
   };
 
   Partial& partial_for(const FragmentPlace& place, std::uint64_t now);
+  void give_way(Partial& oldest, std::uint64_t now);
+  void make_room_for(const Partial& newcomer, std::uint64_t now);
   Outcome refuse(Partial& partial, const Fragment& fragment, DropReason reason);
   static bool is_same(const Piece& piece, const Piece& other);
   static unsigned ecn_fields_of(const Partial& partial);
@@ -120,6 +125,7 @@ class Reassembler {
 
   std::uint64_t lifetime_;
   std::unique_ptr<std::array<Partial, kPackets>> partials_;
+  std::uint64_t begun_ = 0;  ///< packets so far
   std::size_t held_ = 0;
   std::size_t whole_ = 0;  ///< which one `accept` found whole
   std::array<Ended, kBuffers + kFragments> ended_;

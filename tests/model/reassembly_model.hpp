@@ -46,11 +46,12 @@ class ReassemblyModel {
                             [&](const Piece& other) { return contradict(other.what, piece); })) {
       return refuse(packet, DropReason::fragment_overlap, std::move(arrival));
     }
-    if (packet.pieces.size() == kFragmentsOfOne || held() == kFragments) {
+    if (packet.pieces.size() == kFragmentsOfOne) {
       return refuse(packet, DropReason::reassembly_full, std::move(arrival));
     }
-    packet.pieces.push_back({ip, piece});
-    return finish(packet, largest, std::move(arrival));
+    Packet& with_room = held() == kFragments ? beside_others(packet, arrival) : packet;
+    with_room.pieces.push_back({ip, piece});
+    return finish(with_room, largest, std::move(arrival));
   }
 
   /// How many fragments have waited too long.
@@ -116,12 +117,22 @@ class ReassemblyModel {
     for (Packet& packet : packets_) {
       if (packet.of == of && packet.origin == origin) return packet;
     }
-    if (is_full()) {
-      arrival.dropped.assign(packets_[0].pieces.size(), dataplane::DropReason::reassembly_timeout);
-      packets_.erase(packets_.begin());
-    }
+    if (is_full()) give_way(0, arrival);
     packets_.push_back({of, origin, now_, {}, {}});
     return packets_.back();
+  }
+  void give_way(std::size_t index, Arrival& arrival) {
+    arrival.dropped.insert(arrival.dropped.end(), packets_[index].pieces.size(),
+                           dataplane::DropReason::reassembly_full);
+    packets_.erase(packets_.begin() + static_cast<std::ptrdiff_t>(index));
+  }
+  /// The packet, where it is then: the oldest other one that has pieces has given way to it.
+  Packet& beside_others(const Packet& packet, Arrival& arrival) {
+    const auto own = static_cast<std::size_t>(&packet - packets_.data());
+    std::size_t oldest = 0;
+    while (oldest == own || packets_[oldest].pieces.empty()) ++oldest;
+    give_way(oldest, arrival);
+    return packets_[oldest < own ? own - 1 : own];
   }
 
   /// They share a byte, or one lies beyond the other, which is the last.

@@ -342,7 +342,42 @@ TEST_CASE("reassembly: a flood of first fragments holds no more than its bounds,
     CHECK(assembly.give(piece, i / 10) == Outcome::held);
     CHECK(assembly.reassembler.held() <= Reassembler::kPackets);
   }
-  CHECK(assembly.count(DropReason::reassembly_timeout) == 5000 - Reassembler::kPackets);
+  CHECK(assembly.count(DropReason::reassembly_full) == 5000 - Reassembler::kPackets);
+}
+
+TEST_CASE("reassembly: pieces of packets that never end keep nobody out, the oldest go") {
+  std::mt19937 random(13);
+  const std::uint64_t now = GENERATE(0, 500);  // all at once, or one after the other
+  Assembly assembly;
+  std::uint64_t given = 0;
+  const auto flood = [&](std::size_t pieces) {
+    const Bytes part = v4(8, random, {}, wire::ipv4::kMoreFragments);
+    for (std::size_t i = 0; i < pieces; ++i, ++given) {
+      // Of each packet one piece fewer than are kept.
+      Bytes piece = part;
+      const std::uint64_t place = given % (Reassembler::kFragments - 1);
+      wire::store_u16(piece.data() + wire::ipv4::kIdentification,
+                      static_cast<std::uint16_t>(given / (Reassembler::kFragments - 1)));
+      wire::store_u16(piece.data() + wire::ipv4::kFragment,
+                      static_cast<std::uint16_t>(wire::ipv4::kMoreFragments | place));
+      piece[wire::ipv4::kSource] = 11;
+      wire::write_ipv4_checksum(piece.data(), wire::ipv4::kHeaderBytes);
+      CHECK(assembly.give(piece, now * given / 1024) == Outcome::held);
+      CHECK(assembly.reassembler.held() <= Reassembler::kBuffers);
+    }
+  };
+  flood(22 * (Reassembler::kFragments - 1));
+  const std::size_t gone = assembly.count(DropReason::reassembly_full);
+  CHECK(gone == Reassembler::kFragments - 1);  // one packet's, which was enough
+  const Bytes packet = v4(3000, random);
+  const auto pieces = cut_up(packet, 1400);
+  CHECK(assembly.give(pieces[2], now) == Outcome::held);
+  flood(900);
+  CHECK(assembly.give(pieces[0], now) == Outcome::held);
+  CHECK(assembly.give(pieces[1], now) == Outcome::whole);
+  CHECK(assembly.whole() == packet);
+  CHECK(assembly.merged == pieces.size());
+  CHECK(given == assembly.reassembler.held() + assembly.count(DropReason::reassembly_full));
 }
 
 TEST_CASE("reassembly: a packet in more pieces than any honest one is refused") {

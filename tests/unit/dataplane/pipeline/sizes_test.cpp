@@ -410,7 +410,7 @@ TEST_CASE("sizes: a packet gives way to one that is whole at once") {
   nested.payload[0] = 44;
   wire::store_u16(&nested.payload[8 + 2], 8);
   const Result result = gateway.receive(kWan, frame(ip_packet(nested)));
-  CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::reassembly_timeout, 1}});
+  CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::reassembly_full, 1}});
   CHECK(gateway.worker().counters.reassembled.read() == 1);
 }
 
