@@ -129,8 +129,9 @@ Done RunningGateway::bring_up() {
         runtime::Level::warning, "keys_not_locked",
         {{"effect", "keys may be swapped out"}, {"remedy", "raise LimitMEMLOCK to infinity"}});
   }
-  auto workers = Workers::create(*hardware_->tables, hardware_->pool.get(), config_.dataplane.idle,
-                                 bell_.descriptor());
+  auto workers =
+      Workers::create(*hardware_->tables, {hardware_->pool.get(), hardware_->large_pool.get()},
+                      config_.dataplane.idle, bell_.descriptor());
   if (!workers) return Failure(workers.error());
   workers_ = std::move(*workers);
 
@@ -177,8 +178,7 @@ Done RunningGateway::make_duties() {
   associations_.emplace(tables, topology_, children_);
   policies_.emplace(tables, config_);
   requests_.emplace(tables, *associations_, *policies_, *acquires_, *channel_);
-  punts_.emplace(tables, *packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_,
-                 *channel_, now);
+  punts_.emplace(tables, *packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_, *channel_, now);
   reporter_.emplace(
       Reporter::Sources{config_, tables, hardware_->ports, hardware_->device_of, *workers_,
                         *channel_, topology_, children_, *associations_, *policies_, *neighbors_},

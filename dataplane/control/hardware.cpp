@@ -139,6 +139,9 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
                                       node_of_devices(config, *plan));
   if (!pool) return Failure(pool.error());
   hardware->pool = std::move(*pool);
+  auto large_pool = ports::make_large_pool(config.dataplane, kPuntPrivateBytes);
+  if (!large_pool) return Failure(large_pool.error());
+  hardware->large_pool = std::move(*large_pool);
   if (auto done = configure_ports(*hardware, config, *plan, *workers); !done) {
     return Failure(done.error());
   }

@@ -23,6 +23,7 @@ struct Hardware {
 
   std::unique_ptr<ports::Eal> eal;
   ports::PacketPool pool;
+  ports::PacketPool large_pool;                     ///< nullptr: the machine cannot have it
   std::vector<std::unique_ptr<ports::Port>> ports;  ///< a device each
   std::vector<std::size_t> device_of;               ///< by PortId: position in `ports`
   std::unique_ptr<crypto::esp::Engine> engine;      ///< the main thread's: expands keys

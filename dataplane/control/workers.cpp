@@ -48,14 +48,14 @@ class RingMaker {
 void FreeRing::operator()(rte_ring* ring) const { rte_ring_free(ring); }
 
 std::expected<std::unique_ptr<Workers>, std::string> Workers::create(Tables& tables,
-                                                                     rte_mempool* pool,
+                                                                     const Pools& pools,
                                                                      config::IdleMode idle,
                                                                      int wake_main) {
   std::unique_ptr<Workers> workers(new Workers);
   unsigned int lcore = rte_get_next_lcore(~0U, 1, 0);
   for (std::uint16_t worker = 0; worker < tables.workers; ++worker) {
     if (lcore >= RTE_MAX_LCORE) return std::unexpected(std::string("too few lcores for workers"));
-    if (auto done = workers->add_lane(tables, pool, idle, wake_main, worker, lcore); !done) {
+    if (auto done = workers->add_lane(tables, pools, idle, wake_main, worker, lcore); !done) {
       return std::unexpected(done.error());
     }
     lcore = rte_get_next_lcore(lcore, 1, 0);
@@ -65,7 +65,7 @@ std::expected<std::unique_ptr<Workers>, std::string> Workers::create(Tables& tab
   return workers;
 }
 
-std::expected<void, std::string> Workers::add_lane(Tables& tables, rte_mempool* pool,
+std::expected<void, std::string> Workers::add_lane(Tables& tables, const Pools& pools,
                                                    config::IdleMode idle, int wake_main,
                                                    std::uint16_t worker, unsigned int lcore) {
   Lane lane;
@@ -86,7 +86,8 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, rte_mempool* 
   context.id = static_cast<WorkerId>(worker);
   context.tables = &tables;
   context.engine = crypto::esp::make_engine();
-  context.pool = pool;
+  context.pool = pools.pool;
+  context.large_pool = pools.large_pool;
   context.punt = lane.punt.get();
   context.punt_newcomers = lane.punt_newcomers.get();
   context.inject = lane.inject.get();

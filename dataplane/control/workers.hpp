@@ -20,11 +20,17 @@ struct FreeRing {
 };
 using Ring = std::unique_ptr<rte_ring, FreeRing>;
 
+/// As in WorkerContext.
+struct Pools {
+  rte_mempool* pool = nullptr;
+  rte_mempool* large_pool = nullptr;
+};
+
 class Workers {
  public:
   /// Makes rings, engines and contexts; nothing runs yet. `wake_main`: eventfd that workers write.
   static std::expected<std::unique_ptr<Workers>, std::string> create(Tables& tables,
-                                                                     rte_mempool* pool,
+                                                                     const Pools& pools,
                                                                      config::IdleMode idle,
                                                                      int wake_main);
   ~Workers();
@@ -54,7 +60,7 @@ class Workers {
     unsigned int lcore = 0;
   };
   Workers() = default;
-  std::expected<void, std::string> add_lane(Tables& tables, rte_mempool* pool,
+  std::expected<void, std::string> add_lane(Tables& tables, const Pools& pools,
                                             config::IdleMode idle, int wake_main,
                                             std::uint16_t worker, unsigned int lcore);
 

@@ -21,7 +21,7 @@ constexpr std::size_t kMaxDevices = 32;
 
 // Mebibytes that do not depend on limits: mbuf pools, the table of IPv4 routes (64 MiB), rings, the
 // drivers' descriptors.
-constexpr std::uint32_t kBaseMemoryMib = 288;
+constexpr std::uint32_t kBaseMemoryMib = 296;
 constexpr std::uint32_t kPoolMemoryMibPerQueue = 16;
 // One SA slot: expanded key, lookup and window lines, configured part; in both directions.
 constexpr std::uint64_t kBytesPerSaSlot = 2 * 2048;

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_pool_ops.h>
 
 #include "dataplane/ports/eal_arguments.hpp"
+#include "runtime/log.hpp"
 
 namespace culvert::dataplane::ports {
 namespace {
@@ -15,20 +17,23 @@ constexpr std::uint32_t kDescriptorsPerQueuePair = 2048;
 /// Bursts in work, rings to and from the main thread, ESP that waits for its SA.
 constexpr std::uint32_t kPerWorker = 3072;
 constexpr std::uint32_t kWaiting = 4096;  ///< held for neighbours, for SAs, for the key daemon
-constexpr std::uint32_t kCache = 256;     ///< buffers a thread keeps at hand
+constexpr std::uint32_t kCache = 256;
 
 // Behind the packet: ESP padding, pad length, next header and ICV (at most 15 + 2 + 32 bytes), the
 // Ethernet header and two VLAN tags in front are counted too.
 constexpr std::uint32_t kRoomAroundPacket = 128;
 
+constexpr int kAnyNode = static_cast<int>(SOCKET_ID_ANY);
+
 /// As rte_pktmbuf_pool_create does it, which takes no flags. By itself DPDK keeps a buffer within
 /// one page, for a device that reads it at one physical address: of ordinary pages, 4 KiB, each
 /// then holds one buffer of 2.4. Where the processor alone touches buffers they lie side by side.
-PacketPool create(std::uint32_t count, std::uint16_t private_bytes, std::uint16_t room,
-                  bool processor_only, int numa_node) {
+/// `cache`: buffers a thread keeps at hand.
+PacketPool create(const char* name, std::uint32_t count, std::uint32_t cache,
+                  std::uint16_t private_bytes, std::uint16_t room, bool processor_only,
+                  int numa_node) {
   PacketPool pool(rte_mempool_create_empty(
-      "culvert_packets", count,
-      static_cast<unsigned>(sizeof(rte_mbuf)) + private_bytes + unsigned{room}, kCache,
+      name, count, static_cast<unsigned>(sizeof(rte_mbuf)) + private_bytes + unsigned{room}, cache,
       sizeof(rte_pktmbuf_pool_private), numa_node,
       processor_only ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0));
   if (pool == nullptr) return nullptr;
@@ -47,6 +52,15 @@ PacketPool create(std::uint32_t count, std::uint16_t private_bytes, std::uint16_
   }
   rte_mempool_obj_iter(pool.get(), rte_pktmbuf_init, nullptr);
   return pool;
+}
+
+bool has_packet_sockets_only(const config::Dataplane& dataplane) {
+  return std::ranges::all_of(dataplane.interfaces, is_packet_socket, &config::Interface::device);
+}
+
+std::unexpected<std::string> no_memory(std::uint32_t packets) {
+  return std::unexpected("no memory for " + std::to_string(packets) + " packets (" +
+                         rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
 }
 
 }  // namespace
@@ -78,18 +92,31 @@ std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane&
                                                         std::optional<std::uint32_t> numa_node) {
   const std::uint32_t count =
       packets_in_flight(static_cast<std::uint32_t>(dataplane.interfaces.size()), workers);
-  const bool processor_only =
-      std::ranges::all_of(dataplane.interfaces, is_packet_socket, &config::Interface::device);
   const auto on = [&](int node) {
-    return create(count, private_bytes, buffer_bytes(largest_mtu(dataplane)), processor_only, node);
+    return create("culvert_packets", count, kCache, private_bytes,
+                  buffer_bytes(largest_mtu(dataplane)), has_packet_sockets_only(dataplane), node);
   };
-  constexpr int kAnywhere = static_cast<int>(SOCKET_ID_ANY);
-  PacketPool pool = on(numa_node ? static_cast<int>(*numa_node) : kAnywhere);
-  if (pool == nullptr && numa_node) pool = on(kAnywhere);
-  if (pool == nullptr) {
-    return std::unexpected("no memory for " + std::to_string(count) + " packets (" +
-                           rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
+  PacketPool pool = on(numa_node ? static_cast<int>(*numa_node) : kAnyNode);
+  if (pool == nullptr && numa_node) pool = on(kAnyNode);
+  if (pool == nullptr) return no_memory(count);
+  return pool;
+}
+
+std::expected<PacketPool, std::string> make_large_pool(const config::Dataplane& dataplane,
+                                                       std::uint16_t private_bytes) {
+  const bool processor_only = has_packet_sockets_only(dataplane);
+  // What was padded to hide its size leaves from where it was opened.
+  if (!processor_only && rte_eal_has_hugepages() == 0 && rte_eal_iova_mode() == RTE_IOVA_PA) {
+    runtime::log(runtime::Level::warning, "fragments_limited",
+                 {{"reason", "ordinary pages at physical addresses hold no large buffers"},
+                  {"effect", "fragments for the gateway become no packet larger than a frame"},
+                  {"remedy", "reserve huge pages (vm.nr_hugepages)"}});
+    return PacketPool();
   }
+  // No thread keeps any at hand: they are few, and each is for whoever needs it.
+  PacketPool pool = create("culvert_large_packets", kLargeBuffers, 0, private_bytes,
+                           kLargeBufferBytes, processor_only, kAnyNode);
+  if (pool == nullptr) return no_memory(kLargeBuffers);
   return pool;
 }
 

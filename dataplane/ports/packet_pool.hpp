@@ -1,4 +1,5 @@
-// Packet memory: one pool for all ports and workers, sized by what can be in flight at once.
+// Packet memory: one pool for all ports and workers, sized by what can be in flight at once, and a
+// small one for packets that come in fragments and are larger than any frame.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,14 @@ std::uint16_t largest_mtu(const config::Dataplane& dataplane);
 /// Bytes of one buffer for frames of this MTU, room for ESP's trailer and the headroom included.
 std::uint16_t buffer_bytes(std::uint16_t largest_mtu);
 
+/// Of a large buffer, headroom included: DPDK counts a buffer's bytes in 16 bits, so a whole packet
+/// of 65 535 bytes with its Ethernet header fits none.
+inline constexpr std::uint16_t kLargeBufferBytes = UINT16_MAX - 63;
+/// 4 MiB. A worker puts a packet together when its last fragment has come, and has cut or opened it
+/// in the same iteration; those that wait are IKE's, until the main thread has copied them. 64 are
+/// a burst's, of which each fragment is somebody's last.
+inline constexpr std::uint32_t kLargeBuffers = 64;
+
 struct FreePool {
   void operator()(rte_mempool* pool) const;
 };
@@ -32,5 +41,8 @@ std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane&
                                                         std::uint32_t workers,
                                                         std::uint16_t private_bytes,
                                                         std::optional<std::uint32_t> numa_node);
+/// Of kLargeBuffers. nullptr, logged: no device could send from one.
+std::expected<PacketPool, std::string> make_large_pool(const config::Dataplane& dataplane,
+                                                       std::uint16_t private_bytes);
 
 }  // namespace culvert::dataplane::ports

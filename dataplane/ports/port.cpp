@@ -89,6 +89,7 @@ std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t q
   if (const int error = rte_eth_dev_info_get(dpdk_port_, &info); error != 0) {
     return failure(name_, "the device does not tell what it can do", error);
   }
+  // Of the offloads none: RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, for one, asks for buffers of one pool.
   rte_eth_conf conf{};
   // DPDK's af_packet device says 1518, takes what its ring's frames and the kernel's MTU let pass,
   // and refuses to be told of more.

@@ -72,8 +72,9 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "Fragments whose packet did not become whole in time.",
      "Some of the fragments are lost: lower the peer's MTU so that it need not fragment."},
     {reassembly_full, "reassembly_full", "RFC 1122 §3.3.2",
-     "Fragments of a packet for which there was no room: it came in too many, became too large, or "
-     "gave way to newer ones while it waited.",
+     "Fragments of a packet for which there was no room: it came in too many, became too large, "
+     "gave "
+     "way to newer ones while it waited, or found no free buffer when it was whole.",
      "Lower the peer's MTU so that it need not fragment, or find the flood by a capture."},
     {policy_discard, "policy_discard", "RFC 4301 §4.4.1", "A policy says discard.",
      "If it should pass, look at `culvert policies` for the first that matches."},

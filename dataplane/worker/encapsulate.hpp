@@ -12,6 +12,9 @@
 
 namespace culvert::dataplane {
 
+/// Padding, trailer and ICV of any suite, at most.
+inline constexpr std::size_t kMostBehindPacket = 64;
+
 /// What an SA adds around a packet.
 struct EspShape {
   crypto::esp::Form form{};

@@ -35,16 +35,31 @@ void write_ethernet(WorkerState& worker, std::uint8_t* frame, PortId port, bool 
   wire::store_u16(frame + 2 * mac.size(), is_v4 ? wire::ethernet::kIpv4 : wire::ethernet::kIpv6);
 }
 
-/// The whole packet in a buffer of its own, counted; nullptr when there is none that holds it.
+/// A buffer for a frame, with room for ESP around its packet; nullptr when there is none.
+rte_mbuf* buffer_for(const WorkerState& worker, std::size_t frame_bytes) {
+  const std::size_t bytes = RTE_PKTMBUF_HEADROOM + frame_bytes + kMostBehindPacket;
+  for (rte_mempool* const pool : {worker.context.pool, worker.context.large_pool}) {
+    if (pool != nullptr && bytes <= rte_pktmbuf_data_room_size(pool)) {
+      return rte_pktmbuf_alloc(pool);
+    }
+  }
+  return nullptr;
+}
+
+/// Large buffers are few, so none of them waits for anybody's fragments: a fragment that is in one
+/// has come in fragments itself.
+bool may_wait(const WorkerState& worker, const rte_mbuf* packet) {
+  return worker.context.large_pool == nullptr || packet->pool != worker.context.large_pool;
+}
+
+/// The whole packet in a buffer of its own, counted; nullptr when there is none that holds it. IKE
+/// with certificates is larger than a frame, and of its messages RFC 7296 §2 says: implementations
+/// "SHOULD be able to send, receive, and process messages that are up to 3000 octets long".
 rte_mbuf* write_whole(WorkerState& worker, PortId port) {
   const std::size_t bytes = worker.reassembler.whole_bytes();
-  rte_mbuf* const packet = rte_pktmbuf_alloc(worker.context.pool);
-  if (packet == nullptr) return nullptr;
   const std::size_t frame_bytes = bytes + wire::ethernet::kHeaderBytes;
-  if (frame_bytes > rte_pktmbuf_tailroom(packet)) {
-    rte_pktmbuf_free(packet);
-    return nullptr;
-  }
+  rte_mbuf* const packet = buffer_for(worker, frame_bytes);
+  if (packet == nullptr) return nullptr;
   std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
   std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
   const std::size_t merged = worker.reassembler.write(wire::MutableBytes(ip, bytes));
@@ -133,6 +148,9 @@ bool fragments_meet_here(WorkerState& worker, Burst& burst, std::uint32_t positi
 }
 
 void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  if (!may_wait(worker, burst.packets[position])) {
+    return worker.drop(burst.packets[position], DropDirection::local, DropReason::reassembly_full);
+  }
   if (!fragments_meet_here(worker, burst, position, DropDirection::local)) return;
   const bool from_clear = burst.origin[position] == PacketOrigin::clear;
   const PortId port = burst.received_on[position];

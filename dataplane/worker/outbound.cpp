@@ -25,9 +25,6 @@ namespace {
 /// SAs ahead whose lines are fetched: with 1024 SAs each packet meets a cold one.
 constexpr std::uint32_t kPrefetchDistance = 6;
 
-/// Padding, trailer and ICV of any suite, at most.
-constexpr std::size_t kMostBehindPacket = 64;
-
 void drop_of_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const OutboundSa& sa,
                 DropReason reason) {
   sa.details->count_drop(reason);

@@ -23,6 +23,8 @@ struct WorkerContext {
   Tables* tables = nullptr;
   std::unique_ptr<crypto::esp::Engine> engine;  ///< this worker's own
   rte_mempool* pool = nullptr;
+  rte_mempool* large_pool = nullptr;      ///< for what fragments become and `pool` has no room for;
+                                          ///< nullptr: nothing does
   rte_ring* punt = nullptr;               ///< mbufs to main; single producer, single consumer
   rte_ring* punt_newcomers = nullptr;     ///< for ike_newcomer; nullptr: `punt` takes them
   rte_ring* inject = nullptr;             ///< mbufs from main; single producer, single consumer

@@ -116,6 +116,8 @@ class GatewayModel {
   ReassemblyModel reassembly;
   BypassModel bypassed;
   std::size_t largest_whole = 65535;  ///< that fragments may become
+  /// What fragments have become and is larger is no fragment that waits for others.
+  std::size_t largest_that_waits = 65535;
 
   /// A packet that fragments have become, and whether they came in clear.
   struct Whole {
@@ -144,14 +146,10 @@ class GatewayModel {
   Outcomes next_whole() {
     const Whole next = std::move(whole.front());
     whole.pop_front();
-    const IpView view = view_ip(next.ip).value();
-    constexpr std::uint8_t kEsp = 50;
-    if (view.protocol != kEsp || next.origin != dataplane::PacketOrigin::clear) {
-      return decide(next.ip, next.origin);
-    }
-    const ByteString esp = slice(next.ip, view.header_bytes, view.total_bytes - view.header_bytes);
-    if (esp.size() < 8) return dataplane::DropReason::esp_truncated;
-    return esp_from_peer(esp, next.ip);
+    may_wait_ = next.ip.size() <= largest_that_waits;
+    Outcomes outcomes = go_on(next);
+    may_wait_ = true;
+    return outcomes;
   }
 
   /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
@@ -194,6 +192,17 @@ class GatewayModel {
   }
 
  private:
+  Outcomes go_on(const Whole& next) {
+    const IpView view = view_ip(next.ip).value();
+    constexpr std::uint8_t kEsp = 50;
+    if (view.protocol != kEsp || next.origin != dataplane::PacketOrigin::clear) {
+      return decide(next.ip, next.origin);
+    }
+    const ByteString esp = slice(next.ip, view.header_bytes, view.total_bytes - view.header_bytes);
+    if (esp.size() < 8) return dataplane::DropReason::esp_truncated;
+    return esp_from_peer(esp, next.ip);
+  }
+
   static std::optional<dataplane::DropReason> refusal(Replay verdict) {
     switch (verdict) {
       case Replay::fresh:
@@ -260,6 +269,7 @@ class GatewayModel {
 
   /// RFC 4301 §5.2: fragments for us are reassembled before anything else is asked of them.
   Outcomes gather(const ByteString& ip, dataplane::PacketOrigin origin) {
+    if (!may_wait_) return dataplane::DropReason::reassembly_full;
     ReassemblyModel::Arrival arrival = reassembly.arrive(ip, origin, largest_whole);
     if (arrival.whole) whole.push_back({std::move(*arrival.whole), origin});
     Outcomes ended;
@@ -482,6 +492,7 @@ class GatewayModel {
     return all;
   }
 
+  bool may_wait_ = true;                              ///< should the packet in hand be a fragment
   static constexpr std::size_t kLeastIpv6Mtu = 1280;  ///< RFC 8200 §5
 };
 

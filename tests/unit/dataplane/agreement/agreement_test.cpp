@@ -24,6 +24,11 @@ namespace {
 
 constexpr std::uint64_t kPackets = 60'000;
 
+/// An IP packet in a buffer of the pool, with its frame's header and room for ESP around it.
+std::size_t largest_in(rte_mempool* pool) {
+  return rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM - 14 - 64;
+}
+
 std::uint64_t setting(const char* name, std::uint64_t otherwise) {
   const char* const text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
@@ -32,9 +37,8 @@ std::uint64_t setting(const char* name, std::uint64_t otherwise) {
 class Agreement : FragmentBursts {
  public:
   explicit Agreement(std::uint64_t seed) : FragmentBursts(seed) {
-    const std::size_t frame_bytes =
-        rte_pktmbuf_data_room_size(packet_pool()) - RTE_PKTMBUF_HEADROOM;
-    largest_whole_ = model_.largest_whole = frame_bytes - 14;
+    model_.largest_whole = largest_in(large_packet_pool());
+    model_.largest_that_waits = largest_in(packet_pool());
     gateway_.iterate = [this](WorkerState& worker, Burst& burst) {
       worker.resynchronizer.not_before = 0;
       worker.reassembler.clock_ahead = milliseconds_ * (rte_get_tsc_hz() / 1000) - rte_rdtsc();

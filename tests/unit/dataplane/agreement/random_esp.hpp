@@ -71,7 +71,7 @@ class RandomEsp : protected RandomTrains {
     const bool is_limited = is_counted(sa);
     if (is_limited) number = ++limited_[found->first];
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
-    return {found->first, outer(esp_of(sa, number, any_ip()))};
+    return {found->first, outer(esp_of(sa, number, any_larger_ip()))};
   }
   /// Of an SA that ends by time only; nullopt: there is none.
   std::optional<std::uint32_t> any_unlimited_with_esn() {

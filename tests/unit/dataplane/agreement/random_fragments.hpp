@@ -39,7 +39,6 @@ class RandomFragments : protected RandomPackets {
   };
   std::vector<InPieces> on_their_way_;
   std::vector<InPieces> inside_;  ///< of the peer's SAs
-  std::size_t largest_whole_ = 0;
 
   /// The index of one of them that comes by that port; none: the number of all.
   std::size_t any_on_its_way(bool from_wan) {
@@ -65,9 +64,6 @@ class RandomFragments : protected RandomPackets {
   }
 
   void begin(std::vector<InPieces>& among, const Packet& ip, std::uint32_t spi, bool from_wan) {
-    // What fills its buffer and goes on, or is answered, through a tunnel has no room for it there.
-    constexpr std::size_t kOfATunnel = 128;
-    if (ip.size() <= largest_whole_ && ip.size() + kOfATunnel > largest_whole_) return;
     std::vector<Packet> pieces = any_pieces(ip);
     if (pieces.size() < 2) return;
     InPieces packet;
@@ -90,7 +86,7 @@ class RandomFragments : protected RandomPackets {
   Packet any_for_us() {
     PacketOptions options = any_options(true);
     options.fragment = 0;
-    const Packet more = model::counting(16 + below(one_in(3) ? 2000 : 200));
+    const Packet more = model::counting(16 + below(one_in(3) ? 5000 : 200));
     if (one_in(2)) {
       const bool v4 = options.source.find(':') == std::string::npos;
       options.protocol = v4 ? 1 : 58;
@@ -107,6 +103,12 @@ class RandomFragments : protected RandomPackets {
     return ip_packet(options);
   }
 
+  /// What goes into a tunnel and may be larger than any frame.
+  Packet any_larger_ip() {
+    if (!one_in(4)) return any_ip();
+    return resized(any_options(false), 1500 + below(3500));
+  }
+
   void shuffle(auto& of) {
     for (std::size_t left = of.size(); left > 1; --left) {
       std::swap(of[left - 1], of[below(left)]);
@@ -117,7 +119,8 @@ class RandomFragments : protected RandomPackets {
   std::vector<Packet> any_pieces(const Packet& ip) {
     const std::size_t head = is_v4(ip) ? data_at(ip) : 40;
     const std::size_t wanted = one_in(12) ? 40 + below(30) : 2 + below(4);
-    return pieces_of(ip, std::max<std::size_t>((ip.size() - head) / wanted / 8 * 8, 8));
+    constexpr std::size_t kMost = 1400;  // a frame is no larger than a link
+    return pieces_of(ip, std::clamp<std::size_t>((ip.size() - head) / wanted / 8 * 8, 8, kMost));
   }
 
   static bool is_v4(const Packet& ip) { return ip[0] >> 4U == 4; }

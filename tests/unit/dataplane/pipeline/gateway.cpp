@@ -12,6 +12,7 @@
 #include <rte_ring.h>
 #include <rte_ring_elem.h>
 
+#include "dataplane/ports/packet_pool.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/worker/sizes.hpp"
 #include "wire/checksum.hpp"
@@ -47,7 +48,9 @@ rte_ring* make_ring(const char* kind, unsigned element_bytes) {
 }
 
 rte_mbuf* make_mbuf(const Packet& bytes) {
-  rte_mbuf* const packet = rte_pktmbuf_alloc(packet_pool());
+  const bool is_large =
+      bytes.size() + RTE_PKTMBUF_HEADROOM > rte_pktmbuf_data_room_size(packet_pool());
+  rte_mbuf* const packet = rte_pktmbuf_alloc(is_large ? large_packet_pool() : packet_pool());
   REQUIRE(packet != nullptr);
   char* const data = rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes.size()));
   REQUIRE(data != nullptr);
@@ -168,6 +171,11 @@ rte_mempool* packet_pool() {
       rte_pktmbuf_pool_create("test", 4095, 0, kPuntPrivateBytes, 2048 + RTE_PKTMBUF_HEADROOM, 0);
   return pool;
 }
+rte_mempool* large_packet_pool() {
+  static rte_mempool* const pool =
+      rte_pktmbuf_pool_create("large", 31, 0, kPuntPrivateBytes, ports::kLargeBufferBytes, 0);
+  return pool;
+}
 
 Addresses mirrored() {
   return {.lan = "10.2.0.1/24",
@@ -222,6 +230,7 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
   context_.tables = tables_.get();
   context_.engine = make_engine();
   context_.pool = packet_pool();
+  context_.large_pool = large_packet_pool();
   context_.punt = punt_;
   context_.inject = inject_;
   context_.handoff = handoff_;

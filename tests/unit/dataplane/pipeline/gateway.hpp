@@ -24,6 +24,8 @@ using Packet = std::vector<std::uint8_t>;
 /// EAL without huge pages, root or PCI; started once a process.
 void start_eal();
 rte_mempool* packet_pool();
+/// For what fragments become; and a test may inject what is as large.
+rte_mempool* large_packet_pool();
 
 inline constexpr dataplane::PortId kLan{0}, kWan{1};
 inline constexpr std::array<std::uint8_t, 6> kOurMac{2, 0, 0, 0, 0, 1};

@@ -15,6 +15,7 @@
 #include <rte_ring.h>
 #include <rte_ring_elem.h>
 
+#include "dataplane/ports/packet_pool.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "tests/model/esp_model.hpp"
 #include "tests/model/packet.hpp"
@@ -47,6 +48,10 @@ class Gateway {
     pool_ = rte_pktmbuf_pool_create(("pool" + tag).c_str(), 2048, 0, dataplane::kPuntPrivateBytes,
                                     RTE_PKTMBUF_HEADROOM + kRoom, SOCKET_ID_ANY);
     require(pool_ != nullptr, "packet pool");
+    large_pool_ =
+        rte_pktmbuf_pool_create(("large" + tag).c_str(), 15, 0, dataplane::kPuntPrivateBytes,
+                                dataplane::ports::kLargeBufferBytes, SOCKET_ID_ANY);
+    require(large_pool_ != nullptr, "pool of large buffers");
     engine_ = crypto::esp::make_engine();
     config::Limits limits;
     limits.sas = 1024;
@@ -60,6 +65,7 @@ class Gateway {
     context_.tables = tables_.get();
     context_.engine = crypto::esp::make_engine();
     context_.pool = pool_;
+    context_.large_pool = large_pool_;
     context_.punt = rte_ring_create(("punt" + tag).c_str(), 1024, SOCKET_ID_ANY, 0);
     context_.inject = rte_ring_create(("inject" + tag).c_str(), 256, SOCKET_ID_ANY, 0);
     context_.peer_moved = rte_ring_create_elem(
@@ -90,6 +96,7 @@ class Gateway {
     worker_.reset();
     tables_.reset();
     rte_mempool_free(pool_);
+    rte_mempool_free(large_pool_);
   }
   Gateway(const Gateway&) = delete;
   Gateway& operator=(const Gateway&) = delete;
@@ -212,7 +219,7 @@ class Gateway {
   [[nodiscard]] std::uint64_t held() const { return worker_->reassembler.held(); }
   /// Buffers that did not come back, but for those.
   [[nodiscard]] std::uint64_t buffers_in_use() const {
-    return rte_mempool_in_use_count(pool_) - held();
+    return rte_mempool_in_use_count(pool_) + rte_mempool_in_use_count(large_pool_) - held();
   }
 
  private:
@@ -319,6 +326,7 @@ class Gateway {
 
   unsigned site_;
   rte_mempool* pool_ = nullptr;
+  rte_mempool* large_pool_ = nullptr;
   std::unique_ptr<crypto::esp::Engine> engine_;
   std::unique_ptr<dataplane::Tables> tables_;
   dataplane::WorkerContext context_;

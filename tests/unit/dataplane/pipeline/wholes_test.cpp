@@ -1,0 +1,218 @@
+// Packets for us that came in fragments and are larger than any frame: IKE, echoes, ESP.
+#include <algorithm>
+
+#include <catch2/catch.hpp>
+#include <rte_mbuf.h>
+
+#include "dataplane/control/ike_datagram.hpp"
+#include "dataplane/control/ip_fragments.hpp"
+#include "dataplane/worker/encapsulate.hpp"
+#include "tests/model/fragment_model.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
+#include "wire/checksum.hpp"
+#include "wire/ethernet.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+Packet counting(std::size_t bytes) {
+  Packet data(bytes);
+  for (std::size_t i = 0; i < bytes; ++i) data[i] = static_cast<std::uint8_t>(i * 11 + i / 251);
+  return data;
+}
+
+/// As a peer's host cuts it, of identification 99, the last one first.
+std::vector<Packet> in_fragments(Packet ip, std::uint16_t mtu = 1500) {
+  if (ip[0] >> 4 == 4) {
+    wire::store_u16(&ip[4], 99);
+    wire::write_ipv4_checksum(ip.data(), 20);
+  }
+  std::vector<Packet> frames;
+  for (const Packet& piece : control::fragments_of(ip, mtu, 99)) frames.push_back(frame(piece));
+  std::ranges::reverse(frames);
+  return frames;
+}
+
+/// What stands behind the IP headers of one packet's fragments.
+Packet joined(const std::vector<Packet>& frames) {
+  std::vector<model::Fragment> pieces;
+  for (const Packet& one : frames) {
+    const auto piece = model::fragment_of(ip_of(one));
+    REQUIRE(piece);
+    pieces.push_back(*piece);
+  }
+  std::ranges::sort(pieces, {}, &model::Fragment::offset);
+  return model::joined(pieces).value();
+}
+
+/// The largest packet that stands in a buffer of the pool, with room for ESP around it.
+std::size_t largest_in(rte_mempool* pool) {
+  return rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM - wire::ethernet::kHeaderBytes -
+         kMostBehindPacket;
+}
+bool all_are_back() { return rte_mempool_in_use_count(large_packet_pool()) == 0; }
+
+PacketOptions transit(std::size_t bytes, bool may_be_cut) {
+  PacketOptions options;
+  options.protocol = 99;
+  options.fragment = may_be_cut ? 0 : 0x4000;
+  options.payload = counting(bytes - 20);
+  return options;
+}
+
+config::HeaderOptions cut_after_sealing() {
+  config::HeaderOptions headers;
+  headers.df = config::DontFragment::clear;
+  headers.fragmentation = config::FragmentationOrder::after;
+  return headers;
+}
+
+}  // namespace
+
+TEST_CASE("wholes: an IKE message in six fragments reaches the main thread (RFC 7296 §2)") {
+  const bool is_v6 = GENERATE(false, true);
+  const std::uint16_t port = GENERATE(std::uint16_t{500}, std::uint16_t{4500});
+  const auto address = [](const char* text) { return wire::IpAddress::parse(text).value(); };
+  channel::Datagram sent;  // the largest that a Culvert sends
+  sent.local = {address(is_v6 ? "2001:db8:ff::2" : "198.51.100.2"), port};
+  sent.remote = {address(is_v6 ? "2001:db8:ff::1" : "198.51.100.1"), port};
+  sent.length = channel::kMaxDatagramBytes;
+  std::ranges::copy(counting(sent.length), sent.bytes.begin());
+  Packet packet(control::ike_packet_bytes(sent));
+  wire::Writer writer(packet);
+  control::build_ike_packet(writer, sent, 99);
+
+  Gateway gateway;
+  const auto frames = in_fragments(packet);
+  REQUIRE(frames.size() == 6);
+  const Result result = gateway.receive(kWan, frames);
+  CHECK(result.drops.empty());
+  REQUIRE(result.punts.size() == 1);
+  CHECK(result.punts[0].what.reason ==
+        (port == 500 ? PuntReason::ike : PuntReason::ike_nat_traversal));
+  CHECK(ip_of(result.punts[0].bytes) == packet);
+  const auto arrived = control::parse_ike_packet(ip_of(result.punts[0].bytes));
+  REQUIRE(arrived);
+  CHECK(std::ranges::equal(std::span(arrived->bytes).first(arrived->length), counting(8064)));
+  CHECK(all_are_back());
+}
+
+TEST_CASE("wholes: an echo of 8 KB is answered with each of its bytes") {
+  const bool is_v6 = GENERATE(false, true);
+  const std::string here = is_v6 ? "2001:db8:1::9" : "10.1.0.9";
+  const std::string us = is_v6 ? "2001:db8:1::1" : "10.1.0.1";
+  const std::uint8_t protocol = is_v6 ? 58 : 1;
+  const auto echo = [&](std::uint8_t type) {
+    Packet message = counting(8000);
+    message[0] = type;
+    message[1] = message[2] = message[3] = 0;
+    wire::ChecksumSum sum;
+    sum.add(message);
+    if (is_v6) {
+      sum.add_pseudo_header(wire::IpAddress::parse(here).value(),
+                            wire::IpAddress::parse(us).value(), protocol, 8000);
+    }
+    wire::store_u16(&message[2], sum.finish());
+    return message;
+  };
+  Gateway gateway;
+  const Result result =
+      gateway.receive(kLan, in_fragments(ip_packet({.source = here,
+                                                    .destination = us,
+                                                    .protocol = protocol,
+                                                    .fragment = 0,
+                                                    .payload = echo(is_v6 ? 128 : 8)})));
+  CHECK(result.drops.empty());
+  CHECK(result.lan.size() == 6);
+  for (const Packet& reply : result.lan) CHECK(reply.size() <= 1514);
+  CHECK(joined(result.lan) == echo(is_v6 ? 129 : 0));
+  CHECK(all_are_back());
+}
+
+TEST_CASE("wholes: ESP of many fragments is opened, and what was inside is cut for its link") {
+  const std::size_t bytes = GENERATE(2100, 6000, 60000);
+  SaOptions options;
+  if (GENERATE(false, true)) {
+    options.suite = {crypto::Encryption::aes_cbc, 256, crypto::Integrity::hmac_sha2_512_256};
+  }
+  if (GENERATE(false, true)) {
+    options.outer_local = "2001:db8:ff::1";
+    options.outer_remote = "2001:db8:ff::2";
+  }
+  Pair pair(cut_after_sealing(), options);
+  const PacketOptions packet = transit(bytes, true);
+  // What a gateway holds for an SA may be as large: it is sealed whole in the same buffer.
+  const Result sealed =
+      pair.left.inject(ip_packet(packet), {InjectKind::outbound_transit, kLan, false});
+  CHECK(sealed.drops.empty());
+  REQUIRE(sealed.wan.size() > bytes / 1500);
+  for (const Packet& outer : sealed.wan) CHECK(outer.size() <= 1514);
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  CHECK(opened.drops.empty());
+  CHECK(pair.right.worker().counters.reassembled.read() == 1);
+  CHECK(joined(opened.lan) == packet.payload);
+  CHECK(all_are_back());
+}
+
+TEST_CASE("wholes: of what was inside and may not be cut the sender is told") {
+  Pair pair(cut_after_sealing());
+  const Packet packet = ip_packet(transit(6000, false));
+  const Result sealed = pair.left.inject(packet, {InjectKind::outbound_transit, kLan, false});
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  REQUIRE(opened.punts.size() == 1);
+  CHECK(opened.punts[0].what.reason == PuntReason::packet_too_big);
+  CHECK(opened.punts[0].what.mtu == 1500);
+  CHECK(opened.punts[0].bytes.size() == 6000);
+  CHECK(all_are_back());
+}
+
+TEST_CASE("wholes: the largest packet, to the byte, and one more") {
+  const bool is_large = GENERATE(false, true);
+  const std::size_t largest = largest_in(is_large ? large_packet_pool() : packet_pool());
+  Gateway gateway;
+  if (!is_large) gateway.context().large_pool = nullptr;
+  const auto receive = [&](std::size_t bytes) {
+    return gateway.receive(kWan,
+                           in_fragments(ip_packet({.source = "198.51.100.2",
+                                                   .destination = "198.51.100.1",
+                                                   .fragment = 0,
+                                                   .payload = udp(1, 9, counting(bytes - 28))})));
+  };
+  const Result fits = receive(largest);
+  CHECK(fits.drops.empty());
+  REQUIRE(fits.punts.size() == 1);
+  CHECK(fits.punts[0].what.reason == PuntReason::port_unreachable);
+  CHECK(fits.punts[0].bytes.size() == largest);
+  const Result refused = receive(largest + 1);
+  CHECK(refused.punts.empty());
+  CHECK(refused.dropped(DropReason::reassembly_full) == (is_large ? 45 : 2));
+  CHECK(all_are_back());
+}
+
+TEST_CASE("wholes: without a free large buffer the fragments end, and no one waits in one") {
+  Gateway gateway;
+  const auto frames = in_fragments(ip_packet({.source = "198.51.100.2",
+                                              .destination = "198.51.100.1",
+                                              .fragment = 0,
+                                              .payload = udp(1, 9, counting(4000))}));
+  std::vector<rte_mbuf*> taken(rte_mempool_avail_count(large_packet_pool()));
+  REQUIRE(rte_pktmbuf_alloc_bulk(large_packet_pool(), taken.data(),
+                                 static_cast<unsigned>(taken.size())) == 0);
+  CHECK(gateway.receive(kWan, frames).dropped(DropReason::reassembly_full) == frames.size());
+  rte_pktmbuf_free_bulk(taken.data(), static_cast<unsigned>(taken.size()));
+  CHECK(gateway.receive(kWan, frames).punts.size() == 1);
+
+  // A fragment that came in fragments.
+  PacketOptions nested{.source = "2001:db8:ff::9", .destination = "2001:db8:ff::1", .protocol = 44};
+  nested.payload = counting(8 + 4000);
+  nested.payload[0] = 17;
+  wire::store_u16(&nested.payload[2], 8 | 1);
+  const auto outer = in_fragments(ip_packet(nested));
+  const Result result = gateway.receive(kWan, outer);
+  CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::reassembly_full, 1}});
+  CHECK(gateway.worker().reassembler.held() == 0);
+  CHECK(all_are_back());
+}
