@@ -173,9 +173,17 @@ void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
 }
 
 void serve_pending(WorkerState& worker, Burst& burst, void (*process)(WorkerState&, Burst&)) {
-  // A round's own fragments wait for the next: a packet cannot keep us here.
-  std::uint32_t left = worker.pending.count();
-  while (left != 0) {
+  // None is left for the next iteration: the SA or the next hop that a piece was cut for may be
+  // gone then and its index another's (PendingPacket). It comes to an end, for nothing is received
+  // here:
+  // - What is classified or decided is what fragments became. When it is opened, or is a fragment
+  //   itself (twice cut, in IPv6), at least eight bytes of it are gone for good; so those that it
+  //   completes are fewer bytes than it and the fragments that waited.
+  // - What is protected, sent or routed is a piece of such a packet. It leaves, ends, or is cut
+  // once
+  //   more, when an MTU has become smaller meanwhile, into smaller ones; it is never for us.
+  // As many bytes as fragments may wait for is a few milliseconds' work, whatever they are.
+  while (worker.pending.count() != 0) {
     burst.clear_lists();
     burst.count = 0;
     burst.tsc = rte_rdtsc();
@@ -183,7 +191,7 @@ void serve_pending(WorkerState& worker, Burst& burst, void (*process)(WorkerStat
     const NextStep first = item.step;
     while (true) {
       static_cast<void>(place(worker, burst, item));
-      if (--left == 0 || burst.count == kBurstPackets) break;
+      if (worker.pending.count() == 0 || burst.count == kBurstPackets) break;
       if (!share_a_burst(first, worker.pending.front_step())) break;
       item = worker.pending.pop();
     }

@@ -1,5 +1,5 @@
 // Packets that came about within a burst, beside it: fragments of what did not fit, packets put
-// together from fragments. They go on in bursts of their own. Worker-local.
+// together from fragments. They go on in bursts of their own, in the same iteration. Worker-local.
 #pragma once
 
 #include <array>
@@ -22,7 +22,9 @@ enum class NextStep : std::uint8_t {
   route,     ///< IP, as it is
 };
 
-/// The mbuf's data begins at the IP header, but for `classify`.
+/// The mbuf's data begins at the IP header, but for `classify`. `outbound` and `next_hop` are what
+/// they were when the packet was put here until the worker is quiescent, and no longer: no packet
+/// is here then.
 struct PendingPacket {
   rte_mbuf* packet = nullptr;
   NextStep step = NextStep::route;

@@ -59,7 +59,7 @@ void clamp_syn(WorkerState& worker, const SpdSnapshot& policies, const Burst& bu
                                        DropDirection direction);
 /// A fragment for us: kept until its packet is whole, which then goes on like one that came whole.
 void gather(WorkerState& worker, Burst& burst, std::uint32_t position);
-/// What is pending, in bursts of its own; fragments that waited too long end.
+/// What is pending, in bursts of its own, until nothing is; fragments that waited too long end.
 void serve_pending(WorkerState& worker, Burst& burst, void (*process)(WorkerState&, Burst&));
 /// All that waits ends: the worker stops.
 void drop_pending(WorkerState& worker);

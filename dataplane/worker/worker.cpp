@@ -1,6 +1,7 @@
 // The worker's loop: poll, stages, quiescent report. It alone knows the order of the stages.
 #include "dataplane/worker/worker.hpp"
 
+#include <cassert>
 #include <memory>
 
 #include <rte_cycles.h>
@@ -133,6 +134,9 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   found |= serve_main_thread(worker, burst);
   if (worker.has_pending()) [[unlikely]]
     serve_pending(worker, burst, &process);
+  // A worker is quiescent behind its iteration: what has the index of an SA or of a next hop is not
+  // kept beyond.
+  assert(worker.pending.count() == 0);
   worker.enter(Stage::tx);
   transmit_all(worker);
   worker.free_given_back();

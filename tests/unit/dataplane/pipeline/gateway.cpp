@@ -320,11 +320,9 @@ Result Gateway::run() {
   const auto waiting = [&] { return worker_->reassembler.held() + worker_->early.count(); };
   const std::size_t held = waiting();
   Result result;
-  do {  // fragments of ours wait for the next iteration; what was sent must not come back in it
-    worker_->burst_packets.fill(kBurstPackets);  // all that was given, however the last burst went
-    iterate(*worker_, *burst_);
-    collect_sent(result);
-  } while (worker_->pending.count() != 0);
+  worker_->burst_packets.fill(kBurstPackets);  // all that was given, however the last burst went
+  iterate(*worker_, *burst_);
+  collect_sent(result);
   void* packet = nullptr;
   while (rte_ring_dequeue(punt_, &packet) == 0) {
     auto* const mbuf = static_cast<rte_mbuf*>(packet);

@@ -216,3 +216,32 @@ TEST_CASE("wholes: without a free large buffer the fragments end, and no one wai
   CHECK(gateway.worker().reassembler.held() == 0);
   CHECK(all_are_back());
 }
+
+TEST_CASE("wholes: their pieces are sealed before a worker is quiescent, never by another SA") {
+  Pair pair(cut_after_sealing());
+  SaOptions back;
+  std::swap(back.outer_local, back.outer_remote);
+  back.local_selectors = {"10.1.0.0/24"};
+  back.remote_selectors = {"10.2.0.0/16"};
+  const auto out = outbound_sa(back, 0x3000);
+  const SlotIndex slot = pair.right.install(out);
+  pair.right.protect("10.1.0.0/24", "10.2.0.0/16", slot);
+  const Result sealed =
+      pair.left.inject(ip_packet(transit(2500, true)), {InjectKind::outbound_transit, kLan, false});
+
+  std::size_t iterations = 0;
+  pair.right.iterate = [&](WorkerState& worker, Burst& burst) {
+    run_iteration(worker, burst);
+    CHECK(worker.pending.count() == 0);
+    if (++iterations != 1) return;
+    // All that a grace period waits for has been: the slot may be another's.
+    REQUIRE(pair.right.tables().sad->remove(out.sa) == channel::Outcome::ok);
+    pair.right.tables().reclaimer->drain();
+    std::uint32_t spi = 0x4000;
+    while (pair.right.install(outbound_sa(back, spi)) != slot) REQUIRE(++spi < 0x4000 + 1024);
+  };
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  CHECK(opened.drops.empty());
+  REQUIRE(opened.wan.size() == 2);
+  for (const Packet& piece : opened.wan) CHECK(wire::load_u32(&piece[14 + 20]) == 0x3000);
+}

@@ -173,15 +173,12 @@ class Gateway {
     require(rte_ring_sp_enqueue(wires_[raw(port)], to_mbuf(bytes)) == 0, "room on a wire");
   }
   void feed_ip(dataplane::PortId port, const ByteString& ip) { feed(port, frame(port, ip)); }
-  /// One iteration, more when it left fragments of ours, and what a worker's loop does after each;
-  /// then `sent` and `punts` hold what came.
+  /// One iteration and what a worker's loop does after it; then `sent` and `punts` hold what came.
   void run() {
-    do {
-      dataplane::run_iteration(*worker_, *burst_);
-      tables_->reclaimer->quiescent(kWorker);
-      tables_->reclaimer->poll();
-      collect();
-    } while (worker_->pending.count() != 0);
+    dataplane::run_iteration(*worker_, *burst_);
+    tables_->reclaimer->quiescent(kWorker);
+    tables_->reclaimer->poll();
+    collect();
   }
   std::array<std::vector<ByteString>, 2> sent;  ///< frames, by port
   std::vector<Punt> punts;
