@@ -178,7 +178,7 @@ Done RunningGateway::make_duties() {
   associations_.emplace(tables, topology_, children_);
   policies_.emplace(tables, config_);
   requests_.emplace(tables, *associations_, *policies_, *acquires_, *channel_);
-  punts_.emplace(tables, *packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_, *channel_, now);
+  punts_.emplace(*packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_, *channel_, now);
   reporter_.emplace(
       Reporter::Sources{config_, tables, hardware_->ports, hardware_->device_of, *workers_,
                         *channel_, topology_, children_, *associations_, *policies_, *neighbors_},

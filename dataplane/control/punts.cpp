@@ -80,9 +80,8 @@ void Punts::refuse(Packet packet, const PuntedPacket& origin, IcmpErrorKind erro
 }
 
 void Punts::resolve(Packet packet, const PuntedPacket& origin, Instant now) {
-  const Adjacency& adjacency = (*tables_.adjacencies)[origin.adjacency];
-  NeighborKey neighbor{adjacency.port, adjacency.next_hop};
-  if (adjacency.next_hop.is_unspecified()) {  // a connected network: the destination itself
+  NeighborKey neighbor{origin.link, origin.next_hop};
+  if (origin.next_hop.is_unspecified()) {  // a connected network: the destination itself
     const auto pair = addresses_of(bytes_of(packet));
     if (!pair) {
       packets_.drop(std::move(packet), DropDirection::out, DropReason::truncated_packet);

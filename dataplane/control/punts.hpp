@@ -8,7 +8,6 @@
 #include "dataplane/control/ike_path.hpp"
 #include "dataplane/control/neighbors.hpp"
 #include "dataplane/control/packets.hpp"
-#include "dataplane/tables/tables.hpp"
 
 namespace culvert::dataplane::control {
 
@@ -17,10 +16,9 @@ class Punts {
   static constexpr Rate kUnknownSpiEvents{10, 10};
   static constexpr Rate kTooBigMessages{1000, 1000};
 
-  Punts(Tables& tables, Packets& packets, Neighbors& neighbors, IcmpSender& icmp, IkePath& ike,
-        Acquires& acquires, Associations& associations, channel::Server& channel, Instant now)
-      : tables_(tables),
-        packets_(packets),
+  Punts(Packets& packets, Neighbors& neighbors, IcmpSender& icmp, IkePath& ike, Acquires& acquires,
+        Associations& associations, channel::Server& channel, Instant now)
+      : packets_(packets),
         neighbors_(neighbors),
         icmp_(icmp),
         ike_(ike),
@@ -43,7 +41,6 @@ class Punts {
   void refuse(Packet packet, const PuntedPacket& origin, IcmpErrorKind error, DropReason reason,
               Instant now);
 
-  Tables& tables_;
   Packets& packets_;
   Neighbors& neighbors_;
   IcmpSender& icmp_;

@@ -61,7 +61,9 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
         return emit(worker, burst, position, adjacency);
       }
       return punt_as_is(worker, burst, position,
-                        {.reason = PuntReason::resolve_neighbor, .adjacency = next_hop});
+                        {.reason = PuntReason::resolve_neighbor,
+                         .next_hop = adjacency.next_hop,
+                         .link = adjacency.port});
     case AdjacencyKind::drop:
       return punt_as_is(worker, burst, position, {.reason = PuntReason::no_route});
     case AdjacencyKind::broadcast:

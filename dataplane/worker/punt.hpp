@@ -6,6 +6,7 @@
 
 #include "dataplane/tables/ids.hpp"
 #include "wire/cursor.hpp"
+#include "wire/ip_address.hpp"
 
 struct rte_mbuf;
 
@@ -17,7 +18,7 @@ enum class PuntReason : std::uint8_t {
   ike,                 ///< Ethernet frame, UDP 500 to one of our addresses
   ike_nat_traversal,   ///< Ethernet frame, UDP 4500 with the non-ESP marker
   ike_newcomer,        ///< either of these, without an IKE SA: has a ring of its own
-  resolve_neighbor,    ///< IP packet, ready to go but for the next hop's MAC: `adjacency`
+  resolve_neighbor,    ///< IP packet, ready to go but for the MAC of `next_hop` on `link`
   acquire,             ///< IP packet that met a trap: `child_index`
   ttl_exceeded,        ///< IP packet, TTL or hop limit 1
   packet_too_big,      ///< IP packet; `mtu` is what would have fitted
@@ -36,8 +37,11 @@ struct PuntedPacket {
   bool from_tunnel = false;  ///< was decrypted by us
   bool originated = false;   ///< made by us (a reply): not a packet received in clear
   std::uint16_t ip_offset = 0;
-  std::uint16_t mtu = 0;          ///< packet_too_big
-  AdjacencyIndex adjacency{};     ///< resolve_neighbor
+  std::uint16_t mtu = 0;  ///< packet_too_big
+  /// resolve_neighbor; unspecified: the packet's own destination. No index of an adjacency, which
+  /// may be another's when the main thread comes to it.
+  wire::IpAddress next_hop{};
+  PortId link{};                  ///< resolve_neighbor
   std::uint32_t child_index = 0;  ///< acquire
 };
 inline constexpr std::uint16_t kPuntPrivateBytes = 64;

@@ -352,6 +352,8 @@ TEST_CASE("known flow: a neighbour that is asked for again holds its packets") {
   CHECK(after.wan.empty());
   REQUIRE(after.punts.size() == 1);
   CHECK(after.punts[0].what.reason == PuntReason::resolve_neighbor);
+  CHECK(after.punts[0].what.link == kWan);
+  CHECK(after.punts[0].what.next_hop.to_string() == "198.51.100.2");
 }
 
 TEST_CASE("known flow: an endpoint that moved is where the next packet goes") {
@@ -368,6 +370,8 @@ TEST_CASE("known flow: an endpoint that moved is where the next packet goes") {
   CHECK(after.wan.empty());
   REQUIRE(after.punts.size() == 1);
   CHECK(after.punts[0].what.reason == PuntReason::resolve_neighbor);
+  CHECK(after.punts[0].what.link == kWan);
+  CHECK(after.punts[0].what.next_hop.is_unspecified());
 }
 
 TEST_CASE("known flow: fragments and ICMP of the same hosts go the long way") {
