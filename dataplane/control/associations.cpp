@@ -1,6 +1,7 @@
 #include "dataplane/control/associations.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <rte_cycles.h>
 #include <spdlog/fmt/fmt.h>
@@ -84,7 +85,7 @@ Outcome Associations::install(const channel::InstallSa& request, Instant now) {
   const auto slot = tables_.sad->install(request, rte_get_tsc_cycles(), settings);
   if (!slot) return slot.error();
   index_outbound(request);
-  watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
+  watch(request, now);
   log_sa("sa_installed", request, children_.name(request.child_index));
   return Outcome::ok;
 }
@@ -105,9 +106,29 @@ std::expected<SlotIndex, std::string> Associations::install_manual(
     return std::unexpected(name + std::string(channel::to_string(slot.error())));
   }
   index_outbound(request);
-  watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
+  watch(request, now);
   log_sa("sa_installed", request, child);
   return *slot;
+}
+
+void Associations::watch(const channel::InstallSa& request, Instant now) {
+  const auto [added, is_new] =
+      watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
+  set_end(*tables_.sad->find(request.sa), added->second, now);
+}
+
+/// Tells workers by their clock when the SA ends. Again at each scan: EAL knows the frequency of
+/// that clock to some parts in a thousand, which are seconds of an hour, and less the nearer the
+/// end.
+void Associations::set_end(const SaRecord& record, const LifetimeWatch& watch, Instant now) {
+  const auto left = watch.time_left(now);
+  if (!left) return;
+  const std::uint64_t hertz = rte_get_tsc_hz();
+  const std::uint64_t tsc = cycles_later(rte_get_tsc_cycles(), *left, hertz);
+  const std::uint64_t before = tables_.sad->end_of(record);
+  // Workers have the SA's line in their caches: it stays there while the difference is small.
+  const std::uint64_t difference = tsc > before ? tsc - before : before - tsc;
+  if (difference > hertz / 1000) tables_.sad->set_end(record, tsc);
 }
 
 Outcome Associations::remove(channel::SaId sa) {
@@ -156,13 +177,16 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
   auto due = watch.due({usage.packets, usage.bytes, usage.sequence}, now);
   // The worker stops at the very packet; its word goes before our arithmetic.
   const StopCause stopped = tables_.sad->stopped(*record);
+  if (stopped == StopCause::none) set_end(*record, watch, now);
   if (stopped != StopCause::none && !watch.hard_announced()) {
     due = Expiry{ExpiryLevel::hard, cause_of(stopped)};
   }
   if (!due) return;
-  if (due->level == ExpiryLevel::hard && stopped == StopCause::none) {
-    tables_.sad->stop(sa, StopCause::hard_time);
-    log_sa("sa_expired", record->spec, children_.name(record->spec.child_index));
+  if (due->level == ExpiryLevel::hard) {
+    if (stopped == StopCause::none) tables_.sad->stop(sa, StopCause::hard_time);
+    if (!std::exchange(record->end_is_logged, true)) {
+      log_sa("sa_expired", record->spec, children_.name(record->spec.child_index));
+    }
   }
   if (channel.connected() && channel.send(event_of(sa, *due))) watch.announced(due->level);
 }

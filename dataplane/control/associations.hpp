@@ -19,8 +19,9 @@ namespace culvert::dataplane::control {
 
 class Associations {
  public:
-  /// SAs examined for expiry in one scan: 64 k SAs are gone through three times a second, and a
-  /// scan takes well under a millisecond.
+  /// SAs examined for expiry in one scan: 64 k SAs are gone through three times a second, a million
+  /// in ten seconds, and a scan takes well under a millisecond. Workers end an SA at its very time;
+  /// what waits for the scan is the key daemon's word of it.
   static constexpr std::size_t kScannedAtOnce = 4096;
 
   Associations(Tables& tables, const Topology& topology, const ChildDirectory& children)
@@ -43,7 +44,8 @@ class Associations {
   /// SAs whose learnt path MTU is old try the link's again. Call now and then.
   void expire_path_mtus(Instant now);
 
-  /// Announces what expires; stops what is over by time. Call about fifty times a second.
+  /// Announces what expires; stops what is over by time and carries nothing. Call about fifty times
+  /// a second.
   void scan(channel::Server& channel, Instant now);
   /// A new key daemon is to be told again what is over.
   void forget_announcements();
@@ -65,6 +67,8 @@ class Associations {
                                        const config::HeaderOptions& headers, Instant now);
   void index_outbound(const channel::InstallSa& request);
   void unindex_outbound(const channel::InstallSa& spec);
+  void watch(const channel::InstallSa& request, Instant now);
+  void set_end(const SaRecord& record, const LifetimeWatch& watch, Instant now);
   void examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel, Instant now);
 
   Tables& tables_;

@@ -27,6 +27,23 @@ std::optional<ExpiryCause> reached(Instant age, const Usage& usage, std::uint64_
 
 }  // namespace
 
+std::uint64_t cycles_later(std::uint64_t cycles, Instant later, std::uint64_t hertz) {
+  if (later <= Instant::zero()) return cycles;
+  const auto whole = std::chrono::floor<std::chrono::seconds>(later);
+  const auto seconds = static_cast<std::uint64_t>(whole.count());
+  const auto rest = static_cast<std::uint64_t>((later - whole).count());
+  // Of less than a second: 64 bits are enough for 18 GHz.
+  const std::uint64_t of_rest = rest * hertz / std::nano::den;
+  const std::uint64_t room = kNeverEnds - cycles;
+  if (seconds >= room / hertz) return kNeverEnds;  // the last second of it is for the rest
+  return cycles + seconds * hertz + of_rest;
+}
+
+std::optional<Instant> LifetimeWatch::time_left(Instant now) const {
+  if (limits_.hard_seconds == 0) return std::nullopt;
+  return installed_ + seconds_of(limits_.hard_seconds) - now;
+}
+
 std::optional<ExpiryCause> LifetimeWatch::reached_hard(const Usage& usage, Instant now) const {
   if (const auto cause = reached(now - installed_, usage, limits_.hard_seconds, limits_.hard_bytes,
                                  limits_.hard_packets)) {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "channel/messages.hpp"
+#include "dataplane/tables/sad.hpp"
 #include "runtime/event_loop.hpp"
 
 namespace culvert::dataplane::control {
@@ -25,6 +26,10 @@ struct Usage {
   std::uint64_t sequence = 0;  ///< last number used or received
 };
 
+/// A counter that has `hertz` cycles a second and stands at `cycles`: where it stands `later`.
+/// kNeverEnds: beyond its 64 bits.
+[[nodiscard]] std::uint64_t cycles_later(std::uint64_t cycles, Instant later, std::uint64_t hertz);
+
 /// An SA's limits and which of them were announced already: each level is due once.
 class LifetimeWatch {
  public:
@@ -33,6 +38,9 @@ class LifetimeWatch {
 
   /// What is due now and was not announced, the hard level first.
   [[nodiscard]] std::optional<Expiry> due(const Usage& usage, Instant now) const;
+  /// How long it lives yet by its hard limit in time; not above zero: not any more. nullopt: it has
+  /// no such limit.
+  [[nodiscard]] std::optional<Instant> time_left(Instant now) const;
   /// The key daemon was told.
   void announced(ExpiryLevel level);
   /// A new key daemon has been told nothing.

@@ -127,9 +127,11 @@ struct alignas(64) InboundSa {
 
   // Written by the SA's worker; main reads (relaxed).
   alignas(64) std::uint64_t highest = 0;
-  std::atomic<std::uint64_t> packets{0}, bytes{0}, last_tsc{0};
-  std::uint64_t hard_bytes = ~0ULL, hard_packets = ~0ULL;  ///< main, before publication
-  SimpleSelectors selectors;                               ///< main, before publication
+  std::atomic<std::uint64_t> packets{0}, last_tsc{0};
+  std::atomic<std::uint64_t> bytes_left{~0ULL};    ///< of the hard lifetime, or of 64 bits
+  std::atomic<std::uint64_t> ends_at{kNeverEnds};  ///< TSC; main: any time
+  std::uint64_t hard_packets = ~0ULL;              ///< main, before publication
+  SimpleSelectors selectors;                       ///< main, before publication
 
   [[nodiscard]] ReplayWindow replay_window() {
     return {highest, newest, window, window_packets, window_mask};
@@ -183,9 +185,10 @@ struct alignas(64) OutboundSa {
 
   /// Any worker: blocks are reserved by an atomic add when there are several.
   std::atomic<std::uint64_t> sequence{0};  ///< last number given out
-  std::atomic<std::uint64_t> bytes{0}, last_tsc{0};
-  std::uint64_t sequence_limit = 0;  ///< the last number that may be given out
-  std::uint64_t hard_bytes = ~0ULL;
+  std::atomic<std::uint64_t> last_tsc{0};
+  std::atomic<std::uint64_t> bytes_left{~0ULL};    ///< as inbound; any worker: SharedAdd::take
+  std::atomic<std::uint64_t> ends_at{kNeverEnds};  ///< as inbound
+  std::uint64_t sequence_limit = 0;                ///< the last number that may be given out
   alignas(64) std::array<OuterHeader, 2> headers;
 
   [[nodiscard]] const OuterHeader& outer() const {
@@ -200,6 +203,21 @@ struct alignas(64) OutboundSa {
 };
 static_assert(sizeof(OutboundSa) == 192 && offsetof(OutboundSa, headers) == 64);
 
+/// RFC 4301 §4.4.2.1: "a hard lifetime when the current SA ends and is destroyed". Workers end it
+/// by time themselves, for the main thread may look at it seconds later. `tsc`: of the burst.
+template <typename Sa>
+[[nodiscard]] bool has_ended(const Sa& sa, std::uint64_t tsc) {
+  // Relaxed: nothing is read because of it.
+  return tsc >= sa.ends_at.load(std::memory_order_relaxed);
+}
+/// Not a packet more; of several causes the first one stays.
+template <typename Sa>
+void stop_sa(Sa& sa, StopCause cause) {
+  StopCause none = StopCause::none;
+  sa.details->stop_cause.compare_exchange_strong(none, cause, std::memory_order_relaxed);
+  sa.stopped.store(true, std::memory_order_relaxed);
+}
+
 /// Adds to a counter that has one writer or, with several workers, many.
 class SharedAdd {
  public:
@@ -211,6 +229,23 @@ class SharedAdd {
     const std::uint64_t before = counter.load(std::memory_order_relaxed);
     counter.store(before + amount, std::memory_order_relaxed);
     return before;
+  }
+  /// Takes from what is left, or, where that is less, nothing: all that is ever taken is never more
+  /// than there was. A look and a step apart would not do, however far from the end the look is:
+  /// others may come to the end before the step of a worker that the system put to sleep.
+  [[nodiscard]] bool take(std::atomic<std::uint64_t>& left, std::uint64_t amount) const {
+    std::uint64_t before = left.load(std::memory_order_relaxed);
+    if (has_many_) {
+      do {
+        if (before < amount) [[unlikely]]
+          return false;
+      } while (!left.compare_exchange_weak(before, before - amount, std::memory_order_relaxed));
+      return true;
+    }
+    if (before < amount) [[unlikely]]
+      return false;
+    left.store(before - amount, std::memory_order_relaxed);
+    return true;
   }
 
  private:

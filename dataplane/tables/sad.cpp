@@ -92,24 +92,38 @@ void SadTable::set_path_mtu(channel::SaId id, std::uint16_t mtu) {
 void SadTable::stop(channel::SaId id, StopCause cause) {
   const auto found = installed_.find(raw(id));
   if (found == installed_.end()) return;
-  Installed& installed = *found->second;
-  StopCause none = StopCause::none;
-  installed.details->stop_cause.compare_exchange_strong(none, cause, std::memory_order_relaxed);
-  const std::size_t slot = raw(installed.record.slot);
-  if (installed.record.spec.direction == Direction::in) {
-    inbound_[slot].stopped.store(true, std::memory_order_relaxed);
+  const SaRecord& record = found->second->record;
+  if (record.spec.direction == Direction::in) {
+    stop_sa(inbound_[raw(record.slot)], cause);
   } else {
-    outbound_[slot].stopped.store(true, std::memory_order_relaxed);
+    stop_sa(outbound_[raw(record.slot)], cause);
   }
+}
+
+void SadTable::set_end(const SaRecord& record, std::uint64_t tsc) {
+  // Relaxed: a worker that sees it a burst later ends the SA a burst later.
+  if (record.spec.direction == Direction::in) {
+    inbound_[raw(record.slot)].ends_at.store(tsc, std::memory_order_relaxed);
+  } else {
+    outbound_[raw(record.slot)].ends_at.store(tsc, std::memory_order_relaxed);
+  }
+}
+
+std::uint64_t SadTable::end_of(const SaRecord& record) const {
+  const std::size_t slot = raw(record.slot);
+  return record.spec.direction == Direction::in
+             ? inbound_[slot].ends_at.load(std::memory_order_relaxed)
+             : outbound_[slot].ends_at.load(std::memory_order_relaxed);
 }
 
 SaUsage SadTable::usage(const SaRecord& record) const {
   SaUsage usage;
   const std::size_t slot = raw(record.slot);
+  const std::uint64_t most_bytes = limit_or_none(record.spec.lifetime.hard_bytes);
   if (record.spec.direction == Direction::in) {
     const InboundSa& sa = inbound_[slot];
     usage.packets = sa.packets.load(std::memory_order_relaxed);
-    usage.bytes = sa.bytes.load(std::memory_order_relaxed);
+    usage.bytes = most_bytes - sa.bytes_left.load(std::memory_order_relaxed);
     usage.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
     usage.sequence = __atomic_load_n(&sa.highest, __ATOMIC_RELAXED);
   } else {
@@ -118,7 +132,7 @@ SaUsage SadTable::usage(const SaRecord& record) const {
     usage.sequence = std::min(sa.sequence.load(std::memory_order_relaxed), sa.sequence_limit);
     const Installed& installed = *installed_.at(raw(record.spec.sa));
     usage.packets = usage.sequence - (installed.settings.first_sequence - 1);
-    usage.bytes = sa.bytes.load(std::memory_order_relaxed);
+    usage.bytes = most_bytes - sa.bytes_left.load(std::memory_order_relaxed);
     usage.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
   }
   return usage;

@@ -66,6 +66,8 @@ struct SaSettings {
   std::uint16_t path_mtu = kNoPathMtu;
 };
 
+inline constexpr std::uint64_t kNeverEnds = ~0ULL;  ///< of a moment in TSC cycles
+
 /// Why an SA no longer passes packets although it is installed; main asks (`stopped`).
 enum class StopCause : std::uint8_t { none, hard_bytes, hard_packets, hard_time, sequence };
 
@@ -74,7 +76,7 @@ struct SaRecord {
   channel::InstallSa spec;  ///< the key is wiped
   SlotIndex slot = kNoSlot;
   std::uint64_t installed_tsc = 0;
-  bool soft_reported = false, hard_reported = false;  ///< for the main thread's expiry scan
+  bool end_is_logged = false;  ///< for the main thread's expiry scan
 };
 
 class Sad {
@@ -113,7 +115,11 @@ class Sad {
   /// Outbound: the largest outer packet that the way to the peer takes; kNoPathMtu: the link's.
   virtual void set_path_mtu(channel::SaId sa, std::uint16_t mtu) = 0;
   [[nodiscard]] virtual std::uint16_t path_mtu(const SaRecord& record) const = 0;
-  /// No packet more (hard lifetime by time); the SA stays visible until removed.
+  /// Workers pass no packet that they receive from this moment on, in TSC cycles; kNeverEnds until
+  /// it is told.
+  virtual void set_end(const SaRecord& record, std::uint64_t tsc) = 0;
+  [[nodiscard]] virtual std::uint64_t end_of(const SaRecord& record) const = 0;
+  /// No packet more, at once; the SA stays visible until removed.
   virtual void stop(channel::SaId sa, StopCause cause) = 0;
 
   [[nodiscard]] virtual SaRecord* find(channel::SaId sa) = 0;

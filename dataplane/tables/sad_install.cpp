@@ -7,10 +7,6 @@
 namespace culvert::dataplane {
 namespace {
 
-std::uint64_t limit_or_none(std::uint64_t configured) {
-  return configured == 0 ? ~0ULL : configured;
-}
-
 /// Whether the selectors are one IPv4 range a side with any protocol and any port.
 bool make_simple(const SaDetails& details, SimpleSelectors& simple) {
   if (details.local.size() != 1 || details.remote.size() != 1) return false;
@@ -253,9 +249,9 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.stopped.store(false, std::memory_order_relaxed);
   fill_window(sa, installed.settings.first_sequence - 1);
   sa.packets.store(0, std::memory_order_relaxed);
-  sa.bytes.store(0, std::memory_order_relaxed);
+  sa.bytes_left.store(limit_or_none(spec.lifetime.hard_bytes), std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);
-  sa.hard_bytes = limit_or_none(spec.lifetime.hard_bytes);
+  sa.ends_at.store(kNeverEnds, std::memory_order_relaxed);
   sa.hard_packets = limit_or_none(spec.lifetime.hard_packets);
   // Release pairs with the acquire in `inbound`: all of the above before the SPI.
   sa.spi.store(static_cast<std::uint32_t>(spec.spi), std::memory_order_release);
@@ -276,11 +272,11 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   sa.headers[0].transform = installed.transform;
   sa.iv_start = random_();
   sa.sequence.store(installed.settings.first_sequence - 1, std::memory_order_relaxed);
-  sa.bytes.store(0, std::memory_order_relaxed);
+  sa.bytes_left.store(limit_or_none(spec.lifetime.hard_bytes), std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);
+  sa.ends_at.store(kNeverEnds, std::memory_order_relaxed);
   sa.sequence_limit = std::min<std::uint64_t>(limit_or_none(spec.lifetime.hard_packets),
                                               spec.esn ? ~0ULL : 0xffffffffULL);
-  sa.hard_bytes = limit_or_none(spec.lifetime.hard_bytes);
   // Release pairs with the acquire in the outbound stage.
   sa.stopped.store(false, std::memory_order_release);
 }

@@ -51,6 +51,11 @@ struct Installed {
   bool endpoints_in_grace = false;
 };
 
+/// Zero is no limit to whoever configures one.
+inline std::uint64_t limit_or_none(std::uint64_t configured) {
+  return configured == 0 ? ~0ULL : configured;
+}
+
 /// Source and destination as an IPv4 packet from the peer holds them, and its UDP ports.
 std::uint64_t inbound_addresses(const SaEndpoints& outer);
 std::uint32_t inbound_ports(const SaEndpoints& outer);
@@ -112,6 +117,8 @@ class SadTable final : public Sad {
   [[nodiscard]] std::uint16_t path_mtu(const SaRecord& record) const override {
     return installed_.at(raw(record.spec.sa))->details->path_mtu.load(std::memory_order_relaxed);
   }
+  void set_end(const SaRecord& record, std::uint64_t tsc) override;
+  [[nodiscard]] std::uint64_t end_of(const SaRecord& record) const override;
   void stop(channel::SaId sa, StopCause cause) override;
 
   [[nodiscard]] SaRecord* find(channel::SaId sa) override {

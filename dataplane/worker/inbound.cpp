@@ -122,6 +122,15 @@ bool is_mine(WorkerState& worker, Burst& burst, std::uint32_t position, const In
   return false;
 }
 
+/// Whether the SA takes no packet of a burst: it was stopped, or its time has come.
+bool is_over(InboundSa& sa, std::uint64_t tsc) {
+  if (sa.stopped.load(std::memory_order_relaxed)) return true;
+  if (!has_ended(sa, tsc)) [[likely]]
+    return false;
+  stop_sa(sa, StopCause::hard_time);
+  return true;
+}
+
 /// A packet that is worth decrypting, and its operation.
 void add_candidate(WorkerState& worker, std::uint32_t position, InboundSa& sa, const EspAt& at,
                    std::uint64_t sequence, bool has_moved, crypto::esp::Form form,
@@ -165,9 +174,8 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
     if (!is_for_us(worker, ip)) return burst.undecided.push(position);
     return drop(DropReason::sa_endpoint_mismatch);
   }
-  if (sa->stopped.load(std::memory_order_relaxed)) [[unlikely]] {
+  if (is_over(*sa, burst.tsc)) [[unlikely]]
     return drop(DropReason::sa_expired);
-  }
   const crypto::esp::Form form = crypto::esp::form_of(sa->transform);
   const std::size_t around = wire::esp::kHeaderBytes + form.iv_bytes + form.icv_bytes;
   // RFC 4303 §2.4: payload, padding and trailer end on a four-byte boundary, or fill blocks.
@@ -233,17 +241,13 @@ bool count_traffic(InboundSa& sa, std::uint64_t bytes, std::uint64_t tsc) {
   if (sa.stopped.load(std::memory_order_relaxed)) [[unlikely]]
     return false;
   const std::uint64_t packets_now = sa.packets.load(std::memory_order_relaxed) + 1;
-  const std::uint64_t bytes_now = sa.bytes.load(std::memory_order_relaxed) + bytes;
-  if (packets_now > sa.hard_packets || bytes_now > sa.hard_bytes) [[unlikely]] {
-    StopCause none = StopCause::none;
-    sa.details->stop_cause.compare_exchange_strong(
-        none, packets_now > sa.hard_packets ? StopCause::hard_packets : StopCause::hard_bytes,
-        std::memory_order_relaxed);
-    sa.stopped.store(true, std::memory_order_relaxed);
+  const std::uint64_t bytes_left = sa.bytes_left.load(std::memory_order_relaxed);
+  if (packets_now > sa.hard_packets || bytes > bytes_left) [[unlikely]] {
+    stop_sa(sa, packets_now > sa.hard_packets ? StopCause::hard_packets : StopCause::hard_bytes);
     return false;
   }
   sa.packets.store(packets_now, std::memory_order_relaxed);
-  sa.bytes.store(bytes_now, std::memory_order_relaxed);
+  sa.bytes_left.store(bytes_left - bytes, std::memory_order_relaxed);
   sa.last_tsc.store(tsc, std::memory_order_relaxed);
   return true;
 }

@@ -40,14 +40,16 @@ void describe(Burst& burst, std::uint32_t position, std::uint8_t* ip, bool is_in
   burst.origin[position] = PacketOrigin::clear;
 }
 
-/// For a plain SA of this worker's, from where its peer is.
-bool is_for(const WorkerState& worker, const InboundSa& sa, const ArrivedEsp& arrived) {
+/// For a plain SA of this worker's that is not over, from where its peer is.
+bool is_for(const WorkerState& worker, const InboundSa& sa, const ArrivedEsp& arrived,
+            std::uint64_t now) {
   // Acquire pairs with the release in `publish_inbound`; first, for it is what makes the SA's other
   // fields those of this SPI.
   return sa.spi.load(std::memory_order_acquire) == arrived.spi() &&
          arrived.bytes_in_front == sa.plain_in_front &&
          !sa.stopped.load(std::memory_order_relaxed) &&
          !sa.resync_due.load(std::memory_order_relaxed) &&
+         !has_ended(sa, now) &&
          arrived.addresses() == sa.outer_addresses.load(std::memory_order_relaxed) &&
          (!sa.has_udp || arrived.ports() == sa.outer_ports.load(std::memory_order_relaxed)) &&
          (worker.tables.workers == 1 ||
@@ -261,7 +263,7 @@ ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking
   const InboundSa* const first = next->sa;
   while (next != worker.arrived_end && !taking.is_over) {
     const InboundSa& sa = *next->sa;
-    if (!is_for(worker, sa, *next)) [[unlikely]] {
+    if (!is_for(worker, sa, *next, burst.tsc)) [[unlikely]] {
       leave_foreign_train(worker, burst, *next++, refusals);
       continue;
     }
@@ -312,8 +314,8 @@ class Tally {
       numbers_.end();
       sa_->packets.store(sa_->packets.load(std::memory_order_relaxed) + packets_,
                          std::memory_order_relaxed);
-      sa_->bytes.store(sa_->bytes.load(std::memory_order_relaxed) + bytes_,
-                       std::memory_order_relaxed);
+      sa_->bytes_left.store(sa_->bytes_left.load(std::memory_order_relaxed) - bytes_,
+                            std::memory_order_relaxed);
       sa_->last_tsc.store(tsc_, std::memory_order_relaxed);
       packets_ = bytes_ = 0;
     }
@@ -326,7 +328,7 @@ class Tally {
     constexpr std::uint64_t kMostBytes = std::uint64_t{kBurstPackets} << 16U;
     const bool is_far =
         sa.packets.load(std::memory_order_relaxed) + kBurstPackets <= sa.hard_packets &&
-        sa.bytes.load(std::memory_order_relaxed) + kMostBytes <= sa.hard_bytes;
+        sa.bytes_left.load(std::memory_order_relaxed) >= kMostBytes;
     if (!is_far) return false;
     sa_ = &sa;
     numbers_.begin(sa.replay_window());

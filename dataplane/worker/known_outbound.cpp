@@ -256,13 +256,11 @@ void build(const KnownCandidate& candidate, const KnownFlow& flow, const Around&
   }
 }
 
-/// Whether the SA is alive and far from its limits.
-bool may_run(const SaRun& run) {
-  const OutboundSa& sa = *run.sa;
+/// Whether the SA is alive and far from its last number.
+bool may_run(const OutboundSa& sa, std::uint64_t now) {
   // Acquire pairs with the release in Sad::install.
-  return !sa.stopped.load(std::memory_order_acquire) &&
-         sa.sequence.load(std::memory_order_relaxed) + kNumbersLeft < sa.sequence_limit &&
-         sa.bytes.load(std::memory_order_relaxed) + run.bytes <= sa.hard_bytes;
+  return !sa.stopped.load(std::memory_order_acquire) && !has_ended(sa, now) &&
+         sa.sequence.load(std::memory_order_relaxed) + kNumbersLeft < sa.sequence_limit;
 }
 
 /// Operations that wait for pass 3, which share a suite.
@@ -281,8 +279,8 @@ void seal(WorkerState& worker, const Unsealed& unsealed) {
   worker.enter(Stage::header);
 }
 
-/// Pass 2 of the runs from `run` on that are to be sealed in one shape and by one suite; where they
-/// end. Not inlined: what is around it would take the registers that it needs.
+/// Pass 2 of the runs from `run` on that are to be sealed in one shape and by one suite, and may
+/// be; where they end. Not inlined: what is around it would take the registers that it needs.
 template <bool kIsInUdp, bool kHasEsn>
 [[gnu::noinline]] SaRun* build_runs(WorkerState& worker, std::uint64_t now,
                                     const Sendings& sendings, SaRun* run, Unsealed& unsealed) {
@@ -293,12 +291,12 @@ template <bool kIsInUdp, bool kHasEsn>
     OutboundSa& sa = *run->sa;
     const Around around(sa, sa.outer());  // looked at once: the next look may find another
     if (around.outer.transform != unsealed.transform || sa.has_esn != kHasEsn ||
-        (around.outer.udp_bytes != 0) != kIsInUdp || !may_run(*run)) {
+        (around.outer.udp_bytes != 0) != kIsInUdp || !may_run(sa, now) ||
+        !worker.shared_add.take(sa.bytes_left, run->bytes)) {
       break;
     }
     const std::uint32_t packets = run->end - run->begin;
     std::uint64_t sequence = worker.shared_add(sa.sequence, packets);
-    worker.shared_add(sa.bytes, run->bytes);
     sa.last_tsc.store(now, std::memory_order_relaxed);
     run->policy->add(packets);
     const KnownFlow* const* flow = &sendings.flows[run->begin];
@@ -316,7 +314,7 @@ template <bool kIsInUdp, bool kHasEsn>
   return run;
 }
 
-/// The same for whatever shape they have.
+/// The same for whatever shape they have. It ends where it began: that run may not.
 SaRun* build_sealed(WorkerState& worker, std::uint64_t now, const Sendings& sendings, SaRun* run,
                     Unsealed& unsealed) {
   const OuterHeader& outer = run->sa->outer();
@@ -354,11 +352,12 @@ void build_and_seal(WorkerState& worker, Burst& burst, Sendings& sendings) {
   Unsealed unsealed;
   SaRun* const end = sendings.runs.data() + sendings.run_count;
   for (SaRun* run = sendings.runs.data(); run != end;) {
-    if (may_run(*run)) [[likely]] {
-      run = build_sealed(worker, burst.tsc, sendings, run, unsealed);
+    SaRun* const next = build_sealed(worker, burst.tsc, sendings, run, unsealed);
+    if (next == run) [[unlikely]] {
+      leave_runs_of(worker, burst, sendings, run++);
       continue;
     }
-    leave_runs_of(worker, burst, sendings, run++);
+    run = next;
   }
   seal(worker, unsealed);
 }

@@ -88,20 +88,19 @@ void take_if_fit(WorkerState& worker, Burst& burst, std::uint32_t position, cons
   fit.bytes += header.total_bytes;
 }
 
-/// Bytes against the hard lifetime: how many of the run's packets may still pass.
-std::uint32_t within_hard_bytes(const Burst& burst, const PacketList& fit, const OutboundSa& sa) {
-  std::uint64_t total = sa.bytes.load(std::memory_order_relaxed);
-  for (std::uint32_t i = 0; i < fit.size(); ++i) {
-    total += burst.header[fit[i]].total_bytes;
-    if (total > sa.hard_bytes) return i;
+/// Bytes against the hard lifetime (RFC 4301 §4.4.2.1): how many of the run's packets may still
+/// pass. Theirs are taken.
+std::uint32_t take_bytes(WorkerState& worker, const Burst& burst, const FitPackets& fit,
+                         OutboundSa& sa) {
+  const PacketList& positions = fit.positions;
+  if (worker.shared_add.take(sa.bytes_left, fit.bytes)) [[likely]]
+    return positions.size();
+  std::uint32_t count = 0;
+  while (count < positions.size() &&
+         worker.shared_add.take(sa.bytes_left, burst.header[positions[count]].total_bytes)) {
+    ++count;
   }
-  return fit.size();
-}
-
-void stop(OutboundSa& sa, StopCause cause) {
-  StopCause none = StopCause::none;
-  sa.details->stop_cause.compare_exchange_strong(none, cause, std::memory_order_relaxed);
-  sa.stopped.store(true, std::memory_order_relaxed);
+  return count;
 }
 
 StopCause cause_of_sequence_limit(const OutboundSa& sa) {
@@ -141,24 +140,21 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Es
   burst.sealed.push(position);
 }
 
-/// Numbers for the packets of `fit` at once, then each is built.
-void number_and_prepare(WorkerState& worker, Burst& burst, FitPackets& fit, const Run& run) {
-  PacketList& positions = fit.positions;
-  std::uint32_t count = positions.size();
-  StopCause cause = StopCause::none;
-  if (run.sa.bytes.load(std::memory_order_relaxed) + fit.bytes > run.sa.hard_bytes) [[unlikely]] {
-    count = within_hard_bytes(burst, positions, run.sa);
-    cause = StopCause::hard_bytes;
-  }
+/// Bytes and numbers for the packets of `fit` at once, then each is built.
+void number_and_prepare(WorkerState& worker, Burst& burst, const FitPackets& fit, const Run& run) {
+  const PacketList& positions = fit.positions;
+  std::uint32_t count = take_bytes(worker, burst, fit, run.sa);
+  StopCause cause = count < positions.size() ? StopCause::hard_bytes : StopCause::none;
   const SequenceBlock block = reserve_sequence(run.sa, count, worker.shared_add);
   if (block.count < count) [[unlikely]] {
-    count = block.count;
     cause = cause_of_sequence_limit(run.sa);
+    while (count > block.count) {
+      worker.shared_add(run.sa.bytes_left, burst.header[positions[--count]].total_bytes);
+    }
   }
   if (cause != StopCause::none) [[unlikely]] {
-    stop(run.sa, cause);
+    stop_sa(run.sa, cause);
     for (std::uint32_t i = count; i < positions.size(); ++i) {
-      fit.bytes -= burst.header[positions[i]].total_bytes;
       drop_of_sa(worker, burst, positions[i], run.sa, drop_reason_of(cause));
     }
     if (count == 0) return;
@@ -166,7 +162,6 @@ void number_and_prepare(WorkerState& worker, Burst& burst, FitPackets& fit, cons
   for (std::uint32_t i = 0; i < count; ++i) {
     prepare(worker, burst, positions[i], fit.shapes[i], run, block.first + i);
   }
-  worker.shared_add(run.sa.bytes, fit.bytes);
   run.sa.last_tsc.store(burst.tsc, std::memory_order_relaxed);
 }
 
@@ -212,6 +207,10 @@ void prepare_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::ui
   OutboundSa& sa = *worker.tables.sad->outbound(burst.outbound[burst.protect[begin]]);
   // Acquire pairs with the release in Sad::install.
   if (sa.stopped.load(std::memory_order_acquire)) [[unlikely]] {
+    return drop_run(worker, burst, begin, end, sa);
+  }
+  if (has_ended(sa, burst.tsc)) [[unlikely]] {
+    stop_sa(sa, StopCause::hard_time);
     return drop_run(worker, burst, begin, end, sa);
   }
   Run run{sa, sa.outer(), {}, 0};

@@ -126,16 +126,17 @@ class GatewayModel {
   };
   std::deque<Whole> whole;  ///< `next_whole` goes on with them
 
-  /// The clock, in seconds: whoever has reached a limit is over from here on.
+  /// The clock, in seconds: whose time has come is over from here on.
   void time_is(std::uint64_t now) {
-    const auto look_at = [now](LifeModel& sa) {
-      if (now - sa.installed >= sa.hard_seconds || sa.packets >= sa.hard_packets ||
-          sa.bytes >= sa.hard_bytes) {
-        sa.stopped = true;
-      }
-    };
-    for (auto& [spi, sa] : inbound) look_at(sa);
-    for (auto& [slot, sa] : outbound) look_at(sa);
+    for_each_life([now](LifeModel& sa) {
+      if (now - sa.installed >= sa.hard_seconds) sa.stopped = true;
+    });
+  }
+  /// The gateway looks at its SAs: whoever has reached another limit is over, too.
+  void look_at_limits() {
+    for_each_life([](LifeModel& sa) {
+      if (sa.packets >= sa.hard_packets || sa.bytes >= sa.hard_bytes) sa.stopped = true;
+    });
   }
 
   /// A sound IP packet from a wire that is no ESP for us.
@@ -203,6 +204,11 @@ class GatewayModel {
     return esp_from_peer(esp, next.ip);
   }
 
+  void for_each_life(auto look_at) {
+    for (auto& [spi, sa] : inbound) look_at(sa);
+    for (auto& [slot, sa] : outbound) look_at(sa);
+  }
+
   static std::optional<dataplane::DropReason> refusal(Replay verdict) {
     switch (verdict) {
       case Replay::fresh:
@@ -240,7 +246,6 @@ class GatewayModel {
       if (!ecn) return DropReason::congestion_marked;
       inner = with_ecn(std::move(inner), *ecn);
     }
-    const IpView view = view_ip(inner).value();
     // RFC 4301 §5.2 step 4: the packet is one that the SA was made for.
     if (const auto refused = refused_inside(sa.remote, sa.local, inner)) return *refused;
     return decide(inner, dataplane::PacketOrigin::tunnel);

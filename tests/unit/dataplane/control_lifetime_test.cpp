@@ -42,6 +42,36 @@ TEST_CASE("lifetime: a hard limit that comes first swallows the soft one") {
   CHECK_FALSE(tell(watch, {}, kStart + 2h));
 }
 
+TEST_CASE("lifetime: how long an SA lives yet by its hard limit in time") {
+  const LifetimeWatch watch(limits_in_seconds(10, 12), kEsn, kStart);
+  CHECK(watch.time_left(kStart) == 12s);
+  CHECK(watch.time_left(kStart + 11999ms) == 1ms);
+  CHECK(watch.time_left(kStart + 12s) == 0s);
+  CHECK(watch.time_left(kStart + 13s) == -1s);
+  CHECK(LifetimeWatch(limits_in_seconds(10, 0), kEsn, kStart).time_left(kStart) == std::nullopt);
+}
+
+TEST_CASE("lifetime: the time that is left in cycles of the workers' clock") {
+  constexpr std::uint64_t kHertz = 2'100'000'000;
+  CHECK(cycles_later(1000, 2s, kHertz) == 1000 + 2 * kHertz);
+  CHECK(cycles_later(1000, 2s + 500ms, kHertz) == 1000 + 5 * kHertz / 2);
+  CHECK(cycles_later(1000, 999'999'999ns, 5'000'000'000) == 1000 + 4'999'999'995);
+  CHECK(cycles_later(1000, 0s, kHertz) == 1000);
+  CHECK(cycles_later(1000, -5s, kHertz) == 1000);
+}
+
+TEST_CASE("lifetime: a life of years does not come round the workers' clock") {
+  const LifetimeWatch absurd(limits_in_seconds(~0ULL, ~0ULL), kEsn, kStart);
+  const Instant left = absurd.time_left(kStart).value();
+  CHECK(left > 24h * 365 * 99);
+  // A hundred years of 2 GHz are counted, of 6 GHz are not.
+  CHECK(cycles_later(0, left, 2'000'000'000) == 2'000'000'000ULL * 100 * 365 * 24 * 3600);
+  CHECK(cycles_later(0, left, 6'000'000'000) == ~0ULL);
+  CHECK(cycles_later(~0ULL - 5'000'000'000, 1s, 2'000'000'000) == ~0ULL - 3'000'000'000);
+  CHECK(cycles_later(~0ULL - 5'000'000'000, 3s, 2'000'000'000) == ~0ULL);
+  CHECK(cycles_later(~0ULL, 1ns, 2'000'000'000) == ~0ULL);
+}
+
 TEST_CASE("lifetime: bytes and packets") {
   channel::Lifetime limits;
   limits.soft_bytes = 1000;

@@ -74,7 +74,7 @@ class RandomTables : protected RandomFragments {
   std::map<channel::SaId, control::LifetimeWatch> watches_;
   std::vector<std::uint32_t> gone_;
   std::uint32_t next_spi_ = 0x1000;
-  std::uint64_t over_by_time_ = 0;
+  std::uint64_t over_by_time_ = 0;  ///< SAs that the worker ended
 
  private:
   static constexpr std::uint32_t kStaySmall = 12;  ///< SAs a direction, at most
@@ -258,11 +258,30 @@ class RandomTables : protected RandomFragments {
                      control::LifetimeWatch(sa.lifetime, sa.esn, std::chrono::seconds(now_)));
   }
 
-  /// The main thread looks at its SAs a moment or an hour later, as Associations does.
+  /// A moment or an hour goes by; the main thread looks at its SAs or does not come to it.
   void clock_jumps() {
     const std::uint64_t seconds = one_in(20) ? 3600 : below(one_in(3) ? 6 : 60);
     now_ += seconds;
     milliseconds_ += 1000 * seconds;
+    end_by_workers_clock();
+    model_.time_is(now_);
+    if (one_in(2)) look_at_limits();
+  }
+
+  /// That clock goes on by itself: a moment that is to come is never, one that has come is the
+  /// first of all.
+  void end_by_workers_clock() {
+    for (const auto& [id, watch] : watches_) {
+      const auto left = watch.time_left(std::chrono::seconds(now_));
+      if (!left || left->count() > 0) continue;
+      const SaRecord* const record = gateway_.tables().sad->find(id);
+      REQUIRE(record != nullptr);
+      gateway_.tables().sad->set_end(*record, 1);
+    }
+  }
+
+  /// As Associations does.
+  void look_at_limits() {
     for (auto& [id, watch] : watches_) {
       const SaRecord* const record = gateway_.tables().sad->find(id);
       REQUIRE(record != nullptr);
@@ -271,13 +290,13 @@ class RandomTables : protected RandomFragments {
           watch.due({usage.packets, usage.bytes, usage.sequence}, std::chrono::seconds(now_));
       if (!due) continue;
       const bool is_hard = due->level == control::ExpiryLevel::hard;
-      if (is_hard && gateway_.tables().sad->stopped(*record) == StopCause::none) {
+      if (is_hard) {
+        if (gateway_.tables().sad->stopped(*record) == StopCause::hard_time) ++over_by_time_;
         gateway_.tables().sad->stop(id, StopCause::hard_time);
-        if (due->cause == channel::ExpiryCause::time) ++over_by_time_;
       }
       watch.announced(due->level);
     }
-    model_.time_is(now_);
+    model_.look_at_limits();
   }
 
   SlotIndex add_outbound(const Shape& shape) {

@@ -94,7 +94,8 @@ TEST_CASE("forwarding: a route through a link-local router leads to its link, on
   const Result asked = passed(gateway, kLan, "2001:db8:1::9", "2001:db8:9::7");
   REQUIRE(asked.punts.size() == 1);
   CHECK(asked.punts[0].what.reason == PuntReason::resolve_neighbor);
-  CHECK((*gateway.tables().adjacencies)[asked.punts[0].what.adjacency].next_hop == route.via);
+  CHECK(asked.punts[0].what.next_hop == route.via);
+  CHECK(asked.punts[0].what.link == kWan);
   const auto next_hop_of = [&](const char* text) {
     return gateway.tables().fib->lookup(wire::IpAddress::parse(text).value());
   };

@@ -65,9 +65,11 @@ TEST_CASE("sad: an SA that takes over a slot begins anew: window, counts, sequen
     REQUIRE(slot);
     OutboundSa& out = *db.sad->outbound(*slot);
     CHECK(out.sequence.load() == 0);
-    CHECK(out.bytes.load() == 0);
+    CHECK(out.bytes_left.load() == ~0ULL);
+    CHECK(out.ends_at.load() == kNeverEnds);
     CHECK(reserve_sequence(out, 10, SharedAdd(1)).first == 1);
-    out.bytes = 100;
+    out.bytes_left = 100;
+    out.ends_at = 7;
     const std::uint32_t spi = db.lease();
     REQUIRE(db.try_install(sa_request(1000 + id, Direction::in, spi)) == Outcome::ok);
     InboundSa& in = *db.sad->inbound(spi);
@@ -136,6 +138,49 @@ TEST_CASE("sad: stopping an SA keeps it visible with the first cause") {
   db.sad->stop(SaId{1}, StopCause::hard_bytes);
   CHECK(db.sad->outbound(*out)->stopped.load());
   CHECK(db.sad->stopped(*db.sad->find(SaId{1})) == StopCause::hard_time);
+}
+
+TEST_CASE("sad: when an SA ends is told of each direction, and may be told again") {
+  Database db;
+  const auto slot = db.sad->install(sa_request(1, Direction::out, 0x8000), 1);
+  REQUIRE(slot);
+  const std::uint32_t spi = db.lease();
+  REQUIRE(db.try_install(sa_request(2, Direction::in, spi)) == Outcome::ok);
+  const OutboundSa& out = *db.sad->outbound(*slot);
+  const InboundSa& in = *db.sad->inbound(spi);
+  for (const SaId id : {SaId{1}, SaId{2}}) {
+    const SaRecord& record = *db.sad->find(id);
+    CHECK(db.sad->end_of(record) == kNeverEnds);
+    db.sad->set_end(record, 1000);
+    db.sad->set_end(record, 500 * raw(id));
+    CHECK(db.sad->end_of(record) == 500 * raw(id));
+  }
+  CHECK_FALSE(has_ended(out, 499));
+  CHECK(has_ended(out, 500));
+  CHECK_FALSE(has_ended(in, 999));
+  CHECK(has_ended(in, 1000));
+}
+
+TEST_CASE("sad: bytes are counted from none, with a hard limit and without one") {
+  for (const std::uint64_t limit : {std::uint64_t{0}, std::uint64_t{5000}}) {
+    CAPTURE(limit);
+    Database db;
+    auto out = sa_request(1, Direction::out, 0x8000);
+    out.lifetime.hard_bytes = limit;
+    const std::uint32_t spi = db.lease();
+    auto in = sa_request(2, Direction::in, spi);
+    in.lifetime.hard_bytes = limit;
+    const auto slot = db.sad->install(out, 1);
+    REQUIRE(slot);
+    REQUIRE(db.try_install(in) == Outcome::ok);
+    const SharedAdd shared(1);
+    CHECK(db.sad->usage(*db.sad->find(SaId{1})).bytes == 0);
+    CHECK(shared.take(db.sad->outbound(*slot)->bytes_left, 4999));
+    CHECK(shared.take(db.sad->inbound(spi)->bytes_left, 5000));
+    CHECK(db.sad->usage(*db.sad->find(SaId{1})).bytes == 4999);
+    CHECK(db.sad->usage(*db.sad->find(SaId{2})).bytes == 5000);
+    CHECK(shared.take(db.sad->inbound(spi)->bytes_left, 1) == (limit == 0));
+  }
 }
 
 TEST_CASE("sad: an unknown outbound slot is nobody") {
