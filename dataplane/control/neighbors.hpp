@@ -29,8 +29,8 @@ class Neighbors {
   /// at the ARP header or the IPv6 header.
   void arp_arrived(PortId port, Packet packet, Instant now);
   void discovery_arrived(PortId port, Packet packet, Instant now);
-  /// Tells every link our addresses (gratuitous ARP, RFC 5227 §3; RFC 4861 §7.2.6), but those that it
-  /// has been told: `before` has them there.
+  /// Tells every link our addresses (gratuitous ARP, RFC 5227 §3; RFC 4861 §7.2.6), but those that
+  /// it has been told: `before` has them there.
   void announce(const Topology& before = {});
   /// Retries and ages; call about ten times a second.
   void tick(Instant now);

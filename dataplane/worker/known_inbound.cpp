@@ -48,8 +48,7 @@ bool is_for(const WorkerState& worker, const InboundSa& sa, const ArrivedEsp& ar
   return sa.spi.load(std::memory_order_acquire) == arrived.spi() &&
          arrived.bytes_in_front == sa.plain_in_front &&
          !sa.stopped.load(std::memory_order_relaxed) &&
-         !sa.resync_due.load(std::memory_order_relaxed) &&
-         !has_ended(sa, now) &&
+         !sa.resync_due.load(std::memory_order_relaxed) && !has_ended(sa, now) &&
          arrived.addresses() == sa.outer_addresses.load(std::memory_order_relaxed) &&
          (!sa.has_udp || arrived.ports() == sa.outer_ports.load(std::memory_order_relaxed)) &&
          (worker.tables.workers == 1 ||

@@ -50,9 +50,9 @@ class RandomPackets {
     options.destination = is_for_us ? any(v4 ? kOwn4 : kOwn6) : any(pool);
     options.ttl = one_in(12) ? static_cast<std::uint8_t>(below(3)) : 64;
     options.traffic_class = static_cast<std::uint8_t>(below(256));
-    static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000,
-                                                          0x2000, 0x2000, 0x20b9, 0x00b9,
-                                                          0x2005, 0x0005, 0x0001, 0x2002};
+    static const std::vector<std::uint16_t> kFragments = {0x4000, 0x4000, 0x4000, 0x0000, 0x2000,
+                                                          0x2000, 0x20b9, 0x00b9, 0x2005, 0x0005,
+                                                          0x0001, 0x0001, 0x2002};
     options.fragment = is_for_us ? 0x4000 : any(kFragments);
     static const std::vector<std::uint8_t> kProtocols = {17, 17, 17, 6, 6, 1, 47};
     options.protocol = any(kProtocols);

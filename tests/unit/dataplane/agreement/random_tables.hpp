@@ -228,8 +228,9 @@ class RandomTables : protected RandomFragments {
   }
   /// To a protocol, and now and then to ports or to fragments that have none.
   void narrow(test::SaOptions& options) {
-    static const std::vector<std::string> kSome = {"[udp]",           "[tcp]", "[udp/4000-4004]",
-                                                   "[tcp/4002-4006]", "[47]",  "[udp/opaque]"};
+    static const std::vector<std::string> kSome = {
+        "[udp]", "[tcp]",        "[udp/4000-4004]", "[tcp/4002-4006]",
+        "[47]",  "[udp/opaque]", "[udp/opaque]",    "[udp/opaque]"};
     const std::string& some = any(kSome);
     for (auto* side : {&options.local_selectors, &options.remote_selectors}) {
       for (std::string& text : *side) text += some;
@@ -323,10 +324,12 @@ class RandomTables : protected RandomFragments {
   /// What ICMP from the way to the peer would have said, or that it is forgotten.
   void set_path_mtu(SlotIndex slot) {
     model::OutboundModel& sa = model_.outbound.at(slot);
-    // 9000 is more than the link takes; 70 leaves no room for what is cut before it is sealed.
+    // 9000 is more than the link takes.
     static const std::vector<std::uint16_t> kSome = {1280, 1400, 1499, 1500, 9000, kNoPathMtu};
     auto mtu = one_in(2) ? any(kSome) : static_cast<std::uint16_t>(300 + below(1200));
-    if (one_in(3)) mtu = 70;
+    // No room for what is cut before it is sealed; what is cut then is in no more pieces than may
+    // be.
+    if (one_in(3)) mtu = sa.peer.is_v4() ? 70 : 90;
     sa.path_mtu = mtu == kNoPathMtu ? ~0UL : mtu;
     gateway_.tables().sad->set_path_mtu(ids_.at(sa.keys.spi), mtu);
   }
