@@ -49,7 +49,7 @@ std::optional<DropReason> refused_by_any_selectors(const InboundSa& sa, const De
   const wire::Bytes bytes(packet.ip, packet.header.total_bytes);
   const FlowKey flow = flow_key(packet.ip, packet.header, wire::read_ports(bytes, packet.header));
   const auto refused = reason_to_refuse(details, packet, bytes, flow);
-  if (refused) details.last_refusal.record({flow, tsc});
+  if (refused == DropReason::inner_selector_mismatch) details.last_refusal.record({flow, tsc});
   return refused;
 }
 

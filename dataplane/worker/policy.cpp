@@ -150,17 +150,39 @@ bool is_asked_when_whole(const wire::IpHeader& header, DropReason reason) {
          (reason == DropReason::policy_discard || reason == DropReason::cleartext_violates_policy);
 }
 
+/// Whether the next hop towards an address is on that port's link.
+bool is_behind(const WorkerState& worker, PortId port, const wire::IpAddress& address) {
+  const Adjacency& next_hop = (*worker.tables.adjacencies)[worker.tables.fib->lookup(address)];
+  switch (next_hop.kind.load(std::memory_order_acquire)) {
+    case AdjacencyKind::resolved:
+    case AdjacencyKind::incomplete:
+    case AdjacencyKind::glean:
+      return next_hop.port == port;
+    case AdjacencyKind::local:
+    case AdjacencyKind::broadcast:
+    case AdjacencyKind::drop:
+      return false;
+  }
+  return false;
+}
+
 /// "an IPsec implementation MUST map the message to the SA that would carry the return traffic
 /// associated with the packet that triggered the ICMP error message. […] If no such SA exists, no
 /// SA will be created" (RFC 4301 §6.2), and it goes nowhere: it quotes what must not be seen. By
 /// the quotation, so that nothing of it is remembered of the error's own flow. False: it is no
 /// error about protected traffic, or one in transit about what transport mode protects, whose hosts
-/// are the gateways.
+/// are the gateways; or it does not come from where the traffic that it is about went to. Out of a
+/// tunnel none does: what it quotes is what its peer likes, and would lead it into the tunnels of
+/// others.
 bool goes_as_return_traffic(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
                             std::uint32_t position) {
   const wire::IpHeader& header = burst.header[position];
+  const PacketOrigin origin = burst.origin[position];
+  if (origin == PacketOrigin::tunnel) return false;
   const auto flow = return_flow(wire::Bytes(burst.ip[position], header.total_bytes), header);
   if (!flow) return false;
+  const bool is_ours = origin == PacketOrigin::originated;
+  if (!is_ours && !is_behind(worker, burst.received_on[position], flow->source)) return false;
   // As if it were ours: which policy protects it, and not what may come in clear.
   const SpdSnapshot::Match match = policies.find(*flow, PacketOrigin::originated);
   SlotIndex outbound = kNoSlot;
@@ -169,7 +191,6 @@ bool goes_as_return_traffic(WorkerState& worker, const SpdSnapshot& policies, Bu
     worker.drop(burst.packets[position], direction_of(burst.origin[position]), DropReason::no_sa);
     return true;
   }
-  const bool is_ours = burst.origin[position] == PacketOrigin::originated;
   if (verdict != Verdict::protect ||
       (!is_ours && !worker.tables.sad->outbound(outbound)->is_tunnel)) {
     return false;

@@ -59,7 +59,8 @@ class Resynchronizer {
     const bool is_due = failed.in_a_row >= kFailuresBeforeResync &&
                         failed.after_packets == sa.packets.load(std::memory_order_relaxed);
     if (!is_due) return;
-    not_before = tsc + period_;
+    // A large packet takes as long as many.
+    not_before = tsc + period_ * (1 + operation.text_bytes / 2048);
     index_ = index;
     std::memcpy(text_.data(), operation.text, operation.text_bytes);
   }

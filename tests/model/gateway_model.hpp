@@ -140,7 +140,10 @@ class GatewayModel {
   }
 
   /// A sound IP packet from a wire that is no ESP for us.
-  Outcomes from_wire(const ByteString& ip) { return decide(ip, dataplane::PacketOrigin::clear); }
+  Outcomes from_wire(const ByteString& ip, unsigned port) {
+    arrives_on_ = port;
+    return decide(ip, dataplane::PacketOrigin::clear);
+  }
 
   /// RFC 4301 §5.2: what was put together arrives as if it had come in one piece. Precondition:
   /// there is one.
@@ -359,18 +362,23 @@ class GatewayModel {
   }
 
   /// RFC 4301 §6.2: an error that no policy names goes by the SA of what would answer the packet
-  /// that it quotes; nowhere, if that is not there. nullopt: it is no such error.
+  /// that it quotes; nowhere, if that is not there. nullopt: it is no such error, comes out of a
+  /// tunnel, or from a link that the quoted packet did not go to.
   std::optional<Outcomes> as_return_traffic(const ByteString& ip, const IpView& view,
                                             dataplane::PacketOrigin origin) {
     const auto answer = answer_to_quoted(ip);
-    if (!answer) return std::nullopt;
+    if (!answer || origin == dataplane::PacketOrigin::tunnel) return std::nullopt;
+    const bool is_ours = origin == dataplane::PacketOrigin::originated;
+    const auto link = next_hops.find(routes.lookup(answer->source));
+    const bool is_behind = link != next_hops.end() && link->second.port == arrives_on_ &&
+                           !is_broadcast(networks, answer->source);
+    if (!is_ours && !is_behind) return std::nullopt;
     const auto hit = first_policy(policies, *answer, dataplane::PacketOrigin::originated);
     if (!hit || policies[hit->index].action != dataplane::PolicyAction::protect) {
       return std::nullopt;
     }
     const dataplane::SlotIndex slot = policies[hit->index].outbound;
     if (slot == dataplane::kNoSlot) return dataplane::DropReason::no_sa;
-    const bool is_ours = origin == dataplane::PacketOrigin::originated;
     if (!is_ours && outbound.at(slot).transport) return std::nullopt;
     if (!is_ours && view.hops <= 1) return dataplane::PuntReason::ttl_exceeded;
     return seal(slot, is_ours ? ip : one_hop_on(ip), view, is_ours);
@@ -497,6 +505,7 @@ class GatewayModel {
     return all;
   }
 
+  unsigned arrives_on_ = 0;                           ///< the port of the packet in hand
   bool may_wait_ = true;                              ///< should the packet in hand be a fragment
   static constexpr std::size_t kLeastIpv6Mtu = 1280;  ///< RFC 8200 §5
 };

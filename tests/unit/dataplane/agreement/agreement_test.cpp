@@ -62,7 +62,7 @@ class Agreement : FragmentBursts {
   std::string one_burst() {
     if (auto difference = time_passes(); !difference.empty()) return difference;
     if (one_in(6)) return burst_of_fragments();
-    if (one_in(1000)) return lose_subspaces();
+    if (one_in(400)) return lose_subspaces();
     if (one_in(400)) return one_in(2) ? too_many_packets() : too_many_fragments();
     if (one_in(12)) {
       const Packet ip = own_packet();
@@ -130,7 +130,7 @@ class Agreement : FragmentBursts {
     if (!is_esp) {
       const Packet ip = is_train_ ? train_packet() : any_ip();
       frames.push_back(frame(ip));
-      return model_.from_wire(ip);
+      return model_.from_wire(ip, from_wan ? 1 : 0);
     }
     const Packet esp = any_esp();
     const auto shape = shapes_.find(model::get32(esp, 0));

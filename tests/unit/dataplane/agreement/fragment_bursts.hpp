@@ -114,7 +114,7 @@ class FragmentBursts : protected Comparison {
   void add_piece(const Packet& ip, std::vector<Packet>& frames, Expected& expected) {
     if (model_.reassembly.is_full() && !model_.reassembly.has_an_oldest()) return;
     frames.push_back(frame(ip));
-    for (const auto& one : model_.from_wire(ip).each) expect_one(one, expected);
+    for (const auto& one : model_.from_wire(ip, 0).each) expect_one(one, expected);
   }
 
   void begin_in_pieces(bool from_wan) {

@@ -125,8 +125,25 @@ class RandomEsp : protected RandomTrains {
     }
   }
 
+  /// For an SA that is for fragments behind the first: one, that begins too early now and then.
+  std::optional<Packet> early_fragment(const model::InboundModel& sa) {
+    for (std::size_t i = 0; i < sa.local.size(); ++i) {
+      if (!sa.local[i].opaque_port() || !sa.local[i].first.is_v4()) continue;
+      const auto source = any_inside(sa.remote[i]), destination = any_inside(sa.local[i]);
+      if (!source || !destination) continue;
+      return ip_packet({.source = *source,
+                        .destination = *destination,
+                        .fragment = static_cast<std::uint16_t>(1 + below(2)),
+                        .payload = model::counting(8 + below(40))});
+    }
+    return std::nullopt;
+  }
+
   /// Now and then a piece of a packet for us.
   Packet any_inner(const model::InboundModel& sa) {
+    if (!sa.transport && one_in(8)) {
+      if (const auto early = early_fragment(sa)) return *early;
+    }
     if (sa.transport || !one_in(6)) return any_ip();
     if (inside_.size() < 6 && one_in(2)) send_inside();
     for (std::size_t i = 0; i < inside_.size(); ++i) {

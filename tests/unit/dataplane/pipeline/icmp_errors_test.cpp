@@ -82,6 +82,38 @@ TEST_CASE("icmp errors: about protected traffic they cross its tunnel (RFC 4301 
     CHECK(Packet(there.begin() + 20, there.end()) == Packet(error.begin() + 20, error.end()));
   }
   CHECK_FALSE(pair.traffic().last_refusal);
+  // From where the quoted packet did not go: whoever is there does not speak through the tunnel.
+  CHECK(pair.left.receive(kWan, frame(error_about(theirs()))).dropped(no_policy_match) == 1);
+}
+
+TEST_CASE("icmp errors: out of one tunnel none goes into another by what it quotes") {
+  Gateway spoke, hub(mirrored());
+  SaOptions up, down;
+  up.remote_selectors = {"10.0.0.0/8"};
+  std::swap(down.outer_local, down.outer_remote);
+  down.local_selectors = {"10.2.0.0/16"};
+  down.remote_selectors = {"10.9.0.0/16"};
+  spoke.protect("10.1.0.0/24", "10.0.0.0/8", spoke.install(outbound_sa(up, 0x1000)));
+  hub.install(inbound_sa(up, 0x1000));
+  hub.protect("10.2.0.0/16", "10.9.0.0/16", hub.install(outbound_sa(down, 0x3000)));
+  // About what 10.9.0.6 sent to the hub's own client, says somebody in the spoke.
+  Packet quoted = ip_packet({.source = "10.9.0.6",
+                             .destination = "10.2.0.7",
+                             .fragment = 0,
+                             .payload = udp(53, 1000, Packet(32, 1))});
+  Packet message = {3, 1, 0, 0, 0, 0, 0, 0};
+  message.insert(message.end(), quoted.begin(), quoted.end());
+  const Packet error = ip_packet(
+      {.source = "10.1.0.9", .destination = "10.9.0.6", .protocol = 1, .payload = message});
+  const Result crossed = hub.receive(kWan, spoke.receive(kLan, frame(error)).wan.at(0));
+  for (const Packet& sent : crossed.wan) CHECK(ip_of(sent)[9] != 50);
+  // The hub's client may say so.
+  Packet right = error;
+  right[13] = 2;
+  wire::write_ipv4_checksum(right.data(), 20);
+  const Result allowed = hub.receive(kLan, frame(right));
+  REQUIRE(allowed.wan.size() == 1);
+  CHECK(ip_of(allowed.wan[0])[9] == 50);
 }
 
 TEST_CASE("icmp errors: ICMPv6 ones as well, too big among them") {
