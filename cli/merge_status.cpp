@@ -186,8 +186,16 @@ void judge_revocation(const json& revocation, json& problems) {
   }
 }
 
-/// Each packet of such an interface crosses the link between two processors, more than once.
+/// Each packet of such an interface crosses the link between two processors, more than once. Where
+/// the interfaces themselves are on several nodes there is nothing better: each worker serves all.
 void judge_numa(const json& dataplane, json& problems) {
+  const json* first = nullptr;
+  for (const json& interface : member(dataplane, "interfaces")) {
+    const json& node = member(interface, "numa_node");
+    if (!node.is_number()) continue;
+    if (first != nullptr && *first != node) return;
+    first = &node;
+  }
   for (const json& interface : member(dataplane, "interfaces")) {
     const json& node = member(interface, "numa_node");
     std::string workers;

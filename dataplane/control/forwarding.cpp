@@ -46,7 +46,45 @@ std::expected<void, std::string> Forwarding::install(const Topology& topology) {
   }
   installed_ = std::move(installed);
   routes_ = topology.routes();
+  settle_neighbors();
   return {};
+}
+
+/// A new topology may say something else of a neighbour that is known: whether it has a host route,
+/// and whether it is anybody's gateway.
+void Forwarding::settle_neighbors() {
+  for (auto next = neighbors_.begin(); next != neighbors_.end();) {
+    const auto known = next++;
+    auto& [key, entry] = *known;
+    if (!entry.resolved && !is_gateway(key)) {
+      forget(known);
+    } else if (!has_host_route(key)) {
+      take_host_route(key, entry);
+    } else if (entry.resolved && !entry.has_route) {
+      lay_host_route(key, entry);
+    }
+  }
+}
+
+void Forwarding::forget(std::map<NeighborKey, Neighbor>::iterator known) {
+  take_host_route(known->first, known->second);
+  release_later(known->second.adjacency);
+  neighbors_.erase(known);
+}
+
+void Forwarding::lay_host_route(const NeighborKey& key, Neighbor& entry) {
+  if (auto done = tables_.fib->add(host(key.address), entry.adjacency); !done) {
+    return log_failure(host(key.address), done.error());
+  }
+  entry.has_route = true;
+}
+
+/// What the topology has for its address by now stays.
+void Forwarding::take_host_route(const NeighborKey& key, Neighbor& entry) {
+  if (entry.has_route && !installed_.contains(host(key.address))) {
+    tables_.fib->remove(host(key.address));
+  }
+  entry.has_route = false;
 }
 
 std::expected<void, std::string> Forwarding::add(
@@ -131,11 +169,7 @@ bool Forwarding::has_host_route(const NeighborKey& key) const {
 
 /// The neighbour's host route, and the routes through it.
 void Forwarding::point_routes(const NeighborKey& key, AdjacencyIndex from, AdjacencyIndex to) {
-  if (has_host_route(key)) {
-    if (auto done = tables_.fib->add(host(key.address), to); !done) {
-      log_failure(host(key.address), done.error());
-    }
-  }
+  if (has_host_route(key)) lay_host_route(key, neighbors_.at(key));
   if (from == to) return;
   for (auto& [prefix, adjacency] : installed_) {
     if (adjacency != from) continue;
@@ -150,9 +184,7 @@ void Forwarding::neighbor_lost(const NeighborKey& key) {
   tables_.adjacencies->unresolve(known->second.adjacency);
   known->second.resolved = false;
   if (is_gateway(key)) return;
-  if (has_host_route(key)) tables_.fib->remove(host(key.address));
-  release_later(known->second.adjacency);
-  neighbors_.erase(known);
+  forget(known);
 }
 
 bool Forwarding::is_gateway(const NeighborKey& key) const {

@@ -32,6 +32,7 @@ class Forwarding {
     bool resolved = false;
     bool was_resolved = false;  ///< ever: its header has been read
     wire::MacAddress mac{};
+    bool has_route = false;  ///< its host route is in the FIB, ours to take out
   };
   std::expected<AdjacencyIndex, std::string> adjacency_of(const Route& route);
   std::expected<Neighbor*, std::string> neighbor(const NeighborKey& key);
@@ -39,6 +40,10 @@ class Forwarding {
   std::expected<void, std::string> add(const wire::Prefix& to, AdjacencyIndex adjacency,
                                        std::map<wire::Prefix, AdjacencyIndex>& installed);
   void point_routes(const NeighborKey& key, AdjacencyIndex from, AdjacencyIndex to);
+  void lay_host_route(const NeighborKey& key, Neighbor& entry);
+  void take_host_route(const NeighborKey& key, Neighbor& entry);
+  void settle_neighbors();
+  void forget(std::map<NeighborKey, Neighbor>::iterator known);
   void release_later(AdjacencyIndex adjacency);
   [[nodiscard]] bool is_gateway(const NeighborKey& key) const;
   [[nodiscard]] bool has_host_route(const NeighborKey& key) const;

@@ -1,16 +1,13 @@
 #include "dataplane/control/reload.hpp"
 
 #include <algorithm>
+#include <iterator>
 
+#include "config/dataplane_changes.hpp"
 #include "dataplane/control/child_directory.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
-
-/// The same queues, buffers and tags: addresses are entries of the routing table.
-bool same_interface(const config::Interface& a, const config::Interface& b) {
-  return a.name == b.name && a.device == b.device && a.mtu == b.mtu && a.vlan == b.vlan;
-}
 
 bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {
   return a.name == b.name && a.direction == b.direction && a.spi == b.spi && a.mode == b.mode &&
@@ -20,24 +17,6 @@ bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {
          a.udp_encap_local_port == b.udp_encap_local_port &&
          a.udp_encap_remote_port == b.udp_encap_remote_port && a.headers == b.headers &&
          a.first_sequence == b.first_sequence;
-}
-
-void compare_dataplane(const config::Dataplane& a, const config::Dataplane& b,
-                       std::vector<std::string>& reasons) {
-  if (!std::ranges::equal(a.interfaces, b.interfaces, same_interface)) {
-    reasons.emplace_back("dataplane.interfaces changed, not their addresses alone");
-  }
-  if (a.workers != b.workers || a.cores != b.cores) {
-    reasons.emplace_back("dataplane.workers changed");
-  }
-  if (a.limits.sas != b.limits.sas || a.limits.policies != b.limits.policies ||
-      a.limits.flows != b.limits.flows) {
-    reasons.emplace_back("dataplane.limits changed");
-  }
-  if (a.idle != b.idle || a.memory_mib != b.memory_mib ||
-      a.huge_pages_required != b.huge_pages_required) {
-    reasons.emplace_back("dataplane.idle, memory or huge_pages changed");
-  }
 }
 
 /// SAs and policies name their child by number: the numbers of existing children must stay.
@@ -66,7 +45,8 @@ std::vector<std::string> needs_restart(const config::Config& running,
   std::vector<std::string> reasons;
   if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
   if (running.user != wanted.user) reasons.emplace_back("user changed");
-  compare_dataplane(running.dataplane, wanted.dataplane, reasons);
+  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane),
+                    std::back_inserter(reasons));
   if (running.default_policy != wanted.default_policy) {
     reasons.emplace_back("default_policy changed");
   }

@@ -23,8 +23,8 @@ inline constexpr std::array<double, 7> kBurstBounds{1, 2, 4, 8, 16, 32, 64};
 
 struct WorkerReport {
   std::uint32_t id = 0;
-  std::string core;  ///< "2", or "0,1" when it floats
-  std::uint32_t numa_node = 0;
+  std::string core;                        ///< "2", or "0,1" when it floats
+  std::optional<std::uint32_t> numa_node;  ///< none: it floats over several
   std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
   std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
   std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};

@@ -34,7 +34,7 @@ json counts(const std::vector<std::pair<std::string, std::uint64_t>>& drops) {
 json worker_json(const WorkerReport& worker) {
   return {{"id", worker.id},
           {"core", worker.core},
-          {"numa_node", worker.numa_node},
+          {"numa_node", or_null(worker.numa_node)},
           {"idle_percent", worker.idle_percent},
           {"rx_packets", worker.rx_packets},
           {"tx_packets", worker.tx_packets}};

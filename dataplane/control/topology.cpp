@@ -83,7 +83,13 @@ std::optional<wire::IpAddress> Topology::source_on(PortId port,
     if (own.prefix.contains(neighbor)) return address;
     if (!first || (is_as_wide(address) && !is_as_wide(*first))) first = address;
   }
-  return first;
+  if (!first || is_as_wide(*first)) return first;
+  // The port has a link-local address alone: one of another port's is ours as well.
+  const auto other = std::ranges::find_if(own_, [&](const OwnAddress& own) {
+    const wire::IpAddress& address = own.prefix.address;
+    return address.family == neighbor.family && is_as_wide(address);
+  });
+  return other == own_.end() ? first : other->prefix.address;
 }
 
 bool Topology::is_on_link(PortId port, const wire::IpAddress& address) const {

@@ -151,8 +151,10 @@ void Workers::empty(const std::function<void(rte_mbuf*)>& left_over) {
   }
 }
 
-std::uint32_t Workers::numa_node_of(std::uint32_t worker) const {
-  return rte_lcore_to_socket_id(lanes_[worker].lcore);
+std::optional<std::uint32_t> Workers::numa_node_of(std::uint32_t worker) const {
+  const unsigned int node = rte_lcore_to_socket_id(lanes_[worker].lcore);
+  if (static_cast<int>(node) == SOCKET_ID_ANY) return std::nullopt;
+  return node;
 }
 
 std::string Workers::cores_of(std::uint32_t worker) const {

@@ -5,6 +5,7 @@
 #include <expected>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,8 +51,8 @@ class Workers {
   void empty(const std::function<void(rte_mbuf*)>& left_over);
   /// "2", or "0,1" when the worker floats.
   [[nodiscard]] std::string cores_of(std::uint32_t worker) const;
-  /// Of its core; of the first one when it floats.
-  [[nodiscard]] std::uint32_t numa_node_of(std::uint32_t worker) const;
+  /// Of its core; none when it floats over cores of several nodes.
+  [[nodiscard]] std::optional<std::uint32_t> numa_node_of(std::uint32_t worker) const;
 
  private:
   struct Lane {

@@ -20,8 +20,10 @@ constexpr std::uint32_t kWaiting = 4096;  ///< held for neighbours, for SAs, for
 constexpr std::uint32_t kCache = 256;
 
 // Behind the packet: ESP padding, pad length, next header and ICV (at most 15 + 2 + 32 bytes), the
-// Ethernet header and two VLAN tags in front are counted too.
-constexpr std::uint32_t kRoomAroundPacket = 128;
+// Ethernet header and two VLAN tags in front are counted too. And what is around a packet of this
+// MTU when it comes by ESP in fragments: IPv6, UDP, ESP's header and IV, and the room for the same
+// again.
+constexpr std::uint32_t kRoomAroundPacket = 256;
 
 constexpr int kAnyNode = static_cast<int>(SOCKET_ID_ANY);
 

@@ -17,6 +17,29 @@ void punt_as_is(WorkerState& worker, Burst& burst, std::uint32_t position, Punte
   punt_ip(worker, burst, position, what);
 }
 
+/// What fits a link needs no large buffer, and a device may keep what it has sent for long: the
+/// few there are stay with the workers. False: the packet ended.
+bool leave_large_buffer(WorkerState& worker, Burst& burst, std::uint32_t position) {
+  rte_mbuf* const large = burst.packets[position];
+  if (large->pool != worker.context.large_pool) [[likely]]
+    return true;
+  rte_mbuf* const usual = rte_pktmbuf_alloc(worker.context.pool);
+  const std::uint16_t bytes = burst.ip_bytes[position];
+  if (usual == nullptr || rte_pktmbuf_tailroom(usual) < bytes) {
+    rte_pktmbuf_free(usual);
+    worker.drop(large, direction_of(burst.origin[position]), DropReason::no_buffer);
+    return false;
+  }
+  std::uint8_t* const ip = rte_pktmbuf_mtod(usual, std::uint8_t*);
+  std::memcpy(ip, burst.ip[position], bytes);
+  usual->data_len = bytes;
+  usual->pkt_len = bytes;
+  burst.packets[position] = usual;
+  burst.ip[position] = ip;
+  worker.give_back(large);
+  return true;
+}
+
 /// Puts the prepared header in front and queues the frame.
 void emit(WorkerState& worker, Burst& burst, std::uint32_t position, const Adjacency& adjacency) {
   rte_mbuf* const packet = burst.packets[position];
@@ -57,6 +80,8 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
         return punt_as_is(worker, burst, position,
                           {.reason = PuntReason::packet_too_big, .mtu = adjacency.mtu});
       }
+      if (!leave_large_buffer(worker, burst, position)) [[unlikely]]
+        return;
       if (kind == AdjacencyKind::resolved) [[likely]] {
         return emit(worker, burst, position, adjacency);
       }

@@ -18,14 +18,23 @@ std::optional<wire::IpAddress> connected(const config::Dataplane& dataplane,
   return std::nullopt;
 }
 
-/// A link-local router's network is nobody's: an address of the interface that peers can answer.
+std::optional<wire::IpAddress> wide_address_of(const config::Interface& interface) {
+  for (const wire::Prefix& own : interface.addresses) {
+    if (!own.address.is_v4() && !wire::is_link_local(own.address)) return own.address;
+  }
+  return std::nullopt;
+}
+
+/// A link-local router's network is nobody's: an address that peers can answer, of its interface if
+/// it has one.
 std::optional<wire::IpAddress> towards(const config::Dataplane& dataplane,
                                        const config::Route& route) {
   if (!wire::is_link_local(route.via)) return connected(dataplane, route.via);
   const auto interface = config::interface_of(dataplane, route);
   if (!interface) return std::nullopt;
-  for (const wire::Prefix& own : dataplane.interfaces[*interface].addresses) {
-    if (!own.address.is_v4() && !wire::is_link_local(own.address)) return own.address;
+  if (auto own = wide_address_of(dataplane.interfaces[*interface])) return own;
+  for (const config::Interface& other : dataplane.interfaces) {
+    if (auto own = wide_address_of(other)) return own;
   }
   return std::nullopt;
 }
@@ -51,7 +60,10 @@ std::vector<wire::IpAddress> local_addresses_for(const config::Dataplane& datapl
     const bool leads_there = std::ranges::any_of(
         interface.addresses, [&](const auto& prefix) { return first && prefix.address == *first; });
     if (!leads_there) continue;
-    for (const wire::Prefix& prefix : interface.addresses) addresses.push_back(prefix.address);
+    for (const wire::Prefix& prefix : interface.addresses) {
+      // A peer beyond the link could not answer it.
+      if (!wire::is_link_local(prefix.address)) addresses.push_back(prefix.address);
+    }
   }
   return addresses;
 }

@@ -1,8 +1,10 @@
 #include "ike/daemon/reload.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
+#include "config/dataplane_changes.hpp"
 #include "ike/daemon/daemon.hpp"
 #include "runtime/log.hpp"
 #include "runtime/notify.hpp"
@@ -29,6 +31,8 @@ std::vector<std::string> needs_restart(const config::Config& running,
   std::vector<std::string> reasons;
   if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
   if (running.user != wanted.user) reasons.emplace_back("user changed");
+  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane),
+                    std::back_inserter(reasons));
   if (running.metrics.ike_listen != wanted.metrics.ike_listen) {
     reasons.emplace_back("metrics.ike_listen changed");
   }

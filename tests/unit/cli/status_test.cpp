@@ -343,6 +343,11 @@ TEST_CASE("status: an interface on another NUMA node than a worker is a warning"
   };
   CHECK(problems_of(0, 0).empty());
   CHECK(problems_of(nullptr, 1).empty());  // it does not tell
+  json spread = dataplane_with(true, traffic(10, 1), traffic(12, 2));
+  spread["interfaces"] = {{{"name", "lan"}, {"numa_node", 0}}, {{"name", "wan"}, {"numa_node", 1}}};
+  spread["workers"] = {{{"id", 0}, {"core", "2"}, {"numa_node", 0}},
+                       {{"id", 1}, {"core", "0,1,2,3"}, {"numa_node", nullptr}}};
+  CHECK(merge_status("hq", spread, key_daemon_with(installed_child())).at("problems").empty());
   const json problems = problems_of(0, 1);
   REQUIRE(problems.size() == 1);
   CHECK(problems[0].at("severity") == "warning");

@@ -464,6 +464,17 @@ TEST_CASE("reload: what both daemons number may not move, and what was bound nee
   elsewhere.user = "nobody";
   elsewhere.metrics.ike_listen = wire::Endpoint{*wire::IpAddress::parse("127.0.0.1"), 9999};
   CHECK(ike::needs_restart(running, elsewhere).size() == 3);
+  // What the data plane refuses this daemon does not do alone.
+  config::Config at_first = running;
+  at_first.dataplane.interfaces.resize(1);
+  config::Config larger = at_first, moved = at_first;
+  larger.dataplane.limits.sas += 1;
+  CHECK(ike::needs_restart(at_first, larger) ==
+        std::vector<std::string>{"dataplane.limits changed"});
+  moved.dataplane.interfaces[0].addresses = {wire::Prefix::parse("203.0.113.1/24").value()};
+  CHECK(ike::needs_restart(at_first, moved).empty());
+  moved.dataplane.interfaces[0].mtu = 9000;
+  CHECK(ike::needs_restart(at_first, moved).size() == 1);
 }
 
 }  // namespace

@@ -118,6 +118,55 @@ TEST_CASE("forwarding: a route through a link-local router leads to its link, on
         "2001:db8:9::/48");
 }
 
+TEST_CASE("forwarding: a neighbour's host route comes and goes with what a reload says of it") {
+  Gateway gateway;
+  config::Dataplane with, without;
+  with.interfaces.resize(2);
+  with.interfaces[0].addresses = {wire::Prefix::parse("2001:db8:1::1/64").value()};
+  with.interfaces[1].addresses = {wire::Prefix::parse("2001:db8:ff::1/64").value()};
+  without = with;
+  with.interfaces[1].addresses.push_back(wire::Prefix::parse("fe80::1/64").value());
+  control::Forwarding forwarding(gateway.tables());
+  const auto kind_of = [&](const char* text) {
+    const Tables& tables = gateway.tables();
+    const AdjacencyIndex to = tables.fib->lookup(wire::IpAddress::parse(text).value());
+    return (*tables.adjacencies)[to].kind.load();
+  };
+  const control::NeighborKey neighbor{kWan, wire::IpAddress::parse("fe80::2").value()};
+  // Which link fe80::2 is on is known, then not, then known again.
+  REQUIRE(forwarding.install(control::Topology(with)).has_value());
+  forwarding.neighbor_resolved(neighbor, kTheirMac);
+  CHECK(kind_of("fe80::2") == AdjacencyKind::resolved);
+  REQUIRE(forwarding.install(control::Topology(without)).has_value());
+  CHECK(kind_of("fe80::2") == AdjacencyKind::drop);
+  REQUIRE(forwarding.install(control::Topology(with)).has_value());
+  CHECK(kind_of("fe80::2") == AdjacencyKind::resolved);
+  forwarding.neighbor_lost(neighbor);
+  CHECK(kind_of("fe80::2") == AdjacencyKind::glean);
+
+  // The operator's route for a neighbour's address, while it is there.
+  const control::NeighborKey other{kWan, wire::IpAddress::parse("2001:db8:ff::9").value()};
+  forwarding.neighbor_resolved(other, kTheirMac);
+  config::Dataplane routed = with;
+  config::Route route;
+  route.to = wire::Prefix::parse("2001:db8:ff::9/128").value();
+  route.via = wire::IpAddress::parse("2001:db8:ff::7").value();
+  routed.routes = {route};
+  REQUIRE(forwarding.install(control::Topology(routed)).has_value());
+  CHECK(kind_of("2001:db8:ff::9") == AdjacencyKind::incomplete);
+  REQUIRE(forwarding.install(control::Topology(with)).has_value());
+  CHECK(kind_of("2001:db8:ff::9") == AdjacencyKind::resolved);
+
+  // A gateway that was lost, and is nobody's gateway any more.
+  const control::NeighborKey gone{kWan, route.via};
+  REQUIRE(forwarding.install(control::Topology(routed)).has_value());
+  forwarding.neighbor_resolved(gone, kTheirMac);
+  forwarding.neighbor_lost(gone);
+  CHECK(kind_of("2001:db8:ff::7") == AdjacencyKind::incomplete);
+  REQUIRE(forwarding.install(control::Topology(with)).has_value());
+  CHECK(kind_of("2001:db8:ff::7") == AdjacencyKind::glean);
+}
+
 TEST_CASE("worker: what is for a broadcast address goes into no tunnel") {
   SaOptions any;
   any.local_selectors = any.remote_selectors = {"0.0.0.0/0"};

@@ -8,6 +8,7 @@
 #include "dataplane/control/ip_fragments.hpp"
 #include "dataplane/worker/encapsulate.hpp"
 #include "tests/model/fragment_model.hpp"
+#include "tests/unit/dataplane/pipeline/forged.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/checksum.hpp"
 #include "wire/ethernet.hpp"
@@ -155,6 +156,39 @@ TEST_CASE("wholes: ESP of many fragments is opened, and what was inside is cut f
   CHECK(pair.right.worker().counters.reassembled.read() == 1);
   CHECK(joined(opened.lan) == packet.payload);
   CHECK(all_are_back());
+}
+
+TEST_CASE("wholes: what fits a link leaves no large buffer with the device") {
+  Pair pair;
+  const bool is_known = GENERATE(true, false);
+  if (!is_known) {
+    const auto client = wire::Prefix::parse("10.2.0.7/32").value();
+    const auto link = pair.right.tables().adjacencies->add_glean(kLan, 1500).value();
+    REQUIRE(pair.right.tables().fib->add(client, link));
+  }
+  // A small packet with much behind it that hides its size (RFC 4303 §2.7).
+  const Packet packet = ip_packet(transit(1000, true));
+  Packet padded = packet;
+  padded.resize(2598, 0);
+  const auto fragments = in_fragments(ip_of(forged(pair, with_trailer(padded, 4))));
+  REQUIRE(fragments.size() == 2);
+  bool has_left = false;
+  pair.right.iterate = [&](WorkerState& worker, Burst& burst) {
+    run_iteration(worker, burst);
+    has_left |= worker.counters.reassembled.read() == 1;
+    CHECK(all_are_back());
+  };
+  const Result opened = pair.right.receive(kWan, fragments);
+  CHECK(has_left);
+  CHECK(opened.drops.empty());
+  REQUIRE(opened.lan.size() + opened.punts.size() == 1);
+  if (is_known) {
+    const Packet ip = ip_of(opened.lan.at(0));
+    CHECK(Packet(ip.begin() + 20, ip.end()) == Packet(packet.begin() + 20, packet.end()));
+  } else {
+    CHECK(opened.punts[0].what.reason == PuntReason::resolve_neighbor);
+    CHECK(opened.punts[0].bytes.size() == packet.size());
+  }
 }
 
 TEST_CASE("wholes: of what was inside and may not be cut the sender is told") {
