@@ -83,7 +83,8 @@ std::optional<wire::IpAddress> Topology::source_on(PortId port,
     if (own.prefix.contains(neighbor)) return address;
     if (!first || (is_as_wide(address) && !is_as_wide(*first))) first = address;
   }
-  if (!first || is_as_wide(*first)) return first;
+  const bool is_too_narrow = first && !is_as_wide(*first) && wire::is_link_local(*first);
+  if (!is_too_narrow) return first;
   // The port has a link-local address alone: one of another port's is ours as well.
   const auto other = std::ranges::find_if(own_, [&](const OwnAddress& own) {
     const wire::IpAddress& address = own.prefix.address;

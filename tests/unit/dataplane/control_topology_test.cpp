@@ -89,6 +89,19 @@ TEST_CASE("topology: a link-local router is on the link that the route names (RF
   CHECK(topology.source_on(PortId{0}, address("2001:db8:7::1")) == address("2001:db8::1"));
 }
 
+TEST_CASE("topology: who is further away is not told a link-local address where we have another") {
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[0].addresses = {prefix("fe80::5/64")};
+  dataplane.interfaces[1].addresses = {prefix("10.1.0.1/24")};
+  CHECK(Topology(dataplane).source_on(PortId{0}, address("2001:db8:7::1")) == address("fe80::5"));
+  dataplane.interfaces[1].addresses.push_back(prefix("2001:db8:1::1/64"));
+  const Topology topology(dataplane);
+  CHECK(topology.source_on(PortId{0}, address("2001:db8:7::1")) == address("2001:db8:1::1"));
+  CHECK(topology.source_on(PortId{0}, address("fe80::9")) == address("fe80::5"));
+  CHECK_FALSE(topology.source_on(PortId{0}, address("10.1.0.9")));
+}
+
 TEST_CASE("topology: link-local addresses are on every link with IPv6 (RFC 4861 §5.1)") {
   const Topology topology = with_link_local_router("lan");
   CHECK(topology.is_on_link(PortId{0}, address("fe80::1")));
