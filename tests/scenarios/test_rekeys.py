@@ -91,8 +91,13 @@ def test_our_data_plane_has_no_room_for_the_pair_of_the_peers_rekey(bed, kind):
     pair.rekey("peer")
     wait_until(lambda: "no_room" in pair.gateway.logs()["hq-culvert-ike.log"], 8, "the refusal")
     # Then there is one pair at both ends, with traffic in it
-    wait_until(lambda: pair.mirrored() and (kind is CulvertPair or pair.child_spi() != second), 20,
-               "one pair at both ends")
+    if kind is CulvertPair:
+        wait_until(pair.mirrored, 20, "one pair at both ends")
+    else:
+        # The fourth. Where its Delete of the second met ours of the third, strongSwan may list one of
+        # them as long as it likes.
+        wait_until(lambda: pair.gateway.logs()["hq-culvert-ike.log"].count("child_established ") > 3,
+                   20, "the child made anew")
     steady.wait_for_replies(20)
     lost = steady.stop().lost_packets
     if kind is CulvertPair:
