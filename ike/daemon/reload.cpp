@@ -84,12 +84,13 @@ std::string Daemon::apply(config::Config wanted) {
   (*certificates)->inherit(certificates_);
   // In place: the machine asks the same source.
   certificates_ = std::move(**certificates);
+  // What the machine asks of our addresses meanwhile is about the new ones.
+  configuration_ = configuration.get();
   machine_->reconfigure(*configuration, **keys, runtime::now(), actions_);
   machine_->recheck_certificates(runtime::now(), actions_);
   // Nothing of the machine points to the old ones any more.
   reloaded_configuration_ = std::move(configuration);
   keys_ = std::move(*keys);
-  configuration_ = reloaded_configuration_.get();
   runtime::log(runtime::Level::info, "reloaded", {{"file", configuration_->file}});
   carry_out();
   return {};

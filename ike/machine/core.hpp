@@ -199,16 +199,19 @@ class Core final : public Machine {
   // mobike.cpp: RFC 4555
   [[nodiscard]] static bool may_offer_mobike(const IkeSa& ike);
   void add_mobike(Payloads& payloads, const IkeSa& ike);
+  void add_other_addresses(Payloads& payloads, const IkeSa& ike);
   static void learn_mobike(IkeSa& ike, const Payloads& payloads);
   void endpoints_changed(IkeSa& ike);
   void update_endpoints(channel::SaId half);
   void move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
+  void leave_lost_address(IkeSa& ike);
   void start_update_addresses(IkeSa& ike, Task task);
   void finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
   void start_check_route(IkeSa& ike, Task task);
   void finish_check_route(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
   void try_other_path(IkeSa& ike);
   void answered_over(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
+  void follow_lost_address(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
   void answer_mobike(IkeSa& ike, const Payloads& payloads, const wire::Endpoint& local,
                      const wire::Endpoint& remote, Payloads& answer);
   void follow_peer(IkeSa& ike, const Payloads& payloads, const wire::Endpoint& local,

@@ -26,7 +26,7 @@ enum class TaskKind : std::uint8_t {
   delete_child,
   delete_ike,
   liveness,
-  update_addresses,  ///< MOBIKE: we moved
+  update_addresses,  ///< MOBIKE: we moved, or (who follows) have other addresses
   check_route,       ///< MOBIKE: the peer moved; is it there?
 };
 /// An exchange we want to have on an IKE SA.

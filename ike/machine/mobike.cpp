@@ -47,8 +47,8 @@ bool matches_addresses(const Octets& data, const wire::Endpoint& source,
   return data == expected;
 }
 
-/// RFC 4555 §3.6: every such message replaces what was known.
-void learn_peer_addresses(IkeSa& ike, const Payloads& payloads) {
+/// RFC 4555 §3.6: every such message replaces what was known. False: it says nothing of it.
+bool learn_peer_addresses(IkeSa& ike, const Payloads& payloads) {
   std::vector<wire::IpAddress> addresses;
   bool told = find_notify(payloads, NotifyType::no_additional_addresses) != nullptr;
   for (const auto& payload : payloads) {
@@ -59,6 +59,7 @@ void learn_peer_addresses(IkeSa& ike, const Payloads& payloads) {
     addresses.push_back(*address);
   }
   if (told) ike.peer_addresses = std::move(addresses);
+  return told;
 }
 
 }  // namespace
@@ -72,6 +73,11 @@ bool Core::may_offer_mobike(const IkeSa& ike) {
 void Core::add_mobike(Payloads& payloads, const IkeSa& ike) {
   if (!(ike.initiator ? may_offer_mobike(ike) : ike.mobike)) return;
   payloads.emplace_back(make_notify(NotifyType::mobike_supported));
+  add_other_addresses(payloads, ike);
+}
+
+/// Where else we are than at the address in use.
+void Core::add_other_addresses(Payloads& payloads, const IkeSa& ike) {
   if (!environment_.local_addresses_for) return;
   for (const wire::IpAddress& address : environment_.local_addresses_for(ike.remote.address)) {
     if (address == ike.local.address) continue;
@@ -126,11 +132,38 @@ void Core::move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoin
   if (!queued) enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
 }
 
+/// Another configuration may have taken the address in use away. Who decides moves (RFC 4555 §3.5);
+/// who does not says from another address where it is, and the other side moves (§3.6).
+void Core::leave_lost_address(IkeSa& ike) {
+  if (!ike.mobike || !ike.usable() || !environment_.local_addresses_for) return;
+  const auto ours = environment_.local_addresses_for(ike.remote.address);
+  if (std::ranges::find(ours, ike.local.address) != ours.end()) return;
+  // The data plane's SAs keep their family.
+  const auto other = std::ranges::find(ours, ike.local.address.family, &wire::IpAddress::family);
+  if (other == ours.end()) return;
+  const wire::Endpoint local{*other, ike.local.port};
+  report(Level::info, "address_lost",
+         {{"connection", ike.connection->name},
+          {"was", ike.local.to_string()},
+          {"now", local.to_string()}});
+  if (ike.moves) return move_ike(ike, local, ike.remote);
+  ike.local = local;
+  enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
+}
+
 void Core::start_update_addresses(IkeSa& ike, Task task) {
   Exchange exchange;
   exchange.task = std::move(task);
   exchange.nonce = draw(kCookie2Bytes);
   Payloads payloads;
+  if (!ike.moves) {
+    add_other_addresses(payloads, ike);
+    if (payloads.empty()) {
+      payloads.emplace_back(make_notify(NotifyType::no_additional_addresses));
+    }
+    ike.exchange = std::move(exchange);
+    return send_request(ike, ExchangeType::informational, payloads);
+  }
   payloads.emplace_back(make_notify(NotifyType::update_sa_addresses));
   payloads.emplace_back(make_notify(NotifyType::cookie2, exchange.nonce));
   add_nat_detection(payloads, ike, ike.responder_spi());
@@ -146,6 +179,7 @@ void Core::finish_update_addresses(IkeSa& ike, const Exchange& exchange, const P
          Level::warning, Attempt::addresses);
     return;
   }
+  if (!ike.moves) return succeeded(ike, Attempt::addresses);  // it moves us, or stays
   if (!returned(exchange.nonce, payloads)) {
     // RFC 4555 §4.2.5: an answer without our cookie is not one to this request.
     fail(ike.connection, Failure::invalid_syntax, "UPDATE_SA_ADDRESSES answered without COOKIE2",
@@ -178,6 +212,17 @@ void Core::try_other_path(IkeSa& ike) {
   }
 }
 
+/// RFC 4555 §3.6: the peer has said where else it is than where this comes from. If that leaves out
+/// the address in use, it is not there any more.
+void Core::follow_lost_address(IkeSa& ike, const wire::Endpoint& local,
+                               const wire::Endpoint& remote) {
+  const bool is_there =
+      remote.address == ike.remote.address ||
+      std::ranges::find(ike.peer_addresses, ike.remote.address) != ike.peer_addresses.end();
+  if (is_there || remote.address.family != ike.remote.address.family) return;
+  answered_over(ike, local, remote);
+}
+
 /// An authentic answer came over another path than the one in use.
 void Core::answered_over(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote) {
   if (!ike.moves || !ike.usable() || (ike.local == local && ike.remote == remote)) return;
@@ -198,7 +243,7 @@ void Core::answer_mobike(IkeSa& ike, const Payloads& payloads, const wire::Endpo
     answer.emplace_back(make_notify(NotifyType::cookie2, cookie->data));
   }
   if (!ike.mobike) return;
-  learn_peer_addresses(ike, payloads);
+  if (learn_peer_addresses(ike, payloads)) follow_lost_address(ike, local, remote);
   const bool update = find_notify(payloads, NotifyType::update_sa_addresses) != nullptr;
   if (update && !ike.moves && ike.usable()) {
     follow_peer(ike, payloads, local, remote, answer);

@@ -181,6 +181,7 @@ void Core::reconfigure_ike(IkeSa& ike) {
     renew_outdated(ike);
     return;
   }
+  leave_lost_address(ike);
   reconfigure_children(ike, before);
   renew_suite(ike);
   if (before.rekey_time != ike.connection->rekey_time ||

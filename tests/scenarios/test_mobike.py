@@ -10,6 +10,7 @@ from harness.configuration import SIDE_B, TunnelOptions
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions
 from harness.traffic import SteadyPing
+from test_reload import reload
 
 MOBILE = {"mobike": "yes", "dpd_delay": "5s"}
 OTHER_A, OTHER_B = "192.0.2.21", "192.0.2.22"
@@ -75,3 +76,32 @@ def test_two_gateways_leave_a_path_that_died(bed):
     steady.stop()
     assert a.child()["spi_in"] == child
     assert {sa["remote"].rsplit(":", 1)[0] for sa in b.sas()["sas"]} <= {OTHER_A, OTHER_A + ":0"}
+
+
+@pytest.mark.parametrize("which", ["initiator", "responder"])
+def test_a_reload_takes_the_address_in_use_away(bed, which):
+    """Nobody waits for dead peer detection: both ends leave it at once, and nothing is made anew."""
+    options = TunnelOptions(connection_options={"mobike": "yes"})
+    a = bed.add_gateway("a", bed.configuration("a", options), start=False)
+    b = bed.add_gateway("b", bed.configuration("b", options), start=False)
+    moving, other = (a, OTHER_A) if which == "initiator" else (b, OTHER_B)
+    wan = moving.configuration["dataplane"]["interfaces"][0]
+    was = list(wan["addresses"])
+    wan["addresses"] = [*was, f"{other}/24"]
+    del moving.configuration["connections"][0]["local"]["address"]
+    for gateway in (a, b):
+        gateway.configure(gateway.configuration)
+        gateway.start()
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    before = {gateway: gateway.child()["spi_in"] for gateway in (a, b)}
+    assert bed.ping(count=10, interval=0.02).lost() == []
+
+    wan["addresses"] = [*was[1:], f"{other}/24"]
+    reload(moving)
+    for gateway, end in ((moving, "local"), (a if moving is b else b, "remote")):
+        wait_until(lambda gateway=gateway, end=end: gateway.ike_sas()[0][end].startswith(f"{other}:")
+                   and {sa[end].rsplit(":", 1)[0] for sa in gateway.sas()["sas"]} == {other},
+                   10, f"the {end} end at its new address", 0.1)
+    assert bed.ping(count=20, interval=0.02).lost() == []
+    assert {gateway: gateway.child()["spi_in"] for gateway in (a, b)} == before

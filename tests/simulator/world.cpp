@@ -70,7 +70,7 @@ config::Child make_child(const ChildOptions& options, std::uint32_t index) {
 config::Connection make_connection(const GatewayOptions& options, std::uint32_t first_index) {
   config::Connection connection;
   connection.name = options.name;
-  connection.local.address = wire::IpAddress::parse(options.address);
+  if (options.names_address) connection.local.address = wire::IpAddress::parse(options.address);
   connection.remote.address = wire::IpAddress::parse(options.remote_address);
   if (!options.id.empty()) connection.local.id = identity(options.id);
   if (config::is_identity_pattern(options.remote_id)) {
@@ -126,12 +126,17 @@ Gateway::Gateway(std::string its_name, const Site& site, std::uint64_t seed,
         crypto::SecretBytes(crypto::Bytes(reinterpret_cast<const std::uint8_t*>(options.ppk.data()),
                                           options.ppk.size())));
   }
-  addresses.push_back(*wire::IpAddress::parse(options.address));
+  knows_its_address = !options.names_address;
+  take_addresses(options);
+  empty_memory();
+  boot();
+}
+
+void Gateway::take_addresses(const GatewayOptions& options) {
+  addresses = {*wire::IpAddress::parse(options.address)};
   for (const std::string& address : options.other_addresses) {
     addresses.push_back(*wire::IpAddress::parse(address));
   }
-  empty_memory();
-  boot();
 }
 
 void Gateway::empty_memory() {
@@ -154,6 +159,9 @@ void Gateway::boot() {
   environment.random = random.get();
   environment.spis = &data_plane;
   environment.secrets = &secrets;
+  if (knows_its_address) {
+    environment.local_address_for = [this](const wire::IpAddress&) { return addresses.front(); };
+  }
   environment.local_addresses_for = [this](const wire::IpAddress&) { return addresses; };
   environment.signatures = signatures;
   machine = ike::Machine::create(environment, tuning);
@@ -344,6 +352,7 @@ void World::reconfigure(int side, const Site& site) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
   note(gateway.name + ": reloads");
   auto config = std::make_unique<config::Config>(make_config(site));
+  gateway.take_addresses(site.front());
   std::vector<ike::Action> actions;
   gateway.machine->reconfigure(*config, gateway.secrets, now, actions);
   // The old one goes: what still pointed there would be found by a sanitizer.

@@ -48,6 +48,7 @@ struct GatewayOptions {
   std::string ppk_id, ppk = "thirty-two octets beyond quantum";
   bool ppk_required = false;
   std::vector<std::string> other_addresses;  ///< of ours towards the peer
+  bool names_address = true;                 ///< the connection says from which of ours
   std::chrono::seconds rekey_time{14400}, dpd_delay{0};
   std::vector<ChildOptions> children;
 };
@@ -88,6 +89,7 @@ struct Flying {
 struct Gateway {
   Gateway(std::string its_name, const Site& site, std::uint64_t seed, std::uint32_t first_spi,
           const ike::Tuning& its_tuning);
+  void take_addresses(const GatewayOptions& options);
   void boot();          ///< a fresh machine; the data plane keeps what it has
   void empty_memory();  ///< as a data plane that has just started gives it
   void open_memory();   ///< a key daemon's hand on it
@@ -96,6 +98,7 @@ struct Gateway {
   std::unique_ptr<config::Config> config;
   Secrets secrets;
   std::vector<wire::IpAddress> addresses;
+  bool knows_its_address = false;  ///< without being told by a connection
   const ike::SignatureSource* signatures = nullptr;
   DataPlane data_plane;
   ike::Tuning tuning;

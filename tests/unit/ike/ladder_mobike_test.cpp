@@ -110,5 +110,59 @@ TEST_CASE("mobike: traffic follows only when the peer was heard at its new addre
   CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.2 192.0.2.9"});
 }
 
+TEST_CASE("mobike: an address that another configuration takes away is left at once (§3.5)") {
+  GatewayOptions options = mobile();
+  options.names_address = false;
+  Ladder ladder(options, mirrored(gateway_a()));
+  ladder.connect();
+  const auto before = ladder.ike_sa(kA);
+  GatewayOptions moved = options;
+  moved.address = "192.0.2.9";
+  moved.other_addresses = {};
+  ladder.world.reconfigure(kA, moved);
+  // Nobody waits for a peer that does not answer: no time passes.
+  run_without(ladder, "192.0.2.1");
+  CHECK(ends_of(ladder, kA) == std::set<std::string>{"192.0.2.9 192.0.2.2"});
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.2 192.0.2.9"});
+  CHECK(ladder.ike_sa(kA).initiator_spi == before.initiator_spi);
+  CHECK(ladder.ike_sa(kA).children.front().inbound == before.children.front().inbound);
+  CHECK(ladder.reported(kA, "address_lost") == 1);
+  ladder.converged();
+}
+
+TEST_CASE("mobike: who follows says where it is when its address is taken away (§3.6)") {
+  const bool has_others = GENERATE(false, true);
+  GatewayOptions a = gateway_a();
+  a.mobike = Mobike::yes;
+  GatewayOptions b = mirrored(gateway_a());
+  b.names_address = false;
+  b.other_addresses = {"192.0.2.8"};
+  Ladder ladder(a, b);
+  ladder.connect();
+  const auto before = ladder.ike_sa(kB);
+  GatewayOptions moved = b;
+  moved.address = "192.0.2.8";
+  moved.other_addresses = {};
+  if (has_others) moved.other_addresses = {"192.0.2.7"};
+  ladder.world.reconfigure(kB, moved);
+  run_without(ladder, "192.0.2.2");
+  CHECK(ends_of(ladder, kA) == std::set<std::string>{"192.0.2.1 192.0.2.8"});
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.8 192.0.2.1"});
+  CHECK(ladder.ike_sa(kB).initiator_spi == before.initiator_spi);
+  CHECK(ladder.ike_sa(kB).children.front().inbound == before.children.front().inbound);
+  CHECK(ladder.reported(kA, "path_changed") == 1);
+  ladder.converged();
+}
+
+TEST_CASE("mobike: an address that stays is not left when others come and go") {
+  GatewayOptions options = mobile();
+  options.names_address = false;
+  Ladder ladder(options, mirrored(gateway_a()));
+  ladder.connect();
+  options.other_addresses = {"192.0.2.10", "192.0.2.11"};
+  ladder.world.reconfigure(kA, options);
+  ladder.silent();
+}
+
 }  // namespace
 }  // namespace culvert::ladder
