@@ -24,7 +24,7 @@ class Churn : public KeyDaemon {
  public:
   using KeyDaemon::KeyDaemon;
 
-  /// False when it fell behind by half or was told that a request made no sense.
+  /// False when it fell behind by a tenth, half of it was refused, or a request made no sense.
   bool run(std::chrono::seconds duration) {
     const auto start = Clock::now();
     std::uint64_t made = 0;
@@ -46,7 +46,7 @@ class Churn : public KeyDaemon {
     }
     std::printf("\n");
     const auto wanted = kRequestsPerSecond * static_cast<std::uint64_t>(duration.count());
-    return sent() > wanted / 2 && outcomes()[Outcome::ok] > sent() / 4 &&
+    return sent() > wanted * 9 / 10 && outcomes()[Outcome::ok] > sent() / 2 &&
            outcomes()[Outcome::unknown_request] == 0 && outcomes()[Outcome::invalid_field] == 0;
   }
 

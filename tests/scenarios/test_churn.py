@@ -1,7 +1,7 @@
 """SAs, policies and routes change without rest under traffic: no crash, nothing in clear.
 
 CULVERT_CHURN_BUILD names the build of the gateway that is shaken, CULVERT_CHURN_SECONDS how long;
-`scripts/test sanitizers` gives the one with ASan and UBSan.
+`scripts/test churn` gives the one with ASan and UBSan.
 """
 
 import os

@@ -163,7 +163,7 @@ def worker_storm():
 
 def churn():
     """The packet daemon with ASan and UBSan, its tables changed a thousand times a second."""
-    if run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane", "cli/culvert"]) != 0:
+    if not set_up_sanitized() or run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane", "cli/culvert"]) != 0:
         return Tally(failed=1)
     report = run_pytest("churn", "-k", "test_churn", environment={
         # Behind the daemon's own seccomp filter no symbolizer can be started.
@@ -182,7 +182,7 @@ THREADED_PROGRAMS = {
 THREAD_SUPPRESSIONS = REPOSITORY / "tests/unit/dataplane/race/dpdk.supp"
 
 
-def thread_sanitizer():
+def races():
     """TSan over the programs whose threads share memory; a build of its own, of these only."""
     if not set_up(THREAD_BUILD, "clang++-19", [
             "-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=false",
@@ -196,13 +196,6 @@ def thread_sanitizer():
                    {"TSAN_OPTIONS": f"halt_on_error=1 suppressions={THREAD_SUPPRESSIONS}"}) == 0
         tally += Tally(passed=1) if good else Tally(failed=1)
     return tally
-
-
-def races():
-    """TSan over what threads share, and tables that change under a daemon with ASan and UBSan."""
-    if not set_up_sanitized():
-        return Tally(failed=1)
-    return thread_sanitizer() + churn()
 
 
 # ---- fuzzers --------------------------------------------------------------------------------------
@@ -345,13 +338,13 @@ def lint_one(source):
     return run(["clang-tidy-19", "--quiet", "-p", LINT_BUILD, source]) == 0
 
 
-STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "scenarios": scenarios,
-          "races": races, "vm": vm, "lint": lint}
-NAMED_ONLY = {"races", "vm", "lint"}
+STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "races": races,
+          "scenarios": scenarios, "churn": churn, "vm": vm, "lint": lint}
+NAMED_ONLY = {"vm", "lint"}
 DEFAULT_STAGES = [name for name in STAGES if name not in NAMED_ONLY]
 # Scenarios wait for timers and kernels more than they compute: these run under them, at the lowest
 # priority, when all are asked for.
-UNDER_SCENARIOS = ("sanitizers", "fuzz")
+UNDER_SCENARIOS = ("sanitizers", "fuzz", "races")
 
 
 @dataclass
@@ -415,7 +408,7 @@ def all_default_stages():
     underneath = Underneath(UNDER_SCENARIOS)
     try:
         beside = timed("scenarios", lambda: scenarios(before_alone=underneath.results))
-        return [*results, *underneath.results(), beside]
+        return [*results, *underneath.results(), beside, timed("churn", churn)]
     finally:
         underneath.stop()
 
