@@ -27,8 +27,8 @@ std::uint16_t buffer_bytes(std::uint16_t largest_mtu);
 inline constexpr std::uint16_t kLargeBufferBytes = UINT16_MAX - 63;
 /// 4 MiB. A worker puts a packet together when its last fragment has come, and has cut or opened it
 /// in the same iteration, and what leaves then leaves in a usual buffer; those that wait are IKE's,
-/// until the main thread has copied them. 64 are
-/// a burst's, of which each fragment is somebody's last.
+/// until the main thread has copied them, and never all (punt.cpp). 64 are a burst's, of which each
+/// fragment is somebody's last.
 inline constexpr std::uint32_t kLargeBuffers = 64;
 
 struct FreePool {

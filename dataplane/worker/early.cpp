@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include <rte_cycles.h>
+#include <rte_mbuf.h>
 
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/worker/inbound.hpp"
@@ -37,6 +38,9 @@ void take_up(WorkerState& worker, const EarlyQueue& queue, Burst& burst, std::ui
 
 bool hold_early(WorkerState& worker, const Burst& burst, std::uint32_t position,
                 std::uint32_t spi) {
+  // Large buffers are few, and a peer may be early with more packets than there are.
+  if (burst.packets[position]->pool == worker.context.large_pool) [[unlikely]]
+    return false;
   return worker.early.hold(spi, {burst.packets[position], burst.received_on[position]}, burst.tsc);
 }
 

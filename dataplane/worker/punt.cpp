@@ -32,8 +32,24 @@ void wake(int eventfd) {
   [[maybe_unused]] const ssize_t written = ::write(eventfd, &one, sizeof(one));
 }
 
+/// A packet that fragments became may stand in a large buffer, which all workers have a few of for
+/// what they put together. Anybody can have IKE's first message put together, and with less ado any
+/// other that goes to the main thread: newcomers hold half of the buffers at most while it is busy,
+/// all together three in four.
+bool may_hold_its_buffer(const WorkerState& worker, const rte_mbuf* packet, PuntReason reason) {
+  const rte_mempool* const large = worker.context.large_pool;
+  if (packet->pool != large) [[likely]]
+    return true;
+  const unsigned int parts_left_free = reason == PuntReason::ike_newcomer ? 2 : 4;
+  return rte_mempool_avail_count(large) >= large->size / parts_left_free;
+}
+
 void hand_over(WorkerState& worker, rte_mbuf* packet, const PuntedPacket& what,
                DropDirection direction) {
+  if (!may_hold_its_buffer(worker, packet, what.reason)) [[unlikely]] {
+    worker.drop(packet, direction, DropReason::punt_queue_full);
+    return;
+  }
   punted(packet) = what;
   // A flood of newcomers fills their ring, not the one of those who have an IKE SA.
   const bool apart =

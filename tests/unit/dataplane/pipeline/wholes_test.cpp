@@ -54,6 +54,20 @@ std::size_t largest_in(rte_mempool* pool) {
   return rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM - wire::ethernet::kHeaderBytes -
          kMostBehindPacket;
 }
+/// Large buffers that somebody else holds.
+class TakenBuffers {
+ public:
+  explicit TakenBuffers(std::size_t count) : taken_(count) {
+    REQUIRE(rte_pktmbuf_alloc_bulk(large_packet_pool(), taken_.data(),
+                                   static_cast<unsigned>(count)) == 0);
+  }
+  ~TakenBuffers() { rte_pktmbuf_free_bulk(taken_.data(), static_cast<unsigned>(taken_.size())); }
+  TakenBuffers(const TakenBuffers&) = delete;
+  TakenBuffers& operator=(const TakenBuffers&) = delete;
+
+ private:
+  std::vector<rte_mbuf*> taken_;
+};
 bool all_are_back() { return rte_mempool_in_use_count(large_packet_pool()) == 0; }
 
 PacketOptions transit(std::size_t bytes, bool may_be_cut) {
@@ -232,11 +246,10 @@ TEST_CASE("wholes: without a free large buffer the fragments end, and no one wai
                                               .destination = "198.51.100.1",
                                               .fragment = 0,
                                               .payload = udp(1, 9, counting(4000))}));
-  std::vector<rte_mbuf*> taken(rte_mempool_avail_count(large_packet_pool()));
-  REQUIRE(rte_pktmbuf_alloc_bulk(large_packet_pool(), taken.data(),
-                                 static_cast<unsigned>(taken.size())) == 0);
-  CHECK(gateway.receive(kWan, frames).dropped(DropReason::reassembly_full) == frames.size());
-  rte_pktmbuf_free_bulk(taken.data(), static_cast<unsigned>(taken.size()));
+  {
+    const TakenBuffers all(large_packet_pool()->size);
+    CHECK(gateway.receive(kWan, frames).dropped(DropReason::reassembly_full) == frames.size());
+  }
   CHECK(gateway.receive(kWan, frames).punts.size() == 1);
 
   // A fragment that came in fragments.
@@ -248,6 +261,53 @@ TEST_CASE("wholes: without a free large buffer the fragments end, and no one wai
   const Result result = gateway.receive(kWan, outer);
   CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::reassembly_full, 1}});
   CHECK(gateway.worker().reassembler.held() == 0);
+  CHECK(all_are_back());
+}
+
+TEST_CASE("wholes: what waits for the main thread leaves large buffers to others") {
+  Pair pair(cut_after_sealing());
+  const auto message = [](std::uint8_t responder_spi) {
+    Packet ike = counting(4000);
+    std::fill_n(&ike[8], 8, responder_spi);
+    return in_fragments(ip_packet({.source = "198.51.100.9",
+                                   .destination = "198.51.100.2",
+                                   .fragment = 0,
+                                   .payload = udp(500, 500, ike)}));
+  };
+  const auto newcomer = message(0), known = message(7);
+  const auto waits = [&](const std::vector<Packet>& frames, std::size_t left) {
+    const TakenBuffers others(large_packet_pool()->size - left);
+    const Result result = pair.right.receive(kWan, frames);
+    CHECK(result.punts.size() + result.dropped(DropReason::punt_queue_full) == 1);
+    return result.punts.size() == 1;
+  };
+  const std::size_t half = large_packet_pool()->size / 2, quarter = large_packet_pool()->size / 4;
+  CHECK(waits(newcomer, half + 1));
+  CHECK_FALSE(waits(newcomer, half));
+  CHECK(waits(known, half));
+  CHECK(waits(known, quarter + 1));
+  CHECK_FALSE(waits(known, quarter));
+  // What is not for the main thread needs but one.
+  const TakenBuffers others(large_packet_pool()->size - 1);
+  Packet padded = ip_packet(transit(1000, true));
+  padded.resize(2598, 0);
+  const auto esp = in_fragments(ip_of(forged(pair, with_trailer(padded, 4))));
+  CHECK(pair.right.receive(kWan, esp).lan.size() == 1);
+}
+
+TEST_CASE("wholes: ESP that came before its SA waits in no large buffer") {
+  Gateway right(mirrored());
+  const auto spi = static_cast<std::uint32_t>(right.tables().sad->lease_spis(1).at(0));
+  Gateway left;
+  left.protect("10.1.0.0/24", "10.2.0.0/16",
+               left.install(outbound_sa({}, spi), {.headers = cut_after_sealing()}));
+  const Result sealed =
+      left.inject(ip_packet(transit(4000, true)), {InjectKind::outbound_transit, kLan, false});
+  REQUIRE(sealed.wan.size() > 1);
+  right.worker().next_spi_hint = ~0ULL;
+  const Result early = right.receive(kWan, sealed.wan);
+  CHECK(early.dropped(DropReason::sa_not_found) == 1);
+  CHECK(right.worker().early.count() == 0);
   CHECK(all_are_back());
 }
 
