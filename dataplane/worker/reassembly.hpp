@@ -1,6 +1,7 @@
 // Fragments back to packets (RFC 791 §3.2, RFC 8200 §4.5), in bounded memory and time: where there
-// is no room the packet that began first gives way, so that whose fragments come close together are
-// put together whatever others begin and never end. Fragments that overlap end their packet (RFC
+// is no room, of the source that takes most the packet that began first gives way: whose fragments
+// come close together are put together whatever others begin and never end, and a source that
+// floods displaces its own. Fragments that overlap end their packet (RFC
 // 5722 §4). Only what is for us is put together: ESP and IKE that a router cut on its way.
 // Worker-local. The bytes of a fragment stay where they are until its packet is whole; `rte_mbuf`
 // is only a name here.
@@ -114,8 +115,10 @@ class Reassembler {
     std::array<Piece, kFragments> pieces;  ///< by offset
   };
 
+  template <typename Share>
+  Partial& first_of_the_greediest(Share share);
   Partial& partial_for(const FragmentPlace& place, std::uint64_t now);
-  void give_way(Partial& oldest, std::uint64_t now);
+  void give_way(Partial& partial, std::uint64_t now);
   void make_room_for(const Partial& newcomer, std::uint64_t now);
   Outcome refuse(Partial& partial, const Fragment& fragment, DropReason reason);
   static bool is_same(const Piece& piece, const Piece& other);
@@ -125,6 +128,8 @@ class Reassembler {
 
   std::uint64_t lifetime_;
   std::unique_ptr<std::array<Partial, kPackets>> partials_;
+  /// Whose the packets are, of those in use: beside them, for they are compared with each other.
+  std::array<std::uint64_t, kPackets> sources_{};
   std::uint64_t begun_ = 0;  ///< packets so far
   std::size_t held_ = 0;
   std::size_t whole_ = 0;  ///< which one `accept` found whole

@@ -89,7 +89,11 @@ class ReassemblyModel {
   }
   /// Whether it is plain which one gives way to a new packet: no other began at the same time.
   [[nodiscard]] bool has_an_oldest() const {
-    return packets_.size() < 2 || packets_[0].began != packets_[1].began;
+    const std::size_t first = first_of_the_greediest(one);
+    const std::size_t share = share_of(packets_[first], one);
+    return std::ranges::count_if(packets_, [&](const Packet& packet) {
+             return packet.began == packets_[first].began && share_of(packet, one) == share;
+           }) == 1;
   }
 
  private:
@@ -110,14 +114,42 @@ class ReassemblyModel {
   }
   [[nodiscard]] std::uint64_t age(const Packet& packet) const { return now_ - packet.began; }
 
+  /// Its host, or in IPv6 its network of 64 bits.
+  static ByteString source_of(const Packet& packet) {
+    constexpr std::size_t kOfIpv4 = 4 + 4 + 2 + 1;
+    return slice(packet.of, 0, packet.of.size() == kOfIpv4 ? 4 : 8);
+  }
+  static std::size_t one(const Packet&) { return 1; }
+  static std::size_t pieces_of(const Packet& packet) { return packet.pieces.size(); }
+  /// Of all that is kept, what is its source's.
+  template <typename Share>
+  [[nodiscard]] std::size_t share_of(const Packet& packet, Share share) const {
+    std::size_t sum = 0;
+    for (const Packet& other : packets_) {
+      if (source_of(other) == source_of(packet)) sum += share(other);
+    }
+    return sum;
+  }
+  /// The oldest packet of the source that has most, of those that have any.
+  template <typename Share>
+  [[nodiscard]] std::size_t first_of_the_greediest(Share share) const {
+    std::size_t chosen = packets_.size();
+    for (std::size_t i = 0; i < packets_.size(); ++i) {
+      if (share(packets_[i]) == 0) continue;
+      const bool is_first = chosen == packets_.size();
+      if (is_first || share_of(packets_[i], share) > share_of(packets_[chosen], share)) chosen = i;
+    }
+    return chosen;
+  }
+
   /// RFC 791 §3.2: source, destination, protocol and identification; RFC 8200 §4.5: without the
   /// protocol. What came through a tunnel and what came in clear are never parts of one packet: the
-  /// one is authentic. The oldest gives way.
+  /// one is authentic. When all are in use, one of who has most gives way.
   Packet& packet_of(const ByteString& of, dataplane::PacketOrigin origin, Arrival& arrival) {
     for (Packet& packet : packets_) {
       if (packet.of == of && packet.origin == origin) return packet;
     }
-    if (is_full()) give_way(0, arrival);
+    if (is_full()) give_way(first_of_the_greediest(one), arrival);
     packets_.push_back({of, origin, now_, {}, {}});
     return packets_.back();
   }
@@ -126,13 +158,13 @@ class ReassemblyModel {
                            dataplane::DropReason::reassembly_full);
     packets_.erase(packets_.begin() + static_cast<std::ptrdiff_t>(index));
   }
-  /// The packet, where it is then: the oldest other one that has pieces has given way to it.
+  /// The packet, where it is then: one of who has most pieces has given way to it.
   Packet& beside_others(const Packet& packet, Arrival& arrival) {
     const auto own = static_cast<std::size_t>(&packet - packets_.data());
-    std::size_t oldest = 0;
-    while (oldest == own || packets_[oldest].pieces.empty()) ++oldest;
-    give_way(oldest, arrival);
-    return packets_[oldest < own ? own - 1 : own];
+    const std::size_t other = first_of_the_greediest(
+        [&](const Packet& any) { return &any == &packet ? 0 : pieces_of(any); });
+    give_way(other, arrival);
+    return packets_[other < own ? own - 1 : own];
   }
 
   /// They share a byte, or one lies beyond the other, which is the last.

@@ -380,6 +380,40 @@ TEST_CASE("reassembly: pieces of packets that never end keep nobody out, the old
   CHECK(given == assembly.reassembler.held() + assembly.count(DropReason::reassembly_full));
 }
 
+TEST_CASE("reassembly: a source that floods displaces its own packets, not another's") {
+  std::mt19937 random(14);
+  const bool is_v6 = GENERATE(false, true);
+  const std::size_t of_one = GENERATE(1, Reassembler::kFragments - 1);
+  Assembly assembly;
+  const Bytes packet = is_v6 ? v6(3000, random) : v4(3000, random);
+  const auto pieces = cut_up(packet, 1400);
+  CHECK(assembly.give(pieces[2]) == Outcome::held);
+  Bytes part = cut_up(is_v6 ? v6(3000, random) : v4(3000, random), 60)[0];
+  part[is_v6 ? 8 : wire::ipv4::kSource] ^= 1;
+  for (std::uint32_t i = 0; i < 5000; ++i) {
+    const auto place = static_cast<std::uint16_t>(i % of_one * 8);
+    const auto id = static_cast<std::uint16_t>(i / of_one);
+    part.resize(is_v6 ? 56 : 28);
+    if (is_v6) {
+      wire::store_u16(&part[wire::ipv6::kPayloadLength], 16);
+      wire::store_u16(&part[42], static_cast<std::uint16_t>(place | 1U));
+      wire::store_u16(&part[46], id);
+      part[8 + 15] = static_cast<std::uint8_t>(id);  // any address of a network
+    } else {
+      wire::store_u16(&part[wire::ipv4::kTotalLength], 28);
+      wire::store_u16(&part[wire::ipv4::kIdentification], id);
+      wire::store_u16(&part[wire::ipv4::kFragment],
+                      static_cast<std::uint16_t>(wire::ipv4::kMoreFragments | place / 8U));
+      wire::write_ipv4_checksum(part.data(), wire::ipv4::kHeaderBytes);
+    }
+    CHECK(assembly.give(part) == Outcome::held);
+  }
+  CHECK(assembly.count(DropReason::reassembly_full) > 3000);
+  CHECK(assembly.give(pieces[0]) == Outcome::held);
+  REQUIRE(assembly.give(pieces[1]) == Outcome::whole);
+  CHECK(assembly.whole() == packet);
+}
+
 TEST_CASE("reassembly: a packet in more pieces than any honest one is refused") {
   std::mt19937 random(11);
   const auto pieces = cut_up(v4(8 * 60, random), 28);
