@@ -17,15 +17,19 @@ struct QuotedPacket {
   Ports ports;  ///< not known of a later fragment, and of what is quoted too shortly
 };
 
-/// Whether it is an error that may quote a packet: whole, for its quotation would stand in the
-/// first fragment and its effect in all. `header` is what `packet` was parsed to.
-[[nodiscard]] inline bool is_icmp_error(Bytes packet, const IpHeader& header) {
+/// Whether it is an error, or the first fragment of one. `header` is what `packet` was parsed to.
+[[nodiscard]] inline bool begins_as_icmp_error(Bytes packet, const IpHeader& header) {
   const bool is_v4 = (packet[0] >> 4U) == 4;
   if (header.protocol != (is_v4 ? protocol::kIcmp : protocol::kIcmpv6)) [[likely]]
     return false;
-  if (header.is_fragment || header.payload_bytes() < icmp::kHeaderBytes) return false;
+  if (!header.has_upper_header || header.payload_bytes() < icmp::kHeaderBytes) return false;
   const std::uint8_t type = packet[header.payload_offset];
   return is_v4 ? icmp::is_error(type) : icmpv6::is_error(type);
+}
+/// Whether it is an error that may quote a packet: whole, for its quotation would stand in the
+/// first fragment and its effect in all.
+[[nodiscard]] inline bool is_icmp_error(Bytes packet, const IpHeader& header) {
+  return begins_as_icmp_error(packet, header) && !header.is_fragment;
 }
 
 /// Where the upper layer of a quoted IPv4 packet begins. Its checksum is not asked: routers on its
@@ -58,10 +62,9 @@ struct QuotedPacket {
   return parsed ? std::optional(*parsed) : std::nullopt;
 }
 
-/// nullopt: it is no such error, or quotes no packet of its own family.
-[[nodiscard]] inline std::optional<QuotedPacket> quoted_packet(Bytes packet,
-                                                               const IpHeader& header) {
-  if (!is_icmp_error(packet, header)) return std::nullopt;
+/// nullopt: it quotes no packet of its own family, or too little of it. Precondition:
+/// `begins_as_icmp_error`.
+[[nodiscard]] inline std::optional<QuotedPacket> read_quoted(Bytes packet, const IpHeader& header) {
   const Bytes quoted =
       packet.subspan(header.payload_offset, header.payload_bytes()).subspan(icmp::kHeaderBytes);
   const bool is_v4 = (packet[0] >> 4U) == 4;
@@ -78,6 +81,13 @@ struct QuotedPacket {
   result.protocol = inside->protocol;
   result.ports = read_ports(quoted, *inside);
   return result;
+}
+
+/// nullopt: it is no whole error, or `read_quoted` finds nothing.
+[[nodiscard]] inline std::optional<QuotedPacket> quoted_packet(Bytes packet,
+                                                               const IpHeader& header) {
+  if (!is_icmp_error(packet, header)) return std::nullopt;
+  return read_quoted(packet, header);
 }
 
 }  // namespace culvert::wire

@@ -82,7 +82,8 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "No policy matches and default_policy is discard.",
      "Compare the packet's addresses with local_ts and remote_ts, or add a bypass policy."},
     {cleartext_violates_policy, "cleartext_violates_policy", "RFC 4301 §5.2",
-     "The packet came in clear although a policy wants it protected.",
+     "The packet came in clear although a policy wants it protected, or is an ICMP error in clear "
+     "about such traffic.",
      "The peer sends outside of the tunnel: its selectors or routes differ, or somebody spoofs."},
     {no_sa, "no_sa", "RFC 4301 §5.1",
      "The policy protects this packet, but there is no SA, and none came in time; an ICMP error "

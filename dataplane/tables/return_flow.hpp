@@ -15,6 +15,17 @@ namespace culvert::dataplane {
              : wire::IpAddress::v6(packet.subspan(wire::ipv6::kDestination, 16));
 }
 
+[[nodiscard]] inline FlowKey answer_to(const wire::QuotedPacket& quoted) {
+  FlowKey flow;
+  flow.source = quoted.destination;
+  flow.destination = quoted.source;
+  flow.source_port = quoted.ports.destination;
+  flow.destination_port = quoted.ports.source;
+  flow.protocol = quoted.protocol;
+  flow.ports_known = quoted.ports.known;
+  return flow;
+}
+
 /// "extracts the header for the packet that triggered the error (from the ICMP message payload),
 /// reverses the source and destination IP address fields, extracts the protocol field, and reverses
 /// the port fields (if accessible)" (RFC 4301 §6.2). An error goes to who sent what it quotes
@@ -24,14 +35,7 @@ namespace culvert::dataplane {
                                                         const wire::IpHeader& header) {
   const auto quoted = wire::quoted_packet(packet, header);
   if (!quoted || quoted->source != destination_in(packet)) return std::nullopt;
-  FlowKey flow;
-  flow.source = quoted->destination;
-  flow.destination = quoted->source;
-  flow.source_port = quoted->ports.destination;
-  flow.destination_port = quoted->ports.source;
-  flow.protocol = quoted->protocol;
-  flow.ports_known = quoted->ports.known;
-  return flow;
+  return answer_to(*quoted);
 }
 
 }  // namespace culvert::dataplane

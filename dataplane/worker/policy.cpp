@@ -203,6 +203,28 @@ bool goes_as_return_traffic(WorkerState& worker, const SpdSnapshot& policies, Bu
   return true;
 }
 
+/// Whether an error in clear, which no policy names, is about traffic that one protects: "An ICMP
+/// message received on the unprotected side is unauthenticated, and its processing may result in
+/// denial or degradation of service" (RFC 4301 §6.1.1), of that traffic. What answers the packet
+/// that it quotes must not come in clear; nor may, then, what speaks of it, whoever it is for: a
+/// host has addresses of more than one network. One that does not show what it quotes, cut off or
+/// in a later fragment, is taken for such: no router cuts an error (RFC 1812 §4.3.2.3, RFC 4443
+/// §2.4 c).
+bool is_error_about_protected(const SpdSnapshot& policies, const Burst& burst,
+                              std::uint32_t position) {
+  const wire::IpHeader& header = burst.header[position];
+  const wire::Bytes packet(burst.ip[position], header.total_bytes);
+  if (burst.origin[position] != PacketOrigin::clear || !wire::begins_as_icmp_error(packet, header))
+      [[likely]] {
+    return false;
+  }
+  const auto quoted = wire::read_quoted(packet, header);
+  if (!quoted) return true;
+  const SpdSnapshot::Match match = policies.find(answer_to(*quoted), PacketOrigin::clear);
+  SlotIndex outbound = kNoSlot;
+  return policies.verdict(match, outbound) == Verdict::cleartext_violation;
+}
+
 std::expected<FragmentPlace, DropReason> fragment_at(const Burst& burst, std::uint32_t position) {
   return place_of({burst.packets[position], burst.ip[position], burst.header[position],
                    burst.origin[position]});
@@ -287,6 +309,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
       if (!may_pass_unnamed(worker, burst.origin[position])) {
         return drop(DropReason::no_policy_match);
       }
+      if (is_error_about_protected(policies, burst, position)) [[unlikely]]
+        return drop(DropReason::cleartext_violates_policy);
       [[fallthrough]];
     case Verdict::bypass:
       if (!may_go_on(worker, burst, position)) return;

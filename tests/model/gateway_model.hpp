@@ -343,6 +343,9 @@ class GatewayModel {
       if (origin == dataplane::PacketOrigin::clear && !bypass_by_default) {
         return DropReason::no_policy_match;
       }
+      if (origin == dataplane::PacketOrigin::clear && speaks_of_protected(ip, view, policies)) {
+        return DropReason::cleartext_violates_policy;
+      }
       return may_go_on ? route(ip, view, is_ours) : Outcomes(PuntReason::ttl_exceeded);
     }
     const dataplane::PolicyEntry& policy = policies[hit->index];

@@ -14,15 +14,19 @@
 
 namespace culvert::model {
 
+/// Whether it says so: it is whole, or its first fragment.
+inline bool is_error(const ByteString& ip, const IpView& view) {
+  const bool v4 = view.source.is_v4();
+  if (view.protocol != (v4 ? 1 : 58) || view.later_fragment) return false;
+  if (view.total_bytes < view.header_bytes + 8) return false;
+  // RFC 792: unreachable, time exceeded, parameter problem. RFC 4443 §3: these, and too big.
+  const std::uint8_t type = ip[view.header_bytes];
+  return v4 ? type == 3 || type == 11 || type == 12 : type >= 1 && type <= 4;
+}
+
 /// What an error quotes, with the length that it has there. nullopt: not enough of it for a header.
 inline std::optional<ByteString> quoted_in(const ByteString& ip, const IpView& view) {
   const bool v4 = view.source.is_v4();
-  if (view.protocol != (v4 ? 1 : 58) || fragment_of(ip)) return std::nullopt;
-  if (view.total_bytes < view.header_bytes + 8) return std::nullopt;
-  // RFC 792: unreachable, time exceeded, parameter problem. RFC 4443 §3: these, and too big.
-  const std::uint8_t type = ip[view.header_bytes];
-  const bool is_error = v4 ? type == 3 || type == 11 || type == 12 : type >= 1 && type <= 4;
-  if (!is_error) return std::nullopt;
   ByteString quoted = slice(ip, view.header_bytes + 8, view.total_bytes - view.header_bytes - 8);
   const std::size_t least = v4 ? 20 : 40;
   if (quoted.size() < least || quoted[0] >> 4U != (v4 ? 4 : 6)) return std::nullopt;
@@ -34,19 +38,35 @@ inline std::optional<ByteString> quoted_in(const ByteString& ip, const IpView& v
 }
 
 /// The traffic that would answer the packet which an error is about: addresses and ports reversed.
-inline std::optional<dataplane::FlowKey> answer_to_quoted(const ByteString& ip) {
-  const auto view = view_ip(ip);
-  if (!view) return std::nullopt;
-  const auto quoted = quoted_in(ip, *view);
+inline std::optional<dataplane::FlowKey> answer_of_any(const ByteString& ip, const IpView& view) {
+  const auto quoted = quoted_in(ip, view);
   const auto about = quoted ? view_ip(*quoted) : std::nullopt;
   // A fragment header that is cut off hides what is behind it.
   if (!about || about->protocol == 44) return std::nullopt;
-  // An error is for who has sent what it quotes.
-  if (about->source != view->destination) return std::nullopt;
   dataplane::FlowKey flow = flow_of(*quoted, *about);
   std::swap(flow.source, flow.destination);
   std::swap(flow.source_port, flow.destination_port);
   return flow;
+}
+
+/// The same of a whole error for who has sent what it quotes, as an error has to be.
+inline std::optional<dataplane::FlowKey> answer_to_quoted(const ByteString& ip) {
+  const auto view = view_ip(ip);
+  if (!view || !is_error(ip, *view) || fragment_of(ip)) return std::nullopt;
+  const auto flow = answer_of_any(ip, *view);
+  if (!flow || flow->destination != view->destination) return std::nullopt;
+  return flow;
+}
+
+/// §6.1.1: an error in clear that speaks of traffic which a policy protects, or does not say of
+/// what.
+inline bool speaks_of_protected(const ByteString& ip, const IpView& view,
+                                const std::vector<dataplane::PolicyEntry>& policies) {
+  if (!is_error(ip, view)) return false;
+  const auto answer = answer_of_any(ip, view);
+  if (!answer) return true;
+  const auto hit = first_policy(policies, *answer, dataplane::PacketOrigin::clear);
+  return hit && hit->reverse && policies[hit->index].action == dataplane::PolicyAction::protect;
 }
 
 /// nullopt: the packet is one that the SA with these selectors was made for.

@@ -173,6 +173,53 @@ TEST_CASE("icmp errors: a policy that names them decides, whatever they quote") 
   CHECK(gateway.receive(kLan, frame(error_about(theirs()))).dropped(policy_discard) == 1);
 }
 
+TEST_CASE("icmp errors: in clear none passes unnamed about what policy protects (RFC 4301 §6)") {
+  Gateway gateway;
+  gateway.tables().default_policy = config::PolicyAction::bypass;
+  const bool has_sa = GENERATE(true, false);
+  const SlotIndex slot = has_sa ? gateway.install(outbound_sa(for_udp())) : kNoSlot;
+  gateway.protect("10.1.0.0/24[udp]", "10.2.0.0/16[udp]", slot);
+  // What our client sent into the tunnel, of which somebody outside speaks.
+  const Packet sent = ip_packet({.source = "10.1.0.9",
+                                 .destination = "10.2.0.7",
+                                 .fragment = 0,
+                                 .payload = udp(kOurPort, kTheirPort, Packet(32, 0x5a))});
+  Packet bypassed = sent;
+  bypassed[9] = 6;
+  wire::write_ipv4_checksum(bypassed.data(), 20);
+  const auto receive = [&](const Packet& error) { return gateway.receive(kWan, frame(error)); };
+  for (const std::uint8_t type : {std::uint8_t{3}, std::uint8_t{11}, std::uint8_t{12}}) {
+    CHECK(receive(error_about(bypassed, "10.1.0.9", type)).lan.size() == 1);
+    const Result forged = receive(error_about(sent, "10.1.0.9", type));
+    CHECK(forged.lan.empty());
+    CHECK(forged.dropped(cleartext_violates_policy) == 1);
+  }
+  // A host takes one for any address of its own.
+  CHECK(receive(error_about(sent, "10.1.0.8")).dropped(cleartext_violates_policy) == 1);
+  // Where the quotation is not in sight, in whatever piece it is.
+  const Packet whole = error_about(sent, "10.1.0.9");
+  for (const std::size_t in_first : {std::size_t{8}, std::size_t{24}, std::size_t{40}}) {
+    Packet first(whole.begin(), whole.begin() + 20 + static_cast<std::ptrdiff_t>(in_first));
+    wire::store_u16(&first[2], static_cast<std::uint16_t>(first.size()));
+    wire::store_u16(&first[6], 0x2000);
+    wire::write_ipv4_checksum(first.data(), 20);
+    CHECK(receive(first).dropped(cleartext_violates_policy) == 1);
+  }
+  CHECK(receive(error_about(sent, "10.1.0.9", 0)).drops.empty());  // no error
+}
+
+TEST_CASE("icmp errors: in clear an exception that names them decides") {
+  Gateway gateway;
+  gateway.policy(PolicyAction::bypass, "0.0.0.0/0[icmp]", "0.0.0.0/0[icmp]");
+  gateway.protect("10.1.0.0/24[udp]", "10.2.0.0/16[udp]", kNoSlot);
+  const Packet sent = ip_packet({.source = "10.1.0.9",
+                                 .destination = "10.2.0.7",
+                                 .payload = udp(kOurPort, kTheirPort, Packet(32, 0x5a))});
+  const Result passed = gateway.receive(kWan, frame(error_about(sent, "10.1.0.9")));
+  CHECK(passed.drops.empty());
+  CHECK(passed.lan.size() == 1);
+}
+
 TEST_CASE("icmp errors: out of a tunnel only about traffic of its SA (RFC 4301 §6.2)") {
   Careless peer(for_udp("/1000", "/53"));
   CHECK(peer.takes(error_about(theirs())));
