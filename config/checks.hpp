@@ -12,7 +12,8 @@ namespace culvert::config {
 void check_names(const Config& config, Diagnostics& diagnostics);
 /// Interfaces among each other, next hops, our outer addresses and the way to the peers.
 void check_addresses(const Config& config, Diagnostics& diagnostics);
-/// Families of selectors, and transport mode's selectors (RFC 4301 §4.1).
+/// Families of selectors, transport mode's selectors (RFC 4301 §4.1), and tunnels' selectors that
+/// nothing matches: link-local, multicast, loopback.
 void check_selectors(const Config& config, Diagnostics& diagnostics);
 /// Entries of the policy table that an earlier one covers or meets (RFC 4301 §4.4.1).
 void check_policy_order(const Config& config, Diagnostics& diagnostics);
