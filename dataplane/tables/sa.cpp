@@ -5,10 +5,6 @@
 namespace culvert::dataplane {
 namespace {
 
-/// More than all workers can reserve between one's look at the counter and its step.
-constexpr std::uint64_t kExactNearLimit = 1U << 20U;
-static_assert(kExactNearLimit > 2 * kMaxWorkers * kBurstPackets);
-
 /// Whether one side's selectors take an address. Ports that are not known match only selectors that
 /// ask for none (RFC 4301 §7.2: OPAQUE, ANY).
 bool any_matches(const std::vector<wire::TrafficSelector>& selectors,
@@ -33,17 +29,13 @@ bool selectors_match(const SaDetails& details, const wire::IpAddress& source,
 }
 
 SequenceBlock reserve_sequence(OutboundSa& sa, std::uint32_t count, SharedAdd add) {
-  // Asked before adding: a stopped SA's counter does not run on towards its own wrap.
+  // Never beyond the limit, not even for a moment: with ESN, that would cycle the counter.
   std::uint64_t last = sa.sequence.load(std::memory_order_relaxed);
-  if (last >= sa.sequence_limit) return {};
-  if (sa.sequence_limit - last > kExactNearLimit) [[likely]]
-    return {add(sa.sequence, count) + 1, count};
-  // Near the end the counter takes exact steps: with ESN, adding past the limit would cycle it.
   std::uint32_t given = 0;
   do {
     if (last >= sa.sequence_limit) return {};
     given = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, sa.sequence_limit - last));
-  } while (!sa.sequence.compare_exchange_weak(last, last + given, std::memory_order_relaxed));
+  } while (!add.step(sa.sequence, last, last + given));
   return {last + 1, given};
 }
 

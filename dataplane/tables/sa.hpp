@@ -218,7 +218,9 @@ void stop_sa(Sa& sa, StopCause cause) {
   sa.stopped.store(true, std::memory_order_relaxed);
 }
 
-/// Adds to a counter that has one writer or, with several workers, many.
+/// Adds to a counter that has one writer or, with several workers, many. Where it has an end, a
+/// look and a step apart would not do, however far from the end the look is: others may come to the
+/// end before the step of a worker that the system put to sleep.
 class SharedAdd {
  public:
   explicit SharedAdd(std::uint32_t workers) : has_many_(workers > 1) {}
@@ -231,20 +233,22 @@ class SharedAdd {
     return before;
   }
   /// Takes from what is left, or, where that is less, nothing: all that is ever taken is never more
-  /// than there was. A look and a step apart would not do, however far from the end the look is:
-  /// others may come to the end before the step of a worker that the system put to sleep.
+  /// than there was.
   [[nodiscard]] bool take(std::atomic<std::uint64_t>& left, std::uint64_t amount) const {
     std::uint64_t before = left.load(std::memory_order_relaxed);
+    do {
+      if (before < amount) [[unlikely]]
+        return false;
+    } while (!step(left, before, before - amount));
+    return true;
+  }
+  /// From `before`, which the counter was at a look. False: `before` is what it is meanwhile.
+  [[nodiscard]] bool step(std::atomic<std::uint64_t>& counter, std::uint64_t& before,
+                          std::uint64_t after) const {
     if (has_many_) {
-      do {
-        if (before < amount) [[unlikely]]
-          return false;
-      } while (!left.compare_exchange_weak(before, before - amount, std::memory_order_relaxed));
-      return true;
+      return counter.compare_exchange_weak(before, after, std::memory_order_relaxed);
     }
-    if (before < amount) [[unlikely]]
-      return false;
-    left.store(before - amount, std::memory_order_relaxed);
+    counter.store(after, std::memory_order_relaxed);
     return true;
   }
 
@@ -261,6 +265,22 @@ struct SequenceBlock {
 /// Reserves sequence numbers for a burst at once. At the limit the SA stops (RFC 4303 §3.3.3: "the
 /// sender … MUST NOT send a packet on an SA if doing so would cause the sequence number to cycle").
 [[nodiscard]] SequenceBlock reserve_sequence(OutboundSa& sa, std::uint32_t count, SharedAdd add);
+/// Whether so many are left behind `last`.
+[[nodiscard]] inline bool has_numbers(const OutboundSa& sa, std::uint32_t count,
+                                      std::uint64_t last) {
+  return last < sa.sequence_limit && sa.sequence_limit - last >= count;
+}
+/// The same of all that are asked for, or none: the SA goes on with the fewer that are left. `last`
+/// is the number before them.
+[[nodiscard]] inline bool reserve_all(OutboundSa& sa, std::uint32_t count, SharedAdd add,
+                                      std::uint64_t& last) {
+  last = sa.sequence.load(std::memory_order_relaxed);
+  do {
+    if (!has_numbers(sa, count, last)) [[unlikely]]
+      return false;
+  } while (!add.step(sa.sequence, last, last + count));
+  return true;
+}
 
 /// Why an SA that stopped does not pass a packet.
 [[nodiscard]] DropReason drop_reason_of(StopCause cause);

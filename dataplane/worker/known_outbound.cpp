@@ -30,8 +30,6 @@ constexpr std::size_t kMostInFront =
     wire::ethernet::kHeaderBytes + wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes + kEspInFront;
 /// Trailer, padding and ICV at most, and what a store of eight bytes reaches beyond.
 constexpr std::size_t kMostBehind = 3 + wire::esp::kTrailerBytes + kPlainIcvBytes;
-/// A run stays this far from its SA's last number: the general stage takes the exact steps there.
-constexpr std::uint64_t kNumbersLeft = 1U << 20U;
 
 /// Packets of one policy for one SA that go the short way, all of them, or none.
 struct SaRun {
@@ -256,11 +254,23 @@ void build(const KnownCandidate& candidate, const KnownFlow& flow, const Around&
   }
 }
 
-/// Whether the SA is alive and far from its last number.
-bool may_run(const OutboundSa& sa, std::uint64_t now) {
+/// Bytes and numbers for a run of an SA that is alive: for the whole of it, from behind `sequence`
+/// on, or for none of it. The general stage takes what is left of them then.
+bool take_for(const WorkerState& worker, const SaRun& run, std::uint64_t now,
+              std::uint64_t& sequence) {
+  OutboundSa& sa = *run.sa;
+  const std::uint32_t packets = run.end - run.begin;
   // Acquire pairs with the release in Sad::install.
-  return !sa.stopped.load(std::memory_order_acquire) && !has_ended(sa, now) &&
-         sa.sequence.load(std::memory_order_relaxed) + kNumbersLeft < sa.sequence_limit;
+  if (sa.stopped.load(std::memory_order_acquire) || has_ended(sa, now) ||
+      !has_numbers(sa, packets, sa.sequence.load(std::memory_order_relaxed)) ||
+      !worker.shared_add.take(sa.bytes_left, run.bytes)) {
+    return false;
+  }
+  if (reserve_all(sa, packets, worker.shared_add, sequence)) [[likely]]
+    return true;
+  // Others have taken the last ones since the look.
+  worker.shared_add(sa.bytes_left, run.bytes);
+  return false;
 }
 
 /// Operations that wait for pass 3, which share a suite.
@@ -290,13 +300,12 @@ template <bool kIsInUdp, bool kHasEsn>
   do {
     OutboundSa& sa = *run->sa;
     const Around around(sa, sa.outer());  // looked at once: the next look may find another
+    std::uint64_t sequence = 0;
     if (around.outer.transform != unsealed.transform || sa.has_esn != kHasEsn ||
-        (around.outer.udp_bytes != 0) != kIsInUdp || !may_run(sa, now) ||
-        !worker.shared_add.take(sa.bytes_left, run->bytes)) {
+        (around.outer.udp_bytes != 0) != kIsInUdp || !take_for(worker, *run, now, sequence)) {
       break;
     }
     const std::uint32_t packets = run->end - run->begin;
-    std::uint64_t sequence = worker.shared_add(sa.sequence, packets);
     sa.last_tsc.store(now, std::memory_order_relaxed);
     run->policy->add(packets);
     const KnownFlow* const* flow = &sendings.flows[run->begin];

@@ -162,13 +162,19 @@ std::size_t sent_by(std::uint16_t worker) {
 
 }  // namespace
 
-TEST_CASE("lifetime: two workers on one SA send not one packet beyond its bytes, nor one less") {
+TEST_CASE("lifetime: two workers on one SA send not one packet beyond its limit, nor one less") {
   constexpr int kRounds = 200;
   constexpr std::uint64_t kFit = 100;  // of the 64 that each of them has
+  const bool by_packets = GENERATE(false, true), goes_short = GENERATE(false, true);
   SaOptions options;
-  SECTION("the general way") { options.suite = kNotPlain; }
-  SECTION("the short way") {}
-  options.lifetime.hard_bytes = kFit * kClientBytes + kClientBytes - 1;
+  if (!goes_short) options.suite = kNotPlain;
+  std::uint64_t bytes = kFit * kClientBytes + kClientBytes - 1;
+  if (by_packets) {
+    options.lifetime.hard_packets = kFit;
+    bytes = ~0ULL;
+  } else {
+    options.lifetime.hard_bytes = bytes;
+  }
   Gateway gateway({}, 2);
   const SlotIndex slot = gateway.install(outbound_sa(options));
   gateway.protect("10.1.0.0/24", "10.2.0.0/16", slot);
@@ -186,9 +192,14 @@ TEST_CASE("lifetime: two workers on one SA send not one packet beyond its bytes,
     work(worker);
     REQUIRE(sent_by(worker) == 1);
   }
+  give(0, kFit / 2);
+  work(0);
+  CHECK(sent_by(0) == kFit / 2);
+  CHECK(workers[0]->went_the_short_way == goes_short);
   std::uint64_t wrong = 0;
   for (int round = 0; round < kRounds; ++round) {
-    sa.bytes_left = options.lifetime.hard_bytes;
+    sa.bytes_left = bytes;
+    sa.sequence = 0;
     sa.details->stop_cause = StopCause::none;
     sa.stopped = false;
     for (std::uint16_t worker = 0; worker < 2; ++worker) give(worker, kBurstPackets);
@@ -205,8 +216,8 @@ TEST_CASE("lifetime: two workers on one SA send not one packet beyond its bytes,
     together(0);
     other.join();
     if (sent_by(0) + sent_by(1) != kFit) ++wrong;
-    CHECK(sa.details->stop_cause == StopCause::hard_bytes);
-    CHECK(sa.bytes_left == kClientBytes - 1);
+    CHECK(sa.details->stop_cause == (by_packets ? StopCause::hard_packets : StopCause::hard_bytes));
+    CHECK(sa.bytes_left == bytes - kFit * kClientBytes);
   }
   CHECK(wrong == 0);
 }
