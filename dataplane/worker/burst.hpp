@@ -3,9 +3,11 @@
 // dropped with a reason.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cstdint>
+#include <span>
 
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/ids.hpp"
@@ -24,6 +26,12 @@ class PacketList {
     positions_[size_++] = static_cast<std::uint8_t>(position);
   }
   void clear() { size_ = 0; }
+  /// In order of arrival in the burst, whichever way each has come here.
+  void sort() {
+    const auto all = std::span(positions_).first(size_);
+    if (!std::ranges::is_sorted(all)) [[unlikely]]
+      std::ranges::sort(all);
+  }
   /// Keeps the first `size`.
   void shrink(std::uint32_t size) { size_ = size; }
   [[nodiscard]] std::uint32_t size() const { return size_; }

@@ -270,6 +270,7 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
   const bool is_newest = candidate.sequence > sa.highest;
   if (auto refused = refused_by_window(sa.replay_window().commit(candidate.sequence)))
       [[unlikely]] {
+    if (*refused == DropReason::replay_left_of_window) count_left(sa, candidate.sequence);
     return refused;
   }
   if (!is_newest) [[unlikely]]
@@ -304,6 +305,7 @@ void open_inbound(WorkerState& worker, Burst& burst) {
   if (burst.encrypted.size() == 0) return;
   Candidates candidates;
   worker.enter(Stage::lookup);
+  burst.encrypted.sort();  // a number is judged by those that came before it
   check_all(worker, burst, candidates);
   burst.encrypted.clear();
   worker.enter(Stage::crypto);

@@ -1,5 +1,5 @@
 // The short way of ESP packets for plain SAs (kPlainIvBytes), in the passes of open_inbound:
-//   1. SPI, addresses, length; number above the window's highest; nonce and AAD
+//   1. SPI, addresses, length; a number that the window does not refuse; nonce and AAD
 //   2. decrypt and compute ICVs
 //   3. ICV compare, trailer, inner header, selectors; window commit and lifetimes
 // Packets of one SA mostly come one after another: what they share is looked at once. What a flood
@@ -132,11 +132,6 @@ void leave_foreign(Burst& burst, const ArrivedEsp& arrived, Refusals& refusals) 
     }
   }
 }
-/// Its number is not above the highest.
-[[gnu::noinline]] void leave_old(Burst& burst, const ArrivedEsp& arrived, std::uint64_t sequence,
-                                 Refusals& refusals) {
-  if (!refusals.take_replay(arrived, *arrived.sa, sequence)) leave(burst, arrived);
-}
 
 /// What pass 1 takes, one after another.
 struct Taking {
@@ -176,6 +171,18 @@ void take(Taking& taking, CryptoScratch& scratch, InboundSa& sa, std::uint8_t* e
   }
 }
 
+/// Its number is not above the highest. It goes on among the others: left for the general stage,
+/// which is behind them, the window would be past it by what came after it (RFC 4303 §3.4.3).
+template <bool kHasEsn>
+[[gnu::noinline]] void take_late(Taking& taking, CryptoScratch& scratch, const ArrivedEsp& arrived,
+                                 std::uint64_t sequence, Refusals& refusals) {
+  if (refusals.take_replay(arrived, *arrived.sa, sequence)) return;
+  const std::uint64_t last_sequence = taking.last_sequence;
+  take<kHasEsn>(taking, scratch, *arrived.sa, arrived.esp, arrived.bytes, arrived.position,
+                arrived.ip()[1], sequence);
+  taking.last_sequence = last_sequence;
+}
+
 template <bool kHasEsn>
 std::uint64_t sequence_of(const InboundSa& sa, const std::uint8_t* esp) {
   const std::uint32_t low = wire::load_u32(esp + 4);
@@ -205,7 +212,9 @@ template <bool kHasEsn>
     if (sequence <= taking.last_sequence) [[unlikely]] {
       const ArrivedEsp arrived = describe_follower(first, ip, position);
       if (sequence <= sa.highest) {
-        leave_old(burst, arrived, sequence, refusals);
+        given = taking;  // `taking` stays in registers
+        take_late<kHasEsn>(given, worker.scratch, arrived, sequence, refusals);
+        taking = given;
         continue;
       }
       if (waits) {
@@ -236,7 +245,7 @@ ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking
     if (!has_plain_length(arrived.bytes)) [[unlikely]] {
       leave(burst, arrived);
     } else if (sequence <= sa.highest) {
-      leave_old(burst, arrived, sequence, refusals);
+      take_late<kHasEsn>(taking, worker.scratch, arrived, sequence, refusals);
     } else if (sequence <= taking.last_sequence && waits) {
       taking.is_over = true;
       return next;
@@ -414,12 +423,6 @@ bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operatio
                known_flow_key(opened.text, PacketOrigin::tunnel, protocol, ports_at));
   }
   tally.end();
-}
-
-/// Whether the window has or has passed the number of a packet that is for its SA.
-bool is_replay(const ArrivedEsp& arrived) {
-  InboundSa& sa = *arrived.sa;
-  return sa.replay_window().check(sa.extend(arrived.sequence())) != ReplayVerdict::fresh;
 }
 
 }  // namespace

@@ -10,6 +10,12 @@
 
 namespace culvert::dataplane {
 
+/// Whether the window has or has passed the number of a packet that is for its SA.
+inline bool is_replay(const ArrivedEsp& arrived) {
+  InboundSa& sa = *arrived.sa;
+  return sa.replay_window().check(sa.extend(arrived.sequence())) != ReplayVerdict::fresh;
+}
+
 /// Of one burst.
 class Refusals {
  public:

@@ -1,0 +1,91 @@
+// The anti-replay window beside bursts: a number is judged by those that came before it, whichever
+// way through the worker its packet and the others of its burst go (RFC 4303 §3.4.3).
+#include <catch2/catch.hpp>
+
+#include "tests/unit/dataplane/pipeline/pair.hpp"
+#include "wire/ethernet.hpp"
+#include "wire/ip.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+/// Sealed packets of an SA in order, numbers 1 to `count`.
+std::vector<Packet> numbered(Pair& pair, std::size_t count) {
+  std::vector<Packet> packets;
+  const PacketOptions options{.payload = udp(5000, 4000, Packet(40, 0x42))};
+  for (std::size_t i = 0; i < count; ++i) packets.push_back(pair.sealed(options));
+  return packets;
+}
+std::vector<Packet> some_of(const std::vector<Packet>& packets, std::size_t first,
+                            std::size_t last) {
+  return {packets.begin() + static_cast<std::ptrdiff_t>(first - 1),
+          packets.begin() + static_cast<std::ptrdiff_t>(last)};
+}
+
+SaOptions with_window(std::uint32_t window) {
+  SaOptions options;
+  options.window = window;
+  options.esn = GENERATE(false, true);
+  return options;
+}
+
+/// The same packet with a header that most have not: a router's option of no effect (RFC 791 §3.1).
+Packet with_outer_option(Packet whole) {
+  constexpr std::size_t kIp = wire::ethernet::kHeaderBytes;
+  const Packet padding(4, 1);
+  whole.insert(whole.begin() + kIp + wire::ipv4::kHeaderBytes, padding.begin(), padding.end());
+  whole[kIp] = 0x46;
+  wire::store_u16(&whole[kIp + wire::ipv4::kTotalLength],
+                  static_cast<std::uint16_t>(whole.size() - kIp));
+  wire::write_ipv4_checksum(&whole[kIp], wire::ipv4::kHeaderBytes + padding.size());
+  return whole;
+}
+
+}  // namespace
+
+TEST_CASE("window: a late packet is judged where it stands in its burst") {
+  const std::uint32_t window = GENERATE(32U, 64U);
+  Pair pair({}, with_window(window));
+  const auto packets = numbered(pair, 50 + window);
+  std::vector<Packet> in_order = some_of(packets, 1, 50);
+  in_order.erase(in_order.begin() + 39);
+  REQUIRE(pair.right.receive(kWan, in_order).lan.size() == 49);
+  // The window takes number 40 until number 40 + its size has come: here that is in this burst.
+  std::vector<Packet> burst = some_of(packets, 51, 50 + window - 2);
+  burst.insert(burst.begin() + 3, packets[40 - 1]);
+  burst.insert(burst.begin() + 5, packets[40 - 1]);  // and not twice
+  const Result taken = pair.right.receive(kWan, burst);
+  CHECK(taken.lan.size() == window - 1);
+  CHECK(taken.drops == std::map<DropReason, std::uint64_t>{{DropReason::replay_duplicate, 1}});
+  CHECK(pair.traffic().late.accepted[4] == 1);  // 13 behind
+}
+
+TEST_CASE("window: a late packet that others of its burst have passed by is refused and counted") {
+  Pair pair({}, with_window(32));
+  const auto packets = numbered(pair, 80);
+  std::vector<Packet> in_order = some_of(packets, 1, 50);
+  in_order.erase(in_order.begin() + 39);
+  REQUIRE(pair.right.receive(kWan, in_order).lan.size() == 49);
+  std::vector<Packet> burst = some_of(packets, 51, 80);
+  burst.insert(burst.begin() + 22, packets[40 - 1]);  // behind number 72
+  const Result result = pair.right.receive(kWan, burst);
+  CHECK(result.lan.size() == 30);
+  CHECK(result.drops ==
+        std::map<DropReason, std::uint64_t>{{DropReason::replay_left_of_window, 1}});
+  CHECK(pair.traffic().late.missed[6] == 1);  // 32 behind
+}
+
+TEST_CASE("window: packets that look otherwise are judged in order among the others") {
+  SaOptions options = with_window(32);
+  options.suite =
+      crypto::EspSuite{crypto::Encryption::chacha20_poly1305, 256, crypto::Integrity::none};
+  Pair pair({}, options);
+  auto packets = numbered(pair, 60);
+  packets.back() = with_outer_option(packets.back());
+  const Result result = pair.right.receive(kWan, packets);
+  CHECK(result.drops.empty());
+  CHECK(result.lan.size() == packets.size());
+}
