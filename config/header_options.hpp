@@ -14,6 +14,10 @@ enum class DontFragment : std::uint8_t { copy, set, clear };
 /// Whether a packet that may be fragmented and does not fit is cut before or after encryption.
 enum class FragmentationOrder : std::uint8_t { before, after };
 
+/// By what an ICMP error is taken out of a tunnel whose selectors name its header: by that alone,
+/// or by the packet that it quotes as well (RFC 4301 §6.2).
+enum class IcmpErrors : std::uint8_t { header, check };
+
 struct HeaderOptions {
   /// `tfc_padding` that fills every packet to what the path carries.
   static constexpr std::uint16_t kPadToPath = 0xffff;
@@ -25,6 +29,7 @@ struct HeaderOptions {
   bool mss_clamp = true;         ///< TCP's SYN announces what fits the tunnel
   DontFragment df = DontFragment::copy;
   FragmentationOrder fragmentation = FragmentationOrder::before;
+  IcmpErrors icmp_errors = IcmpErrors::header;
   std::uint8_t hop_limit = 64;    ///< of the outer header: TTL or hop limit
   std::uint16_t tfc_padding = 0;  ///< bytes that inner packets are padded to (RFC 4303 §2.7)
 

@@ -1,5 +1,5 @@
-// copy_dscp, dscp, copy_ecn, copy_flow_label, df, hop_limit, mss_clamp, fragmentation, tfc_padding:
-// of a child or a manual SA.
+// copy_dscp, dscp, copy_ecn, copy_flow_label, df, hop_limit, mss_clamp, fragmentation, icmp_errors,
+// tfc_padding: of a child or a manual SA.
 #include <array>
 
 #include "config/limits.hpp"
@@ -53,6 +53,8 @@ void read_header_options(MapReader& map, Mode mode, HeaderOptions& options) {
                                   Word<DontFragment>{"clear", DontFragment::clear}};
   static constexpr std::array kWhen{Word<FragmentationOrder>{"before", FragmentationOrder::before},
                                     Word<FragmentationOrder>{"after", FragmentationOrder::after}};
+  static constexpr std::array kErrors{Word<IcmpErrors>{"header", IcmpErrors::header},
+                                      Word<IcmpErrors>{"check", IcmpErrors::check}};
   read_dscp(map, options);
   set(options.copy_ecn, read_boolean(map.take("copy_ecn")));
   set(options.copy_flow_label, read_boolean(map.take("copy_flow_label")));
@@ -62,6 +64,7 @@ void read_header_options(MapReader& map, Mode mode, HeaderOptions& options) {
   }
   set(options.mss_clamp, read_boolean(map.take("mss_clamp")));
   set(options.fragmentation, read_choice(map.take("fragmentation"), kWhen));
+  set(options.icmp_errors, read_choice(map.take("icmp_errors"), kErrors));
   read_tfc_padding(map.take("tfc_padding"), mode, options);
 }
 

@@ -120,6 +120,7 @@ struct alignas(64) InboundSa {
   bool has_udp : 1 = false;
   bool outer_is_v4 : 1 = true;
   bool selectors_are_simple : 1 = false;
+  bool checks_icmp_errors : 1 = false;  ///< by what they quote, whatever the selectors say of them
   crypto::esp::TransformId transform{};
   std::uint8_t plain_in_front = 0;  ///< plain (see kPlainIvBytes): bytes of IPv4 and UDP, else 0
   std::atomic<bool> stopped{false};

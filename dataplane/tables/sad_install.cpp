@@ -241,6 +241,7 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.has_udp = spec.udp_encapsulation;
   sa.outer_is_v4 = spec.local.address.is_v4();
   sa.selectors_are_simple = make_simple(*installed.details, sa.selectors);
+  sa.checks_icmp_errors = installed.details->headers.icmp_errors == config::IcmpErrors::check;
   const bool is_plain = sa.is_tunnel && sa.outer_is_v4 && sa.selectors_are_simple &&
                         is_plain_suite(spec.suite) && !installed.details->copies_dscp_in;
   const std::size_t in_front =

@@ -25,9 +25,16 @@ bool may_overwrite_ports(const Decapsulated& packet) {
   return offset < kLeastFragmentOffset;
 }
 
+/// RFC 4301 §6.2 lets the administrator have errors checked where the selectors take them by their
+/// header, too: such an error's header decides nothing.
+bool is_checked_error(const SaDetails& details, const Decapsulated& packet, wire::Bytes bytes) {
+  return details.headers.icmp_errors == config::IcmpErrors::check &&
+         wire::begins_as_icmp_error(bytes, packet.header);
+}
+
 std::optional<DropReason> reason_to_refuse(const SaDetails& details, const Decapsulated& packet,
                                            wire::Bytes bytes, const FlowKey& flow) {
-  if (is_taken(details, flow)) {
+  if (!is_checked_error(details, packet, bytes) && is_taken(details, flow)) {
     if (details.selects_opaque && may_overwrite_ports(packet)) {
       return DropReason::inner_fragment_offset;
     }

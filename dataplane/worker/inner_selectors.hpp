@@ -22,7 +22,9 @@ namespace culvert::dataplane {
                                                                     const Decapsulated& packet,
                                                                     std::uint64_t tsc) {
   const std::uint8_t* const ip = packet.ip;
-  if (sa.selectors_are_simple && (ip[0] >> 4U) == 4 &&
+  const bool may_be_checked =
+      sa.checks_icmp_errors && packet.header.protocol == wire::protocol::kIcmp;
+  if (sa.selectors_are_simple && !may_be_checked && (ip[0] >> 4U) == 4 &&
       sa.selectors.match(wire::load_u32(ip + wire::ipv4::kSource),
                          wire::load_u32(ip + wire::ipv4::kDestination))) [[likely]] {
     return std::nullopt;

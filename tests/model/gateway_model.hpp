@@ -89,6 +89,7 @@ struct InboundModel : LifeModel {
   ReplayModel replay{64};
   unsigned failed_in_a_row = 0;  ///< to authenticate
   std::vector<wire::TrafficSelector> local, remote;
+  bool checks_errors = false;  ///< RFC 4301 §6.2: ICMP's, by what they quote
 };
 struct OutboundModel : LifeModel {
   EspSa keys;
@@ -250,7 +251,9 @@ class GatewayModel {
       inner = with_ecn(std::move(inner), *ecn);
     }
     // RFC 4301 §5.2 step 4: the packet is one that the SA was made for.
-    if (const auto refused = refused_inside(sa.remote, sa.local, inner)) return *refused;
+    if (const auto refused = refused_inside(sa.remote, sa.local, sa.checks_errors, inner)) {
+      return *refused;
+    }
     return decide(inner, dataplane::PacketOrigin::tunnel);
   }
 

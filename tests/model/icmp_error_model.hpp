@@ -69,12 +69,15 @@ inline bool speaks_of_protected(const ByteString& ip, const IpView& view,
   return hit && hit->reverse && policies[hit->index].action == dataplane::PolicyAction::protect;
 }
 
-/// nullopt: the packet is one that the SA with these selectors was made for.
+/// nullopt: the packet is one that the SA with these selectors was made for. `checks_errors`: it
+/// takes none by the header alone.
 inline std::optional<dataplane::DropReason> refused_inside(
     const std::vector<wire::TrafficSelector>& sources,
-    const std::vector<wire::TrafficSelector>& destinations, const ByteString& ip) {
+    const std::vector<wire::TrafficSelector>& destinations, bool checks_errors,
+    const ByteString& ip) {
   const IpView view = view_ip(ip).value();
-  if (!any_pair_takes(sources, destinations, flow_of(ip, view))) {
+  if ((checks_errors && is_error(ip, view)) ||
+      !any_pair_takes(sources, destinations, flow_of(ip, view))) {
     const auto answer = answer_to_quoted(ip);
     if (answer && any_pair_takes(sources, destinations, *answer)) return std::nullopt;
     return dataplane::DropReason::inner_selector_mismatch;

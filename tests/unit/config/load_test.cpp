@@ -248,12 +248,13 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
   const Config config = load_valid(kValid);
   CHECK(config.find_child(0)->headers == plain);
   CHECK(plain.mss_clamp);
+  CHECK(plain.icmp_errors == IcmpErrors::header);
 
   const Config set = load_valid(
       with("replay_window: 4096",
            "copy_dscp: in\n        dscp: 46\n        copy_ecn: no\n        copy_flow_label: yes\n"
            "        df: clear\n        hop_limit: 255\n        mss_clamp: no\n"
-           "        fragmentation: after\n        tfc_padding: mtu"));
+           "        fragmentation: after\n        icmp_errors: check\n        tfc_padding: mtu"));
   const HeaderOptions& headers = set.find_child(0)->headers;
   CHECK(headers.copy_dscp == CopyDscp::in);
   CHECK(headers.dscp == 46);
@@ -263,6 +264,7 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
   CHECK(headers.hop_limit == 255);
   CHECK_FALSE(headers.mss_clamp);
   CHECK(headers.fragmentation == FragmentationOrder::after);
+  CHECK(headers.icmp_errors == IcmpErrors::check);
   CHECK(headers.tfc_padding == HeaderOptions::kPadToPath);
 
   const ManualSa manual =

@@ -149,7 +149,7 @@ class RandomEsp : protected RandomTrains {
     for (std::size_t i = 0; i < inside_.size(); ++i) {
       InPieces& packet = inside_[i];
       const Packet& next = packet.coming.back().ip;
-      const bool passes = !model::refused_inside(sa.remote, sa.local, next);
+      const bool passes = !model::refused_inside(sa.remote, sa.local, sa.checks_errors, next);
       // In a burst, fragments that come in clear are before those of an SA.
       const bool is_open = (packet.is_next_the_last() && !burst_is_empty_) ||
                            model_.reassembly.has_no_room_for(kBurst);

@@ -357,7 +357,10 @@ class RandomTables : protected RandomFragments {
       for (const auto& text : *texts) to->push_back(wire::TrafficSelector::parse(text).value());
     }
     limit(added, sa);
-    gateway_.install(sa);
+    SaSettings settings;
+    added.checks_errors = one_in(2);
+    if (added.checks_errors) settings.headers.icmp_errors = config::IcmpErrors::check;
+    gateway_.install(sa, settings);
     model_.inbound.emplace(static_cast<std::uint32_t>(sa.spi), added);
   }
 

@@ -46,11 +46,11 @@ struct Careless {
   Gateway left, right{mirrored()};
   channel::SaId in_id{};
 
-  explicit Careless(const SaOptions& options) {
+  explicit Careless(const SaOptions& options, const SaSettings& settings = {}) {
     left.protect("0.0.0.0/0", "0.0.0.0/0", left.install(outbound_sa(options)));
     const auto in = inbound_sa(options);
     in_id = in.sa;
-    right.install(in);
+    right.install(in, settings);
   }
   Result pass(const Packet& ip) {
     return right.receive(kWan, left.receive(kLan, frame(ip)).wan.at(0));
@@ -245,6 +245,42 @@ TEST_CASE("icmp errors: selectors that name ICMP take any, whatever it quotes (R
   Careless peer(options);
   CHECK(peer.takes(error_about(theirs(54, 1001))));
   CHECK(peer.takes(error_about(theirs(), "10.2.0.7", 8)));
+}
+
+TEST_CASE("icmp errors: by option those that selectors name are checked, too (RFC 4301 §6.2)") {
+  SaSettings settings;
+  settings.headers.icmp_errors = config::IcmpErrors::check;
+  SECTION("selectors that name ICMP") {
+    SaOptions options = for_udp("/1000", "/53");
+    options.local_selectors.emplace_back("172.16.0.0/12[icmp]");
+    options.remote_selectors.emplace_back("10.2.0.0/16[icmp]");
+    Careless peer(options, settings);
+    CHECK(peer.takes(error_about(theirs())));
+    CHECK_FALSE(peer.takes(error_about(theirs(54, 1001))));
+    CHECK(peer.takes(error_about(theirs(), "10.2.0.7", 8)));  // no error
+  }
+  SECTION("selectors for everything, which two compares decide") {
+    SaOptions options;
+    options.local_selectors = {"0.0.0.0/0"};
+    options.remote_selectors = {"10.2.0.0/16"};
+    Careless peer(options, settings);
+    CHECK(peer.takes(error_about(theirs())));
+    CHECK(peer.takes(error_about(theirs(54, 1001))));
+    // For a host that has not sent what is quoted, and about what is none of the SA's.
+    CHECK_FALSE(peer.takes(error_about(theirs(), "10.2.0.99")));
+    Packet stranger = theirs();
+    stranger[13] = 9;  // from 10.9.0.7
+    wire::write_ipv4_checksum(stranger.data(), 20);
+    CHECK_FALSE(peer.takes(error_about(stranger, "10.2.0.7")));
+    // In fragments it does not show what it is about.
+    Packet first = error_about(theirs());
+    first.resize(20 + 56);
+    wire::store_u16(&first[2], static_cast<std::uint16_t>(first.size()));
+    wire::store_u16(&first[6], 0x2000);
+    wire::write_ipv4_checksum(first.data(), 20);
+    CHECK_FALSE(peer.takes(first));
+    CHECK(peer.takes(ip_packet({.payload = udp(kOurPort, kTheirPort, Packet(8, 1))})));
+  }
 }
 
 TEST_CASE("icmp errors: what is quoted without ports is for selectors that need none") {
