@@ -98,6 +98,27 @@ void put_iv(std::uint8_t* iv, std::size_t iv_bytes, std::uint64_t counter_raw) {
   wire::store_raw(iv + sizeof(counter_raw), counter_raw);
 }
 
+/// Where the packet is for in the end. RFC 8200 §8.1: "If the IPv6 packet contains a Routing
+/// header, the Destination Address used in the pseudo-header is that of the final destination."
+/// Under way it is in the routing header: last of its addresses (RFC 8200 §8.1), first of a segment
+/// list (RFC 8754 §2). Precondition: the extension headers between `ip` and `upper` are sound.
+const std::uint8_t* final_destination(const std::uint8_t* ip, const std::uint8_t* upper) {
+  constexpr std::size_t kType = 2, kSegmentsLeft = 3, kAddresses = 8, kAddressBytes = 16;
+  constexpr std::uint8_t kSegmentList = 4;
+  const std::uint8_t* destination = ip + wire::ipv6::kDestination;
+  std::uint8_t type = ip[wire::ipv6::kNextHeader];
+  for (const std::uint8_t* at = ip + wire::ipv6::kHeaderBytes; at < upper;) {
+    const std::size_t bytes = type == wire::ipv6::kFragment ? 8U : (at[1] + 1U) * 8U;
+    if (type == wire::ipv6::kRouting && at[kSegmentsLeft] != 0 &&
+        bytes >= kAddresses + kAddressBytes) {
+      destination = at[kType] == kSegmentList ? at + kAddresses : at + bytes - kAddressBytes;
+    }
+    type = at[0];
+    at += bytes;
+  }
+  return destination;
+}
+
 }  // namespace
 
 std::uint16_t mtu_inside(const OutboundSa& sa, const OuterHeader& outer,
@@ -138,7 +159,7 @@ void finish_ipv6_udp(std::uint8_t* ip, std::uint8_t* udp, std::size_t udp_bytes)
   wire::store_raw<std::uint16_t>(udp + 6, 0);
   wire::ChecksumSum sum;
   sum.add_pseudo_header(wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kSource, 16)),
-                        wire::IpAddress::v6(wire::Bytes(ip + wire::ipv6::kDestination, 16)),
+                        wire::IpAddress::v6(wire::Bytes(final_destination(ip, udp), 16)),
                         wire::protocol::kUdp, static_cast<std::uint32_t>(udp_bytes));
   sum.add(wire::Bytes(udp, udp_bytes));
   const std::uint16_t checksum = sum.finish();

@@ -57,7 +57,8 @@ struct Encapsulated {
                                        const EspShape& shape, std::uint8_t* ip,
                                        const wire::IpHeader& header, std::uint64_t sequence);
 
-/// UDP over IPv6 wants a checksum (RFC 8200 §8.1), which covers the ciphertext.
+/// UDP over IPv6 wants a checksum (RFC 8200 §8.1), which covers the ciphertext. `udp` may be behind
+/// extension headers.
 void finish_ipv6_udp(std::uint8_t* ip, std::uint8_t* udp, std::size_t udp_bytes);
 
 }  // namespace culvert::dataplane

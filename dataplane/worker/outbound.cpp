@@ -5,6 +5,7 @@
 //   2. encrypt and compute ICVs, in one call per suite
 //   3. what covers the ciphertext (UDP over IPv6); on to forward
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include <rte_mbuf.h>
@@ -134,6 +135,10 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Es
                            text_bytes,
                            aad_bytes};
   scratch.transforms[k] = run.outer.transform;
+  // By the header that this packet got: the SA may have another one when it is sealed. Its first
+  // next header says nothing, for in transport mode extension headers are in front of UDP.
+  if (run.outer.udp_bytes != 0 && !wire::is_v4(made.ip)) [[unlikely]]
+    scratch.wants_udp_checksum |= std::uint64_t{1} << k;
   burst.ip[position] = made.ip;
   burst.ip_bytes[position] = shape.packet_bytes;
   burst.next_hop[position] = run.next_hop;
@@ -240,17 +245,15 @@ void prefetch_ahead(WorkerState& worker, const Burst& burst, std::uint32_t index
 
 /// Pass 3: what covers the ciphertext.
 void finish(WorkerState& worker, Burst& burst) {
-  for (std::uint32_t k = 0; k < burst.sealed.size(); ++k) {
-    std::uint8_t* const ip = burst.ip[burst.sealed[k]];
-    const bool is_v6_udp =
-        (ip[0] >> 4U) == 6 && ip[wire::ipv6::kNextHeader] == wire::protocol::kUdp;
-    if (!is_v6_udp) [[likely]]
-      continue;
-    const CryptoScratch& scratch = worker.scratch;
+  const CryptoScratch& scratch = worker.scratch;
+  for (std::uint64_t left = scratch.wants_udp_checksum; left != 0; left &= left - 1) {
+    const auto k = static_cast<std::uint32_t>(std::countr_zero(left));
+    const std::uint32_t position = burst.sealed[k];
+    std::uint8_t* const ip = burst.ip[position];
     std::uint8_t* const udp = scratch.operations[k].text -
                               crypto::esp::form_of(scratch.transforms[k]).iv_bytes -
                               wire::esp::kHeaderBytes - wire::udp::kHeaderBytes;
-    finish_ipv6_udp(ip, udp, static_cast<std::size_t>(ip + burst.ip_bytes[burst.sealed[k]] - udp));
+    finish_ipv6_udp(ip, udp, static_cast<std::size_t>(ip + burst.ip_bytes[position] - udp));
   }
 }
 
@@ -261,6 +264,7 @@ void seal_outbound(WorkerState& worker, Burst& burst) {
   // Operations are by place in this list: one that stood here already would be done with an old
   // one.
   assert(burst.sealed.size() == 0);
+  worker.scratch.wants_udp_checksum = 0;
   worker.enter(Stage::header);
   std::uint32_t begin = 0;
   while (begin < burst.protect.size()) {

@@ -48,6 +48,10 @@ struct CryptoScratch {
   std::array<crypto::esp::Operation, kBurstPackets> operations;
   std::array<crypto::esp::TransformId, kBurstPackets> transforms;
   std::array<crypto::esp::Operation, kBurstPackets> gathered;  ///< of one suite among several
+  /// Sealing, a bit an operation: the packet is ESP in UDP over IPv6, whose checksum covers what
+  /// the operation writes.
+  std::uint64_t wants_udp_checksum = 0;
+  static_assert(kBurstPackets <= 64);
   /// Of plain SAs, inbound: what is beside the operation of the same index.
   struct alignas(32) Opening {
     std::array<std::uint8_t, 12> nonce;
