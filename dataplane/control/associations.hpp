@@ -38,9 +38,9 @@ class Associations {
   channel::Outcome update_endpoints(const channel::UpdateEndpoints& request);
   [[nodiscard]] std::expected<channel::SaTraffic, channel::Outcome> query(channel::SaId sa) const;
 
-  /// An ICMP message to us that may say that packets of an SA are too big for their path. True: it
-  /// was believed, and the SA sends smaller ones.
-  bool too_big(wire::Bytes packet, Instant now);
+  /// An ICMP message to us that may say that packets of an SA are too big for their path. The SA
+  /// sends smaller ones, or why it was not believed.
+  [[nodiscard]] std::expected<void, DropReason> too_big(wire::Bytes packet, Instant now);
   /// SAs whose learnt path MTU is old try the link's again. Call now and then.
   void expire_path_mtus(Instant now);
 

@@ -6,6 +6,11 @@ namespace culvert::dataplane::control {
 
 std::expected<std::uint16_t, TooBigRefusal> PathMtus::learn(const TooBigMessage& message,
                                                             const QuotedSa& sa, Instant now) {
+  // RFC 8201 §4: "If a node receives a Packet Too Big message reporting a next-hop MTU that is less
+  // than the IPv6 minimum link MTU, it must discard it."
+  if (!sa.remote.is_v4() && message.mtu < kLeastIpv6) {
+    return std::unexpected(TooBigRefusal::below_minimum);
+  }
   if (message.local != sa.local || message.remote != sa.remote) {
     return std::unexpected(TooBigRefusal::addresses_differ);
   }
@@ -15,8 +20,7 @@ std::expected<std::uint16_t, TooBigRefusal> PathMtus::learn(const TooBigMessage&
   if (age >= kRecentPackets || age >= sa.sequence) {
     return std::unexpected(TooBigRefusal::sequence_not_recent);
   }
-  const std::uint16_t least = sa.remote.is_v4() ? kLeastIpv4 : kLeastIpv6;
-  const std::uint16_t mtu = std::max(message.mtu, least);
+  const std::uint16_t mtu = sa.remote.is_v4() ? std::max(message.mtu, kLeastIpv4) : message.mtu;
   // RFC 8201 §4: "a node MUST NOT increase its estimate … in response to a Packet Too Big".
   if (message.packet_bytes <= message.mtu || mtu >= sa.path_mtu) {
     return std::unexpected(TooBigRefusal::not_smaller);

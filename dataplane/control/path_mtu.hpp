@@ -23,6 +23,7 @@ struct QuotedSa {
 
 /// Why a message changed nothing.
 enum class TooBigRefusal : std::uint8_t {
+  below_minimum,        ///< less than every IPv6 link carries
   addresses_differ,     ///< quotes another SA's addresses
   sequence_not_recent,  ///< quotes a packet that we did not send lately
   not_smaller,          ///< the quoted packet fits, or what holds is smaller already
@@ -36,8 +37,9 @@ class PathMtus {
   /// How far back a quoted sequence number may lie: packets that were under way. What an attacker
   /// off the path has to guess beside the SPI.
   static constexpr std::uint32_t kRecentPackets = 65536;
-  /// Never below what every IPv4 host takes whole (RFC 791 §3.1: 576) and every IPv6 link carries
-  /// (RFC 8200 §5: 1280).
+  /// IPv4: no less is learnt than what every host takes whole (RFC 791 §3.1), for a smaller link
+  /// may be true. IPv6: a message that says less than what every link carries (RFC 8200 §5) is
+  /// none.
   static constexpr std::uint16_t kLeastIpv4 = 576, kLeastIpv6 = 1280;
   /// Peers remembered; the one that would expire first gives way.
   static constexpr std::size_t kPeers = 65536;

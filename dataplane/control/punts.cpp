@@ -93,11 +93,10 @@ void Punts::resolve(Packet packet, const PuntedPacket& origin, Instant now) {
 }
 
 void Punts::path_too_big(Packet packet, Instant now) {
-  if (too_big_.take(kTooBigMessages, now) && associations_.too_big(bytes_of(packet), now)) {
-    packets_.deliver(std::move(packet));
-  } else {
-    packets_.drop(std::move(packet), DropDirection::local, DropReason::icmp_ignored);
-  }
+  std::expected<void, DropReason> taken = std::unexpected(DropReason::icmp_ignored);
+  if (too_big_.take(kTooBigMessages, now)) taken = associations_.too_big(bytes_of(packet), now);
+  if (taken) return packets_.deliver(std::move(packet));
+  packets_.drop(std::move(packet), DropDirection::local, taken.error());
 }
 
 void Punts::unknown_spi(Packet packet, Instant now) {

@@ -17,16 +17,20 @@ const SaRecord* Associations::find_outbound(std::uint32_t spi,
   return nullptr;
 }
 
-bool Associations::too_big(wire::Bytes packet, Instant now) {
+std::expected<void, DropReason> Associations::too_big(wire::Bytes packet, Instant now) {
   const auto message = read_too_big(packet);
-  if (!message) return false;
+  if (!message) return std::unexpected(DropReason::icmp_ignored);
   const SaRecord* const record = find_outbound(message->spi, message->remote);
-  if (record == nullptr || !is_live(*record)) return false;
+  if (record == nullptr || !is_live(*record)) return std::unexpected(DropReason::icmp_ignored);
   const channel::InstallSa& spec = record->spec;
   const QuotedSa quoted{spec.sa, spec.local.address, spec.remote.address,
                         tables_.sad->usage(*record).sequence, tables_.sad->path_mtu(*record)};
   const auto mtu = path_mtus_.learn(*message, quoted, now);
-  if (!mtu) return false;
+  if (!mtu) {
+    return std::unexpected(mtu.error() == TooBigRefusal::below_minimum
+                               ? DropReason::path_mtu_below_minimum
+                               : DropReason::icmp_ignored);
+  }
   tables_.sad->set_path_mtu(spec.sa, *mtu);
   const ChildName& child = children_.name(spec.child_index);
   runtime::log(runtime::Level::info, "path_mtu_learnt",
@@ -34,7 +38,7 @@ bool Associations::too_big(wire::Bytes packet, Instant now) {
                 {"child", child.child},
                 {"remote", spec.remote.address.to_string()},
                 {"mtu", *mtu}});
-  return true;
+  return {};
 }
 
 void Associations::expire_path_mtus(Instant now) {

@@ -152,6 +152,11 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "Usually a scan."},
     {icmp_ignored, "icmp_ignored", "RFC 1122 §3.2.2",
      "An ICMP message to one of our addresses that asks for nothing we do.", "Usually nothing."},
+    {path_mtu_below_minimum, "path_mtu_below_minimum", "RFC 8201 §4",
+     "An ICMPv6 Packet Too Big that speaks of less than the 1280 bytes which every IPv6 link "
+     "carries: discarded, and nothing learnt from it.",
+     "A router or link between the peers is misconfigured, or somebody forges such messages to "
+     "shrink our packets; a capture names who sends them."},
     {arp_ignored, "arp_ignored", "RFC 826", "An ARP message that is malformed or not for us.",
      "Usually nothing."},
     {neighbor_discovery_ignored, "neighbor_discovery_ignored", "RFC 4861 §7.1",

@@ -73,6 +73,7 @@ enum class DropReason : std::uint8_t {
   local_protocol_unsupported,
   local_port_closed,
   icmp_ignored,
+  path_mtu_below_minimum,
   arp_ignored,
   neighbor_discovery_ignored,
   ike_policed,

@@ -85,6 +85,20 @@ def test_a_path_that_swallows_what_is_too_big_carries_tcp_by_the_clamped_mss(bed
     assert a.culvert("counters")["totals"]["mss_clamped"] >= 1
 
 
+def test_a_router_that_says_less_than_ipv6_carries_is_not_believed(bed, relay):
+    """RFC 8201 §4: discarded, counted, nothing learnt."""
+    a, b = bed.two_gateways(TunnelOptions(outer_family=6))
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    relay.faults = Faults(mtu=1200)
+    sent = bed.ping(count=3, size=1300, wait=1, extra=("-M", "do"))
+    assert sent.lost() == [1, 2, 3]
+    assert relay.counts["told"] >= 3
+    assert a.drops()["path_mtu_below_minimum"] >= 3
+    outbound = next(sa for sa in a.culvert("sas")["sas"] if sa["direction"] == "out")
+    assert outbound["path_mtu"] is None
+
+
 @pytest.mark.long
 def test_reordering_beyond_the_window_is_counted_and_the_advice_ends_it(bed, relay):
     """RFC 4303 §3.4.3: packets left of the window are lost; the histogram says which window keeps

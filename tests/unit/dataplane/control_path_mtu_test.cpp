@@ -125,10 +125,21 @@ TEST_CASE("path MTU: it is learnt for ten minutes, and later SAs to the peer beg
   CHECK_FALSE(mtus.of(remote(true), kLearned + 11min));
 }
 
-TEST_CASE("path MTU: never below what the family promises (RFC 791, RFC 8200)") {
+TEST_CASE("path MTU: over IPv4 never below what every host takes whole (RFC 791 §3.1)") {
   PathMtus mtus;
   CHECK(mtus.learn(read({.mtu = 68}), live_sa(), kLearned).value() == 576);
-  CHECK(mtus.learn(read({.is_v4 = false, .mtu = 300}), live_sa(false), kLearned).value() == 1280);
+  CHECK(mtus.learn(read({.mtu = 1279}), live_sa(), kLearned).value() == 1279);
+}
+
+TEST_CASE("path MTU: over IPv6 less than the minimum link MTU is discarded (RFC 8201 §4)") {
+  PathMtus mtus;
+  for (const std::uint32_t mtu : {0U, 300U, 1279U}) {
+    const Message message{.is_v4 = false, .mtu = mtu};
+    CHECK(mtus.learn(read(message), live_sa(false), kLearned).error() ==
+          TooBigRefusal::below_minimum);
+  }
+  CHECK(mtus.peers() == 0);
+  CHECK(mtus.learn(read({.is_v4 = false, .mtu = 1280}), live_sa(false), kLearned).value() == 1280);
 }
 
 TEST_CASE("path MTU: who quotes no packet that we sent lately is not believed (RFC 4301 §8.2.1)") {
