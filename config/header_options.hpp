@@ -21,6 +21,7 @@ enum class IcmpErrors : std::uint8_t { header, check };
 struct HeaderOptions {
   /// `tfc_padding` that fills every packet to what the path carries.
   static constexpr std::uint16_t kPadToPath = 0xffff;
+  static constexpr std::uint16_t kAnyPath = 0xffff;  ///< `path_mtu`: the link and ICMP alone say
 
   CopyDscp copy_dscp = CopyDscp::out;
   std::uint8_t dscp = 0;         ///< of the outer header when none is copied; 0..63
@@ -32,6 +33,8 @@ struct HeaderOptions {
   IcmpErrors icmp_errors = IcmpErrors::header;
   std::uint8_t hop_limit = 64;    ///< of the outer header: TTL or hop limit
   std::uint16_t tfc_padding = 0;  ///< bytes that inner packets are padded to (RFC 4303 §2.7)
+  /// Bytes of the largest outer packet that the path to the peer carries, whatever ICMP says of it.
+  std::uint16_t path_mtu = kAnyPath;
 
   friend bool operator==(const HeaderOptions&, const HeaderOptions&) = default;
 };

@@ -115,7 +115,10 @@ void read_child(const Field& field, const Connection& connection, Child& child) 
   read_lifetimes(map, child);
   set(child.rehearse_rekey, read_choice(map.take("rehearse_rekey"), kSwitch));
   set(child.replay_window, read_replay_window(map.take("replay_window"), false));
-  read_header_options(map, child.mode, child.headers);
+  const auto& outer =
+      connection.remote.address ? connection.remote.address : connection.local.address;
+  read_header_options(map, child.mode, outer ? std::optional(outer->family) : std::nullopt,
+                      child.headers);
   map.finish();
 }
 

@@ -1,5 +1,5 @@
 // copy_dscp, dscp, copy_ecn, copy_flow_label, df, hop_limit, mss_clamp, fragmentation, icmp_errors,
-// tfc_padding: of a child or a manual SA.
+// tfc_padding, path_mtu: of a child or a manual SA.
 #include <array>
 
 #include "config/limits.hpp"
@@ -45,9 +45,21 @@ void read_tfc_padding(const Field& field, Mode mode, HeaderOptions& options) {
   }
 }
 
+/// Where the outer family is open, or may change with the peer's address, IPv4's bound holds: over
+/// IPv6 less than every link carries is only wasteful.
+void read_path_mtu(const Field& field, std::optional<wire::Family> outer, HeaderOptions& options) {
+  const bool is_v6 = outer == wire::Family::v6;
+  const Bounds bounds{is_v6 ? limits::kMtuMinV6 : limits::kMtuMin, limits::kMtuMax,
+                      is_v6 ? "bytes of outer IPv6 packet" : "bytes of outer packet"};
+  if (const auto bytes = read_number(field, bounds)) {
+    options.path_mtu = static_cast<std::uint16_t>(*bytes);
+  }
+}
+
 }  // namespace
 
-void read_header_options(MapReader& map, Mode mode, HeaderOptions& options) {
+void read_header_options(MapReader& map, Mode mode, std::optional<wire::Family> outer,
+                         HeaderOptions& options) {
   static constexpr std::array kDf{Word<DontFragment>{"copy", DontFragment::copy},
                                   Word<DontFragment>{"set", DontFragment::set},
                                   Word<DontFragment>{"clear", DontFragment::clear}};
@@ -66,6 +78,7 @@ void read_header_options(MapReader& map, Mode mode, HeaderOptions& options) {
   set(options.fragmentation, read_choice(map.take("fragmentation"), kWhen));
   set(options.icmp_errors, read_choice(map.take("icmp_errors"), kErrors));
   read_tfc_padding(map.take("tfc_padding"), mode, options);
+  read_path_mtu(map.take("path_mtu"), outer, options);
 }
 
 }  // namespace culvert::config

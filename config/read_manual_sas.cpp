@@ -88,7 +88,7 @@ void read_manual_sa(const Field& field, ManualSa& sa) {
   set(sa.esn, read_boolean(map.take("esn")));
   set(sa.replay_window, read_replay_window(map.take("replay_window"), true));
   read_first_sequence(map.take("first_sequence"), sa);
-  read_header_options(map, sa.mode, sa.headers);
+  read_header_options(map, sa.mode, sa.remote.family, sa.headers);
   read_encapsulation(map.take("encap"), sa);
   map.finish();
 }

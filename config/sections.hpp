@@ -24,8 +24,10 @@ void read_metrics(const Field& field, Metrics& metrics);
 /// Shared by children and manual SAs.
 std::optional<Mode> read_mode(const Field& field);
 std::vector<wire::TrafficSelector> read_selectors(const Field& field);
-/// Takes its keys from the map of a child or a manual SA.
-void read_header_options(MapReader& map, Mode mode, HeaderOptions& options);
+/// Takes its keys from the map of a child or a manual SA. `outer`: nullopt while the peer's address
+/// is not known.
+void read_header_options(MapReader& map, Mode mode, std::optional<wire::Family> outer,
+                         HeaderOptions& options);
 std::optional<std::uint32_t> read_replay_window(const Field& field, bool zero_allowed);
 /// Shared by peers and secrets.
 std::optional<Identity> read_identity(const Field& field);

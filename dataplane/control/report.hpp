@@ -94,7 +94,7 @@ struct SaReport {
   bool udp_encapsulation = false, esn = false, live = true;
   std::string suite;
   std::uint32_t replay_window = 0;
-  std::optional<std::uint16_t> path_mtu;  ///< outbound, learnt
+  std::optional<std::uint16_t> path_mtu;  ///< outbound: learnt or configured
   std::uint64_t packets = 0, bytes = 0, sequence = 0;
   double age_seconds = 0;
   std::optional<double> last_packet_age_seconds;

@@ -244,7 +244,8 @@ SaReport Reporter::sa(const SaRecord& record, Instant now) const {
   report.suite = spec.suite.name();
   report.replay_window = spec.replay_window;
   const std::uint16_t path_mtu = sources_.tables.sad->path_mtu(record);
-  if (path_mtu != kNoPathMtu) report.path_mtu = path_mtu;
+  const bool is_out = spec.direction == channel::Direction::out;
+  if (is_out && path_mtu != kNoPathMtu) report.path_mtu = path_mtu;
   report.packets = traffic.packets;
   report.bytes = traffic.bytes;
   report.sequence = traffic.sequence;

@@ -85,7 +85,8 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
 void SadTable::set_path_mtu(channel::SaId id, std::uint16_t mtu) {
   const auto found = installed_.find(raw(id));
   if (found == installed_.end()) return;
-  found->second->details->path_mtu.store(mtu, std::memory_order_relaxed);
+  SaDetails& details = *found->second->details;
+  details.path_mtu.store(std::min(mtu, details.headers.path_mtu), std::memory_order_relaxed);
   reclaimer_.outdate();  // what fits is remembered with a flow
 }
 

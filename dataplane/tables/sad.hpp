@@ -58,12 +58,13 @@ struct SaTraffic : SaUsage {
 };
 
 inline constexpr std::uint16_t kNoPathMtu = 0xffff;  ///< the link's alone counts
+static_assert(config::HeaderOptions::kAnyPath == kNoPathMtu);
 
 /// What of an SA is decided here and not negotiated.
 struct SaSettings {
   config::HeaderOptions headers;
-  std::uint64_t first_sequence = 1;  ///< outbound: sent first; inbound: what is before is old
-  std::uint16_t path_mtu = kNoPathMtu;
+  std::uint64_t first_sequence = 1;     ///< outbound: sent first; inbound: what is before is old
+  std::uint16_t path_mtu = kNoPathMtu;  ///< outbound: learnt before, as `set_path_mtu`
 };
 
 inline constexpr std::uint64_t kNeverEnds = ~0ULL;  ///< of a moment in TSC cycles
@@ -112,8 +113,10 @@ class Sad {
   /// what `traffic` says before the call.
   virtual channel::Outcome remove(channel::SaId sa) = 0;
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
-  /// Outbound: the largest outer packet that the way to the peer takes; kNoPathMtu: the link's.
+  /// Outbound: the largest outer packet that the way to the peer takes, as ICMP says; kNoPathMtu:
+  /// the link's. Never more than the SA's `path_mtu` option.
   virtual void set_path_mtu(channel::SaId sa, std::uint16_t mtu) = 0;
+  /// What holds; kNoPathMtu: the link's alone.
   [[nodiscard]] virtual std::uint16_t path_mtu(const SaRecord& record) const = 0;
   /// Workers pass no packet that they receive from this moment on, in TSC cycles; kNeverEnds until
   /// it is told.

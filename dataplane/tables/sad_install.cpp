@@ -64,7 +64,7 @@ void apply(const SaSettings& settings, SaDetails& details) {
       headers.copy_dscp == config::CopyDscp::in || headers.copy_dscp == config::CopyDscp::both;
   details.selects_ports = selects_ports(details.local) || selects_ports(details.remote);
   details.selects_opaque = selects_opaque(details.local) || selects_opaque(details.remote);
-  details.path_mtu.store(settings.path_mtu, std::memory_order_relaxed);
+  details.path_mtu.store(std::min(settings.path_mtu, headers.path_mtu), std::memory_order_relaxed);
 }
 
 /// What a window that begins at a number above 1 has behind it counts as received: it was, in the

@@ -94,9 +94,10 @@ struct InboundModel : LifeModel {
 struct OutboundModel : LifeModel {
   EspSa keys;
   bool transport = false;
-  wire::IpAddress peer;         ///< where the tunnel ends
-  std::size_t path_mtu = ~0UL;  ///< ICMP's word on the way there (RFC 4301 §8.2)
-  config::DontFragment df{};    ///< of the outer header (RFC 4301 §8.1)
+  wire::IpAddress peer;                    ///< where the tunnel ends
+  std::size_t path_mtu = ~0UL;             ///< ICMP's word on the way there (RFC 4301 §8.2)
+  std::size_t configured_path_mtu = ~0UL;  ///< the operator's: it bounds ICMP's
+  config::DontFragment df{};               ///< of the outer header (RFC 4301 §8.1)
   bool cuts_after_sealing = false;
 };
 
@@ -446,7 +447,7 @@ class GatewayModel {
     sa.was_asked = true;
     const bool is_v4 = view.source.is_v4();
     const auto to = routes.lookup(sa.transport ? view.destination : sa.peer);
-    const std::size_t mtu = std::min(next_hops.at(to).mtu, sa.path_mtu);
+    const std::size_t mtu = std::min({next_hops.at(to).mtu, sa.path_mtu, sa.configured_path_mtu});
     const std::size_t bytes = sealed_bytes(sa, view.header_bytes, view.total_bytes);
     if (bytes > mtu) {
       const std::size_t inside = largest_inside(sa, view.header_bytes, mtu);

@@ -72,19 +72,6 @@ def test_a_path_whose_mtu_drops_is_learnt_from_icmp(bed, relay, outer, small):
     assert outbound["path_mtu"] == max(small, 1280 if outer == 6 else 576)
 
 
-def test_a_path_that_swallows_what_is_too_big_carries_tcp_by_the_clamped_mss(bed, relay):
-    """A black hole: no ICMP comes. The LAN's MTU alone would make segments of 1460."""
-    relay.faults = Faults(mtu=1500, tells=False)
-    a, b = bed.two_gateways(TunnelOptions())
-    a.culvert("initiate", "net")
-    b.wait_for_child()
-    server = Iperf3(bed["client-b"], bed["client-a"], SIDE_B.client_address(), bed.directory)
-    assert server.measure(3, megabits=5) > 3
-    server.stop()
-    assert relay.counts["too_big"] == 0, "no segment was too large for the path"
-    assert a.culvert("counters")["totals"]["mss_clamped"] >= 1
-
-
 def test_a_router_that_says_less_than_ipv6_carries_is_not_believed(bed, relay):
     """RFC 8201 §4: discarded, counted, nothing learnt."""
     a, b = bed.two_gateways(TunnelOptions(outer_family=6))

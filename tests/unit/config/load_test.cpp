@@ -254,7 +254,8 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
       with("replay_window: 4096",
            "copy_dscp: in\n        dscp: 46\n        copy_ecn: no\n        copy_flow_label: yes\n"
            "        df: clear\n        hop_limit: 255\n        mss_clamp: no\n"
-           "        fragmentation: after\n        icmp_errors: check\n        tfc_padding: mtu"));
+            "        fragmentation: after\n        icmp_errors: check\n        tfc_padding: mtu\n"
+            "        path_mtu: 1400"));
   const HeaderOptions& headers = set.find_child(0)->headers;
   CHECK(headers.copy_dscp == CopyDscp::in);
   CHECK(headers.dscp == 46);
@@ -266,6 +267,8 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
   CHECK(headers.fragmentation == FragmentationOrder::after);
   CHECK(headers.icmp_errors == IcmpErrors::check);
   CHECK(headers.tfc_padding == HeaderOptions::kPadToPath);
+  CHECK(plain.path_mtu == HeaderOptions::kAnyPath);
+  CHECK(headers.path_mtu == 1400);
 
   const ManualSa manual =
       load_valid(with("esn: true", "esn: true\n    first_sequence: 0xfffffff0\n    dscp: 8"))
@@ -273,6 +276,29 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
   CHECK(manual.first_sequence == 0xfffffff0);
   CHECK(manual.headers.dscp == 8);
   CHECK(manual.headers.copy_dscp == CopyDscp::none);
+}
+
+TEST_CASE("load: the least path MTU is that of the outer family, of a peer anywhere IPv4's") {
+  const auto loads = [](std::string_view remote, std::string_view path_mtu) {
+    std::string text = with("replay_window: 4096", "path_mtu: " + std::string(path_mtu));
+    const std::string_view first = "198.51.100.1, id", second = "203.0.113.7,  id";
+    text.replace(text.find(second), second.size(), std::string(remote) + ", id");
+    const std::string local = remote == "\"2001:db8:ffff::7\"" ? "\"2001:db8:ffff::1\", id"
+                              : remote == "%any"               ? "%any, id"
+                                                               : std::string(first);
+    text.replace(text.find(first), first.size(), local);
+    const auto result = load_text(text, "f");
+    for (const auto& one : result.diagnostics) {
+      if (one.to_string().find("path_mtu") != std::string::npos) return false;
+    }
+    return true;
+  };
+  CHECK(loads("203.0.113.7", "576"));
+  CHECK_FALSE(loads("203.0.113.7", "575"));
+  CHECK(loads("\"2001:db8:ffff::7\"", "1280"));
+  CHECK_FALSE(loads("\"2001:db8:ffff::7\"", "1279"));
+  CHECK(loads("%any", "576"));
+  CHECK_FALSE(loads("203.0.113.7", "9001"));
 }
 
 TEST_CASE("load: padding is for tunnels, and without ESN a number has 32 bits") {

@@ -315,6 +315,10 @@ class RandomTables : protected RandomFragments {
     if (shape.cuts_after_sealing) {
       settings.headers.fragmentation = config::FragmentationOrder::after;
     }
+    if (one_in(4)) {
+      settings.headers.path_mtu = static_cast<std::uint16_t>(576 + below(1000));
+      added.configured_path_mtu = settings.headers.path_mtu;
+    }
     const SlotIndex slot = gateway_.install(sa, settings);
     model_.outbound[slot] = added;
     if (one_in(2)) set_path_mtu(slot);
