@@ -74,6 +74,18 @@ std::string network_advice(std::string_view text) {
          std::string(text.substr(bracket)) + "\"";
 }
 
+/// What to write where ICMP's types and codes are not as we read them; nullopt: another thing is
+/// wrong.
+std::optional<std::string> icmp_advice(std::string_view text) {
+  const std::size_t slash = text.find('/', text.find('['));
+  if (slash == std::string_view::npos) return std::nullopt;
+  const auto without = wire::TrafficSelector::parse(std::string(text.substr(0, slash)) + "]");
+  if (!without || !without->is_icmp()) return std::nullopt;
+  const std::string front = std::string(text.substr(0, slash + 1));
+  return "write \"" + front + "8]\" for a type, \"" + front + "3.4]\" for one code of it, or \"" +
+         front + "8-10]\" for several types";
+}
+
 }  // namespace
 
 std::optional<std::string> read_text(const Field& field, std::string_view expected) {
@@ -195,6 +207,11 @@ std::optional<wire::TrafficSelector> read_selector(const Field& field) {
   const auto text = read_text(field, kExpected);
   if (!text) return std::nullopt;
   if (auto selector = wire::TrafficSelector::parse(*text)) return selector;
+  if (const auto advice = icmp_advice(*text)) {
+    field.error(
+        {quote(*text), "ICMP types from 0 to 255, each with all its codes or one", *advice});
+    return std::nullopt;
+  }
   field.error({quote(*text), std::string(kExpected), network_advice(*text)});
   return std::nullopt;
 }

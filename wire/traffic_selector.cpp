@@ -14,10 +14,14 @@ struct ProtocolName {
   std::uint8_t number;
 };
 constexpr std::array kProtocolNames{
-    ProtocolName{"icmp", protocol::kIcmp}, ProtocolName{"tcp", protocol::kTcp},
-    ProtocolName{"udp", protocol::kUdp},   ProtocolName{"icmpv6", protocol::kIcmpv6},
-    ProtocolName{"sctp", protocol::kSctp}, ProtocolName{"ipip", protocol::kIpv4},
+    ProtocolName{"icmp", protocol::kIcmp},
+    ProtocolName{"tcp", protocol::kTcp},
+    ProtocolName{"udp", protocol::kUdp},
+    ProtocolName{"icmpv6", protocol::kIcmpv6},
+    ProtocolName{"sctp", protocol::kSctp},
+    ProtocolName{"ipip", protocol::kIpv4},
     ProtocolName{"esp", protocol::kEsp},
+    ProtocolName{"ipv6-icmp", protocol::kIcmpv6},  // as IANA writes it; printed as the other
 };
 
 template <typename T>
@@ -58,12 +62,60 @@ bool parse_addresses(std::string_view text, TrafficSelector& selector) {
   return true;
 }
 
+/// RFC 4301 §4.4.1.1: "a single 8-bit ICMP type and an ICMP 8-bit code" make one 16-bit value, the
+/// type "in the more significant 8 bits".
+constexpr std::uint16_t icmp_value(std::uint8_t type, std::uint8_t code) {
+  return static_cast<std::uint16_t>(type << 8U | code);
+}
+
+/// "3" is every code of the type, "3.4" one code.
+struct IcmpMessages {
+  std::uint16_t first = 0, last = 0;
+  bool has_code = false;
+};
+std::optional<IcmpMessages> parse_icmp_messages(std::string_view text) {
+  const std::size_t dot = text.find('.');
+  const auto type = number<std::uint8_t>(text.substr(0, dot));
+  if (!type) return std::nullopt;
+  if (dot == std::string_view::npos) {
+    return IcmpMessages{icmp_value(*type, 0), icmp_value(*type, 0xff), false};
+  }
+  const auto code = number<std::uint8_t>(text.substr(dot + 1));
+  if (!code) return std::nullopt;
+  return IcmpMessages{icmp_value(*type, *code), icmp_value(*type, *code), true};
+}
+
+bool parse_icmp(std::string_view text, TrafficSelector& selector) {
+  const std::size_t dash = text.find('-');
+  const auto first = parse_icmp_messages(text.substr(0, dash));
+  const auto last =
+      dash == std::string_view::npos ? first : parse_icmp_messages(text.substr(dash + 1));
+  if (!first || !last || first->has_code != last->has_code || last->last < first->first) {
+    return false;
+  }
+  selector.port_first = first->first;
+  selector.port_last = last->last;
+  return true;
+}
+
+std::string icmp_to_string(std::uint16_t first, std::uint16_t last) {
+  const auto type = [](std::uint16_t value) { return std::to_string(value >> 8U); };
+  const auto both = [&](std::uint16_t value) {
+    return type(value) + "." + std::to_string(value & 0xffU);
+  };
+  const bool whole_types = (first & 0xffU) == 0 && (last & 0xffU) == 0xff;
+  const std::string from = whole_types ? type(first) : both(first);
+  const std::string to = whole_types ? type(last) : both(last);
+  return from == to ? from : from + "-" + to;
+}
+
 bool parse_ports(std::string_view text, TrafficSelector& selector) {
   if (text == "opaque") {
     selector.port_first = 65535;
     selector.port_last = 0;
     return true;
   }
+  if (selector.is_icmp()) return parse_icmp(text, selector);
   const std::size_t dash = text.find('-');
   const auto first = number<std::uint16_t>(text.substr(0, dash));
   const auto last =
@@ -153,6 +205,8 @@ std::string TrafficSelector::to_string() const {
   text += "[" + protocol::to_string(protocol);
   if (opaque_port()) {
     text += "/opaque";
+  } else if (is_icmp() && !any_port()) {
+    text += "/" + icmp_to_string(port_first, port_last);
   } else if (!any_port()) {
     text += "/" + std::to_string(port_first);
     if (port_last != port_first) text += "-" + std::to_string(port_last);

@@ -27,6 +27,8 @@ struct TrafficSelector {
   static TrafficSelector everything(Family family);
 
   [[nodiscard]] bool any_protocol() const { return protocol == 0; }
+  /// Whether the port fields hold ICMP types and codes.
+  [[nodiscard]] bool is_icmp() const;
   [[nodiscard]] bool any_port() const { return port_first == 0 && port_last == 65535; }
   [[nodiscard]] bool opaque_port() const { return port_first == 65535 && port_last == 0; }
   [[nodiscard]] bool contains(const IpAddress& address) const;
@@ -40,7 +42,9 @@ struct TrafficSelector {
   [[nodiscard]] std::optional<TrafficSelector> intersect(const TrafficSelector& other) const;
 
   /// "10.2.0.0/24", "10.2.0.0/24[tcp/443]", "10.2.0.4-10.2.0.9[udp/5000-6000]", "10.0.0.0/8[icmp]",
-  /// "2001:db8::/32[58]" (as swanctl.conf writes them).
+  /// "2001:db8::/32[58]" (as swanctl.conf writes them). ICMP by type, and code where one is meant:
+  /// "[icmp/8]", "[icmp/3.4]", "[icmpv6/128-129]", and for what a peer may narrow to,
+  /// "[icmp/3.1-3.4]".
   static std::optional<TrafficSelector> parse(std::string_view text);
   [[nodiscard]] std::string to_string() const;
 };
@@ -61,5 +65,9 @@ inline constexpr std::uint8_t kIcmp = 1, kIpv4 = 4, kTcp = 6, kUdp = 17, kIpv6 =
 std::optional<std::uint8_t> parse(std::string_view name);
 std::string to_string(std::uint8_t number);
 }  // namespace protocol
+
+inline bool TrafficSelector::is_icmp() const {
+  return protocol == protocol::kIcmp || protocol == protocol::kIcmpv6;
+}
 
 }  // namespace culvert::wire

@@ -220,6 +220,20 @@ TEST_CASE("traffic selectors: a type we do not know is skipped and said (§3.13.
                 "below its header");
 }
 
+TEST_CASE(
+    "traffic selectors: ICMP's type is the high octet of a port, its code the low one (§3.13.1)") {
+  const TrafficSelectors echo_and_too_big{
+      false, {selector_of("10.0.0.0/8[icmp/8]"), selector_of("10.0.0.0/8[icmp/3.4]")}};
+  PayloadType first{};
+  CHECK(to_hex(encode_payloads({echo_and_too_big}, first)) ==
+        to_hex(chain_of(from_hex("02 000000 07 01 0010 0800 08ff 0a000000 0affffff"
+                                 "07 01 0010 0304 0304 0a000000 0affffff"))));
+  CHECK(first == PayloadType::ts_responder);
+  const auto read = parse_one<TrafficSelectors>(PayloadType::ts_initiator,
+                                                "01 000000 07 01 0010 0301 0304 0a000000 0affffff");
+  CHECK(to_string(read.selectors) == "10.0.0.0/8[icmp/3.1-3.4]");
+}
+
 TEST_CASE("traffic selectors: what can match no packet is refused") {
   const auto type = PayloadType::ts_responder;
   check_refused(type, "00 000000", "number of traffic selectors", "none");

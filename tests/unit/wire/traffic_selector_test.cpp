@@ -48,11 +48,31 @@ void for_every_packet(Check check) {
 }  // namespace
 
 TEST_CASE("traffic_selector: text and value turn into each other") {
-  for (const char* text :
-       {"10.2.0.0/24", "10.2.0.0/24[tcp/443]", "10.2.0.4-10.2.0.9[udp/5000-6000]",
-        "10.0.0.0/8[icmp]", "2001:db8::/32[icmpv6]", "0.0.0.0/0", "::/0", "192.0.2.1/32",
-        "10.0.0.0/8[tcp/opaque]", "10.0.0.1-10.0.0.2", "2001:db8::1-2001:db8::5[sctp/0]",
-        "10.0.0.0/8[99]", "10.0.0.0/8[tcp/65535]", "10.0.0.0/8[tcp/0-65534]"}) {
+  for (const char* text : {"10.2.0.0/24",
+                           "10.2.0.0/24[tcp/443]",
+                           "10.2.0.4-10.2.0.9[udp/5000-6000]",
+                           "10.0.0.0/8[icmp]",
+                           "2001:db8::/32[icmpv6]",
+                           "0.0.0.0/0",
+                           "::/0",
+                           "192.0.2.1/32",
+                           "10.0.0.0/8[tcp/opaque]",
+                           "10.0.0.1-10.0.0.2",
+                           "2001:db8::1-2001:db8::5[sctp/0]",
+                           "10.0.0.0/8[99]",
+                           "10.0.0.0/8[tcp/65535]",
+                           "10.0.0.0/8[tcp/0-65534]",
+                           "10.0.0.0/8[icmp/8]",
+                           "10.0.0.0/8[icmp/0]",
+                           "10.0.0.0/8[icmp/3.4]",
+                           "10.0.0.0/8[icmp/0.0]",
+                           "10.0.0.0/8[icmp/8-10]",
+                           "10.0.0.0/8[icmp/255.255]",
+                           "10.0.0.0/8[icmp/3.1-3.4]",
+                           "10.0.0.0/8[icmp/3.1-11.0]",
+                           "10.0.0.0/8[icmp/opaque]",
+                           "2001:db8::/32[icmpv6/128-129]",
+                           "2001:db8::/32[icmpv6/1.4]"}) {
     INFO(text);
     CHECK(selector(text).to_string() == text);
   }
@@ -65,6 +85,11 @@ TEST_CASE("traffic_selector: other spellings of the same packets") {
   CHECK(selector("10.0.0.0/8[6/443]") == selector("10.0.0.0/8[tcp/443]"));
   CHECK(selector("10.0.0.0/8[tcp/0-65535]") == selector("10.0.0.0/8[tcp]"));
   CHECK(selector("10.0.0.0/8[0]") == selector("10.0.0.0/8"));
+  CHECK(selector("2001:db8::/32[ipv6-icmp/128]").to_string() == "2001:db8::/32[icmpv6/128]");
+  CHECK(selector("2001:db8::/32[58/128]").to_string() == "2001:db8::/32[icmpv6/128]");
+  CHECK(selector("10.0.0.0/8[1/8]") == selector("10.0.0.0/8[icmp/8]"));
+  CHECK(selector("10.0.0.0/8[icmp/0-255]") == selector("10.0.0.0/8[icmp]"));
+  CHECK(selector("10.0.0.0/8[icmp/8-8]") == selector("10.0.0.0/8[icmp/8]"));
 }
 
 TEST_CASE("traffic_selector: what is not exactly a selector is refused") {
@@ -93,7 +118,21 @@ TEST_CASE("traffic_selector: what is not exactly a selector is refused") {
                                       "10.0.0.1-",
                                       "-10.0.0.1",
                                       "10.0.0.0/8-10.0.0.9",
-                                      "10.0.0.0/8[tcp/80/90]"}) {
+                                      "10.0.0.0/8[tcp/80/90]",
+                                      "10.0.0.0/8[tcp/8.0]",
+                                      "10.0.0.0/8[icmp/256]",
+                                      "10.0.0.0/8[icmp/2048]",
+                                      "10.0.0.0/8[icmp/8.256]",
+                                      "10.0.0.0/8[icmp/8.]",
+                                      "10.0.0.0/8[icmp/.0]",
+                                      "10.0.0.0/8[icmp/8.0.0]",
+                                      "10.0.0.0/8[icmp/10-8]",
+                                      "10.0.0.0/8[icmp/8-9.0]",
+                                      "10.0.0.0/8[icmp/8.1-8]",
+                                      "10.0.0.0/8[icmp/3.4-3.1]",
+                                      "10.0.0.0/8[icmp/]",
+                                      "10.0.0.0/8[icmp/8-]",
+                                      "10.0.0.0/8[icmp/echo]"}) {
     INFO(std::string(text));
     CHECK_FALSE(TrafficSelector::parse(text));
   }
@@ -112,11 +151,44 @@ TEST_CASE("traffic_selector: a packet on the edge matches, one beyond does not")
 }
 
 TEST_CASE("traffic_selector: ICMP type and code stand in the ports (RFC 7296 §3.13.1)") {
-  TrafficSelector echo = selector("10.0.0.0/8[icmp]");
-  echo.port_first = 8 << 8;
-  echo.port_last = (8 << 8) | 0xff;
-  CHECK(echo.matches(address("10.0.0.1"), protocol::kIcmp, 8 << 8));
-  CHECK_FALSE(echo.matches(address("10.0.0.1"), protocol::kIcmp, 3 << 8));
+  const auto takes = [](const TrafficSelector& selector, unsigned type, unsigned code) {
+    const auto value = static_cast<std::uint16_t>(type << 8U | code);
+    return selector.matches(address("10.0.0.1"), protocol::kIcmp, value);
+  };
+  const TrafficSelector echo = selector("10.0.0.0/8[icmp/8]");
+  CHECK(echo.port_first == 0x0800);
+  CHECK(echo.port_last == 0x08ff);
+  CHECK(takes(echo, 8, 0));
+  CHECK(takes(echo, 8, 255));
+  CHECK_FALSE(takes(echo, 0, 8));
+  CHECK_FALSE(takes(echo, 7, 255));
+  CHECK_FALSE(takes(echo, 9, 0));
+  const TrafficSelector too_big = selector("10.0.0.0/8[icmp/3.4]");
+  CHECK(too_big.port_first == 0x0304);
+  CHECK(too_big.port_last == 0x0304);
+  CHECK_FALSE(takes(too_big, 3, 3));
+  const TrafficSelector several = selector("10.0.0.0/8[icmp/8-10]");
+  CHECK(several.port_first == 0x0800);
+  CHECK(several.port_last == 0x0aff);
+}
+
+TEST_CASE("traffic_selector: whatever a peer narrows ICMP to is printed as it is read") {
+  const std::uint32_t seed = 792;
+  std::mt19937 random(seed);
+  for (int round = 0; round < 5000; ++round) {
+    TrafficSelector narrowed = selector(round % 2 == 0 ? "10.0.0.0/8[icmp]" : "::/0[icmpv6]");
+    // Edges of types often, for they print otherwise.
+    const auto any = [&] {
+      constexpr std::array<std::uint16_t, 3> kCodes{0x00, 0xff, 0x07};
+      return static_cast<std::uint16_t>((random() % 256) << 8U | kCodes[random() % 3]);
+    };
+    narrowed.port_first = any();
+    narrowed.port_last = any();
+    if (narrowed.port_last < narrowed.port_first)
+      std::swap(narrowed.port_first, narrowed.port_last);
+    CAPTURE(seed, round, narrowed.to_string());
+    CHECK(TrafficSelector::parse(narrowed.to_string()) == narrowed);
+  }
 }
 
 TEST_CASE(
