@@ -9,15 +9,28 @@
 namespace culvert::config {
 namespace {
 
+/// Transport mode keeps the packet's own header (RFC 4303 §3.1.1): nothing is moved to an outer
+/// one, and what says otherwise would be ignored.
+void refuse_in_transport(const Field& field, Mode mode, std::string_view name,
+                         bool says_otherwise) {
+  if (mode != Mode::transport || !field.present() || !says_otherwise) return;
+  field.error(
+      {describe(field),
+       "no " + std::string(name) + " in transport mode, where packets keep their own header",
+       "leave it out, or use mode: tunnel"});
+}
+
 /// A value of its own and a copied one exclude each other.
-void read_dscp(MapReader& map, HeaderOptions& options) {
+void read_dscp(MapReader& map, Mode mode, HeaderOptions& options) {
   static constexpr std::array kWords{
       Word<CopyDscp>{"out", CopyDscp::out}, Word<CopyDscp>{"in", CopyDscp::in},
       Word<CopyDscp>{"yes", CopyDscp::both}, Word<CopyDscp>{"no", CopyDscp::none}};
   const Field copy = map.take("copy_dscp");
   const Field fixed = map.take("dscp");
+  refuse_in_transport(fixed, mode, "dscp", true);
   const auto chosen = read_choice(copy, kWords);
   set(options.copy_dscp, chosen);
+  refuse_in_transport(copy, mode, "copy_dscp", options.copy_dscp != CopyDscp::out);
   const auto value = read_number(fixed, {0, limits::kDscpMax, ""});
   if (!value) return;
   options.dscp = static_cast<std::uint8_t>(*value);
@@ -67,16 +80,27 @@ void read_header_options(MapReader& map, Mode mode, std::optional<wire::Family> 
                                     Word<FragmentationOrder>{"after", FragmentationOrder::after}};
   static constexpr std::array kErrors{Word<IcmpErrors>{"header", IcmpErrors::header},
                                       Word<IcmpErrors>{"check", IcmpErrors::check}};
-  read_dscp(map, options);
-  set(options.copy_ecn, read_boolean(map.take("copy_ecn")));
-  set(options.copy_flow_label, read_boolean(map.take("copy_flow_label")));
-  set(options.df, read_choice(map.take("df"), kDf));
-  if (const auto hops = read_number(map.take("hop_limit"), {1, 255, ""})) {
+  read_dscp(map, mode, options);
+  const Field ecn = map.take("copy_ecn"), label = map.take("copy_flow_label"), df = map.take("df"),
+              hop_limit = map.take("hop_limit"), when = map.take("fragmentation");
+  set(options.copy_ecn, read_boolean(ecn));
+  refuse_in_transport(ecn, mode, "copy_ecn", !options.copy_ecn);
+  set(options.copy_flow_label, read_boolean(label));
+  refuse_in_transport(label, mode, "copy_flow_label", true);
+  set(options.df, read_choice(df, kDf));
+  refuse_in_transport(df, mode, "df", options.df != DontFragment::copy);
+  if (const auto hops = read_number(hop_limit, {1, 255, ""})) {
     options.hop_limit = static_cast<std::uint8_t>(*hops);
   }
+  refuse_in_transport(hop_limit, mode, "hop_limit", true);
   set(options.mss_clamp, read_boolean(map.take("mss_clamp")));
-  set(options.fragmentation, read_choice(map.take("fragmentation"), kWhen));
+  set(options.fragmentation, read_choice(when, kWhen));
   set(options.icmp_errors, read_choice(map.take("icmp_errors"), kErrors));
+  const bool cuts_first = options.fragmentation == FragmentationOrder::before;
+  if (when.present() && cuts_first && mode == Mode::transport) {
+    when.error({describe(when), "after, because transport mode protects whole packets",
+                "leave it out, or use mode: tunnel"});
+  }
   read_tfc_padding(map.take("tfc_padding"), mode, options);
   read_path_mtu(map.take("path_mtu"), outer, options);
 }

@@ -34,6 +34,22 @@ std::optional<crypto::EspSuite> read_suite(const Field& field) {
       proposal->integrity.empty() ? crypto::Integrity::none : proposal->integrity.front()};
 }
 
+/// Counter modes, which take a salt beside the key, lose everything when a nonce comes twice under
+/// a key, and nobody changes a manual one. RFC 4106 §2: "it can be difficult to use this mode
+/// securely when using statically configured keys"; RFC 3686 §2.1: "implementations MUST use fresh
+/// keys with AES-CTR". The data plane begins each start's IVs at a random place
+/// (OutboundSa::iv_start), which makes a repetition unlikely and not impossible. A receiver makes
+/// no IVs.
+void warn_of_counter_mode(const Field& field, const ManualSa& sa) {
+  const crypto::EncryptionInfo* const cipher = crypto::find(sa.suite.encryption);
+  const bool is_counter_mode = cipher != nullptr && cipher->salt_bytes != 0;
+  if (sa.direction != ManualSa::Direction::out || !is_counter_mode) return;
+  field.warning({describe(field) + " with a manual key",
+                 "a fresh key at every start, because an IV that comes again under the same key "
+                 "breaks a counter mode",
+                 "replace the key before each start, or use aes128-sha256, or IKE"});
+}
+
 void read_encapsulation(const Field& field, ManualSa& sa) {
   if (!field.present()) return;
   if (field.node->kind == Node::Kind::scalar) {
@@ -81,7 +97,11 @@ void read_manual_sa(const Field& field, ManualSa& sa) {
       map.require("local_ts", "a list of selectors", "write the addresses on our side"));
   sa.remote_ts = read_selectors(
       map.require("remote_ts", "a list of selectors", "write the addresses on the peer's side"));
-  set(sa.suite, read_suite(map.require("suite", kOneSuite, "write suite: aes128gcm16")));
+  const Field suite = map.require("suite", kOneSuite, "write suite: aes128-sha256");
+  if (const auto known = read_suite(suite)) {
+    sa.suite = *known;
+    warn_of_counter_mode(suite, sa);
+  }
   set(sa.key_file, read_text(map.require("key_file", "the path of a file with the key in hex",
                                          "write key_file: FILE"),
                              "the path of a file with the key in hex"));

@@ -16,7 +16,9 @@ constexpr std::uint16_t kIpv6LeastMtu = 1280;  ///< RFC 8200 §5
 
 /// Whether the packet may be cut once it is sealed: we are the outer packet's source. Over IPv4 its
 /// DF bit would be clear; over IPv6 the same is asked of the packet inside.
+/// In transport mode the header is the packet's own, and so is its word: `df` is of a tunnel's.
 bool may_cut_sealed(const OutboundSa& sa, bool may_cut_inside) {
+  if (!sa.is_tunnel) return may_cut_inside;
   switch (sa.details->headers.df) {
     case config::DontFragment::copy:
       return may_cut_inside;

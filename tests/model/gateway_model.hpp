@@ -475,6 +475,8 @@ class GatewayModel {
   /// RFC 4301 §8.1, and RFC 2473 §7.1: 1280 bytes of IPv6 pass every tunnel.
   static bool is_cut_when_sealed(const OutboundModel& sa, bool may_cut_inside, const IpView& view) {
     if (!view.source.is_v4() && view.total_bytes <= kLeastIpv6Mtu) return true;
+    // RFC 4303 §3.1.1: transport mode has no header of its own.
+    if (sa.transport) return may_cut_inside;
     return sa.df == config::DontFragment::copy ? may_cut_inside
                                                : sa.df == config::DontFragment::clear;
   }

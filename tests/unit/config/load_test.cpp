@@ -155,7 +155,7 @@ TEST_CASE("load: a manual SA keeps its SPI, ports and disabled replay window") {
   const ManualSa lab = load_valid(kValid).manual_sas.at(0);
   CHECK(lab.spi == 0x1000);
   CHECK(lab.direction == ManualSa::Direction::out);
-  CHECK(lab.suite.name() == "aes128gcm16");
+  CHECK(lab.suite.name() == "aes128-sha256");
   CHECK(lab.esn);
   CHECK(lab.replay_window == 0);
   CHECK(lab.udp_encap_local_port == 4500);
@@ -299,6 +299,34 @@ TEST_CASE("load: the least path MTU is that of the outer family, of a peer anywh
   CHECK_FALSE(loads("\"2001:db8:ffff::7\"", "1279"));
   CHECK(loads("%any", "576"));
   CHECK_FALSE(loads("203.0.113.7", "9001"));
+}
+
+TEST_CASE("load: what transport mode does anyhow may be said there") {
+  CHECK(load_text(with("mode: transport",
+                       "mode: transport\n        copy_dscp: out\n        copy_ecn: yes\n"
+                       "        df: copy\n        fragmentation: after\n        mss_clamp: no\n"
+                       "        tfc_padding: 0\n        path_mtu: 1400"),
+                  "f")
+            .diagnostics.empty());
+}
+
+TEST_CASE("load: a counter mode under a manual key is a warning where it makes IVs") {
+  const auto warns = [](std::string_view suite, std::string_view direction) {
+    std::string text = with("suite: aes128-sha256", "suite: " + std::string(suite));
+    const std::string_view out = "direction: out";
+    text.replace(text.find(out), out.size(), "direction: " + std::string(direction));
+    const LoadResult result = load_text(text, "f");
+    REQUIRE(result.ok());
+    return !result.diagnostics.empty();
+  };
+  for (const char* suite :
+       {"aes128gcm16", "aes256ccm16", "aes128ctr-sha256", "aes128gmac", "chacha20poly1305"}) {
+    INFO(suite);
+    CHECK(warns(suite, "out"));
+    CHECK_FALSE(warns(suite, "in"));
+  }
+  CHECK_FALSE(warns("aes256-sha512", "out"));
+  CHECK_FALSE(warns("null-sha256", "out"));
 }
 
 TEST_CASE("load: padding is for tunnels, and without ESN a number has 32 bits") {

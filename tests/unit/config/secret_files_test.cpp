@@ -43,7 +43,7 @@ std::string text_of(const std::expected<crypto::SecretBytes, std::string>& secre
 void write_all_files(const Folder& folder) {
   folder.write("hq.yaml", test::kValid);
   folder.write("branch.psk", "a pre-shared key of good length\n", 0640);
-  folder.write("lab.key", std::string(40, 'a') + "\n");
+  folder.write("lab.key", std::string(96, 'a') + "\n");
   const std::filesystem::path pki = std::filesystem::path(CULVERT_TESTS_DIR) / "broken" / "pki";
   for (const char* name : {"ca.pem", "hq.key"}) {
     std::filesystem::copy(pki / name, folder.path / name);
@@ -125,7 +125,7 @@ TEST_CASE("check: a manual key of the wrong length for its suite is refused") {
   write_all_files(folder);
   folder.write("lab.key", std::string(32, 'a'));
   CHECK_THAT(only_diagnostic(folder),
-             Catch::Contains("a key of 16 bytes") && Catch::Contains("20 bytes for aes128gcm16"));
+             Catch::Contains("a key of 16 bytes") && Catch::Contains("48 bytes for aes128-sha256"));
 }
 
 TEST_CASE("check: a private key that the group may write is refused") {

@@ -62,7 +62,7 @@ manual_sas:
     remote: 203.0.113.9
     local_ts: [10.1.0.0/24]
     remote_ts: [10.9.0.0/24]
-    suite: aes128gcm16
+    suite: aes128-sha256
     key_file: lab.key
     esn: true
     replay_window: 0

@@ -32,6 +32,29 @@ TEST_CASE("headers: an SA's DSCP, DF and TTL stand in its outer header") {
   CHECK(class_of(opened.lan[0]) == 0x29);
 }
 
+TEST_CASE("headers: df: clear cuts no transport packet whose own DF is set (RFC 791 §3.2)") {
+  config::HeaderOptions headers;
+  headers.df = config::DontFragment::clear;
+  SaOptions options;
+  options.mode = channel::SaMode::transport;
+  options.local_selectors = {"198.51.100.1/32"};
+  options.remote_selectors = {"198.51.100.2/32"};
+  Pair pair(headers, options);
+  const auto sent = [&](std::uint16_t fragment) {
+    const PacketOptions packet{.source = "198.51.100.1",
+                               .destination = "198.51.100.2",
+                               .protocol = 99,
+                               .fragment = fragment,
+                               .payload = Packet(1480, 1)};
+    return pair.left.inject(ip_packet(packet), {InjectKind::outbound_local, kWan, false});
+  };
+  const Result refused = sent(0x4000);
+  CHECK(refused.wan.empty());
+  REQUIRE(refused.punts.size() == 1);
+  CHECK(refused.punts[0].what.reason == PuntReason::packet_too_big);
+  CHECK(sent(0).wan.size() == 2);
+}
+
 TEST_CASE("headers: without options, the outer header is what it always was") {
   Pair pair;
   const Packet outer = pair.sealed({.traffic_class = 0xba, .fragment = 0x4000});
