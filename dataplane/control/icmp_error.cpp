@@ -14,8 +14,6 @@ namespace {
 namespace protocol = wire::protocol;
 using wire::IpAddress;
 
-constexpr std::uint16_t kSmallestIpv4Mtu = 68;    // RFC 791 §3.2
-constexpr std::uint16_t kSmallestIpv6Mtu = 1280;  // RFC 8200 §5
 constexpr std::size_t kIcmpHeaderBytes = 8;
 // Precedence 6, internetwork control: what RFC 1812 §4.3.2.5 asks for ICMP errors.
 constexpr std::uint8_t kIpv4TypeOfService = 0xc0;
@@ -214,12 +212,6 @@ void build_icmpv6(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
 }
 
 }  // namespace
-
-std::uint16_t inner_mtu(std::uint16_t path_mtu, std::uint16_t overhead, wire::Family inner) {
-  const std::uint16_t smallest = inner == wire::Family::v4 ? kSmallestIpv4Mtu : kSmallestIpv6Mtu;
-  const int left = int{path_mtu} - int{overhead};
-  return static_cast<std::uint16_t>(std::max<int>(left, smallest));
-}
 
 std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErrorKind kind,
                                                   std::uint32_t mtu, const IpAddress& source,

@@ -30,11 +30,6 @@ enum class IcmpRefusal : std::uint8_t {
 inline constexpr std::size_t kMaxIcmpv4ErrorBytes = 576;
 inline constexpr std::size_t kMaxIcmpv6ErrorBytes = 1280;
 
-/// Bytes of IP packet that still fit through a tunnel over a path of `path_mtu` bytes, when ESP and
-/// the outer headers take `overhead` at most (RFC 4301 §8.2.1); never below what the family
-/// guarantees.
-std::uint16_t inner_mtu(std::uint16_t path_mtu, std::uint16_t overhead, wire::Family inner);
-
 /// Appends a whole IP packet from `source` (ours) to the sender of `offending`, an IP packet from
 /// its first header byte on. `mtu` is used by packet_too_big only.
 std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErrorKind kind,

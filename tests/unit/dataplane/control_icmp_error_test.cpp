@@ -127,11 +127,4 @@ TEST_CASE("icmp errors: no prefix of a header makes an error or a crash") {
   }
 }
 
-TEST_CASE(
-    "icmp errors: the MTU inside a tunnel is the path's less ESP's overhead (RFC 4301 §8.2)") {
-  CHECK(inner_mtu(1500, 62, wire::Family::v4) == 1438);
-  CHECK(inner_mtu(1280, 82, wire::Family::v6) == 1280);  // never below what IPv6 guarantees
-  CHECK(inner_mtu(60, 62, wire::Family::v4) == 68);
-}
-
 }  // namespace culvert::dataplane::control
