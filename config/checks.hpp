@@ -12,6 +12,8 @@ namespace culvert::config {
 void check_names(const Config& config, Diagnostics& diagnostics);
 /// Interfaces among each other, next hops, our outer addresses and the way to the peers.
 void check_addresses(const Config& config, Diagnostics& diagnostics);
+/// Static neighbours: on which interface, at which address, each once.
+void check_neighbors(const Config& config, Diagnostics& diagnostics);
 /// Families of selectors, transport mode's selectors (RFC 4301 §4.1), and tunnels' selectors that
 /// nothing matches: link-local, multicast, loopback.
 void check_selectors(const Config& config, Diagnostics& diagnostics);

@@ -17,6 +17,7 @@
 #include "crypto/pki/trust_store.hpp"
 #include "crypto/secret.hpp"
 #include "crypto/suite.hpp"
+#include "wire/arp.hpp"
 #include "wire/ip_address.hpp"
 #include "wire/traffic_selector.hpp"
 #include "wire/vlan.hpp"
@@ -62,6 +63,13 @@ struct Route {
   Location location;
   std::optional<std::string> interface = {};  ///< where `via` is; nullopt: `interface_of` knows
 };
+/// Whose MAC is written down: never asked for, never believed otherwise.
+struct StaticNeighbor {
+  std::string interface;
+  wire::IpAddress address;
+  wire::MacAddress mac{};
+  Location location;
+};
 struct Limits {
   std::uint32_t sas = 65536;  ///< inbound + outbound slots each
   std::uint32_t policies = 16384;
@@ -72,6 +80,7 @@ struct Dataplane {
   std::vector<std::uint32_t> cores;  ///< pinned worker cores; empty: workers float
   std::vector<Interface> interfaces;
   std::vector<Route> routes;
+  std::vector<StaticNeighbor> neighbors;
   Limits limits;
   IdleMode idle = IdleMode::adaptive;
   std::optional<std::uint32_t> memory_mib;  ///< EAL memory; default: chosen from limits

@@ -26,6 +26,7 @@ inline constexpr std::uint32_t kCore = 127;     ///< highest core number, the sa
 inline constexpr std::size_t kInterfaces = 64;  ///< VLANs of a device count each
 inline constexpr std::size_t kInterfaceAddresses = 64;
 inline constexpr std::size_t kRoutes = 65536;
+inline constexpr std::size_t kNeighbors = 4096;
 inline constexpr std::uint32_t kMtuMin = 576;     ///< bytes; RFC 1122 §3.3.3
 inline constexpr std::uint32_t kMtuMinV6 = 1280;  ///< bytes; RFC 8200 §5
 inline constexpr std::uint32_t kMtuMax = 9000;    ///< bytes; one packet buffer

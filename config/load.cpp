@@ -59,6 +59,7 @@ void resolve_paths(const std::filesystem::path& folder, Config& config) {
 void check_all(const Config& config, bool files, Diagnostics& diagnostics) {
   check_names(config, diagnostics);
   check_addresses(config, diagnostics);
+  check_neighbors(config, diagnostics);
   check_selectors(config, diagnostics);
   check_policy_order(config, diagnostics);
   check_secrets(config, diagnostics);

@@ -1,4 +1,4 @@
-// dataplane: workers, interfaces, routes, limits, idle, memory.
+// dataplane: workers, interfaces, routes, neighbours, limits, idle, memory.
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -109,6 +109,20 @@ void read_route(const Field& field, std::vector<Route>& routes) {
   routes.push_back({*to, *via, field.location, std::move(on)});
 }
 
+void read_neighbor(const Field& field, std::vector<StaticNeighbor>& neighbors) {
+  MapReader map(field, "a neighbour: {interface: NAME, address: ADDRESS, mac: MAC}");
+  const auto interface =
+      read_name(map.require("interface", "the name of an interface", "write interface: wan"),
+                limits::kNameCharacters);
+  const auto address =
+      read_address(map.require("address", "the neighbour's address", "write address: 192.0.2.2"));
+  const auto mac = read_mac(
+      map.require("mac", "the neighbour's MAC address", "write mac: \"02:00:00:00:00:01\""));
+  map.finish();
+  if (interface && address && mac)
+    neighbors.push_back({*interface, *address, *mac, field.location});
+}
+
 void read_workers(const Field& field, Dataplane& dataplane) {
   if (!field.present()) return;
   if (field.node->kind != Node::Kind::list) {
@@ -151,7 +165,7 @@ void read_dataplane(const Field& field, Dataplane& dataplane) {
   static constexpr std::array kIdleWords{Word<IdleMode>{"busy", IdleMode::busy},
                                          Word<IdleMode>{"adaptive", IdleMode::adaptive},
                                          Word<IdleMode>{"interrupt", IdleMode::interrupt}};
-  MapReader map(field, "a map: workers, interfaces, routes, limits, idle");
+  MapReader map(field, "a map: workers, interfaces, routes, neighbors, limits, idle");
   read_workers(map.take("workers"), dataplane);
   const Field interfaces = map.require("interfaces", "at least one interface",
                                        "write name, device and addresses of each");
@@ -165,6 +179,9 @@ void read_dataplane(const Field& field, Dataplane& dataplane) {
   }
   for (const Field& item : read_items(map.take("routes"), "routes", limits::kRoutes)) {
     read_route(item, dataplane.routes);
+  }
+  for (const Field& item : read_items(map.take("neighbors"), "neighbors", limits::kNeighbors)) {
+    read_neighbor(item, dataplane.neighbors);
   }
   read_limits(map.take("limits"), dataplane.limits);
   set(dataplane.idle, read_choice(map.take("idle"), kIdleWords));

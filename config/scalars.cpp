@@ -23,6 +23,20 @@ std::optional<std::uint64_t> parse_unsigned(std::string_view text) {
   return value;
 }
 
+/// Six octets of two hexadecimal digits, colons between.
+std::optional<wire::MacAddress> parse_mac(std::string_view text) {
+  wire::MacAddress mac{};
+  if (text.size() != mac.size() * 3 - 1) return std::nullopt;
+  for (std::size_t octet = 0; octet < mac.size(); ++octet) {
+    const std::string_view digits = text.substr(octet * 3, 2);
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), mac[octet], 16);
+    if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+    if (octet + 1 < mac.size() && *end != ':') return std::nullopt;
+  }
+  return mac;
+}
+
 /// A number and the unit behind it: "64GiB" is 64 and "GiB".
 struct Quantity {
   std::uint64_t number = 0;
@@ -173,6 +187,26 @@ std::optional<wire::IpAddress> read_address(const Field& field) {
   const bool prefix = slash != std::string::npos && wire::Prefix::parse(*text);
   field.error({quote(*text), "an IPv4 or IPv6 address",
                prefix ? "write \"" + text->substr(0, slash) + "\"" : ""});
+  return std::nullopt;
+}
+
+std::optional<wire::MacAddress> read_mac(const Field& field) {
+  constexpr std::string_view kExpected = "a MAC address such as 02:00:00:00:00:01";
+  auto text = read_text(field, kExpected);
+  if (!text) return std::nullopt;
+  const auto mac = parse_mac(*text);
+  if (!mac) {
+    const std::string found = *text;
+    std::ranges::replace(*text, '-', ':');
+    const bool dashes = parse_mac(*text).has_value();
+    field.error({quote(found), std::string(kExpected), dashes ? "write \"" + *text + "\"" : ""});
+    return std::nullopt;
+  }
+  // The lowest bit of the first octet says "group" (IEEE 802-2014 §8.2.2).
+  const bool is_group = (mac->front() & 1U) != 0;
+  if (!is_group && *mac != wire::MacAddress{}) return mac;
+  field.error({quote(*text) + (is_group ? ", a multicast address" : ", nobody's address"),
+               "one neighbour's MAC address", "write the neighbour's own"});
   return std::nullopt;
 }
 

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "config/field.hpp"
+#include "wire/arp.hpp"
 #include "wire/ip_address.hpp"
 #include "wire/traffic_selector.hpp"
 
@@ -36,6 +37,8 @@ std::optional<std::uint64_t> read_size(const Field& field);
 std::optional<std::string> read_name(const Field& field, std::size_t longest);
 
 std::optional<wire::IpAddress> read_address(const Field& field);
+/// "02:00:00:00:00:01", one neighbour's: no group address, not all zeroes.
+std::optional<wire::MacAddress> read_mac(const Field& field);
 /// A prefix whose host bits stay, as an interface address has them.
 std::optional<wire::Prefix> read_interface_address(const Field& field);
 /// A prefix without host bits.

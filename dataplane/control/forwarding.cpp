@@ -29,7 +29,7 @@ std::expected<void, std::string> Forwarding::install(const Topology& topology) {
   }
   std::map<wire::Prefix, AdjacencyIndex> installed;
   for (const Route& route : topology.routes()) {
-    const auto adjacency = adjacency_of(route);
+    const auto adjacency = adjacency_of(route, topology);
     if (!adjacency) return std::unexpected(adjacency.error());
     // Longest first, own addresses before networks: the first route for a prefix is the one meant.
     if (installed.contains(route.to)) continue;
@@ -45,7 +45,7 @@ std::expected<void, std::string> Forwarding::install(const Topology& topology) {
     if (!installed.contains(prefix)) tables_.fib->remove(prefix);
   }
   installed_ = std::move(installed);
-  routes_ = topology.routes();
+  topology_ = topology;
   settle_neighbors();
   return {};
 }
@@ -56,7 +56,9 @@ void Forwarding::settle_neighbors() {
   for (auto next = neighbors_.begin(); next != neighbors_.end();) {
     const auto known = next++;
     auto& [key, entry] = *known;
-    if (!entry.resolved && !is_gateway(key)) {
+    const bool is_known = entry.resolved && !is_assumed(key);
+    if (!is_known && !is_gateway(key)) {
+      tables_.adjacencies->unresolve(entry.adjacency);
       forget(known);
     } else if (!has_host_route(key)) {
       take_host_route(key, entry);
@@ -98,27 +100,51 @@ std::expected<void, std::string> Forwarding::add(
   return {};
 }
 
-std::expected<AdjacencyIndex, std::string> Forwarding::adjacency_of(const Route& route) {
+std::expected<AdjacencyIndex, std::string> Forwarding::adjacency_of(const Route& route,
+                                                                    const Topology& in) {
+  const bool answers_nobody = in.answers_nobody(route.port);
   switch (route.kind) {
     case RouteKind::local:
       return Adjacencies::kLocal;
     case RouteKind::connected:
-      return glean(route.port);
-    case RouteKind::fixed: {
-      const auto gateway = neighbor({route.port, *route.via});
-      if (!gateway) return std::unexpected(gateway.error());
-      return (*gateway)->adjacency;
-    }
+      return connected(route.port, route.to.address.family, answers_nobody);
+    case RouteKind::fixed:
+      return gateway({route.port, *route.via}, answers_nobody);
   }
   return Adjacencies::kDrop;
 }
 
-std::expected<AdjacencyIndex, std::string> Forwarding::glean(PortId port) {
-  if (const auto known = gleans_.find(port); known != gleans_.end()) return known->second;
-  const auto index = tables_.adjacencies->add_glean(port, tables_.ports[raw(port)].mtu);
+/// Where nobody answers, whoever is on the network is one neighbour: not even the first packet for
+/// each has to come to the main thread.
+std::expected<AdjacencyIndex, std::string> Forwarding::connected(PortId port, wire::Family family,
+                                                                 bool answers_nobody) {
+  const std::pair key{port, family};
+  if (const auto known = connected_.find(key); known != connected_.end()) return known->second;
+  const std::uint16_t mtu = tables_.ports[raw(port)].mtu;
+  const auto index = answers_nobody
+                         ? tables_.adjacencies->add_neighbor(port, wire::lowest(family), mtu)
+                         : tables_.adjacencies->add_glean(port, mtu);
   if (!index) return std::unexpected(std::string(kTableFull));
-  gleans_[port] = *index;
+  if (answers_nobody) resolve(*index, port, kAssumedMac);
+  connected_[key] = *index;
   return *index;
+}
+
+std::expected<AdjacencyIndex, std::string> Forwarding::gateway(const NeighborKey& key,
+                                                               bool answers_nobody) {
+  const auto known = neighbor(key);
+  if (!known) return std::unexpected(known.error());
+  Neighbor& entry = **known;
+  if (answers_nobody && !entry.was_resolved) {
+    resolve(entry.adjacency, key.port, kAssumedMac);
+    entry.resolved = entry.was_resolved = true;
+    entry.mac = kAssumedMac;
+  }
+  return entry.adjacency;
+}
+
+void Forwarding::resolve(AdjacencyIndex adjacency, PortId port, const wire::MacAddress& mac) {
+  tables_.adjacencies->resolve(adjacency, mac, tables_.ports[raw(port)].mac);
 }
 
 std::expected<Forwarding::Neighbor*, std::string> Forwarding::neighbor(const NeighborKey& key) {
@@ -149,7 +175,7 @@ void Forwarding::neighbor_resolved(const NeighborKey& key, const wire::MacAddres
     }
     entry.adjacency = *fresh;
   }
-  tables_.adjacencies->resolve(entry.adjacency, mac, tables_.ports[raw(key.port)].mac);
+  resolve(entry.adjacency, key.port, mac);
   entry.resolved = entry.was_resolved = true;
   entry.mac = mac;
   point_routes(key, old, entry.adjacency);
@@ -162,9 +188,10 @@ void Forwarding::neighbor_resolved(const NeighborKey& key, const wire::MacAddres
 bool Forwarding::has_host_route(const NeighborKey& key) const {
   if (installed_.contains(host(key.address))) return false;
   if (!wire::is_link_local(key.address)) return true;
+  const auto& routes = topology_.routes();
   const auto route = std::ranges::find_if(
-      routes_, [&](const Route& candidate) { return candidate.to.contains(key.address); });
-  return route != routes_.end() && route->kind == RouteKind::connected && route->port == key.port;
+      routes, [&](const Route& candidate) { return candidate.to.contains(key.address); });
+  return route != routes.end() && route->kind == RouteKind::connected && route->port == key.port;
 }
 
 /// The neighbour's host route, and the routes through it.
@@ -181,6 +208,9 @@ void Forwarding::point_routes(const NeighborKey& key, AdjacencyIndex from, Adjac
 void Forwarding::neighbor_lost(const NeighborKey& key) {
   const auto known = neighbors_.find(key);
   if (known == neighbors_.end()) return;
+  if (is_gateway(key) && topology_.answers_nobody(key.port)) {
+    return neighbor_resolved(key, kAssumedMac);
+  }
   tables_.adjacencies->unresolve(known->second.adjacency);
   known->second.resolved = false;
   if (is_gateway(key)) return;
@@ -188,9 +218,13 @@ void Forwarding::neighbor_lost(const NeighborKey& key) {
 }
 
 bool Forwarding::is_gateway(const NeighborKey& key) const {
-  return std::ranges::any_of(routes_, [&](const Route& route) {
+  return std::ranges::any_of(topology_.routes(), [&](const Route& route) {
     return route.kind == RouteKind::fixed && route.port == key.port && route.via == key.address;
   });
+}
+
+bool Forwarding::is_assumed(const NeighborKey& key) const {
+  return topology_.answers_nobody(key.port) && !topology_.static_neighbors().contains(key);
 }
 
 void Forwarding::release_later(AdjacencyIndex adjacency) {

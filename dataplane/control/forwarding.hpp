@@ -23,7 +23,8 @@ class Forwarding {
 
   /// Packets for the neighbour and for routes through it go to `mac` from now on.
   void neighbor_resolved(const NeighborKey& key, const wire::MacAddress& mac);
-  /// The next packet for it comes to the main thread.
+  /// The next packet for it comes to the main thread; where nobody could answer it, packets go to
+  /// kAssumedMac.
   void neighbor_lost(const NeighborKey& key);
 
  private:
@@ -34,9 +35,12 @@ class Forwarding {
     wire::MacAddress mac{};
     bool has_route = false;  ///< its host route is in the FIB, ours to take out
   };
-  std::expected<AdjacencyIndex, std::string> adjacency_of(const Route& route);
+  std::expected<AdjacencyIndex, std::string> adjacency_of(const Route& route, const Topology& in);
   std::expected<Neighbor*, std::string> neighbor(const NeighborKey& key);
-  std::expected<AdjacencyIndex, std::string> glean(PortId port);
+  std::expected<AdjacencyIndex, std::string> gateway(const NeighborKey& key, bool answers_nobody);
+  void resolve(AdjacencyIndex adjacency, PortId port, const wire::MacAddress& mac);
+  std::expected<AdjacencyIndex, std::string> connected(PortId port, wire::Family family,
+                                                       bool answers_nobody);
   std::expected<void, std::string> add(const wire::Prefix& to, AdjacencyIndex adjacency,
                                        std::map<wire::Prefix, AdjacencyIndex>& installed);
   void point_routes(const NeighborKey& key, AdjacencyIndex from, AdjacencyIndex to);
@@ -46,12 +50,13 @@ class Forwarding {
   void forget(std::map<NeighborKey, Neighbor>::iterator known);
   void release_later(AdjacencyIndex adjacency);
   [[nodiscard]] bool is_gateway(const NeighborKey& key) const;
+  [[nodiscard]] bool is_assumed(const NeighborKey& key) const;
   [[nodiscard]] bool has_host_route(const NeighborKey& key) const;
 
   Tables& tables_;
   std::map<NeighborKey, Neighbor> neighbors_;
-  std::map<PortId, AdjacencyIndex> gleans_;
-  std::vector<Route> routes_;
+  std::map<std::pair<PortId, wire::Family>, AdjacencyIndex> connected_;
+  Topology topology_;                                 ///< the last that was installed
   std::map<wire::Prefix, AdjacencyIndex> installed_;  ///< what the topology put into the FIB
 };
 

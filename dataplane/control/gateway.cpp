@@ -195,6 +195,7 @@ Done RunningGateway::make_duties() {
 Done RunningGateway::install_configuration(Instant now) {
   policies_->publish();
   if (auto done = forwarding_->install(topology_); !done) return done;
+  neighbors_->topology_changed(now);
   if (auto done = install_manual_sas(now); !done) return done;
   know_peers(now);
   reporter_->configuration_changed(config_version(config_.file));
@@ -354,7 +355,7 @@ void RunningGateway::reload(config::LoadResult loaded) {
   children_ = ChildDirectory(config_, children_.negotiable());
   associations_->children_added();
   policies_->publish();
-  neighbors_->topology_changed();
+  neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());
   reporter_->configuration_changed(config_version(config_.file));

@@ -8,6 +8,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "dataplane/control/reporter.hpp"
+#include "dataplane/control/topology.hpp"
 #include "dataplane/worker/punt.hpp"
 #include "runtime/log.hpp"
 
@@ -96,6 +98,18 @@ std::expected<void, std::string> configure_ports(Hardware& hardware, const confi
   return {};
 }
 
+/// An operator who expects ARP on a link must not look for it in vain.
+void log_assumed_neighbors(const config::Dataplane& dataplane) {
+  for (const config::Interface& interface : dataplane.interfaces) {
+    if (!ports::answers_nobody(interface.device)) continue;
+    runtime::log(runtime::Level::info, "neighbors_assumed",
+                 {{"interface", interface.name},
+                  {"device", interface.device},
+                  {"mac", mac_text(kAssumedMac)},
+                  {"reason", "nobody can answer by this device: no neighbour is asked for"}});
+  }
+}
+
 void describe_ports(Hardware& hardware, const config::Config& config, std::uint16_t workers) {
   const auto& device_of = hardware.device_of;
   for (std::size_t index = 0; index < device_of.size(); ++index) {
@@ -150,6 +164,7 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   if (!tables) return Failure(tables.error());
   hardware->tables = std::move(*tables);
   describe_ports(*hardware, config, *workers);
+  log_assumed_neighbors(config.dataplane);
   return hardware;
 }
 

@@ -14,6 +14,8 @@ std::string_view to_string(NeighborState state) {
       return "reachable";
     case NeighborState::failed:
       return "failed";
+    case NeighborState::fixed:
+      return "static";
   }
   return "failed";
 }
@@ -48,6 +50,7 @@ void NeighborTable::answered(const NeighborKey& key, const wire::MacAddress& mac
       announced(key, mac, now, out);
       break;
     case NeighborState::failed:
+    case NeighborState::fixed:
       break;
   }
 }
@@ -69,6 +72,8 @@ void NeighborTable::asked_us(const NeighborKey& key, const wire::MacAddress& mac
     case NeighborState::probing:
       announced(key, mac, now, out);
       break;
+    case NeighborState::fixed:
+      break;
   }
 }
 
@@ -83,6 +88,22 @@ void NeighborTable::announced(const NeighborKey& key, const wire::MacAddress& ma
   entry.attempts = 1;
   entry.due = now + kRetransmit;
   out.emplace_back(Solicit{key, std::nullopt});
+}
+
+void NeighborTable::fix(const std::map<NeighborKey, wire::MacAddress>& neighbors, Instant now,
+                        std::vector<NeighborAction>& out) {
+  std::erase_if(entries_, [&](const auto& item) {
+    if (item.second.state != NeighborState::fixed || neighbors.contains(item.first)) return false;
+    out.emplace_back(Lost{item.first});
+    return true;
+  });
+  // The limit is for what the link tells: these are as many as the configuration may have.
+  for (const auto& [key, mac] : neighbors) {
+    Entry& entry = entries_[key];
+    if (entry.state == NeighborState::fixed && entry.mac == mac) continue;
+    entry = {NeighborState::fixed, mac, 0, now, Instant::max()};
+    out.emplace_back(Resolved{key, mac});
+  }
 }
 
 void NeighborTable::tick(Instant now, std::vector<NeighborAction>& out) {
@@ -139,6 +160,8 @@ bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
       return true;
     case NeighborState::failed:
       return true;
+    case NeighborState::fixed:
+      return false;
   }
   return true;
 }

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "dataplane/control/topology.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "runtime/event_loop.hpp"
 #include "wire/arp.hpp"
@@ -18,21 +19,20 @@ namespace culvert::dataplane::control {
 
 using runtime::Instant;
 
-/// A neighbour's name: an address on a port's link.
-struct NeighborKey {
-  PortId port{};
-  wire::IpAddress address;
-  friend auto operator<=>(const NeighborKey&, const NeighborKey&) = default;
-};
-
 enum class NeighborState : std::uint8_t {
   incomplete,  ///< asked, no answer yet
   reachable,   ///< answered lately
   probing,     ///< in use, being asked again because the answer is old or contradicted
   failed,      ///< did not answer; not asked again for a while
+  fixed,       ///< the operator wrote its MAC down: nothing on the link changes it
 };
-/// "incomplete", "reachable" (probing too: it is still used) or "failed".
+/// "incomplete", "reachable" (probing too: it is still used), "failed" or "static".
 std::string_view to_string(NeighborState state);
+/// Whether packets go to the neighbour.
+[[nodiscard]] constexpr bool is_usable(NeighborState state) {
+  return state == NeighborState::reachable || state == NeighborState::probing ||
+         state == NeighborState::fixed;
+}
 
 /// Ask the link for `key`; straight to `unicast` when it is set (RFC 4861 §7.3.3, RFC 1122
 /// §2.3.2.1).
@@ -87,6 +87,10 @@ class NeighborTable {
   /// contradicts what we know, ask.
   void announced(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
                  std::vector<NeighborAction>& out);
+  /// From now on these have the MACs that the operator wrote down and nobody else has; one that was
+  /// among them before and is no more is lost.
+  void fix(const std::map<NeighborKey, wire::MacAddress>& neighbors, Instant now,
+           std::vector<NeighborAction>& out);
   /// Retries, ages, forgets.
   void tick(Instant now, std::vector<NeighborAction>& out);
   /// Forgets everything on ports or addresses for which `gone` says so.

@@ -20,11 +20,8 @@ std::uint16_t ether_type_of(const wire::IpAddress& address) {
 
 void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin,
                      Instant now) {
-  const NeighborTable::Entry* const known = table_.find(neighbor);
-  if (known != nullptr &&
-      (known->state == NeighborState::reachable || known->state == NeighborState::probing)) {
-    packets_.transmit(std::move(packet),
-                      {neighbor.port, known->mac, ether_type_of(neighbor.address)});
+  if (const auto mac = mac_of(neighbor)) {
+    packets_.transmit(std::move(packet), {neighbor.port, *mac, ether_type_of(neighbor.address)});
     return;
   }
   if (!topology_.is_on_link(neighbor.port, neighbor.address) ||
@@ -41,6 +38,13 @@ void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPac
   held_.push(neighbor, {std::move(packet), origin});
 }
 
+std::optional<MacAddress> Neighbors::mac_of(const NeighborKey& neighbor) const {
+  const NeighborTable::Entry* const known = table_.find(neighbor);
+  if (known != nullptr && is_usable(known->state)) return known->mac;
+  if (topology_.answers_nobody(neighbor.port)) return kAssumedMac;
+  return std::nullopt;
+}
+
 void Neighbors::arp_arrived(PortId port, Packet packet, Instant now) {
   const auto message = wire::parse_arp(bytes_of(packet));
   if (!message) {
@@ -51,7 +55,7 @@ void Neighbors::arp_arrived(PortId port, Packet packet, Instant now) {
   const NeighborKey sender{port, message->sender};
   const bool for_us = topology_.is_own_on(port, message->target);
   // A probe (RFC 5227) has no sender address; our own address in it is somebody else's mistake.
-  if (topology_.is_on_link(port, message->sender) && !topology_.is_own(message->sender)) {
+  if (may_tell(port, message->sender) && !topology_.is_own(message->sender)) {
     const bool gratuitous = message->sender == message->target;
     if (gratuitous) {
       table_.announced(sender, message->sender_mac, now, actions_);
@@ -74,7 +78,7 @@ void Neighbors::discovery_arrived(PortId port, Packet packet, Instant now) {
   packets_.deliver(std::move(packet));
   if (message->type == NeighborMessage::Type::advertisement) {
     // RFC 4861 §7.2.5; an advertisement without the option confirms nothing we could use.
-    if (!message->link_layer || !topology_.is_on_link(port, message->target)) return;
+    if (!message->link_layer || !may_tell(port, message->target)) return;
     const NeighborKey target{port, message->target};
     if (message->solicited) {
       table_.answered(target, *message->link_layer, now, actions_);
@@ -85,11 +89,16 @@ void Neighbors::discovery_arrived(PortId port, Packet packet, Instant now) {
     return;
   }
   if (!topology_.is_own_on(port, message->target)) return;
-  if (message->link_layer && topology_.is_on_link(port, message->source)) {
+  if (message->link_layer && may_tell(port, message->source)) {
     table_.asked_us({port, message->source}, *message->link_layer, now, actions_);
     act(actions_);
   }
   answer_solicitation(port, *message);
+}
+
+/// What a capture says of itself was true of another link, and nobody would confirm it here.
+bool Neighbors::may_tell(PortId port, const wire::IpAddress& neighbor) const {
+  return topology_.is_on_link(port, neighbor) && !topology_.answers_nobody(port);
 }
 
 void Neighbors::answer_arp(PortId port, const ArpMessage& request) {
@@ -117,9 +126,8 @@ void Neighbors::answer_solicitation(PortId port, const NeighborMessage& request)
   std::optional<MacAddress> to = request.link_layer;
   if (!answer.solicited) to = wire::multicast_mac(answer.destination);
   if (!to) {
-    const NeighborTable::Entry* const known = table_.find({port, request.source});
-    if (known == nullptr || known->state == NeighborState::incomplete) return;
-    to = known->mac;
+    to = mac_of({port, request.source});
+    if (!to) return;
   }
   send_discovery(port, answer, *to);
 }
@@ -154,7 +162,7 @@ void Neighbors::tick(Instant now) {
   act(actions_);
 }
 
-void Neighbors::topology_changed() {
+void Neighbors::topology_changed(Instant now) {
   const auto gone = [&](const NeighborKey& key) {
     return !topology_.is_on_link(key.port, key.address);
   };
@@ -166,6 +174,8 @@ void Neighbors::topology_changed() {
     }
   }
   table_.forget_if(gone);
+  table_.fix(topology_.static_neighbors(), now, actions_);
+  act(actions_);
 }
 
 void Neighbors::stop() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "dataplane/control/forwarding.hpp"
@@ -34,8 +35,9 @@ class Neighbors {
   void announce(const Topology& before = {});
   /// Retries and ages; call about ten times a second.
   void tick(Instant now);
-  /// After a reload: forgets neighbours that are on no link of ours any more.
-  void topology_changed();
+  /// At the start and after a reload: forgets neighbours that are on no link of ours any more, and
+  /// takes over those that the operator wrote down.
+  void topology_changed(Instant now);
   /// Drops all that waits.
   void stop();
 
@@ -49,6 +51,8 @@ class Neighbors {
     Packet packet;
     PuntedPacket origin;
   };
+  [[nodiscard]] std::optional<wire::MacAddress> mac_of(const NeighborKey& neighbor) const;
+  [[nodiscard]] bool may_tell(PortId port, const wire::IpAddress& neighbor) const;
   void act(std::vector<NeighborAction>& actions);
   void act(const Solicit& action);
   void act(const Resolved& action);

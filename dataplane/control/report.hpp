@@ -119,7 +119,7 @@ struct RouteReport {
 
 struct NeighborReport {
   std::string interface;
-  wire::IpAddress address;
+  std::string address;  ///< "any": whoever is on the interface's networks
   std::optional<std::string> mac;
   std::string state;
   double age_seconds = 0;

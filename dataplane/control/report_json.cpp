@@ -256,7 +256,7 @@ json to_json(const std::vector<RouteReport>& routes) {
 json to_json(const std::vector<NeighborReport>& neighbors) {
   return list("neighbors", neighbors, [](const NeighborReport& neighbor) {
     return json{{"interface", neighbor.interface},
-                {"address", neighbor.address.to_string()},
+                {"address", neighbor.address},
                 {"mac", neighbor.mac ? json(*neighbor.mac) : json(nullptr)},
                 {"state", neighbor.state},
                 {"age_seconds", neighbor.age_seconds}};

@@ -10,12 +10,6 @@
 namespace culvert::dataplane::control {
 namespace {
 
-template <typename Mac>
-std::string mac_text(const Mac& mac) {
-  return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", mac[0], mac[1], mac[2], mac[3],
-                     mac[4], mac[5]);
-}
-
 double seconds(Instant time) { return std::chrono::duration<double>(time).count(); }
 
 template <typename Counts>
@@ -91,6 +85,11 @@ std::vector<std::string> suites_of(const crypto::esp::Engine& engine) {
 }
 
 }  // namespace
+
+std::string mac_text(const wire::MacAddress& mac) {
+  return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", mac[0], mac[1], mac[2], mac[3],
+                     mac[4], mac[5]);
+}
 
 Reporter::Reporter(const Sources& sources, const crypto::esp::Engine& engine, bool huge_pages,
                    Instant started)
@@ -308,13 +307,17 @@ std::vector<RouteReport> Reporter::routes() const {
 
 std::vector<NeighborReport> Reporter::neighbors(Instant now) const {
   std::vector<NeighborReport> reports;
+  const auto& interfaces = sources_.config.dataplane.interfaces;
+  for (std::size_t index = 0; index < interfaces.size(); ++index) {
+    if (!sources_.topology.answers_nobody(static_cast<PortId>(index))) continue;
+    reports.push_back(
+        {interfaces[index].name, "any", mac_text(kAssumedMac), "assumed", seconds(now - started_)});
+  }
   for (const auto& [key, entry] : sources_.neighbors.table().entries()) {
     NeighborReport report;
     report.interface = interface_name(key.port);
-    report.address = key.address;
-    const bool usable =
-        entry.state == NeighborState::reachable || entry.state == NeighborState::probing;
-    if (usable) report.mac = mac_text(entry.mac);
+    report.address = key.address.to_string();
+    if (is_usable(entry.state)) report.mac = mac_text(entry.mac);
     report.state = to_string(entry.state);
     report.age_seconds = seconds(now - entry.since);
     reports.push_back(std::move(report));

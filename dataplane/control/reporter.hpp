@@ -17,6 +17,9 @@
 
 namespace culvert::dataplane::control {
 
+/// "02:00:00:00:00:01"
+std::string mac_text(const wire::MacAddress& mac);
+
 class Reporter {
  public:
   /// What it reads; all outlive it.

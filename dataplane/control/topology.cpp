@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "config/next_hop.hpp"
+#include "dataplane/ports/eal_arguments.hpp"
 #include "wire/neighbor_discovery.hpp"
 
 namespace culvert::dataplane::control {
@@ -26,6 +27,7 @@ bool has_broadcast(const wire::Prefix& network) {
 Topology::Topology(const config::Dataplane& dataplane) {
   for (std::size_t index = 0; index < dataplane.interfaces.size(); ++index) {
     const auto port = static_cast<PortId>(index);
+    answers_nobody_.push_back(ports::answers_nobody(dataplane.interfaces[index].device));
     for (const wire::Prefix& prefix : dataplane.interfaces[index].addresses) {
       own_.push_back({port, prefix});
       const auto host_bits = static_cast<std::uint8_t>(prefix.address.size() * 8);
@@ -46,6 +48,13 @@ Topology::Topology(const config::Dataplane& dataplane) {
                        static_cast<PortId>(*interface),
                        RouteKind::fixed});
   }
+  for (const config::StaticNeighbor& neighbor : dataplane.neighbors) {
+    const auto interface =
+        std::ranges::find(dataplane.interfaces, neighbor.interface, &config::Interface::name);
+    if (interface == dataplane.interfaces.end()) continue;
+    const auto port = static_cast<PortId>(interface - dataplane.interfaces.begin());
+    static_neighbors_[{port, neighbor.address}] = neighbor.mac;
+  }
   std::ranges::stable_sort(routes_, [](const Route& a, const Route& b) {
     if (a.to.length != b.to.length) return a.to.length > b.to.length;
     return a.kind < b.kind;
@@ -61,6 +70,10 @@ bool Topology::is_own_on(PortId port, const wire::IpAddress& address) const {
   return std::ranges::any_of(own_, [&](const OwnAddress& own) {
     return own.port == port && own.prefix.address == address;
   });
+}
+
+bool Topology::answers_nobody(PortId port) const {
+  return raw(port) < answers_nobody_.size() && answers_nobody_[raw(port)];
 }
 
 std::optional<NextHop> Topology::next_hop(const wire::IpAddress& destination) const {

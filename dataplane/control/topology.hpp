@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string_view>
 #include <vector>
 
 #include "config/config.hpp"
 #include "dataplane/tables/ids.hpp"
+#include "wire/arp.hpp"
 #include "wire/ip_address.hpp"
 
 namespace culvert::dataplane::control {
@@ -25,6 +27,17 @@ struct Route {
   RouteKind kind = RouteKind::connected;
   friend bool operator==(const Route&, const Route&) = default;
 };
+
+/// A neighbour's name: an address on a port's link.
+struct NeighborKey {
+  PortId port{};
+  wire::IpAddress address;
+  friend auto operator<=>(const NeighborKey&, const NeighborKey&) = default;
+};
+
+/// What frames are addressed to where nobody can say his MAC. Locally administered (IEEE 802
+/// §8.2.2), so that it is no manufacturer's; "noone" in ASCII.
+inline constexpr wire::MacAddress kAssumedMac{0x02, 'n', 'o', 'o', 'n', 'e'};
 
 struct NextHop {
   PortId port{};
@@ -53,6 +66,13 @@ class Topology {
   /// Whether a neighbour may be on the port's link: inside one of its networks, and not their
   /// network or broadcast address; or link-local, where the port has IPv6.
   [[nodiscard]] bool is_on_link(PortId port, const wire::IpAddress& address) const;
+  /// Whether nobody on the port's link can answer (ports::answers_nobody): every neighbour there is
+  /// taken to have kAssumedMac.
+  [[nodiscard]] bool answers_nobody(PortId port) const;
+  /// The neighbours whose MAC the operator wrote down.
+  [[nodiscard]] const std::map<NeighborKey, wire::MacAddress>& static_neighbors() const {
+    return static_neighbors_;
+  }
 
  private:
   struct OwnAddress {
@@ -60,6 +80,8 @@ class Topology {
     wire::Prefix prefix;  ///< with host bits
   };
   std::vector<OwnAddress> own_;
+  std::vector<bool> answers_nobody_;  ///< by PortId
+  std::map<NeighborKey, wire::MacAddress> static_neighbors_;
   std::vector<Route> routes_;
   std::vector<config::Route> unplaced_;
 };

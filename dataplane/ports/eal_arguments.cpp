@@ -65,6 +65,18 @@ std::string core_list(const std::vector<std::uint32_t>& cores) {
   return text;
 }
 
+bool is_null(std::string_view device) { return device.starts_with("net_null"); }
+
+/// Whether `key=` stands behind the name of "net_pcap0,rx_pcap=a.pcap,infinite_rx=1".
+bool has_argument(std::string_view device, std::string_view key) {
+  for (std::size_t comma = device.find(','); comma != std::string_view::npos;
+       comma = device.find(',', comma + 1)) {
+    const std::string_view argument = device.substr(comma + 1);
+    if (argument.starts_with(key) && argument.substr(key.size()).starts_with('=')) return true;
+  }
+  return false;
+}
+
 /// "0@(0,1),1@2,2@3": lcore 0 is the main thread; workers float over the process's cores, or are
 /// pinned, and then the main thread keeps off their cores when others are left.
 std::string lcores_argument(const EalPlan& plan, const config::Dataplane& dataplane,
@@ -143,6 +155,16 @@ std::string Device::to_string() const { return arguments.empty() ? name : name +
 
 bool is_packet_socket(std::string_view device) { return device.starts_with("net_af_packet"); }
 
+bool answers_nobody(std::string_view device) {
+  if (is_null(device)) return true;
+  if (!device.starts_with("net_pcap")) return false;
+  const bool both = has_argument(device, "iface");
+  const bool sends = both || has_argument(device, "tx_iface");
+  const bool receives =
+      both || has_argument(device, "rx_iface") || has_argument(device, "rx_iface_in");
+  return !sends || !receives;
+}
+
 Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t mtu) {
   const std::size_t comma = text.find(',');
   Device device;
@@ -153,6 +175,10 @@ Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t 
     device.name = lower(device.name);
     if (device.name.size() == 7) device.name = "0000:" + device.name;
     return device;
+  }
+  // net_null has empty frames for whoever receives, as many as he takes: dropped, and for nothing.
+  if (is_null(device.name) && !has_argument(text, "no-rx")) {
+    device.arguments += device.arguments.empty() ? "no-rx=1" : ",no-rx=1";
   }
   if (!is_packet_socket(device.name)) return device;
   const auto add = [&](const char* name, std::uint32_t value) {
@@ -200,6 +226,9 @@ std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const
     return std::unexpected(devices.error());
   }
 
+  // Telemetry warns that the socket of its first version has no commands: it is that of the second,
+  // dpdk_telemetry.v2 in the prefix's folder, which is there to be read
+  // (docs/reference/packet-rate.md).
   auto& arguments = plan.arguments;
   arguments = {"culvert-dataplane",
                "--lcores",
@@ -208,7 +237,7 @@ std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const
                "0",
                "--file-prefix",
                "culvert-" + config.instance,
-               "--log-level=lib.telemetry:error"};  // it warns of a socket we do not use
+               "--log-level=lib.telemetry:error"};
   if (plan.huge_pages) {
     arguments.emplace_back("--in-memory");  // nothing is left behind in hugetlbfs by a crash
   } else {

@@ -37,9 +37,13 @@ struct Device {
 /// ring and a buffer, and nothing but the processor looks at buffers.
 [[nodiscard]] bool is_packet_socket(std::string_view device);
 
+/// Of an interface's `device`: nobody hears what it sends, or nobody's answer comes in by it. So
+/// are net_null, and net_pcap but where it both sends to a kernel interface and receives from one.
+[[nodiscard]] bool answers_nobody(std::string_view device);
+
 /// Splits an interface's `device`. A PCI address gets its domain when it has none. A packet-socket
 /// device is given one queue pair a worker, and frames in its ring that hold `mtu` bytes of IP
-/// packet, when its arguments do not say.
+/// packet, when its arguments do not say; net_null receives nothing (no-rx=1) unless they do.
 Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t mtu);
 
 /// Memory for pools, tables and keys that the limits ask for.

@@ -1,6 +1,7 @@
 """What a router owes its hosts: policies, hop limits, path MTU, answers to errors."""
 
 import re
+import signal
 
 import pytest
 
@@ -53,6 +54,40 @@ def test_a_bypass_policy_lets_only_its_own_traffic_pass(bed):
         "except OSError: sys.exit(7)\n", check=False)
     assert refused.returncode == 7
     assert gateway.drops()["no_policy_match"] >= 1
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_static_neighbour_has_the_mac_that_is_written_down(bed, family):
+    gateway = two_routers(bed, default_policy="bypass")
+    peer = {"interface": "wan", "address": SIDE_B.wan_address_of(family)}
+
+    def known():
+        rows = gateway.ask("dataplane.sock", "neighbors")["result"]["neighbors"]
+        return {row["address"]: (row["state"], row["mac"]) for row in rows}.get(peer["address"])
+
+    def reload(neighbors):
+        gateway.configuration["dataplane"]["neighbors"] = neighbors
+        gateway.configure(gateway.configuration)
+        before = gateway.dataplane.text().count(" reloaded ")
+        gateway.dataplane.send_signal(signal.SIGHUP)
+        wait_until(lambda: gateway.dataplane.text().count(" reloaded ") > before, 10, "the reload", 0.05)
+
+    assert bed.ping(family, count=5, interval=0.01).lost() == []
+    state, mac = known()
+    assert state == "reachable"
+    # Given another station's MAC: what the neighbour itself says in ARP or ND is not believed
+    reload([{**peer, "mac": "02:00:00:00:99:99"}])
+    assert known() == ("static", "02:00:00:00:99:99")
+    assert not bed.ping(family, count=5, interval=0.2, wait=0.5).received
+    assert known() == ("static", "02:00:00:00:99:99")
+    # When its own is written down, then packets reach it again
+    reload([{**peer, "mac": mac}])
+    assert known() == ("static", mac)
+    assert bed.ping(family, count=5, interval=0.01).lost() == []
+    # And the link has its say once it is gone from the file
+    reload([])
+    assert bed.ping(family, count=5, interval=0.01).lost() == []
+    assert known() == ("reachable", mac)
 
 
 def test_a_discard_policy_before_a_bypass_wins(bed):

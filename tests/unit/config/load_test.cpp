@@ -37,6 +37,23 @@ TEST_CASE("load: a link-local router is on the interface that the route names, o
   CHECK(route("{to: 10.7.0.0/16, via: 10.1.0.7, interface: lan}").second == std::size_t{1});
 }
 
+TEST_CASE("load: static neighbours, of both families and link-local ones") {
+  const Config config = load_valid(
+      with("  routes:\n",
+           "  neighbors:\n"
+           "    - {interface: lan, address: 10.1.0.7, mac: 02:00:00:00:00:07}\n"
+           "    - {interface: wan, address: \"2001:db8:ffff::7\", mac: \"0A:bc:00:00:00:08\"}\n"
+           "    - {interface: wan, address: \"fe80::7\", mac: \"02:00:00:00:00:09\"}\n"
+           "  routes:\n"));
+  const auto& neighbors = config.dataplane.neighbors;
+  REQUIRE(neighbors.size() == 3);
+  CHECK(neighbors[0].interface == "lan");
+  CHECK(neighbors[0].address.to_string() == "10.1.0.7");
+  CHECK(neighbors[0].mac == wire::MacAddress{2, 0, 0, 0, 0, 7});
+  CHECK(neighbors[1].mac == wire::MacAddress{0x0a, 0xbc, 0, 0, 0, 8});
+  CHECK(neighbors[2].address.to_string() == "fe80::7");
+}
+
 TEST_CASE("load: a valid file has no diagnostics and every value arrives typed") {
   const LoadResult result = load_text(kValid, "hq.yaml");
   REQUIRE(result.diagnostics.empty());

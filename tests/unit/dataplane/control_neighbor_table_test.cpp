@@ -146,4 +146,40 @@ TEST_CASE("neighbours: a scan over a whole network fills the table and no more")
   CHECK(link.want());
 }
 
+TEST_CASE("neighbours: what the operator wrote down, nothing on the link changes or ages") {
+  Link link;
+  CHECK(link.want());  // asked for already: what waits goes where the operator says
+  link.table.fix({{kPeer, kMac}}, link.now, link.actions);
+  CHECK(link.count<Resolved>() == 1);
+  CHECK(link.table.find(kPeer)->state == NeighborState::fixed);
+  CHECK(to_string(NeighborState::fixed) == "static");
+
+  link.actions.clear();
+  link.answer(kOtherMac);
+  link.table.asked_us(kPeer, kOtherMac, link.now, link.actions);
+  link.table.announced(kPeer, kOtherMac, link.now, link.actions);
+  for (int hour = 0; hour < 48; ++hour) link.pass(1h);
+  CHECK(link.want());
+  CHECK(link.actions.empty());
+  CHECK(link.table.find(kPeer)->mac == kMac);
+}
+
+TEST_CASE(
+    "neighbours: a reload changes what was written down, and gives the rest back to the link") {
+  Link link;
+  const NeighborKey other{PortId{1}, test::address("2001:db8::2")};
+  link.table.fix({{kPeer, kMac}, {other, kMac}}, link.now, link.actions);
+  link.actions.clear();
+  link.table.fix({{kPeer, kOtherMac}}, link.now, link.actions);
+  CHECK(link.count<Lost>() == 1);
+  REQUIRE(link.count<Resolved>() == 1);
+  CHECK(std::get<Resolved>(link.actions.back()).mac == kOtherMac);
+  CHECK(link.table.find(other) == nullptr);
+
+  link.table.fix({{kPeer, kOtherMac}}, link.now, link.actions);
+  CHECK(link.actions.size() == 2);  // nothing new
+  CHECK(link.table.want(other, link.now, link.actions));
+  CHECK(link.count<Solicit>() == 1);
+}
+
 }  // namespace culvert::dataplane::control

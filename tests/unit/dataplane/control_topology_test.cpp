@@ -46,6 +46,22 @@ TEST_CASE("topology: own addresses, and which one a neighbour knows us by") {
   CHECK_FALSE(topology.source_on(PortId{1}, address("2001:db8::5")));
 }
 
+TEST_CASE("topology: neighbours that are written down, and links where nobody answers") {
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[0].name = "wan";
+  dataplane.interfaces[0].device = "net_null0";
+  dataplane.interfaces[1].name = "lan";
+  dataplane.interfaces[1].device = "net_af_packet0,iface=lan";
+  dataplane.neighbors.push_back({"lan", address("10.1.0.7"), {2, 0, 0, 0, 0, 7}, {}});
+  const Topology topology(dataplane);
+  CHECK(topology.answers_nobody(PortId{0}));
+  CHECK_FALSE(topology.answers_nobody(PortId{1}));
+  CHECK_FALSE(topology.answers_nobody(PortId{2}));
+  REQUIRE(topology.static_neighbors().size() == 1);
+  CHECK(topology.static_neighbors().at({PortId{1}, address("10.1.0.7")})[5] == 7);
+}
+
 TEST_CASE("topology: who can be a neighbour") {
   const Topology topology = gateway();
   CHECK(topology.is_on_link(PortId{1}, address("10.1.0.5")));

@@ -108,12 +108,34 @@ TEST_CASE("eal: workers float over the process's cores, or are pinned and left a
   CHECK(refused.error().find("core 7") != std::string::npos);
 }
 
+TEST_CASE("eal: net_null receives nothing, unless it is told to") {
+  CHECK(parse_device("net_null0", 1, 1500).arguments == "no-rx=1");
+  CHECK(parse_device("net_null0,size=64", 1, 1500).arguments == "size=64,no-rx=1");
+  CHECK(parse_device("net_null0,no-rx=0", 1, 1500).arguments == "no-rx=0");
+}
+
+TEST_CASE("eal: devices by which nobody can answer") {
+  for (const char* const device :
+       {"net_null0", "net_null7,no-rx=1", "net_pcap0,rx_pcap=in.pcap,infinite_rx=1",
+        "net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap", "net_pcap0,rx_pcap=in.pcap,tx_iface=eth1",
+        "net_pcap0,rx_iface=eth1,tx_pcap=iface=.pcap", "net_pcap0,rx_iface=eth1"}) {
+    INFO(device);
+    CHECK(answers_nobody(device));
+  }
+  for (const char* const device :
+       {"0000:03:00.0", "net_af_packet0,iface=eth1", "net_tap0", "net_pcap0,iface=eth1",
+        "net_pcap0,rx_iface=eth1,tx_iface=eth1", "net_pcap0,rx_iface_in=eth1,tx_iface=eth1"}) {
+    INFO(device);
+    CHECK_FALSE(answers_nobody(device));
+  }
+}
+
 TEST_CASE("eal: a packet-socket device gets a queue pair a worker, unless it says otherwise") {
   CHECK(parse_device("net_af_packet0,iface=eth1", 2, 1500).arguments == "iface=eth1,qpairs=2");
   CHECK(parse_device("net_af_packet0,iface=eth1,qpairs=4", 2, 1500).arguments ==
         "iface=eth1,qpairs=4");
   CHECK(parse_device("net_af_packet0,iface=eth1", 1, 1500).arguments == "iface=eth1");
-  CHECK(parse_device("net_null0", 2, 1500).arguments.empty());
+  CHECK(parse_device("net_tap0", 2, 1500).arguments.empty());
 }
 
 TEST_CASE("eal: a packet-socket device's ring has frames for the largest MTU") {

@@ -167,6 +167,66 @@ TEST_CASE("forwarding: a neighbour's host route comes and goes with what a reloa
   CHECK(kind_of("2001:db8:ff::7") == AdjacencyKind::glean);
 }
 
+namespace {
+
+std::array<std::uint8_t, 6> to_mac(const Packet& frame) {
+  std::array<std::uint8_t, 6> mac{};
+  std::copy_n(frame.begin(), mac.size(), mac.begin());
+  return mac;
+}
+
+}  // namespace
+
+TEST_CASE("forwarding: where nobody can answer, every neighbour is there at once") {
+  Gateway made;
+  Gateway& gateway = open_to_all(made);
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[1].device = "net_null0";
+  dataplane.interfaces[1].name = "wan";
+  for (const char* const own : {"10.77.0.1/24", "2001:db8:77::1/64"}) {
+    dataplane.interfaces[1].addresses.push_back(wire::Prefix::parse(own).value());
+  }
+  for (const auto& [to, via] :
+       {std::pair{"10.78.0.0/16", "10.77.0.2"}, std::pair{"2001:db8:78::/48", "fe80::2"}}) {
+    config::Route route;
+    route.to = wire::Prefix::parse(to).value();
+    route.via = wire::IpAddress::parse(via).value();
+    route.interface = "wan";
+    dataplane.routes.push_back(route);
+  }
+  control::Forwarding forwarding(gateway.tables());
+  REQUIRE(forwarding.install(control::Topology(dataplane)).has_value());
+
+  const auto mac_to = [&](const char* source, const char* destination) {
+    const Result sent = passed(gateway, kLan, source, destination);
+    CHECK(sent.punts.empty());
+    return sent.wan.size() == 1 ? to_mac(sent.wan[0]) : std::array<std::uint8_t, 6>{};
+  };
+  CHECK(mac_to("10.1.0.9", "10.77.0.5") == control::kAssumedMac);
+  CHECK(mac_to("10.1.0.9", "10.78.3.4") == control::kAssumedMac);
+  CHECK(mac_to("2001:db8:1::9", "2001:db8:77::5") == control::kAssumedMac);
+  const Result by_gateway = passed(gateway, kLan, "2001:db8:1::9", "2001:db8:78::5");
+  REQUIRE(by_gateway.wan.size() == 1);
+  CHECK(to_mac(by_gateway.wan[0]) == control::kAssumedMac);
+  CHECK(by_gateway.wan[0][12] == 0x86);  // each family has its own header
+
+  // What the operator wrote down goes before it, and it comes back behind it.
+  for (const char* const written : {"10.77.0.2", "10.77.0.5"}) {
+    dataplane.neighbors.push_back({"wan", wire::IpAddress::parse(written).value(), kTheirMac, {}});
+    REQUIRE(forwarding.install(control::Topology(dataplane)).has_value());
+    forwarding.neighbor_resolved({kWan, wire::IpAddress::parse(written).value()}, kTheirMac);
+  }
+  CHECK(mac_to("10.1.0.9", "10.77.0.5") == kTheirMac);
+  CHECK(mac_to("10.1.0.9", "10.78.3.4") == kTheirMac);
+  CHECK(mac_to("10.1.0.9", "10.77.0.6") == control::kAssumedMac);
+  const auto written = std::exchange(dataplane.neighbors, {});
+  REQUIRE(forwarding.install(control::Topology(dataplane)).has_value());
+  for (const auto& one : written) forwarding.neighbor_lost({kWan, one.address});
+  CHECK(mac_to("10.1.0.9", "10.77.0.5") == control::kAssumedMac);
+  CHECK(mac_to("10.1.0.9", "10.78.3.4") == control::kAssumedMac);
+}
+
 TEST_CASE("worker: what is for a broadcast address goes into no tunnel") {
   SaOptions any;
   any.local_selectors = any.remote_selectors = {"0.0.0.0/0"};
