@@ -37,6 +37,8 @@ using Done = std::expected<void, std::string>;
 constexpr Instant kScanInterval = 20ms;
 constexpr Instant kNeighborInterval = 100ms;
 constexpr Instant kMetricsInterval = 1s;
+/// At the end, for what is on its way inside; some milliseconds where workers sleep.
+constexpr Instant kDrainPatience = 100ms;
 
 /// Who owns the run directory: the service user when we can give it away, else ourselves.
 std::expected<runtime::UserIds, std::string> service_user(const config::Config& config) {
@@ -70,7 +72,13 @@ class RunningGateway final : public Gateway {
   Done watch_descriptors();
   Done watch_channel();
   void start_timers();
-  void take_down();
+  /// What became of the packets that were inside.
+  struct Ended {
+    Drained drained;
+    std::uint64_t dropped = 0;
+  };
+  Ended take_down();
+  Drained drain();
 
   void workers_called();
   void channel_called();
@@ -364,21 +372,46 @@ void RunningGateway::reload(config::LoadResult loaded) {
 
 void RunningGateway::stop() {
   runtime::notify_stopping();
-  take_down();
-  runtime::log(runtime::Level::info, "gateway_stopped");
+  const Ended ended = take_down();
+  runtime::log(runtime::Level::info, "gateway_stopped",
+               {{"drained", ended.drained.packets}, {"dropped", ended.dropped}});
 }
 
-/// 1. no more events; 2. workers; 3. what waits is dropped, counted; 4. ports; the rest goes with
-/// the members, tables with their keys before packet memory and DPDK.
-void RunningGateway::take_down() {
-  if (!hardware_) return;
+/// What came in before the end goes out, when nothing outside has to happen for it.
+Drained RunningGateway::drain() {
+  const auto serve_punts = [this] {
+    const Instant now = runtime::now();
+    std::uint64_t served = 0;
+    const auto serve = [&] {
+      return workers_->drain(
+          [&](rte_mbuf* packet) {
+            punts_->arrived(packet, now);
+            ++served;
+          },
+          [&](const PeerMovedHint& hint) { punts_->peer_moved(hint); });
+    };
+    while (serve()) {
+    }
+    channel_->flush();
+    return served;
+  };
+  return workers_->drain_rings(serve_punts, kDrainPatience);
+}
+
+/// 1. no more events; 2. no more from the ports, and what is inside is brought to its end; 3. the
+/// workers; 4. what waits still is dropped, counted; 5. ports; the rest goes with the members,
+/// tables with their keys before packet memory and DPDK.
+RunningGateway::Ended RunningGateway::take_down() {
+  if (!hardware_) return {};
+  Ended ended;
   if (running_) {
     loop_.remove(bell_.descriptor());
     loop_.remove(control_->descriptor());
     for (const int descriptor : channel_descriptors_) loop_.remove(descriptor);
   }
-  running_ = false;
   metrics_endpoint_.reset();
+  if (running_) ended.drained = drain();
+  running_ = false;
   if (workers_) workers_->stop();
   if (neighbors_) neighbors_->stop();
   if (acquires_) acquires_->stop();
@@ -387,11 +420,13 @@ void RunningGateway::take_down() {
       packets_->drop(Packet(packet), DropDirection::local, DropReason::shutting_down);
     });
   }
+  if (reporter_) ended.dropped = reporter_->dropped(DropReason::shutting_down);
   for (const auto& port : hardware_->ports) port->stop();
   control_.reset();
   channel_.reset();
   workers_.reset();
   hardware_.reset();
+  return ended;
 }
 
 }  // namespace

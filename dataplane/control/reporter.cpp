@@ -325,6 +325,16 @@ std::vector<NeighborReport> Reporter::neighbors(Instant now) const {
   return reports;
 }
 
+std::uint64_t Reporter::dropped(DropReason reason) const {
+  std::uint64_t packets = 0;
+  for (std::uint32_t writer = 0; writer <= sources_.tables.workers; ++writer) {
+    for (const auto& direction : sources_.tables.counters[writer].drops) {
+      packets += direction[static_cast<std::size_t>(reason)].read();
+    }
+  }
+  return packets;
+}
+
 std::vector<DropReport> Reporter::drops(bool all) const {
   std::vector<DropReport> reports;
   for (const DropReasonInfo& reason : all_drop_reasons()) {

@@ -49,6 +49,8 @@ class Reporter {
   [[nodiscard]] std::vector<NeighborReport> neighbors(Instant now) const;
   /// By reason and direction; those without packets only with `all`.
   [[nodiscard]] std::vector<DropReport> drops(bool all) const;
+  /// Packets that ended for this reason, whichever way they went.
+  [[nodiscard]] std::uint64_t dropped(DropReason reason) const;
   [[nodiscard]] TotalsReport totals() const;
   [[nodiscard]] std::vector<WorkerReport> workers();
 

@@ -1,6 +1,7 @@
 #include "dataplane/control/workers.hpp"
 
 #include <array>
+#include <thread>
 
 #include <rte_errno.h>
 #include <rte_launch.h>
@@ -43,7 +44,62 @@ class RingMaker {
   int node_;
 };
 
+/// What every worker has done, at one time.
+struct Snapshot {
+  std::vector<std::uint64_t> iterations;
+  std::uint64_t packets = 0;
+
+  explicit Snapshot(std::span<WorkerContext* const> workers) {
+    for (const WorkerContext* worker : workers) {
+      // Acquire: pairs with the release in drain_iteration.
+      iterations.push_back(worker->drained.iterations.load(std::memory_order_acquire));
+      packets += worker->drained.packets.load(std::memory_order_relaxed);
+    }
+  }
+  /// Whether every worker has done `more` iterations since then.
+  [[nodiscard]] bool is_behind(std::span<WorkerContext* const> workers, std::uint64_t more) const {
+    const Snapshot now(workers);
+    for (std::size_t worker = 0; worker < iterations.size(); ++worker) {
+      if (now.iterations[worker] < iterations[worker] + more) return false;
+    }
+    return true;
+  }
+};
+
 }  // namespace
+
+// 1. Every worker has left its ports: what is on its way gets no more. 2. What it punted is served.
+// 3. Every worker goes through all of its rings once, from a beginning to an end: two iterations,
+// for one may have been under way. 4. When none found a packet, none was in a ring or in hand when
+// that began, and none has come since: only what was found makes more. Else again from 2.
+Drained drain_workers(std::span<WorkerContext* const> workers,
+                      const std::function<std::uint64_t()>& serve_punts,
+                      std::chrono::nanoseconds patience) {
+  constexpr std::uint64_t kOneThatIsWhole = 2;
+  constexpr auto kStep = std::chrono::microseconds(50);
+  const auto end = std::chrono::steady_clock::now() + patience;
+  const auto wait_for = [&](const Snapshot& from, std::uint64_t more) {
+    while (!from.is_behind(workers, more)) {
+      if (std::chrono::steady_clock::now() >= end) return false;
+      std::this_thread::sleep_for(kStep);
+    }
+    return true;
+  };
+  const Snapshot start(workers);
+  // Relaxed: a worker that sees it an iteration later leaves its ports an iteration later.
+  for (WorkerContext* worker : workers) worker->drain.store(true, std::memory_order_relaxed);
+  Drained drained;
+  bool in_time = wait_for(start, 1);
+  while (in_time && !drained.is_all) {
+    drained.packets += serve_punts();
+    const Snapshot before(workers);
+    in_time = wait_for(before, kOneThatIsWhole);
+    drained.is_all = in_time && Snapshot(workers).packets == before.packets;
+  }
+  drained.packets += serve_punts();
+  drained.packets += Snapshot(workers).packets - start.packets;
+  return drained;
+}
 
 void FreeRing::operator()(rte_ring* ring) const { rte_ring_free(ring); }
 
@@ -110,6 +166,12 @@ std::expected<void, std::string> Workers::start() {
     }
   }
   return {};
+}
+
+Drained Workers::drain_rings(const std::function<std::uint64_t()>& serve_punts,
+                             std::chrono::nanoseconds patience) {
+  if (!running_) return {};
+  return drain_workers(peers_, serve_punts, patience);
 }
 
 void Workers::stop() {

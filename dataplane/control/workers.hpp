@@ -1,11 +1,13 @@
 // The worker threads and the rings between them and the main thread: started, drained, stopped.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <expected>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,17 @@ struct Pools {
   rte_mempool* large_pool = nullptr;
 };
 
+struct Drained {
+  std::uint64_t packets = 0;  ///< that reached their end after the ports were left
+  bool is_all = false;        ///< nothing was on its way any more; false: time was over
+};
+/// Running workers leave their ports, and go on with what is on its way between them and us until
+/// nothing is, for no longer than `patience`. `serve_punts` takes what they hand to the main thread
+/// and says how many packets that was; it may inject. Main thread.
+Drained drain_workers(std::span<WorkerContext* const> workers,
+                      const std::function<std::uint64_t()>& serve_punts,
+                      std::chrono::nanoseconds patience);
+
 class Workers {
  public:
   /// Makes rings, engines and contexts; nothing runs yet. `wake_main`: eventfd that workers write.
@@ -39,6 +52,9 @@ class Workers {
   Workers& operator=(const Workers&) = delete;
 
   [[nodiscard]] std::expected<void, std::string> start();
+  /// `drain_workers`, of those that run: before `stop`, that as little as can be is lost.
+  Drained drain_rings(const std::function<std::uint64_t()>& serve_punts,
+                      std::chrono::nanoseconds patience);
   /// Waits for every worker to return.
   void stop();
 

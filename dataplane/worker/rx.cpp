@@ -92,13 +92,13 @@ void receive_handed_off(WorkerState& worker, Burst& burst) {
   }
 }
 
-void receive_injected(WorkerState& worker, Burst& burst) {
+std::uint32_t receive_injected(WorkerState& worker, Burst& burst) {
   burst.count = 0;
-  if (worker.context.inject == nullptr) return;
+  if (worker.context.inject == nullptr) return 0;
   const std::uint32_t given = rte_ring_sc_dequeue_burst(
       worker.context.inject, reinterpret_cast<void**>(burst.packets.data()), kBurstPackets,
       nullptr);
-  if (given == 0) return;
+  if (given == 0) return 0;
   begin(burst);
   for (std::uint32_t i = 0; i < given; ++i) {
     rte_mbuf* const packet = burst.packets[i];
@@ -123,6 +123,7 @@ void receive_injected(WorkerState& worker, Burst& burst) {
                                                                     : PacketOrigin::clear;
     burst.undecided.push(position);
   }
+  return given;
 }
 
 }  // namespace culvert::dataplane

@@ -204,8 +204,9 @@ bool run_iteration(WorkerState& worker, Burst& burst);
 void receive(WorkerState& worker, PortId port, Burst& burst);
 /// Encrypted frames that other workers received for SAs of this one.
 void receive_handed_off(WorkerState& worker, Burst& burst);
-/// What the main thread gives: frames go to their port at once, IP packets to policy.
-void receive_injected(WorkerState& worker, Burst& burst);
+/// What the main thread gives: frames go to their port at once, IP packets to policy. How many
+/// there were of both.
+std::uint32_t receive_injected(WorkerState& worker, Burst& burst);
 
 // classify.cpp
 /// Frame → IP packet, told apart: encrypted for us, or undecided. ARP and ND are punted.

@@ -68,18 +68,53 @@ bool serve_ports(WorkerState& worker, Burst& burst) {
   return found;
 }
 
-bool serve_other_workers(WorkerState& worker, Burst& burst) {
+/// How many packets they had.
+std::uint32_t serve_other_workers(WorkerState& worker, Burst& burst) {
   receive_handed_off(worker, burst);
-  if (burst.count == 0) return false;
+  const std::uint32_t found = burst.count;
+  if (found == 0) return 0;
   classify(worker, burst);
   process(worker, burst);
-  return true;
+  return found;
 }
 
-bool serve_main_thread(WorkerState& worker, Burst& burst) {
-  receive_injected(worker, burst);
+/// How many packets it had, frames for a port among them.
+std::uint32_t serve_main_thread(WorkerState& worker, Burst& burst) {
+  const std::uint32_t found = receive_injected(worker, burst);
   if (burst.count != 0) process(worker, burst);
-  return burst.count != 0;
+  return found;
+}
+
+/// What is behind the ports, to its end: how many packets the rings had.
+std::uint32_t serve_rings(WorkerState& worker, Burst& burst) {
+  worker.enter(Stage::loop);
+  std::uint32_t found = serve_other_workers(worker, burst);
+  found += serve_main_thread(worker, burst);
+  if (worker.has_pending()) [[unlikely]]
+    serve_pending(worker, burst, &process);
+  // A worker is quiescent behind its iteration: what has the index of an SA or of a next hop is not
+  // kept beyond.
+  assert(worker.pending.count() == 0);
+  worker.enter(Stage::tx);
+  transmit_all(worker);
+  worker.free_given_back();
+  worker.enter(Stage::loop);
+  return found;
+}
+
+/// The gateway stops: an iteration without the ports, and the main thread is told of it.
+bool drain_iteration(WorkerState& worker, Burst& burst) {
+  const std::size_t held = worker.early.count();
+  if (held != 0) serve_early(worker, burst, &process);
+  const std::size_t waits = worker.early.count();
+  const std::uint64_t found = serve_rings(worker, burst) + (held > waits ? held - waits : 0);
+  DrainProgress& progress = worker.context.drained;
+  // Relaxed: the only writer.
+  progress.packets.store(progress.packets.load(std::memory_order_relaxed) + found,
+                         std::memory_order_relaxed);
+  // Release: pairs with the acquire in drain_workers, which sees `packets` of these iterations.
+  progress.iterations.fetch_add(1, std::memory_order_release);
+  return found != 0;
 }
 
 }  // namespace
@@ -128,20 +163,8 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   // First: what was held came before what the ports have.
   if (worker.early.count() != 0) [[unlikely]]
     serve_early(worker, burst, &process);
-  bool found = serve_ports(worker, burst);
-  worker.enter(Stage::loop);
-  found |= serve_other_workers(worker, burst);
-  found |= serve_main_thread(worker, burst);
-  if (worker.has_pending()) [[unlikely]]
-    serve_pending(worker, burst, &process);
-  // A worker is quiescent behind its iteration: what has the index of an SA or of a next hop is not
-  // kept beyond.
-  assert(worker.pending.count() == 0);
-  worker.enter(Stage::tx);
-  transmit_all(worker);
-  worker.free_given_back();
-  worker.enter(Stage::loop);
-  return found;
+  const bool found = serve_ports(worker, burst);
+  return serve_rings(worker, burst) != 0 || found;
 }
 
 int run_worker(void* context) {
@@ -154,7 +177,8 @@ int run_worker(void* context) {
   std::uint64_t before = rte_rdtsc();
   // Relaxed: a worker that sees it an iteration later stops an iteration later.
   while (!given.stop.load(std::memory_order_relaxed)) {
-    const bool found = run_iteration(*worker, *burst);
+    const bool drains = given.drain.load(std::memory_order_relaxed);
+    const bool found = drains ? drain_iteration(*worker, *burst) : run_iteration(*worker, *burst);
     reclaimer.quiescent(given.id);
     if (found) {
       idler.was_busy();

@@ -17,6 +17,13 @@ struct rte_mempool;
 
 namespace culvert::dataplane {
 
+/// How far a worker is with what was on its way when the gateway stopped. Written by the worker,
+/// read by the main thread.
+struct DrainProgress {
+  std::atomic<std::uint64_t> iterations{0};  ///< without the ports; release: behind their `packets`
+  std::atomic<std::uint64_t> packets{0};     ///< that these iterations took up
+};
+
 /// Everything a worker is given. Made by the main thread before launch, freed after it returned.
 struct WorkerContext {
   WorkerId id{};
@@ -34,7 +41,9 @@ struct WorkerContext {
   int wake_main = -1;  ///< eventfd: written when a punt ring becomes non-empty; -1: none
   config::IdleMode idle = config::IdleMode::adaptive;
   StageClock* stage_clock = nullptr;  ///< of this worker alone; nullptr: its time is not told apart
-  std::atomic<bool> stop{false};      ///< relaxed: read once an iteration
+  std::atomic<bool> drain{false};     ///< relaxed: polls no port any more, serves all else
+  DrainProgress drained;
+  std::atomic<bool> stop{false};  ///< relaxed: read once an iteration
 };
 
 /// For rte_eal_remote_launch; `context` is a WorkerContext. Returns 0 after `stop`.

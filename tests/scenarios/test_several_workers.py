@@ -5,10 +5,12 @@ its slot names, the low bit of its SPI. Half of the SAs therefore arrive at the 
 """
 
 import json
+import re
 
 import pytest
 
 from harness.configuration import SIDE_B, TunnelOptions
+from harness.looped_capture import FRAMES, Daemon, framed, sealed_packets
 from harness.shell import Process, wait_until
 from harness.traffic import ping
 
@@ -128,3 +130,19 @@ def test_rekeys_with_several_workers_lose_nothing(bed, encap):
         gateway.culvert("rekey", "net")
         assert bed.ping(count=50, interval=0.01).lost() == []
         wait_until(lambda: len(a.children()) == 1 and a.child()["spi_out"] != before, 5, "a rekey")
+
+
+def test_a_stop_under_load_brings_what_is_inside_to_its_end(tmp_path):
+    # Given both queues full of ESP of one SA: half of it goes by the ring from one worker to the other
+    tmp_path.chmod(0o755)
+    daemon = Daemon(tmp_path, "wan", framed(sealed_packets(4)), workers=2)
+    try:
+        daemon.passed()
+    finally:
+        # When it is stopped
+        daemon.close()
+    # Then what stood in the ring went out
+    (drained, dropped), = re.findall(r"gateway_stopped .*?drained=(\d+).*?dropped=(\d+)",
+                                     daemon.process.text())
+    assert daemon.process.returncode() == 0
+    assert int(drained) >= FRAMES and int(dropped) == 0, (drained, dropped)
