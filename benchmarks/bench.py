@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from report.compare import report as comparison  # noqa: E402
 from report import ports  # noqa: E402
 from report.page import page  # noqa: E402
-from report.results import BadResults, key_of, load, name_of  # noqa: E402
+from report.results import BadResults, key_of, load, name_of, port_key_of  # noqa: E402
 from report.summary import as_text  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -68,20 +68,26 @@ def arguments(words=None):
 
 def measure_ports(chosen):
     """Searches the throughput of each direction and size; the results. Their table on our output."""
-    lan, wan = ports.split_devices(chosen.ports)
     settings = {"rate": chosen.rate, "seconds": chosen.seconds or 10.0, "loss": chosen.loss / 100,
                 "resolution": chosen.resolution / 100}
+    return trial_rows(chosen, ports.split_devices(chosen.ports), settings,
+                      [(direction, size) for direction in chosen.directions.split(",")
+                       for size in chosen.sizes.split(",")])
+
+
+def trial_rows(chosen, devices, settings, rows):
+    """`rows`: (direction, size) of each."""
+    lan, wan = devices
     trials = ports.Trials(BUILD / "benchmarks/port_trial", lan, wan,
                           *(["--no-huge"] if chosen.no_huge else []))
     try:
         document = {**trials.tester, "results": [], "ports": [],
                     "measurement": {"devices": [lan, wan], **settings}}
         print(ports.HEADING, flush=True)
-        for direction in chosen.directions.split(","):
-            for size in chosen.sizes.split(","):
-                row = ports.measure(trials, direction, size, settings)
-                document["ports"].append(row)
-                print("\n".join(ports.lines_of(row)), flush=True)
+        for direction, size in rows:
+            row = ports.measure(trials, direction, size, settings)
+            document["ports"].append(row)
+            print("\n".join(ports.lines_of(row)), flush=True)
     finally:
         trials.close()
     if chosen.json:
@@ -108,12 +114,26 @@ def measure(chosen, only=None):
         return load(kept)
 
 
+def measure_again(chosen, old):
+    """The rows of an earlier run, now. Those between ports as they were measured then, by the same
+    devices unless --ports names others."""
+    if not old.get("ports"):
+        if not old["results"]:
+            raise BadResults(f"{chosen.compare[0]}: there is no row in it to measure again")
+        return measure(chosen, [name_of(key_of(row)) for row in old["results"]])
+    then = old["measurement"]
+    devices = chosen.ports and ports.split_devices(chosen.ports) or then.get("devices")
+    if not devices:
+        raise BadResults(f"{chosen.compare[0]}: it does not say which ports it measured; give --ports")
+    settings = {name: then[name] for name in ("rate", "seconds", "loss", "resolution")}
+    if chosen.seconds:
+        settings["seconds"] = chosen.seconds
+    return trial_rows(chosen, devices, settings, [port_key_of(row) for row in old["ports"]])
+
+
 def compare(chosen):
     old = load(chosen.compare[0])
-    if len(chosen.compare) == 2:
-        new = load(chosen.compare[1])
-    else:
-        new = measure(chosen, [name_of(key_of(row)) for row in old["results"]])
+    new = load(chosen.compare[1]) if len(chosen.compare) == 2 else measure_again(chosen, old)
     lines, failed = comparison(old, new, chosen.fail_if_slower)
     print("\n".join(lines))
     return SLOWER if failed else 0

@@ -6,7 +6,8 @@ another one, does not show.
 
 from dataclasses import dataclass
 
-from .results import key_of, name_of
+from .compare_ports import port_lines
+from .results import BadResults, key_of, name_of, port_key_of, port_name_of
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,31 @@ def changes(old, new):
     return found
 
 
+def names_in(document):
+    """Of every row, whichever kind it is of."""
+    return ([name_of(key_of(row)) for row in document["results"]]
+            + [port_name_of(port_key_of(row)) for row in document.get("ports", [])])
+
+
 def only_in(one, other):
     """Names of rows that the other run lacks."""
-    there = {key_of(row) for row in other["results"]}
-    return [name_of(key_of(row)) for row in one["results"] if key_of(row) not in there]
+    there = set(names_in(other))
+    return [name for name in names_in(one) if name not in there]
+
+
+def _some(names):
+    """"out/64, out/512 and 7 more"; "nothing"."""
+    shown = ", ".join(names[:3]) or "nothing"
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def report(old, new, percent):
-    """The lines to print, and whether a row is slower than `percent` (None: none is judged)."""
+    """The lines to print, and whether a row is slower than `percent`, or is not there any more (None:
+    none is judged). Runs without a row in common are no comparison: BadResults."""
+    missing = only_in(old, new)
+    if len(missing) == len(names_in(old)):
+        raise BadResults("the two runs have no row in common: "
+                         f"{_some(names_in(old))} before, {_some(names_in(new))} after")
     lines = [f"{'row':44} {'before':>7} {'after':>7} {'ratio':>6}"]
     failed = False
     for change in changes(old, new):
@@ -63,7 +81,10 @@ def report(old, new, percent):
             remark = "  within the spread"
         lines.append(f"{name_of(change.key):44} {change.before:7.3f} {change.after:7.3f} "
                      f"{change.ratio:6.3f}{remark}")
-    lines += [f"only before: {name}" for name in only_in(old, new)]
+    of_ports, ports_failed = port_lines(old, new, percent)
+    lines += of_ports
+    failed |= ports_failed or (percent is not None and bool(missing))
+    lines += [f"only before: {name}" for name in missing]
     lines += [f"only after:  {name}" for name in only_in(new, old)]
     if old["machine"].get("cpu") != new["machine"].get("cpu"):
         lines.append(f"other machines: {old['machine'].get('cpu')} before, "

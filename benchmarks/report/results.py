@@ -38,6 +38,40 @@ def check(document):
     for key in keys:
         if keys.count(key) > 1:
             return f"two results are of {name_of(key)}"
+    return check_ports(document)
+
+
+def check_ports(document):
+    """The same of what `--ports` measured; a document without them is sound."""
+    rows = document.get("ports", [])
+    if not isinstance(rows, list):
+        return "expected ports to be a list"
+    for number, row in enumerate(rows):
+        problem = check_port_row(row)
+        if problem:
+            return f"ports[{number}]: {problem}"
+    keys = [port_key_of(row) for row in rows]
+    for key in keys:
+        if keys.count(key) > 1:
+            return f"two rows are of {port_name_of(key)}"
+    measurement = document.get("measurement")
+    if rows and not (isinstance(measurement, dict) and all(
+            _is_number(measurement.get(name)) for name in ("rate", "seconds", "loss", "resolution"))):
+        return "expected measurement to have the rate, seconds, loss and resolution of ports"
+    return None
+
+
+def check_port_row(row):
+    if not isinstance(row, dict) or row.get("direction") not in ("out", "in") or "size" not in row:
+        return "expected direction out or in, and a size"
+    if not _is_number(row.get("throughput_mpps")) or not isinstance(row.get("limited_by"), str):
+        return "expected throughput_mpps to be a number, and limited_by"
+    latency = row.get("latency")
+    if not isinstance(latency, list) or not all(
+            isinstance(at, dict) and _is_number(at.get("load")) and isinstance(at.get("us"), dict)
+            and all(_is_number(at["us"].get(name)) and at["us"][name] > 0
+                    for name in ("p90", "p99", "p999")) for at in latency):
+        return "expected latency to have load, and us with p90, p99 and p999"
     return None
 
 
@@ -60,6 +94,19 @@ def check_row(row):
 
 def _is_count(value):
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+def port_key_of(row):
+    """Likewise of a row of `ports`."""
+    return row["direction"], str(row["size"])
+
+
+def port_name_of(key):
+    return "/".join(("ports", *key))
 
 
 def key_of(row):

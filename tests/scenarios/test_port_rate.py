@@ -53,7 +53,7 @@ class Cabled:
         self.configuration.write_text(
             self.configuration.read_text().replace("idle: busy", "idle: adaptive"))
         self.run_directory = run_directory = self.folder / "run"
-        run_directory.mkdir()
+        run_directory.mkdir(exist_ok=True)
         run_directory.chmod(0o755)
         self.dataplane = Process(
             self.gateway.command(build_directory() / "dataplane/culvert-dataplane", "--config",
@@ -107,6 +107,19 @@ def test_throughput_and_latency_of_both_directions(cabled):
             assert percentiles == sorted(percentiles) and percentiles[0] > 1
             assert at["received"] > 0
     assert "RFC 2544" in (cabled.folder / "ports.html").read_text()
+
+
+def test_ports_are_measured_again_and_compared(cabled):
+    cabled.start_gateway()
+    measured = cabled.bench(*SMALL, "--sizes", "imix", "--directions", "out", "--json", "ports.json")
+    assert measured.returncode == 0, measured.stderr + measured.stdout
+    # The tester counts its sequence numbers from 1 again.
+    cabled.dataplane.stop()
+    cabled.start_gateway()
+    again = cabled.bench("--compare", "ports.json", "--no-huge")
+    assert again.returncode == 0, again.stderr + again.stdout
+    for name in ("ports/out/imix ", "ports/out/imix p99 at 50% ", "ports/out/imix p99 at 90% "):
+        assert name in again.stdout, again.stdout
 
 
 @pytest.mark.parametrize("without,directions", [(None, ["in", "out"]), ("in", ["out"]), ("out", ["in"])])

@@ -31,6 +31,20 @@ def document(*rows):
             "results": list(rows)}
 
 
+def port_row(direction="out", size="64", mpps=5.0, p99=100.0):
+    percentiles = {"p50": p99 / 4, "p90": p99 * 0.8, "p99": p99, "p999": p99 * 1.2, "max": p99 * 2}
+    return {"direction": direction, "size": size, "throughput_mpps": mpps, "limited_by": "gateway",
+            "latency": [{"load": load, "mpps": mpps * load, "received": 9, "us": dict(percentiles)}
+                        for load in (0.5, 0.9)],
+            "trials": [{"mpps": mpps, "received_mpps": mpps, "lost": 0.0}]}
+
+
+def ports_document(*rows):
+    return {**document(), "ports": list(rows),
+            "measurement": {"devices": ["a", "b"], "rate": 10.0, "seconds": 1.0, "loss": 0.0,
+                            "resolution": 0.01}}
+
+
 class Schema(unittest.TestCase):
     def test_good_results_are_taken(self):
         self.assertIsNone(check(document(row(), row(size="imix"), row(direction="in"))))
@@ -87,16 +101,31 @@ class Comparison(unittest.TestCase):
         others = [row(suite="aes256gcm16"), row(direction="in"), row(size=512), row(sas=2),
                   row(policies=11), row(workers=2)]
         self.assertEqual(changes(document(row()), document(*others)), [])
-        lines, failed = report(document(row()), document(*others), 0)
-        self.assertFalse(failed)
+        lines, _ = report(document(row(), row(sas=7)), document(*others, row(sas=7)), None)
         self.assertEqual(sum(line.startswith("only after") for line in lines), len(others))
         self.assertEqual(sum(line.startswith("only before") for line in lines), 1)
+
+    def test_a_row_that_is_there_no_more_fails_where_it_is_judged(self):
+        old, new = document(row(), row(size=512)), document(row())
+        self.assertTrue(report(old, new, 10)[1])
+        self.assertFalse(report(old, new, None)[1])
+        self.assertFalse(report(new, old, 10)[1], "a new row is no loss")
+
+    def test_runs_without_a_common_row_are_no_comparison(self):
+        for percent in (None, 5):
+            for old, new in ((document(row()), document(row(size=512))), (document(), document(row())),
+                             (document(row()), ports_document(port_row())),
+                             (ports_document(port_row()), ports_document(port_row(size="512")))):
+                with self.assertRaisesRegex(BadResults, "no row in common"):
+                    report(old, new, percent)
 
     def test_the_command_says_it_by_its_exit_status(self):
         with tempfile.TemporaryDirectory() as folder:
             files = {}
             for name, content in {"old": document(row()), "same": document(row()),
-                                  "slow": document(row(mpps=5.0)), "bad": {}}.items():
+                                  "slow": document(row(mpps=5.0)), "bad": {},
+                                  "other": document(row(size=512)),
+                                  "ports": ports_document(port_row())}.items():
                 files[name] = pathlib.Path(folder) / f"{name}.json"
                 files[name].write_text(json.dumps(content))
 
@@ -105,7 +134,48 @@ class Comparison(unittest.TestCase):
                     [sys.executable, ROOT / "benchmarks/bench.py", "--compare", files["old"],
                      files[new], "--fail-if-slower", "10"], capture_output=True).returncode
 
-            self.assertEqual([status(name) for name in ("same", "slow", "bad")], [0, 1, 2])
+            self.assertEqual([status(name) for name in ("same", "slow", "bad", "other", "ports")],
+                             [0, 1, 2, 2, 2])
+
+    def test_rows_between_ports_meet_by_direction_and_size(self):
+        old = ports_document(port_row(), port_row(direction="in"))
+        lines, failed = report(old, ports_document(port_row(direction="in", mpps=4.0), port_row()), 10)
+        self.assertTrue(failed)
+        slower = [line.split()[0] for line in lines if "slower" in line]
+        self.assertEqual(slower, ["ports/in/64"])
+        self.assertEqual(sum("p99 at" in line for line in lines), 4)
+
+    def test_ports_lose_what_the_search_can_tell(self):
+        old = ports_document(port_row(mpps=5.0))
+        near, far = (ports_document(port_row(mpps=mpps)) for mpps in (4.92, 4.85))
+        self.assertFalse(report(old, near, 1)[1], "the search goes by steps of 0.1")
+        self.assertTrue(report(old, far, 1)[1])
+        self.assertFalse(report(old, far, 5)[1])
+        self.assertFalse(report(old, ports_document(port_row(mpps=9.0)), 0)[1])
+        nothing = ports_document({**port_row(mpps=0.0), "latency": []})
+        self.assertTrue(report(old, nothing, 50)[1])
+        self.assertFalse(report(nothing, old, 0)[1])
+        self.assertFalse(report(nothing, nothing, 0)[1])
+
+    def test_ports_latency_is_the_99th_percentile_beyond_the_unrest_of_a_trial(self):
+        old = ports_document(port_row(p99=100.0))
+        lines, failed = report(old, ports_document(port_row(p99=115.0)), 10)
+        self.assertFalse(failed, "its p90 is not beyond the old p99.9")
+        lines, failed = report(old, ports_document(port_row(p99=200.0)), 10)
+        self.assertTrue(failed)
+        self.assertEqual(sum("slower" in line for line in lines), 2)
+        self.assertFalse(report(old, ports_document(port_row(p99=50.0)), 0)[1])
+
+    def test_what_is_wrong_with_rows_between_ports_is_named(self):
+        cases = {"direction": lambda bad: bad["ports"][0].pop("direction"),
+                 "throughput_mpps": lambda bad: bad["ports"][0].update(throughput_mpps="5"),
+                 "p99": lambda bad: bad["ports"][0]["latency"][0]["us"].pop("p99"),
+                 "resolution": lambda bad: bad["measurement"].pop("resolution"),
+                 "two rows": lambda bad: bad["ports"].append(port_row())}
+        for expected, spoil in cases.items():
+            bad = ports_document(port_row())
+            spoil(bad)
+            self.assertIn(expected, check(bad) or "", expected)
 
 
 class Summary(unittest.TestCase):
