@@ -173,13 +173,16 @@ def port_rows(document):
         return ""
     lines = []
     for row in rows:
+        floor = row.get("floor_mpps")
         begin = [row["direction"], row["size"], number(row["throughput_mpps"]), row["limited_by"],
+                 *([number(floor), row["floor_limited_by"], f"{row['efficiency']:.2f}"] if floor else ["", "", ""]),
                  len(row["trials"])]
         for at in row["latency"] or [None]:
             lines.append(begin + ([f"{at['load']:.0%}", *(f"{value:.1f}" for value in at["us"].values())]
                                   if at else ["", "", "", "", "", ""]))
     return "<h2>Between physical ports: throughput (RFC 2544), latencies in microseconds</h2>\n" + table(
-        ["direction", "size", "Mpps", "limit", "trials", "load", "p50", "p90", "p99", "p99.9", "max"], lines)
+        ["direction", "size", "Mpps", "limit", "floor", "its limit", "efficiency", "trials", "load", "p50", "p90",
+         "p99", "p99.9", "max"], lines)
 
 
 STAGES = ("rx", "classify", "lookup", "header", "crypto", "check", "forward", "tx", "loop")

@@ -40,10 +40,12 @@ class Trials:
             text=True)
         self.tester = self._answer()  # machine and versions
 
-    def __call__(self, direction, size, mpps, seconds):
-        """What came of sending at a rate: port_trial's object."""
+    def __call__(self, direction, size, mpps, seconds, forwarded=False):
+        """What came of sending at a rate: port_trial's object. `forwarded`: the same packets between
+        addresses that the gateway has no SA for, in clear from port to port."""
         try:
-            self._process.stdin.write(f"{direction} {size} {mpps:.9f} {seconds}\n")
+            self._process.stdin.write(f"{direction} {size} {mpps:.9f} {seconds}"
+                                      f"{' forwarded' if forwarded else ''}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # the line that is missing says it
@@ -113,11 +115,18 @@ def limited_by(best, top):
 
 
 def measure(trial, direction, size, settings):
-    """One row: throughput, and latencies at shares of it. `settings`: rate, seconds, loss, resolution."""
-    best, tried = search(lambda mpps: trial(direction, size, mpps, settings["seconds"]),
-                         settings["rate"], settings["loss"], settings["resolution"])
+    """One row: the floor, throughput, and latencies at shares of it. `settings`: rate, seconds, loss,
+    resolution. The floor is the throughput of the same packets merely forwarded, first."""
+    def throughput(**how):
+        return search(lambda mpps: trial(direction, size, mpps, settings["seconds"], **how),
+                      settings["rate"], settings["loss"], settings["resolution"])
+    floor, _ = throughput(forwarded=True)
+    best, tried = throughput()
     row = {"direction": direction, "size": size, "throughput_mpps": best.sent if best else 0.0,
-           "limited_by": limited_by(best, settings["rate"]), "latency": [],
+           "limited_by": limited_by(best, settings["rate"]),
+           "floor_mpps": floor.sent if floor else None,
+           "floor_limited_by": limited_by(floor, settings["rate"]),
+           "efficiency": (best.sent if best else 0.0) / floor.sent if floor else None, "latency": [],
            "trials": [{"mpps": one.sent, "received_mpps": one.received, "lost": one.lost}
                       for one in tried]}
     for load in LATENCY_LOADS if best else ():
@@ -127,13 +136,20 @@ def measure(trial, direction, size, settings):
     return row
 
 
-HEADING = (f"{'dir':4} {'size':>5} {'Mpps':>9} {'limit':>8} {'trials':>6} {'load':>5} "
+HEADING = (f"{'dir':4} {'size':>5} {'Mpps':>9} {'limit':>8} {'floor':>9} {'limit':>8} {'eff.':>5} "
+           f"{'trials':>6} {'load':>5} "
            f"{'p50 us':>8} {'p90':>8} {'p99':>8} {'p99.9':>8} {'max':>8}")
+
+
+def floor_of(row):
+    if row["floor_mpps"] is None:  # a gateway whose configuration is of an earlier version
+        return f"{'none':>9} {'':>8} {'':>5}"
+    return f"{row['floor_mpps']:9.4g} {row['floor_limited_by']:>8} {row['efficiency']:5.2f}"
 
 
 def lines_of(row):
     begin = (f"{row['direction']:4} {row['size']:>5} {row['throughput_mpps']:9.4g} "
-             f"{row['limited_by']:>8} {len(row['trials']):6}")
+             f"{row['limited_by']:>8} " + floor_of(row) + f" {len(row['trials']):6}")
     if not row["latency"]:
         return [begin + "  nothing passed: the least rate still lost "
                 f"{row['trials'][-1]['lost']:.1%}"]
@@ -153,6 +169,8 @@ dataplane:
     - {{name: wan, device: "{wan}", addresses: [198.18.1.1/24]}}
   idle: busy
 default_policy: discard
+policies:  # for the floor: between the tester's own addresses packets are merely forwarded
+  - {{action: bypass, source: 198.18.0.2/32, destination: 198.18.1.2/32}}
 manual_sas:
   - {{name: tester, direction: out, spi: 4096, suite: aes128gcm16, esn: true, key_file: bench.key,
      local: 198.18.1.1, remote: 198.18.1.2, local_ts: [198.18.0.0/24], remote_ts: [198.19.0.0/16]}}

@@ -35,6 +35,14 @@ void write_ip(std::span<std::uint8_t> out, std::size_t total, std::uint8_t proto
   wire::write_ipv4_checksum(out.data(), kIpBytes);
 }
 
+struct Ends {
+  std::uint32_t source, destination;
+};
+Ends ends_of(Way way, bool from_lan) {
+  const std::uint32_t far = way == Way::tunnel ? kRemoteHost : kWan.tester;
+  return from_lan ? Ends{kLan.tester, far} : Ends{far, kLan.tester};
+}
+
 std::array<std::uint8_t, 16> nonce_of(const std::uint8_t* iv) {
   std::array<std::uint8_t, 16> nonce{};
   std::copy_n(kKeyAndSalt.begin() + 16, 4, nonce.begin());
@@ -53,10 +61,10 @@ std::array<std::uint8_t, 16> aad_of(std::uint32_t spi, std::uint64_t sequence) {
 
 }  // namespace
 
-std::size_t write_inner(std::span<std::uint8_t> out, bool from_lan, std::size_t bytes,
+std::size_t write_inner(std::span<std::uint8_t> out, Way way, bool from_lan, std::size_t bytes,
                         std::uint32_t flow, const Mark& mark) {
-  write_ip(out, bytes, 17, from_lan ? kLan.tester : kRemoteHost,
-           from_lan ? kRemoteHost : kLan.tester);
+  const Ends ends = ends_of(way, from_lan);
+  write_ip(out, bytes, 17, ends.source, ends.destination);
   wire::Writer rest(out.subspan(kIpBytes, bytes - kIpBytes));
   rest.u16(static_cast<std::uint16_t>(20000 + flow));
   rest.u16(4000);
@@ -68,13 +76,14 @@ std::size_t write_inner(std::span<std::uint8_t> out, bool from_lan, std::size_t 
   return bytes;
 }
 
-std::optional<Mark> read_inner(std::span<const std::uint8_t> packet, bool from_lan) {
+std::optional<Mark> read_inner(std::span<const std::uint8_t> packet, Way way, bool from_lan) {
   if (packet.size() < kLeastInnerBytes || packet[0] != 0x45 || packet[9] != 17) return std::nullopt;
   wire::Reader in(wire::Bytes(packet.data(), packet.size()));
   if (!in.skip(12, "header")) return std::nullopt;
   const auto source = in.u32("source"), destination = in.u32("destination");
-  if (!source || *source != (from_lan ? kLan.tester : kRemoteHost)) return std::nullopt;
-  if (!destination || *destination != (from_lan ? kRemoteHost : kLan.tester)) return std::nullopt;
+  const Ends ends = ends_of(way, from_lan);
+  if (!source || *source != ends.source) return std::nullopt;
+  if (!destination || *destination != ends.destination) return std::nullopt;
   if (!in.skip(kUdpBytes, "UDP")) return std::nullopt;
   const auto magic = in.u32("magic"), trial = in.u32("trial");
   const auto sent = in.u64("time");

@@ -32,11 +32,18 @@ struct Mark {
   std::uint64_t sent_tsc = 0;
 };
 
-/// A clear packet of `bytes` from the LAN to the remote host, or the other way; returns its bytes.
-std::size_t write_inner(std::span<std::uint8_t> out, bool from_lan, std::size_t bytes,
+/// What the gateway does with a packet.
+enum class Way : std::uint8_t {
+  tunnel,     ///< between the LAN and the remote host: ESP on the WAN
+  forwarded,  ///< between the tester's addresses on both links: in clear, for the floor
+};
+
+/// A clear packet of `bytes` from the LAN to the far end of `way`, or the other way round; returns
+/// its bytes.
+std::size_t write_inner(std::span<std::uint8_t> out, Way way, bool from_lan, std::size_t bytes,
                         std::uint32_t flow, const Mark& mark);
 /// nullopt: none of the tester's.
-std::optional<Mark> read_inner(std::span<const std::uint8_t> packet, bool from_lan);
+std::optional<Mark> read_inner(std::span<const std::uint8_t> packet, Way way, bool from_lan);
 
 void write_ethernet(std::span<std::uint8_t> out, const Mac& destination, const Mac& source,
                     std::uint16_t type);

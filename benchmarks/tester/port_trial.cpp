@@ -1,5 +1,5 @@
 // port_trial: trials of a gateway that is cabled to two ports, one a line of standard input:
-//   out|in SIZE|imix MPPS SECONDS
+//   out|in SIZE|imix MPPS SECONDS [forwarded]
 // The first line of output is the tester's machine and versions; each trial is answered by a line
 // of JSON. report/ports.py searches with it for the throughput.
 #include <algorithm>
@@ -107,6 +107,10 @@ bool parse(const std::string& line, Stream& stream) {
   std::string direction, size;
   double mpps = 0;
   if (!(words >> direction >> size >> mpps >> stream.seconds)) return false;
+  if (std::string way; words >> way) {
+    if (way != "forwarded") return false;
+    stream.way = Way::forwarded;
+  }
   stream.towards = direction == "out" ? Towards::wan : Towards::lan;
   stream.inner_bytes = 0;
   if (size != "imix") {
@@ -135,7 +139,8 @@ void serve(Tester& tester) {
   for (std::string line; std::getline(std::cin, line);) {
     Stream stream;
     if (!parse(line, stream)) {
-      std::cout << json{{"error", "expected: out|in SIZE|imix MPPS SECONDS"}}.dump() << std::endl;
+      std::cout << json{{"error", "expected: out|in SIZE|imix MPPS SECONDS [forwarded]"}}.dump()
+                << std::endl;
     } else if (!tester.find_gateway(kSecondsForArp)) {
       std::cout << json{{"error", "198.18.0.1 or 198.18.1.1 does not answer ARP"}}.dump()
                 << std::endl;

@@ -100,16 +100,16 @@ std::size_t Tester::write_frame(std::span<std::uint8_t> out, const Stream& strea
       stream.inner_bytes != 0 ? stream.inner_bytes : kImix[sending.number % kImix.size()];
   const auto flow = static_cast<std::uint32_t>(sending.number % kFlows);
   const Mark mark{trial_, sending.now};
-  if (stream.towards == Towards::wan) {
-    write_ethernet(out, lan_.gateway_mac, lan_.mac, kIpv4);
-    return wire::ethernet::kHeaderBytes +
-           write_inner(out.subspan(wire::ethernet::kHeaderBytes), true, bytes, flow, mark);
-  }
-  write_ethernet(out, wan_.gateway_mac, wan_.mac, kIpv4);
-  return wire::ethernet::kHeaderBytes + tunnel_.seal(out.subspan(wire::ethernet::kHeaderBytes),
-                                                     bytes, [&](std::span<std::uint8_t> inner) {
-                                                       write_inner(inner, false, bytes, flow, mark);
-                                                     });
+  const bool from_lan = stream.towards == Towards::wan;
+  const Port& port = from_lan ? lan_ : wan_;
+  const std::span<std::uint8_t> packet = out.subspan(wire::ethernet::kHeaderBytes);
+  const auto write = [&](std::span<std::uint8_t> inner) {
+    return write_inner(inner, stream.way, from_lan, bytes, flow, mark);
+  };
+  write_ethernet(out, port.gateway_mac, port.mac, kIpv4);
+  const bool is_sealed = !from_lan && stream.way == Way::tunnel;
+  return wire::ethernet::kHeaderBytes +
+         (is_sealed ? tunnel_.seal(packet, bytes, write) : write(packet));
 }
 
 void Tester::send_burst(const Stream& stream, Sending& sending, std::uint64_t count) {
@@ -140,10 +140,11 @@ void Tester::receive(Port& port, const Stream* stream, Seen& seen) {
     std::optional<Mark> mark;
     const bool is_expected = stream != nullptr && is_ipv4(frame) &&
                              (stream->towards == Towards::wan) == (&port == &wan_);
-    if (is_expected && &port == &wan_) {
-      mark = read_inner(tunnel_.open(frame.subspan(wire::ethernet::kHeaderBytes)), true);
-    } else if (is_expected) {
-      mark = read_inner(frame.subspan(wire::ethernet::kHeaderBytes), false);
+    if (is_expected) {
+      const bool from_lan = &port == &wan_;
+      const bool is_sealed = from_lan && stream->way == Way::tunnel;
+      const auto packet = frame.subspan(wire::ethernet::kHeaderBytes);
+      mark = read_inner(is_sealed ? tunnel_.open(packet) : packet, stream->way, from_lan);
     }
     if (!mark || mark->trial != trial_) {
       ++seen.others;

@@ -13,12 +13,13 @@ struct rte_mempool;
 namespace culvert::benchmarks {
 
 enum class Towards : std::uint8_t {
-  wan,  ///< clear packets into the LAN port, ESP expected at the WAN port
-  lan,  ///< ESP into the WAN port, clear packets expected at the LAN port
+  wan,  ///< clear packets into the LAN port; ESP, or the same forwarded, expected at the WAN port
+  lan,  ///< ESP, or what is to be forwarded, into the WAN port; clear packets expected at the LAN's
 };
 
 struct Stream {
   Towards towards = Towards::wan;
+  Way way = Way::tunnel;
   std::uint32_t inner_bytes = 64;  ///< 0: IMIX
   double packets_per_second = 0;
   double seconds = 0;

@@ -100,6 +100,7 @@ def test_throughput_and_latency_of_both_directions(cabled):
     assert [row["direction"] for row in document["ports"]] == ["out", "in"]
     for row in document["ports"]:
         assert row["throughput_mpps"] > 0, ended.stdout
+        assert row["floor_mpps"] > 0 and row["efficiency"] > 0, ended.stdout
         assert row["trials"][-1]["received_mpps"] > 0
         assert [at["load"] for at in row["latency"]] == [0.5, 0.9]
         for at in row["latency"]:

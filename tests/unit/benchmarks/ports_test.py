@@ -12,12 +12,14 @@ from report.ports import lines_of, limited_by, measure, search, split_devices  #
 SETTINGS = {"rate": 10.0, "seconds": 1.0, "loss": 0.0, "resolution": 0.01}
 
 
-def gateway(capacity, tester=1e9):
-    """Lets `capacity` million packets a second through, from a tester that can send so many."""
-    def trial(direction, size, mpps, seconds):
+def gateway(capacity, tester=1e9, floor=None):
+    """Lets `capacity` million packets a second through, `floor` merely forwarded, from a tester that can
+    send so many."""
+    def trial(direction, size, mpps, seconds, forwarded=False):
         sent = min(mpps, tester)
+        most = capacity if not forwarded or floor is None else floor
         return {"sent": round(sent * 1e6 * seconds),
-                "received": round(min(sent, capacity) * 1e6 * seconds), "seconds": seconds,
+                "received": round(min(sent, most) * 1e6 * seconds), "seconds": seconds,
                 "latency_us": dict.fromkeys(("p50", "p90", "p99", "p999", "max"), 7.0 * mpps)}
     return trial
 
@@ -65,6 +67,20 @@ class Row(unittest.TestCase):
         self.assertEqual([at["load"] for at in row["latency"]], [0.5, 0.9])
         self.assertAlmostEqual(row["latency"][0]["mpps"], row["throughput_mpps"] / 2, 3)
         self.assertEqual(len(lines_of(row)), 2)
+
+    def test_the_floor_is_of_the_same_packets_forwarded_in_the_same_run(self):
+        row = measure(gateway(4.0, floor=8.0), "out", "64", SETTINGS)
+        self.assertAlmostEqual(row["floor_mpps"], 8.0, delta=0.1)
+        self.assertAlmostEqual(row["efficiency"], row["throughput_mpps"] / row["floor_mpps"])
+        self.assertEqual(row["floor_limited_by"], "gateway")
+        self.assertEqual(measure(gateway(4.0, floor=20.0), "out", "64", SETTINGS)["floor_limited_by"], "rate")
+        self.assertIn(" 0.5", lines_of(row)[0])
+
+    def test_a_gateway_that_forwards_nothing_has_no_floor(self):
+        row = measure(gateway(4.0, floor=0.0), "out", "64", SETTINGS)
+        self.assertEqual((row["floor_mpps"], row["efficiency"]), (None, None))
+        self.assertGreater(row["throughput_mpps"], 3.9)
+        self.assertIn("none", lines_of(row)[0])
 
     def test_without_a_throughput_there_are_none(self):
         row = measure(gateway(0.0), "in", "imix", SETTINGS)
