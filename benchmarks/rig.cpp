@@ -34,20 +34,21 @@ double resident_bytes() {
   return kib * 1024;
 }
 
-std::uint32_t burst_number(const rte_mbuf* frame) {
+std::uint32_t burst_number(const rte_mbuf* frame, wire::Family outer) {
   rte_be16_t raw = 0;
-  std::memcpy(&raw, rte_pktmbuf_mtod_offset(frame, const char*, kBurstNumberAt), sizeof(raw));
+  std::memcpy(&raw, rte_pktmbuf_mtod_offset(frame, const char*, burst_number_at(outer)),
+              sizeof(raw));
   return rte_be_to_cpu_16(raw);
 }
 /// The next frame is the first of a burst's: a worker that takes half bursts stops between two, and
 /// a burst across the capture's end would hold numbers of two rounds.
-void begin_with_a_burst(std::uint16_t source, std::uint16_t queue) {
+void begin_with_a_burst(std::uint16_t source, std::uint16_t queue, wire::Family outer) {
   constexpr std::uint16_t kHalf = kBurstPackets / 2;
   std::array<rte_mbuf*, kHalf> frames;
   std::uint32_t last = UINT32_MAX, number = 0;
   for (bool is_whole = false; !is_whole; last = number) {
     if (rte_eth_rx_burst(source, queue, frames.data(), kHalf) != kHalf) give_up("no frames");
-    number = burst_number(frames[0]);
+    number = burst_number(frames[0], outer);
     is_whole = number == last;
     rte_pktmbuf_free_bulk(frames.data(), kHalf);
   }
@@ -59,6 +60,7 @@ void begin_with_a_burst(std::uint16_t source, std::uint16_t queue) {
 struct Wrap {
   const Rig* rig = nullptr;
   std::size_t worker = 0;
+  wire::Family outer{};
   std::uint32_t last_number = 0;
   bool is_set_aside = false;
   std::atomic<double> seconds{0};  ///< spent on it; written by the worker's thread alone
@@ -67,7 +69,7 @@ std::uint16_t reset_at_wrap(std::uint16_t, std::uint16_t, rte_mbuf** frames, std
                             std::uint16_t, void* argument) {
   if (received == 0) return 0;
   auto& wrap = *static_cast<Wrap*>(argument);
-  const std::uint32_t number = burst_number(frames[0]);
+  const std::uint32_t number = burst_number(frames[0], wrap.outer);
   const bool begins_again = number < wrap.last_number;
   wrap.last_number = number;
   if (!begins_again) return received;
@@ -153,9 +155,11 @@ struct Lane {
       }
     }
   }
-  void reset_windows_of(const Rig& rig, std::size_t worker, std::uint16_t source) {
+  void reset_windows_of(const Rig& rig, std::size_t worker, std::uint16_t source,
+                        wire::Family outer) {
     wrap.rig = &rig;
     wrap.worker = worker;
+    wrap.outer = outer;
     // Two looks at the clock are dearer than the few words of a few SAs.
     wrap.is_set_aside = rig.sas_of(worker).size() > 64;
     callback =
@@ -221,17 +225,19 @@ void Rig::route() {
   const bool out = test_.direction == Direction::out;
   MacAddress neighbor{};
   std::memcpy(neighbor.data(), kNeighborMac, 6);
-  const wire::IpAddress next_hop = wire::IpAddress::v4(out ? kPeerWan : kLocalBase + 0xfffffe);
+  const wire::IpAddress next_hop =
+      out ? address_of(test_.outer, kPeerWan) : address_of(test_.inner, kLocalBase + 0xfffffe);
   const auto adjacency = tables_->adjacencies->add_neighbor(PortId{1}, next_hop, 9000);
   if (!adjacency) give_up("no adjacency");
   tables_->adjacencies->resolve(*adjacency, neighbor, tables_->ports[1].mac);
-  const auto add = [&](const char* prefix, AdjacencyIndex index) {
-    if (auto added = tables_->fib->add(*wire::Prefix::parse(prefix), index); !added) {
+  const auto add = [&](const wire::Prefix& prefix, AdjacencyIndex index) {
+    if (auto added = tables_->fib->add(prefix, index); !added) {
       give_up(added.error());
     }
   };
-  add(out ? "198.51.100.2/32" : "10.0.0.0/8", *adjacency);
-  add("198.51.100.1/32", Adjacencies::kLocal);
+  add(out ? prefix_of(test_.outer, kPeerWan, 32) : prefix_of(test_.inner, kLocalBase, 8),
+      *adjacency);
+  add(prefix_of(test_.outer, kOurWan, 32), Adjacencies::kLocal);
 }
 
 void Rig::install_sas() {
@@ -255,8 +261,9 @@ void Rig::install_policies() {
   for (std::uint32_t index = 0; index < test_.other_policies; ++index) {
     PolicyEntry entry;
     entry.action = PolicyAction::bypass;
-    entry.local = {wire::TrafficSelector::of({wire::IpAddress::v4(0x0b000000 + (index << 8)), 24})};
-    entry.remote = {wire::TrafficSelector::of({wire::IpAddress::v4(0x0c000000), 8})};
+    entry.local = {
+        wire::TrafficSelector::of(prefix_of(test_.inner, 0x0b000000 + (index << 8), 24))};
+    entry.remote = {wire::TrafficSelector::of(prefix_of(test_.inner, 0x0c000000, 8))};
     entry.rank.place = policies.size();
     policies.push_back(std::move(entry));
   }
@@ -322,8 +329,8 @@ std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double s
     if (worker == 0) lane.context.stage_clock = clock_of_first;
     reset_windows(worker);
     if (test_.direction == Direction::in) {
-      begin_with_a_burst(devices.source(), static_cast<std::uint16_t>(worker));
-      lane.reset_windows_of(*this, worker, devices.source());
+      begin_with_a_burst(devices.source(), static_cast<std::uint16_t>(worker), test_.outer);
+      lane.reset_windows_of(*this, worker, devices.source(), test_.outer);
     }
     const WorkerCounters& counters = tables_->counters[worker];
     probes.push_back({&lane.clock, [&counters] { return counters.sent.read(); },

@@ -88,6 +88,28 @@ std::vector<Case> floods() {
   return cases;
 }
 
+/// What differs from the ordinary family outside and inside.
+std::vector<Case> ipv6() {
+  constexpr auto v4 = wire::Family::v4, v6 = wire::Family::v6;
+  std::vector<Case> cases;
+  const auto add = [&](Direction direction, wire::Family inner, wire::Family outer,
+                       std::uint32_t size, std::uint32_t sas) {
+    cases.push_back(ordinary_case(direction, size, sas));
+    cases.back().inner = inner;
+    cases.back().outer = outer;
+    cases.back().variant = inner == outer ? "IPv6" : inner == v6 ? "IPv6 in IPv4" : "IPv4 in IPv6";
+  };
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t size : {64U, 512U, 1420U, kImix}) add(direction, v6, v6, size, 1);
+    for (const std::uint32_t size : {64U, kImix}) {
+      add(direction, v6, v6, size, 1024);
+      add(direction, v6, v4, size, 1);
+      add(direction, v4, v6, size, 1);
+    }
+  }
+  return cases;
+}
+
 std::vector<Case> transforms() {
   std::vector<Case> cases;
   for (const Direction direction : kBoth) {
@@ -149,9 +171,9 @@ std::vector<Case> stage_cases() {
 }
 
 std::vector<Suite> all_suites() {
-  return {{"rates", rates()},     {"workers", workers()}, {"policies", policies()},
-          {"windows", windows()}, {"floods", floods()},   {"transforms", transforms()},
-          {"sas", sas()}};
+  return {{"rates", rates()},           {"workers", workers()}, {"policies", policies()},
+          {"windows", windows()},       {"floods", floods()},   {"ipv6", ipv6()},
+          {"transforms", transforms()}, {"sas", sas()}};
 }
 
 }  // namespace culvert::benchmarks

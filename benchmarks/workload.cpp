@@ -8,31 +8,48 @@
 
 #include "wire/cursor.hpp"
 #include "wire/ip.hpp"
-#include "wire/ip_address.hpp"
 
 namespace culvert::benchmarks {
 namespace {
 
 constexpr std::size_t kBurst = 64;
-constexpr std::size_t kEthernetBytes = 14, kIpBytes = 20, kUdpBytes = 8, kEspBytes = 8;
+constexpr std::size_t kEthernetBytes = 14, kUdpBytes = 8, kEspBytes = 8;
 constexpr std::size_t kMostIvBytes = 16;
 constexpr std::array<std::uint32_t, 12> kImixSizes{64, 570, 64,   64, 570, 64,
                                                    64, 570, 1400, 64, 570, 64};
+constexpr std::size_t ip_bytes(wire::Family family) {
+  return family == wire::Family::v4 ? wire::ipv4::kHeaderBytes : wire::ipv6::kHeaderBytes;
+}
 /// Each SA has a network of 16 addresses a side.
 constexpr unsigned kNetworkBits = 4;
 /// Neighbours in time are no neighbours in memory. Prime, so that no SA is left out.
 constexpr std::uint64_t kStride = 7919;
 
-void write_ethernet(wire::Writer& out, const std::uint8_t (&destination)[6]) {
+void write_ethernet(wire::Writer& out, const std::uint8_t (&destination)[6], wire::Family family) {
   out.bytes(destination);
   out.bytes(kNeighborMac);
-  out.u16(0x0800);
+  out.u16(family == wire::Family::v4 ? 0x0800 : 0x86dd);
 }
 
-/// An IPv4 header with its checksum.
-void write_ip(wire::Writer& out, std::size_t total, std::uint16_t identification,
-              std::uint8_t protocol, std::uint32_t source, std::uint32_t destination) {
-  std::array<std::uint8_t, kIpBytes> header{};
+/// IPv6's has a flow label in place of the identification.
+void write_ipv6(wire::Writer& out, std::size_t total, std::uint16_t identification,
+                std::uint8_t protocol, std::uint32_t source, std::uint32_t destination) {
+  out.u32(0x60000000U | identification);
+  out.u16(static_cast<std::uint16_t>(total - wire::ipv6::kHeaderBytes));
+  out.u8(protocol);
+  out.u8(64);
+  out.bytes(address_of(wire::Family::v6, source).view());
+  out.bytes(address_of(wire::Family::v6, destination).view());
+}
+
+/// An IP header, IPv4's with its checksum.
+void write_ip(wire::Writer& out, wire::Family family, std::size_t total,
+              std::uint16_t identification, std::uint8_t protocol, std::uint32_t source,
+              std::uint32_t destination) {
+  if (family == wire::Family::v6) {
+    return write_ipv6(out, total, identification, protocol, source, destination);
+  }
+  std::array<std::uint8_t, wire::ipv4::kHeaderBytes> header{};
   wire::Writer ip(header);
   ip.u16(0x4500);
   ip.u16(static_cast<std::uint16_t>(total));
@@ -61,9 +78,9 @@ Turn turn_of(const Case& test, std::span<const std::uint32_t> sas, std::size_t f
 
 /// Makes what should be dropped of a good packet: by the SPI's generation, by a bit of the ICV. A
 /// replay is good but for its number.
-void spoil(std::vector<std::uint8_t>& frame, Flood flood) {
-  if (flood == Flood::unknown_spis) frame[kEthernetBytes + kIpBytes] ^= 0x80U;
-  if (flood == Flood::wrong_icvs) frame.back() ^= 1U;
+void spoil(std::vector<std::uint8_t>& frame, const Case& test) {
+  if (test.flood == Flood::unknown_spis) frame[kEthernetBytes + ip_bytes(test.outer)] ^= 0x80U;
+  if (test.flood == Flood::wrong_icvs) frame.back() ^= 1U;
 }
 
 /// A UDP packet of the SA's selectors.
@@ -73,20 +90,21 @@ std::vector<std::uint8_t> inner_packet(const Case& test, const Turn& turn, std::
   if (test.direction == Direction::in) std::swap(source, destination);
   std::vector<std::uint8_t> packet(size);
   wire::Writer out(packet);
-  write_ip(out, size, 0, 17, source, destination);
+  write_ip(out, test.inner, size, 0, 17, source, destination);
+  const std::size_t header = ip_bytes(test.inner);
   out.u16(static_cast<std::uint16_t>(20000 + turn.flow % 256));
   out.u16(static_cast<std::uint16_t>(8000 + turn.flow / 256));
-  out.u16(static_cast<std::uint16_t>(size - kIpBytes));
+  out.u16(static_cast<std::uint16_t>(size - header));
   out.u16(0);
-  for (std::size_t at = kIpBytes + kUdpBytes; at < size; ++at) {
+  for (std::size_t at = header + kUdpBytes; at < size; ++at) {
     packet[at] = static_cast<std::uint8_t>(at * 7);
   }
   return packet;
 }
 
-wire::TrafficSelector network(std::uint32_t base, std::uint32_t index) {
+wire::TrafficSelector network(const Case& test, std::uint32_t base, std::uint32_t index) {
   return wire::TrafficSelector::of(
-      {wire::IpAddress::v4(base + (index << kNetworkBits)), 32 - kNetworkBits});
+      prefix_of(test.inner, base + (index << kNetworkBits), 32 - kNetworkBits));
 }
 
 /// Cipher key, salt, integrity key (RFC 7296 §2.17).
@@ -103,7 +121,7 @@ std::vector<std::uint8_t> keymat_of(const crypto::EspSuite& suite, std::uint32_t
 class Sealer {
  public:
   Sealer(const Case& test, crypto::esp::Engine& engine)
-      : transform_(crypto::esp::transform(test.transform)), engine_(engine) {}
+      : test_(test), transform_(crypto::esp::transform(test.transform)), engine_(engine) {}
 
   /// ESP in tunnel mode (RFC 4303 §2) in an Ethernet frame.
   std::vector<std::uint8_t> seal(const std::vector<std::uint8_t>& inner, channel::Spi spi,
@@ -112,12 +130,14 @@ class Sealer {
     const std::size_t padding =
         (form.alignment - (inner.size() + 2) % form.alignment) % form.alignment;
     const std::size_t text = inner.size() + padding + 2;
-    const std::size_t total = kIpBytes + kEspBytes + form.iv_bytes + text + form.icv_bytes;
+    const std::size_t total =
+        ip_bytes(test_.outer) + kEspBytes + form.iv_bytes + text + form.icv_bytes;
     const std::uint32_t sequence = turn.round + 1;
     std::vector<std::uint8_t> frame(kEthernetBytes + total);
     wire::Writer out(frame);
-    write_ethernet(out, kWanMac);
-    write_ip(out, total, static_cast<std::uint16_t>(frame_number / kBurst), 50, kPeerWan, kOurWan);
+    write_ethernet(out, kWanMac, test_.outer);
+    write_ip(out, test_.outer, total, static_cast<std::uint16_t>(frame_number / kBurst),
+             wire::protocol::kEsp, kPeerWan, kOurWan);
     const std::size_t esp_at = out.size();
     out.u32(static_cast<std::uint32_t>(spi));
     out.u32(sequence);
@@ -128,7 +148,7 @@ class Sealer {
     out.bytes(inner);
     for (std::size_t pad = 1; pad <= padding; ++pad) out.u8(static_cast<std::uint8_t>(pad));
     out.u8(static_cast<std::uint8_t>(padding));
-    out.u8(4);
+    out.u8(test_.inner == wire::Family::v4 ? wire::protocol::kIpv4 : wire::protocol::kIpv6);
     seal_text(frame, esp_at, text_at, text, turn.sa, std::span(iv).first(form.iv_bytes));
     return frame;
   }
@@ -154,6 +174,7 @@ class Sealer {
     engine_.seal(suite, std::span(&operation, 1));
   }
 
+  const Case& test_;
   const crypto::esp::Transform& transform_;
   crypto::esp::Engine& engine_;
   crypto::esp::ExpandedKey key_{};
@@ -192,6 +213,18 @@ class CaptureFile {
 };
 
 }  // namespace
+
+wire::IpAddress address_of(wire::Family family, std::uint32_t number) {
+  if (family == wire::Family::v4) return wire::IpAddress::v4(number);
+  std::array<std::uint8_t, 16> bytes{0x20, 0x01, 0x0d, 0xb8};
+  wire::store_u32(bytes.data() + 12, number);
+  return wire::IpAddress::v6(bytes);
+}
+
+wire::Prefix prefix_of(wire::Family family, std::uint32_t number, unsigned bits) {
+  const unsigned in_front = family == wire::Family::v4 ? 0 : 96;
+  return {address_of(family, number), static_cast<std::uint8_t>(in_front + bits)};
+}
 
 std::string size_name(const Case& test) {
   return test.size == 0 ? "imix" : std::to_string(test.size);
@@ -246,8 +279,8 @@ channel::InstallSa sa_request(const Case& test, std::uint32_t index, channel::Sp
   request.spi = spi;
   request.replay_window = in ? test.replay_window : 0;
   request.suite = crypto::esp::transform(test.transform).suite;
-  request.local = {wire::IpAddress::v4(kOurWan), 0};
-  request.remote = {wire::IpAddress::v4(kPeerWan), 0};
+  request.local = {address_of(test.outer, kOurWan), 0};
+  request.remote = {address_of(test.outer, kPeerWan), 0};
   // Limits that are looked at and never reached.
   request.lifetime.soft_bytes = 1ULL << 61;
   request.lifetime.hard_bytes = 1ULL << 62;
@@ -255,9 +288,9 @@ channel::InstallSa sa_request(const Case& test, std::uint32_t index, channel::Sp
   request.lifetime.hard_packets = 1ULL << 62;
   request.esn = !in;
   request.local_selectors.count = 1;
-  request.local_selectors.items[0] = network(kLocalBase, index);
+  request.local_selectors.items[0] = network(test, kLocalBase, index);
   request.remote_selectors.count = 1;
-  request.remote_selectors.items[0] = network(kRemoteBase, index);
+  request.remote_selectors.items[0] = network(test, kRemoteBase, index);
   if (!request.key.assign(keymat_of(request.suite, index))) std::abort();
   return request;
 }
@@ -270,7 +303,7 @@ void write_clear_capture(const std::string& file, const Case& test,
     const std::uint32_t size = sizes[number % sizes.size()];
     std::vector<std::uint8_t> frame(kEthernetBytes + size);
     wire::Writer out(frame);
-    write_ethernet(out, kLanMac);
+    write_ethernet(out, kLanMac, test.inner);
     out.bytes(inner_packet(test, turn_of(test, sas, number), size));
     capture.add(frame);
   }
@@ -292,7 +325,7 @@ void write_sealed_capture(const std::string& file, const Case& test,
     const Turn turn = turn_of(test, sas, of);
     const auto inner = inner_packet(test, turn, sizes[number % sizes.size()]);
     auto frame = sealer.seal(inner, spis[turn.sa], turn, number);
-    if (is_bad) spoil(frame, test.flood);
+    if (is_bad) spoil(frame, test);
     capture.add(frame);
   }
   capture.finish();

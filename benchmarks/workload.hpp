@@ -9,6 +9,7 @@
 #include "channel/messages.hpp"
 #include "crypto/esp/esp_crypto.hpp"
 #include "crypto/esp/transform.hpp"
+#include "wire/ip_address.hpp"
 
 namespace culvert::benchmarks {
 
@@ -30,10 +31,11 @@ struct Case {
   std::uint32_t remembered = 65'536;  ///< flows a worker has room for (`limits.flows`)
   std::uint32_t replay_window = 1024;
   crypto::esp::TransformId transform{};  ///< AES-128-GCM-16
-  Flood flood = Flood::none;             ///< kBadPerGood of them for each good packet; rates are of
-                                         ///< the good ones
-  std::uint32_t least_frames = 4096;     ///< before the capture begins again
-  std::string variant;  ///< what else differs from the ordinary, for the row's name
+  wire::Family inner = wire::Family::v4, outer = wire::Family::v4;
+  Flood flood = Flood::none;          ///< kBadPerGood of them for each good packet; rates are of
+                                      ///< the good ones
+  std::uint32_t least_frames = 4096;  ///< before the capture begins again
+  std::string variant;                ///< what else differs from the ordinary, for the row's name
 };
 [[nodiscard]] std::string size_name(const Case& test);
 [[nodiscard]] std::string direction_name(const Case& test);
@@ -58,7 +60,10 @@ inline constexpr std::uint8_t kWanMac[6] = {0x02, 0, 0, 0, 0, 0x02};
 inline constexpr std::uint8_t kNeighborMac[6] = {0x02, 0, 0, 0, 0, 0x99};
 
 /// 198.51.100.1 is ours, 198.51.100.2 the peer; SA n protects the n-th /28 of 10.0.0.0/8 towards
-/// the n-th of 20.0.0.0/8.
+/// the n-th of 20.0.0.0/8. IPv6 addresses are the same numbers in 2001:db8::/96.
+[[nodiscard]] wire::IpAddress address_of(wire::Family family, std::uint32_t number);
+/// Of `bits` of the number.
+[[nodiscard]] wire::Prefix prefix_of(wire::Family family, std::uint32_t number, unsigned bits);
 inline constexpr std::uint32_t kOurWan = 0xc6336401, kPeerWan = 0xc6336402;
 inline constexpr std::uint32_t kLocalBase = 0x0a000000, kRemoteBase = 0x14000000;
 
@@ -67,8 +72,10 @@ inline constexpr std::uint32_t kLocalBase = 0x0a000000, kRemoteBase = 0x14000000
                                             channel::Spi spi);
 
 /// Where in a sealed frame the number of its burst stands, as the identification of the outer IPv4
-/// header (modulo 2^16): it falls where a looped capture begins again.
-inline constexpr std::uint16_t kBurstNumberAt = 14 + 4;
+/// header, or in IPv6's flow label (modulo 2^16): it falls where a looped capture begins again.
+[[nodiscard]] constexpr std::uint16_t burst_number_at(wire::Family outer) {
+  return 14 + (outer == wire::Family::v4 ? 4 : 2);
+}
 
 /// Writes a capture that net_pcap plays: clear packets for the LAN port, the SAs in turn.
 void write_clear_capture(const std::string& file, const Case& test,

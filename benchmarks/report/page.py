@@ -89,6 +89,15 @@ def floods_label(row):
     return f"{row['direction']}, {transform_and_variant(row['suite'])[1] or 'no flood'}"
 
 
+def of_ipv6(row):
+    variant = transform_and_variant(row["suite"])[1]
+    return variant.startswith("IPv6") or variant == "IPv4 in IPv6"
+
+
+def ipv6_label(row):
+    return f"{rates_label(row)}, {transform_and_variant(row['suite'])[1]}"
+
+
 def of_transforms(row):
     return (not transform_and_variant(row["suite"])[1] and row["size"] == "imix" and row["sas"] == 1
             and row["workers"] == 1)
@@ -114,6 +123,7 @@ SECTIONS = (
      policies_label),
     ("Replay windows", of_windows, windows_label),
     ("Ten bad packets for each good one: good packets", of_floods, floods_label),
+    ("IPv6", of_ipv6, ipv6_label),
     ("Cipher suites, IMIX", of_transforms, transforms_label),
     ("Workers, 1 024 SAs", of_workers, workers_label),
 )

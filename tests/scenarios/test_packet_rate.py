@@ -20,13 +20,15 @@ from report.results import check, key_of, name_of  # noqa: E402
 
 SMALLEST = ("--no-huge", "--repeats", "1", "--seconds", "0.01")
 # Both directions, a size and IMIX, many SAs, two workers, a variant, a suite that goes the general
-# way, and CBC with its two calls.
+# way, CBC with its two calls, and IPv6 inside and outside.
 ROWS = ("aes128gcm16/out/64/1/10/1", "aes128gcm16/in/imix/1024/1033/1",
         "aes128gcm16/in/64/1024/1033/2", "aes128gcm16 window 65536/in/64/1/10/1",
         "aes128gcm16 flood of unknown SPIs/in/64/1/10/1",
         "aes128gcm16 flood of wrong ICVs/in/64/1/10/1", "aes128gcm16 flood of replays/in/64/1/10/1",
         "aes128-sha256/out/imix/1/10/1", "aes128-sha256/in/imix/1/10/1",
-        "chacha20poly1305/in/imix/1/10/1")
+        "chacha20poly1305/in/imix/1/10/1", "aes128gcm16 IPv6/out/64/1/10/1",
+        "aes128gcm16 IPv6/in/imix/1024/1033/1", "aes128gcm16 IPv6 in IPv4/in/64/1/10/1",
+        "aes128gcm16 IPv4 in IPv6/in/64/1/10/1")
 
 
 def program():
@@ -97,9 +99,11 @@ def test_the_full_run_has_every_theme():
     assert len(names) == len(set(names))
     for expected in ("/out/64/1000000/1000009/1", "/in/64/1000000/10/1", "/out/64/1/10000/1",
                      "cold flows/in/64/1/10000/1", "window 64/in/64/1/10/1",
-                     "flood of replays/in/64/1/10/1", "/out/64/1024/1033/2"):
+                     "flood of replays/in/64/1/10/1", "IPv6/out/1420/1/10/1",
+                     "/out/64/1024/1033/2"):
         assert any(name.endswith(expected) for name in names), expected
-    assert sum("/out/imix/1/10/1" in name for name in names) == 39, "one a cipher suite"
+    suites = [name for name in names if "/out/imix/1/10/1" in name and "IPv6" not in name]
+    assert len(suites) == 39, "one a cipher suite"
 
 
 @pytest.mark.parametrize("words", [("--only", "out/65/1"), ("--suites", "speed")])
