@@ -33,29 +33,33 @@ inline void write_trailer(std::uint8_t* end, std::size_t padding, std::uint8_t n
   end[padding + 1] = next_header;
 }
 
-/// Padding and trailer of an IPv4 packet, by bytes of padding, as they lie in memory (RFC 4303
-/// §2.4).
-inline constexpr std::array<std::uint64_t, 4> kIpv4Trailers{0x0400, 0x040101, 0x04020201,
-                                                            0x0403030201};
+/// Padding and trailer of a packet, by bytes of padding, as they lie in memory (RFC 4303 §2.4).
+/// `kNextHeader`: what the packet is, IPv4 or IPv6.
+template <std::uint8_t kNextHeader>
+inline constexpr std::array<std::uint64_t, 4> kTrailers{
+    std::uint64_t{kNextHeader} << 8U, std::uint64_t{kNextHeader} << 16U | 0x0101U,
+    std::uint64_t{kNextHeader} << 24U | 0x020201U, std::uint64_t{kNextHeader} << 32U | 0x03030201U};
 
 /// The last eight bytes of a text that ends in one of them: what to look at and what it is.
 struct Ending {
   std::uint64_t mask, right;
 };
-inline constexpr auto kIpv4Endings = [] {
-  std::array<Ending, kIpv4Trailers.size()> endings{};
+template <std::uint8_t kNextHeader>
+inline constexpr auto kEndings = [] {
+  constexpr auto& kOfPacket = kTrailers<kNextHeader>;
+  std::array<Ending, kOfPacket.size()> endings{};
   for (std::size_t padding = 0; padding < endings.size(); ++padding) {
     const std::size_t bits_in_front = 8 * (8 - kTrailerBytes - padding);
-    endings[padding] = {~std::uint64_t{0} << bits_in_front,
-                        kIpv4Trailers[padding] << bits_in_front};
+    endings[padding] = {~std::uint64_t{0} << bits_in_front, kOfPacket[padding] << bits_in_front};
   }
   return endings;
 }();
 
-/// Whether a decrypted text that ends at `end` ends in an IPv4 packet's trailer and `padding` bytes
+/// Whether a decrypted text that ends at `end` ends in such a packet's trailer and `padding` bytes
 /// of padding, at most three; in one load. Precondition: eight bytes lie before `end`.
-[[nodiscard]] inline bool ends_as_ipv4(const std::uint8_t* end, std::size_t padding) {
-  const Ending& ending = kIpv4Endings[padding];
+template <std::uint8_t kNextHeader>
+[[nodiscard]] bool ends_as(const std::uint8_t* end, std::size_t padding) {
+  const Ending& ending = kEndings<kNextHeader>[padding];
   return (load_raw<std::uint64_t>(end - 8) & ending.mask) == ending.right;
 }
 

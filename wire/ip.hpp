@@ -56,6 +56,13 @@ inline constexpr std::size_t kPayloadLength = 4, kNextHeader = 6, kHopLimit = 7,
 inline constexpr std::uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44,
                               kDestinationOptions = 60;
 inline constexpr unsigned kMaxExtensionHeaders = 8;  ///< more than any honest packet has
+/// Whether the upper layer is behind such a header, or behind others yet (RFC 8200 §4).
+[[nodiscard]] constexpr bool is_extension(std::uint8_t type) {
+  constexpr std::uint64_t kAll = std::uint64_t{1} << kHopByHop | std::uint64_t{1} << kRouting |
+                                 std::uint64_t{1} << kFragment |
+                                 std::uint64_t{1} << kDestinationOptions;
+  return type < 64 && (kAll >> type & 1U) != 0;
+}
 }  // namespace ipv6
 
 /// The sum of an IPv4 header's 16-bit words in memory order, folded to 16 bits. 0xffff means that
@@ -150,9 +157,8 @@ inline void decrement_ttl(std::uint8_t* ipv4_header) {
   std::size_t at = ipv6::kHeaderBytes;
   for (unsigned count = 0;; ++count) {
     const std::uint8_t type = parsed.protocol;
-    const bool is_options =
-        type == ipv6::kHopByHop || type == ipv6::kRouting || type == ipv6::kDestinationOptions;
-    if ((!is_options && type != ipv6::kFragment) || !parsed.has_upper_header) break;
+    if (!ipv6::is_extension(type) || !parsed.has_upper_header) break;
+    const bool is_options = type != ipv6::kFragment;
     if (count == ipv6::kMaxExtensionHeaders || at + 8 > total) {
       return std::unexpected(IpError::extension_unsupported);
     }

@@ -78,9 +78,9 @@ struct SaDetails {
   }
 };
 
-/// SAs of the common shape are plain: tunnel mode, IPv4 outside, AES-GCM-16 (and inbound, selectors
-/// that two compares decide). Packets of such an SA go the short way through the worker, which
-/// knows these sizes (RFC 4106).
+/// SAs of the common shape are plain: tunnel mode, IPv4, UDP in IPv4 or IPv6 outside, AES-GCM-16
+/// (and inbound, IPv4 outside and selectors that two compares decide). Packets of such an SA go the
+/// short way through the worker, which knows these sizes (RFC 4106).
 inline constexpr std::size_t kPlainIvBytes = 8, kPlainIcvBytes = 16;
 [[nodiscard]] inline bool is_plain_suite(const crypto::EspSuite& suite) {
   return suite.encryption == crypto::Encryption::aes_gcm_16 &&

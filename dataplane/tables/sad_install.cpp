@@ -265,7 +265,9 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   sa.details = installed.details.get();
   sa.is_tunnel = spec.mode == channel::SaMode::tunnel;
   sa.has_esn = spec.esn;
-  sa.is_plain = sa.is_tunnel && spec.remote.address.is_v4() && is_plain_suite(spec.suite) &&
+  // UDP in IPv6 wants a checksum over the ciphertext (RFC 8200 §8.1).
+  const bool has_checksum = spec.udp_encapsulation && !spec.remote.address.is_v4();
+  sa.is_plain = sa.is_tunnel && !has_checksum && is_plain_suite(spec.suite) &&
                 !sa.details->changes_outer && sa.details->headers.tfc_padding == 0;
   sa.current_header.store(0, std::memory_order_relaxed);
   sa.headers[0] = build_outer_header(spec, installed.settings.headers.hop_limit);

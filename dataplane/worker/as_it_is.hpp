@@ -1,4 +1,4 @@
-// IPv4 packets of known flows that leave as they are: decrypted ones, and those that a policy lets
+// Packets of known flows that leave as they are: decrypted ones, and those that a policy lets
 // pass.
 #pragma once
 
@@ -16,10 +16,15 @@ namespace culvert::dataplane {
   return adjacency.kind.load(std::memory_order_acquire) == AdjacencyKind::resolved;
 }
 
-/// One less, and the checksum kept right, in one load and one store (RFC 1624). Precondition: the
-/// TTL is over 1. The sum is of bytes in whatever order (RFC 1071 §2 (B)): 0x0100 more is 1 more of
-/// what lies first in memory.
-inline void count_hop(std::uint8_t* ip) {
+/// One hop less. Precondition: there is more than one. IPv4's checksum is kept right, in one load
+/// and one store (RFC 1624). The sum is of bytes in whatever order (RFC 1071 §2 (B)): 0x0100 more
+/// is 1 more of what lies first in memory.
+template <typename Family>
+void count_hop(std::uint8_t* ip) {
+  if constexpr (std::is_same_v<Family, Ipv6>) {
+    --ip[wire::ipv6::kHopLimit];  // no checksum covers it (RFC 8200 §8.1)
+    return;
+  }
   // TTL, protocol and checksum as they lie in memory, the checksum on top.
   const std::uint32_t word = wire::load_raw<std::uint32_t>(ip + wire::ipv4::kTtl);
   // 0xffff, the other zero, does not come about (RFC 1624 §3).
@@ -35,9 +40,10 @@ inline void put_ethernet(std::uint8_t* frame, const Adjacency& adjacency) {
 static_assert(offsetof(Adjacency, next_hop) >= offsetof(Adjacency, ethernet) + 14);
 
 /// A hop is counted, and the packet gets its Ethernet header. Precondition: there is room in front.
-inline void complete(rte_mbuf* packet, std::uint8_t* ip, std::uint32_t bytes,
-                     const KnownFlow& flow) {
-  count_hop(ip);
+template <typename Family>
+void complete(rte_mbuf* packet, std::uint8_t* ip, std::uint32_t bytes,
+              const KnownFlowOf<typename Family::Key>& flow) {
+  count_hop<Family>(ip);
   std::uint8_t* const frame = ip - wire::ethernet::kHeaderBytes;
   const std::uint16_t first_of_ip = wire::load_raw<std::uint16_t>(ip);
   put_ethernet(frame, *flow.next_hop);
@@ -47,24 +53,28 @@ inline void complete(rte_mbuf* packet, std::uint8_t* ip, std::uint32_t bytes,
 
 /// Whether a packet of a known flow may go on without the general stages, as far as it says itself.
 /// A TCP flag is looked for behind the end of one that is not TCP, but within its buffer.
-[[nodiscard]] inline bool may_go_on(const KnownFlow& flow, const std::uint8_t* ip,
-                                    std::uint32_t bytes) {
-  constexpr std::size_t kTcpFlagsAt = wire::ipv4::kHeaderBytes + wire::tcp::kFlags;
-  return ip[wire::ipv4::kTtl] > 1 && bytes <= flow.max_bytes &&
+template <typename Family>
+[[nodiscard]] bool may_go_on(const KnownFlowOf<typename Family::Key>& flow, const std::uint8_t* ip,
+                             std::uint32_t bytes) {
+  constexpr std::size_t kTcpFlagsAt = Family::kHeaderBytes + wire::tcp::kFlags;
+  return ip[Family::kHops] > 1 && bytes <= flow.max_bytes &&
          (ip[kTcpFlagsAt] & flow.general_flags) == 0;
 }
 
 /// Packets for their ports' queues, one after another; those that met one policy are counted at
 /// once.
+template <typename Family>
 class AsItIs {
  public:
+  using Flow = KnownFlowOf<typename Family::Key>;
+
   explicit AsItIs(WorkerState& worker) : leaving_(worker) {}
   ~AsItIs() { count(); }
   AsItIs(const AsItIs&) = delete;
   AsItIs& operator=(const AsItIs&) = delete;
 
-  void send(rte_mbuf* packet, std::uint8_t* ip, std::uint32_t bytes, const KnownFlow& flow) {
-    complete(packet, ip, bytes, flow);
+  void send(rte_mbuf* packet, std::uint8_t* ip, std::uint32_t bytes, const Flow& flow) {
+    complete<Family>(packet, ip, bytes, flow);
     if (flow.policy != policy_) [[unlikely]] {
       count();
       policy_ = flow.policy;

@@ -70,7 +70,7 @@ void sort(WorkerState& worker, Burst& burst, std::uint32_t position, bool is_for
 /// Where what most frames are goes.
 struct ShortWays {
   explicit ShortWays(WorkerState& worker) : known(worker), arrived(worker) {}
-  OfferRun known;
+  OfferRun<Ipv4> known;
   ArrivalRun arrived;
 };
 
@@ -82,7 +82,7 @@ enum class Way : std::uint8_t { general, known, arrived, again };
 /// eight.
 Way classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, std::uint64_t mac) {
   std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
-  if (packet->data_len < wire::ethernet::kHeaderBytes + kLeastKnownBytes) return Way::general;
+  if (packet->data_len < wire::ethernet::kHeaderBytes + Ipv4::kLeastKnownBytes) return Way::general;
   std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
   const std::uint64_t destination = wire::load_raw<std::uint64_t>(frame);
   // Ethertype, version and length of the header; the class of traffic is any.
@@ -92,7 +92,7 @@ Way classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, st
   constexpr std::uint16_t kFragmentBits =
       wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
   const bool is_plain = ((destination ^ mac) << 16U) == 0 && kind == 0x00450008U &&
-                        (fragment & kFragmentBits) == 0 && length >= kLeastKnownBytes &&
+                        (fragment & kFragmentBits) == 0 && length >= Ipv4::kLeastKnownBytes &&
                         length + wire::ethernet::kHeaderBytes <= packet->data_len &&
                         wire::plain_ipv4_checksum_is_right(ip);
   if (!is_plain) [[unlikely]]
@@ -104,7 +104,7 @@ Way classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, st
     const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
     if (!may_be_known(ports_at)) return Way::general;
     ways.known.add(packet, position, ip, length,
-                   known_flow_key(ip, PacketOrigin::clear, protocol, ports_at));
+                   Ipv4::flow_key(ip, PacketOrigin::clear, protocol, ports_at));
     return Way::known;
   }
   std::uint8_t* const payload = ip + wire::ipv4::kHeaderBytes;
@@ -122,6 +122,43 @@ Way classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, st
   ways.arrived.add(position, payload + wire::udp::kHeaderBytes, udp_bytes - wire::udp::kHeaderBytes,
                    wire::ipv4::kHeaderBytes + wire::udp::kHeaderBytes);
   return Way::arrived;
+}
+
+/// Whether a frame is what most are with IPv6: without extension headers, whole, for this port's
+/// own MAC; no ESP, and no ICMP. It is offered then. `mac` as of `classify_plain`.
+bool offer_ipv6(OfferRun<Ipv6>& known, rte_mbuf* packet, std::uint32_t position,
+                std::uint64_t mac) {
+  std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
+  if (packet->data_len < wire::ethernet::kHeaderBytes + Ipv6::kLeastKnownBytes) return false;
+  std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
+  const std::uint64_t destination = wire::load_raw<std::uint64_t>(frame);
+  // Ethertype and version; class of traffic and flow label are any.
+  const std::uint32_t kind = wire::load_raw<std::uint32_t>(ip - 2) & 0x00f0ffffU;
+  const std::uint32_t length = Ipv6::total_bytes(ip);
+  const std::uint8_t protocol = ip[Ipv6::kProtocol];
+  const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
+  const bool is_on_port_4500 = wire::load_raw<std::uint16_t>(ip + Ipv6::kHeaderBytes + 2) ==
+                               wire::Be16{wire::udp::kNatTraversalPort}.raw();
+  const bool is_plain = ((destination ^ mac) << 16U) == 0 && kind == 0x0060dd86U &&
+                        length >= Ipv6::kLeastKnownBytes &&
+                        length + wire::ethernet::kHeaderBytes <= packet->data_len &&
+                        protocol != wire::protocol::kEsp &&
+                        !(protocol == wire::protocol::kUdp && is_on_port_4500) &&
+                        may_be_known(ports_at) && !wire::ipv6::is_extension(protocol);
+  if (!is_plain) return false;
+  known.add(packet, position, ip, length,
+            Ipv6::flow_key(ip, PacketOrigin::clear, protocol, ports_at));
+  return true;
+}
+
+/// Frames from `position` to `end` as far as they have a short way with IPv6: where they end. Not
+/// inlined: what most frames are, IPv4, needs the registers.
+[[gnu::noinline]] std::uint32_t classify_ipv6(WorkerState& worker, const Burst& burst,
+                                              std::uint32_t position, std::uint32_t end,
+                                              std::uint64_t mac) {
+  OfferRun<Ipv6> known(worker);
+  while (position < end && offer_ipv6(known, burst.packets[position], position, mac)) ++position;
+  return position;
 }
 
 /// The frames from `position` to `end` that go on with the train of the one that arrived are left
@@ -192,8 +229,14 @@ void classify(WorkerState& worker, Burst& burst) {
     while (end < burst.count && burst.received_on[end] == port) ++end;
     while (position < end) {
       const Way way = classify_plain(ways, burst.packets[position], position, mac);
-      if (way == Way::general) [[unlikely]]
+      if (way == Way::general) [[unlikely]] {
+        const std::uint32_t next = classify_ipv6(worker, burst, position, end, mac);
+        if (next != position) {
+          position = next;
+          continue;
+        }
         classify_one(worker, burst, position);
+      }
       ++position;
       if (way == Way::again)
         position = pass_followers(ways.arrived.last(), burst.packets.data(), position, end);

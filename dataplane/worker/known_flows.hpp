@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "dataplane/tables/adjacency.hpp"
@@ -19,38 +20,107 @@ struct rte_mbuf;
 
 namespace culvert::dataplane {
 
-/// What tells flows apart, in memory order: IPv4 source and destination; ports, protocol, origin.
+/// Ports, protocol and origin of a packet, in memory order. `at`: the four bytes in front of the
+/// ports, which are loaded as wide as they are used: in four bytes the compiler may put them aside
+/// and load eight back, which waits for the store to reach the cache (5 ns a packet).
+[[nodiscard]] inline std::uint64_t rest_of_flow(const std::uint8_t* at, PacketOrigin origin,
+                                                std::uint8_t protocol, wire::PortsAt ports_at) {
+  const std::uint64_t ports = wire::load_raw<std::uint64_t>(at) & 0xffffffff00000000U;
+  return (ports_at == wire::PortsAt::ports ? ports : 0U) | std::uint64_t{protocol} << 8U |
+         static_cast<std::uint64_t>(origin);
+}
+
+/// What tells flows apart, in memory order: IPv4 source and destination; `rest_of_flow`.
 struct KnownFlowKey {
   std::uint64_t addresses = 0;
   std::uint64_t rest = 0;
   [[nodiscard]] PacketOrigin origin() const { return static_cast<PacketOrigin>(rest & 0xffU); }
+  /// 0: they are the same.
+  [[nodiscard]] std::uint64_t difference_from(const KnownFlowKey& other) const {
+    return (addresses ^ other.addresses) | (rest ^ other.rest);
+  }
+  [[nodiscard]] std::uint64_t hash() const {
+#ifdef __SSE4_2__
+    return __builtin_ia32_crc32di(__builtin_ia32_crc32di(0, addresses), rest);
+#else
+    const std::uint64_t mixed = (addresses ^ (rest * 0x9e3779b97f4a7c15ULL));
+    return (mixed * 0xc2b2ae3d27d4eb4fULL) >> 32U;
+#endif
+  }
   friend bool operator==(const KnownFlowKey&, const KnownFlowKey&) = default;
+};
+
+/// The same of IPv6: source, destination.
+struct KnownFlowKeyV6 {
+  std::array<std::uint64_t, 4> addresses{};
+  std::uint64_t rest = 0;
+  [[nodiscard]] PacketOrigin origin() const { return static_cast<PacketOrigin>(rest & 0xffU); }
+  [[nodiscard]] std::uint64_t difference_from(const KnownFlowKeyV6& other) const {
+    return (addresses[0] ^ other.addresses[0]) | (addresses[1] ^ other.addresses[1]) |
+           (addresses[2] ^ other.addresses[2]) | (addresses[3] ^ other.addresses[3]) |
+           (rest ^ other.rest);
+  }
+  [[nodiscard]] std::uint64_t hash() const {
+    const KnownFlowKey source{addresses[0], addresses[1]};
+    const KnownFlowKey destination{addresses[2], addresses[3]};  // beside each other, not in turn
+    return KnownFlowKey{source.hash() << 32U ^ destination.hash(), rest}.hash();
+  }
+  friend bool operator==(const KnownFlowKeyV6&, const KnownFlowKeyV6&) = default;
 };
 
 /// Whether packets of a protocol can be of a known flow: not ICMP, whose selectors are not ports.
 [[nodiscard]] inline bool may_be_known(wire::PortsAt ports_at) {
   return ports_at != wire::PortsAt::icmp;
 }
-/// The shortest packet of a known flow: its ports, or four bytes in their place.
-inline constexpr std::size_t kLeastKnownBytes = wire::ipv4::kHeaderBytes + 4;
 
-/// Of an IPv4 packet without options, whole, at least kLeastKnownBytes long. `ports_at`: of the
-/// packet's protocol.
-[[nodiscard]] inline KnownFlowKey known_flow_key(const std::uint8_t* ip, PacketOrigin origin,
-                                                 std::uint8_t protocol, wire::PortsAt ports_at) {
-  // Loaded as wide as they are used: in four bytes the compiler may put them aside and load eight
-  // back, which waits for the store to reach the cache (5 ns a packet).
-  const std::uint64_t ports =
-      wire::load_raw<std::uint64_t>(ip + wire::ipv4::kDestination) & 0xffffffff00000000U;
-  return {wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource),
-          (ports_at == wire::PortsAt::ports ? ports : 0U) | std::uint64_t{protocol} << 8U |
-              static_cast<std::uint64_t>(origin)};
-}
+/// What the short way asks of an IPv4 packet: without options, whole, of `kLeastKnownBytes` or
+/// more where its flow is asked for.
+struct Ipv4 {
+  using Key = KnownFlowKey;
+  static constexpr std::size_t kHeaderBytes = wire::ipv4::kHeaderBytes;
+  static constexpr std::size_t kHops = wire::ipv4::kTtl, kProtocol = wire::ipv4::kProtocol;
+  static constexpr std::uint8_t kAsNextHeader = wire::protocol::kIpv4;
+  /// Its ports, or four bytes in their place.
+  static constexpr std::size_t kLeastKnownBytes = kHeaderBytes + 4;
+
+  [[nodiscard]] static std::uint32_t total_bytes(const std::uint8_t* ip) {
+    return wire::load_u16(ip + wire::ipv4::kTotalLength);
+  }
+  /// `ports_at`: of the packet's protocol.
+  [[nodiscard]] static Key flow_key(const std::uint8_t* ip, PacketOrigin origin,
+                                    std::uint8_t protocol, wire::PortsAt ports_at) {
+    return {wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource),
+            rest_of_flow(ip + wire::ipv4::kDestination, origin, protocol, ports_at)};
+  }
+};
 static_assert(wire::ipv4::kDestination + 4 == wire::ipv4::kHeaderBytes);
 
-/// One cache line.
-struct alignas(64) KnownFlow {
-  KnownFlowKey key;
+/// The same of an IPv6 packet: without extension headers.
+struct Ipv6 {
+  using Key = KnownFlowKeyV6;
+  static constexpr std::size_t kHeaderBytes = wire::ipv6::kHeaderBytes;
+  static constexpr std::size_t kHops = wire::ipv6::kHopLimit, kProtocol = wire::ipv6::kNextHeader;
+  static constexpr std::uint8_t kAsNextHeader = wire::protocol::kIpv6;
+  static constexpr std::size_t kLeastKnownBytes = kHeaderBytes + 4;
+
+  /// More than any packet has that is one.
+  [[nodiscard]] static std::uint32_t total_bytes(const std::uint8_t* ip) {
+    return std::uint32_t{kHeaderBytes} + wire::load_u16(ip + wire::ipv6::kPayloadLength);
+  }
+  [[nodiscard]] static Key flow_key(const std::uint8_t* ip, PacketOrigin origin,
+                                    std::uint8_t protocol, wire::PortsAt ports_at) {
+    return {{wire::load_raw<std::uint64_t>(ip + wire::ipv6::kSource),
+             wire::load_raw<std::uint64_t>(ip + wire::ipv6::kSource + 8),
+             wire::load_raw<std::uint64_t>(ip + wire::ipv6::kDestination),
+             wire::load_raw<std::uint64_t>(ip + wire::ipv6::kDestination + 8)},
+            rest_of_flow(ip + kHeaderBytes - 4, origin, protocol, ports_at)};
+  }
+};
+
+/// One cache line of an IPv4 flow, two of IPv6.
+template <typename Key>
+struct alignas(64) KnownFlowOf {
+  Key key;
   std::uint64_t era = 0;                ///< eras count from 1
   OutboundSa* sa = nullptr;             ///< nullptr: the packet leaves as it is
   const Adjacency* next_hop = nullptr;  ///< of the packet as it leaves
@@ -59,39 +129,44 @@ struct alignas(64) KnownFlow {
   PortId port{};                        ///< of `next_hop`
   std::uint8_t general_flags = 0;       ///< TCP flags that are for the general stages: SYN
 };
-static_assert(sizeof(KnownFlow) == 64);
+using KnownFlow = KnownFlowOf<KnownFlowKey>;
+using KnownFlowV6 = KnownFlowOf<KnownFlowKeyV6>;
+static_assert(sizeof(KnownFlow) == 64 && sizeof(KnownFlowV6) == 128);
+// What finds it and where it goes stand in the first line.
+static_assert(offsetof(KnownFlowV6, next_hop) + sizeof(KnownFlowV6::next_hop) == 64);
 
 /// Pairs of flows, in twos: where a pair is full its neighbour takes the third. Only the lines of
 /// flows that live are read, and as few of the pairs are in use as the flows need: spread over all
 /// that there is room for, a hundred flows would be on as many pages of memory, more than the
 /// processor knows the places of.
-class KnownFlows {
+template <typename Key>
+class KnownFlowsOf {
  public:
-  struct alignas(128) Pair {
-    std::array<KnownFlow, 2> flows;
+  using Flow = KnownFlowOf<Key>;
+  struct alignas(2 * sizeof(Flow)) Pair {
+    std::array<Flow, 2> flows;
   };
 
   /// For so many flows, a power of two: two pairs each, so that one in fifty stands in fours with
   /// too many others. Throws std::bad_alloc.
-  explicit KnownFlows(std::uint32_t flows)
+  explicit KnownFlowsOf(std::uint32_t flows)
       : most_((std::uint64_t{flows} * 2 - 1) * sizeof(Pair)),
         mask_(std::min(most_, std::uint64_t{kLeastPairs - 1} * sizeof(Pair))) {
     pairs_.map_and_touch(std::size_t{flows} * 2);
   }
 
   /// Where a flow stands first if it is known.
-  [[nodiscard]] const Pair& pair_of(const KnownFlowKey& key) const { return place_of(key); }
+  [[nodiscard]] const Pair& pair_of(const Key& key) const { return place_of(key); }
   /// nullptr when it is not known in this era.
-  [[nodiscard]] static const KnownFlow* find(const Pair& pair, const KnownFlowKey& key,
-                                             std::uint64_t era) {
-    const KnownFlow* const flow = find_in(pair, key, era);
+  [[nodiscard]] static const Flow* find(const Pair& pair, const Key& key, std::uint64_t era) {
+    const Flow* const flow = find_in(pair, key, era);
     return flow != nullptr ? flow : find_beside(pair, key, era);
   }
   /// Takes the place of one that is out of date, in its pair or beside it, else of any in its pair.
-  void learn(const KnownFlow& flow) {
+  void learn(const Flow& flow) {
     Pair& pair = place_of(flow.key);
     for (Pair* const taken : {&pair, &neighbour_of(pair)}) {
-      for (KnownFlow& place : taken->flows) {
+      for (Flow& place : taken->flows) {
         const bool is_its_own = place.key == flow.key;
         if (place.era == flow.era && !is_its_own) continue;
         place = flow;
@@ -108,37 +183,26 @@ class KnownFlows {
   [[nodiscard]] std::size_t in_use() const { return mask_ / sizeof(Pair) + 1; }
 
  private:
-  [[nodiscard]] static const KnownFlow* find_in(const Pair& pair, const KnownFlowKey& key,
-                                                std::uint64_t era) {
-    for (const KnownFlow& flow : pair.flows) {
-      const std::uint64_t differs =
-          (flow.key.addresses ^ key.addresses) | (flow.key.rest ^ key.rest) | (flow.era ^ era);
-      if (differs == 0) return &flow;
+  [[nodiscard]] static const Flow* find_in(const Pair& pair, const Key& key, std::uint64_t era) {
+    for (const Flow& flow : pair.flows) {
+      if ((flow.key.difference_from(key) | (flow.era ^ era)) == 0) return &flow;
     }
     return nullptr;
   }
   /// Out of the way of those that stand in their pair, nearly all.
-  [[gnu::noinline]] static const KnownFlow* find_beside(const Pair& pair, const KnownFlowKey& key,
-                                                        std::uint64_t era) {
+  [[gnu::noinline]] static const Flow* find_beside(const Pair& pair, const Key& key,
+                                                   std::uint64_t era) {
     return find_in(neighbour_of(pair), key, era);
   }
-  /// The other one of two: pairs are laid out from a multiple of 256 bytes on.
+  /// The other one of two: pairs are laid out from the begin of a page on.
   template <typename P>
   [[nodiscard]] static P& neighbour_of(P& pair) {
     return *reinterpret_cast<P*>(reinterpret_cast<std::uintptr_t>(&pair) ^ sizeof(Pair));
   }
-  [[nodiscard]] Pair& place_of(const KnownFlowKey& key) const {
+  [[nodiscard]] Pair& place_of(const Key& key) const {
     // The mask leaves whole ones.
     return *reinterpret_cast<Pair*>(reinterpret_cast<std::uint8_t*>(&pairs_[0]) +
-                                    (hash(key) & mask_));
-  }
-  [[nodiscard]] static std::uint64_t hash(const KnownFlowKey& key) {
-#ifdef __SSE4_2__
-    return __builtin_ia32_crc32di(__builtin_ia32_crc32di(0, key.addresses), key.rest);
-#else
-    const std::uint64_t mixed = (key.addresses ^ (key.rest * 0x9e3779b97f4a7c15ULL));
-    return (mixed * 0xc2b2ae3d27d4eb4fULL) >> 32U;
-#endif
+                                    (key.hash() & mask_));
   }
 
   /// A pair was full. More are in use when that happens more often than for one packet in
@@ -165,23 +229,29 @@ class KnownFlows {
   std::uint64_t packets_ = 0;    ///< since then
 };
 
-/// A packet that may be of a known flow: IPv4 without options, whole, sound, TTL not looked at yet.
-struct KnownCandidate {
+using KnownFlows = KnownFlowsOf<KnownFlowKey>;
+using KnownFlowsV6 = KnownFlowsOf<KnownFlowKeyV6>;
+
+/// A packet that may be of a known flow: without options or extension headers, whole, sound, hops
+/// not looked at yet.
+template <typename Key>
+struct KnownCandidateOf {
   rte_mbuf* packet;
   std::uint8_t* ip;
-  KnownFlowKey key;
-  const KnownFlows::Pair* pair;
+  Key key;
+  const KnownFlowsOf<Key>::Pair* pair;
   std::uint16_t bytes;
   std::uint16_t position;  ///< in the burst
 };
 /// Those of a burst.
-struct KnownCandidates {
-  std::array<KnownCandidate, kBurstPackets> packets;
-  KnownCandidate* end = packets.data();
+template <typename Key>
+struct KnownCandidatesOf {
+  std::array<KnownCandidateOf<Key>, kBurstPackets> packets;
+  KnownCandidateOf<Key>* end = packets.data();
 
-  KnownCandidates() = default;
-  KnownCandidates(const KnownCandidates&) = delete;
-  KnownCandidates& operator=(const KnownCandidates&) = delete;
+  KnownCandidatesOf() = default;
+  KnownCandidatesOf(const KnownCandidatesOf&) = delete;
+  KnownCandidatesOf& operator=(const KnownCandidatesOf&) = delete;
 };
 
 }  // namespace culvert::dataplane

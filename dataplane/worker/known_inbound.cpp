@@ -357,7 +357,8 @@ bool is_authentic(const crypto::esp::Operation& opened) {
 /// options, whole and sound, with the least padding, taken by the selectors.
 bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operation,
                      std::uint32_t total) {
-  static_assert(kLeastPlainEsp - kAroundPlain - wire::esp::kTrailerBytes - 3 >= kLeastKnownBytes);
+  static_assert(kLeastPlainEsp - kAroundPlain - wire::esp::kTrailerBytes - 3 >=
+                Ipv4::kLeastKnownBytes);
   const std::uint8_t* const inner = operation.text;
   const auto padding =
       static_cast<std::uint32_t>(operation.text_bytes - wire::esp::kTrailerBytes - total);
@@ -365,7 +366,8 @@ bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operatio
       wire::Be16{wire::ipv4::kMoreFragments | wire::ipv4::kOffsetMask}.raw();
   return inner[0] == 0x45 &&
          // Nothing but padding and trailer is behind the packet.
-         padding <= 3 && wire::esp::ends_as_ipv4(inner + operation.text_bytes, padding) &&
+         padding <= 3 &&
+         wire::esp::ends_as<wire::protocol::kIpv4>(inner + operation.text_bytes, padding) &&
          (wire::load_raw<std::uint16_t>(inner + wire::ipv4::kFragment) & kFragmentBits) == 0 &&
          wire::plain_ipv4_checksum_is_right(inner) &&
          sa.selectors.match(wire::load_u32(inner + wire::ipv4::kSource),
@@ -401,7 +403,7 @@ bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operatio
 [[gnu::noinline]] void accept_all(WorkerState& worker, Burst& burst, const Openings& openings,
                                   Refusals& refusals) {
   Tally tally(burst.tsc);
-  OfferRun offers(worker);
+  OfferRun<Ipv4> offers(worker);
   const crypto::esp::Operation* operation = worker.scratch.openings.data();
   for (const Opening& side : std::span(worker.scratch.opening_sides).first(openings.count)) {
     const crypto::esp::Operation& opened = *operation++;
@@ -420,7 +422,7 @@ bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operatio
     }
     tally.add(side.sequence, total);
     offers.add(burst.packets[side.position], side.position, opened.text, total,
-               known_flow_key(opened.text, PacketOrigin::tunnel, protocol, ports_at));
+               Ipv4::flow_key(opened.text, PacketOrigin::tunnel, protocol, ports_at));
   }
   tally.end();
 }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <type_traits>
 
 #include <rte_cycles.h>
 #include <rte_mbuf_core.h>
@@ -144,7 +145,9 @@ class WorkerState {
   FlowCacheV4 flows_v4;
   FlowCacheV6 flows_v6;
   KnownFlows known_flows;
-  KnownCandidates known;                          ///< classify, inbound → send_known
+  KnownFlowsV6 known_flows_v6;
+  KnownCandidatesOf<KnownFlowKey> known;          ///< classify, inbound → send_known
+  KnownCandidatesOf<KnownFlowKeyV6> known_v6;     ///< likewise
   std::array<ArrivedEsp, kBurstPackets> arrived;  ///< classify → open_plain
   ArrivedEsp* arrived_end = arrived.data();
   Counter unnamed;                 ///< packets of known flows that no policy names; nobody reads it
@@ -167,6 +170,20 @@ class WorkerState {
   Resynchronizer resynchronizer{millisecond};
   std::uint64_t early_patience;  ///< how long ESP waits for its SA, in TSC cycles
 
+  template <typename Family>
+  [[nodiscard]] auto& flows_of() {
+    if constexpr (std::is_same_v<Family, Ipv4>)
+      return known_flows;
+    else
+      return known_flows_v6;
+  }
+  template <typename Family>
+  [[nodiscard]] auto& offered() {
+    if constexpr (std::is_same_v<Family, Ipv4>)
+      return known;
+    else
+      return known_v6;
+  }
   /// Of fragments that we are the source of; workers do not meet within 2^16 packets of each other.
   std::uint32_t next_identification() { return identification_ += tables.workers; }
   /// What follows is this stage's work.
@@ -272,21 +289,26 @@ void drop_early(WorkerState& worker);
 
 // known_outbound.cpp
 /// For classify and inbound: packets that may be of known flows are offered to `send_known` instead
-/// of being undecided. One at a time.
+/// of being undecided. One at a time of a family.
+template <typename Family>
 class OfferRun {
  public:
+  using Key = Family::Key;
   explicit OfferRun(WorkerState& worker)
-      : worker_(worker), flows_(worker.known_flows), next_(worker.known.end) {}
-  ~OfferRun() { worker_.known.end = next_; }
+      : worker_(worker), flows_(worker.flows_of<Family>()), next_(worker.offered<Family>().end) {}
+  ~OfferRun() { worker_.offered<Family>().end = next_; }
   OfferRun(const OfferRun&) = delete;
   OfferRun& operator=(const OfferRun&) = delete;
 
   void add(rte_mbuf* packet, std::uint32_t position, std::uint8_t* ip, std::uint32_t bytes,
-           const KnownFlowKey& key) {
-    assert(next_ != worker_.known.packets.data() + kBurstPackets);
-    KnownCandidate& candidate = *next_++;
-    const KnownFlows::Pair& pair = flows_.pair_of(key);
+           const Key& key) {
+    assert(next_ != worker_.offered<Family>().packets.data() + kBurstPackets);
+    KnownCandidateOf<Key>& candidate = *next_++;
+    const auto& pair = flows_.pair_of(key);
     rte_prefetch0(&pair);
+    if constexpr (sizeof(KnownFlowOf<Key>) > 64) {
+      rte_prefetch0(reinterpret_cast<const std::uint8_t*>(&pair) + 64);
+    }
     candidate.packet = packet;
     candidate.ip = ip;
     candidate.key = key;
@@ -297,12 +319,14 @@ class OfferRun {
 
  private:
   WorkerState& worker_;
-  const KnownFlows& flows_;
-  KnownCandidate* next_;
+  const KnownFlowsOf<Key>& flows_;
+  KnownCandidateOf<Key>* next_;
 };
 /// What was offered → its port's transmit queue, sealed if it is to be; what cannot go that way is
 /// undecided.
 void send_known(WorkerState& worker, Burst& burst);
+
+// learn_flow.cpp
 /// What policy decided of the flow of a packet: `outbound` is the SA that protects it, kNoSlot when
 /// it leaves as it is; `policy` counts the packets of the policy that named it, if one did.
 void learn_flow(WorkerState& worker, const Burst& burst, std::uint32_t position, SlotIndex outbound,

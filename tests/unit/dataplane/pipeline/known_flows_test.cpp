@@ -6,7 +6,7 @@
 #include <catch2/catch.hpp>
 
 #include "dataplane/tables/sa.hpp"
-#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/pipeline/sender.hpp"
 #include "wire/ip.hpp"
 
 using namespace culvert;
@@ -14,15 +14,6 @@ using namespace culvert::test;
 using namespace culvert::dataplane;
 
 namespace {
-
-/// Whether the worker knows the flow of a client's packet now.
-bool knows(Gateway& gateway, const Packet& ip, PacketOrigin origin = PacketOrigin::clear) {
-  const std::uint8_t protocol = ip[wire::ipv4::kProtocol];
-  const KnownFlowKey key =
-      known_flow_key(ip.data(), origin, protocol, wire::kPortsOfProtocol[protocol]);
-  const KnownFlows& flows = gateway.worker().known_flows;
-  return KnownFlows::find(flows.pair_of(key), key, gateway.tables().reclaimer->era()) != nullptr;
-}
 
 Packet client_packet(std::size_t payload, std::uint8_t traffic_class = 0,
                      std::uint16_t fragment = 0x4000) {
@@ -32,18 +23,6 @@ Packet client_packet(std::size_t payload, std::uint8_t traffic_class = 0,
 }
 
 std::uint32_t spi_of(const Packet& outer) { return wire::load_u32(outer.data() + 20); }
-
-/// One gateway whose clients' packets to 10.2.0.0/16 are sealed.
-struct Sender {
-  explicit Sender(const SaOptions& options = {}, const SaSettings& settings = {}) {
-    spec = outbound_sa(options);
-    slot = gateway.install(spec, settings);
-    gateway.protect("10.1.0.0/24", "10.2.0.0/16", slot);
-  }
-  Gateway gateway;
-  channel::InstallSa spec;
-  SlotIndex slot{};
-};
 
 }  // namespace
 
