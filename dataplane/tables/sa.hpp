@@ -36,6 +36,34 @@ struct FailedPackets {
   std::uint32_t in_a_row = 0;
 };
 
+/// Selectors of the common shape, one range a side with any protocol and port: two compares.
+/// `span` 0xffffffff takes every address; a shape that does not fit has `is_exact` false in the SA.
+struct SimpleSelectors {
+  std::uint32_t remote_first = 0, remote_span = 0;  ///< host order
+  std::uint32_t local_first = 0, local_span = 0;
+
+  [[nodiscard]] bool match(std::uint32_t remote, std::uint32_t local) const {
+    return remote - remote_first <= remote_span && local - local_first <= local_span;
+  }
+};
+
+/// The same of IPv6, one range a side.
+struct SimpleSelectorsV6 {
+  unsigned __int128 remote_first = 0, remote_span = 0;  ///< host order
+  unsigned __int128 local_first = 0, local_span = 0;
+
+  [[nodiscard]] bool match(unsigned __int128 remote, unsigned __int128 local) const {
+    return remote - remote_first <= remote_span && local - local_first <= local_span;
+  }
+};
+/// An IPv6 address as a number.
+[[nodiscard]] inline unsigned __int128 as_number(const std::uint8_t* address) {
+  const auto half = [&](std::size_t at) {
+    return wire::Be64::from_raw(wire::load_raw<std::uint64_t>(address + at)).host();
+  };
+  return static_cast<unsigned __int128>(half(0)) << 64U | half(8);
+}
+
 /// The seldom needed part of either direction. Single writer: main, but for `drops` (relaxed: any
 /// worker; a lost count is not worth a lock) and `stop_cause` (any; the first one stays).
 struct SaDetails {
@@ -49,6 +77,7 @@ struct SaDetails {
   config::HeaderOptions headers;
   bool changes_outer = false;  ///< the outer header is not the default rules' alone
   bool copies_dscp_in = false;
+  SimpleSelectorsV6 simple_v6;  ///< inbound
   bool selects_ports = false;   ///< later fragments match no selector (RFC 4301 §7)
   bool selects_opaque = false;  ///< it is for later fragments, among others (RFC 4301 §7.2)
   std::atomic<std::uint16_t> path_mtu{kNoPathMtu};
@@ -79,24 +108,13 @@ struct SaDetails {
 };
 
 /// SAs of the common shape are plain: tunnel mode, IPv4, UDP in IPv4 or IPv6 outside, AES-GCM-16
-/// (and inbound, IPv4 outside and selectors that two compares decide). Packets of such an SA go the
-/// short way through the worker, which knows these sizes (RFC 4106).
+/// (and inbound, selectors that two compares decide, of either family inside or both). Packets of
+/// such an SA go the short way through the worker, which knows these sizes (RFC 4106).
 inline constexpr std::size_t kPlainIvBytes = 8, kPlainIcvBytes = 16;
 [[nodiscard]] inline bool is_plain_suite(const crypto::EspSuite& suite) {
   return suite.encryption == crypto::Encryption::aes_gcm_16 &&
          suite.integrity == crypto::Integrity::none;
 }
-
-/// Selectors of the common shape, one IPv4 range a side with any protocol and port: two compares.
-/// `span` 0xffffffff takes every address; a shape that does not fit has `is_exact` false in the SA.
-struct SimpleSelectors {
-  std::uint32_t remote_first = 0, remote_span = 0;  ///< host order
-  std::uint32_t local_first = 0, local_span = 0;
-
-  [[nodiscard]] bool match(std::uint32_t remote, std::uint32_t local) const {
-    return remote - remote_first <= remote_span && local - local_first <= local_span;
-  }
-};
 
 struct alignas(64) InboundSa {
   // Written by main before `spi` is published.
@@ -119,10 +137,11 @@ struct alignas(64) InboundSa {
   bool has_esn : 1 = false;
   bool has_udp : 1 = false;
   bool outer_is_v4 : 1 = true;
-  bool selectors_are_simple : 1 = false;
+  bool selectors_are_simple : 1 = false;     ///< for IPv4: `selectors` decide
+  bool selectors_are_simple_v6 : 1 = false;  ///< for IPv6: those in the details
   bool checks_icmp_errors : 1 = false;  ///< by what they quote, whatever the selectors say of them
   crypto::esp::TransformId transform{};
-  std::uint8_t plain_in_front = 0;  ///< plain (see kPlainIvBytes): bytes of IPv4 and UDP, else 0
+  std::uint8_t plain_in_front = 0;  ///< plain (see kPlainIvBytes): bytes of IP and UDP, else 0
   std::atomic<bool> stopped{false};
   std::uint32_t newest = 0;  ///< of the block of `highest` (ReplayWindow); the SA's worker's
 

@@ -8,17 +8,35 @@ namespace culvert::dataplane {
 namespace {
 
 /// Whether the selectors are one IPv4 range a side with any protocol and any port.
-bool make_simple(const SaDetails& details, SimpleSelectors& simple) {
-  if (details.local.size() != 1 || details.remote.size() != 1) return false;
-  const wire::TrafficSelector& local = details.local.front();
-  const wire::TrafficSelector& remote = details.remote.front();
-  for (const wire::TrafficSelector* selector : {&local, &remote}) {
-    if (!selector->first.is_v4() || !selector->any_protocol() || !selector->any_port()) {
-      return false;
-    }
+/// The only selector of a family, if it asks for no protocol and no port; else nullptr.
+const wire::TrafficSelector* only_range(const std::vector<wire::TrafficSelector>& selectors,
+                                        wire::Family family) {
+  const wire::TrafficSelector* only = nullptr;
+  for (const wire::TrafficSelector& selector : selectors) {
+    if (selector.first.family != family) continue;
+    if (only != nullptr || !selector.any_protocol() || !selector.any_port()) return nullptr;
+    only = &selector;
   }
-  simple = {remote.first.v4_host(), remote.last.v4_host() - remote.first.v4_host(),
-            local.first.v4_host(), local.last.v4_host() - local.first.v4_host()};
+  return only;
+}
+
+bool make_simple(const SaDetails& details, SimpleSelectors& simple) {
+  const auto* const local = only_range(details.local, wire::Family::v4);
+  const auto* const remote = only_range(details.remote, wire::Family::v4);
+  if (local == nullptr || remote == nullptr) return false;
+  simple = {remote->first.v4_host(), remote->last.v4_host() - remote->first.v4_host(),
+            local->first.v4_host(), local->last.v4_host() - local->first.v4_host()};
+  return true;
+}
+bool make_simple(const SaDetails& details, SimpleSelectorsV6& simple) {
+  const auto* const local = only_range(details.local, wire::Family::v6);
+  const auto* const remote = only_range(details.remote, wire::Family::v6);
+  if (local == nullptr || remote == nullptr) return false;
+  const auto first_of = [](const auto* range) { return as_number(range->first.bytes.data()); };
+  const auto span_of = [&](const auto* range) {
+    return as_number(range->last.bytes.data()) - first_of(range);
+  };
+  simple = {first_of(remote), span_of(remote), first_of(local), span_of(local)};
   return true;
 }
 
@@ -241,11 +259,14 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.has_udp = spec.udp_encapsulation;
   sa.outer_is_v4 = spec.local.address.is_v4();
   sa.selectors_are_simple = make_simple(*installed.details, sa.selectors);
+  sa.selectors_are_simple_v6 = make_simple(*installed.details, installed.details->simple_v6);
   sa.checks_icmp_errors = installed.details->headers.icmp_errors == config::IcmpErrors::check;
-  const bool is_plain = sa.is_tunnel && sa.outer_is_v4 && sa.selectors_are_simple &&
+  const bool is_plain = sa.is_tunnel && (sa.outer_is_v4 || !sa.has_udp) &&
+                        (sa.selectors_are_simple || sa.selectors_are_simple_v6) &&
                         is_plain_suite(spec.suite) && !installed.details->copies_dscp_in;
   const std::size_t in_front =
-      wire::ipv4::kHeaderBytes + (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
+      (sa.outer_is_v4 ? wire::ipv4::kHeaderBytes : wire::ipv6::kHeaderBytes) +
+      (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
   sa.plain_in_front = is_plain ? static_cast<std::uint8_t>(in_front) : std::uint8_t{0};
   sa.stopped.store(false, std::memory_order_relaxed);
   fill_window(sa, installed.settings.first_sequence - 1);

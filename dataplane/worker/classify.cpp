@@ -71,10 +71,10 @@ void sort(WorkerState& worker, Burst& burst, std::uint32_t position, bool is_for
 struct ShortWays {
   explicit ShortWays(WorkerState& worker) : known(worker), arrived(worker) {}
   OfferRun<Ipv4> known;
-  ArrivalRun arrived;
+  ArrivalRun<Ipv4> arrived;
 };
 
-/// `again`: ESP in IPv4 with the SPI of the one before.
+/// `again`: ESP with the SPI of the one before.
 enum class Way : std::uint8_t { general, known, arrived, again };
 
 /// What most frames are: IPv4 without options, whole and sound, for this port's own MAC. The
@@ -124,31 +124,57 @@ Way classify_plain(ShortWays& ways, rte_mbuf* packet, std::uint32_t position, st
   return Way::arrived;
 }
 
-/// Whether a frame is what most are with IPv6: without extension headers, whole, for this port's
-/// own MAC; no ESP, and no ICMP. It is offered then. `mac` as of `classify_plain`.
-bool offer_ipv6(OfferRun<Ipv6>& known, rte_mbuf* packet, std::uint32_t position,
-                std::uint64_t mac) {
+/// Where most frames with IPv6 go.
+struct ShortWaysV6 {
+  explicit ShortWaysV6(WorkerState& worker) : known(worker), arrived(worker) {}
+  OfferRun<Ipv6> known;
+  ArrivalRun<Ipv6> arrived;
+};
+
+/// As `classify_plain`, of frames with IPv6: without extension headers.
+Way classify_plain_v6(ShortWaysV6& ways, rte_mbuf* packet, std::uint32_t position,
+                      std::uint64_t mac) {
   std::uint8_t* const frame = rte_pktmbuf_mtod(packet, std::uint8_t*);
-  if (packet->data_len < wire::ethernet::kHeaderBytes + Ipv6::kLeastKnownBytes) return false;
+  if (packet->data_len < wire::ethernet::kHeaderBytes + Ipv6::kLeastKnownBytes) return Way::general;
   std::uint8_t* const ip = frame + wire::ethernet::kHeaderBytes;
   const std::uint64_t destination = wire::load_raw<std::uint64_t>(frame);
   // Ethertype and version; class of traffic and flow label are any.
   const std::uint32_t kind = wire::load_raw<std::uint32_t>(ip - 2) & 0x00f0ffffU;
   const std::uint32_t length = Ipv6::total_bytes(ip);
-  const std::uint8_t protocol = ip[Ipv6::kProtocol];
-  const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
-  const bool is_on_port_4500 = wire::load_raw<std::uint16_t>(ip + Ipv6::kHeaderBytes + 2) ==
-                               wire::Be16{wire::udp::kNatTraversalPort}.raw();
   const bool is_plain = ((destination ^ mac) << 16U) == 0 && kind == 0x0060dd86U &&
                         length >= Ipv6::kLeastKnownBytes &&
-                        length + wire::ethernet::kHeaderBytes <= packet->data_len &&
-                        protocol != wire::protocol::kEsp &&
-                        !(protocol == wire::protocol::kUdp && is_on_port_4500) &&
-                        may_be_known(ports_at) && !wire::ipv6::is_extension(protocol);
-  if (!is_plain) return false;
-  known.add(packet, position, ip, length,
-            Ipv6::flow_key(ip, PacketOrigin::clear, protocol, ports_at));
-  return true;
+                        length + wire::ethernet::kHeaderBytes <= packet->data_len;
+  if (!is_plain) return Way::general;
+  const std::uint8_t protocol = ip[Ipv6::kProtocol];
+  std::uint8_t* const payload = ip + Ipv6::kHeaderBytes;
+  if (protocol == wire::protocol::kEsp) {
+    const std::size_t payload_bytes = length - Ipv6::kHeaderBytes;
+    if (payload_bytes < wire::esp::kHeaderBytes) return Way::general;
+    const bool is_again = ways.arrived.add(position, payload, payload_bytes, Ipv6::kHeaderBytes);
+    return is_again ? Way::again : Way::arrived;
+  }
+  const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
+  const bool is_on_port_4500 =
+      wire::load_raw<std::uint16_t>(payload + 2) == wire::Be16{wire::udp::kNatTraversalPort}.raw();
+  if ((protocol == wire::protocol::kUdp && is_on_port_4500) || !may_be_known(ports_at) ||
+      wire::ipv6::is_extension(protocol)) {
+    return Way::general;
+  }
+  ways.known.add(packet, position, ip, length,
+                 Ipv6::flow_key(ip, PacketOrigin::clear, protocol, ports_at));
+  return Way::known;
+}
+
+/// The frames from `position` to `end` that go on with the train of the one that arrived are left
+/// to inbound. Where they end.
+template <typename Family>
+std::uint32_t pass_followers(ArrivedEsp& first, rte_mbuf* const* packets, std::uint32_t position,
+                             std::uint32_t end) {
+  const Train<Family> train(first.ip());
+  const std::uint32_t begin = position;
+  while (position < end && train.may_go_on_with(packets[position])) ++position;
+  first.followers = static_cast<std::uint16_t>(position - begin);
+  return position;
 }
 
 /// Frames from `position` to `end` as far as they have a short way with IPv6: where they end. Not
@@ -156,19 +182,14 @@ bool offer_ipv6(OfferRun<Ipv6>& known, rte_mbuf* packet, std::uint32_t position,
 [[gnu::noinline]] std::uint32_t classify_ipv6(WorkerState& worker, const Burst& burst,
                                               std::uint32_t position, std::uint32_t end,
                                               std::uint64_t mac) {
-  OfferRun<Ipv6> known(worker);
-  while (position < end && offer_ipv6(known, burst.packets[position], position, mac)) ++position;
-  return position;
-}
-
-/// The frames from `position` to `end` that go on with the train of the one that arrived are left
-/// to inbound. Where they end.
-std::uint32_t pass_followers(ArrivedEsp& first, rte_mbuf* const* packets, std::uint32_t position,
-                             std::uint32_t end) {
-  const Train train(first.ip());
-  const std::uint32_t begin = position;
-  while (position < end && train.may_go_on_with(packets[position])) ++position;
-  first.followers = static_cast<std::uint16_t>(position - begin);
+  ShortWaysV6 ways(worker);
+  while (position < end) {
+    const Way way = classify_plain_v6(ways, burst.packets[position], position, mac);
+    if (way == Way::general) break;
+    ++position;
+    if (way == Way::again)
+      position = pass_followers<Ipv6>(ways.arrived.last(), burst.packets.data(), position, end);
+  }
   return position;
 }
 
@@ -239,7 +260,7 @@ void classify(WorkerState& worker, Burst& burst) {
       }
       ++position;
       if (way == Way::again)
-        position = pass_followers(ways.arrived.last(), burst.packets.data(), position, end);
+        position = pass_followers<Ipv4>(ways.arrived.last(), burst.packets.data(), position, end);
     }
   }
 }

@@ -86,11 +86,15 @@ struct Ipv4 {
   [[nodiscard]] static std::uint32_t total_bytes(const std::uint8_t* ip) {
     return wire::load_u16(ip + wire::ipv4::kTotalLength);
   }
+  [[nodiscard]] static std::uint8_t traffic_class(const std::uint8_t* ip) { return ip[1]; }
+  /// Source and destination, as they lie in memory.
+  [[nodiscard]] static std::uint64_t addresses(const std::uint8_t* ip) {
+    return wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource);
+  }
   /// `ports_at`: of the packet's protocol.
   [[nodiscard]] static Key flow_key(const std::uint8_t* ip, PacketOrigin origin,
                                     std::uint8_t protocol, wire::PortsAt ports_at) {
-    return {wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource),
-            rest_of_flow(ip + wire::ipv4::kDestination, origin, protocol, ports_at)};
+    return {addresses(ip), rest_of_flow(ip + wire::ipv4::kDestination, origin, protocol, ports_at)};
   }
 };
 static_assert(wire::ipv4::kDestination + 4 == wire::ipv4::kHeaderBytes);
@@ -107,13 +111,15 @@ struct Ipv6 {
   [[nodiscard]] static std::uint32_t total_bytes(const std::uint8_t* ip) {
     return std::uint32_t{kHeaderBytes} + wire::load_u16(ip + wire::ipv6::kPayloadLength);
   }
+  [[nodiscard]] static std::uint8_t traffic_class(const std::uint8_t* ip) {
+    return static_cast<std::uint8_t>(wire::load_u16(ip) >> 4U);
+  }
+  [[nodiscard]] static std::array<std::uint64_t, 4> addresses(const std::uint8_t* ip) {
+    return wire::load_raw<std::array<std::uint64_t, 4>>(ip + wire::ipv6::kSource);
+  }
   [[nodiscard]] static Key flow_key(const std::uint8_t* ip, PacketOrigin origin,
                                     std::uint8_t protocol, wire::PortsAt ports_at) {
-    return {{wire::load_raw<std::uint64_t>(ip + wire::ipv6::kSource),
-             wire::load_raw<std::uint64_t>(ip + wire::ipv6::kSource + 8),
-             wire::load_raw<std::uint64_t>(ip + wire::ipv6::kDestination),
-             wire::load_raw<std::uint64_t>(ip + wire::ipv6::kDestination + 8)},
-            rest_of_flow(ip + kHeaderBytes - 4, origin, protocol, ports_at)};
+    return {addresses(ip), rest_of_flow(ip + kHeaderBytes - 4, origin, protocol, ports_at)};
   }
 };
 

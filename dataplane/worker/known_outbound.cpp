@@ -338,9 +338,8 @@ void build_and_seal(WorkerState& worker, Burst& burst, Sendings<Family>& sending
 }
 
 template <typename Family>
-void send(WorkerState& worker, Burst& burst) {
+[[gnu::noinline]] void send(WorkerState& worker, Burst& burst) {
   auto& offered = worker.offered<Family>();
-  if (offered.end == offered.packets.data()) return;
   Sendings<Family> sendings;
   worker.enter(Stage::lookup);
   take_known<Family>(worker, burst, sendings);
@@ -362,8 +361,8 @@ void send(WorkerState& worker, Burst& burst) {
 }  // namespace
 
 void send_known(WorkerState& worker, Burst& burst) {
-  send<Ipv4>(worker, burst);
-  send<Ipv6>(worker, burst);
+  if (worker.known.end != worker.known.packets.data()) send<Ipv4>(worker, burst);
+  if (worker.known_v6.end != worker.known_v6.packets.data()) send<Ipv6>(worker, burst);
 }
 
 }  // namespace culvert::dataplane

@@ -41,6 +41,7 @@ class Refusals {
   }
   /// ESP without an SA: true when it ended here. What may be a manual SA's, in transit or IKE is
   /// left.
+  template <typename Family>
   [[nodiscard]] bool take_unknown(const ArrivedEsp& arrived) {
     // Zero is the marker of IKE behind UDP (RFC 3948 §2.2).
     const std::uint32_t spi = arrived.spi();
@@ -48,7 +49,7 @@ class Refusals {
       return false;
     if (has_displaced_ && worker_.tables.sad->inbound(spi) != nullptr) [[unlikely]]
       return false;
-    if (!is_ours(static_cast<std::uint32_t>(arrived.addresses() >> 32U))) return false;
+    if (!is_ours(Family::addresses(arrived.ip()))) return false;
     // Relaxed: nothing is read because of it.
     if (arrived.sa->leased.load(std::memory_order_relaxed) == spi &&
         hold_early(worker_, burst_, arrived.position, spi)) [[unlikely]] {
@@ -85,13 +86,23 @@ class Refusals {
   }
   /// A flood comes to one address: the last answer is asked first. Routes do not change under a
   /// burst in a way that it could see (RCU).
-  [[nodiscard]] bool is_ours(std::uint32_t address_raw) {
+  [[nodiscard]] bool is_ours(std::uint64_t addresses) {
+    const auto address_raw = static_cast<std::uint32_t>(addresses >> 32U);
     if (address_raw != asked_) [[unlikely]] {
       asked_ = address_raw;
       const std::uint32_t address = wire::Be32::from_raw(address_raw).host();
       asked_is_ours_ = worker_.tables.fib->lookup_v4(address) == Adjacencies::kLocal;
     }
     return asked_is_ours_;
+  }
+  [[nodiscard]] bool is_ours(const std::array<std::uint64_t, 4>& addresses) {
+    const std::array<std::uint64_t, 2> destination{addresses[2], addresses[3]};
+    if (destination != asked_v6_) [[unlikely]] {
+      asked_v6_ = destination;
+      const auto* const address = reinterpret_cast<const std::uint8_t*>(destination.data());
+      asked_v6_is_ours_ = worker_.tables.fib->lookup_v6(address) == Adjacencies::kLocal;
+    }
+    return asked_v6_is_ours_;
   }
 
   WorkerState& worker_;
@@ -103,6 +114,8 @@ class Refusals {
   bool has_displaced_;         ///< an SA may stand elsewhere than its SPI says
   std::uint32_t asked_ = 0;    ///< as in the packet; 0.0.0.0 is nobody's
   bool asked_is_ours_ = false;
+  std::array<std::uint64_t, 2> asked_v6_{};  ///< likewise; :: is nobody's
+  bool asked_v6_is_ours_ = false;
 };
 
 }  // namespace culvert::dataplane

@@ -95,8 +95,8 @@ class OversizePackets {
   bool is_empty_ = true;
 };
 
-/// What may be ESP for a plain SA (SaDetails, kPlainIvBytes): in IPv4 without options, or in UDP in
-/// it.
+/// What may be ESP for a plain SA (SaDetails, kPlainIvBytes): in IPv4 without options, in UDP in
+/// it, or in IPv6 without extension headers.
 struct ArrivedEsp {
   std::uint8_t* esp;
   InboundSa* sa;                 ///< where its SPI would stand
@@ -110,14 +110,20 @@ struct ArrivedEsp {
   [[nodiscard]] std::uint32_t spi() const { return wire::load_u32(esp); }
   [[nodiscard]] std::uint32_t spi_raw() const { return wire::load_raw<std::uint32_t>(esp); }
   [[nodiscard]] std::uint32_t sequence() const { return wire::load_u32(esp + 4); }
-  /// Source, destination as in the packet.
-  [[nodiscard]] std::uint64_t addresses() const {
-    return wire::load_raw<std::uint64_t>(ip() + wire::ipv4::kSource);
-  }
   /// UDP's, source and destination as in the packet, of ESP in UDP.
   [[nodiscard]] std::uint32_t ports() const {
     return wire::load_raw<std::uint32_t>(esp - wire::udp::kHeaderBytes);
   }
+};
+
+/// Those of a burst, in packets of one family.
+struct Arrivals {
+  std::array<ArrivedEsp, kBurstPackets> packets;
+  ArrivedEsp* end = packets.data();
+
+  Arrivals() = default;
+  Arrivals(const Arrivals&) = delete;
+  Arrivals& operator=(const Arrivals&) = delete;
 };
 
 /// Around the text of ESP for a plain SA.
@@ -146,10 +152,10 @@ class WorkerState {
   FlowCacheV6 flows_v6;
   KnownFlows known_flows;
   KnownFlowsV6 known_flows_v6;
-  KnownCandidatesOf<KnownFlowKey> known;          ///< classify, inbound → send_known
-  KnownCandidatesOf<KnownFlowKeyV6> known_v6;     ///< likewise
-  std::array<ArrivedEsp, kBurstPackets> arrived;  ///< classify → open_plain
-  ArrivedEsp* arrived_end = arrived.data();
+  KnownCandidatesOf<KnownFlowKey> known;       ///< classify, inbound → send_known
+  KnownCandidatesOf<KnownFlowKeyV6> known_v6;  ///< likewise
+  Arrivals arrived;                            ///< classify → open_plain
+  Arrivals arrived_v6;                         ///< likewise
   Counter unnamed;                 ///< packets of known flows that no policy names; nobody reads it
   std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the burst in hand began
   bool went_the_short_way = false;  ///< all of the last burst that was protected or ESP
@@ -183,6 +189,13 @@ class WorkerState {
       return known;
     else
       return known_v6;
+  }
+  template <typename Family>
+  [[nodiscard]] Arrivals& arrivals() {
+    if constexpr (std::is_same_v<Family, Ipv4>)
+      return arrived;
+    else
+      return arrived_v6;
   }
   /// Of fragments that we are the source of; workers do not meet within 2^16 packets of each other.
   std::uint32_t next_identification() { return identification_ += tables.workers; }
@@ -232,20 +245,21 @@ void classify(WorkerState& worker, Burst& burst);
 void classify_follower(WorkerState& worker, Burst& burst, std::uint32_t position);
 
 // known_inbound.cpp
-/// For classify: ESP (of at least a header) in IPv4 packets without options, whole and sound. One
-/// at a time.
+/// For classify: ESP (of at least a header) in packets without options or extension headers, whole
+/// and sound. One at a time of a family.
+template <typename Family>
 class ArrivalRun {
  public:
   explicit ArrivalRun(WorkerState& worker)
-      : worker_(worker), sad_(*worker.tables.sad), next_(worker.arrived_end) {}
-  ~ArrivalRun() { worker_.arrived_end = next_; }
+      : worker_(worker), sad_(*worker.tables.sad), next_(worker.arrivals<Family>().end) {}
+  ~ArrivalRun() { worker_.arrivals<Family>().end = next_; }
   ArrivalRun(const ArrivalRun&) = delete;
   ArrivalRun& operator=(const ArrivalRun&) = delete;
 
   /// Whether it has the SPI of the one before.
   bool add(std::uint32_t position, std::uint8_t* esp, std::size_t esp_bytes,
            std::size_t bytes_in_front) {
-    assert(next_ != worker_.arrived.data() + kBurstPackets);
+    assert(next_ != worker_.arrivals<Family>().packets.data() + kBurstPackets);
     const std::uint32_t spi = wire::load_u32(esp);
     const bool is_again = spi == last_spi_;
     last_spi_ = spi;

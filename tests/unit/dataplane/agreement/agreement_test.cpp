@@ -134,8 +134,9 @@ class Agreement : FragmentBursts {
     }
     const Packet esp = any_esp();
     const auto shape = shapes_.find(model::get32(esp, 0));
-    // In transport mode an answer would have that header, and not be cut therefore.
-    const bool may_have_header = shape != shapes_.end() && !shape->second.transport;
+    // In transport mode an answer would have that header, and not be cut therefore. What has it
+    // goes behind what has not, and of a train as many packets fit a limit as their order lets.
+    const bool may_have_header = shape != shapes_.end() && !shape->second.transport && !is_train_;
     const Packet around = may_have_header ? with_fragment_header(outer(esp)) : outer(esp);
     frames.push_back(frame(around));
     model::Outcomes outcomes = model_.esp_from_peer(esp, around);

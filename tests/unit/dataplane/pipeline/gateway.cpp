@@ -3,6 +3,7 @@
 #include <atomic>
 #include <set>
 #include <stdexcept>
+#include <utility>
 
 #include <catch2/catch.hpp>
 #include <rte_cycles.h>
@@ -372,6 +373,19 @@ void Gateway::policy(PolicyAction action, const std::string& local, const std::s
   tables_->spd->replace(policies_);
 }
 
+SaOptions with_families(bool outer_v6, bool inner_v6) {
+  SaOptions options;
+  if (outer_v6) {
+    options.outer_local = "2001:db8:ff::1";
+    options.outer_remote = "2001:db8:ff::2";
+  }
+  if (inner_v6) {
+    options.local_selectors = {"2001:db8:1::/64"};
+    options.remote_selectors = {"2001:db8:2::/64"};
+  }
+  return options;
+}
+
 channel::InstallSa outbound_sa(const SaOptions& options, std::uint32_t spi) {
   channel::InstallSa sa = common_sa(options, spi);
   sa.direction = channel::Direction::out;
@@ -415,6 +429,22 @@ Packet ip_packet(const PacketOptions& options) {
   }
   packet.insert(packet.end(), options.payload.begin(), options.payload.end());
   return packet;
+}
+
+PacketOptions from_client(bool is_v6, std::size_t bytes) {
+  PacketOptions options{.payload = udp(5000, 4000, Packet(bytes, 0x42))};
+  if (is_v6) {
+    options.source = "2001:db8:1::9";
+    options.destination = "2001:db8:2::7";
+  }
+  return options;
+}
+
+Packet behind_extension(Packet ip, std::uint8_t type, Packet header) {
+  header[0] = std::exchange(ip[6], type);
+  ip.insert(ip.begin() + 40, header.begin(), header.end());
+  wire::store_u16(&ip[4], static_cast<std::uint16_t>(ip.size() - 40));
+  return ip;
 }
 
 Packet frame(const Packet& ip, std::uint16_t type) {

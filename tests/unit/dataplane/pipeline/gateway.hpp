@@ -125,6 +125,8 @@ struct SaOptions {
   std::uint16_t key_bits = 128;           ///< of AES-GCM
   std::optional<crypto::EspSuite> suite;  ///< another one
 };
+/// IPv4 or IPv6, outside and inside.
+SaOptions with_families(bool outer_v6, bool inner_v6);
 /// The SA that `from` sends on, and the same one as its peer receives it.
 channel::InstallSa outbound_sa(const SaOptions& options, std::uint32_t spi = 0x1000);
 channel::InstallSa inbound_sa(const SaOptions& options, std::uint32_t spi = 0x1000);
@@ -140,6 +142,10 @@ struct PacketOptions {
   Packet payload = Packet(32, 0x5a);
 };
 Packet ip_packet(const PacketOptions& options);
+/// UDP from a client to the far side, so many bytes of data.
+PacketOptions from_client(bool is_v6, std::size_t bytes);
+/// An IPv6 packet with eight bytes of an extension header, of which the first says what follows.
+Packet behind_extension(Packet ip, std::uint8_t type, Packet header);
 Packet frame(const Packet& ip, std::uint16_t type = 0);
 Packet udp(std::uint16_t source, std::uint16_t destination, const Packet& data);
 /// A frame's IP packet.

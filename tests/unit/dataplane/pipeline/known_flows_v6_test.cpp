@@ -21,41 +21,16 @@ struct Families {
 constexpr Families kV6InV6{true, true}, kV6InV4{true, false}, kV4InV6{false, true};
 
 SaOptions options_of(Families families) {
-  SaOptions options;
-  if (families.outer_v6) {
-    options.outer_local = "2001:db8:ff::1";
-    options.outer_remote = "2001:db8:ff::2";
-  }
-  if (families.inner_v6) {
-    options.local_selectors = {"2001:db8:1::/64"};
-    options.remote_selectors = {"2001:db8:2::/64"};
-  }
-  return options;
+  return with_families(families.outer_v6, families.inner_v6);
 }
 
 /// UDP from the client to the far side.
-PacketOptions client_options(bool v6, std::size_t payload) {
-  PacketOptions options{.payload = udp(5000, 4000, Packet(payload, 0x42))};
-  if (v6) {
-    options.source = "2001:db8:1::9";
-    options.destination = "2001:db8:2::7";
-  }
-  return options;
-}
 Packet packet_of_client(bool v6, std::size_t payload) {
-  return ip_packet(client_options(v6, payload));
+  return ip_packet(from_client(v6, payload));
 }
 
 Packet begin_of(const Packet& packet, std::size_t bytes) {
   return {packet.begin(), packet.begin() + static_cast<std::ptrdiff_t>(bytes)};
-}
-/// An extension header between a packet's own and what follows.
-Packet with_extension(Packet ip, std::uint8_t type, std::array<std::uint8_t, 8> header) {
-  header[0] = ip[6];
-  ip[6] = type;
-  ip.insert(ip.begin() + 40, header.begin(), header.end());
-  wire::store_u16(&ip[4], static_cast<std::uint16_t>(ip.size() - 40));
-  return ip;
 }
 
 }  // namespace
@@ -74,7 +49,7 @@ TEST_CASE("known IPv6 flow: its packets leave as the first one did, and arrive a
   Gateway right(mirrored());
   right.install(inbound_sa(options));
   right.policy(PolicyAction::bypass, options.remote_selectors[0], options.local_selectors[0]);
-  PacketOptions packet = client_options(families.inner_v6, payload);
+  PacketOptions packet = from_client(families.inner_v6, payload);
   packet.traffic_class = traffic_class;
   packet.fragment = fragment;
   Packet sent = ip_packet(packet);
@@ -138,7 +113,7 @@ TEST_CASE("known IPv6 flow: what a policy lets pass leaves as the first one did"
 
 TEST_CASE("known IPv6 flow: a packet with its last hop is for the main thread (RFC 4443 §3.3)") {
   Sender left(options_of(kV6InV6));
-  PacketOptions last = client_options(true, 32);
+  PacketOptions last = from_client(true, 32);
   left.seal(ip_packet(last));
   last.ttl = 1;
   const Result after = left.gateway.receive(kLan, frame(ip_packet(last)));
@@ -167,10 +142,11 @@ TEST_CASE("known IPv6 flow: extension headers, fragments and ICMP go the long wa
   Sender left(options_of(kV6InV6));
   const Packet plain = packet_of_client(true, 32);
   left.seal(plain);
-  const std::array<std::uint8_t, 8> options{0, 0, 1, 4};  // PadN
+  const Packet options{0, 0, 1, 4, 0, 0, 0, 0};  // PadN
   for (const Packet& odd :
-       {with_extension(plain, 0, options), with_extension(plain, 60, options),
-        with_extension(plain, 44, {}), with_extension(plain, 44, {0, 0, 0, 1, 7, 7, 7, 7}),
+       {behind_extension(plain, 0, options), behind_extension(plain, 60, options),
+        behind_extension(plain, 44, Packet(8)),
+        behind_extension(plain, 44, {0, 0, 0, 1, 7, 7, 7, 7}),
         echo_request("2001:db8:1::9", "2001:db8:2::7")}) {
     for (int time = 0; time < 2; ++time) {
       CHECK(ip_of(left.seal(odd)).size() > odd.size());
@@ -184,7 +160,7 @@ TEST_CASE("known IPv6 flow: extension headers, fragments and ICMP go the long wa
 
 TEST_CASE("known IPv6 flow: a SYN of it goes the long way, where its segment size is lowered") {
   Sender left(options_of(kV6InV6));
-  PacketOptions options = client_options(true, 0);
+  PacketOptions options = from_client(true, 0);
   options.protocol = 6;
   options.payload = udp(5000, 4000, Packet(12, 0));
   options.payload[12] = 0x50;
@@ -274,7 +250,7 @@ TEST_CASE("known IPv6 flow: a burst of both families in both leaves each its own
   left.policy(PolicyAction::bypass, "2001:db8:1::44/128", "2001:db8:2::/64");
   const auto packet = [&](std::size_t kind, std::uint8_t number) {
     const bool v6 = kind == kKinds.size() || kKinds[kind].inner_v6;
-    PacketOptions options = client_options(v6, 0);
+    PacketOptions options = from_client(v6, 0);
     options.source = source_of(kind);
     options.payload = udp(5000, 4000, Packet(40 + kind, number));
     return frame(ip_packet(options));

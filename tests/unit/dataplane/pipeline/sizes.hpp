@@ -10,20 +10,6 @@
 
 namespace culvert::test {
 
-/// A tunnel between the networks of the tests' gateways.
-inline SaOptions with_families(bool outer_v6, bool inner_v6) {
-  SaOptions options;
-  if (outer_v6) {
-    options.outer_local = "2001:db8:ff::1";
-    options.outer_remote = "2001:db8:ff::2";
-  }
-  if (inner_v6) {
-    options.local_selectors = {"2001:db8:1::/64"};
-    options.remote_selectors = {"2001:db8:2::/64"};
-  }
-  return options;
-}
-
 /// `fragment`: IPv4's flags and offset.
 inline PacketOptions of_size(std::size_t bytes, bool is_v6, std::uint16_t fragment) {
   PacketOptions packet;

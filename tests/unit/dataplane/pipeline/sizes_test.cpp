@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include <catch2/catch.hpp>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
 
 #include "dataplane/worker/fragment.hpp"
 #include "tests/unit/dataplane/pipeline/sizes.hpp"

@@ -1,0 +1,31 @@
+// What the passes of the short way inbound share (known_inbound.cpp, known_inner.cpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dataplane/worker/refusals.hpp"
+#include "dataplane/worker/stages.hpp"
+
+namespace culvert::dataplane {
+
+/// Packets worth decrypting: so many of CryptoScratch::openings.
+struct Openings {
+  std::uint32_t count = 0;
+  bool has_one_transform = true;
+  bool waits = true;  ///< before a number that stands here already: it may be a replay
+};
+
+/// What the general stages know of a packet that classify gave to the short way. `ip`: its outer
+/// header, `bytes_in_front` of ESP.
+void describe_outer(Burst& burst, std::uint32_t position, std::uint8_t* ip,
+                    std::size_t bytes_in_front);
+
+/// Pass 3 from the opening `next` on: packets with one family inside are offered to `send_known`,
+/// or go the general stage's way on, or end. Where the first is that is of the other family; what
+/// is of neither goes with either.
+template <typename Family>
+[[nodiscard]] std::uint32_t accept_from(std::uint32_t next, WorkerState& worker, Burst& burst,
+                                        const Openings& openings, Refusals& refusals);
+
+}  // namespace culvert::dataplane
