@@ -1,11 +1,11 @@
 // What the main thread takes to change what workers read: a whole list of policies, one policy more
 // and less, another SA for a policy, an SA more and less. Beside it, what a search costs that no
-// cache answers.
+// cache answers, and what a worker feels of a thousand changes a second.
 //
-//   table_changes [policies|sas]
+//   table_changes [policies|sas|stalls]
 //
-// Nobody reads meanwhile, so that nothing waits for a grace period; the machine's other work shows
-// in the greatest values.
+// But for `stalls` nobody reads meanwhile, so that nothing waits for a grace period; the machine's
+// other work shows in the greatest values.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -16,6 +16,8 @@
 #include <string_view>
 #include <vector>
 
+#include "benchmarks/stalls.hpp"
+#include "benchmarks/suites.hpp"
 #include "benchmarks/workload.hpp"
 #include "dataplane/tables/sad.hpp"
 #include "dataplane/tables/spd.hpp"
@@ -151,10 +153,102 @@ void time_sas(std::uint32_t count) {
   }
 }
 
+// ---- stalls ----
+
+constexpr int kRounds = 4;
+constexpr std::uint32_t kOfEach = 100, kWholeLists = 3;
+constexpr std::uint32_t kBulkPolicies = 100'000;
+
+const std::vector<benchmarks::Change>& changes_one_by_one() {
+  using enum benchmarks::Change;
+  static const std::vector<benchmarks::Change> kinds{
+      policy_more, policy_less, policy_in_front, policy_from_front, rekey,   inbound_sa_less,
+      peer_moved,  path_mtu,    route_more,      route_less,        next_hop};
+  return kinds;
+}
+
+void print_iterations(const char* what, std::vector<float> times) {
+  std::ranges::sort(times);
+  const auto at = [&](double part) {
+    return static_cast<double>(
+               times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))]) *
+           1e6;
+  };
+  std::printf("  %-28s %9zu iterations, µs: %6.1f median %6.1f of 99 %% %6.1f of 99.99 %% %7.1f\n",
+              what, times.size(), at(0.5), at(0.99), at(0.9999), at(1));
+}
+
+/// The wakes of several rounds become one: of each the least.
+void take_least(std::vector<benchmarks::Wake>& least,
+                const std::vector<benchmarks::Wake>& of_round) {
+  if (least.empty()) least.resize(of_round.size(), {1e9, 1e9, 0, 0});
+  for (std::size_t change = 0; change < of_round.size(); ++change) {
+    benchmarks::Wake& kept = least[change];
+    kept.longest = std::min(kept.longest, of_round[change].longest);
+    kept.longest_there = std::min(kept.longest_there, of_round[change].longest_there);
+    kept.waits += of_round[change].waits;
+    kept.faults += of_round[change].faults;
+  }
+}
+
+void print_kind(const std::vector<benchmarks::Change>& kinds, std::size_t kind,
+                const std::vector<benchmarks::Wake>& wakes) {
+  std::vector<double> times;
+  double longest_there = 0;
+  std::uint32_t waits = 0, faults = 0;
+  for (std::size_t change = kind; change < wakes.size(); change += kinds.size()) {
+    times.push_back(wakes[change].longest * 1e6);
+    longest_there = std::max(longest_there, wakes[change].longest_there);
+    waits += wakes[change].waits;
+    faults += wakes[change].faults;
+  }
+  std::ranges::sort(times);
+  std::printf("  %-32s %8.1f %8.1f %8.1f %8.1f %8u %8u\n", to_string(kinds[kind]),
+              times[times.size() / 2], times[times.size() * 99 / 100], times.back(),
+              longest_there * 1e6, waits, faults);
+}
+
+void time_changes(benchmarks::StallRig& rig, const char* what,
+                  const std::vector<benchmarks::Change>& kinds, std::uint32_t of_each) {
+  std::vector<benchmarks::Wake> wakes;
+  std::vector<float> all;
+  for (int round = 0; round < kRounds; ++round) {
+    take_least(wakes, rig.round(kinds, of_each));
+    all.insert(all.end(), rig.iterations().begin(), rig.iterations().end());
+  }
+  print_iterations(what, std::move(all));
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) print_kind(kinds, kind, wakes);
+}
+
+void time_stalls(benchmarks::Shapes shapes) {
+  benchmarks::start_stall_environment();
+  benchmarks::StallSettings settings;
+  settings.policies = kBulkPolicies;
+  settings.shapes = shapes;
+  settings.seconds_between = 1e-3;
+  benchmarks::StallRig rig(settings);
+  std::printf("%u policies of %s shapes, bursts of 64 from either side, no two of one flow\n",
+              settings.policies, shapes == benchmarks::Shapes::few ? "few" : "many");
+  std::printf(
+      "  longest iteration after, µs         median   of 99 %% greatest  on wall    waits"
+      "   faults\n");
+  time_changes(rig, "quiet", {benchmarks::Change::none},
+               kOfEach * static_cast<std::uint32_t>(changes_one_by_one().size()));
+  time_changes(rig, "a thousand changes a second", changes_one_by_one(), kOfEach);
+  time_changes(rig, "the whole list again", {benchmarks::Change::all_policies_again}, kWholeLists);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const std::string_view only = argc > 1 ? argv[1] : "";
+  if (only == "stalls") {
+    for (const auto shapes : {benchmarks::Shapes::few, benchmarks::Shapes::many}) {
+      time_stalls(shapes);
+    }
+    return 0;
+  }
   if (only != "sas") {
     for (const std::uint32_t count : {10U, 1000U, 10'000U, 100'000U}) time_policies(count);
   }

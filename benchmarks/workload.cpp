@@ -295,25 +295,22 @@ channel::InstallSa sa_request(const Case& test, std::uint32_t index, channel::Sp
   return request;
 }
 
-void write_clear_capture(const std::string& file, const Case& test,
-                         std::span<const std::uint32_t> sas) {
-  CaptureFile capture(file);
+void for_each_clear_frame(const Case& test, std::span<const std::uint32_t> sas,
+                          const std::function<void(const Frame&)>& take) {
   const auto sizes = sizes_of(test);
   for (std::size_t number = 0; number < frames_of(test); ++number) {
     const std::uint32_t size = sizes[number % sizes.size()];
-    std::vector<std::uint8_t> frame(kEthernetBytes + size);
+    Frame frame(kEthernetBytes + size);
     wire::Writer out(frame);
     write_ethernet(out, kLanMac, test.inner);
     out.bytes(inner_packet(test, turn_of(test, sas, number), size));
-    capture.add(frame);
+    take(frame);
   }
-  capture.finish();
 }
 
-void write_sealed_capture(const std::string& file, const Case& test,
-                          std::span<const std::uint32_t> sas, std::span<const channel::Spi> spis,
-                          crypto::esp::Engine& engine) {
-  CaptureFile capture(file);
+void for_each_sealed_frame(const Case& test, std::span<const std::uint32_t> sas,
+                           std::span<const channel::Spi> spis, crypto::esp::Engine& engine,
+                           const std::function<void(const Frame&)>& take) {
   Sealer sealer(test, engine);
   const auto sizes = sizes_of(test);
   const std::uint32_t group = frames_per_good(test);
@@ -326,8 +323,27 @@ void write_sealed_capture(const std::string& file, const Case& test,
     const auto inner = inner_packet(test, turn, sizes[number % sizes.size()]);
     auto frame = sealer.seal(inner, spis[turn.sa], turn, number);
     if (is_bad) spoil(frame, test);
-    capture.add(frame);
+    take(frame);
   }
+}
+
+std::uint32_t sa_of_frame(const Case& test, std::span<const std::uint32_t> sas,
+                          std::size_t number) {
+  return turn_of(test, sas, number / frames_per_good(test)).sa;
+}
+
+void write_clear_capture(const std::string& file, const Case& test,
+                         std::span<const std::uint32_t> sas) {
+  CaptureFile capture(file);
+  for_each_clear_frame(test, sas, [&](const Frame& frame) { capture.add(frame); });
+  capture.finish();
+}
+
+void write_sealed_capture(const std::string& file, const Case& test,
+                          std::span<const std::uint32_t> sas, std::span<const channel::Spi> spis,
+                          crypto::esp::Engine& engine) {
+  CaptureFile capture(file);
+  for_each_sealed_frame(test, sas, spis, engine, [&](const Frame& frame) { capture.add(frame); });
   capture.finish();
 }
 

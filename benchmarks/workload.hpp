@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -77,10 +78,24 @@ inline constexpr std::uint32_t kLocalBase = 0x0a000000, kRemoteBase = 0x14000000
   return 14 + (outer == wire::Family::v4 ? 4 : 2);
 }
 
-/// Writes a capture that net_pcap plays: clear packets for the LAN port, the SAs in turn.
+/// An Ethernet frame.
+using Frame = std::vector<std::uint8_t>;
+/// The frames of a case in their order: clear packets for the LAN port, the SAs in turn.
+void for_each_clear_frame(const Case& test, std::span<const std::uint32_t> sas,
+                          const std::function<void(const Frame&)>& take);
+/// Sealed packets for the WAN port with rising sequence numbers; `spis` by SA.
+void for_each_sealed_frame(const Case& test, std::span<const std::uint32_t> sas,
+                           std::span<const channel::Spi> spis, crypto::esp::Engine& engine,
+                           const std::function<void(const Frame&)>& take);
+
+/// The SA of a frame, by its number in either order.
+[[nodiscard]] std::uint32_t sa_of_frame(const Case& test, std::span<const std::uint32_t> sas,
+                                        std::size_t number);
+
+/// Writes the clear frames as a capture that net_pcap plays.
 void write_clear_capture(const std::string& file, const Case& test,
                          std::span<const std::uint32_t> sas);
-/// Sealed packets for the WAN port with rising sequence numbers; `spis` by SA.
+/// The same of the sealed frames.
 void write_sealed_capture(const std::string& file, const Case& test,
                           std::span<const std::uint32_t> sas, std::span<const channel::Spi> spis,
                           crypto::esp::Engine& engine);

@@ -12,6 +12,7 @@
 #include "channel/messages.hpp"
 #include "channel/server.hpp"
 #include "dataplane/ports/port.hpp"
+#include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/sad.hpp"
 #include "wire/ip_address.hpp"
 #include "wire/traffic_selector.hpp"
@@ -28,6 +29,7 @@ struct WorkerReport {
   std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
   std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
   std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};
+  std::array<std::uint64_t, kLongIterations.size()> long_iterations{};
   double idle_percent = 100;  ///< since the last report
 };
 

@@ -48,7 +48,8 @@ json worker_counters_json(const WorkerReport& worker) {
           {"tx_bytes", worker.tx_bytes},
           {"bursts", worker.bursts},
           {"busy_cycles", worker.busy_cycles},
-          {"idle_cycles", worker.idle_cycles}};
+          {"idle_cycles", worker.idle_cycles},
+          {"long_iterations", worker.long_iterations}};
 }
 
 /// null, an ID, or the outer and the inner one.

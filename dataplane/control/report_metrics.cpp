@@ -8,11 +8,16 @@ using runtime::Labels;
 
 double number(std::uint64_t value) { return static_cast<double>(value); }
 
+/// Of `kLongIterations`.
+constexpr std::array<const char*, kLongIterations.size()> kLongerThan{"100us", "1ms", "10ms"};
+
 void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerReport>& workers) {
   auto packets = Family::counter("culvert_worker_packets_total", "Packets a worker moved");
   auto bytes = Family::counter("culvert_worker_bytes_total", "Bytes of frames a worker moved");
   auto busy = Family::counter("culvert_worker_busy_cycles_total", "TSC cycles with packets");
   auto idle = Family::counter("culvert_worker_idle_cycles_total", "TSC cycles without packets");
+  auto lasted = Family::counter("culvert_worker_long_iterations_total",
+                                "Times a worker came back to its ports that late");
   auto bursts = Family::histogram("culvert_worker_burst_packets", "Packets in a receive burst");
   for (const WorkerReport& worker : workers) {
     const std::string id = std::to_string(worker.id);
@@ -22,12 +27,17 @@ void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerRepo
     bytes.add({{"worker", id}, {"direction", "tx"}}, number(worker.tx_bytes));
     busy.add({{"worker", id}}, number(worker.busy_cycles));
     idle.add({{"worker", id}}, number(worker.idle_cycles));
+    for (std::size_t bound = 0; bound < kLongerThan.size(); ++bound) {
+      lasted.add({{"worker", id}, {"longer_than", kLongerThan[bound]}},
+                 number(worker.long_iterations[bound]));
+    }
     bursts.add({{"worker", id}}, kBurstBounds, worker.burst_sizes, number(worker.rx_packets));
   }
   families.push_back(packets.take());
   families.push_back(bytes.take());
   families.push_back(busy.take());
   families.push_back(idle.take());
+  families.push_back(lasted.take());
   families.push_back(bursts.take());
 }
 

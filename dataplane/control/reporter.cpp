@@ -140,6 +140,9 @@ std::vector<WorkerReport> Reporter::workers() {
     for (std::size_t size = 0; size < report.burst_sizes.size(); ++size) {
       report.burst_sizes[size] = counters.burst_sizes[size].read();
     }
+    for (std::size_t bound = 0; bound < report.long_iterations.size(); ++bound) {
+      report.long_iterations[bound] = counters.long_iterations[bound].read();
+    }
     Cycles& last = last_cycles_[worker];
     const std::uint64_t busy = report.busy_cycles - last.busy;
     const std::uint64_t idle = report.idle_cycles - last.idle;

@@ -30,6 +30,10 @@ struct PortCounters {
   Counter sent, sent_bytes;
 };
 
+/// From how many tenths of a millisecond on an iteration with packets is counted as long: a full
+/// burst takes less than the first. What is longer waited for its processor, as a rule.
+inline constexpr std::array<std::uint32_t, 3> kLongIterations{1, 10, 100};
+
 /// Every packet ends once: received + originated = sent + delivered + dropped, summed over all
 /// workers and the main thread, once the queues are still.
 struct alignas(128) WorkerCounters {
@@ -41,6 +45,7 @@ struct alignas(128) WorkerCounters {
   Counter reassembled;               ///< packets for us that came in fragments
   Counter mss_clamped;               ///< TCP SYNs whose MSS was lowered
   Counter bursts, busy_cycles, idle_cycles;
+  std::array<Counter, kLongIterations.size()> long_iterations;  ///< by bound
   std::array<Counter, 8> burst_sizes;  ///< 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more
   std::array<std::array<Counter, kDropReasons>, kDropDirections> drops;
   std::array<PortCounters, kMaxPorts> ports;  ///< by PortId

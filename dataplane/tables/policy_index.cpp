@@ -145,6 +145,10 @@ bool is_met(const CompiledRule<Address>& rule, const CompiledFlow<Address>& flow
          within(flow.destination_port, rule.destination_port_first, rule.destination_port_last);
 }
 
+/// A bucket that is not empty costs a look at a rule, most of them of another shape: with two for
+/// each rule a search of 700 shapes took 50 µs longer.
+constexpr std::size_t kBucketsARule = 8;
+
 /// Order among all rules.
 template <typename Node>
 bool is_before(const Node& a, const Node& b) {
@@ -176,9 +180,13 @@ PolicyIndex::Match match_in(const Table& table, const FlowKey& flow, bool in_cle
 template <typename Address>
 RuleTable<Address>::RuleTable(std::size_t rules, Reclaimer& reclaimer)
     : reclaimer_(reclaimer),
-      mask_(static_cast<std::uint32_t>(std::bit_ceil(std::max<std::size_t>(2 * rules, 64)) - 1)),
-      buckets_(std::make_unique<std::atomic<Node*>[]>(std::size_t{mask_} + 1)),
-      probes_(new Probes) {}
+      mask_(static_cast<std::uint32_t>(
+          std::bit_ceil(std::max<std::size_t>(kBucketsARule * rules, 64)) - 1)),
+      probes_(nullptr) {
+  // Zero bytes are empty lists.
+  buckets_.map_and_touch(std::size_t{mask_} + 1);
+  probes_.store(new Probes, std::memory_order_relaxed);
+}
 
 template <typename Address>
 RuleTable<Address>::~RuleTable() {
@@ -255,19 +263,38 @@ template <typename Address>
 const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& flow,
                                                                   bool in_clear) const {
   const Node* best = nullptr;
-  for (const Probe& probe : *probes_.load(std::memory_order_acquire)) {
-    if (best != nullptr && best->rank < probe.first) break;
-    // No such rule takes a packet whose ports are not known.
-    if (!flow.ports_known && (probe.shape.source_port | probe.shape.destination_port) != 0)
-      continue;
-    const std::uint32_t hash = hash_of(probe.shape, probe.salt, flow);
-    const Node* node = bucket(hash).load(std::memory_order_acquire);
-    for (; node != nullptr; node = node->next.load(std::memory_order_acquire)) {
-      if (best != nullptr && !is_before(*node, *best)) break;
-      if (node->hash != hash || !is_met(node->rule, flow, in_clear)) continue;
-      best = node;
-      break;
+  std::array<std::uint32_t, kProbesAhead> hashes;
+  std::span<const Probe> left(*probes_.load(std::memory_order_acquire));
+  while (!left.empty()) {
+    if (best != nullptr && best->rank < left.front().first) break;
+    const auto group = left.first(std::min(left.size(), kProbesAhead));
+    left = left.subspan(group.size());
+    for (std::size_t at = 0; at < group.size(); ++at) {
+      hashes[at] = hash_of(group[at].shape, group[at].salt, flow);
+      __builtin_prefetch(&bucket(hashes[at]));
     }
+    for (std::size_t at = 0; at < group.size(); ++at) {
+      best = better_of(group[at], hashes[at], flow, in_clear, best);
+    }
+  }
+  return best;
+}
+
+template <typename Address>
+const typename RuleTable<Address>::Node* RuleTable<Address>::better_of(const Probe& probe,
+                                                                       std::uint32_t hash,
+                                                                       const Flow& flow,
+                                                                       bool in_clear,
+                                                                       const Node* best) const {
+  if (best != nullptr && best->rank < probe.first) return best;
+  // No such rule takes a packet whose ports are not known.
+  if (!flow.ports_known && (probe.shape.source_port | probe.shape.destination_port) != 0) {
+    return best;
+  }
+  const Node* node = bucket(hash).load(std::memory_order_acquire);
+  for (; node != nullptr; node = node->next.load(std::memory_order_acquire)) {
+    if (best != nullptr && !is_before(*node, *best)) break;
+    if (node->hash == hash && is_met(node->rule, flow, in_clear)) return node;
   }
   return best;
 }
@@ -306,6 +333,46 @@ void PolicyIndex::publish() {
 
 PolicyIndex::Match PolicyIndex::find(const FlowKey& flow, bool in_clear) const {
   return flow.source.is_v4() ? match_in(v4_, flow, in_clear) : match_in(v6_, flow, in_clear);
+}
+
+RecentRules::~RecentRules() {
+  for (const auto& noted : noted_) delete noted.load(std::memory_order_relaxed);
+}
+
+void RecentRules::note(std::uint32_t generation, std::span<const PolicyRule> rules,
+                       Reclaimer& reclaimer) {
+  auto made = std::make_unique<Noted>();
+  made->generation = generation;
+  for (const PolicyRule& rule : rules) {
+    if (rule.source.first.is_v4()) {
+      made->v4.push_back(compiled<std::uint32_t>(rule));
+    } else {
+      made->v6.push_back(compiled<unsigned __int128>(rule));
+    }
+  }
+  // Release pairs with the acquire in `pass_by`.
+  const Noted* const before =
+      noted_[generation % kChanges].exchange(made.release(), std::memory_order_acq_rel);
+  if (before == nullptr) return;
+  reclaimer.retire([before] { delete before; });
+}
+
+bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint32_t since,
+                          std::uint32_t now) const {
+  if (now - since > kChanges) return false;
+  const auto meets_none = [in_clear](const auto& rules, const auto& packet) {
+    return std::ranges::none_of(rules,
+                                [&](const auto& rule) { return is_met(rule, packet, in_clear); });
+  };
+  const bool is_v4 = flow.source.is_v4();
+  const auto v4 = is_v4 ? compiled<std::uint32_t>(flow) : CompiledFlow<std::uint32_t>{};
+  const auto v6 = is_v4 ? CompiledFlow<unsigned __int128>{} : compiled<unsigned __int128>(flow);
+  for (std::uint32_t generation = since + 1; generation != now + 1; ++generation) {
+    const Noted* const noted = noted_[generation % kChanges].load(std::memory_order_acquire);
+    if (noted == nullptr || noted->generation != generation) return false;
+    if (is_v4 ? !meets_none(noted->v4, v4) : !meets_none(noted->v6, v6)) return false;
+  }
+  return true;
 }
 
 }  // namespace culvert::dataplane

@@ -98,7 +98,8 @@ void Spd::keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
   if (stays.outbound != kNoSlot) bound_.emplace(stays.outbound, kept);
 }
 
-void Spd::announce(SpdSnapshot& changed) {
+void Spd::announce(SpdSnapshot& changed, std::span<const PolicyRule> rules) {
+  changed.recent_.note(last_generation_ + 1, rules, reclaimer_);
   // Release pairs with the acquire in `SpdSnapshot::generation`.
   changed.generation_.store(++last_generation_, std::memory_order_release);
   reclaimer_.outdate();
@@ -170,7 +171,7 @@ void Spd::insert(PolicyEntry entry) {
   keep(snapshot, index, std::move(entry), counters_.take());
   for (const PolicyRule& rule : rules) snapshot.index_.insert(rule);
   snapshot.index_.publish();
-  announce(snapshot);
+  announce(snapshot, rules);
 }
 
 bool Spd::erase(channel::PolicyId policy) {
@@ -179,9 +180,10 @@ bool Spd::erase(channel::PolicyId policy) {
   const List::iterator kept = named->second;
   const std::uint32_t index = kept->first.index;
   SpdSnapshot& snapshot = current();
-  snapshot.index_.erase(rules_of(kept->second.entry, index), reclaimer_);
+  const auto rules = rules_of(kept->second.entry, index);
+  snapshot.index_.erase(rules, reclaimer_);
   snapshot.index_.publish();
-  announce(snapshot);
+  announce(snapshot, rules);
   forget_binding(kept);
   negotiated_.erase(named);
   // A list that was replaced meanwhile has indices of its own.

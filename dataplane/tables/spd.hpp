@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -67,6 +68,14 @@ class SpdSnapshot {
   [[nodiscard]] Match find(const FlowKey& flow, PacketOrigin origin) const {
     return index_.find(flow, origin == PacketOrigin::clear);
   }
+  /// How dear a search is: hash tables that it asks.
+  [[nodiscard]] std::size_t probes() const { return index_.probes(); }
+  /// Whether what a flow met under the generation `since` is what it meets under `now`: it meets
+  /// none of the policies that came and went between. False, too, when that is not known any more.
+  [[nodiscard]] bool stays(const FlowKey& flow, PacketOrigin origin, std::uint32_t since,
+                           std::uint32_t now) const {
+    return recent_.pass_by(flow, origin == PacketOrigin::clear, since, now);
+  }
   /// What a match means now; the outbound SA is read at the time of the call.
   [[nodiscard]] Verdict verdict(const Match& match, SlotIndex& outbound) const {
     outbound = kNoSlot;
@@ -125,6 +134,7 @@ class SpdSnapshot {
 
   const std::uint32_t capacity_;  ///< entries `live_` has room for
   PolicyIndex index_;
+  RecentRules recent_;
   Live* live_;  ///< raw memory: what no entry had is never touched
   std::atomic<std::uint32_t> generation_{0};
   std::atomic<bool> bypasses_by_port_{false};  ///< stays when the last one goes
@@ -180,7 +190,7 @@ class Spd {
   [[nodiscard]] std::uint32_t free_index();
   void bind(List::iterator kept, SlotIndex outbound);
   void forget_binding(List::iterator kept);
-  void announce(SpdSnapshot& changed);
+  void announce(SpdSnapshot& changed, std::span<const PolicyRule> rules);
 
   const std::uint32_t workers_;
   const std::uint32_t room_;

@@ -1,5 +1,6 @@
 // What policy said of a flow last time: one probe instead of the ordered search. Worker-local; an
-// entry is valid for the snapshot generation it was made under.
+// entry is valid for the snapshot generation it was made under, and for later ones when no policy
+// that came or went since is the flow's (SpdSnapshot::stays).
 #pragma once
 
 #include <array>
@@ -59,30 +60,40 @@ class FlowCache {
     sets_.map_and_touch(mask_ + 1);
   }
 
-  /// nullptr when it is not known under this generation.
-  [[nodiscard]] const CachedFlow* find(const Key& key, std::uint32_t generation) const {
-    for (const Entry& entry : sets_[place_of(key)].entries) {
-      if (entry.key == key && entry.generation == generation) return &entry.flow;
-    }
-    return nullptr;
-  }
-  /// Takes the place of one that is out of date, else of any.
-  const CachedFlow* insert(const Key& key, std::uint32_t generation, const CachedFlow& flow) {
-    Set& set = sets_[place_of(key)];
-    std::size_t way = 0;
-    while (way < kWays && set.entries[way].generation == generation) ++way;
-    if (way == kWays) way = next_victim_++ % kWays;
-    set.entries[way] = {key, flow, generation};
-    return &set.entries[way].flow;
-  }
-
- private:
-  static constexpr std::size_t kWays = 4;
   struct Entry {
     Key key{};
     CachedFlow flow;
     std::uint32_t generation = 0;  ///< snapshots count from 1
   };
+
+  /// What was found last, under its generation; nullptr when the flow is not known.
+  [[nodiscard]] Entry* find(const Key& key) {
+    for (Entry& entry : sets_[place_of(key)].entries) {
+      if (entry.key == key && entry.generation != 0) return &entry;
+    }
+    return nullptr;
+  }
+  /// Takes its own place, else that of the one that is longest out of date, else of any.
+  const CachedFlow* insert(const Key& key, std::uint32_t generation, const CachedFlow& flow) {
+    Set& set = sets_[place_of(key)];
+    Entry* place = nullptr;
+    std::uint32_t age = 0;
+    for (Entry& entry : set.entries) {
+      if (entry.key == key) {
+        place = &entry;
+        break;
+      }
+      if (generation - entry.generation <= age) continue;
+      age = generation - entry.generation;
+      place = &entry;
+    }
+    if (place == nullptr) place = &set.entries[next_victim_++ % kWays];
+    *place = {key, flow, generation};
+    return &place->flow;
+  }
+
+ private:
+  static constexpr std::size_t kWays = 4;
   struct alignas(64) Set {
     std::array<Entry, kWays> entries;
   };

@@ -97,10 +97,18 @@ CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const Burst
   const std::uint64_t tail = flow_tail(ports, header.protocol, origin);
   const std::uint32_t generation = policies.generation();
   const auto through = [&](auto& cache, const auto& key) {
-    if (const CachedFlow* known = cache.find(key, generation)) [[likely]]
-      return *known;
-    return *cache.insert(key, generation,
-                         decide_flow(worker, policies, flow_key(ip, header, ports), origin));
+    auto* const known = cache.find(key);
+    if (known != nullptr && known->generation == generation) [[likely]]
+      return known->flow;
+    const FlowKey flow = flow_key(ip, header, ports);
+    // With many shapes of policies a search costs tens of microseconds: a burst of such packets
+    // after each change would take milliseconds.
+    if (known != nullptr && policies.stays(flow, origin, known->generation, generation)) {
+      known->generation = generation;
+      return known->flow;
+    }
+    worker.pace.count_search();
+    return *cache.insert(key, generation, decide_flow(worker, policies, flow, origin));
   };
   if ((ip[0] >> 4U) == 4) [[likely]] {
     return through(worker.flows_v4,
@@ -340,7 +348,7 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
 }  // namespace
 
 void decide(WorkerState& worker, Burst& burst) {
-  const SpdSnapshot& policies = worker.tables.spd->snapshot();
+  const SpdSnapshot& policies = *worker.policies;
   const PacketList undecided = burst.undecided;
   burst.undecided.clear();
   for (const std::uint32_t position : undecided) decide_one(worker, policies, burst, position);

@@ -51,8 +51,9 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
   burst.count = 0;
   const PortInfo& info = worker.tables.ports[raw(port)];
   const auto queue = static_cast<std::uint16_t>(worker.context.id);
-  const std::uint32_t received = rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(),
-                                                  worker.burst_packets[raw(port)]);
+  const std::uint16_t most = std::min(worker.burst_packets[raw(port)], worker.pace.most());
+  const std::uint32_t received =
+      rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(), most);
   if (received == 0) return;
   begin(burst);
   std::uint64_t bytes = 0, flags = 0, rearmed = 0;
@@ -84,7 +85,7 @@ void receive_handed_off(WorkerState& worker, Burst& burst) {
   // Ring elements are pointers; DPDK's interface is of void**.
   burst.count = rte_ring_sc_dequeue_burst(worker.context.handoff,
                                           reinterpret_cast<void**>(burst.packets.data()),
-                                          kBurstPackets, nullptr);
+                                          worker.pace.most(), nullptr);
   if (burst.count == 0) return;
   begin(burst);
   for (std::uint32_t i = 0; i < burst.count; ++i) {
@@ -96,7 +97,7 @@ std::uint32_t receive_injected(WorkerState& worker, Burst& burst) {
   burst.count = 0;
   if (worker.context.inject == nullptr) return 0;
   const std::uint32_t given = rte_ring_sc_dequeue_burst(
-      worker.context.inject, reinterpret_cast<void**>(burst.packets.data()), kBurstPackets,
+      worker.context.inject, reinterpret_cast<void**>(burst.packets.data()), worker.pace.most(),
       nullptr);
   if (given == 0) return 0;
   begin(burst);

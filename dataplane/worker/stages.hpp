@@ -21,6 +21,7 @@
 #include "dataplane/worker/pending.hpp"
 #include "dataplane/worker/reassembly.hpp"
 #include "dataplane/worker/resynchronize.hpp"
+#include "dataplane/worker/search_pace.hpp"
 #include "dataplane/worker/worker.hpp"
 #include "wire/esp.hpp"
 #include "wire/udp.hpp"
@@ -157,7 +158,10 @@ class WorkerState {
   Arrivals arrived;                            ///< classify → open_plain
   Arrivals arrived_v6;                         ///< likewise
   Counter unnamed;                 ///< packets of known flows that no policy names; nobody reads it
-  std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the burst in hand began
+  std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the iteration in hand began
+  /// The list that the packets of the iteration in hand meet; not older than its era.
+  const SpdSnapshot* policies = nullptr;
+  SearchPace pace;
   bool went_the_short_way = false;  ///< all of the last burst that was protected or ESP
   /// Received next, by port. Of few packets all that is known of them stays in the first-level
   /// cache; lanes of multi-buffer ciphers want many.
@@ -228,6 +232,10 @@ class WorkerState {
 // worker.cpp
 /// Everything once: what each port, the other workers and the main thread have. False: nothing.
 bool run_iteration(WorkerState& worker, Burst& burst);
+
+/// What an iteration took, in TSC cycles; with packets or without.
+void count_iteration(WorkerCounters& counters, std::uint64_t cycles, bool found,
+                     std::uint64_t millisecond);
 
 // rx.cpp
 /// Up to a burst from the worker's queue of a port.

@@ -33,7 +33,6 @@ std::uint16_t packets_of_a_short_burst() {
 
 /// From received to queued for transmission.
 void process(WorkerState& worker, Burst& burst) {
-  worker.era_of_burst = worker.tables.reclaimer->era();
   open_plain(worker, burst);
   worker.went_the_short_way = burst.encrypted.size() == 0;
   open_inbound(worker, burst);
@@ -52,6 +51,14 @@ void process(WorkerState& worker, Burst& burst) {
   forward(worker, burst);
 }
 
+/// What the whole iteration goes by: a change that comes meanwhile is the next one's, which takes
+/// no more packets than it may search for. First the era: what is learnt in it is not older.
+void look_at_tables(WorkerState& worker) {
+  worker.era_of_burst = worker.tables.reclaimer->era();
+  worker.policies = &worker.tables.spd->snapshot();
+  worker.pace.see(*worker.policies);
+}
+
 bool serve_ports(WorkerState& worker, Burst& burst) {
   bool found = false;
   for (std::size_t port = 0; port < worker.tables.ports.size(); ++port) {
@@ -63,6 +70,7 @@ bool serve_ports(WorkerState& worker, Burst& burst) {
     worker.enter(Stage::classify);
     classify(worker, burst);
     process(worker, burst);
+    worker.pace.end_burst(burst.count);
     worker.burst_packets[port] = worker.went_the_short_way ? worker.short_burst : kBurstPackets;
   }
   return found;
@@ -75,13 +83,16 @@ std::uint32_t serve_other_workers(WorkerState& worker, Burst& burst) {
   if (found == 0) return 0;
   classify(worker, burst);
   process(worker, burst);
+  worker.pace.end_burst(found);
   return found;
 }
 
 /// How many packets it had, frames for a port among them.
 std::uint32_t serve_main_thread(WorkerState& worker, Burst& burst) {
   const std::uint32_t found = receive_injected(worker, burst);
-  if (burst.count != 0) process(worker, burst);
+  if (burst.count == 0) return found;
+  process(worker, burst);
+  worker.pace.end_burst(burst.count);
   return found;
 }
 
@@ -104,6 +115,7 @@ std::uint32_t serve_rings(WorkerState& worker, Burst& burst) {
 
 /// The gateway stops: an iteration without the ports, and the main thread is told of it.
 bool drain_iteration(WorkerState& worker, Burst& burst) {
+  look_at_tables(worker);
   const std::size_t held = worker.early.count();
   if (held != 0) serve_early(worker, burst, &process);
   const std::size_t waits = worker.early.count();
@@ -118,6 +130,22 @@ bool drain_iteration(WorkerState& worker, Burst& burst) {
 }
 
 }  // namespace
+
+void count_iteration(WorkerCounters& counters, std::uint64_t cycles, bool found,
+                     std::uint64_t millisecond) {
+  if (!found) {
+    counters.idle_cycles.add(cycles);
+    return;
+  }
+  counters.busy_cycles.add(cycles);
+  if (cycles * 10 < millisecond) [[likely]]
+    return;
+  for (std::size_t bound = 0; bound < kLongIterations.size(); ++bound) {
+    if (cycles * 10 >= kLongIterations[bound] * millisecond) {
+      counters.long_iterations[bound].add(1);
+    }
+  }
+}
 
 WorkerState::WorkerState(WorkerContext& given)
     : context(given),
@@ -161,6 +189,7 @@ void WorkerState::free_given_back() {
 }
 
 bool run_iteration(WorkerState& worker, Burst& burst) {
+  look_at_tables(worker);
   // First: what was held came before what the ports have.
   if (worker.early.count() != 0) [[unlikely]]
     serve_early(worker, burst, &process);
@@ -187,7 +216,7 @@ int run_worker(void* context) {
       idler.was_idle();
     }
     const std::uint64_t now = rte_rdtsc();
-    (found ? worker->counters.busy_cycles : worker->counters.idle_cycles).add(now - before);
+    count_iteration(worker->counters, now - before, found, worker->millisecond);
     before = now;
   }
   drop_pending(*worker);

@@ -175,6 +175,7 @@ TEST_CASE("report: every family the documentation names is there") {
                            "culvert_worker_busy_cycles_total",
                            "culvert_worker_idle_cycles_total",
                            "culvert_worker_burst_packets",
+                           "culvert_worker_long_iterations_total",
                            "culvert_drops_total",
                            "culvert_interface_packets_total",
                            "culvert_interface_bytes_total",

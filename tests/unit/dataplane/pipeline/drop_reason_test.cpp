@@ -305,6 +305,7 @@ TEST_CASE("worker drops: queues that are full, buffers without room") {
               rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes.size())));
     REQUIRE(rte_eth_tx_burst(0, 0, &packet, 1) == 1);
     Burst burst;
+    take_whole_bursts(gateway.worker());
     run_iteration(gateway.worker(), burst);
     lost = gateway.worker()
                .counters
@@ -348,6 +349,7 @@ TEST_CASE("worker drops: queues that are full, buffers without room") {
         REQUIRE(rte_eth_tx_burst(0, 0, &copy, 1) == 1);
       }
       rte_pktmbuf_free(packet);
+      take_whole_bursts(gateway.worker());
       run_iteration(gateway.worker(), burst);
       lost = gateway.worker()
                  .counters

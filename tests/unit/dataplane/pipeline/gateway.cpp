@@ -178,6 +178,12 @@ rte_mempool* large_packet_pool() {
   return pool;
 }
 
+void take_whole_bursts(WorkerState& worker) {
+  worker.burst_packets.fill(kBurstPackets);
+  worker.pace.see(worker.tables.spd->snapshot());
+  for (int burst = 0; burst < 7; ++burst) worker.pace.end_burst(kBurstPackets);
+}
+
 Addresses mirrored() {
   return {.lan = "10.2.0.1/24",
           .wan = "198.51.100.2/24",
@@ -321,7 +327,7 @@ Result Gateway::run() {
   const auto waiting = [&] { return worker_->reassembler.held() + worker_->early.count(); };
   const std::size_t held = waiting();
   Result result;
-  worker_->burst_packets.fill(kBurstPackets);  // all that was given, however the last burst went
+  take_whole_bursts(*worker_);
   iterate(*worker_, *burst_);
   collect_sent(result);
   void* packet = nullptr;

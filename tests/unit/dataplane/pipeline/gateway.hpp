@@ -56,6 +56,10 @@ struct Addresses {
 /// The far gateway's view of the same.
 Addresses mirrored();
 
+/// The next iteration takes all that is there, however the last burst went and whatever has
+/// changed.
+void take_whole_bursts(dataplane::WorkerState& worker);
+
 class Gateway {
  public:
   explicit Gateway(

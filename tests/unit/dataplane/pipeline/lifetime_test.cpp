@@ -184,7 +184,7 @@ TEST_CASE("lifetime: two workers on one SA send not one packet beyond its limit,
   std::array<std::unique_ptr<Burst>, 2> bursts = {std::make_unique<Burst>(),
                                                   std::make_unique<Burst>()};
   const auto work = [&](std::size_t worker) {
-    workers[worker]->burst_packets.fill(kBurstPackets);
+    take_whole_bursts(*workers[worker]);
     run_iteration(*workers[worker], *bursts[worker]);
   };
   for (std::uint16_t worker = 0; worker < 2; ++worker) {  // each learns the flow

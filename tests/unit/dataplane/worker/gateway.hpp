@@ -175,6 +175,9 @@ class Gateway {
   void feed_ip(dataplane::PortId port, const ByteString& ip) { feed(port, frame(port, ip)); }
   /// One iteration and what a worker's loop does after it; then `sent` and `punts` hold what came.
   void run() {
+    // All that was fed, whatever has changed.
+    worker_->pace.see(tables_->spd->snapshot());
+    for (int burst = 0; burst < 7; ++burst) worker_->pace.end_burst(dataplane::kBurstPackets);
     dataplane::run_iteration(*worker_, *burst_);
     tables_->reclaimer->quiescent(kWorker);
     tables_->reclaimer->poll();

@@ -1,0 +1,161 @@
+// Policies that change while a worker knows flows: what they meet from then on, how many packets
+// the worker takes at once until it knows them again, and how an operator sees that it came late.
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+PolicyEntry entry(std::uint64_t number, PolicyAction action, const std::string& remote) {
+  PolicyEntry made;
+  made.rank = {1, number};
+  made.origin = PolicyOrigin::negotiated;
+  made.action = action;
+  made.policy = channel::PolicyId{number};
+  made.local = {wire::TrafficSelector::parse("10.1.0.0/24").value()};
+  made.remote = {wire::TrafficSelector::parse(remote).value()};
+  return made;
+}
+
+Packet to(const std::string& destination) {
+  PacketOptions options;
+  options.destination = destination;
+  options.payload = udp(1000, 2000, Packet(40, 0x42));
+  return frame(ip_packet(options));
+}
+
+/// Policies of as many shapes as there are, for other networks.
+void add_shapes(Spd& spd, std::uint32_t count) {
+  for (std::uint32_t number = 0; number < count; ++number) {
+    PolicyEntry other = entry(1000 + number, PolicyAction::discard,
+                              "172.16.0.0/" + std::to_string(16 + number % 16));
+    other.local = {
+        wire::TrafficSelector::parse("172.31.0.0/" + std::to_string(16 + number / 16 % 16))
+            .value()};
+    spd.insert(other);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("worker: a known flow meets a policy that comes in front of its own, until it goes") {
+  Gateway gateway;
+  Spd& spd = *gateway.tables().spd;
+  PolicyEntry protect = entry(100, PolicyAction::protect, "10.2.0.0/16");
+  protect.outbound = gateway.install(outbound_sa({}));
+  spd.insert(protect);
+  const std::vector<Packet> both{to("10.2.0.7"), to("10.2.9.7")};
+  for (int burst = 0; burst < 3; ++burst) CHECK(gateway.receive(kLan, both).wan.size() == 2);
+  // Each later flow finds its way by what is known of it: one of them unchanged, again and again.
+  for (int turn = 0; turn < 3; ++turn) {
+    spd.insert(entry(7, PolicyAction::discard, "10.2.0.0/24"));
+    const Result refused = gateway.receive(kLan, both);
+    CHECK(refused.wan.size() == 1);
+    CHECK(refused.dropped(DropReason::policy_discard) == 1);
+    spd.insert(entry(8, PolicyAction::discard, "10.7.0.0/24"));
+    CHECK(gateway.receive(kLan, both).dropped(DropReason::policy_discard) == 1);
+    spd.erase(channel::PolicyId{7});
+    CHECK(gateway.receive(kLan, both).wan.size() == 2);
+    spd.erase(channel::PolicyId{8});
+    CHECK(gateway.receive(kLan, both).wan.size() == 2);
+  }
+  // Its own goes: nothing else lets it pass.
+  spd.erase(channel::PolicyId{100});
+  CHECK(gateway.receive(kLan, both).dropped(DropReason::no_policy_match) == 2);
+}
+
+TEST_CASE("worker: flows that a change does not concern are not searched for again") {
+  Gateway gateway;
+  Spd& spd = *gateway.tables().spd;
+  spd.insert(entry(100, PolicyAction::bypass, "10.2.0.0/16"));
+  std::vector<Packet> frames;
+  for (int flow = 0; flow < 40; ++flow) frames.push_back(to("10.2.0." + std::to_string(flow + 1)));
+  gateway.receive(kLan, frames);
+  const auto searched_for = [&] {
+    std::uint32_t searched = 0;
+    gateway.iterate = [&](WorkerState& worker, Burst& burst) {
+      run_iteration(worker, burst);
+      searched = worker.pace.searched();
+    };
+    CHECK(gateway.receive(kLan, frames).wan.size() == 40);
+    return searched;
+  };
+  spd.insert(entry(7, PolicyAction::discard, "10.3.0.0/24"));
+  CHECK(searched_for() == 0);
+  spd.insert(entry(8, PolicyAction::bypass, "10.2.0.0/30"));
+  CHECK(searched_for() == 3);
+}
+
+TEST_CASE("worker: after a change it takes as many packets at once as it may search for") {
+  Gateway gateway;
+  Spd& spd = *gateway.tables().spd;
+  spd.insert(entry(100, PolicyAction::bypass, "10.2.0.0/16"));
+  const std::uint32_t shapes = GENERATE(0U, 256U);
+  add_shapes(spd, shapes);
+  std::vector<Packet> frames;
+  for (int flow = 0; flow < 60; ++flow) frames.push_back(to("10.2.0." + std::to_string(flow + 1)));
+  std::vector<std::uint64_t> taken;
+  gateway.tables().ports[raw(kWan)].queues = 0;  // nobody takes what is sent for received
+  gateway.iterate = [&](WorkerState& worker, Burst& burst) {
+    worker.pace = {};
+    std::uint64_t before = 0;
+    do {
+      before = worker.counters.received.read();
+      worker.burst_packets.fill(kBurstPackets);
+      run_iteration(worker, burst);
+      taken.push_back(worker.counters.received.read() - before);
+    } while (taken.back() != 0);
+  };
+  CHECK(gateway.receive(kLan, frames).wan.size() == 60);
+  CHECK(taken.front() <= (shapes == 0 ? 10 : 4));
+  CHECK(taken.size() > 6);
+  // They are known now: a few bursts, and it takes whole ones.
+  taken.clear();
+  CHECK(gateway.receive(kLan, frames).wan.size() == 60);
+  CHECK(*std::ranges::max_element(taken) > 16);
+}
+
+TEST_CASE("search pace: flows that are new all the time keep bursts small for a while only") {
+  Reclaimer reclaimer(1);
+  Spd spd(1, reclaimer);
+  SearchPace pace;
+  pace.see(spd.snapshot());
+  int bursts = 0;
+  while (pace.most() < kBurstPackets && bursts < 100'000) {
+    CHECK(pace.most() <= 10);
+    for (std::uint16_t packet = 0; packet < pace.most(); ++packet) pace.count_search();
+    pace.end_burst(pace.most());
+    ++bursts;
+  }
+  CHECK(bursts == 1000);
+  // Another change, and it begins again.
+  PolicyEntry policy = entry(1, PolicyAction::discard, "10.2.0.0/16");
+  spd.insert(policy);
+  pace.see(spd.snapshot());
+  CHECK(pace.most() <= 10);
+  pace.see(spd.snapshot());
+  for (int burst = 0; burst < 6; ++burst) pace.end_burst(pace.most());
+  CHECK(pace.most() == kBurstPackets);
+}
+
+TEST_CASE("worker: iterations with packets that lasted long are counted by how long") {
+  constexpr std::uint64_t kMillisecond = 2'000'000;
+  WorkerCounters counters;
+  count_iteration(counters, kMillisecond / 10 - 1, true, kMillisecond);
+  count_iteration(counters, 20 * kMillisecond, false, kMillisecond);  // it slept
+  for (const Counter& counter : counters.long_iterations) CHECK(counter.read() == 0);
+  count_iteration(counters, kMillisecond / 10, true, kMillisecond);
+  count_iteration(counters, 5 * kMillisecond, true, kMillisecond);
+  count_iteration(counters, 10 * kMillisecond, true, kMillisecond);
+  CHECK(counters.long_iterations[0].read() == 3);
+  CHECK(counters.long_iterations[1].read() == 2);
+  CHECK(counters.long_iterations[2].read() == 1);
+  CHECK(counters.idle_cycles.read() == 20 * kMillisecond);
+  CHECK(counters.busy_cycles.read() == 15 * kMillisecond + kMillisecond / 5 - 1);
+}

@@ -1,0 +1,140 @@
+// No change of the tables makes a worker pause: full bursts from both sides are carried while
+// policies among a hundred thousand, SAs and routes come and go beside them.
+//
+// What is measured is the worker's own processor time for each iteration, so that it does not count
+// when others have the processor; and since noise only adds, each change is made in several rounds
+// and the least counts: a pause that a change causes is there in every round. As many rounds
+// without changes tell what is left of the noise.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <vector>
+
+#include <catch2/catch.hpp>
+#include <poll.h>
+#include <sys/mman.h>
+
+#include "benchmarks/clock.hpp"
+#include "benchmarks/stalls.hpp"
+
+using namespace culvert;
+using namespace culvert::benchmarks;
+
+namespace {
+
+#if defined(__OPTIMIZE__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+constexpr double kSlower = 1;
+#else  // instrumented, or not optimised
+constexpr double kSlower = 20;
+#endif
+constexpr double kMostSeconds = 50e-6 * kSlower;
+constexpr int kRounds = 5;
+
+const std::vector<Change> kOneByOne{
+    Change::policy_more,       Change::policy_less, Change::policy_in_front,
+    Change::policy_from_front, Change::rekey,       Change::inbound_sa_less,
+    Change::peer_moved,        Change::path_mtu,    Change::route_more,
+    Change::route_less,        Change::next_hop};
+
+struct Felt {
+  double otherwise = 0;  ///< seconds of the longest iteration without a change
+  double longest = 0;    ///< seconds beyond that, after the change that is felt most
+  Change most_felt = Change::none;
+  std::uint32_t waits = 0, faults = 0;
+};
+
+/// Of each change the least of the rounds.
+std::vector<double> longest_iterations(StallRig& rig, const std::vector<Change>& kinds,
+                                       std::uint32_t of_each, int rounds, Felt& felt) {
+  std::vector<double> least(kinds.size() * of_each, 1e9);
+  for (int round = 0; round < rounds; ++round) {
+    const std::vector<Wake> wakes = rig.round(kinds, of_each);
+    for (std::size_t change = 0; change < wakes.size(); ++change) {
+      least[change] = std::min(least[change], wakes[change].longest);
+      felt.waits += wakes[change].waits;
+      felt.faults += wakes[change].faults;
+    }
+  }
+  return least;
+}
+
+Felt feel(StallRig& rig, const std::vector<Change>& kinds, std::uint32_t of_each,
+          int rounds = kRounds) {
+  Felt felt;
+  const auto quiet = longest_iterations(
+      rig, {Change::none}, static_cast<std::uint32_t>(kinds.size()) * of_each, rounds, felt);
+  const auto all = longest_iterations(rig, kinds, of_each, rounds, felt);
+  felt.otherwise = std::ranges::max(quiet);
+  const auto longest = std::ranges::max_element(all);
+  felt.longest = std::max(0.0, *longest - felt.otherwise);
+  felt.most_felt = kinds[static_cast<std::size_t>(longest - all.begin()) % kinds.size()];
+  return felt;
+}
+
+std::string text_of(const Felt& felt) {
+  return "the longest iteration takes " + std::to_string(felt.otherwise * 1e6) + " µs, " +
+         std::to_string(felt.longest * 1e6) + " µs more after: " + to_string(felt.most_felt) +
+         "; waits " + std::to_string(felt.waits) + ", page faults " + std::to_string(felt.faults);
+}
+
+}  // namespace
+
+TEST_CASE("worker: no change of policies, SAs or routes keeps it for 50 µs") {
+  start_stall_environment();
+  StallSettings settings;
+  settings.shapes = GENERATE(Shapes::few, Shapes::many);
+  StallRig rig(settings);
+  const Felt felt = feel(rig, kOneByOne, 20);
+  INFO(text_of(felt));
+  CHECK(felt.longest < kMostSeconds);
+  CHECK(felt.waits == 0);
+  CHECK(felt.faults == 0);
+}
+
+TEST_CASE("worker: a hundred thousand policies that are loaded at once do not keep it for 50 µs") {
+  start_stall_environment();
+  StallRig rig({});
+  const Felt felt = feel(rig, {Change::all_policies_again}, 1, kSlower == 1 ? 10 : 2);
+  INFO(text_of(felt));
+  CHECK(felt.longest < kMostSeconds);
+  CHECK(felt.waits == 0);
+  CHECK(felt.faults == 0);
+}
+
+TEST_CASE("worker: what would make it pause at a change is seen") {
+  start_stall_environment();
+  StallSettings settings;
+  settings.policies = 1000;
+  // Given a worker that does something of its own at a change
+  std::atomic<bool> changed{false};
+  settings.beside_change = [&](Change kind) { changed = kind == Change::path_mtu; };
+  const auto at_change = [&](std::function<void()> pause) {
+    settings.in_iteration = [&changed, pause] {
+      if (changed.exchange(false)) pause();
+    };
+    StallRig rig(settings);
+    return feel(rig, {Change::path_mtu, Change::route_more, Change::route_less}, 5);
+  };
+  SECTION("work") {
+    const Felt felt = at_change([] {
+      const double until = seconds_on(CLOCK_THREAD_CPUTIME_ID) + 2 * kMostSeconds;
+      while (seconds_on(CLOCK_THREAD_CPUTIME_ID) < until) continue;
+    });
+    CHECK(felt.longest > kMostSeconds);
+    CHECK(felt.most_felt == Change::path_mtu);
+  }
+  SECTION("waiting for somebody") {
+    const Felt felt = at_change([] { ::poll(nullptr, 0, 1); });
+    CHECK(felt.waits >= 5 * kRounds);
+  }
+  SECTION("memory that nobody has touched") {
+    const Felt felt = at_change([] {
+      void* const page =
+          ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      *static_cast<volatile char*>(page) = 1;
+      ::munmap(page, 4096);
+    });
+    CHECK(felt.faults >= 5 * kRounds);
+  }
+}
