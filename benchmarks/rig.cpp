@@ -199,15 +199,16 @@ Rig::Rig(const Case& test, const crypto::esp::Engine& engine) : test_(test) {
   auto tables = Tables::create(limits, test.workers, engine);
   if (!tables) give_up(tables.error());
   tables_ = std::move(*tables);
-  tables_->ports.resize(2);
+  std::vector<PortInfo> ports(2);
   // Port 0 receives: the LAN when packets go out, the WAN when they come in.
   const bool out = test.direction == Direction::out;
-  std::memcpy(tables_->ports[0].mac.data(), out ? kLanMac : kWanMac, 6);
-  std::memcpy(tables_->ports[1].mac.data(), out ? kWanMac : kLanMac, 6);
-  for (PortInfo& port : tables_->ports) {
+  std::memcpy(ports[0].mac.data(), out ? kLanMac : kWanMac, 6);
+  std::memcpy(ports[1].mac.data(), out ? kWanMac : kLanMac, 6);
+  for (PortInfo& port : ports) {
     port.mtu = 9000;
     port.queues = static_cast<std::uint16_t>(test.workers);
   }
+  tables_->ports.publish(ports, *tables_->reclaimer);
   route();
   install_sas();
   const double with_sas = resident_bytes();
@@ -317,8 +318,10 @@ StageTimes Rig::measure_stages(const Devices& devices, rte_mempool* pool, double
 
 std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double seconds,
                              StageClock* clock_of_first) {
-  tables_->ports[0].dpdk_port = devices.source();
-  tables_->ports[1].dpdk_port = devices.sink();
+  std::vector<PortInfo> ports = tables_->ports.copy();
+  ports[0].dpdk_port = devices.source();
+  ports[1].dpdk_port = devices.sink();
+  tables_->ports.publish(ports, *tables_->reclaimer);
   std::vector<Lane> lanes(test_.workers);
   std::vector<WorkerContext*> peers;
   for (Lane& lane : lanes) peers.push_back(&lane.context);

@@ -142,10 +142,11 @@ void StallRig::make_tables() {
   auto tables = Tables::create(limits, 1, *engine_);
   if (!tables) fail(tables.error());
   tables_ = std::move(*tables);
-  tables_->ports.resize(2);
-  std::memcpy(tables_->ports[kLan].mac.data(), kLanMac, 6);
-  std::memcpy(tables_->ports[kWan].mac.data(), kWanMac, 6);
-  tables_->ports[kWan].dpdk_port = kWan;
+  std::vector<PortInfo> ports(2);
+  std::memcpy(ports[kLan].mac.data(), kLanMac, 6);
+  std::memcpy(ports[kWan].mac.data(), kWanMac, 6);
+  ports[kWan].dpdk_port = kWan;
+  tables_->ports.publish(ports, *tables_->reclaimer);
   const auto neighbor = [&](std::uint16_t port, std::uint32_t address) {
     const auto made =
         tables_->adjacencies->add_neighbor(PortId{port}, wire::IpAddress::v4(address), 1500);

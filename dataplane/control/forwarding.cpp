@@ -28,6 +28,21 @@ std::expected<void, std::string> Forwarding::install(const Topology& topology) {
                            ", through which dataplane.routes has " + route.to.to_string());
   }
   std::map<wire::Prefix, AdjacencyIndex> installed;
+  if (auto done = lay(topology, installed); !done) {
+    take_back(installed);
+    return done;
+  }
+  for (const auto& [prefix, adjacency] : installed_) {
+    if (!installed.contains(prefix)) tables_.fib->remove(prefix);
+  }
+  installed_ = std::move(installed);
+  topology_ = topology;
+  settle_neighbors();
+  return {};
+}
+
+std::expected<void, std::string> Forwarding::lay(
+    const Topology& topology, std::map<wire::Prefix, AdjacencyIndex>& installed) {
   for (const Route& route : topology.routes()) {
     const auto adjacency = adjacency_of(route, topology);
     if (!adjacency) return std::unexpected(adjacency.error());
@@ -41,13 +56,43 @@ std::expected<void, std::string> Forwarding::install(const Topology& topology) {
       }
     }
   }
-  for (const auto& [prefix, adjacency] : installed_) {
-    if (!installed.contains(prefix)) tables_.fib->remove(prefix);
-  }
-  installed_ = std::move(installed);
-  topology_ = topology;
-  settle_neighbors();
   return {};
+}
+
+/// What a topology that found no room has put into the FIB makes place for what was there.
+void Forwarding::take_back(const std::map<wire::Prefix, AdjacencyIndex>& installed) {
+  const auto put = [&](const wire::Prefix& to, AdjacencyIndex adjacency) {
+    if (auto done = tables_.fib->add(to, adjacency); !done) log_failure(to, done.error());
+  };
+  for (const auto& [prefix, adjacency] : installed) {
+    const auto before = installed_.find(prefix);
+    if (before == installed_.end()) {
+      tables_.fib->remove(prefix);
+    } else if (before->second != adjacency) {
+      put(prefix, before->second);
+    }
+  }
+  for (const auto& [key, entry] : neighbors_) {
+    if (entry.has_route && installed.contains(host(key.address))) {
+      put(host(key.address), entry.adjacency);
+    }
+  }
+  settle_neighbors();
+}
+
+void Forwarding::ports_changed() {
+  std::erase_if(connected_, [&](const auto& network) {
+    const PortInfo& port = tables_.ports[raw(network.first.first)];
+    if (!port.is_used) release_later(network.second);
+    return !port.is_used;
+  });
+  for (const auto& [network, adjacency] : connected_) {
+    tables_.adjacencies->set_mtu(adjacency, tables_.ports[raw(network.first)].mtu);
+  }
+  for (const auto& [key, entry] : neighbors_) {
+    tables_.adjacencies->set_mtu(entry.adjacency, tables_.ports[raw(key.port)].mtu);
+  }
+  tables_.reclaimer->outdate();
 }
 
 /// A new topology may say something else of a neighbour that is known: whether it has a host route,

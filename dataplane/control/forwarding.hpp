@@ -20,6 +20,10 @@ class Forwarding {
   /// Installs all of `topology`'s routes and takes out those it installed before and that are no
   /// longer there. The error is a sentence; what was there before stays.
   std::expected<void, std::string> install(const Topology& topology);
+  /// Ports are others than before, or have other MTUs: so have adjacencies, and what workers
+  /// remember of flows is out of date. Behind `install`, that of a topology without ports that are
+  /// not used any more.
+  void ports_changed();
 
   /// Packets for the neighbour and for routes through it go to `mac` from now on.
   void neighbor_resolved(const NeighborKey& key, const wire::MacAddress& mac);
@@ -35,6 +39,9 @@ class Forwarding {
     wire::MacAddress mac{};
     bool has_route = false;  ///< its host route is in the FIB, ours to take out
   };
+  std::expected<void, std::string> lay(const Topology& topology,
+                                       std::map<wire::Prefix, AdjacencyIndex>& installed);
+  void take_back(const std::map<wire::Prefix, AdjacencyIndex>& installed);
   std::expected<AdjacencyIndex, std::string> adjacency_of(const Route& route, const Topology& in);
   std::expected<Neighbor*, std::string> neighbor(const NeighborKey& key);
   std::expected<AdjacencyIndex, std::string> gateway(const NeighborKey& key, bool answers_nobody);

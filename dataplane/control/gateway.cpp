@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include "channel/server.hpp"
+#include "config/dataplane_changes.hpp"
 #include "dataplane/control/bell.hpp"
 #include "dataplane/control/config_version.hpp"
 #include "dataplane/control/confinement.hpp"
 #include "dataplane/control/hardware.hpp"
+#include "dataplane/control/interfaces.hpp"
 #include "dataplane/control/manual_sas.hpp"
 #include "dataplane/control/punts.hpp"
 #include "dataplane/control/reload.hpp"
@@ -56,7 +58,11 @@ std::size_t held_bytes(const config::Limits& limits) {
 class RunningGateway final : public Gateway {
  public:
   RunningGateway(config::Config config, runtime::EventLoop& loop)
-      : config_(std::move(config)), loop_(loop), topology_(config_.dataplane), children_(config_) {}
+      : config_(std::move(config)),
+        loop_(loop),
+        devices_(config::device_texts(config_.dataplane)),
+        topology_(config_.dataplane),
+        children_(config_) {}
   ~RunningGateway() override { take_down(); }
 
   Done bring_up();
@@ -87,15 +93,18 @@ class RunningGateway final : public Gateway {
   void publish_metrics();
   void repeat(Instant interval, void (RunningGateway::*task)());
   void know_peers(Instant now);
+  Done change_interfaces(const config::Dataplane& wanted);
 
   config::Config config_;
   runtime::EventLoop& loop_;
+  const std::vector<std::string> devices_;  ///< open since the start
   Topology topology_;
   ChildDirectory children_;
   std::filesystem::path run_directory_;
   runtime::UserIds owner_{};
 
   std::unique_ptr<Hardware> hardware_;
+  std::optional<Interfaces> interfaces_;
   Bell bell_;
   std::unique_ptr<channel::Server> channel_;
   std::unique_ptr<Workers> workers_;
@@ -122,6 +131,7 @@ Done RunningGateway::bring_up() {
   auto hardware = Hardware::start(config_);
   if (!hardware) return Failure(hardware.error());
   hardware_ = std::move(*hardware);
+  interfaces_.emplace(config_.dataplane, *hardware_);
 
   auto channel = channel::Server::create(
       {run_directory_ / "channel.sock", owner_.uid, held_bytes(config_.dataplane.limits)});
@@ -161,7 +171,8 @@ Done RunningGateway::bring_up() {
                 {"engine", hardware_->engine->name()},
                 {"huge_pages", hardware_->huge_pages},
                 {"run_directory", run_directory_.string()}});
-  runtime::notify_ready("forwarding on " + std::to_string(hardware_->ports.size()) + " interfaces");
+  runtime::notify_ready("forwarding on " + std::to_string(config_.dataplane.interfaces.size()) +
+                        " interfaces");
   return {};
 }
 
@@ -188,8 +199,8 @@ Done RunningGateway::make_duties() {
   requests_.emplace(tables, *associations_, *policies_, *acquires_, *channel_);
   punts_.emplace(*packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_, *channel_, now);
   reporter_.emplace(
-      Reporter::Sources{config_, tables, hardware_->ports, hardware_->device_of, *workers_,
-                        *channel_, topology_, children_, *associations_, *policies_, *neighbors_},
+      Reporter::Sources{config_, tables, *interfaces_, *workers_, *channel_, topology_, children_,
+                        *associations_, *policies_, *neighbors_},
       *hardware_->engine, hardware_->huge_pages, now);
   neighbors_->on_unreachable(
       [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {
@@ -346,7 +357,7 @@ void RunningGateway::reload(config::LoadResult loaded) {
     return finish("reload_refused", runtime::Level::error,
                   "the file has errors; the running configuration stays");
   }
-  const auto reasons = needs_restart(config_, *loaded.config);
+  const auto reasons = needs_restart(config_, *loaded.config, devices_);
   if (!reasons.empty()) {
     std::string all;
     for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
@@ -354,10 +365,9 @@ void RunningGateway::reload(config::LoadResult loaded) {
                   all + ": a restart is needed; the running configuration stays");
   }
   const Topology before = topology_;
-  topology_ = Topology(loaded.config->dataplane);
-  if (auto done = forwarding_->install(topology_); !done) {
-    topology_ = before;
-    return finish("reload_refused", runtime::Level::error, done.error());
+  if (auto done = change_interfaces(loaded.config->dataplane); !done) {
+    return finish("reload_refused", runtime::Level::error,
+                  done.error() + "; the running configuration stays");
   }
   config_ = std::move(*loaded.config);
   children_ = ChildDirectory(config_, children_.negotiable());
@@ -367,7 +377,27 @@ void RunningGateway::reload(config::LoadResult loaded) {
   neighbors_->announce(before);
   know_peers(runtime::now());
   reporter_->configuration_changed(config_version(config_.file));
-  finish("reloaded", runtime::Level::info, "policies, addresses, routes and children are in force");
+  finish("reloaded", runtime::Level::info,
+         "interfaces, addresses, routes, policies and children are in force");
+}
+
+/// 1. devices take what is wanted; 2. workers know the ports; 3. routes lead to them, and to none
+/// that is not used any more; or nothing is changed.
+Done RunningGateway::change_interfaces(const config::Dataplane& wanted) {
+  auto next = interfaces_->plan(wanted, runtime::now());
+  if (!next) return Failure(next.error());
+  const Topology before = topology_;
+  interfaces_->publish(*next, wanted);
+  topology_ = Topology(wanted, next->ports());
+  if (auto done = forwarding_->install(topology_); !done) {
+    topology_ = before;
+    interfaces_->publish(interfaces_->directory(), config_.dataplane);
+    forwarding_->ports_changed();
+    return done;
+  }
+  interfaces_->adopt(std::move(*next));
+  forwarding_->ports_changed();
+  return {};
 }
 
 void RunningGateway::stop() {

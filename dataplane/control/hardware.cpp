@@ -94,7 +94,6 @@ std::expected<void, std::string> configure_ports(Hardware& hardware, const confi
     if (!port) return Failure(port.error());
     hardware.ports.push_back(std::move(*port));
   }
-  hardware.device_of = plan.device_of;
   return {};
 }
 
@@ -110,30 +109,13 @@ void log_assumed_neighbors(const config::Dataplane& dataplane) {
   }
 }
 
-void describe_ports(Hardware& hardware, const config::Config& config, std::uint16_t workers) {
-  const auto& device_of = hardware.device_of;
-  for (std::size_t index = 0; index < device_of.size(); ++index) {
-    const config::Interface& interface = config.dataplane.interfaces[index];
-    const ports::Port& port = *hardware.ports[device_of[index]];
-    const bool is_first = std::ranges::find(device_of, device_of[index]) ==
-                          device_of.begin() + static_cast<std::ptrdiff_t>(index);
-    const bool is_alone = std::ranges::count(device_of, device_of[index]) == 1;
-    hardware.tables->ports.push_back({.dpdk_port = port.dpdk_port(),
-                                      .queues = is_first ? workers : std::uint16_t{0},
-                                      .mtu = interface.mtu,
-                                      .mac = port.mac(),
-                                      .vlan = interface.vlan,
-                                      .shares_device = !is_alone || interface.vlan.any()});
-  }
-  hardware.tables->default_policy = config.default_policy;
-}
-
 }  // namespace
 
 std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
     const config::Config& config) {
-  if (config.dataplane.interfaces.size() > kMaxPorts) {
-    return Failure("dataplane.interfaces has more than " + std::to_string(kMaxPorts) + " entries");
+  if (config.dataplane.interfaces.size() > config::limits::kInterfaces) {
+    return Failure("dataplane.interfaces has more than " +
+                   std::to_string(config::limits::kInterfaces) + " entries");
   }
   const HugePageTurn turn;
   const auto plan = ports::plan_eal(config, ports::inspect_machine());
@@ -163,7 +145,7 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   auto tables = Tables::create(config.dataplane.limits, *workers, *hardware->engine);
   if (!tables) return Failure(tables.error());
   hardware->tables = std::move(*tables);
-  describe_ports(*hardware, config, *workers);
+  hardware->tables->default_policy = config.default_policy;
   log_assumed_neighbors(config.dataplane);
   return hardware;
 }

@@ -23,10 +23,10 @@ struct Hardware {
 
   std::unique_ptr<ports::Eal> eal;
   ports::PacketPool pool;
-  ports::PacketPool large_pool;                     ///< nullptr: the machine cannot have it
-  std::vector<std::unique_ptr<ports::Port>> ports;  ///< a device each
-  std::vector<std::size_t> device_of;               ///< by PortId: position in `ports`
-  std::unique_ptr<crypto::esp::Engine> engine;      ///< the main thread's: expands keys
+  ports::PacketPool large_pool;  ///< nullptr: the machine cannot have it
+  /// A device each, in the order of the interfaces that the daemon was started with.
+  std::vector<std::unique_ptr<ports::Port>> ports;
+  std::unique_ptr<crypto::esp::Engine> engine;  ///< the main thread's: expands keys
   std::unique_ptr<Tables> tables;
   bool huge_pages = false;
 };

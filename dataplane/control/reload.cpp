@@ -40,12 +40,12 @@ void compare_children(const config::Config& running, const config::Config& wante
 
 }  // namespace
 
-std::vector<std::string> needs_restart(const config::Config& running,
-                                       const config::Config& wanted) {
+std::vector<std::string> needs_restart(const config::Config& running, const config::Config& wanted,
+                                       std::span<const std::string> devices) {
   std::vector<std::string> reasons;
   if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
   if (running.user != wanted.user) reasons.emplace_back("user changed");
-  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane),
+  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane, devices),
                     std::back_inserter(reasons));
   if (running.default_policy != wanted.default_policy) {
     reasons.emplace_back("default_policy changed");

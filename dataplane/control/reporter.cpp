@@ -1,6 +1,7 @@
 #include "dataplane/control/reporter.hpp"
 
 #include <array>
+#include <span>
 
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
@@ -157,30 +158,16 @@ std::vector<WorkerReport> Reporter::workers() {
 
 std::vector<InterfaceReport> Reporter::interfaces() const {
   std::vector<InterfaceReport> reports;
-  for (std::size_t index = 0; index < sources_.device_of.size(); ++index) {
+  const std::span<const PortId> of = sources_.interfaces.directory().ports();
+  for (std::size_t index = 0; index < of.size(); ++index) {
     const config::Interface& interface = sources_.config.dataplane.interfaces[index];
-    const ports::Port& port = *sources_.ports[sources_.device_of[index]];
-    reports.push_back({interface.name, interface.device, mac_text(port.mac()), interface.mtu,
-                       interface.vlan, port.link_is_up(), interface.addresses, statistics(index),
-                       port.queues(), ports::hashed_fields(port.queue_hash()), port.numa_node()});
+    const ports::Port& device = sources_.interfaces.device_of(of[index]);
+    reports.push_back({interface.name, interface.device, mac_text(device.mac()), interface.mtu,
+                       interface.vlan, device.link_is_up(), interface.addresses,
+                       sources_.interfaces.statistics(of[index]), device.queues(),
+                       ports::hashed_fields(device.queue_hash()), device.numa_node()});
   }
   return reports;
-}
-
-ports::PortStatistics Reporter::statistics(std::size_t interface) const {
-  const Tables& tables = sources_.tables;
-  ports::PortStatistics statistics = sources_.ports[sources_.device_of[interface]]->statistics();
-  if (!tables.ports[interface].shares_device) return statistics;
-  // What the device missed or failed on is of no VLAN that it could tell, and stays with each.
-  statistics.rx_packets = statistics.rx_bytes = statistics.tx_packets = statistics.tx_bytes = 0;
-  for (std::uint32_t worker = 0; worker < tables.workers; ++worker) {
-    const PortCounters& counters = tables.counters[worker].ports[interface];
-    statistics.rx_packets += counters.received.read();
-    statistics.rx_bytes += counters.received_bytes.read();
-    statistics.tx_packets += counters.sent.read();
-    statistics.tx_bytes += counters.sent_bytes.read();
-  }
-  return statistics;
 }
 
 std::vector<ChildReport> Reporter::children() const {
@@ -296,7 +283,8 @@ std::vector<PolicyReport> Reporter::policies() const {
 }
 
 std::string Reporter::interface_name(PortId port) const {
-  return sources_.config.dataplane.interfaces[raw(port)].name;
+  const auto index = sources_.interfaces.directory().interface_of(port);
+  return index ? sources_.config.dataplane.interfaces[*index].name : std::string("removed");
 }
 
 std::vector<RouteReport> Reporter::routes() const {

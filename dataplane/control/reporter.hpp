@@ -9,11 +9,11 @@
 #include "config/config.hpp"
 #include "crypto/esp/esp_crypto.hpp"
 #include "dataplane/control/associations.hpp"
+#include "dataplane/control/interfaces.hpp"
 #include "dataplane/control/neighbors.hpp"
 #include "dataplane/control/policy_book.hpp"
 #include "dataplane/control/report.hpp"
 #include "dataplane/control/workers.hpp"
-#include "dataplane/ports/port.hpp"
 
 namespace culvert::dataplane::control {
 
@@ -26,8 +26,7 @@ class Reporter {
   struct Sources {
     const config::Config& config;
     Tables& tables;
-    const std::vector<std::unique_ptr<ports::Port>>& ports;
-    const std::vector<std::size_t>& device_of;  ///< by PortId
+    const Interfaces& interfaces;
     const Workers& workers;
     const channel::Server& channel;
     const Topology& topology;
@@ -59,7 +58,6 @@ class Reporter {
     std::uint64_t busy = 0, idle = 0;
   };
   [[nodiscard]] std::vector<InterfaceReport> interfaces() const;
-  [[nodiscard]] ports::PortStatistics statistics(std::size_t interface) const;
   [[nodiscard]] std::vector<ChildReport> children() const;
   [[nodiscard]] SaReport sa(const SaRecord& record, Instant now) const;
   [[nodiscard]] std::string interface_name(PortId port) const;

@@ -24,10 +24,13 @@ bool has_broadcast(const wire::Prefix& network) {
   return network.address.is_v4() && network.length <= 30;
 }
 
-Topology::Topology(const config::Dataplane& dataplane) {
+Topology::Topology(const config::Dataplane& dataplane, std::span<const PortId> ports) {
+  const auto port_of = [&](std::size_t interface) {
+    return ports.empty() ? static_cast<PortId>(interface) : ports[interface];
+  };
   for (std::size_t index = 0; index < dataplane.interfaces.size(); ++index) {
-    const auto port = static_cast<PortId>(index);
-    answers_nobody_.push_back(ports::answers_nobody(dataplane.interfaces[index].device));
+    const PortId port = port_of(index);
+    if (ports::answers_nobody(dataplane.interfaces[index].device)) silent_.insert(port);
     for (const wire::Prefix& prefix : dataplane.interfaces[index].addresses) {
       own_.push_back({port, prefix});
       const auto host_bits = static_cast<std::uint8_t>(prefix.address.size() * 8);
@@ -43,16 +46,15 @@ Topology::Topology(const config::Dataplane& dataplane) {
       unplaced_.push_back(route);
       continue;
     }
-    routes_.push_back({{route.to.first(), route.to.length},
-                       route.via,
-                       static_cast<PortId>(*interface),
-                       RouteKind::fixed});
+    routes_.push_back(
+        {{route.to.first(), route.to.length}, route.via, port_of(*interface), RouteKind::fixed});
   }
   for (const config::StaticNeighbor& neighbor : dataplane.neighbors) {
     const auto interface =
         std::ranges::find(dataplane.interfaces, neighbor.interface, &config::Interface::name);
     if (interface == dataplane.interfaces.end()) continue;
-    const auto port = static_cast<PortId>(interface - dataplane.interfaces.begin());
+    const PortId port =
+        port_of(static_cast<std::size_t>(interface - dataplane.interfaces.begin()));
     static_neighbors_[{port, neighbor.address}] = neighbor.mac;
   }
   std::ranges::stable_sort(routes_, [](const Route& a, const Route& b) {
@@ -73,7 +75,7 @@ bool Topology::is_own_on(PortId port, const wire::IpAddress& address) const {
 }
 
 bool Topology::answers_nobody(PortId port) const {
-  return raw(port) < answers_nobody_.size() && answers_nobody_[raw(port)];
+  return silent_.contains(port);
 }
 
 std::optional<NextHop> Topology::next_hop(const wire::IpAddress& destination) const {

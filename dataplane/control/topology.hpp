@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -48,7 +50,8 @@ struct NextHop {
 class Topology {
  public:
   Topology() = default;
-  explicit Topology(const config::Dataplane& dataplane);
+  /// `ports`: of the interfaces, in their order. Without: as they stand.
+  explicit Topology(const config::Dataplane& dataplane, std::span<const PortId> ports = {});
 
   /// Longest prefix first; own addresses are host routes.
   [[nodiscard]] const std::vector<Route>& routes() const { return routes_; }
@@ -80,7 +83,7 @@ class Topology {
     wire::Prefix prefix;  ///< with host bits
   };
   std::vector<OwnAddress> own_;
-  std::vector<bool> answers_nobody_;  ///< by PortId
+  std::set<PortId> silent_;  ///< nobody answers there
   std::map<NeighborKey, wire::MacAddress> static_neighbors_;
   std::vector<Route> routes_;
   std::vector<config::Route> unplaced_;

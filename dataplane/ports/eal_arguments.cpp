@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -193,6 +194,19 @@ Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t 
     add("blocksz=", frame * kRingUnit);
   }
   return device;
+}
+
+std::optional<std::uint16_t> largest_in_ring(const Device& device) {
+  if (!is_packet_socket(device.name)) return std::nullopt;
+  constexpr std::string_view kName = "framesz=";
+  std::uint32_t frame = kRingFrame;
+  if (const auto at = device.arguments.find(kName); at != std::string::npos) {
+    const char* const first = device.arguments.data() + at + kName.size();
+    const char* const last = device.arguments.data() + device.arguments.size();
+    if (std::from_chars(first, last, frame).ec != std::errc()) return std::nullopt;
+  }
+  return static_cast<std::uint16_t>(
+      std::min<std::uint32_t>(std::max(frame, kRingHeaders) - kRingHeaders, UINT16_MAX));
 }
 
 std::uint32_t memory_mib(const config::Dataplane& dataplane) {

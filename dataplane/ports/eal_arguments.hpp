@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,6 +46,10 @@ struct Device {
 /// device is given one queue pair a worker, and frames in its ring that hold `mtu` bytes of IP
 /// packet, when its arguments do not say; net_null receives nothing (no-rx=1) unless they do.
 Device parse_device(std::string_view text, std::uint32_t workers, std::uint16_t mtu);
+
+/// The largest IP packet that fits the frames of a packet-socket device's ring; nullopt: it has
+/// none, or its arguments cannot be read.
+std::optional<std::uint16_t> largest_in_ring(const Device& device);
 
 /// Memory for pools, tables and keys that the limits ask for.
 std::uint32_t memory_mib(const config::Dataplane& dataplane);

@@ -78,6 +78,12 @@ std::uint16_t buffer_bytes(std::uint16_t largest_mtu) {
       std::min<std::uint32_t>(RTE_ALIGN_CEIL(room, 64U) + RTE_PKTMBUF_HEADROOM, UINT16_MAX - 63));
 }
 
+std::uint16_t largest_in_buffers(std::uint16_t buffer_bytes) {
+  constexpr std::uint32_t kNotForPacket = RTE_PKTMBUF_HEADROOM + kRoomAroundPacket;
+  return static_cast<std::uint16_t>(std::max<std::uint32_t>(buffer_bytes, kNotForPacket) -
+                                    kNotForPacket);
+}
+
 std::uint16_t largest_mtu(const config::Dataplane& dataplane) {
   std::uint16_t largest = 0;
   for (const config::Interface& interface : dataplane.interfaces) {

@@ -21,6 +21,8 @@ std::uint32_t packets_in_flight(std::uint32_t ports, std::uint32_t workers);
 std::uint16_t largest_mtu(const config::Dataplane& dataplane);
 /// Bytes of one buffer for frames of this MTU, room for ESP's trailer and the headroom included.
 std::uint16_t buffer_bytes(std::uint16_t largest_mtu);
+/// The largest MTU whose frames such buffers hold.
+std::uint16_t largest_in_buffers(std::uint16_t buffer_bytes);
 
 /// Of a large buffer, headroom included: DPDK counts a buffer's bytes in 16 bits, so a whole packet
 /// of 65 535 bytes with its Ethernet header fits none.

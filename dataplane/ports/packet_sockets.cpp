@@ -1,9 +1,12 @@
 #include "dataplane/ports/packet_sockets.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 
 #include <linux/if_packet.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 namespace culvert::dataplane::ports {
@@ -20,7 +23,7 @@ bool is_bound_to(int file, std::uint32_t interface_index) {
 
 }  // namespace
 
-PacketSockets::PacketSockets(std::uint32_t interface_index) {
+PacketSockets::PacketSockets(std::uint32_t interface_index) : interface_index_(interface_index) {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
     const std::string name = entry.path().filename();
@@ -40,6 +43,15 @@ std::uint64_t PacketSockets::take_dropped() const {
     }
   }
   return dropped;
+}
+
+std::optional<std::uint16_t> PacketSockets::kernel_mtu() const {
+  if (sockets_.empty()) return std::nullopt;
+  ifreq request{};
+  request.ifr_ifindex = static_cast<int>(interface_index_);
+  if (::ioctl(sockets_.front(), SIOCGIFNAME, &request) != 0) return std::nullopt;
+  if (::ioctl(sockets_.front(), SIOCGIFMTU, &request) != 0) return std::nullopt;
+  return static_cast<std::uint16_t>(std::clamp(request.ifr_mtu, 0, int{UINT16_MAX}));
 }
 
 }  // namespace culvert::dataplane::ports

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace culvert::dataplane::ports {
@@ -17,9 +18,12 @@ class PacketSockets {
 
   /// Packets since the last call: the kernel counts anew from each (packet(7), PACKET_STATISTICS).
   [[nodiscard]] std::uint64_t take_dropped() const;
+  /// Bytes of IP packet that the kernel's interface takes; nullopt: it does not tell.
+  [[nodiscard]] std::optional<std::uint16_t> kernel_mtu() const;
 
  private:
   std::vector<int> sockets_;
+  std::uint32_t interface_index_ = 0;
 };
 
 }  // namespace culvert::dataplane::ports

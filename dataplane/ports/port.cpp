@@ -5,8 +5,10 @@
 
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_mbuf.h>
 
 #include "dataplane/ports/missing_device.hpp"
+#include "dataplane/ports/packet_pool.hpp"
 #include "runtime/log.hpp"
 
 namespace culvert::dataplane::ports {
@@ -72,6 +74,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::configure(
   const auto dpdk_port = find_port(interface, device);
   if (!dpdk_port) return std::unexpected(dpdk_port.error());
   std::unique_ptr<Port> port(new Port(interface.name, *dpdk_port));
+  port->largest_in_ring_ = largest_in_ring(device);
   if (auto done = port->set_up(interface.mtu, queues, pool); !done) {
     return std::unexpected(done.error());
   }
@@ -85,6 +88,8 @@ Port::~Port() {
 
 std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t queues,
                                               rte_mempool* pool) {
+  mtu_ = mtu;
+  largest_in_buffers_ = largest_in_buffers(rte_pktmbuf_data_room_size(pool));
   rte_eth_dev_info info{};
   if (const int error = rte_eth_dev_info_get(dpdk_port_, &info); error != 0) {
     return failure(name_, "the device does not tell what it can do", error);
@@ -121,6 +126,32 @@ std::expected<void, std::string> Port::set_up(std::uint16_t mtu, std::uint16_t q
                  {{"interface", name_}, {"mtu", mtu}, {"error", rte_strerror(-error)}});
   }
   return read_mac();
+}
+
+std::expected<void, std::string> Port::set_mtu(std::uint16_t mtu) {
+  constexpr std::string_view kMadeAtStart = ", which were made at the start: a restart is needed";
+  const auto refuse = [](std::string why) { return std::unexpected(std::move(why)); };
+  if (mtu > largest_in_buffers_) {
+    return refuse("no more than " + std::to_string(largest_in_buffers_) +
+                  " fit the packet buffers" + std::string(kMadeAtStart));
+  }
+  if (largest_in_ring_ && mtu > *largest_in_ring_) {
+    return refuse("no more than " + std::to_string(*largest_in_ring_) +
+                  " fit the frames of its packet sockets' ring" + std::string(kMadeAtStart));
+  }
+  if (largest_in_ring_ && mtu > RTE_ETHER_MTU) {
+    // As at the start: the driver cannot be told, and what the kernel takes is the operator's.
+    const auto kernel = packet_sockets_.kernel_mtu();
+    if (kernel && *kernel < mtu) {
+      return refuse("the kernel takes " + std::to_string(*kernel) +
+                    " there: raise that first (ip link set … mtu), then reload again");
+    }
+  } else if (const int error = rte_eth_dev_set_mtu(dpdk_port_, mtu); error != 0) {
+    return refuse(std::string("its driver refuses another while the device runs (") +
+                  rte_strerror(-error) + "): a restart is needed");
+  }
+  mtu_ = mtu;
+  return {};
 }
 
 std::expected<void, std::string> Port::read_mac() {

@@ -55,6 +55,11 @@ class Port {
   [[nodiscard]] std::expected<void, std::string> start();
   void stop();
 
+  /// Bytes of IP packet that the device was set up to take, and its interfaces may send.
+  [[nodiscard]] std::uint16_t mtu() const { return mtu_; }
+  /// While it runs. The error says, behind "and", why not and what to do; it is as it was then.
+  [[nodiscard]] std::expected<void, std::string> set_mtu(std::uint16_t mtu);
+
   [[nodiscard]] std::uint16_t dpdk_port() const { return dpdk_port_; }
   [[nodiscard]] const std::array<std::uint8_t, 6>& mac() const { return mac_; }
   [[nodiscard]] bool link_is_up() const;
@@ -77,6 +82,9 @@ class Port {
   std::uint16_t dpdk_port_;
   std::array<std::uint8_t, 6> mac_{};
   bool started_ = false;
+  std::uint16_t mtu_ = 0;
+  std::uint16_t largest_in_buffers_ = 0;          ///< bytes of IP packet
+  std::optional<std::uint16_t> largest_in_ring_;  ///< of packet sockets
   std::uint16_t queues_ = 0;
   std::uint64_t queue_hash_ = 0;
   PacketSockets packet_sockets_;

@@ -26,7 +26,7 @@ std::optional<AdjacencyIndex> Adjacencies::add_glean(PortId port, std::uint16_t 
   if (!index) return std::nullopt;
   Adjacency& adjacency = table_[raw(*index)];
   adjacency.port = port;
-  adjacency.mtu = mtu;
+  adjacency.link_mtu.store(mtu, std::memory_order_relaxed);
   adjacency.next_hop = {};
   // Release: a worker that finds the index in the FIB sees the fields.
   adjacency.kind.store(AdjacencyKind::glean, std::memory_order_release);
@@ -40,7 +40,7 @@ std::optional<AdjacencyIndex> Adjacencies::add_neighbor(PortId port,
   if (!index) return std::nullopt;
   Adjacency& adjacency = table_[raw(*index)];
   adjacency.port = port;
-  adjacency.mtu = mtu;
+  adjacency.link_mtu.store(mtu, std::memory_order_relaxed);
   adjacency.next_hop = next_hop;
   adjacency.kind.store(AdjacencyKind::incomplete, std::memory_order_release);
   return index;
@@ -60,6 +60,10 @@ void Adjacencies::resolve(AdjacencyIndex index, const MacAddress& destination,
 
 void Adjacencies::unresolve(AdjacencyIndex index) {
   table_[raw(index)].kind.store(AdjacencyKind::incomplete, std::memory_order_release);
+}
+
+void Adjacencies::set_mtu(AdjacencyIndex index, std::uint16_t mtu) {
+  table_[raw(index)].link_mtu.store(mtu, std::memory_order_relaxed);
 }
 
 void Adjacencies::release(AdjacencyIndex index) {

@@ -26,14 +26,21 @@ enum class AdjacencyKind : std::uint8_t {
 };
 
 /// One cache line. The header is written before `kind` becomes `resolved` (release), and read after
-/// `kind` was read (acquire); a MAC that changes gets a new adjacency.
+/// `kind` was read (acquire); a MAC that changes gets a new adjacency. The MTU alone changes in
+/// place.
 struct alignas(64) Adjacency {
   std::atomic<AdjacencyKind> kind{AdjacencyKind::drop};
   PortId port{};
-  std::uint16_t mtu = 0;  ///< bytes of IP packet
+  std::atomic<std::uint16_t> link_mtu{0};
   std::array<std::uint8_t, 14>
       ethernet{};            ///< destination, source, ethertype of `next_hop`'s family
   wire::IpAddress next_hop;  ///< the neighbour; glean: unspecified
+
+  /// Bytes of IP packet. Twice read it may be two values.
+  [[nodiscard]] std::uint16_t mtu() const {
+    // Relaxed: a worker that hears of it a burst later cuts, or refuses, a burst more or less.
+    return link_mtu.load(std::memory_order_relaxed);
+  }
 };
 static_assert(sizeof(Adjacency) == 64);
 
@@ -59,6 +66,9 @@ class Adjacencies {
   void resolve(AdjacencyIndex index, const MacAddress& destination, const MacAddress& source);
   /// resolved → incomplete, for as long as the neighbour is asked for again.
   void unresolve(AdjacencyIndex index);
+  /// The link has another MTU. What a worker remembers of flows over it is out of date then
+  /// (Reclaimer::outdate).
+  void set_mtu(AdjacencyIndex index, std::uint16_t mtu);
   /// The index may be reused; call after the FIB no longer names it and a grace period has passed.
   void release(AdjacencyIndex index);
 

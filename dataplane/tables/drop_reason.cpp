@@ -12,7 +12,7 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The frame carries neither IPv4, IPv6 nor ARP, for example LLDP or STP.", "Usually nothing."},
     {unknown_vlan, "unknown_vlan", "",
      "The frame's VLAN tags are those of no interface on this device, or it has none and every "
-     "interface has a vlan.",
+     "interface has a vlan, or the interface was removed.",
      "Compare dataplane.interfaces' vlan with the switch port's VLANs and its untagged one."},
     {not_for_us, "not_for_us", "", "The frame's destination MAC address is not ours.",
      "Usually flooding by a switch or bridge, which is harmless."},

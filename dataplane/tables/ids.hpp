@@ -7,7 +7,7 @@
 
 namespace culvert::dataplane {
 
-enum class PortId : std::uint16_t {};  ///< position in config.dataplane.interfaces
+enum class PortId : std::uint16_t {};  ///< of an interface, as long as it is configured
 enum class WorkerId : std::uint16_t {};
 enum class SlotIndex : std::uint32_t {};  ///< of an SA in its direction's SAD
 enum class AdjacencyIndex : std::uint32_t {};
@@ -20,7 +20,8 @@ template <typename Index>
 }
 
 /// Limits of the data plane, in one place.
-inline constexpr std::size_t kMaxPorts = config::limits::kInterfaces;
+/// As many again as interfaces, for the numbers of such that were removed: they rest for a while.
+inline constexpr std::size_t kMaxPorts = 2 * config::limits::kInterfaces;
 inline constexpr std::size_t kMaxWorkers = 32;
 inline constexpr std::size_t kBurstPackets = 64;  ///< received at once from one queue
 

@@ -6,29 +6,18 @@
 #include <expected>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "config/config.hpp"
 #include "crypto/esp/esp_crypto.hpp"
 #include "dataplane/tables/adjacency.hpp"
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/fib.hpp"
+#include "dataplane/tables/port_table.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "dataplane/tables/sad.hpp"
 #include "dataplane/tables/spd.hpp"
 
 namespace culvert::dataplane {
-
-/// A configured interface as workers see it; fixed while they run. The VLANs of a device are a port
-/// each; the first of them is where all of the device's packets are received.
-struct PortInfo {
-  std::uint16_t dpdk_port = 0;
-  std::uint16_t queues = 1;  ///< worker w receives from queue w when w < queues; 0: another port's
-  std::uint16_t mtu = 1500;
-  MacAddress mac{};
-  wire::vlan::Ids vlan;        ///< the tags its frames have on the wire
-  bool shares_device = false;  ///< with other ports, or its frames are tagged
-};
 
 /// Neighbours and routes the FIB and the adjacencies have room for.
 inline constexpr std::uint32_t kMaxRoutes = 16384;
@@ -44,7 +33,7 @@ struct Tables {
   std::unique_ptr<Fib> fib;
   std::unique_ptr<Sad> sad;
   std::unique_ptr<Spd> spd;
-  std::vector<PortInfo> ports;  ///< by PortId; set before workers start
+  PortTable ports;  ///< by PortId
   config::PolicyAction default_policy =
       config::PolicyAction::discard;           ///< set before workers start
   std::unique_ptr<WorkerCounters[]> counters;  ///< workers, then one for the main thread

@@ -70,15 +70,15 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
     case AdjacencyKind::resolved:
     case AdjacencyKind::glean:
     case AdjacencyKind::incomplete:
-      if (burst.ip_bytes[position] > adjacency.mtu) [[unlikely]] {
+      if (const std::uint16_t mtu = adjacency.mtu(); burst.ip_bytes[position] > mtu) [[unlikely]] {
         if (is_cut_here(burst, position)) {
-          return cut_packet(worker, burst, position, burst.ip_bytes[position], adjacency.mtu,
+          return cut_packet(worker, burst, position, burst.ip_bytes[position], mtu,
                             {.step = NextStep::route,
                              .origin = burst.origin[position],
                              .received_on = burst.received_on[position]});
         }
         return punt_as_is(worker, burst, position,
-                          {.reason = PuntReason::packet_too_big, .mtu = adjacency.mtu});
+                          {.reason = PuntReason::packet_too_big, .mtu = mtu});
       }
       if (!leave_large_buffer(worker, burst, position)) [[unlikely]]
         return;

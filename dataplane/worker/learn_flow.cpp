@@ -39,7 +39,7 @@ void learn(WorkerState& worker, const Burst& burst, std::uint32_t position, Slot
   // A SYN may announce less than it says (clamp_syn).
   flow.general_flags = header.protocol == wire::protocol::kTcp ? wire::tcp::kSyn : 0;
   const std::uint16_t mtu =
-      flow.sa == nullptr ? flow.next_hop->mtu : path_mtu_of(*flow.sa, *flow.next_hop);
+      flow.sa == nullptr ? flow.next_hop->mtu() : path_mtu_of(*flow.sa, *flow.next_hop);
   flow.max_bytes = flow.sa == nullptr ? mtu : mtu_inside(*flow.sa, flow.sa->outer(), header, mtu);
   worker.flows_of<Family>().learn(flow);
 }

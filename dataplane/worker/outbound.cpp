@@ -187,7 +187,7 @@ void find_route(const WorkerState& worker, const std::uint8_t* ip, Run& run) {
   run.next_hop = next_hop_of(worker, run.sa, run.outer, ip);
   const Adjacency& adjacency = (*worker.tables.adjacencies)[run.next_hop];
   // No link, no MTU: forward says what is wrong with the route.
-  run.mtu = adjacency.mtu != 0 ? path_mtu_of(run.sa, adjacency) : UINT16_MAX;
+  run.mtu = adjacency.mtu() != 0 ? path_mtu_of(run.sa, adjacency) : UINT16_MAX;
 }
 
 /// Traffic flow confidentiality (RFC 4303 §2.7): zeros behind the inner packet, whose own length

@@ -12,7 +12,7 @@ namespace culvert::dataplane {
 /// The largest outer packet of an SA on its way to `next_hop`.
 [[nodiscard]] inline std::uint16_t path_mtu_of(const OutboundSa& sa, const Adjacency& next_hop) {
   // Relaxed: a worker that hears of it a burst later sends a burst more that does not arrive.
-  return std::min(next_hop.mtu, sa.details->path_mtu.load(std::memory_order_relaxed));
+  return std::min(next_hop.mtu(), sa.details->path_mtu.load(std::memory_order_relaxed));
 }
 
 /// IPv4 without DF; IPv6 may be cut by its source only (RFC 8200 §4.5).

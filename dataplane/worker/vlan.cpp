@@ -34,7 +34,8 @@ std::optional<wire::vlan::Ids> take_tags(rte_mbuf* packet) {
 std::size_t port_of(const Tables& tables, PortId polled, const wire::vlan::Ids& ids) {
   const std::uint16_t device = tables.ports[raw(polled)].dpdk_port;
   for (std::size_t port = 0; port < tables.ports.size(); ++port) {
-    if (tables.ports[port].dpdk_port == device && tables.ports[port].vlan == ids) return port;
+    const PortInfo& info = tables.ports[port];
+    if (info.dpdk_port == device && info.vlan == ids && info.is_used) return port;
   }
   return kMaxPorts;
 }

@@ -26,12 +26,12 @@ std::vector<ChildName> children_of(const config::Config& config) {
 
 }  // namespace
 
-std::vector<std::string> needs_restart(const config::Config& running,
-                                       const config::Config& wanted) {
+std::vector<std::string> needs_restart(const config::Config& running, const config::Config& wanted,
+                                       std::span<const std::string> devices) {
   std::vector<std::string> reasons;
   if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
   if (running.user != wanted.user) reasons.emplace_back("user changed");
-  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane),
+  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane, devices),
                     std::back_inserter(reasons));
   if (running.metrics.ike_listen != wanted.metrics.ike_listen) {
     reasons.emplace_back("metrics.ike_listen changed");
@@ -70,7 +70,7 @@ void Daemon::reload() {
 
 /// The reason why it was not applied; empty when it was.
 std::string Daemon::apply(config::Config wanted) {
-  const auto reasons = needs_restart(*configuration_, wanted);
+  const auto reasons = needs_restart(*configuration_, wanted, devices_);
   if (!reasons.empty()) {
     std::string all;
     for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;

@@ -1,6 +1,7 @@
 // What a new configuration may change while the key daemon runs, and what needs a restart. Pure.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,9 @@ namespace culvert::ike {
 
 /// What differs and cannot be changed, each a sentence; empty: the new configuration can be
 /// applied. Connections and children may change and be added at the end; only the last ones may be
-/// removed.
+/// removed. `devices`: those of interfaces since the start (config::device_texts).
 [[nodiscard]] std::vector<std::string> needs_restart(const config::Config& running,
-                                                     const config::Config& wanted);
+                                                     const config::Config& wanted,
+                                                     std::span<const std::string> devices = {});
 
 }  // namespace culvert::ike

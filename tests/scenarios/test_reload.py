@@ -3,24 +3,15 @@ every packet."""
 
 import contextlib
 import copy
+import re
 import signal
 import socket
 import time
 
-from harness.configuration import SIDE_B, TunnelOptions
+from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
+from harness.reloads import refused_reload, reload
 from harness.shell import wait_until
 from harness.traffic import SteadyPing, ping
-
-
-def reload(gateway):
-    """The data plane first: it must know a child before the key daemon negotiates it."""
-    gateway.configure(gateway.configuration)
-    for daemon, done in ((gateway.dataplane, "reloaded"), (gateway.ike, "reloaded")):
-        before = daemon.text().count(f"{done} ") + daemon.text().count("reload_refused")
-        daemon.send_signal(signal.SIGHUP)
-        wait_until(lambda: daemon.text().count(f"{done} ")
-                   + daemon.text().count("reload_refused") > before, 5, "the reload", 0.05)
-        assert "reload_refused" not in daemon.text()
 
 
 def is_announced(link, address, timeout=3.0):
@@ -112,6 +103,137 @@ def test_addresses_of_an_interface_change_under_traffic(bed):
     assert not [route for route in routes if "10.1.77." in route["to"]]
     steady.wait_for_replies(100)
     assert steady.stop().lost_packets == []
+
+
+# ESP around IPv4 with AES-GCM: IPv4 and ESP headers, IV and ICV, and of the text its two last bytes.
+AROUND = 20 + 8 + 8 + 16 + 2
+
+
+def largest_inside(mtu):
+    """The largest packet through the tunnel over a link of this MTU."""
+    return (mtu - AROUND + 2) // 4 * 4 - 2
+
+
+def ping_whole(client, address, size):
+    """A packet of so many bytes that nobody may cut. The MTU that a router told of; None: it came through."""
+    client.ip("route", "flush", "cache")
+    completed = client.run("ping", "-n", "-c", "1", "-W", "3", "-M", "do", "-s", str(size - 28), address,
+                           check=False)
+    told = re.search(r"Frag needed and DF set \(mtu = (\d+)\)", completed.stdout)
+    if told:
+        return int(told.group(1))
+    assert " 1 received" in completed.stdout, completed.stdout
+    return None
+
+
+def test_an_mtu_changes_under_traffic(bed):
+    options = TunnelOptions()
+    a, b = (bed.add_gateway(letter, bed.configuration(letter, options), start=False)
+            for letter in "ab")
+    a.configuration["dataplane"]["interfaces"][0]["mtu"] = 1400
+    for gateway in (a, b):
+        gateway.configure(gateway.configuration)
+        gateway.start()
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    client, far = bed["client-a"], SIDE_B.client_address()
+    steady = SteadyPing(client, far, bed.directory)
+    first = a.child()["spi_in"]
+    wan = a.configuration["dataplane"]["interfaces"][0]
+
+    # lowered, raised within what the device was set up for, and beyond
+    for mtu in (1400, 1300, 1400, 1500):
+        wan["mtu"] = mtu
+        reload(a)
+        most = largest_inside(mtu)
+        assert ping_whole(client, far, most) is None
+        assert ping_whole(client, far, most + 1) == most
+        assert a.status()["dataplane"]["interfaces"][0]["mtu"] == mtu
+    assert "mtu 1500" in bed["gw-a"].run("ip", "link", "show", "wan").stdout
+
+    # what the buffers of the start cannot hold needs a restart, and nothing else of the file is taken
+    wan["mtu"] = 9000
+    a.configuration["dataplane"]["interfaces"][1]["addresses"] = [*SIDE_A.lan, "10.1.77.1/24"]
+    why = refused_reload(a, a.dataplane)
+    assert "mtu is 9000, its device was set up for 1500" in why and "a restart is needed" in why
+    interfaces = a.status()["dataplane"]["interfaces"]
+    assert interfaces[0]["mtu"] == 1500
+    assert "10.1.77.1/24" not in interfaces[1]["addresses"]
+    assert ping_whole(client, far, largest_inside(1500)) is None
+
+    steady.wait_for_replies(50)
+    assert steady.stop().lost_packets == []
+    assert a.child()["spi_in"] == first
+
+
+def test_interfaces_are_renamed_and_reordered_under_traffic(bed):
+    a, b = bed.two_gateways(TunnelOptions())
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    steady = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    steady.wait_for_replies(50)
+    first = a.child()["spi_in"]
+    before = {entry["name"]: entry for entry in a.status()["dataplane"]["interfaces"]}
+
+    interfaces = a.configuration["dataplane"]["interfaces"]
+    interfaces.reverse()
+    interfaces[0]["name"], interfaces[1]["name"] = "inside", "uplink"
+    reload(a)
+    lan, wan = a.status()["dataplane"]["interfaces"]
+    assert (lan["name"], wan["name"]) == ("inside", "uplink")
+    for old, new in ((before["lan"], lan), (before["wan"], wan)):
+        assert new["addresses"] == old["addresses"] and new["mac"] == old["mac"]
+        assert new["rx_packets"] >= old["rx_packets"]
+    routes = a.ask("dataplane.sock", "routes")["result"]["routes"]
+    assert {route["interface"] for route in routes} == {"inside", "uplink"}
+    wait_until(lambda: {labels["interface"] for labels in a.dataplane_metrics().labels_of(
+        "culvert_interface_packets_total")} == {"inside", "uplink"}, 5, "the metrics of the new names")
+
+    steady.wait_for_replies(100)
+    assert steady.stop().lost_packets == []
+    assert a.child()["spi_in"] == first
+
+
+def test_an_interface_goes_and_comes_back(bed):
+    a, b = bed.two_gateways(TunnelOptions())
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    client, far = bed["client-a"], SIDE_B.client_address()
+    assert ping(client, far).lost() == []
+    first = a.child()["spi_in"]
+    interfaces = a.configuration["dataplane"]["interfaces"]
+    lan = interfaces.pop()
+    reload(a)
+    assert [entry["name"] for entry in a.status()["dataplane"]["interfaces"]] == ["wan"]
+    assert ping(client, SIDE_A.lan_address(), count=2, wait=0.3).received == set()
+    assert a.drops()["unknown_vlan"] > 0
+
+    # the tunnel does not mind, and the gateway's other side neither
+    assert ping(bed["client-b"], SIDE_B.lan_address()).lost() == []
+    interfaces.append(lan)
+    reload(a)
+    assert ping(client, far).lost() == []
+    assert a.child()["spi_in"] == first
+    counted = a.status()["dataplane"]["interfaces"][1]
+    assert 0 < counted["rx_packets"] < 20
+
+
+def test_what_needs_a_restart_is_named_and_nothing_is_done(bed):
+    a, _ = bed.two_gateways(TunnelOptions())
+    dataplane = a.configuration["dataplane"]
+    dataplane["limits"]["sas"] = 2048
+    dataplane["workers"] = 2
+    dataplane["interfaces"][0]["name"] = "uplink"
+    dataplane["interfaces"].append({"name": "dmz", "device": "net_af_packet2,iface=dmz",
+                                    "addresses": ["10.1.99.1/24"]})
+    for daemon in (a.dataplane, a.ike):
+        why = refused_reload(a, daemon)
+        for reason in ("dataplane.limits.sas changed from 1024 to 2048",
+                       "dataplane.workers changed from 1 to 2",
+                       'is on a device, net_af_packet2,iface=dmz, that the packet daemon did not open',
+                       "restart"):
+            assert reason in why
+    assert [entry["name"] for entry in a.status()["dataplane"]["interfaces"]] == ["wan", "lan"]
 
 
 def test_a_file_with_errors_changes_nothing(bed):

@@ -18,6 +18,7 @@ config::Config running() {
   config::Config config;
   config::Interface wan;
   wan.name = "wan";
+  wan.device = "net_af_packet0,iface=eth0";
   wan.addresses = {test::prefix("198.51.100.1/24")};
   config.dataplane.interfaces = {wan};
   config::Connection connection;
@@ -59,24 +60,72 @@ TEST_CASE("reload: a child that goes or moves would give its SAs to another") {
 
 TEST_CASE("reload: what needs a restart is named, each thing once") {
   config::Config wanted = running();
-  wanted.dataplane.interfaces[0].mtu = 9000;
+  wanted.dataplane.interfaces[0].device = "net_af_packet1,iface=eth1";
   wanted.dataplane.workers = 7;
+  wanted.dataplane.memory_mib = 2048;
   wanted.default_policy = config::PolicyAction::bypass;
   wanted.manual_sas.emplace_back();
   const auto reasons = needs_restart(running(), wanted);
-  CHECK(reasons ==
-        std::vector<std::string>{"dataplane.interfaces changed, not their addresses alone",
-                                 "dataplane.workers changed", "default_policy changed",
-                                 "manual_sas changed"});
+  CHECK(
+      reasons ==
+      std::vector<std::string>{
+          "interface \"wan\" is on a device, net_af_packet1,iface=eth1, that the packet daemon did "
+          "not open at its start: it has given up the rights to open one",
+          "dataplane.workers changed from 1 to 7",
+          "dataplane.memory_mib changed from what the limits ask for to 2048",
+          "default_policy changed", "manual_sas changed"});
 }
 
 TEST_CASE("reload: each limit needs a restart, its memory is there already") {
-  for (std::uint32_t config::Limits::* const limit :
-       {&config::Limits::sas, &config::Limits::policies, &config::Limits::flows}) {
+  const auto changed = [](std::uint32_t config::Limits::* limit) {
     config::Config wanted = running();
     wanted.dataplane.limits.*limit += 1;
-    CHECK(needs_restart(running(), wanted) == std::vector<std::string>{"dataplane.limits changed"});
-  }
+    return needs_restart(running(), wanted);
+  };
+  using Reasons = std::vector<std::string>;
+  CHECK(changed(&config::Limits::sas) ==
+        Reasons{"dataplane.limits.sas changed from 65536 to 65537"});
+  CHECK(changed(&config::Limits::policies) ==
+        Reasons{"dataplane.limits.policies changed from 16384 to 16385"});
+  CHECK(changed(&config::Limits::flows) ==
+        Reasons{"dataplane.limits.flows changed from 65536 to 65537"});
+}
+
+TEST_CASE("reload: cores are named, as many workers as before or not") {
+  config::Config pinned = running(), elsewhere = running();
+  pinned.dataplane.cores = {2};
+  CHECK(needs_restart(running(), pinned) ==
+        std::vector<std::string>{"dataplane.workers changed from 1 to [2]"});
+  elsewhere.dataplane.cores = {3, 4};
+  CHECK(needs_restart(pinned, elsewhere) ==
+        std::vector<std::string>{"dataplane.workers changed from [2] to [3, 4]"});
+}
+
+TEST_CASE("reload: interfaces of open devices come, go, move and are renamed in place") {
+  config::Config wanted = running();
+  config::Interface vlan = wanted.dataplane.interfaces[0];
+  vlan.name = "guests";
+  vlan.vlan = {{100, 0}};
+  wanted.dataplane.interfaces.insert(wanted.dataplane.interfaces.begin(), vlan);
+  wanted.dataplane.interfaces[1].name = "uplink";
+  wanted.dataplane.interfaces[1].mtu = 9000;
+  CHECK(needs_restart(running(), wanted).empty());
+  CHECK(needs_restart(wanted, running()).empty());
+
+  wanted.dataplane.interfaces[1].device = "net_af_packet0,iface=eth7";
+  CHECK(needs_restart(running(), wanted) ==
+        std::vector<std::string>{
+            "the device of interface \"uplink\" was opened as net_af_packet0,iface=eth0, not as "
+            "net_af_packet0,iface=eth7"});
+}
+
+TEST_CASE("reload: a device without interfaces stays open, and may have one again") {
+  const std::vector<std::string> devices{"net_af_packet0,iface=eth0", "net_af_packet1,iface=eth1"};
+  config::Config wanted = running();
+  wanted.dataplane.interfaces.push_back(wanted.dataplane.interfaces[0]);
+  wanted.dataplane.interfaces[1].device = devices[1];
+  CHECK(needs_restart(running(), wanted, devices).empty());
+  CHECK(needs_restart(running(), wanted).size() == 1);
 }
 
 TEST_CASE("configuration version: equal files are equal, one changed byte shows") {

@@ -35,6 +35,23 @@ TEST_CASE("topology: the longest prefix decides the next hop") {
   CHECK_FALSE(topology.next_hop(address("2001:db8:ffff::1")));  // no IPv6 default
 }
 
+TEST_CASE("topology: interfaces are the ports that they were given, wherever they stand") {
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[0].addresses = {prefix("198.51.100.1/24")};
+  dataplane.interfaces[1].addresses = {prefix("10.1.0.1/24")};
+  config::Route everything;
+  everything.to = prefix("0.0.0.0/0");
+  everything.via = address("198.51.100.254");
+  dataplane.routes = {everything};
+  const std::vector ports{PortId{7}, PortId{2}};
+  const Topology topology(dataplane, ports);
+  CHECK(topology.next_hop(address("10.1.0.5")) == NextHop{PortId{2}, address("10.1.0.5")});
+  CHECK(topology.next_hop(address("203.0.113.7")) == NextHop{PortId{7}, address("198.51.100.254")});
+  CHECK(topology.is_own_on(PortId{2}, address("10.1.0.1")));
+  CHECK_FALSE(topology.is_own_on(PortId{1}, address("10.1.0.1")));
+}
+
 TEST_CASE("topology: own addresses, and which one a neighbour knows us by") {
   const Topology topology = gateway();
   CHECK(topology.is_own(address("10.1.0.1")));

@@ -138,6 +138,21 @@ TEST_CASE("eal: a packet-socket device gets a queue pair a worker, unless it say
   CHECK(parse_device("net_tap0", 2, 1500).arguments.empty());
 }
 
+TEST_CASE(
+    "eal: what the frames of a ring and packet buffers hold is what they were made for, or more") {
+  using Bytes = std::optional<std::uint16_t>;
+  CHECK(largest_in_ring(parse_device("net_af_packet0,iface=eth1", 1, 1500)) == Bytes(1952));
+  CHECK(largest_in_ring(parse_device("net_af_packet0,framesz=4096", 1, 1500)) == Bytes(4000));
+  CHECK_FALSE(largest_in_ring(parse_device("net_af_packet0,framesz=x", 1, 1500)));
+  CHECK_FALSE(largest_in_ring(parse_device("net_null0", 1, 1500)));
+  for (std::uint32_t wide = 576; wide <= 9000; ++wide) {
+    const auto mtu = static_cast<std::uint16_t>(wide);
+    CHECK(largest_in_ring(parse_device("net_af_packet0", 1, mtu)).value() >= mtu);
+    CHECK(largest_in_buffers(buffer_bytes(mtu)) >= mtu);
+    CHECK(buffer_bytes(largest_in_buffers(buffer_bytes(mtu))) == buffer_bytes(mtu));
+  }
+}
+
 TEST_CASE("eal: a packet-socket device's ring has frames for the largest MTU") {
   CHECK(parse_device("net_af_packet0,iface=eth1,framecnt=512", 1, 9000).arguments ==
         "iface=eth1,framecnt=512,framesz=9152,blocksz=585728");

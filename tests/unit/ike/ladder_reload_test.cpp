@@ -470,11 +470,20 @@ TEST_CASE("reload: what both daemons number may not move, and what was bound nee
   config::Config larger = at_first, moved = at_first;
   larger.dataplane.limits.sas += 1;
   CHECK(ike::needs_restart(at_first, larger) ==
-        std::vector<std::string>{"dataplane.limits changed"});
+        std::vector<std::string>{"dataplane.limits.sas changed from " +
+                                 std::to_string(larger.dataplane.limits.sas - 1) + " to " +
+                                 std::to_string(larger.dataplane.limits.sas)});
   moved.dataplane.interfaces[0].addresses = {wire::Prefix::parse("203.0.113.1/24").value()};
   CHECK(ike::needs_restart(at_first, moved).empty());
-  moved.dataplane.interfaces[0].mtu = 9000;
+  moved.dataplane.interfaces[0].mtu = 1400;
+  moved.dataplane.interfaces[0].name = "uplink";
+  moved.dataplane.interfaces.push_back(moved.dataplane.interfaces[0]);
+  moved.dataplane.interfaces[1].vlan = {{100, 0}};
+  CHECK(ike::needs_restart(at_first, moved).empty());
+  moved.dataplane.interfaces[1].device = "net_af_packet7,iface=eth7";
   CHECK(ike::needs_restart(at_first, moved).size() == 1);
+  const std::vector<std::string> devices{"net_af_packet7,iface=eth7"};
+  CHECK(ike::needs_restart(at_first, moved, devices).empty());
 }
 
 }  // namespace

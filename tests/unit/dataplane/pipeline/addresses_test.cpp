@@ -118,6 +118,67 @@ TEST_CASE("forwarding: a route through a link-local router leads to its link, on
         "2001:db8:9::/48");
 }
 
+TEST_CASE("forwarding: another MTU of a port is that of all ways over it, known flows' too") {
+  Gateway gateway;
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[1].addresses = {wire::Prefix::parse("10.77.0.1/24").value()};
+  control::Forwarding forwarding(gateway.tables());
+  REQUIRE(forwarding.install(control::Topology(dataplane)).has_value());
+  const std::string known = "10.77.0.5", unknown = "10.77.0.6";
+  forwarding.neighbor_resolved({kWan, wire::IpAddress::parse(known).value()}, kTheirMac);
+  open_to_all(gateway);
+  const auto sent = [&](const std::string& to) {
+    return gateway.receive(
+        kLan,
+        frame(ip_packet({.source = "10.1.0.9", .destination = to, .payload = Packet(1300, 7)})));
+  };
+  const auto change = [&](std::uint16_t mtu) {
+    std::vector<PortInfo> ports = gateway.tables().ports.copy();
+    ports[raw(kWan)].mtu = mtu;
+    gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
+    forwarding.ports_changed();
+  };
+  for (int time = 0; time < 3; ++time) REQUIRE(sent(known).wan.size() == 1);
+  change(1300);
+  for (const std::string& to : {known, unknown}) {
+    const Result refused = sent(to);
+    REQUIRE(refused.punts.size() == 1);
+    CHECK(refused.punts[0].what.reason == PuntReason::packet_too_big);
+    CHECK(refused.punts[0].what.mtu == 1300);
+  }
+  change(1400);
+  CHECK(sent(known).wan.size() == 1);
+  CHECK(sent(unknown).punts.at(0).what.reason == PuntReason::resolve_neighbor);
+}
+
+TEST_CASE("forwarding: a topology that finds no room leaves the one before whole") {
+  Gateway gateway;
+  config::Dataplane before;
+  before.interfaces.resize(2);
+  before.interfaces[1].addresses = {wire::Prefix::parse("10.77.0.1/24").value()};
+  control::Forwarding forwarding(gateway.tables());
+  REQUIRE(forwarding.install(control::Topology(before)).has_value());
+  const auto next_hop = [&](const char* text) {
+    return gateway.tables().fib->lookup(wire::IpAddress::parse(text).value());
+  };
+  const auto neighbor = wire::IpAddress::parse("10.77.0.5").value();
+  forwarding.neighbor_resolved({kWan, neighbor}, kTheirMac);
+  const AdjacencyIndex to_neighbor = next_hop("10.77.0.5");
+  const AdjacencyIndex to_network = next_hop("10.77.0.9");
+  while (gateway.tables().adjacencies->add_glean(kWan, 1500)) {
+  }
+  config::Dataplane wanted = before;
+  wanted.interfaces[0].addresses = {wire::Prefix::parse("10.78.0.1/24").value(),
+                                    wire::Prefix::parse("10.77.0.5/32").value()};
+  const auto refused = forwarding.install(control::Topology(wanted));
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error() == "the adjacency table is full");
+  CHECK(next_hop("10.78.0.1") == Adjacencies::kDrop);
+  CHECK(next_hop("10.77.0.5") == to_neighbor);
+  CHECK(next_hop("10.77.0.9") == to_network);
+}
+
 TEST_CASE("forwarding: a neighbour's host route comes and goes with what a reload says of it") {
   Gateway gateway;
   config::Dataplane with, without;

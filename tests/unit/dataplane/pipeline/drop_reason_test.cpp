@@ -343,7 +343,9 @@ TEST_CASE("worker drops: queues that are full, buffers without room") {
       const Packet bytes = frame(ip_packet({}));
       std::copy(bytes.begin(), bytes.end(),
                 rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes.size())));
-      gateway.tables().ports[1].queues = 0;  // nobody reads what is sent
+      auto ports = gateway.tables().ports.copy();
+      ports[1].queues = 0;  // nobody reads what is sent
+      gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
       for (int i = 0; i < kFrames; ++i) {
         rte_mbuf* copy = rte_pktmbuf_copy(packet, packet_pool(), 0, UINT32_MAX);
         REQUIRE(rte_eth_tx_burst(0, 0, &copy, 1) == 1);

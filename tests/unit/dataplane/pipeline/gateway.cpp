@@ -209,13 +209,15 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
   REQUIRE(made.has_value());
   tables_ = std::move(*made);
   routes.outdates = tables_->reclaimer.get();
+  std::vector<PortInfo> ports;
   for (std::uint16_t port = 0; port < kPorts; ++port) {
     PortInfo info;
     info.dpdk_port = port;
     info.queues = 2;
     info.mac = kOurMac;
-    tables_->ports.push_back(info);
+    ports.push_back(info);
   }
+  tables_->ports.publish(ports, *tables_->reclaimer);
   for (const std::string& own : {addresses.lan, addresses.wan, addresses.lan6, addresses.wan6}) {
     const PortId port = own == addresses.lan || own == addresses.lan6 ? kLan : kWan;
     const auto prefix = wire::Prefix::parse(own).value();

@@ -101,7 +101,9 @@ TEST_CASE("worker: after a change it takes as many packets at once as it may sea
   std::vector<Packet> frames;
   for (int flow = 0; flow < 60; ++flow) frames.push_back(to("10.2.0." + std::to_string(flow + 1)));
   std::vector<std::uint64_t> taken;
-  gateway.tables().ports[raw(kWan)].queues = 0;  // nobody takes what is sent for received
+  auto ports = gateway.tables().ports.copy();
+  ports[raw(kWan)].queues = 0;  // nobody takes what is sent for received
+  gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
   gateway.iterate = [&](WorkerState& worker, Burst& burst) {
     worker.pace = {};
     std::uint64_t before = 0;

@@ -21,19 +21,22 @@ Packet tagged(const Packet& frame, const Ids& ids) {
 }
 
 void make_vlan(Gateway& gateway, PortId port, const Ids& ids) {
-  PortInfo& info = gateway.tables().ports[raw(port)];
-  info.vlan = ids;
-  info.shares_device = true;
+  std::vector<PortInfo> ports = gateway.tables().ports.copy();
+  ports[raw(port)].vlan = ids;
+  ports[raw(port)].shares_device = true;
+  gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
 }
 
 /// A third port: another VLAN of the WAN's device.
 constexpr PortId kSecondVlan{2};
 void add_vlan(Gateway& gateway, const Ids& ids) {
-  PortInfo info = gateway.tables().ports[raw(kWan)];
+  std::vector<PortInfo> ports = gateway.tables().ports.copy();
+  PortInfo info = ports[raw(kWan)];
   info.queues = 0;
   info.vlan = ids;
   info.shares_device = true;
-  gateway.tables().ports.push_back(info);
+  ports.push_back(info);
+  gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
 }
 
 }  // namespace
@@ -83,6 +86,26 @@ TEST_CASE("vlan: a frame belongs to the port of its tags alone (IEEE 802.1Q §8.
   CHECK(pair.right.receive(kWan, tagged(untagged, Ids{{300, 0}})).lan.size() == 1);
   CHECK(pair.right.worker().counters.ports[raw(kSecondVlan)].received.read() == 1);
   CHECK(pair.right.worker().counters.ports[raw(kWan)].received.read() == 0);
+}
+
+TEST_CASE("vlan: an interface that was removed takes nothing in, and its device is drained") {
+  Pair pair;
+  make_vlan(pair.left, kWan, Ids{{100, 0}});
+  make_vlan(pair.right, kWan, Ids{{100, 0}});
+  const Packet good = pair.sealed();
+  auto& tables = pair.right.tables();
+  std::vector<PortInfo> ports = tables.ports.copy();
+  ports[raw(kWan)].is_used = false;
+  tables.ports.publish(ports, *tables.reclaimer);
+  CHECK(pair.right.receive(kWan, good).dropped(DropReason::unknown_vlan) == 1);
+  // What was on its way out leaves as it would have before.
+  InjectedPacket how;
+  how.kind = InjectKind::transmit;
+  how.port = kWan;
+  CHECK(pair.right.inject(frame(ip_packet({})), how).wan.size() == 1);
+  ports[raw(kWan)].is_used = true;
+  tables.ports.publish(ports, *tables.reclaimer);
+  CHECK(pair.right.receive(kWan, good).lan.size() == 1);
 }
 
 TEST_CASE("vlan: an untagged port takes no VLAN's frames, be the tag in the frame or beside it") {

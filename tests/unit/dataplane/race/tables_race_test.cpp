@@ -38,6 +38,7 @@ class World {
     config::Limits limits;
     limits.sas = 64;
     tables_ = Tables::create(limits, kReaders, *engine_).value();
+    change_ports(1);
   }
 
   /// The number of things that a reader saw and must not see.
@@ -77,6 +78,7 @@ class World {
     }
     publish();
     change_route(number, round);
+    change_ports(round);
     for (const Pair& other : pairs_) {
       if (!other.is_up || round % 3 != 0) continue;
       const auto port = static_cast<std::uint16_t>(4500 + round % 7);
@@ -151,6 +153,14 @@ class World {
     }
   }
 
+  /// Another VLAN and MTU, which belong together.
+  void change_ports(unsigned long round) {
+    const auto number = static_cast<std::uint16_t>(1 + round % 4000);
+    const PortInfo port{.mtu = number, .vlan = {{number, 0}}};
+    tables_->ports.publish({port, port}, *tables_->reclaimer);
+    if (neighbors_[0]) tables_->adjacencies->set_mtu(*neighbors_[0], number);
+  }
+
   // ---- a worker's part ----
 
   void read(WorkerId self) {
@@ -202,7 +212,11 @@ class World {
     const Adjacency& next = (*tables_->adjacencies)[tables_->fib->lookup(hosts_[number])];
     if (next.kind.load(std::memory_order_acquire) == AdjacencyKind::resolved) {
       claim(next.ethernet[0] == next.ethernet[11]);  // one address, not halves of two
+      claim(next.mtu() != 0);
     }
+    claim(tables_->ports.size() == 2);
+    const PortInfo& port = tables_->ports[1];
+    claim(port.mtu == port.vlan.id[0]);
   }
 
   void claim(bool good) {

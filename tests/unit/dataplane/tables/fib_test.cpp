@@ -254,7 +254,7 @@ TEST_CASE("adjacencies: resolving writes the whole Ethernet header before it say
   CHECK(adjacencies[*v6].ethernet[12] == 0x86);
   CHECK(adjacencies[*v6].ethernet[13] == 0xdd);
   CHECK(adjacencies[*v4].kind.load() == AdjacencyKind::resolved);
-  CHECK(adjacencies[*v4].mtu == 1400);
+  CHECK(adjacencies[*v4].mtu() == 1400);
   adjacencies.unresolve(*v4);
   CHECK(adjacencies[*v4].kind.load() == AdjacencyKind::incomplete);
 }

@@ -268,7 +268,9 @@ class Gateway {
     info.dpdk_port = port;
     const ByteString own = mac(static_cast<dataplane::PortId>(index), site_);
     std::copy(own.begin(), own.end(), info.mac.begin());
-    tables_->ports.push_back(info);
+    auto ports = tables_->ports.copy();
+    ports.push_back(info);
+    tables_->ports.publish(ports, *tables_->reclaimer);
   }
 
   void add_route(const std::string& prefix, dataplane::AdjacencyIndex to) {

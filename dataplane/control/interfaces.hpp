@@ -1,0 +1,54 @@
+// The configured interfaces on their devices, changed while workers run: which port each is, what
+// its device takes, and what it has counted. Main thread.
+#pragma once
+
+#include <expected>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "dataplane/control/hardware.hpp"
+#include "dataplane/control/port_directory.hpp"
+#include "dataplane/ports/port.hpp"
+
+namespace culvert::dataplane::control {
+
+class Interfaces {
+ public:
+  /// The first configuration, on the hardware that was started for it; `hardware` outlives this.
+  /// Before workers start.
+  Interfaces(const config::Dataplane& dataplane, Hardware& hardware);
+
+  /// What another configuration makes of the ports; devices are made to take its MTUs. The error is
+  /// a sentence that says what to do; what was there before stays.
+  std::expected<PortDirectory, std::string> plan(const config::Dataplane& wanted, Instant now);
+  /// Workers see the ports so from now on. To take it back: with `directory` and the dataplane that
+  /// is in force.
+  void publish(const PortDirectory& directory, const config::Dataplane& dataplane);
+  /// It is in force: counts and numbers follow.
+  void adopt(PortDirectory next);
+
+  [[nodiscard]] const PortDirectory& directory() const { return directory_; }
+  [[nodiscard]] const ports::Port& device_of(PortId port) const;
+  /// Since the interface came, also where who counts for it changed: its device alone, or workers
+  /// for each of the device's.
+  [[nodiscard]] ports::PortStatistics statistics(PortId port) const;
+
+ private:
+  /// What is counted at one place goes on at another.
+  struct Account {
+    ports::PortStatistics carried{};  ///< counted where it was before
+    ports::PortStatistics since{};    ///< what stood where it is now
+    bool is_of_device = true;
+  };
+  std::expected<void, std::string> fit_devices(const PortDirectory& next,
+                                               const config::Dataplane& wanted);
+  [[nodiscard]] ports::PortStatistics read(PortId port, std::size_t device,
+                                           bool is_of_device) const;
+
+  Hardware& hardware_;
+  PortDirectory directory_;
+  std::vector<Account> accounts_;  ///< by PortId
+};
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,32 @@
+"""SIGHUP to a gateway's daemons, and what they say of it."""
+
+import signal
+
+from .shell import wait_until
+
+
+def _send(daemon):
+    """What the daemon has said since."""
+    before = len(daemon.text())
+
+    def answer():
+        said = daemon.text()[before:]
+        return said if "reloaded " in said or "reload_refused" in said else None
+
+    daemon.send_signal(signal.SIGHUP)
+    return wait_until(answer, 10, "the reload", 0.05)
+
+
+def reload(gateway):
+    """The data plane first: it must know a child before the key daemon negotiates it."""
+    gateway.configure(gateway.configuration)
+    for daemon in (gateway.dataplane, gateway.ike):
+        assert "reload_refused" not in _send(daemon), daemon.text()
+
+
+def refused_reload(gateway, daemon):
+    """Why this daemon does not take the gateway's configuration."""
+    gateway.configure(gateway.configuration)
+    said = _send(daemon)
+    assert "reload_refused" in said
+    return next(line for line in said.splitlines() if "reload_refused" in line)
