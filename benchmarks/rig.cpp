@@ -273,7 +273,7 @@ void Rig::install_policies() {
     PolicyEntry entry;
     entry.origin = PolicyOrigin::negotiated;
     entry.action = PolicyAction::protect;
-    entry.child_index = index;
+    entry.child_id = channel::ChildId{index};
     entry.policy = channel::PolicyId{index + 1};
     entry.local = {request.local_selectors.items[0]};
     entry.remote = {request.remote_selectors.items[0]};

@@ -72,7 +72,7 @@ PolicyEntry StallRig::policy_of(std::uint32_t sa) const {
   entry.rank = {2, sa};
   entry.origin = PolicyOrigin::negotiated;
   entry.action = PolicyAction::protect;
-  entry.child_index = sa;
+  entry.child_id = config::ChildId{sa};
   entry.policy = channel::PolicyId{sa + 1};
   entry.local = {request.local_selectors.items[0]};
   entry.remote = {request.remote_selectors.items[0]};

@@ -275,7 +275,7 @@ channel::InstallSa sa_request(const Case& test, std::uint32_t index, channel::Sp
   channel::InstallSa request;
   request.sa = channel::SaId{index + 1};
   request.direction = in ? channel::Direction::in : channel::Direction::out;
-  request.child_index = index;
+  request.child_id = channel::ChildId{index};
   request.spi = spi;
   request.replay_window = in ? test.replay_window : 0;
   request.suite = crypto::esp::transform(test.transform).suite;

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "config/child_id.hpp"
 #include "crypto/secret.hpp"
 #include "crypto/suite.hpp"
 #include "wire/ip_address.hpp"
@@ -27,6 +28,9 @@ enum class SaId : std::uint64_t {};
 enum class PolicyId : std::uint64_t {};
 /// An ESP SPI, host order. Inbound SPIs are leased from the data plane.
 enum class Spi : std::uint32_t {};
+
+/// What the configuration names, the same on both sides whatever else their files say.
+using config::ChildId;
 
 enum class Direction : std::uint8_t { in = 0, out = 1 };
 enum class SaMode : std::uint8_t { tunnel = 0, transport = 1 };
@@ -55,11 +59,11 @@ struct Lifetime {
 
 struct InstallSa {
   SaId sa{};
+  ChildId child_id{};  ///< whose: counters and policies hang on it
   Direction direction = Direction::in;
   SaMode mode = SaMode::tunnel;
   bool esn = false;
   bool udp_encapsulation = false;   ///< RFC 3948, with the endpoints' ports
-  std::uint32_t child_index = 0;    ///< config::Child::index: counters and policies hang on it
   Spi spi{};                        ///< inbound: leased; outbound: the peer's
   std::uint32_t replay_window = 0;  ///< inbound, packets
   crypto::EspSuite suite;
@@ -71,10 +75,10 @@ struct InstallSa {
   crypto::InlineSecret<kMaxKeyBytes> key;  ///< cipher key ‖ salt ‖ integrity key
 };
 /// Outbound traffic that the selectors match goes to `outbound` (which must be installed).
-/// Placed by child_index in front of the configured child's trap policy.
+/// Placed in front of the trap policy of its child, which the data plane must know.
 struct InstallPolicy {
   PolicyId policy{};
-  std::uint32_t child_index = 0;
+  ChildId child_id{};
   SaId outbound{};
   SelectorSet local_selectors;
   SelectorSet remote_selectors;
@@ -148,7 +152,7 @@ struct Completion {
 };
 /// A packet met a child's trap policy and there is no SA. One per child until answered.
 struct Acquire {
-  std::uint32_t child_index = 0;
+  ChildId child_id{};
   wire::IpAddress source, destination;
   std::uint8_t protocol = 0;
   std::uint16_t source_port = 0, destination_port = 0;
@@ -174,15 +178,15 @@ struct PeerMoved {
 };
 struct SnapshotSa {  ///< an installed SA, without its key
   SaId sa{};
+  ChildId child_id{};
   Direction direction{};
-  std::uint32_t child_index = 0;
   Spi spi{};
   wire::Endpoint local, remote;
   bool udp_encapsulation = false;
 };
 struct SnapshotPolicy {
   PolicyId policy{};
-  std::uint32_t child_index = 0;
+  ChildId child_id{};
   SaId outbound{};
 };
 

@@ -65,6 +65,44 @@ void check_connection_names(const Config& config, Diagnostics& diagnostics) {
   }
 }
 
+/// Both daemons, and the key daemon's records, know connections and children by identifiers made of
+/// the names: of two that are equal by accident one name has to be another.
+class Identifiers {
+ public:
+  explicit Identifiers(Diagnostics& diagnostics) : diagnostics_(diagnostics) {}
+
+  void add(std::uint64_t identifier, const std::string& names, const std::string& path) {
+    const auto [first, is_new] = seen_.try_emplace(identifier, names);
+    if (is_new || first->second == names) return;  // a name a second time is reported as that
+    diagnostics_.error(
+        path, {quote(names) + ", which makes the same identifier as " + quote(first->second),
+               "names whose identifiers differ", "give it another name"});
+  }
+
+ private:
+  Diagnostics& diagnostics_;
+  std::unordered_map<std::uint64_t, std::string> seen_;
+};
+
+void check_identifiers(const Config& config, Diagnostics& diagnostics) {
+  Identifiers connections(diagnostics), children(diagnostics);
+  for (std::size_t index = 0; index < config.connections.size(); ++index) {
+    const Connection& connection = config.connections[index];
+    connections.add(static_cast<std::uint64_t>(connection_id(connection.name)), connection.name,
+                    indexed("connections", index) + ".name");
+    for (std::size_t child = 0; child < connection.children.size(); ++child) {
+      const Child& one = connection.children[child];
+      children.add(static_cast<std::uint64_t>(one.id), connection.name + "/" + one.name,
+                   child_path(index, child) + ".name");
+    }
+  }
+  for (std::size_t index = 0; index < config.manual_sas.size(); ++index) {
+    const ManualSa& sa = config.manual_sas[index];
+    children.add(static_cast<std::uint64_t>(sa.id), "manual/" + sa.name,
+                 indexed("manual_sas", index) + ".name");
+  }
+}
+
 std::string hexadecimal(std::uint32_t value) {
   std::array<char, 8> digits{};
   const auto [end, error] = std::to_chars(digits.begin(), digits.end(), value, 16);
@@ -124,6 +162,7 @@ std::string child_path(std::size_t connection, std::size_t child) {
 void check_names(const Config& config, Diagnostics& diagnostics) {
   check_interface_names(config.dataplane, diagnostics);
   check_connection_names(config, diagnostics);
+  check_identifiers(config, diagnostics);
   check_manual_names(config, diagnostics);
   check_table_sizes(config, diagnostics);
 }

@@ -10,26 +10,6 @@ const Connection* Config::find_connection(std::string_view name) const {
   return found == connections.end() ? nullptr : &*found;
 }
 
-const Connection* Config::connection_of_child(std::uint32_t index) const {
-  // Children are numbered in file order: the last connection that begins at or before `index` holds
-  // it. Those without children are nobody's way.
-  auto after = std::ranges::upper_bound(connections, index, {}, [](const Connection& connection) {
-    return connection.children.empty() ? 0U : connection.children.front().index;
-  });
-  while (after != connections.begin()) {
-    const Connection& connection = *--after;
-    if (connection.children.empty() || connection.children.front().index > index) continue;
-    return connection.children.back().index >= index ? &connection : nullptr;
-  }
-  return nullptr;
-}
-
-const Child* Config::find_child(std::uint32_t index) const {
-  const Connection* connection = connection_of_child(index);
-  if (connection == nullptr) return nullptr;
-  return &connection->children[index - connection->children.front().index];
-}
-
 int secret_rank(const std::vector<Identity>& ids, const Identity& local, const Identity& remote) {
   if (ids.empty()) return 1;
   const bool alone = ids.size() == 1;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/child_id.hpp"
 #include "config/header_options.hpp"
 #include "crypto/pki/trust_store.hpp"
 #include "crypto/secret.hpp"
@@ -133,7 +134,7 @@ struct Child {
   bool rehearse_rekey = true;  ///< the first rekey of a child made in IKE_AUTH comes within seconds
   std::uint32_t replay_window = 1024;  ///< packets; 32..65536, power of two; 0 only for manual SAs
   HeaderOptions headers;
-  std::uint32_t index = 0;  ///< position among all children of the file: policy order
+  ChildId id{};  ///< of the names; policy order is the order of the file
   Location location;
 };
 struct Connection {
@@ -175,8 +176,7 @@ struct ManualSa {
   HeaderOptions headers;
   std::optional<std::uint16_t> udp_encap_local_port;  ///< 4500 when `encap: udp`
   std::optional<std::uint16_t> udp_encap_remote_port;
-  std::uint32_t index =
-      0;  ///< policy order: counts on after the children; one a name, both directions
+  ChildId id{};  ///< of the name: both directions have the same
   Location location;
 };
 struct Secret {
@@ -250,9 +250,6 @@ struct Config {
   Metrics metrics;
 
   [[nodiscard]] const Connection* find_connection(std::string_view name) const;
-  /// Child by its index over the whole file; nullptr when out of range.
-  [[nodiscard]] const Child* find_child(std::uint32_t index) const;
-  [[nodiscard]] const Connection* connection_of_child(std::uint32_t index) const;
   /// The secret for a pair of identities by `secret_rank`, the first of equals; nullptr: none.
   [[nodiscard]] const Secret* find_secret(const Identity& local, const Identity& remote) const;
 };

@@ -24,11 +24,7 @@ void read_sections(const Field& root, Config& config) {
   read_policies(map.take("policies"), config.policies);
   read_default_policy(map.take("default_policy"), config.default_policy);
   read_connections(map.take("connections"), config.connections);
-  std::uint32_t children = 0;
-  for (const Connection& connection : config.connections) {
-    children += static_cast<std::uint32_t>(connection.children.size());
-  }
-  read_manual_sas(map.take("manual_sas"), children, config.manual_sas);
+  read_manual_sas(map.take("manual_sas"), config.manual_sas);
   read_secrets(map.take("secrets"), config);
   read_pki(map.take("pki"), config.pki);
   read_metrics(map.take("metrics"), config.metrics);

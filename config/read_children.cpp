@@ -157,11 +157,11 @@ std::optional<std::uint32_t> read_replay_window(const Field& field, bool zero_al
   return std::nullopt;
 }
 
-void read_children(const Field& field, Connection& connection, std::uint32_t& next_index) {
+void read_children(const Field& field, Connection& connection) {
   for (const Field& item : read_items(field, "children", limits::kSas)) {
     Child& child = connection.children.emplace_back();
-    child.index = next_index++;
     read_child(item, connection, child);
+    child.id = child_id(connection.name, child.name);
   }
   if (field.present() && field.node->kind == Node::Kind::list && field.node->items.empty()) {
     field.error({"an empty list", "at least one child", "write the traffic to protect"});

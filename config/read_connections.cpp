@@ -94,7 +94,7 @@ void read_times(MapReader& map, Connection& connection) {
   }
 }
 
-void read_connection(const Field& field, Connection& connection, std::uint32_t& next_index) {
+void read_connection(const Field& field, Connection& connection) {
   static constexpr std::array kEncapsulations{Word<Encapsulation>{"auto", Encapsulation::automatic},
                                               Word<Encapsulation>{"yes", Encapsulation::forced},
                                               Word<Encapsulation>{"no", Encapsulation::never},
@@ -116,7 +116,7 @@ void read_connection(const Field& field, Connection& connection, std::uint32_t& 
   read_path(map, connection);
   read_children(map.require("children", "at least one child: name, local_ts, remote_ts",
                             "write children: with the traffic to protect"),
-                connection, next_index);
+                connection);
   map.finish();
 }
 
@@ -142,9 +142,8 @@ std::optional<Identity> read_identity(const Field& field) {
 }
 
 void read_connections(const Field& field, std::vector<Connection>& connections) {
-  std::uint32_t next_index = 0;
   for (const Field& item : read_items(field, "connections", limits::kSas)) {
-    read_connection(item, connections.emplace_back(), next_index);
+    read_connection(item, connections.emplace_back());
   }
 }
 

@@ -1,6 +1,5 @@
 // manual_sas: one direction of a manually keyed SA each (RFC 4301 §4.5.1).
 #include <array>
-#include <unordered_map>
 
 #include "config/limits.hpp"
 #include "config/scalars.hpp"
@@ -115,16 +114,12 @@ void read_manual_sa(const Field& field, ManualSa& sa) {
 
 }  // namespace
 
-void read_manual_sas(const Field& field, std::uint32_t next_index,
-                     std::vector<ManualSa>& manual_sas) {
-  std::unordered_map<std::string, std::uint32_t> index_of_name;
+void read_manual_sas(const Field& field, std::vector<ManualSa>& manual_sas) {
   for (const Field& item : read_items(field, "manual SAs", limits::kSas)) {
     ManualSa& sa = manual_sas.emplace_back();
     read_manual_sa(item, sa);
     // Both directions under one name are one child to the counters.
-    const auto [row, is_new] = index_of_name.try_emplace(sa.name, next_index);
-    if (is_new) ++next_index;
-    sa.index = row->second;
+    sa.id = manual_id(sa.name);
   }
 }
 

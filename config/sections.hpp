@@ -12,11 +12,9 @@ void read_default_policy(const Field& field, PolicyAction& action);
 void read_connections(const Field& field, std::vector<Connection>& connections);
 /// Fragmentation and what else IKE needs on its way to the peer.
 void read_path(MapReader& map, Connection& connection);
-/// `next_index` numbers the children over the whole file.
-void read_children(const Field& field, Connection& connection, std::uint32_t& next_index);
-/// `next_index` is the first one that no child has.
-void read_manual_sas(const Field& field, std::uint32_t next_index,
-                     std::vector<ManualSa>& manual_sas);
+/// Those of a connection whose name is read.
+void read_children(const Field& field, Connection& connection);
+void read_manual_sas(const Field& field, std::vector<ManualSa>& manual_sas);
 void read_secrets(const Field& field, Config& config);
 void read_pki(const Field& field, Pki& pki);
 void read_metrics(const Field& field, Metrics& metrics);

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <map>
 #include <vector>
 
+#include "config/child_id.hpp"
 #include "runtime/event_loop.hpp"
 
 namespace culvert::dataplane::control {
@@ -20,14 +20,14 @@ class AcquireTracker {
   static constexpr Instant kPatience = std::chrono::seconds{5};
 
   /// A packet met the child's trap. True: ask now.
-  [[nodiscard]] bool want(std::uint32_t child, Instant now) {
+  [[nodiscard]] bool want(config::ChildId child, Instant now) {
     return pending_.emplace(child, now).second;
   }
   /// A policy was installed for the child.
-  void answered(std::uint32_t child) { pending_.erase(child); }
+  void answered(config::ChildId child) { pending_.erase(child); }
   /// Children that waited in vain; the next packet asks again.
-  [[nodiscard]] std::vector<std::uint32_t> expire(Instant now) {
-    std::vector<std::uint32_t> gone;
+  [[nodiscard]] std::vector<config::ChildId> expire(Instant now) {
+    std::vector<config::ChildId> gone;
     std::erase_if(pending_, [&](const auto& item) {
       const bool late = now - item.second >= kPatience;
       if (late) gone.push_back(item.first);
@@ -35,10 +35,10 @@ class AcquireTracker {
     });
     return gone;
   }
-  [[nodiscard]] bool is_pending(std::uint32_t child) const { return pending_.contains(child); }
+  [[nodiscard]] bool is_pending(config::ChildId child) const { return pending_.contains(child); }
 
  private:
-  std::map<std::uint32_t, Instant> pending_;
+  std::map<config::ChildId, Instant> pending_;
 };
 
 }  // namespace culvert::dataplane::control

@@ -5,48 +5,48 @@
 namespace culvert::dataplane::control {
 
 void Acquires::arrived(Packet packet, const PuntedPacket& origin, Instant now) {
-  const config::Child* const child = config_.find_child(origin.child_index);
+  const config::Child* const child = children_.find(origin.child_id);
   // start_action none: the operator brings the child up; until then its traffic is refused.
   const bool wanted = child != nullptr && child->start_action != config::StartAction::none;
   if (!wanted) {
     packets_.drop(std::move(packet), DropDirection::out, DropReason::no_sa);
     return;
   }
-  if (tracker_.want(origin.child_index, now)) ask(origin.child_index, bytes_of(packet));
-  if (held_.is_full(origin.child_index)) {
+  if (tracker_.want(origin.child_id, now)) ask(origin.child_id, bytes_of(packet));
+  if (held_.is_full(origin.child_id)) {
     packets_.drop(std::move(packet), DropDirection::out, DropReason::acquire_queue_full);
     return;
   }
-  held_.push(origin.child_index, {std::move(packet), origin});
+  held_.push(origin.child_id, {std::move(packet), origin});
 }
 
-void Acquires::ask(std::uint32_t child_index, wire::Bytes packet) {
+void Acquires::ask(ChildId child_id, wire::Bytes packet) {
   const auto flow = flow_of(packet);
   if (!flow || !channel_.connected()) return;  // asked again when the key daemon connects
   channel::Event event;
   event.type = channel::EventType::acquire;
-  event.body.acquire = {child_index,    flow->source,      flow->destination,
+  event.body.acquire = {child_id,       flow->source,      flow->destination,
                         flow->protocol, flow->source_port, flow->destination_port};
   channel_.send(event);
 }
 
-void Acquires::answered(std::uint32_t child_index) {
-  tracker_.answered(child_index);
-  for (Held& held : held_.take(child_index)) {
+void Acquires::answered(ChildId child_id) {
+  tracker_.answered(child_id);
+  for (Held& held : held_.take(child_id)) {
     packets_.resume(std::move(held.packet), held.origin);
   }
 }
 
 void Acquires::tick(Instant now) {
-  for (const std::uint32_t child_index : tracker_.expire(now)) {
-    for (Held& held : held_.take(child_index)) {
+  for (const ChildId child_id : tracker_.expire(now)) {
+    for (Held& held : held_.take(child_id)) {
       packets_.drop(std::move(held.packet), DropDirection::out, DropReason::no_sa);
     }
   }
 }
 
 void Acquires::key_daemon_connected(Instant now) {
-  for (std::uint32_t child = 0; config_.find_child(child) != nullptr; ++child) {
+  for (const ChildId child : children_.in_order()) {
     if (!tracker_.is_pending(child)) continue;
     auto waiting = held_.take(child);
     tracker_.answered(child);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "channel/server.hpp"
-#include "config/config.hpp"
 #include "dataplane/control/acquire_tracker.hpp"
+#include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/hold_queue.hpp"
 #include "dataplane/control/packets.hpp"
 
@@ -15,13 +15,13 @@ class Acquires {
   static constexpr std::size_t kHeldPerChild = 64;
   static constexpr std::size_t kHeldInAll = 2048;
 
-  Acquires(const config::Config& config, Packets& packets, channel::Server& channel)
-      : config_(config), packets_(packets), channel_(channel) {}
+  Acquires(const ChildDirectory& children, Packets& packets, channel::Server& channel)
+      : children_(children), packets_(packets), channel_(channel) {}
 
   /// `packet` starts at its IP header.
   void arrived(Packet packet, const PuntedPacket& origin, Instant now);
   /// A policy of the child was installed: what waits meets it.
-  void answered(std::uint32_t child_index);
+  void answered(ChildId child_id);
   void tick(Instant now);
   /// A key daemon connected: what still waits is asked for again.
   void key_daemon_connected(Instant now);
@@ -32,13 +32,13 @@ class Acquires {
     Packet packet;
     PuntedPacket origin;
   };
-  void ask(std::uint32_t child_index, wire::Bytes packet);
+  void ask(ChildId child_id, wire::Bytes packet);
 
-  const config::Config& config_;
+  const ChildDirectory& children_;
   Packets& packets_;
   channel::Server& channel_;
   AcquireTracker tracker_;
-  HoldQueue<std::uint32_t, Held> held_{kHeldPerChild, kHeldInAll};
+  HoldQueue<ChildId, Held> held_{kHeldPerChild, kHeldInAll};
 };
 
 }  // namespace culvert::dataplane::control

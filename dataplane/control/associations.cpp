@@ -79,35 +79,33 @@ std::optional<Outcome> Associations::refuse(const channel::InstallSa& request) c
 }
 
 Outcome Associations::install(const channel::InstallSa& request, Instant now) {
-  if (request.child_index >= children_.negotiable()) return Outcome::invalid_field;
+  const config::Child* const child = children_.find(request.child_id);
+  if (child == nullptr) return Outcome::invalid_field;
   if (const auto refused = refuse(request)) return *refused;
-  const SaSettings settings = settings_of(request, children_.headers(request.child_index), now);
+  const SaSettings settings = settings_of(request, child->headers, now);
   const auto slot = tables_.sad->install(request, rte_get_tsc_cycles(), settings);
   if (!slot) return slot.error();
   index_outbound(request);
   watch(request, now);
-  log_sa("sa_installed", request, children_.name(request.child_index));
+  log_sa("sa_installed", request, children_.name(request.child_id));
   return Outcome::ok;
+}
+
+std::optional<std::string> Associations::why_not_manual(const channel::InstallSa& request) const {
+  if (!refuse(request)) return std::nullopt;
+  return "local " + request.local.address.to_string() +
+         " is no address of ours, or there is no route to " + request.remote.address.to_string();
 }
 
 std::expected<SlotIndex, std::string> Associations::install_manual(
     const channel::InstallSa& request, const config::ManualSa& configured, Instant now) {
-  const ChildName& child = children_.name(request.child_index);
-  const std::string name = "manual SA \"" + child.child + "\": ";
-  if (refuse(request)) {
-    return std::unexpected(name + "local " + request.local.address.to_string() +
-                           " is no address of ours, or there is no route to " +
-                           request.remote.address.to_string());
-  }
   SaSettings settings = settings_of(request, configured.headers, now);
   settings.first_sequence = configured.first_sequence;
   const auto slot = tables_.sad->install_manual(request, rte_get_tsc_cycles(), settings);
-  if (!slot) {
-    return std::unexpected(name + std::string(channel::to_string(slot.error())));
-  }
+  if (!slot) return std::unexpected(std::string(channel::to_string(slot.error())));
   index_outbound(request);
   watch(request, now);
-  log_sa("sa_installed", request, child);
+  log_sa("sa_installed", request, {std::string(kManualConnection), configured.name, true});
   return *slot;
 }
 
@@ -134,12 +132,32 @@ void Associations::set_end(const SaRecord& record, const LifetimeWatch& watch, I
 Outcome Associations::remove(channel::SaId sa) {
   const SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr || is_manual(*record)) return Outcome::unknown_sa;
-  if (record->spec.direction == channel::Direction::out) tables_.spd->unbind(record->slot);
-  accounts_.fold(record->spec.child_index, record->spec.direction, tables_.sad->traffic(*record));
-  log_sa("sa_removed", record->spec, children_.name(record->spec.child_index));
+  return take_out(*record);
+}
+
+Outcome Associations::remove_manual(channel::SaId sa) {
+  const SaRecord* const record = tables_.sad->find(sa);
+  return record == nullptr ? Outcome::unknown_sa : take_out(*record);
+}
+
+Outcome Associations::take_out(const SaRecord& record) {
+  const channel::SaId sa = record.spec.sa;
+  if (record.spec.direction == channel::Direction::out) tables_.spd->unbind(record.slot);
+  accounts_.fold(record.spec.child_id, record.spec.direction, tables_.sad->traffic(record));
+  log_sa("sa_removed", record.spec, children_.name(record.spec.child_id));
   watches_.erase(sa);
-  unindex_outbound(record->spec);
+  unindex_outbound(record.spec);
   return tables_.sad->remove(sa);
+}
+
+std::set<ChildId> Associations::borne() const {
+  std::set<ChildId> all;
+  tables_.sad->for_each([&](const SaRecord& record) { all.insert(record.spec.child_id); });
+  return all;
+}
+
+void Associations::children_changed() {
+  accounts_.forget([&](ChildId child) { return children_.name(child).child.empty(); });
 }
 
 Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request) {
@@ -185,7 +203,7 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
   if (due->level == ExpiryLevel::hard) {
     if (stopped == StopCause::none) tables_.sad->stop(sa, StopCause::hard_time);
     if (!std::exchange(record->end_is_logged, true)) {
-      log_sa("sa_expired", record->spec, children_.name(record->spec.child_index));
+      log_sa("sa_expired", record->spec, children_.name(record->spec.child_id));
     }
   }
   if (channel.connected() && channel.send(event_of(sa, *due))) watch.announced(due->level);

@@ -4,6 +4,8 @@
 
 #include <expected>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -25,14 +27,18 @@ class Associations {
   static constexpr std::size_t kScannedAtOnce = 4096;
 
   Associations(Tables& tables, const Topology& topology, const ChildDirectory& children)
-      : tables_(tables), topology_(topology), children_(children), accounts_(children.size()) {}
+      : tables_(tables), topology_(topology), children_(children) {}
 
   /// Installs an SA that the key daemon negotiated. The caller wipes the key.
   channel::Outcome install(const channel::InstallSa& request, Instant now);
+  /// What stands against a manual SA, in words; nullopt: neither addresses nor routes.
+  [[nodiscard]] std::optional<std::string> why_not_manual(const channel::InstallSa& request) const;
   /// The error is a sentence.
   std::expected<SlotIndex, std::string> install_manual(const channel::InstallSa& request,
                                                        const config::ManualSa& configured,
                                                        Instant now);
+  /// As `remove`, for the configuration to ask.
+  channel::Outcome remove_manual(channel::SaId sa);
   /// Its policies become traps first: not a packet leaves in clear meanwhile.
   channel::Outcome remove(channel::SaId sa);
   channel::Outcome update_endpoints(const channel::UpdateEndpoints& request);
@@ -49,11 +55,14 @@ class Associations {
   void scan(channel::Server& channel, Instant now);
   /// A new key daemon is to be told again what is over.
   void forget_announcements();
-  void children_added() { accounts_.grow(children_.size()); }
+  /// Children and manual SAs that SAs bear, configured or not.
+  [[nodiscard]] std::set<ChildId> borne() const;
+  /// The directory is another one: what a child carried is forgotten when nobody knows it any more.
+  void children_changed();
 
   [[nodiscard]] bool is_live(const SaRecord& record) const;
   [[nodiscard]] bool is_manual(const SaRecord& record) const {
-    return record.spec.child_index >= children_.negotiable();
+    return children_.is_manual(record.spec.child_id);
   }
   [[nodiscard]] const ChildAccounts& accounts() const { return accounts_; }
   /// When it was installed.
@@ -69,6 +78,7 @@ class Associations {
   void unindex_outbound(const channel::InstallSa& spec);
   void watch(const channel::InstallSa& request, Instant now);
   void set_end(const SaRecord& record, const LifetimeWatch& watch, Instant now);
+  channel::Outcome take_out(const SaRecord& record);
   void examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel, Instant now);
 
   Tables& tables_;

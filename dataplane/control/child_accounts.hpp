@@ -6,7 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
-#include <vector>
+#include <unordered_map>
 
 #include "channel/messages.hpp"
 #include "dataplane/tables/sad.hpp"
@@ -57,22 +57,24 @@ struct ChildTotals {
 
 class ChildAccounts {
  public:
-  explicit ChildAccounts(std::uint32_t children = 0) : totals_(children) {}
-  /// A reload added children at the end.
-  void grow(std::uint32_t children) {
-    if (children > totals_.size()) totals_.resize(children);
-  }
   /// An SA of the child ends with this traffic.
-  void fold(std::uint32_t child, channel::Direction direction, const SaTraffic& traffic) {
-    if (child < totals_.size()) totals_[child][static_cast<std::size_t>(direction)].add(traffic);
+  void fold(config::ChildId child, channel::Direction direction, const SaTraffic& traffic) {
+    totals_[child][static_cast<std::size_t>(direction)].add(traffic);
   }
-  /// Precondition: child is one of ours.
-  [[nodiscard]] const ChildTotals& of(std::uint32_t child, channel::Direction direction) const {
-    return totals_[child][static_cast<std::size_t>(direction)];
+  /// Nothing where no SA of it has ended.
+  [[nodiscard]] ChildTotals of(config::ChildId child, channel::Direction direction) const {
+    const auto found = totals_.find(child);
+    if (found == totals_.end()) return {};
+    return found->second[static_cast<std::size_t>(direction)];
+  }
+  /// Of children that are no more.
+  template <typename IsGone>
+  void forget(IsGone is_gone) {
+    std::erase_if(totals_, [&](const auto& entry) { return is_gone(entry.first); });
   }
 
  private:
-  std::vector<std::array<ChildTotals, 2>> totals_;
+  std::unordered_map<config::ChildId, std::array<ChildTotals, 2>> totals_;
 };
 
 }  // namespace culvert::dataplane::control

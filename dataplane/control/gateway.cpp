@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <set>
 
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
@@ -55,6 +56,14 @@ std::size_t held_bytes(const config::Limits& limits) {
   return std::clamp(limits.sas * kBytesPerSa, kLeast, kMost);
 }
 
+/// The file's first error: among them a key that the service user may not read.
+std::string first_error(const config::LoadResult& loaded) {
+  const auto found =
+      std::ranges::find(loaded.diagnostics, config::Severity::error, &config::Diagnostic::severity);
+  const std::string errors = "the file has errors";
+  return found == loaded.diagnostics.end() ? errors : errors + ": " + found->to_string();
+}
+
 class RunningGateway final : public Gateway {
  public:
   RunningGateway(config::Config config, runtime::EventLoop& loop)
@@ -73,7 +82,8 @@ class RunningGateway final : public Gateway {
   Done make_run_directory();
   Done make_duties();
   Done install_configuration(Instant now);
-  Done install_manual_sas(Instant now);
+  Done change_tables(const config::Config& wanted, Instant now);
+  void take_configuration(config::Config wanted);
   Done open_control();
   Done watch_descriptors();
   Done watch_channel();
@@ -93,7 +103,6 @@ class RunningGateway final : public Gateway {
   void publish_metrics();
   void repeat(Instant interval, void (RunningGateway::*task)());
   void know_peers(Instant now);
-  Done change_interfaces(const config::Dataplane& wanted);
 
   config::Config config_;
   runtime::EventLoop& loop_;
@@ -116,6 +125,7 @@ class RunningGateway final : public Gateway {
   std::optional<Acquires> acquires_;
   std::optional<Associations> associations_;
   std::optional<PolicyBook> policies_;
+  std::optional<ManualSas> manual_sas_;
   std::optional<Requests> requests_;
   std::optional<Punts> punts_;
   std::optional<Reporter> reporter_;
@@ -193,9 +203,10 @@ Done RunningGateway::make_duties() {
   neighbors_.emplace(topology_, *forwarding_, *packets_);
   icmp_.emplace(topology_, *tables.spd, *packets_, now);
   ike_.emplace(topology_, *neighbors_, *packets_, *channel_, now);
-  acquires_.emplace(config_, *packets_, *channel_);
+  acquires_.emplace(children_, *packets_, *channel_);
   associations_.emplace(tables, topology_, children_);
-  policies_.emplace(tables, config_);
+  policies_.emplace(tables, config_, children_);
+  manual_sas_.emplace(tables, *associations_, *policies_);
   requests_.emplace(tables, *associations_, *policies_, *acquires_, *channel_);
   punts_.emplace(*packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_, *channel_, now);
   reporter_.emplace(
@@ -215,24 +226,12 @@ Done RunningGateway::install_configuration(Instant now) {
   policies_->publish();
   if (auto done = forwarding_->install(topology_); !done) return done;
   neighbors_->topology_changed(now);
-  if (auto done = install_manual_sas(now); !done) return done;
+  auto plan = manual_sas_->plan(config_);
+  if (!plan) return Failure(plan.error());
+  if (auto done = manual_sas_->apply(config_, *std::move(plan), now); !done) return done;
+  if (!config_.manual_sas.empty()) policies_->publish();
   know_peers(now);
   reporter_->configuration_changed(config_version(config_.file));
-  return {};
-}
-
-Done RunningGateway::install_manual_sas(Instant now) {
-  for (std::size_t ordinal = 0; ordinal < config_.manual_sas.size(); ++ordinal) {
-    const config::ManualSa& sa = config_.manual_sas[ordinal];
-    auto request = install_request(config_, sa, children_.find_manual(sa.name), ordinal);
-    if (!request) return Failure(request.error());
-    const auto slot = associations_->install_manual(*request, sa, now);
-    request->key.wipe();
-    if (!slot) return Failure(slot.error());
-    if (sa.direction == config::ManualSa::Direction::in) continue;
-    policies_->add_manual({request->child_index, *slot, sa.local_ts, sa.remote_ts});
-  }
-  if (!config_.manual_sas.empty()) policies_->publish();
   return {};
 }
 
@@ -342,6 +341,45 @@ void RunningGateway::publish_metrics() {
   runtime::notify_watchdog();
 }
 
+/// What may fail, all of it or nothing: 1. devices take what is wanted, keys are read; 2. workers
+/// know the ports; 3. routes lead to them, and to none that is not used any more; 4. manual SAs.
+Done RunningGateway::change_tables(const config::Config& wanted, Instant now) {
+  auto next = interfaces_->plan(wanted.dataplane, now);
+  if (!next) return Failure(next.error());
+  const Topology before = topology_;
+  // Manual SAs go by the addresses and routes of the new configuration.
+  topology_ = Topology(wanted.dataplane, next->ports());
+  auto plan = manual_sas_->plan(wanted);
+  if (!plan) {
+    topology_ = before;
+    return Failure(plan.error());
+  }
+  interfaces_->publish(*next, wanted.dataplane);
+  Done done = forwarding_->install(topology_);
+  if (done) done = manual_sas_->apply(wanted, *std::move(plan), now);
+  if (done) {
+    interfaces_->adopt(std::move(*next));
+  } else {
+    topology_ = before;
+    interfaces_->publish(interfaces_->directory(), config_.dataplane);
+    static_cast<void>(forwarding_->install(before));  // which was there: there is room
+  }
+  forwarding_->ports_changed();
+  return done;
+}
+
+/// What cannot: SAs of children that are gone carry on until the key daemon, which may read the
+/// file a moment later, takes them away.
+void RunningGateway::take_configuration(config::Config wanted) {
+  config_ = std::move(wanted);
+  std::set<ChildId> borne = associations_->borne();
+  for (const auto& [id, policy] : policies_->negotiated()) borne.insert(policy.child_id);
+  children_.take(config_, borne);
+  associations_->children_changed();
+  policies_->publish();
+  manual_sas_->remove_replaced();
+}
+
 void RunningGateway::reload(config::LoadResult loaded) {
   runtime::notify_reloading();
   for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
@@ -355,7 +393,7 @@ void RunningGateway::reload(config::LoadResult loaded) {
   };
   if (!loaded.ok()) {
     return finish("reload_refused", runtime::Level::error,
-                  "the file has errors; the running configuration stays");
+                  first_error(loaded) + "; the running configuration stays");
   }
   const auto reasons = needs_restart(config_, *loaded.config, devices_);
   if (!reasons.empty()) {
@@ -365,39 +403,17 @@ void RunningGateway::reload(config::LoadResult loaded) {
                   all + ": a restart is needed; the running configuration stays");
   }
   const Topology before = topology_;
-  if (auto done = change_interfaces(loaded.config->dataplane); !done) {
+  if (auto done = change_tables(*loaded.config, runtime::now()); !done) {
     return finish("reload_refused", runtime::Level::error,
                   done.error() + "; the running configuration stays");
   }
-  config_ = std::move(*loaded.config);
-  children_ = ChildDirectory(config_, children_.negotiable());
-  associations_->children_added();
-  policies_->publish();
+  take_configuration(std::move(*loaded.config));
   neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());
   reporter_->configuration_changed(config_version(config_.file));
   finish("reloaded", runtime::Level::info,
-         "interfaces, addresses, routes, policies and children are in force");
-}
-
-/// 1. devices take what is wanted; 2. workers know the ports; 3. routes lead to them, and to none
-/// that is not used any more; or nothing is changed.
-Done RunningGateway::change_interfaces(const config::Dataplane& wanted) {
-  auto next = interfaces_->plan(wanted, runtime::now());
-  if (!next) return Failure(next.error());
-  const Topology before = topology_;
-  interfaces_->publish(*next, wanted);
-  topology_ = Topology(wanted, next->ports());
-  if (auto done = forwarding_->install(topology_); !done) {
-    topology_ = before;
-    interfaces_->publish(interfaces_->directory(), config_.dataplane);
-    forwarding_->ports_changed();
-    return done;
-  }
-  interfaces_->adopt(std::move(*next));
-  forwarding_->ports_changed();
-  return {};
+         "interfaces, addresses, routes, policies, children and manual SAs are in force");
 }
 
 void RunningGateway::stop() {

@@ -145,7 +145,6 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   auto tables = Tables::create(config.dataplane.limits, *workers, *hardware->engine);
   if (!tables) return Failure(tables.error());
   hardware->tables = std::move(*tables);
-  hardware->tables->default_policy = config.default_policy;
   log_assumed_neighbors(config.dataplane);
   return hardware;
 }

@@ -1,19 +1,94 @@
-// Manually keyed SAs of the configuration (RFC 4301 §4.5.1) as the tables take them.
+// Manually keyed SAs of the configuration (RFC 4301 §4.5.1): as the tables take them, and what a
+// reload changes of them. Main thread.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "channel/messages.hpp"
 #include "config/config.hpp"
+#include "dataplane/control/associations.hpp"
+#include "dataplane/control/policy_book.hpp"
 
 namespace culvert::dataplane::control {
 
-/// Reads the key file, relative to the configuration's folder. The caller wipes the key. The error
-/// is a sentence. `child_index`: ChildDirectory's; `ordinal`: the SA's position in the file.
-std::expected<channel::InstallSa, std::string> install_request(const config::Config& config,
-                                                               const config::ManualSa& sa,
-                                                               std::uint32_t child_index,
-                                                               std::size_t ordinal);
+/// Reads the key file. The caller wipes the key. The error is a sentence.
+std::expected<channel::InstallSa, std::string> install_request(const config::ManualSa& sa,
+                                                               channel::SaId id);
+
+/// Whether two entries of a file describe the same SA, whatever their key files hold.
+[[nodiscard]] bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b);
+
+class ManualSas {
+ public:
+  ManualSas(Tables& tables, Associations& associations, PolicyBook& policies)
+      : tables_(tables), associations_(associations), policies_(policies) {}
+
+  using Digest = std::array<std::uint8_t, 32>;
+  /// An SA that is to come, its key read. Wiped at the end.
+  struct Addition {
+    channel::InstallSa request;
+    Digest key{};
+    std::size_t place = 0;  ///< in the configuration
+
+    Addition() = default;
+    Addition(const Addition&) = delete;
+    Addition& operator=(const Addition&) = delete;
+    Addition(Addition&& other) noexcept { *this = std::move(other); }
+    Addition& operator=(Addition&& other) noexcept {
+      request = other.request;
+      key = other.key;
+      place = other.place;
+      other.request.key.wipe();
+      return *this;
+    }
+    ~Addition() { request.key.wipe(); }
+  };
+  using Plan = std::vector<Addition>;
+
+  /// What has to come so that the SAs are those of `wanted`. One that is the same, key included, is
+  /// none of it: it goes on with its sequence numbers. Nothing is changed; the error is a sentence.
+  std::expected<Plan, std::string> plan(const config::Config& wanted);
+  /// The plan of this configuration, at once: what comes stands beside what it replaces, which
+  /// `remove_replaced` takes away. Their policies are in force with the next PolicyBook::publish.
+  /// With an error what came is gone again.
+  std::expected<void, std::string> apply(const config::Config& wanted, Plan plan, Instant now);
+  /// Call when no policy names them any more.
+  void remove_replaced();
+
+ private:
+  struct Standing {
+    config::ManualSa configured;
+    channel::SaId id{};
+    SlotIndex slot = kNoSlot;
+    Digest key{};  ///< SHA-256: the key itself is in the SAD alone
+    bool stays = false;
+  };
+  using Failure = std::unexpected<std::string>;
+
+  [[nodiscard]] Standing* find(const config::ManualSa& wanted);
+  [[nodiscard]] std::expected<Plan, std::string> compare(const config::Config& wanted);
+  [[nodiscard]] std::optional<std::string> why_not(const config::ManualSa& wanted,
+                                                   const channel::InstallSa& request);
+  [[nodiscard]] std::optional<std::string> lacks_room(const Plan& additions) const;
+  std::expected<void, std::string> install(const config::Config& config, Plan& additions,
+                                           Instant now);
+  [[nodiscard]] std::uint64_t first_sequence(const config::ManualSa& wanted,
+                                             const Addition& addition) const;
+  void make_way(const channel::InstallSa& request);
+  void settle(const config::Config& config);
+
+  Tables& tables_;
+  Associations& associations_;
+  PolicyBook& policies_;
+  std::vector<Standing> standing_;
+  std::vector<channel::SaId> replaced_;
+  std::uint64_t made_ = 0;  ///< SAs so far: each has a name of its own
+};
 
 }  // namespace culvert::dataplane::control

@@ -7,31 +7,31 @@ using channel::Outcome;
 void PolicyBook::publish() {
   // A slot whose SA was deleted must not be named again: another SA may own it by now.
   for (auto& [id, policy] : negotiated_) {
-    const SaRecord* const record = outbound(policy.outbound_sa, policy.child_index);
+    const SaRecord* const record = outbound(policy.outbound_sa, policy.child_id);
     policy.outbound = record == nullptr ? kNoSlot : record->slot;
   }
-  auto entries = ordered_policies(config_, negotiated_, manual_);
+  auto entries = ordered_policies(config_, children_, negotiated_, manual_);
   size_ = entries.size();
-  tables_.spd->replace(std::move(entries));
+  tables_.spd->replace(std::move(entries), config_.default_policy);
 }
 
-const SaRecord* PolicyBook::outbound(channel::SaId sa, std::uint32_t child_index) const {
+const SaRecord* PolicyBook::outbound(channel::SaId sa, ChildId child_id) const {
   const SaRecord* const record = tables_.sad->find(sa);
   const bool fits = record != nullptr && record->spec.direction == channel::Direction::out &&
-                    record->spec.child_index == child_index;
+                    record->spec.child_id == child_id;
   return fits ? record : nullptr;
 }
 
 Outcome PolicyBook::install(const channel::InstallPolicy& request) {
   if (negotiated_.contains(request.policy)) return Outcome::duplicate;
-  const config::Child* const child = config_.find_child(request.child_index);
+  const config::Child* const child = children_.find(request.child_id);
   if (child == nullptr) return Outcome::invalid_field;
-  const SaRecord* const record = outbound(request.outbound, request.child_index);
+  const SaRecord* const record = outbound(request.outbound, request.child_id);
   if (record == nullptr) return Outcome::unknown_sa;
 
   NegotiatedPolicy policy;
   policy.outbound_sa = request.outbound;
-  policy.child_index = request.child_index;
+  policy.child_id = request.child_id;
   policy.outbound = record->slot;
   policy.local = selectors_of(request.local_selectors);
   policy.remote = selectors_of(request.remote_selectors);
@@ -44,7 +44,7 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
     return Outcome::invalid_field;
   }
   if (size_ >= config_.dataplane.limits.policies) return Outcome::no_room;
-  tables_.spd->insert(negotiated_entry(request.policy, policy));
+  tables_.spd->insert(negotiated_entry(request.policy, policy, children_));
   ++size_;
   negotiated_.emplace(request.policy, std::move(policy));
   return Outcome::ok;
@@ -53,7 +53,7 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
 Outcome PolicyBook::switch_outbound(const channel::SwitchOutbound& request) {
   const auto found = negotiated_.find(request.policy);
   if (found == negotiated_.end()) return Outcome::unknown_policy;
-  const SaRecord* const record = outbound(request.outbound, found->second.child_index);
+  const SaRecord* const record = outbound(request.outbound, found->second.child_id);
   if (record == nullptr) return Outcome::unknown_sa;
   if (!tables_.spd->rebind(request.policy, record->slot)) return Outcome::unknown_policy;
   found->second.outbound_sa = request.outbound;

@@ -14,12 +14,14 @@ namespace culvert::dataplane::control {
 
 class PolicyBook {
  public:
-  PolicyBook(Tables& tables, const config::Config& config) : tables_(tables), config_(config) {}
+  PolicyBook(Tables& tables, const config::Config& config, const ChildDirectory& children)
+      : tables_(tables), config_(config), children_(children) {}
 
-  /// Builds the list anew and swaps it in: after a start, a reload, or manual SAs. The key daemon's
-  /// policies come and go one by one.
+  /// Builds the list anew and swaps it in, with what is done with the rest: after a start or a
+  /// reload. The key daemon's policies come and go one by one.
   void publish();
-  void add_manual(ManualPolicy policy) { manual_.push_back(std::move(policy)); }
+  /// Those of manual SAs, in order, from the next `publish` on.
+  void set_manual(std::vector<ManualPolicy> policies) { manual_ = std::move(policies); }
 
   /// The key daemon can narrow a configured child, never widen it: the configuration is the
   /// authority over what is protected by whom.
@@ -32,10 +34,11 @@ class PolicyBook {
 
  private:
   /// An installed outbound SA of this child; nullptr otherwise.
-  [[nodiscard]] const SaRecord* outbound(channel::SaId sa, std::uint32_t child_index) const;
+  [[nodiscard]] const SaRecord* outbound(channel::SaId sa, ChildId child_id) const;
 
   Tables& tables_;
   const config::Config& config_;
+  const ChildDirectory& children_;
   NegotiatedPolicies negotiated_;
   std::vector<ManualPolicy> manual_;
   std::uint64_t next_rank_ = 0;

@@ -5,11 +5,14 @@
 namespace culvert::dataplane::control {
 namespace {
 
-/// Sections of the list: explicit policies, each child's, manual SAs.
+/// Sections of the list: explicit policies, each child's in the order of the file, those of
+/// children that it has no more, manual SAs.
 constexpr std::uint64_t kExplicitSection = 0;
 constexpr std::uint64_t kManualSection = ~std::uint64_t{0};
-constexpr std::uint64_t section_of_child(std::uint32_t child_index) {
-  return std::uint64_t{child_index} + 1;
+constexpr std::uint64_t kRemovedSection = kManualSection - 1;
+std::uint64_t section_of_child(ChildId child, const ChildDirectory& children) {
+  const auto position = children.position(child);
+  return position ? std::uint64_t{*position} + 1 : kRemovedSection;
 }
 /// Of a child's section: what was negotiated stands in front of it, the newest first.
 constexpr std::uint64_t kTrapPlace = ~std::uint64_t{0};
@@ -31,12 +34,12 @@ PolicyEntry explicit_entry(const config::Policy& policy, std::uint64_t place) {
   return entry;
 }
 
-PolicyEntry trap_entry(const config::Child& child) {
+PolicyEntry trap_entry(const config::Child& child, const ChildDirectory& children) {
   PolicyEntry entry;
-  entry.rank = {section_of_child(child.index), kTrapPlace};
+  entry.rank = {section_of_child(child.id, children), kTrapPlace};
   entry.origin = PolicyOrigin::trap;
   entry.action = PolicyAction::protect;
-  entry.child_index = child.index;
+  entry.child_id = child.id;
   entry.local = child.local_ts;
   entry.remote = child.remote_ts;
   return entry;
@@ -47,7 +50,7 @@ PolicyEntry manual_entry(const ManualPolicy& policy, std::uint64_t place) {
   entry.rank = {kManualSection, place};
   entry.origin = PolicyOrigin::manual;
   entry.action = PolicyAction::protect;
-  entry.child_index = policy.child_index;
+  entry.child_id = policy.child_id;
   entry.local = policy.local;
   entry.remote = policy.remote;
   entry.outbound = policy.outbound;
@@ -56,12 +59,13 @@ PolicyEntry manual_entry(const ManualPolicy& policy, std::uint64_t place) {
 
 }  // namespace
 
-PolicyEntry negotiated_entry(channel::PolicyId id, const NegotiatedPolicy& policy) {
+PolicyEntry negotiated_entry(channel::PolicyId id, const NegotiatedPolicy& policy,
+                             const ChildDirectory& children) {
   PolicyEntry entry;
-  entry.rank = {section_of_child(policy.child_index), kTrapPlace - 1 - policy.age_rank};
+  entry.rank = {section_of_child(policy.child_id, children), kTrapPlace - 1 - policy.age_rank};
   entry.origin = PolicyOrigin::negotiated;
   entry.action = PolicyAction::protect;
-  entry.child_index = policy.child_index;
+  entry.child_id = policy.child_id;
   entry.policy = id;
   entry.local = policy.local;
   entry.remote = policy.remote;
@@ -70,6 +74,7 @@ PolicyEntry negotiated_entry(channel::PolicyId id, const NegotiatedPolicy& polic
 }
 
 std::vector<PolicyEntry> ordered_policies(const config::Config& config,
+                                          const ChildDirectory& children,
                                           const NegotiatedPolicies& negotiated,
                                           const std::vector<ManualPolicy>& manual) {
   std::vector<PolicyEntry> entries;
@@ -79,10 +84,12 @@ std::vector<PolicyEntry> ordered_policies(const config::Config& config,
   for (const config::Connection& connection : config.connections) {
     for (const config::Child& child : connection.children) {
       // Nothing is known of traffic towards a peer that may have any address.
-      if (!child.remote_ts.empty()) entries.push_back(trap_entry(child));
+      if (!child.remote_ts.empty()) entries.push_back(trap_entry(child, children));
     }
   }
-  for (const auto& [id, policy] : negotiated) entries.push_back(negotiated_entry(id, policy));
+  for (const auto& [id, policy] : negotiated) {
+    entries.push_back(negotiated_entry(id, policy, children));
+  }
   for (const ManualPolicy& policy : manual) entries.push_back(manual_entry(policy, entries.size()));
   std::ranges::sort(entries, {}, &PolicyEntry::rank);
   return entries;

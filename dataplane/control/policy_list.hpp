@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "dataplane/control/child_directory.hpp"
 #include "dataplane/tables/spd.hpp"
 
 namespace culvert::dataplane::control {
@@ -14,7 +15,7 @@ namespace culvert::dataplane::control {
 /// A policy the key daemon installed.
 struct NegotiatedPolicy {
   channel::SaId outbound_sa{};
-  std::uint32_t child_index = 0;
+  ChildId child_id{};
   SlotIndex outbound = kNoSlot;
   std::vector<wire::TrafficSelector> local, remote;
   std::uint64_t age_rank = 0;  ///< grows with each installation
@@ -23,15 +24,19 @@ using NegotiatedPolicies = std::map<channel::PolicyId, NegotiatedPolicy>;
 
 /// An outbound manual SA's policy.
 struct ManualPolicy {
-  std::uint32_t child_index = 0;
+  ChildId child_id{};
   SlotIndex outbound = kNoSlot;
   std::vector<wire::TrafficSelector> local, remote;
 };
 
-/// As it stands in the list: the newest of its child comes first.
-PolicyEntry negotiated_entry(channel::PolicyId id, const NegotiatedPolicy& policy);
+/// As it stands in the list: the newest of its child comes first. One of a child that is not
+/// configured any more stands behind all that is, until the key daemon takes it away.
+PolicyEntry negotiated_entry(channel::PolicyId id, const NegotiatedPolicy& policy,
+                             const ChildDirectory& children);
 
+/// `children`: of `config`.
 std::vector<PolicyEntry> ordered_policies(const config::Config& config,
+                                          const ChildDirectory& children,
                                           const NegotiatedPolicies& negotiated,
                                           const std::vector<ManualPolicy>& manual);
 

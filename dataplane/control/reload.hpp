@@ -10,10 +10,9 @@
 namespace culvert::dataplane::control {
 
 /// What differs and cannot be changed in a running gateway, each a sentence; empty: the new
-/// configuration can be put in force. Interfaces, policies, routes, connections and children can
-/// change: new ones behind the old, and only the last ones gone, so that the numbers by which SAs
-/// know their child stay. `devices`: open since the start (config::device_texts), beside those that
-/// `running` has.
+/// configuration can be put in force. Interfaces of open devices, policies of every kind,
+/// connections, children and manual SAs come, go and change places. `devices`: open since the start
+/// (config::device_texts), beside those that `running` has.
 std::vector<std::string> needs_restart(const config::Config& running, const config::Config& wanted,
                                        std::span<const std::string> devices = {});
 

@@ -80,7 +80,7 @@ struct ChildTrafficReport {
 
 struct ChildReport {
   std::string connection, child;
-  std::uint32_t index = 0;
+  channel::ChildId id{};
   bool manual = false;                 ///< without IKE
   bool has_in = true, has_out = true;  ///< the directions that have SAs when it is up
   bool up = false;                     ///< a live SA in each of them

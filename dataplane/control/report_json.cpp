@@ -154,7 +154,7 @@ json child_json(const ChildReport& child) {
   if (child.has_out) directions.push_back("out");
   return {{"connection", child.connection},
           {"child", child.child},
-          {"index", child.index},
+          {"id", fmt::format("{:016x}", static_cast<std::uint64_t>(child.id))},
           {"manual", child.manual},
           {"directions", std::move(directions)},
           {"up", child.up},

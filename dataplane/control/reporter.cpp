@@ -2,6 +2,7 @@
 
 #include <array>
 #include <span>
+#include <unordered_map>
 
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
@@ -107,7 +108,7 @@ StatusReport Reporter::status(Instant now) {
   report.config_version = config_version_;
   report.engine = engine_;
   report.suites = suites_;
-  report.default_policy = action_name(sources_.tables.default_policy);
+  report.default_policy = action_name(sources_.tables.spd->default_policy());
   report.pid = getpid();
   report.uptime_seconds = seconds(now - started_);
   report.huge_pages = huge_pages_;
@@ -172,32 +173,29 @@ std::vector<InterfaceReport> Reporter::interfaces() const {
 
 std::vector<ChildReport> Reporter::children() const {
   const ChildDirectory& names = sources_.children;
-  std::vector<std::array<ChildTotals, 2>> totals(names.size());
-  std::vector<std::array<bool, 2>> live(names.size());
-  for (std::uint32_t child = 0; child < names.size(); ++child) {
+  std::unordered_map<ChildId, std::array<ChildTotals, 2>> totals;
+  std::unordered_map<ChildId, std::array<bool, 2>> live;
+  for (const ChildId child : names.in_order()) {
     for (const channel::Direction direction : {channel::Direction::in, channel::Direction::out}) {
       totals[child][static_cast<std::size_t>(direction)] =
           sources_.associations.accounts().of(child, direction);
     }
   }
   sources_.tables.sad->for_each([&](SaRecord& record) {
-    const std::uint32_t child = record.spec.child_index;
-    if (child >= names.size()) return;
+    const ChildId child = record.spec.child_id;
     const auto direction = static_cast<std::size_t>(record.spec.direction);
     totals[child][direction].add(sources_.tables.sad->traffic(record));
     if (sources_.associations.is_live(record)) live[child][direction] = true;
   });
   std::vector<ChildReport> reports;
-  for (std::uint32_t child = 0; child < names.size(); ++child) {
-    // Removed by a reload.
+  for (const ChildId child : names.in_order()) {
     const ChildName& name = names.name(child);
-    if (name.child.empty()) continue;
     const auto is_live = [&](channel::Direction direction) {
       return live[child][static_cast<std::size_t>(direction)];
     };
     reports.push_back({.connection = name.connection,
                        .child = name.child,
-                       .index = child,
+                       .id = child,
                        .manual = name.manual,
                        .has_in = name.in,
                        .has_out = name.out,
@@ -220,8 +218,8 @@ SaReport Reporter::sa(const SaRecord& record, Instant now) const {
   const SaTraffic traffic = sources_.tables.sad->traffic(record);
   SaReport report;
   report.id = fmt::format("{:016x}", static_cast<std::uint64_t>(spec.sa));
-  report.connection = sources_.children.name(spec.child_index).connection;
-  report.child = sources_.children.name(spec.child_index).child;
+  report.connection = sources_.children.name(spec.child_id).connection;
+  report.child = sources_.children.name(spec.child_id).child;
   report.direction = spec.direction;
   report.spi = spec.spi;
   report.mode = spec.mode;
@@ -260,9 +258,9 @@ std::vector<PolicyReport> Reporter::policies() const {
     PolicyReport report;
     report.origin = origin_name(entry.origin);
     report.action = action_name(entry.action);
-    if (entry.action == PolicyAction::protect && entry.child_index < sources_.children.size()) {
-      report.connection = sources_.children.name(entry.child_index).connection;
-      report.child = sources_.children.name(entry.child_index).child;
+    if (entry.action == PolicyAction::protect) {
+      report.connection = sources_.children.name(entry.child_id).connection;
+      report.child = sources_.children.name(entry.child_id).child;
     }
     report.source = entry.local;
     report.destination = entry.remote;
@@ -273,7 +271,7 @@ std::vector<PolicyReport> Reporter::policies() const {
   }
   PolicyReport last;
   last.origin = "default";
-  last.action = action_name(sources_.tables.default_policy);
+  last.action = action_name(sources_.tables.spd->default_policy());
   for (const wire::Family family : {wire::Family::v4, wire::Family::v6}) {
     last.source.push_back(wire::TrafficSelector::everything(family));
   }

@@ -85,7 +85,7 @@ channel::Completion Requests::handle(channel::Request& request, Instant now) {
 
 Outcome Requests::install_policy(const channel::InstallPolicy& request) {
   const Outcome outcome = policies_.install(request);
-  if (outcome == Outcome::ok) acquires_.answered(request.child_index);
+  if (outcome == Outcome::ok) acquires_.answered(request.child_id);
   return outcome;
 }
 
@@ -112,14 +112,14 @@ void Requests::collect_snapshot() {
     const channel::InstallSa& spec = record.spec;
     channel::Event event;
     event.type = channel::EventType::snapshot_sa;
-    event.body.snapshot_sa = {spec.sa,    spec.direction, spec.child_index,      spec.spi,
-                              spec.local, spec.remote,    spec.udp_encapsulation};
+    event.body.snapshot_sa = {spec.sa,    spec.child_id, spec.direction,        spec.spi,
+                              spec.local, spec.remote,   spec.udp_encapsulation};
     waiting_.push_back(event);
   });
   for (const auto& [id, policy] : policies_.negotiated()) {
     channel::Event event;
     event.type = channel::EventType::snapshot_policy;
-    event.body.snapshot_policy = {id, policy.child_index, policy.outbound_sa};
+    event.body.snapshot_policy = {id, policy.child_id, policy.outbound_sa};
     waiting_.push_back(event);
   }
 }

@@ -32,7 +32,7 @@ std::expected<void, DropReason> Associations::too_big(wire::Bytes packet, Instan
                                : DropReason::icmp_ignored);
   }
   tables_.sad->set_path_mtu(spec.sa, *mtu);
-  const ChildName& child = children_.name(spec.child_index);
+  const ChildName& child = children_.name(spec.child_id);
   runtime::log(runtime::Level::info, "path_mtu_learnt",
                {{"connection", child.connection},
                 {"child", child.child},

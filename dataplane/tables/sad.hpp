@@ -130,6 +130,9 @@ class Sad {
   [[nodiscard]] virtual SaRecord* find_inbound(channel::Spi spi) = 0;
   virtual void for_each(const std::function<void(SaRecord&)>& visit) = 0;
   [[nodiscard]] virtual std::uint32_t count(channel::Direction direction) const = 0;
+  /// How many more there can be at this moment: neither installed, nor leased, nor in their grace.
+  [[nodiscard]] virtual std::uint32_t free_slots(channel::Direction direction) const = 0;
+  [[nodiscard]] virtual bool supports(const crypto::EspSuite& suite) const = 0;
   [[nodiscard]] virtual SaTraffic traffic(const SaRecord& record) const = 0;
   /// The part of it that lifetimes count, at a fraction of the cost.
   [[nodiscard]] virtual SaUsage usage(const SaRecord& record) const = 0;

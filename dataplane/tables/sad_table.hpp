@@ -135,6 +135,13 @@ class SadTable final : public Sad {
   [[nodiscard]] std::uint32_t count(Direction direction) const override {
     return counts_[raw(direction)];
   }
+  [[nodiscard]] std::uint32_t free_slots(Direction direction) const override {
+    const SlotAllocator& slots = direction == Direction::in ? inbound_slots_ : outbound_slots_;
+    return capacity_ - slots.in_use();
+  }
+  [[nodiscard]] bool supports(const crypto::EspSuite& suite) const override {
+    return crypto::esp::find_transform(suite).has_value() && engine_.supports(suite);
+  }
   [[nodiscard]] SaTraffic traffic(const SaRecord& record) const override;
   [[nodiscard]] SaUsage usage(const SaRecord& record) const override;
   [[nodiscard]] StopCause stopped(const SaRecord& record) const override {

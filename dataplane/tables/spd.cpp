@@ -8,13 +8,13 @@ namespace culvert::dataplane {
 namespace {
 
 bool is_same_policy(const PolicyEntry& a, const PolicyEntry& b) {
-  return a.origin == b.origin && a.action == b.action && a.child_index == b.child_index &&
+  return a.origin == b.origin && a.action == b.action && a.child_id == b.child_id &&
          a.policy == b.policy && a.local == b.local && a.remote == b.remote;
 }
 
 /// The same for what `is_same_policy` calls the same.
 std::size_t policy_hash(const PolicyEntry& entry) {
-  std::size_t hash = entry.child_index;
+  auto hash = static_cast<std::size_t>(entry.child_id);
   const auto mix = [&](std::uint64_t value) {
     hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
     hash ^= hash >> 29U;
@@ -64,8 +64,10 @@ std::vector<PolicyRule> rules_of(const PolicyEntry& entry, std::uint32_t index) 
 
 }  // namespace
 
-SpdSnapshot::SpdSnapshot(std::uint32_t capacity, Reclaimer& reclaimer)
+SpdSnapshot::SpdSnapshot(std::uint32_t capacity, config::PolicyAction default_policy,
+                         Reclaimer& reclaimer)
     : capacity_(capacity),
+      default_policy_(default_policy),
       index_(std::size_t{2} * capacity, reclaimer),  // forth and back
       live_(std::allocator<Live>().allocate(capacity)) {
   static_assert(std::is_trivially_destructible_v<Live>);
@@ -85,8 +87,8 @@ Spd::~Spd() {
 
 void Spd::keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
                PolicyCounters::Taken counters) {
-  std::construct_at(&in.live_[index], entry.outbound, entry.action, entry.child_index,
-                    counters.place, entry.rank);
+  std::construct_at(&in.live_[index], entry.outbound, entry.action, entry.child_id, counters.place,
+                    entry.rank);
   if (entry.action == PolicyAction::bypass && asks_for_ports(entry)) {
     in.bypasses_by_port_.store(true, std::memory_order_relaxed);
   }
@@ -105,11 +107,13 @@ void Spd::announce(SpdSnapshot& changed, std::span<const PolicyRule> rules) {
   reclaimer_.outdate();
 }
 
-void Spd::replace(std::vector<PolicyEntry> entries) {
+void Spd::replace(std::vector<PolicyEntry> entries, config::PolicyAction default_policy) {
+  default_policy_ = default_policy;
   std::ranges::stable_sort(entries, {}, &PolicyEntry::rank);
   const auto count = static_cast<std::uint32_t>(entries.size());
   // What was taken out keeps its index for a grace period.
-  auto next = std::make_unique<SpdSnapshot>(std::max(room_, count) + room_ / 4 + 64, reclaimer_);
+  auto next = std::make_unique<SpdSnapshot>(std::max(room_, count) + room_ / 4 + 64, default_policy,
+                                            reclaimer_);
 
   const auto before = std::make_shared<List>(std::exchange(list_, {}));
   negotiated_.clear();

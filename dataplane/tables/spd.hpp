@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "channel/messages.hpp"
+#include "config/config.hpp"
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/flow_key.hpp"
 #include "dataplane/tables/ids.hpp"
@@ -34,7 +35,7 @@ struct PolicyEntry {
   PolicyRank rank;  ///< no two that `insert` meets have the same
   PolicyOrigin origin = PolicyOrigin::configured;
   PolicyAction action = PolicyAction::discard;
-  std::uint32_t child_index = 0;              ///< protect only
+  channel::ChildId child_id{};                ///< protect only
   channel::PolicyId policy{};                 ///< negotiated only
   std::vector<wire::TrafficSelector> local;   ///< configured: source
   std::vector<wire::TrafficSelector> remote;  ///< configured: destination
@@ -58,7 +59,7 @@ class SpdSnapshot {
   static constexpr std::uint32_t kNoEntry = PolicyIndex::kNoEntry;
   using Match = PolicyIndex::Match;
 
-  explicit SpdSnapshot(std::uint32_t capacity, Reclaimer& reclaimer);
+  SpdSnapshot(std::uint32_t capacity, config::PolicyAction default_policy, Reclaimer& reclaimer);
   ~SpdSnapshot();
   SpdSnapshot(const SpdSnapshot&) = delete;
   SpdSnapshot& operator=(const SpdSnapshot&) = delete;
@@ -104,8 +105,10 @@ class SpdSnapshot {
     // Relaxed: who has found such a policy has seen what was written before it.
     return bypasses_by_port_.load(std::memory_order_relaxed);
   }
-  [[nodiscard]] std::uint32_t child_index(const Match& match) const {
-    return live_[match.entry].child_index;
+  /// What is done with what no policy names: fixed for the life of a snapshot.
+  [[nodiscard]] config::PolicyAction default_policy() const { return default_policy_; }
+  [[nodiscard]] channel::ChildId child_id(const Match& match) const {
+    return live_[match.entry].child_id;
   }
   /// A worker's packets of the policy; nullptr when none matched. Valid until the worker's next
   /// quiescent report.
@@ -127,12 +130,13 @@ class SpdSnapshot {
   struct Live {
     std::atomic<SlotIndex> outbound;
     PolicyAction action;
-    std::uint32_t child_index;
+    channel::ChildId child_id;
     PolicyCounters::Place counters;
     PolicyRank rank;
   };
 
   const std::uint32_t capacity_;  ///< entries `live_` has room for
+  const config::PolicyAction default_policy_;
   PolicyIndex index_;
   RecentRules recent_;
   Live* live_;  ///< raw memory: what no entry had is never touched
@@ -152,7 +156,9 @@ class Spd {
 
   /// The whole list, by rank; among equal ones the first given is first. Packet counts of entries
   /// that stay (same origin, child, policy id and selectors) go on.
-  void replace(std::vector<PolicyEntry> entries);
+  void replace(std::vector<PolicyEntry> entries, config::PolicyAction default_policy);
+  /// The same, and with what no policy names is done as before.
+  void replace(std::vector<PolicyEntry> entries) { replace(std::move(entries), default_policy_); }
   /// One more policy. A worker meets it or not, whole, for each of its packets.
   void insert(PolicyEntry entry);
   /// A negotiated policy less. False: there is none of this id.
@@ -163,6 +169,7 @@ class Spd {
   void unbind(SlotIndex outbound);
   /// The current list with summed packet counts.
   [[nodiscard]] std::vector<PolicyEntry> entries() const;
+  [[nodiscard]] config::PolicyAction default_policy() const { return default_policy_; }
 
   // ---- workers ----
 
@@ -203,6 +210,7 @@ class Spd {
   std::uint32_t next_index_ = 0;                              ///< from here on none had an entry
   std::shared_ptr<std::vector<std::uint32_t>> free_indices_;  ///< no worker reads them any more
   std::uint32_t last_generation_ = 0;
+  config::PolicyAction default_policy_ = config::PolicyAction::discard;  ///< of `current_`
 };
 
 }  // namespace culvert::dataplane

@@ -33,9 +33,7 @@ struct Tables {
   std::unique_ptr<Fib> fib;
   std::unique_ptr<Sad> sad;
   std::unique_ptr<Spd> spd;
-  PortTable ports;  ///< by PortId
-  config::PolicyAction default_policy =
-      config::PolicyAction::discard;           ///< set before workers start
+  PortTable ports;                             ///< by PortId
   std::unique_ptr<WorkerCounters[]> counters;  ///< workers, then one for the main thread
   std::uint32_t workers = 0;
   std::uint32_t flows_remembered = 0;  ///< by each worker, of each family: a power of two

@@ -146,9 +146,8 @@ void count_hop(Burst& burst, std::uint32_t position) {
 
 /// What no policy names: clear transit by default_policy; what was decrypted passed its SA's
 /// selectors; what we made answers somebody.
-bool may_pass_unnamed(const WorkerState& worker, PacketOrigin origin) {
-  return origin != PacketOrigin::clear ||
-         worker.tables.default_policy == config::PolicyAction::bypass;
+bool may_pass_unnamed(const SpdSnapshot& policies, PacketOrigin origin) {
+  return origin != PacketOrigin::clear || policies.default_policy() == config::PolicyAction::bypass;
 }
 
 /// "Prior to performing AH or ESP processing, any IP fragments … are reassembled" (RFC 4301 §5.2):
@@ -314,7 +313,7 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     case Verdict::no_match:
       if (goes_as_return_traffic(worker, policies, burst, position)) [[unlikely]]
         return;
-      if (!may_pass_unnamed(worker, burst.origin[position])) {
+      if (!may_pass_unnamed(policies, burst.origin[position])) {
         return drop(DropReason::no_policy_match);
       }
       if (is_error_about_protected(policies, burst, position)) [[unlikely]]
@@ -339,9 +338,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     case Verdict::trap:
       // Held as it came: its hop is counted when it goes on.
       if (!may_go_on(worker, burst, position)) return;
-      return punt_ip(
-          worker, burst, position,
-          {.reason = PuntReason::acquire, .child_index = policies.child_index(flow.match)});
+      return punt_ip(worker, burst, position,
+                     {.reason = PuntReason::acquire, .child_id = policies.child_id(flow.match)});
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "config/child_id.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "wire/cursor.hpp"
 #include "wire/ip_address.hpp"
@@ -19,7 +20,7 @@ enum class PuntReason : std::uint8_t {
   ike_nat_traversal,   ///< Ethernet frame, UDP 4500 with the non-ESP marker
   ike_newcomer,        ///< either of these, without an IKE SA: has a ring of its own
   resolve_neighbor,    ///< IP packet, ready to go but for the MAC of `next_hop` on `link`
-  acquire,             ///< IP packet that met a trap: `child_index`
+  acquire,             ///< IP packet that met a trap: `child_id`
   ttl_exceeded,        ///< IP packet, TTL or hop limit 1
   packet_too_big,      ///< IP packet; `mtu` is what would have fitted
   no_route,            ///< IP packet
@@ -41,8 +42,8 @@ struct PuntedPacket {
   /// resolve_neighbor; unspecified: the packet's own destination. No index of an adjacency, which
   /// may be another's when the main thread comes to it.
   wire::IpAddress next_hop{};
-  PortId link{};                  ///< resolve_neighbor
-  std::uint32_t child_index = 0;  ///< acquire
+  PortId link{};               ///< resolve_neighbor
+  config::ChildId child_id{};  ///< acquire
 };
 inline constexpr std::uint16_t kPuntPrivateBytes = 64;
 static_assert(sizeof(PuntedPacket) <= kPuntPrivateBytes);

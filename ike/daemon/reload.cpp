@@ -10,22 +10,6 @@
 #include "runtime/notify.hpp"
 
 namespace culvert::ike {
-namespace {
-
-using ChildName = std::pair<std::string, std::string>;
-
-std::vector<ChildName> children_of(const config::Config& config) {
-  std::vector<ChildName> names;
-  for (const config::Connection& connection : config.connections) {
-    for (const config::Child& child : connection.children) {
-      names.emplace_back(connection.name, child.name);
-    }
-  }
-  return names;
-}
-
-}  // namespace
-
 std::vector<std::string> needs_restart(const config::Config& running, const config::Config& wanted,
                                        std::span<const std::string> devices) {
   std::vector<std::string> reasons;
@@ -39,12 +23,6 @@ std::vector<std::string> needs_restart(const config::Config& running, const conf
   if (wanted.pki.fetches() && !running.pki.fetches()) {
     // What fetches was started before the keys were read.
     reasons.emplace_back("pki began to fetch lists or statuses");
-  }
-  const auto before = children_of(running), after = children_of(wanted);
-  const auto common = static_cast<std::ptrdiff_t>(std::min(before.size(), after.size()));
-  if (!std::equal(before.begin(), before.begin() + common, after.begin())) {
-    // Both daemons know a child by its number.
-    reasons.emplace_back("children were renamed, reordered, or removed in front of others");
   }
   return reasons;
 }

@@ -44,7 +44,7 @@ json render_failure(Failure failure, const std::string& detail) {
 
 json render_child(const ChildStatus& child) {
   return {{"child", child.name},
-          {"index", child.index},
+          {"id", fmt::format("{:016x}", static_cast<std::uint64_t>(child.child_id))},
           {"state", child.state},
           {"spi_in", spi(child.inbound)},
           {"spi_out", spi(child.outbound)},
@@ -68,13 +68,13 @@ class Standing {
     for (const IkeSaStatus& sa : sas) {
       if (sa.state != "deleting") negotiating_.insert(sa.connection);
       for (const ChildStatus& child : sa.children) {
-        if (child.state != "deleting") installed_.emplace(sa.connection, child.index);
+        if (child.state != "deleting") installed_.emplace(sa.connection, child.child_id);
       }
     }
   }
   [[nodiscard]] bool is_up(const config::Connection& connection) const {
     const auto installed = [&](const config::Child& child) {
-      return installed_.contains({connection.name, child.index});
+      return installed_.contains({connection.name, child.id});
     };
     return !connection.children.empty() && std::ranges::all_of(connection.children, installed);
   }
@@ -84,7 +84,7 @@ class Standing {
 
  private:
   std::set<std::string_view> negotiating_;
-  std::set<std::pair<std::string_view, std::uint32_t>> installed_;
+  std::set<std::pair<std::string_view, config::ChildId>> installed_;
 };
 
 }  // namespace

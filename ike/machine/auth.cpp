@@ -66,7 +66,7 @@ void Core::send_auth(IkeSa& ike) {
   }
   Exchange exchange;
   exchange.task.kind = TaskKind::auth;
-  exchange.task.child_index = ike.wanted.front();
+  exchange.task.child_id = ike.wanted.front();
   // RFC 6023 §4: the children come one by one, each with its own key exchange.
   const auto child = ike.childless ? std::expected<Payloads, Refusal>(Payloads{})
                                    : offer_child(ike, exchange, true);
@@ -261,7 +261,7 @@ void Core::first_child_answered(IkeSa& ike, Exchange& exchange, const Payloads& 
     child_failed(ike, exchange,
                  {error->type,
                   failure_of(error->type, true),
-                  terms_text(child_config(exchange.task.child_index)) + "; the peer answers " +
+                  terms_text(child_config(exchange.task.child_id)) + "; the peer answers " +
                       wire::ike::to_string(error->type),
                   {}});
     return;
@@ -331,8 +331,8 @@ void Core::arm_established(IkeSa& ike) {
   if (!ike.made_by_rekey && ike.initiator && ike.usable()) {
     for (std::size_t i = ike.childless ? 0 : 1; i < ike.wanted.size(); ++i) ensure(ike.wanted[i]);
     for (const config::Child& child : ike.connection->children) {
-      const bool tried = std::ranges::find(ike.wanted, child.index) != ike.wanted.end();
-      if (wants_up(state, child) && !tried) ensure(child.index);
+      const bool tried = std::ranges::find(ike.wanted, child.id) != ike.wanted.end();
+      if (wants_up(state, child) && !tried) ensure(child.id);
     }
   } else {
     // The initiator goes first: both asking at once would only collide.

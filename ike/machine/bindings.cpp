@@ -19,7 +19,7 @@ void Bindings::add(PolicyBinding binding) {
   const PolicyBinding& here = place->second;
   by_outbound_.emplace(here.outbound, here.policy);
   if (here.adopted) {
-    adopted_.emplace(here.index, here.policy);
+    adopted_.emplace(here.child_id, here.policy);
   } else {
     by_selectors_.insert(&here);
   }
@@ -36,7 +36,7 @@ const PolicyBinding* Bindings::find(channel::SaId outbound) const {
 }
 
 bool Bindings::carries(const ChildSa& child) const {
-  return adopted_.contains(child.index) || find(child) != nullptr;
+  return adopted_.contains(child.child_id) || find(child) != nullptr;
 }
 
 void Bindings::switch_to(const PolicyBinding& binding, channel::SaId outbound) {
@@ -52,7 +52,7 @@ void Bindings::erase(channel::PolicyId policy) {
   const PolicyBinding& here = found->second;
   erase_entry(by_outbound_, here.outbound, policy);
   if (here.adopted) {
-    erase_entry(adopted_, here.index, policy);
+    erase_entry(adopted_, here.child_id, policy);
   } else {
     auto [like, beyond] = by_selectors_.equal_range(&here);
     by_selectors_.erase(std::find(like, beyond, &here));
@@ -60,9 +60,9 @@ void Bindings::erase(channel::PolicyId policy) {
   all_.erase(found);
 }
 
-std::vector<channel::PolicyId> Bindings::take_adopted(std::uint32_t index) {
+std::vector<channel::PolicyId> Bindings::take_adopted(config::ChildId child_id) {
   std::vector<channel::PolicyId> taken;
-  const auto [first, last] = adopted_.equal_range(index);
+  const auto [first, last] = adopted_.equal_range(child_id);
   for (auto at = first; at != last; ++at) taken.push_back(at->second);
   for (const channel::PolicyId policy : taken) erase(policy);
   return taken;

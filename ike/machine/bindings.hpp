@@ -13,7 +13,7 @@ namespace culvert::ike {
 /// A negotiated policy in the data plane and the SA its traffic goes to.
 struct PolicyBinding {
   channel::PolicyId policy{};
-  std::uint32_t index = 0;
+  config::ChildId child_id{};
   channel::SaId outbound{};
   bool adopted = false;  ///< from a snapshot: its selectors are not known
   std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
@@ -30,7 +30,7 @@ class Bindings {
   void switch_to(const PolicyBinding& binding, channel::SaId outbound);
   void erase(channel::PolicyId policy);
   /// The adopted ones of a configured child, which are forgotten.
-  [[nodiscard]] std::vector<channel::PolicyId> take_adopted(std::uint32_t index);
+  [[nodiscard]] std::vector<channel::PolicyId> take_adopted(config::ChildId child_id);
   void clear();
 
  private:
@@ -45,7 +45,7 @@ class Bindings {
   std::map<channel::PolicyId, PolicyBinding> all_;
   std::multimap<channel::SaId, channel::PolicyId> by_outbound_;
   std::multiset<const PolicyBinding*, Order> by_selectors_;  ///< without the adopted ones
-  std::multimap<std::uint32_t, channel::PolicyId> adopted_;
+  std::multimap<config::ChildId, channel::PolicyId> adopted_;
 };
 
 }  // namespace culvert::ike

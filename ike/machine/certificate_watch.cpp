@@ -40,7 +40,7 @@ void Core::recheck(IkeSa& ike) {
     return;
   }
   ConnectionState& state = state_of(*ike.connection);
-  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).child_id);
   fail(ike.connection, left.error().failure,
        "ours: the IKE SA with " + ike.remote_id.text + " is ended, " +
            environment_.signatures->trust_text() + "; the peer's: " + left.error().detail);

@@ -47,13 +47,13 @@ Refusal no_room(const IkeSa& ike, const config::Child& child) {
           child.name + ": ours: no more than " + std::to_string(ike.children.size()) +
               " children of one IKE SA",
           {},
-          child.index};
+          child.id};
 }
 
 /// What the chosen proposal says of a child, without SPIs of ours and selectors.
 ChildSa agreed_child(const config::Child& config, const ChosenEsp& chosen) {
   ChildSa child;
-  child.index = config.index;
+  child.child_id = config.id;
   child.outbound_spi = channel::Spi{chosen.peer_spi};
   child.suite = chosen.suite;
   child.esn = chosen.esn;
@@ -85,7 +85,7 @@ Payloads answer_payloads(const ChildSa& child, const ChosenEsp& chosen,
 }  // namespace
 
 std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchange, bool in_auth) {
-  const config::Child& child = child_config(exchange.task.child_index);
+  const config::Child& child = child_config(exchange.task.child_id);
   if (exchange.task.single_pair && !has_room(ike, false))
     return std::unexpected(no_room(ike, child));
   const auto spi = environment_.spis->take();
@@ -94,7 +94,7 @@ std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchang
                                    Failure::no_spi_available,
                                    child.name + ": ours: no inbound SPI is left",
                                    {},
-                                   child.index});
+                                   child.id});
   }
   exchange.inbound_spi = *spi;
   std::vector<crypto::Proposal> proposals = child.esp_proposals;
@@ -127,14 +127,14 @@ std::expected<Payloads, Refusal> Core::offer_child(IkeSa& ike, Exchange& exchang
 }
 
 SelectorPair Core::selectors_to_offer(const IkeSa& ike, const Task& task) const {
-  SelectorPair offer = configured_selectors(child_config(task.child_index), ike);
+  SelectorPair offer = configured_selectors(child_config(task.child_id), ike);
   if (task.kind == TaskKind::rekey_child) {
     // A peer that takes single pairs alone takes no more when it is rekeyed.
     const ChildSa& old = children_.at(task.child);
     SelectorPair agreed{old.local_selectors, old.remote_selectors};
     return is_single_pair(agreed) && covers(offer, agreed) ? agreed : offer;
   }
-  const auto packet = trapped_.find(task.child_index);
+  const auto packet = trapped_.find(task.child_id);
   if (packet == trapped_.end()) return offer;
   const auto own = selectors_of_packet(packet->second, offer);
   if (!own) return offer;
@@ -161,7 +161,7 @@ std::expected<Narrowed, Refusal> Core::choose_child(const IkeSa& ike, const Payl
   std::pair best_rank(false, false);
   std::string configured;
   for (const config::Child& child : ike.connection->children) {
-    if (rekeyed != nullptr && child.index != rekeyed->index) continue;
+    if (rekeyed != nullptr && child.id != rekeyed->child_id) continue;
     const SelectorPair ours = configured_selectors(child, ike);
     configured += (configured.empty() ? "" : ", ") + child.name + ": " + text_of(ours);
     const SelectorPair& theirs = child.mode == config::Mode::transport ? seen : named;
@@ -213,7 +213,7 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
                 narrowed->child->name +
                     ": ours: no inbound SPI is left; the peer's: " + text_of(narrowed->selectors),
                 {},
-                narrowed->child->index});
+                narrowed->child->id});
   }
   if (!in_auth) responder_nonce = draw(kNonceBytes);
   const auto keys = derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
@@ -252,7 +252,7 @@ std::expected<Core::ChildTerms, Refusal> Core::choose_terms(const config::Child&
                                    Failure::mode_mismatch,
                                    config.name + ": ours: transport; the peer's: tunnel",
                                    {},
-                                   config.index});
+                                   config.id});
   }
   const auto* peer_value = find_payload<wire::ike::KeyExchange>(payloads);
   auto chosen = choose_esp(config.esp_proposals, offer, !in_auth,
@@ -264,7 +264,7 @@ std::expected<Core::ChildTerms, Refusal> Core::choose_terms(const config::Child&
                 group ? Failure::pfs_mismatch : Failure::no_child_proposal_chosen,
                 config.name + ": " + compare(config.esp_proposals, offer, !in_auth),
                 {},
-                config.index});
+                config.id});
   }
   ChildTerms terms{std::move(*chosen), {}, nullptr, {}};
   if (terms.chosen.group == crypto::Group::none) return terms;
@@ -296,7 +296,7 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
   // 1. is it an answer to what we asked  2. key exchange  3. keys  4. was it deleted meanwhile  5.
   // SAs
   const config::Child& config =
-      exchange.asked ? *exchange.asked : child_config(exchange.task.child_index);
+      exchange.asked ? *exchange.asked : child_config(exchange.task.child_id);
   auto terms = check_answer(config, ike, exchange, payloads, in_auth);
   auto keys = terms ? derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
                                         terms->secret.view(), nonces.initiator, nonces.responder)

@@ -30,8 +30,8 @@ enum class Proof : std::uint8_t {
 struct ChildSa {
   channel::SaId inbound_sa{}, outbound_sa{};
   channel::Spi inbound_spi{}, outbound_spi{};
-  std::uint32_t index = 0;    ///< config::Child::index
-  std::uint64_t ike_spi = 0;  ///< our SPI of the IKE SA it belongs to
+  config::ChildId child_id{};  ///< whose SA pair it is
+  std::uint64_t ike_spi = 0;   ///< our SPI of the IKE SA it belongs to
   ChildState state = ChildState::installed;
   bool made_by_us = false;      ///< we began the exchange that made it
   bool outdated = false;        ///< the configuration changed: goes when its successor stands

@@ -15,7 +15,7 @@ namespace culvert::ike {
 /// Traffic may go from one to another that is equal in these.
 template <typename Item>
 auto likeness_of(const Item& item) {
-  return std::tie(item.index, item.local_selectors, item.remote_selectors);
+  return std::tie(item.child_id, item.local_selectors, item.remote_selectors);
 }
 
 class ChildTable {
@@ -25,7 +25,7 @@ class ChildTable {
   /// False: no child is outdated, and nobody needs to look through thousands for one.
   bool any_outdated = false;
 
-  /// From then on neither index nor selectors of the child change.
+  /// From then on neither whose child it is nor selectors of the child change.
   ChildSa& add(ChildSa child) {
     const channel::SaId id = child.inbound_sa;
     any_outdated |= child.outdated;
@@ -56,8 +56,8 @@ class ChildTable {
   [[nodiscard]] Map::const_iterator end() const { return all_.end(); }
 
   /// Pointers to all of a configured child.
-  [[nodiscard]] auto of(std::uint32_t index) const {
-    return std::ranges::subrange(order_.lower_bound(index), order_.upper_bound(index));
+  [[nodiscard]] auto of(config::ChildId child_id) const {
+    return std::ranges::subrange(order_.lower_bound(child_id), order_.upper_bound(child_id));
   }
   /// Those with the selectors of `child`, itself included if it is here, oldest first.
   [[nodiscard]] auto like(const ChildSa& child) const {
@@ -74,8 +74,12 @@ class ChildTable {
       const auto order = likeness_of(*a) <=> likeness_of(*b);
       return order != 0 ? order < 0 : a->inbound_sa < b->inbound_sa;
     }
-    bool operator()(const ChildSa* a, std::uint32_t index) const { return a->index < index; }
-    bool operator()(std::uint32_t index, const ChildSa* b) const { return index < b->index; }
+    bool operator()(const ChildSa* a, config::ChildId child_id) const {
+      return a->child_id < child_id;
+    }
+    bool operator()(config::ChildId child_id, const ChildSa* b) const {
+      return child_id < b->child_id;
+    }
     bool operator()(const ChildSa* a, const Like& b) const {
       return likeness_of(*a) < likeness_of(b.child);
     }

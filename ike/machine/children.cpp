@@ -44,7 +44,7 @@ ChildSa& Core::add_child(IkeSa& ike, ChildSa child) {
   child.ike_spi = ike.local_spi;
   child.udp_encapsulation = ike.encapsulate;
   child.created = now_;
-  const config::Child& config = child_config(child.index);
+  const config::Child& config = child_config(child.child_id);
   if (config.rekey_time.count() > 0) {
     // Half of the jitter range for who is nearer: both ends must not rekey in the same instant.
     const Instant soft = jittered(config.rekey_time, tuning_.rekey_jitter);
@@ -80,7 +80,7 @@ std::expected<void, Refusal> Core::install(IkeSa& ike, ChildSa& child, const Chi
 
 void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Direction direction,
                         crypto::Bytes key) {
-  const config::Child& config = child_config(child.index);
+  const config::Child& config = child_config(child.child_id);
   const bool inbound = direction == channel::Direction::in;
   channel::InstallSa sa;
   sa.sa = inbound ? child.inbound_sa : child.outbound_sa;
@@ -88,7 +88,7 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
   sa.mode = child.transport ? channel::SaMode::transport : channel::SaMode::tunnel;
   sa.esn = child.esn;
   sa.udp_encapsulation = child.udp_encapsulation;
-  sa.child_index = child.index;
+  sa.child_id = child.child_id;
   sa.spi = inbound ? child.inbound_spi : child.outbound_spi;
   sa.replay_window = inbound ? config.replay_window : 0;
   sa.suite = child.suite;
@@ -127,18 +127,18 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
     timers_.arm(child.switch_at, TimerKind::switch_outbound,
                 static_cast<std::uint64_t>(child.inbound_sa));
   }
-  trapped_.erase(child.index);
+  trapped_.erase(child.child_id);
   ConnectionState& state = state_of(*ike.connection);
-  state.keep.insert(child.index);
+  state.keep.insert(child.child_id);
   if (state.held_down || !state.held_children.empty()) touch(state);
-  state.held_children.erase(child.index);
+  state.held_children.erase(child.child_id);
   state.held_down = false;
-  if (state.concern.child == child.index) clear_failure(state);
+  if (state.concern.child == child.child_id) clear_failure(state);
   note_narrowing(ike, child);
   if (child.replaced_by == channel::SaId{} && !child.redundant) {
     report(Level::info, "child_established",
            {{"connection", ike.connection->name},
-            {"child", child_config(child.index).name},
+            {"child", child_config(child.child_id).name},
             {"spi_in", spi_text(child.inbound_spi)},
             {"spi_out", spi_text(child.outbound_spi)},
             {"suite", child.suite.name()},
@@ -147,16 +147,16 @@ void Core::put_in_use(ChildSa& child, bool we_initiated) {
   }
   if (child.outdated) {
     // Asked for in the words of an earlier configuration; the answer came after the new form.
-    if (has_new_form(child)) retire_outdated(child.index);
+    if (has_new_form(child)) retire_outdated(child.child_id);
     return;
   }
-  if (child.switch_at == Instant{}) retire_outdated(child.index);
-  child_is_up(child.index);
+  if (child.switch_at == Instant{}) retire_outdated(child.child_id);
+  child_is_up(child.child_id);
 }
 
 /// What the traffic of this child, or some of it, goes by for now, `leaving` aside.
 const ChildSa* Core::sends_instead(const ChildSa& child, channel::SaId leaving) {
-  for (const ChildSa* other : children_.of(child.index)) {
+  for (const ChildSa* other : children_.of(child.child_id)) {
     if (other == &child || other->inbound_sa == leaving) continue;
     if (other->policy == channel::PolicyId{}) continue;
     if (meet(child, *other)) return other;
@@ -206,7 +206,7 @@ void Core::switch_outbound_now(ChildSa& child, bool proven) {
   if (goes || child.redundant || gives_way(child)) return;
   if (stays_behind(child) || has_new_form(child)) return;
   activate(child);
-  if (is_live(child)) retire_outdated(child.index);
+  if (is_live(child)) retire_outdated(child.child_id);
 }
 
 /// What is older takes over from nothing that holds the traffic, and from nothing at all when it is
@@ -229,7 +229,7 @@ bool Core::stays_behind(const ChildSa& child) {
 bool Core::gives_way(const ChildSa& child) const {
   const IkeSa* ike = find_ike(child.ike_spi);
   if (ike == nullptr || ike->state != IkeState::superseded) return false;
-  return std::ranges::any_of(children_.of(child.index), [&](const ChildSa* other) {
+  return std::ranges::any_of(children_.of(child.child_id), [&](const ChildSa* other) {
     const IkeSa* its = find_ike(other->ike_spi);
     const bool stands =
         other->state == ChildState::installed || other->state == ChildState::rekeying;
@@ -258,7 +258,7 @@ void Core::activate(ChildSa& child) {
   } else {
     PolicyBinding fresh;
     fresh.policy = channel::PolicyId{next_policy_++};
-    fresh.index = child.index;
+    fresh.child_id = child.child_id;
     fresh.outbound = child.outbound_sa;
     fresh.local_selectors = child.local_selectors;
     fresh.remote_selectors = child.remote_selectors;
@@ -266,13 +266,13 @@ void Core::activate(ChildSa& child) {
     install_policy(child);
     bindings_.add(std::move(fresh));
   }
-  retire_adopted(child.index, now_ + tuning_.adopted_sa_grace);
+  retire_adopted(child.child_id, now_ + tuning_.adopted_sa_grace);
 }
 
 void Core::install_policy(const ChildSa& child) {
   channel::Request message;
   message.type = channel::RequestType::install_policy;
-  message.body.install_policy = {child.policy, child.index, child.outbound_sa,
+  message.body.install_policy = {child.policy, child.child_id, child.outbound_sa,
                                  to_set(child.local_selectors), to_set(child.remote_selectors)};
   request(message);
 }
@@ -302,18 +302,18 @@ void Core::release_outbound(const ChildSa& child) {
   }
   if (substitute != nullptr) {
     activate(*substitute);
-    if (is_live(*substitute)) retire_outdated(child.index);
+    if (is_live(*substitute)) retire_outdated(child.child_id);
     return;
   }
   // One of other selectors that has waited, for this one or for a sign of the peer: here it is.
-  for (ChildSa* other : children_.of(child.index)) {
+  for (ChildSa* other : children_.of(child.child_id)) {
     const bool stands =
         other->state == ChildState::installed || other->state == ChildState::rekeying;
     if (other->inbound_sa == child.inbound_sa || other->redundant || !stands) continue;
     if (other->policy != channel::PolicyId{} || !meet(*other, child) || gives_way(*other)) continue;
     if (sends_instead(*other, child.inbound_sa) != nullptr) continue;
     activate(*other);
-    if (is_live(*other)) retire_outdated(child.index);
+    if (is_live(*other)) retire_outdated(child.child_id);
   }
   bound = bindings_.find(child.outbound_sa);
   if (bound == nullptr) return;
@@ -329,8 +329,8 @@ void Core::retire(channel::SaId id, bool with_grace) {
   if (!shutting_down_) {
     release_outbound(child);
     if (with_grace) {
-      delete_sa_later(child.inbound_sa, child.index, now_ + tuning_.old_sa_grace);
-      delete_sa_later(child.outbound_sa, child.index, now_ + tuning_.old_sa_grace);
+      delete_sa_later(child.inbound_sa, child.child_id, now_ + tuning_.old_sa_grace);
+      delete_sa_later(child.outbound_sa, child.child_id, now_ + tuning_.old_sa_grace);
     } else {
       delete_sa(child.inbound_sa);
       delete_sa(child.outbound_sa);
@@ -353,26 +353,26 @@ void Core::delete_policy(channel::PolicyId policy) {
   message.body.delete_policy = {policy};
   request(message);
 }
-void Core::delete_sa_later(channel::SaId sa, std::uint32_t child_index, Instant when) {
-  retired_.emplace(sa, child_index);
+void Core::delete_sa_later(channel::SaId sa, config::ChildId child_id, Instant when) {
+  retired_.emplace(sa, child_id);
   timers_.arm(when, TimerKind::delete_sa, static_cast<std::uint64_t>(sa));
 }
 
 /// What waits for its grace to end goes now: nothing of the connection is to carry traffic.
 void Core::end_graces(const config::Connection& connection) {
   std::erase_if(retired_, [&](const auto& entry) {
-    if (environment_.config->connection_of_child(entry.second) != &connection) return false;
+    if (connection_index_.connection_of_child(entry.second) != &connection) return false;
     delete_sa(entry.first);
     return true;
   });
 }
 
 /// What an earlier life of the key daemon left for this child: its policies now, its SAs at `when`.
-void Core::retire_adopted(std::uint32_t child_index, Instant when) {
-  for (const channel::PolicyId policy : bindings_.take_adopted(child_index)) delete_policy(policy);
+void Core::retire_adopted(config::ChildId child_id, Instant when) {
+  for (const channel::PolicyId policy : bindings_.take_adopted(child_id)) delete_policy(policy);
   std::erase_if(adopted_, [&](const auto& entry) {
-    if (entry.second.child_index != child_index) return false;
-    delete_sa_later(entry.first, child_index, when);
+    if (entry.second.child_id != child_id) return false;
+    delete_sa_later(entry.first, child_id, when);
     return true;
   });
 }
@@ -398,23 +398,24 @@ bool Core::is_live(const ChildSa& child) const {
   if (child.redundant || child.outdated) return false;
   if (child.state != ChildState::installed && child.state != ChildState::rekeying) return false;
   const IkeSa* ike = find_ike(child.ike_spi);
-  return ike != nullptr && ike->usable();
+  // One that came again under a removed connection's name has the same children: not up by these.
+  return ike != nullptr && ike->usable() && !is_ghost(*ike->connection);
 }
 /// Of this IKE SA, also when it lost against another: what both sides would make once more.
-const ChildSa* Core::standing_on(const IkeSa& ike, std::uint32_t child_index) const {
+const ChildSa* Core::standing_on(const IkeSa& ike, config::ChildId child_id) const {
   for (const channel::SaId id : ike.children) {
     const ChildSa& child = children_.at(id);
     const bool stands = child.state == ChildState::installed || child.state == ChildState::rekeying;
-    if (child.index == child_index && stands && !child.redundant && !child.outdated) return &child;
+    if (child.child_id == child_id && stands && !child.redundant && !child.outdated) return &child;
   }
   return nullptr;
 }
 /// The configuration has changed, and what it asks for now stands: this one is about to go.
 bool Core::has_new_form(const ChildSa& child) const {
-  return child.outdated && live_child(child.index) != nullptr;
+  return child.outdated && live_child(child.child_id) != nullptr;
 }
-const ChildSa* Core::live_child(std::uint32_t child_index) const {
-  const auto all = children_.of(child_index);
+const ChildSa* Core::live_child(config::ChildId child_id) const {
+  const auto all = children_.of(child_id);
   const auto live = std::ranges::find_if(all, [&](const ChildSa* one) { return is_live(*one); });
   return live == all.end() ? nullptr : *live;
 }
@@ -432,11 +433,11 @@ void Core::installation_failed(const Installation& half, channel::Outcome outcom
   if (child == nullptr || child->state == ChildState::deleting) return;
   IkeSa* ike = find_ike(child->ike_spi);
   if (ike == nullptr) return;
-  const std::string detail = child_config(child->index).name + ", SPI " +
+  const std::string detail = child_config(child->child_id).name + ", SPI " +
                              spi_text(child->inbound_spi) + ": " +
                              std::string(channel::to_string(outcome));
-  fail(ike->connection, Failure::dataplane_refused, detail, Level::error, child->index);
-  child_is_not_coming(child->index, detail);
+  fail(ike->connection, Failure::dataplane_refused, detail, Level::error, child->child_id);
+  child_is_not_coming(child->child_id, detail);
   // The peer believes in it: it has to go there too. What it was to replace goes on where it still
   // stands.
   child->redundant = true;

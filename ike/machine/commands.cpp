@@ -58,35 +58,35 @@ void Core::initiate_target(ConnectionState& state, const config::Child* only, Co
   state.held_down = false;
   for (const config::Child& child : state.connection->children) {
     if (only != nullptr && only != &child) continue;
-    state.held_children.erase(child.index);
-    if (live_child(child.index) == nullptr) waiting.children.insert(child.index);
+    state.held_children.erase(child.id);
+    if (live_child(child.id) == nullptr) waiting.children.insert(child.id);
   }
   if (waiting.children.empty()) {
     finish_commands({id}, true, "already up");
     return;
   }
-  const std::set<std::uint32_t> children = waiting.children;
+  const std::set<config::ChildId> children = waiting.children;
   waiting_.push_back(std::move(waiting));
-  for (const std::uint32_t index : children) {
-    if (ensure(index)) continue;
-    child_is_not_coming(index, state.last_failure ? std::string(info(*state.last_failure).name) +
-                                                        ": " + state.last_failure_detail
-                                                  : "cannot be initiated from here");
+  for (const config::ChildId child_id : children) {
+    if (ensure(child_id)) continue;
+    child_is_not_coming(child_id, state.last_failure ? std::string(info(*state.last_failure).name) +
+                                                           ": " + state.last_failure_detail
+                                                     : "cannot be initiated from here");
     return;
   }
 }
 
 void Core::terminate_target(ConnectionState& state, const config::Child* only, CommandId id) {
-  const auto of_interest = [&](std::uint32_t index) {
-    return only != nullptr ? only->index == index
-                           : environment_.config->connection_of_child(index) == state.connection;
+  const auto of_interest = [&](config::ChildId child_id) {
+    return only != nullptr ? only->id == child_id
+                           : connection_index_.connection_of_child(child_id) == state.connection;
   };
   bool waits = false;
   touch(state);
   if (only != nullptr) {
-    state.held_children.insert(only->index);
-    state.keep.erase(only->index);
-    for (const ChildSa* child : children_.of(only->index)) {
+    state.held_children.insert(only->id);
+    state.keep.erase(only->id);
+    for (const ChildSa* child : children_.of(only->id)) {
       if (!is_live(*child)) continue;
       Task task{.kind = TaskKind::delete_child, .child = child->inbound_sa};
       task.commands.push_back(id);
@@ -121,9 +121,9 @@ void Core::terminate_target(ConnectionState& state, const config::Child* only, C
     }
   }
   for (const config::Child& child : state.connection->children) {
-    if (!of_interest(child.index)) continue;
-    child_is_not_coming(child.index, "terminated");
-    retire_adopted(child.index, now_);
+    if (!of_interest(child.id)) continue;
+    child_is_not_coming(child.id, "terminated");
+    retire_adopted(child.id, now_);
   }
   if (!waits) finish_commands({id}, true, "was not up");
 }
@@ -143,13 +143,13 @@ void Core::rekey_target(ConnectionState& state, const config::Child* only, const
   if (only == nullptr && state.connection->children.size() == 1) {
     only = &state.connection->children.front();
   }
-  const ChildSa* child = only != nullptr ? live_child(only->index) : nullptr;
+  const ChildSa* child = only != nullptr ? live_child(only->id) : nullptr;
   if (child == nullptr) {
     finish_commands({command.id}, false,
                     only != nullptr ? only->name + " is not up" : "name one child");
     return;
   }
-  Task task{.kind = TaskKind::rekey_child, .child_index = child->index, .child = child->inbound_sa};
+  Task task{.kind = TaskKind::rekey_child, .child_id = child->child_id, .child = child->inbound_sa};
   task.commands.push_back(command.id);
   enqueue(*find_ike(child->ike_spi), std::move(task));
 }

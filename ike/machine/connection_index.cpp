@@ -10,6 +10,10 @@ void ConnectionIndex::rebuild(const std::vector<ConnectionState>& connections) {
     // One that is not configured any more takes nobody in.
     if (connections[place].ghost) continue;
     names_.emplace(connection.name, &connection);
+    ids_.emplace(config::connection_id(connection.name), &connection);
+    for (const config::Child& child : connection.children) {
+      children_.emplace(child.id, Place{&connection, &child});
+    }
     auto& group = connection.remote.address ? by_remote_[*connection.remote.address] : any_remote_;
     group.push_back(&connection);
   }
@@ -24,6 +28,21 @@ std::optional<std::size_t> ConnectionIndex::place_of(const config::Connection& c
 const config::Connection* ConnectionIndex::find(std::string_view name) const {
   const auto found = names_.find(name);
   return found == names_.end() ? nullptr : found->second;
+}
+
+const config::Connection* ConnectionIndex::find(config::ConnectionId id) const {
+  const auto found = ids_.find(id);
+  return found == ids_.end() ? nullptr : found->second;
+}
+
+const config::Child* ConnectionIndex::find_child(config::ChildId child) const {
+  const auto found = children_.find(child);
+  return found == children_.end() ? nullptr : found->second.child;
+}
+
+const config::Connection* ConnectionIndex::connection_of_child(config::ChildId child) const {
+  const auto found = children_.find(child);
+  return found == children_.end() ? nullptr : found->second.connection;
 }
 
 std::vector<const config::Connection*> ConnectionIndex::between(

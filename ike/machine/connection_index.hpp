@@ -19,6 +19,10 @@ class ConnectionIndex {
   [[nodiscard]] std::optional<std::size_t> place_of(const config::Connection& connection) const;
   /// nullptr: none of that name is configured.
   [[nodiscard]] const config::Connection* find(std::string_view name) const;
+  [[nodiscard]] const config::Connection* find(config::ConnectionId id) const;
+  /// nullptr: it is not configured, or not any more.
+  [[nodiscard]] const config::Child* find_child(config::ChildId child) const;
+  [[nodiscard]] const config::Connection* connection_of_child(config::ChildId child) const;
   /// Those that a message between these may be for: first what names the peer's address, then what
   /// takes any, in the order of the configuration.
   [[nodiscard]] std::vector<const config::Connection*> between(const wire::IpAddress& local,
@@ -27,6 +31,12 @@ class ConnectionIndex {
  private:
   std::unordered_map<const config::Connection*, std::size_t> places_;
   std::unordered_map<std::string_view, const config::Connection*> names_;
+  std::unordered_map<config::ConnectionId, const config::Connection*> ids_;
+  struct Place {
+    const config::Connection* connection = nullptr;
+    const config::Child* child = nullptr;
+  };
+  std::unordered_map<config::ChildId, Place> children_;
   std::map<wire::IpAddress, std::vector<const config::Connection*>> by_remote_;
   std::vector<const config::Connection*> any_remote_;
 };

@@ -19,9 +19,9 @@ struct Refusal {
   Failure failure{};
   std::string detail;
   Octets data;
-  std::optional<std::uint32_t> child{};  ///< whom it is about
-  bool silent = false;                   ///< not answered: the request comes again
-  std::string awaits{};                  ///< not decided yet: see held_auth.hpp
+  std::optional<config::ChildId> child{};  ///< whom it is about
+  bool silent = false;                     ///< not answered: the request comes again
+  std::string awaits{};                    ///< not decided yet: see held_auth.hpp
 };
 
 /// What failed for a whole connection, whose children may stay up meanwhile: shown until the same
@@ -37,10 +37,10 @@ enum class Attempt : std::uint8_t {
 /// Whom or what a failure concerns.
 struct Concern {
   Concern() = default;
-  Concern(std::uint32_t child_index) : child(child_index) {}
-  Concern(std::optional<std::uint32_t> child_index) : child(child_index) {}
+  Concern(config::ChildId child_id) : child(child_id) {}
+  Concern(std::optional<config::ChildId> child_id) : child(child_id) {}
   Concern(Attempt whole) : attempt(whole) {}
-  std::optional<std::uint32_t> child;  ///< nullopt: the whole connection
+  std::optional<config::ChildId> child;  ///< nullopt: the whole connection
   Attempt attempt{};
 };
 
@@ -57,8 +57,8 @@ struct ConnectionState {
   bool held_down = false;  ///< the operator terminated it
   /// What `connection` points to when it is not configured any more.
   std::unique_ptr<config::Connection> ghost{};
-  std::set<std::uint32_t> held_children;
-  std::set<std::uint32_t> keep;  ///< were up and shall be again
+  std::set<config::ChildId> held_children;
+  std::set<config::ChildId> keep;  ///< were up and shall be again
 };
 inline void clear_failure(ConnectionState& state) {
   state.last_failure.reset();
@@ -69,7 +69,7 @@ inline void clear_failure(ConnectionState& state) {
 /// A command that waits for children to come up.
 struct WaitingCommand {
   CommandId id{};
-  std::set<std::uint32_t> children;
+  std::set<config::ChildId> children;
 };
 
 }  // namespace culvert::ike

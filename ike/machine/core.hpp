@@ -105,7 +105,7 @@ class Core final : public Machine {
   [[nodiscard]] Instant jittered(Instant span, double fraction);  ///< span × (1 − fraction × [0,1))
 
   // init.cpp: IKE_SA_INIT
-  bool initiate(ConnectionState& state, std::vector<std::uint32_t> wanted);
+  bool initiate(ConnectionState& state, std::vector<config::ChildId> wanted);
   void send_init(IkeSa& ike);
   void on_init_request(const wire::ike::Message& message, wire::Bytes raw,
                        const wire::Endpoint& local, const wire::Endpoint& remote);
@@ -226,6 +226,7 @@ class Core final : public Machine {
 
   // reconfigure.cpp: another configuration
   void take_connections(const config::Config& config);
+  void retire_orphans();
   void make_ghost(ConnectionState state);
   void take_connection(IkeSa& ike);
   void reconfigure_ike(IkeSa& ike);
@@ -236,7 +237,7 @@ class Core final : public Machine {
   void outdate(ChildSa& child);
   void renew_suite(IkeSa& ike);
   void renew_outdated(IkeSa& ike);
-  void retire_outdated(std::uint32_t child_index);
+  void retire_outdated(config::ChildId child_id);
 
   // rehearsal.cpp
   void arm_rehearsal(ChildSa& child);
@@ -281,7 +282,7 @@ class Core final : public Machine {
                                                               const Payloads& payloads,
                                                               const ChildSa* rekeyed) const;
   [[nodiscard]] SelectorPair selectors_to_offer(const IkeSa& ike, const Task& task) const;
-  [[nodiscard]] bool wants_another_pair(std::uint32_t child_index) const;
+  [[nodiscard]] bool wants_another_pair(config::ChildId child_id) const;
   void start_create_child(IkeSa& ike, Task task);
   void answer_create_child(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
                            const wire::Endpoint& local, const wire::Endpoint& remote);
@@ -321,7 +322,7 @@ class Core final : public Machine {
                             const wire::Endpoint& local, const wire::Endpoint& remote);
   void take_back_replaced(const ChildSa& successor);
   void peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint32_t>& answer);
-  [[nodiscard]] bool takes_down(std::uint32_t child, bool was_live, const IkeSa* with = {}) const;
+  [[nodiscard]] bool takes_down(config::ChildId child, bool was_live, const IkeSa* with = {}) const;
   void peer_deletes_ike(IkeSa& ike);
   void finish_informational(IkeSa& ike, Exchange exchange, const Payloads& payloads);
   void check_liveness(IkeSa& ike);
@@ -330,13 +331,13 @@ class Core final : public Machine {
   // tasks.cpp: the queue of an IKE SA, retries of a connection, waiting commands
   void enqueue(IkeSa& ike, Task task, bool first = false);
   void pump(IkeSa& ike);
-  bool ensure(std::uint32_t child_index);
+  bool ensure(config::ChildId child_id);
   void retry_connection(ConnectionState& state);
   void plan_retry(ConnectionState& state);
   void ensure_soon(ConnectionState& state);
   void finish_commands(const std::vector<CommandId>& commands, bool ok, const std::string& message);
-  void child_is_up(std::uint32_t child_index);
-  void child_is_not_coming(std::uint32_t child_index, const std::string& why);
+  void child_is_up(config::ChildId child_id);
+  void child_is_not_coming(config::ChildId child_id, const std::string& why);
   void connection_is_not_coming(const config::Connection& connection, const std::string& why);
   void give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail);
   void vanish(IkeSa& ike, bool silent);
@@ -377,14 +378,14 @@ class Core final : public Machine {
   void retire(channel::SaId child, bool with_grace);
   void delete_sa(channel::SaId sa);
   void delete_policy(channel::PolicyId policy);
-  void delete_sa_later(channel::SaId sa, std::uint32_t child_index, Instant when);
+  void delete_sa_later(channel::SaId sa, config::ChildId child_id, Instant when);
   void end_graces(const config::Connection& connection);
-  void retire_adopted(std::uint32_t child_index, Instant when);
+  void retire_adopted(config::ChildId child_id, Instant when);
   [[nodiscard]] ChildSa* find_child(channel::SaId inbound);
   [[nodiscard]] ChildSa* find_child_by_outbound(const IkeSa& ike, std::uint32_t spi);
   [[nodiscard]] ChildSa* child_of_sa(channel::SaId either_half);
-  [[nodiscard]] const ChildSa* live_child(std::uint32_t child_index) const;
-  [[nodiscard]] const ChildSa* standing_on(const IkeSa& ike, std::uint32_t child_index) const;
+  [[nodiscard]] const ChildSa* live_child(config::ChildId child_id) const;
+  [[nodiscard]] const ChildSa* standing_on(const IkeSa& ike, config::ChildId child_id) const;
   [[nodiscard]] bool is_live(const ChildSa& child) const;
   [[nodiscard]] bool has_new_form(const ChildSa& child) const;
   void installation_failed(const Installation& half, channel::Outcome outcome);
@@ -403,10 +404,12 @@ class Core final : public Machine {
   void close(IkeSa& ike, bool children_with_grace, const std::string& why);
   void remove(std::uint64_t local_spi);
   [[nodiscard]] ConnectionState& state_of(const config::Connection& connection);
+  /// It is not configured any more, and there as long as IKE SAs of it are.
+  [[nodiscard]] bool is_ghost(const config::Connection& connection) const;
   [[nodiscard]] IkeSa* usable_ike(const config::Connection& connection);
   [[nodiscard]] bool has_usable_ike(const config::Connection& connection) const;
   [[nodiscard]] bool is_contested(const IkeSa& ike) const;
-  [[nodiscard]] const config::Child& child_config(std::uint32_t index) const;
+  [[nodiscard]] const config::Child& child_config(config::ChildId child_id) const;
   [[nodiscard]] std::optional<wire::IpAddress> address_of_peer(const config::Connection& c) const;
   [[nodiscard]] bool wants_up(const ConnectionState& state, const config::Child& child) const;
   void count(wire::ike::ExchangeType exchange, bool answered, bool failed);
@@ -424,7 +427,7 @@ class Core final : public Machine {
   std::map<channel::SaId, channel::SaId> inbound_of_outbound_;
   Bindings bindings_;
   std::map<channel::SaId, channel::SnapshotSa> adopted_;
-  std::map<channel::SaId, std::uint32_t> retired_;  ///< wait for their grace to end; child index
+  std::map<channel::SaId, config::ChildId> retired_;  ///< wait for their grace to end
   std::map<std::pair<wire::Endpoint, std::uint64_t>, std::uint64_t> init_requests_;
   std::set<std::uint64_t> half_open_;  ///< IKE SAs in that state, by our SPI
   std::map<channel::RequestId, std::uint64_t> liveness_requests_;  ///< to our SPI of the IKE SA
@@ -433,10 +436,10 @@ class Core final : public Machine {
   ConnectionIndex connection_index_;
   std::vector<WaitingCommand> waiting_;
   std::set<std::uint64_t> touched_;  ///< IKE SAs that may not be on record as they are, by our SPI
-  std::set<std::size_t> touched_connections_;  ///< the same, by position in `connections_`
+  std::set<config::ConnectionId> touched_connections_;              ///< the same
   std::map<std::string, config::Connection> previous_connections_;  ///< while a new one is taken
-  std::map<std::uint32_t, config::Child> ghost_children_;  ///< gone from the configuration only
-  std::map<std::uint32_t, channel::Acquire> trapped_;  ///< the packet that asked, by child index
+  std::map<config::ChildId, config::Child> ghost_children_;  ///< gone from the configuration only
+  std::map<config::ChildId, channel::Acquire> trapped_;      ///< the packet that asked
 
   std::uint64_t next_request_ = 1, next_sa_ = 0, next_policy_ = 0, next_rank_ = 1;
   crypto::SecretBytes cookie_secret_, previous_cookie_secret_;

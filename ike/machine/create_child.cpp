@@ -38,7 +38,7 @@ Refusal refused_by_peer(const config::Child& config, const Exchange& exchange,
           pfs ? Failure::pfs_mismatch : failure_of(error.type, true),
           std::move(detail),
           {},
-          config.index};
+          config.id};
 }
 
 }  // namespace
@@ -53,11 +53,10 @@ void Core::start_create_child(IkeSa& ike, Task task) {
       return;
     }
     child->state = ChildState::rekeying;
-    task.child_index = child->index;
+    task.child_id = child->child_id;
     old = child;
-  } else if ((live_child(task.child_index) != nullptr ||
-              standing_on(ike, task.child_index) != nullptr) &&
-             !(task.single_pair && wants_another_pair(task.child_index))) {
+  } else if ((live_child(task.child_id) != nullptr || standing_on(ike, task.child_id) != nullptr) &&
+             !(task.single_pair && wants_another_pair(task.child_id))) {
     finish_commands(task.commands, true, "already up");
     return;
   }
@@ -111,7 +110,7 @@ std::expected<const ChildSa*, Refusal> Core::may_create(IkeSa& ike, const Payloa
     // The configuration has changed: this child is about to go, or we ask for its new form.
     if (has_new_form(*child)) return busy("the child is being closed");
     if (ike.exchange && ike.exchange->task.kind == TaskKind::create_child &&
-        ike.exchange->task.child_index == child->index) {
+        ike.exchange->task.child_id == child->child_id) {
       return busy("we ask for the same child");
     }
     // §2.25.1: a child that we are closing.
@@ -133,10 +132,10 @@ std::expected<const ChildSa*, Refusal> Core::may_create(IkeSa& ike, const Payloa
   const auto wanted = choose_child(ike, payloads, nullptr);
   if (!wanted) return nullptr;
   if (ike.exchange && ike.exchange->task.kind == TaskKind::create_child &&
-      wanted->child->index == ike.exchange->task.child_index) {
+      wanted->child->id == ike.exchange->task.child_id) {
     return busy("we ask for the same child");
   }
-  const ChildSa* same = standing_on(ike, wanted->child->index);
+  const ChildSa* same = standing_on(ike, wanted->child->id);
   const bool just_made = same != nullptr && same->made_by_us &&
                          now_ - same->created < kCrossingCreation &&
                          same->local_selectors == wanted->selectors.local &&
@@ -206,7 +205,7 @@ void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& pa
     if (asked_for_pair(ike, exchange, error->type)) return;
     const auto group =
         error->type == NotifyType::invalid_ke_payload ? demanded_group(payloads) : std::nullopt;
-    const config::Child& config = child_config(exchange.task.child_index);
+    const config::Child& config = child_config(exchange.task.child_id);
     const bool group_offered =
         group && std::ranges::any_of(config.esp_proposals, [&](const auto& proposal) {
           return std::ranges::find(proposal.groups, *group) != proposal.groups.end();
@@ -248,12 +247,12 @@ void Core::finish_create_child(IkeSa& ike, Exchange exchange, const Payloads& pa
 bool Core::asked_for_pair(IkeSa& ike, Exchange& exchange, NotifyType error) {
   Task& task = exchange.task;
   if (error != NotifyType::single_pair_required || task.kind == TaskKind::rekey_child) return false;
-  if (task.single_pair || !trapped_.contains(task.child_index)) return false;
+  if (task.single_pair || !trapped_.contains(task.child_id)) return false;
   if (exchange.inbound_spi != channel::Spi{}) environment_.spis->give_back(exchange.inbound_spi);
   exchange.inbound_spi = {};
   enqueue(ike,
           Task{.kind = TaskKind::create_child,
-               .child_index = task.child_index,
+               .child_id = task.child_id,
                .single_pair = true,
                .commands = std::move(task.commands)},
           true);
@@ -273,10 +272,10 @@ void Core::child_failed(IkeSa& ike, Exchange& exchange, const Refusal& refusal) 
     retry_task(ike, std::move(exchange.task));
     return;
   }
-  trapped_.erase(exchange.task.child_index);
-  fail(ike.connection, refusal.failure, refusal.detail, Level::warning, exchange.task.child_index);
+  trapped_.erase(exchange.task.child_id);
+  fail(ike.connection, refusal.failure, refusal.detail, Level::warning, exchange.task.child_id);
   finish_commands(exchange.task.commands, false, refusal.detail);
-  child_is_not_coming(exchange.task.child_index, refusal.detail);
+  child_is_not_coming(exchange.task.child_id, refusal.detail);
   plan_retry(state_of(*ike.connection));
 }
 
@@ -298,7 +297,7 @@ void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& re
     // another of its pairs carries the traffic.
     const bool was_live = is_live(*old);
     old->state = ChildState::replaced;
-    if (takes_down(old->index, was_live)) state_of(*ike.connection).keep.erase(old->index);
+    if (takes_down(old->child_id, was_live)) state_of(*ike.connection).keep.erase(old->child_id);
     finish_commands(exchange.task.commands, false, refusal.detail);
     ensure_soon(state_of(*ike.connection));
     enqueue(ike, Task{.kind = TaskKind::delete_child, .child = old->inbound_sa}, true);
@@ -316,17 +315,17 @@ void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& re
     finish_commands(exchange.task.commands, false, refusal.detail);
     return;
   }
-  fail(ike.connection, refusal.failure, refusal.detail, Level::warning, old->index);
+  fail(ike.connection, refusal.failure, refusal.detail, Level::warning, old->child_id);
   finish_commands(exchange.task.commands, false, refusal.detail);
   if (refusal.failure == Failure::child_sa_not_found) {
     // RFC 7296 §2.25.1: the peer has lost it; so do we, and begin anew.
-    const std::uint32_t index = old->index;
+    const config::ChildId child_id = old->child_id;
     retire(old->inbound_sa, false);
-    state_of(*ike.connection).keep.insert(index);
-    ensure(index);
+    state_of(*ike.connection).keep.insert(child_id);
+    ensure(child_id);
     return;
   }
-  Task again{.kind = TaskKind::rekey_child, .child_index = old->index, .child = old->inbound_sa};
+  Task again{.kind = TaskKind::rekey_child, .child_id = old->child_id, .child = old->inbound_sa};
   again.not_before = now_ + kRefusedRekeyDelay;
   enqueue(ike, std::move(again));
 }

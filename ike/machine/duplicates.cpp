@@ -18,9 +18,9 @@ constexpr std::chrono::seconds kDuplicateLife{30};
 constexpr std::chrono::seconds kProofDelay{1};
 
 /// Whether a request for this child is on its way, or waits for its turn.
-bool is_making(const IkeSa& ike, std::uint32_t child_index) {
+bool is_making(const IkeSa& ike, config::ChildId child_id) {
   const auto makes = [&](const Task& task) {
-    return task.kind == TaskKind::create_child && task.child_index == child_index;
+    return task.kind == TaskKind::create_child && task.child_id == child_id;
   };
   return (ike.exchange && makes(ike.exchange->task)) || std::ranges::any_of(ike.queue, makes);
 }
@@ -49,8 +49,8 @@ void Core::settle_with_others(IkeSa& ike, bool initial_contact) {
   }
   for (const std::uint64_t spi : abandoned) {
     // The peer was faster; what we wanted comes up on its IKE SA.
-    for (const std::uint32_t index : find_ike(spi)->wanted) {
-      state_of(*ike.connection).keep.insert(index);
+    for (const config::ChildId child_id : find_ike(spi)->wanted) {
+      state_of(*ike.connection).keep.insert(child_id);
     }
     remove(spi);
   }
@@ -92,7 +92,7 @@ void Core::settle_between(IkeSa& ike, IkeSa& other, bool initial_contact) {
 void Core::supersede(IkeSa& ike, const std::string& why) {
   touch(ike);
   ConnectionState& state = state_of(*ike.connection);
-  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).child_id);
   for (const channel::Spi spi : spis_under_way(ike)) environment_.spis->give_back(spi);
   if (ike.exchange) finish_commands(ike.exchange->task.commands, false, why);
   for (const Task& task : ike.queue) finish_commands(task.commands, false, why);
@@ -120,7 +120,8 @@ void Core::mark_redundant(IkeSa& loser, const IkeSa& winner) {
          {{"connection", loser.connection->name},
           {"initiator_spi", spi_text(loser.initiator_spi())},
           {"kept", spi_text(winner.initiator_spi())}});
-  for (const std::uint32_t index : loser.wanted) state_of(*loser.connection).keep.insert(index);
+  for (const config::ChildId child_id : loser.wanted)
+    state_of(*loser.connection).keep.insert(child_id);
   ensure_soon(state_of(*loser.connection));
 }
 
@@ -167,7 +168,7 @@ void Core::revive_losers(const IkeSa& winner) {
     // What its children took over from while it had lost was left alone.
     for (const channel::SaId id : loser->children) {
       const ChildSa& child = children_.at(id);
-      if (child.policy != channel::PolicyId{} && is_live(child)) retire_outdated(child.index);
+      if (child.policy != channel::PolicyId{} && is_live(child)) retire_outdated(child.child_id);
     }
     if (loser->outdated) renew_outdated(*loser);
   }
@@ -189,21 +190,21 @@ void Core::delete_duplicate(IkeSa& ike) {
   for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
     const ChildSa& child = children_.at(id);
     if (child.state == ChildState::replaced) continue;
-    if (const ChildSa* stays = live_child(child.index); stays != nullptr) {
+    if (const ChildSa* stays = live_child(child.child_id); stays != nullptr) {
       // The peer may not have it yet: this one carries the traffic until then.
       if (stays->switch_at != Instant{}) awaited = true;
       continue;
     }
     const auto& others = peers_.with_peer_of(ike);
     if (std::ranges::any_of(others, [&](const IkeSa* other) {
-          return other->usable() && is_making(*other, child.index);
+          return other->usable() && is_making(*other, child.child_id);
         })) {
       awaited = true;
       continue;
     }
-    if (!wants_up(state_of(*ike.connection), child_config(child.index))) continue;
+    if (!wants_up(state_of(*ike.connection), child_config(child.child_id))) continue;
     complete = false;
-    ensure(child.index);
+    ensure(child.child_id);
   }
   if (awaited || (!complete && ++ike.duplicate_waits <= kDuplicateWaits)) {
     timers_.arm(now_ + std::chrono::seconds(1), TimerKind::delete_duplicate, ike.local_spi);

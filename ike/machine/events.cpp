@@ -10,16 +10,16 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
   begin(now, actions);
   switch (event.type) {
     case channel::EventType::acquire: {
-      const std::uint32_t index = event.body.acquire.child_index;
-      const config::Connection* connection = environment_.config->connection_of_child(index);
+      const config::ChildId child_id = event.body.acquire.child_id;
+      const config::Connection* connection = connection_index_.connection_of_child(child_id);
       if (connection == nullptr || shutting_down_) return;
       ConnectionState& state = state_of(*connection);
       // A failure is not repeated packet by packet.
       if (state.retry_at != Instant{} && state.last_failure) return;
       if (!event.body.acquire.destination.is_unspecified()) {
-        trapped_[index] = event.body.acquire;
+        trapped_[child_id] = event.body.acquire;
       }
-      ensure(index);
+      ensure(child_id);
       return;
     }
     case channel::EventType::soft_expire: {
@@ -27,14 +27,14 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       if (child == nullptr || child->state != ChildState::installed || !is_live(*child)) return;
       child->state = ChildState::rekeying;
       enqueue(*find_ike(child->ike_spi), Task{.kind = TaskKind::rekey_child,
-                                              .child_index = child->index,
+                                              .child_id = child->child_id,
                                               .child = child->inbound_sa});
       return;
     }
     case channel::EventType::hard_expire: {
       const channel::SaId sa = event.body.hard_expire.sa;
       if (const auto adopted = adopted_.find(sa); adopted != adopted_.end()) {
-        const std::uint32_t index = adopted->second.child_index;
+        const config::ChildId child_id = adopted->second.child_id;
         adopted_.erase(adopted);
         while (const PolicyBinding* bound = bindings_.find(sa)) {
           delete_policy(bound->policy);
@@ -42,8 +42,8 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
         }
         delete_sa(sa);
         const bool left = std::ranges::any_of(
-            adopted_, [&](const auto& entry) { return entry.second.child_index == index; });
-        if (!left) retire_adopted(index, now_);
+            adopted_, [&](const auto& entry) { return entry.second.child_id == child_id; });
+        if (!left) retire_adopted(child_id, now_);
         return;
       }
       ChildSa* child = child_of_sa(sa);
@@ -51,12 +51,12 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       IkeSa& ike = *find_ike(child->ike_spi);
       if (child->state != ChildState::replaced && !child->redundant) {
         fail(ike.connection, Failure::lifetime_expired,
-             child_config(child->index).name + ", SPI " + spi_text(child->inbound_spi));
+             child_config(child->child_id).name + ", SPI " + spi_text(child->inbound_spi));
       }
-      const std::uint32_t index = child->index;
+      const config::ChildId child_id = child->child_id;
       enqueue(ike, Task{.kind = TaskKind::delete_child, .child = child->inbound_sa}, true);
       if (const ConnectionState& state = state_of(*ike.connection);
-          wants_up(state, child_config(index))) {
+          wants_up(state, child_config(child_id))) {
         ensure_soon(state_of(*ike.connection));
       }
       return;
@@ -123,26 +123,26 @@ void Core::adopt(const std::vector<channel::SnapshotSa>& sas,
                  const std::vector<channel::SnapshotPolicy>& policies, Instant now,
                  std::vector<Action>& actions) {
   begin(now, actions);
-  std::set<std::uint32_t> orphans;
+  std::set<config::ChildId> orphans;
   for (const channel::SnapshotSa& sa : sas) {
-    const config::Connection* connection = environment_.config->connection_of_child(sa.child_index);
+    const config::Connection* connection = connection_index_.connection_of_child(sa.child_id);
     if (connection == nullptr) {
       // Its child is not configured any more.
-      delete_sa_later(sa.sa, sa.child_index, now_ + tuning_.old_sa_grace);
-      orphans.insert(sa.child_index);
+      delete_sa_later(sa.sa, sa.child_id, now_ + tuning_.old_sa_grace);
+      orphans.insert(sa.child_id);
       continue;
     }
     adopted_[sa.sa] = sa;
-    state_of(*connection).keep.insert(sa.child_index);
+    state_of(*connection).keep.insert(sa.child_id);
   }
   for (const channel::SnapshotPolicy& policy : policies) {
-    if (environment_.config->connection_of_child(policy.child_index) == nullptr) {
+    if (connection_index_.connection_of_child(policy.child_id) == nullptr) {
       delete_policy(policy.policy);
       continue;
     }
     PolicyBinding binding;
     binding.policy = policy.policy;
-    binding.index = policy.child_index;
+    binding.child_id = policy.child_id;
     binding.outbound = policy.outbound;
     binding.adopted = true;
     bindings_.add(std::move(binding));
@@ -158,8 +158,8 @@ void Core::on_dataplane_lost(Instant now, std::vector<Action>& actions) {
   begin(now, actions);
   for (const auto& [id, child] : children_) {
     if (!is_live(child)) continue;
-    const config::Connection* connection = environment_.config->connection_of_child(child.index);
-    if (connection != nullptr) state_of(*connection).keep.insert(child.index);
+    const config::Connection* connection = connection_index_.connection_of_child(child.child_id);
+    if (connection != nullptr) state_of(*connection).keep.insert(child.child_id);
   }
   bindings_.clear();
   adopted_.clear();

@@ -32,7 +32,7 @@ enum class TaskKind : std::uint8_t {
 /// An exchange we want to have on an IKE SA.
 struct Task {
   TaskKind kind{};
-  std::uint32_t child_index = 0;
+  config::ChildId child_id{};
   channel::SaId child{};  ///< inbound SaId of the child to rekey or delete
   channel::Spi
       orphan{};  ///< delete_child: the peer made a child with this SPI that we could not use
@@ -141,8 +141,8 @@ struct IkeSa {
   std::optional<Exchange> exchange;
   std::deque<Task> queue;
   std::vector<channel::SaId> children;
-  channel::Spi last_replaced{};       ///< outbound SPI of the last child that our rekey ended
-  std::vector<std::uint32_t> wanted;  ///< children to establish once it stands
+  channel::Spi last_replaced{};         ///< outbound SPI of the last child that our rekey ended
+  std::vector<config::ChildId> wanted;  ///< children to establish once it stands
   Instant created{}, established{}, rekey_at{}, expire_at{}, liveness_at{}, last_heard{},
       last_sent{}, forget_at{};
   std::uint32_t liveness_queries = 0;  ///< answers of the data plane still to come

@@ -81,14 +81,14 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
     if (request == nullptr || request->protocol != Protocol::esp) continue;
     for (const std::uint32_t spi : request->spis) {
       if (ChildSa* child = find_child_by_outbound(ike, spi)) {
-        const std::uint32_t index = child->index;
+        const config::ChildId child_id = child->child_id;
         if (unusable && child->made_by_us) take_back_replaced(*child);
         peer_deletes_child(ike, *child, deleted);
-        if (unusable && live_child(index) != nullptr) {
+        if (unusable && live_child(child_id) != nullptr) {
           fail(ike.connection, Failure::no_additional_sas,
-               child_config(index).name +
+               child_config(child_id).name +
                    ": the peer could not install its new SA; the old one stays",
-               Level::warning, index);
+               Level::warning, child_id);
         }
       } else if (ike.exchange) {
         auto& early = ike.exchange->deleted_early;
@@ -119,7 +119,7 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
 /// one's Delete follows. Until then the old one stands: RFC 7296 §1.3.3 replaces it by one that
 /// works.
 void Core::take_back_replaced(const ChildSa& successor) {
-  for (const ChildSa* one : children_.of(successor.index)) {
+  for (const ChildSa* one : children_.of(successor.child_id)) {
     if (one->replaced_by != successor.inbound_sa || one->ike_spi != successor.ike_spi ||
         one->state != ChildState::replaced) {
       continue;
@@ -132,13 +132,13 @@ void Core::take_back_replaced(const ChildSa& successor) {
       return task.kind == TaskKind::delete_child && task.child == old.inbound_sa;
     });
     if (has_new_form(old)) {
-      retire_outdated(old.index);
+      retire_outdated(old.child_id);
     } else if (successor.made_by_us) {
       // Its lifetime goes on. Not enqueue(): whoever calls may be about to begin an exchange.
       const Instant when = now_ + kUnusableRekeyDelay;
       timers_.arm(when, TimerKind::start_tasks, ike.local_spi);
       ike.queue.push_back(Task{.kind = TaskKind::rekey_child,
-                               .child_index = old.index,
+                               .child_id = old.child_id,
                                .child = old.inbound_sa,
                                .not_before = when});
     }
@@ -151,7 +151,7 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   if (child.state != ChildState::deleting) {
     answer.push_back(static_cast<std::uint32_t>(child.inbound_spi));
   }
-  const std::uint32_t index = child.index;
+  const config::ChildId child_id = child.child_id;
   ChildSa* successor = find_child(child.replaced_by);
   const bool replaced =
       successor != nullptr || child.redundant || child.state == ChildState::replaced;
@@ -166,24 +166,25 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   if (!child.made_by_us && child.replaces) take_back_replaced(child);
   report(Level::info, "child_deleted",
          {{"connection", ike.connection->name},
-          {"child", child_config(index).name},
+          {"child", child_config(child_id).name},
           {"by", asked_for ? "both" : "peer"},
           {"spi_in", spi_text(child.inbound_spi)}});
   retire(child.inbound_sa, replaced);
-  if (replaced || asked_for || live_child(index) != nullptr) return;
+  if (replaced || asked_for || live_child(child_id) != nullptr) return;
   ConnectionState& state = state_of(*ike.connection);
-  if (!takes_down(index, was_live)) {
+  if (!takes_down(child_id, was_live)) {
     ensure_soon(state);
     return;
   }
   if (mode_refused) {
     fail(ike.connection, Failure::mode_mismatch,
-         child_config(index).name + ": ours: tunnel; the peer's: transport", Level::warning, index);
+         child_config(child_id).name + ": ours: tunnel; the peer's: transport", Level::warning,
+         child_id);
   } else {
     remember(state, Failure::peer_deleted,
-             ike.remote_id.text + " deleted " + child_config(index).name, index);
+             ike.remote_id.text + " deleted " + child_config(child_id).name, child_id);
   }
-  state.keep.erase(index);
+  state.keep.erase(child_id);
   // start_action: start means up, whoever takes it down; a trap waits for the next packet.
   ensure_soon(state);
 }
@@ -191,7 +192,7 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
 /// RFC 7296 §1.4.1: a Delete names one pair. One that is outdated, or of an IKE SA that lost, may
 /// go while another such carries the traffic: the child has not been taken down. `with`: the IKE SA
 /// that goes along.
-bool Core::takes_down(std::uint32_t child, bool was_live, const IkeSa* with) const {
+bool Core::takes_down(config::ChildId child, bool was_live, const IkeSa* with) const {
   return std::ranges::none_of(children_.of(child), [&](const ChildSa* one) {
     const bool stands = one->state == ChildState::installed || one->state == ChildState::rekeying;
     const IkeSa* its = find_ike(one->ike_spi);
@@ -220,7 +221,7 @@ void Core::peer_deletes_ike(IkeSa& ike) {
       revive_losers(ike);
       for (const channel::SaId id : ike.children) {
         const ChildSa& child = children_.at(id);
-        if (takes_down(child.index, is_live(child), &ike)) state.keep.erase(child.index);
+        if (takes_down(child.child_id, is_live(child), &ike)) state.keep.erase(child.child_id);
       }
     }
     ensure_soon(state);
@@ -244,7 +245,7 @@ void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& p
         const bool replaced = child->redundant || child->replaced_by != channel::SaId{};
         report(Level::info, "child_deleted",
                {{"connection", ike.connection->name},
-                {"child", child_config(child->index).name},
+                {"child", child_config(child->child_id).name},
                 {"by", "us"},
                 {"spi_in", spi_text(child->inbound_spi)}});
         if (replaced) ike.last_replaced = child->outbound_spi;

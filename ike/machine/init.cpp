@@ -22,7 +22,7 @@ bool takes_fragments(const config::Connection& connection) {
 
 }  // namespace
 
-bool Core::initiate(ConnectionState& state, std::vector<std::uint32_t> wanted) {
+bool Core::initiate(ConnectionState& state, std::vector<config::ChildId> wanted) {
   const config::Connection& connection = *state.connection;
   const auto remote = address_of_peer(connection);
   if (!remote) {

@@ -366,6 +366,11 @@ ConnectionState& Core::state_of(const config::Connection& connection) {
   return connections_[*place];
 }
 
+bool Core::is_ghost(const config::Connection& connection) const {
+  const auto place = connection_index_.place_of(connection);
+  return place && connections_[*place].ghost != nullptr;
+}
+
 IkeSa* Core::usable_ike(const config::Connection& connection) {
   IkeSa* best = nullptr;
   for (IkeSa* ike : peers_.of(connection)) {
@@ -394,12 +399,12 @@ bool Core::is_contested(const IkeSa& ike) const {
 }
 
 void Core::touch(const ConnectionState& state) {
-  touched_connections_.insert(static_cast<std::size_t>(&state - connections_.data()));
+  touched_connections_.insert(config::connection_id(state.connection->name));
 }
 
-const config::Child& Core::child_config(std::uint32_t index) const {
-  const config::Child* child = environment_.config->find_child(index);
-  return child != nullptr ? *child : ghost_children_.at(index);
+const config::Child& Core::child_config(config::ChildId child_id) const {
+  const config::Child* child = connection_index_.find_child(child_id);
+  return child != nullptr ? *child : ghost_children_.at(child_id);
 }
 
 void Core::count(ExchangeType exchange, bool answered, bool failed) {

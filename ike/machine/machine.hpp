@@ -214,7 +214,7 @@ struct Tuning {
 
 struct ChildStatus {
   std::string name;
-  std::uint32_t index = 0;
+  config::ChildId child_id{};
   std::string state;  ///< "installed", "rekeying", "rekeyed", "deleting"
   channel::Spi inbound{}, outbound{};
   channel::SaId inbound_sa{}, outbound_sa{};
@@ -293,7 +293,7 @@ class Machine {
   [[nodiscard]] virtual std::optional<Instant> next_deadline() const = 0;
 
   /// The data plane holds these from before we started (a snapshot): SAs nobody controls yet. They
-  /// keep passing traffic until the child of the same index is established anew, then are deleted
+  /// keep passing traffic until the same child is established anew, then are deleted
   /// after old_sa_grace.
   virtual void adopt(const std::vector<channel::SnapshotSa>& sas,
                      const std::vector<channel::SnapshotPolicy>& policies, Instant now,

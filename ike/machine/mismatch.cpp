@@ -115,7 +115,7 @@ void Core::note_nat_traversal(const IkeSa& ike) {
 
 /// A child that is up for less than the configuration says (RFC 7296 §2.9).
 void Core::note_narrowing(const IkeSa& ike, ChildSa& child) {
-  const config::Child& config = child_config(child.index);
+  const config::Child& config = child_config(child.child_id);
   const SelectorPair ours = configured_selectors(config, ike);
   const SelectorPair agreed{child.local_selectors, child.remote_selectors};
   child.notice.reset();

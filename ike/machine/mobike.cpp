@@ -327,7 +327,7 @@ void Core::nat_seen_anew(IkeSa& ike, const Payloads& payloads) {
     ChildSa& child = children_.at(id);
     if (child.state != ChildState::installed || child.redundant) continue;
     ike.queue.push_back(
-        Task{.kind = TaskKind::rekey_child, .child_index = child.index, .child = child.inbound_sa});
+        Task{.kind = TaskKind::rekey_child, .child_id = child.child_id, .child = child.inbound_sa});
   }
 }
 

@@ -240,7 +240,7 @@ Failure failure_of(NotifyType type, bool about_child) {
 std::optional<wire::IpAddress> Core::address_of_peer(const config::Connection& connection) const {
   if (connection.remote.address) return connection.remote.address;
   for (const auto& [id, sa] : adopted_) {
-    if (environment_.config->connection_of_child(sa.child_index) != &connection) continue;
+    if (connection_index_.connection_of_child(sa.child_id) != &connection) continue;
     // Behind a NAT it cannot be reached on port 500.
     if (!sa.udp_encapsulation) return sa.remote.address;
   }

@@ -35,23 +35,24 @@ void Core::reauthenticate(IkeSa& ike) {
     return;
   }
   if (under_way) return;
-  std::vector<std::uint32_t> wanted;
-  const auto want = [&](std::uint32_t index) {
-    const bool configured = environment_.config->connection_of_child(index) == &connection;
-    if (configured && std::ranges::find(wanted, index) == wanted.end()) wanted.push_back(index);
+  std::vector<config::ChildId> wanted;
+  const auto want = [&](config::ChildId child_id) {
+    const bool configured = connection_index_.connection_of_child(child_id) == &connection;
+    if (configured && std::ranges::find(wanted, child_id) == wanted.end())
+      wanted.push_back(child_id);
   };
   for (const channel::SaId id : ike.children) {
     const ChildSa& child = children_.at(id);
     const bool stands = !child.redundant && (child.state == ChildState::installed ||
                                              child.state == ChildState::rekeying);
-    if (stands) want(child.index);
+    if (stands) want(child.child_id);
   }
   // What is in the making carries traffic before the new IKE SA stands.
   if (ike.exchange && ike.exchange->task.kind == TaskKind::create_child) {
-    want(ike.exchange->task.child_index);
+    want(ike.exchange->task.child_id);
   }
   for (const Task& task : ike.queue) {
-    if (task.kind == TaskKind::create_child) want(task.child_index);
+    if (task.kind == TaskKind::create_child) want(task.child_id);
   }
   if (wanted.empty()) {
     // A successor whose children are still its predecessor's is asked again.

@@ -55,6 +55,7 @@ void Core::reconfigure(const config::Config& config, const SecretSource& secrets
   begin(now, actions);
   environment_.secrets = &secrets;
   take_connections(config);
+  retire_orphans();
   std::vector<std::uint64_t> all;
   for (const auto& [spi, ike] : ike_sas_) {
     take_connection(*ike);
@@ -93,8 +94,8 @@ void Core::take_connections(const config::Config& config) {
     }
     state.connection = &connection;
     state.fingerprint.reset();
-    const auto gone = [&](std::uint32_t index) {
-      return std::ranges::find(connection.children, index, &config::Child::index) ==
+    const auto gone = [&](config::ChildId child_id) {
+      return std::ranges::find(connection.children, child_id, &config::Child::id) ==
              connection.children.end();
     };
     std::erase_if(state.keep, gone);
@@ -103,11 +104,13 @@ void Core::take_connections(const config::Config& config) {
     connections_.push_back(std::move(state));
   }
   for (ConnectionState& state : before) {
-    if (state.connection != nullptr) make_ghost(std::move(state));
+    if (state.connection == nullptr) continue;
+    touch(state);  // its record goes
+    make_ghost(std::move(state));
   }
   connection_index_.rebuild(connections_);
-  for (std::size_t place = 0; place < std::max(connections_.size(), before.size()); ++place) {
-    touched_connections_.insert(place);
+  for (const ConnectionState& state : connections_) {
+    touch(state);
   }
   for (std::size_t place = 0; place < connections_.size(); ++place) {
     // Timers know a connection by its place.
@@ -118,15 +121,28 @@ void Core::take_connections(const config::Config& config) {
   environment_.config = &config;
 }
 
+/// What an earlier life left of children that are not configured any more, and what asked for them.
+void Core::retire_orphans() {
+  const auto is_gone = [&](config::ChildId child) {
+    return connection_index_.find_child(child) == nullptr;
+  };
+  std::set<config::ChildId> orphans;
+  for (const auto& [id, sa] : adopted_) {
+    if (is_gone(sa.child_id)) orphans.insert(sa.child_id);
+  }
+  for (const config::ChildId child : orphans) retire_adopted(child, now_);
+  std::erase_if(trapped_, [&](const auto& entry) { return is_gone(entry.first); });
+}
+
 void Core::make_ghost(ConnectionState state) {
   std::vector<IkeSa*> its;
   std::ranges::copy(peers_.of(*state.connection), std::back_inserter(its));
   if (its.empty()) return;
   for (const config::Child& child : state.connection->children) {
-    child_is_not_coming(child.index, "removed from the configuration");
+    child_is_not_coming(child.id, "removed from the configuration");
   }
   for (const config::Child& child : state.connection->children) {
-    ghost_children_.insert_or_assign(child.index, child);
+    ghost_children_.insert_or_assign(child.id, child);
   }
   auto ghost = std::make_unique<config::Connection>(*state.connection);
   for (IkeSa* ike : its) {
@@ -151,8 +167,8 @@ void Core::take_connection(IkeSa& ike) {
   // Before anything is begun in new words.
   if (ike.exchange)
     keep_what_was_asked(*ike.exchange, previous_connections_.at(ike.connection->name));
-  std::erase_if(ike.wanted, [&](std::uint32_t index) {
-    return environment_.config->connection_of_child(index) != ike.connection;
+  std::erase_if(ike.wanted, [&](config::ChildId child_id) {
+    return connection_index_.connection_of_child(child_id) != ike.connection;
   });
 }
 
@@ -170,9 +186,9 @@ void Core::reconfigure_ike(IkeSa& ike) {
   if (ike.state == IkeState::init_sent || ike.state == IkeState::auth_sent) {
     if (same_negotiation(before, *ike.connection)) return;
     // Nothing is agreed upon yet: begun anew in the words of the new configuration.
-    const std::vector<std::uint32_t> wanted = ike.wanted;
+    const std::vector<config::ChildId> wanted = ike.wanted;
     remove_unfinished(ike);
-    for (const std::uint32_t index : wanted) ensure(index);
+    for (const config::ChildId child_id : wanted) ensure(child_id);
     return;
   }
   if (ike.state != IkeState::established) return;
@@ -227,9 +243,8 @@ void Core::keep_what_was_asked(Exchange& exchange, const config::Connection& bef
   if (exchange.task.kind != TaskKind::create_child && exchange.task.kind != TaskKind::rekey_child) {
     return;
   }
-  const auto old =
-      std::ranges::find(before.children, exchange.task.child_index, &config::Child::index);
-  const config::Child* wanted = environment_.config->find_child(exchange.task.child_index);
+  const auto old = std::ranges::find(before.children, exchange.task.child_id, &config::Child::id);
+  const config::Child* wanted = connection_index_.find_child(exchange.task.child_id);
   if (exchange.asked || old == before.children.end() || wanted == nullptr) return;
   if (!same_protection(*old, *wanted)) exchange.asked = *old;
 }
@@ -237,31 +252,31 @@ void Core::keep_what_was_asked(Exchange& exchange, const config::Connection& bef
 /// Goes on until its new form is in use: see retire_outdated.
 void Core::outdate(ChildSa& child) {
   child.outdated = children_.any_outdated = true;
-  state_of(*find_ike(child.ike_spi)->connection).keep.insert(child.index);
-  ensure(child.index);
+  state_of(*find_ike(child.ike_spi)->connection).keep.insert(child.child_id);
+  ensure(child.child_id);
 }
 
 void Core::reconfigure_children(IkeSa& ike, const config::Connection& before) {
   for (const channel::SaId id : std::vector<channel::SaId>(ike.children)) {
     ChildSa& child = children_.at(id);
     if (child.state == ChildState::deleting || child.state == ChildState::replaced) continue;
-    const auto old = std::ranges::find(before.children, child.index, &config::Child::index);
-    const config::Child* wanted = environment_.config->find_child(child.index);
+    const auto old = std::ranges::find(before.children, child.child_id, &config::Child::id);
+    const config::Child* wanted = connection_index_.find_child(child.child_id);
     if (old == before.children.end()) continue;
     if (wanted == nullptr ||
-        environment_.config->connection_of_child(child.index) != ike.connection) {
-      ghost_children_.insert_or_assign(child.index, *old);
+        connection_index_.connection_of_child(child.child_id) != ike.connection) {
+      ghost_children_.insert_or_assign(child.child_id, *old);
       enqueue(ike, Task{.kind = TaskKind::delete_child, .child = id}, true);
     } else if (!same_protection(*old, *wanted)) {
       outdate(child);
     } else if (!same_limits(*old, *wanted)) {
-      enqueue(ike, Task{.kind = TaskKind::rekey_child, .child_index = child.index, .child = id});
+      enqueue(ike, Task{.kind = TaskKind::rekey_child, .child_id = child.child_id, .child = id});
     }
   }
   for (const config::Child& old : before.children) {
-    if (environment_.config->find_child(old.index) == nullptr) {
-      ghost_children_.insert_or_assign(old.index, old);
-      retire_adopted(old.index, now_);
+    if (connection_index_.find_child(old.id) == nullptr) {
+      ghost_children_.insert_or_assign(old.id, old);
+      retire_adopted(old.id, now_);
     }
   }
 }
@@ -276,12 +291,12 @@ void Core::renew_outdated(IkeSa& ike) {
 }
 
 /// A child of the new configuration stands: what it was made in place of may go.
-void Core::retire_outdated(std::uint32_t child_index) {
+void Core::retire_outdated(config::ChildId child_id) {
   if (!children_.any_outdated) return;
   children_.any_outdated =
       std::ranges::any_of(children_, [](const auto& entry) { return entry.second.outdated; });
   std::vector<const ChildSa*> outdated;
-  for (const ChildSa* child : children_.of(child_index)) {
+  for (const ChildSa* child : children_.of(child_id)) {
     const bool ends = child->state == ChildState::deleting || child->state == ChildState::replaced;
     if (child->outdated && !ends) outdated.push_back(child);
   }

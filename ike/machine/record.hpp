@@ -17,7 +17,7 @@ namespace culvert::ike {
 
 enum class RecordKind : std::uint16_t {
   ike_sa = 1,      ///< id: our SPI
-  connection = 2,  ///< id: its position in the configuration
+  connection = 2,  ///< id: config::ConnectionId
 };
 struct RecordName {
   RecordKind kind{};

@@ -67,7 +67,6 @@ Fingerprint fingerprint(const config::Connection& connection) {
   list(writer, connection.children, kMostItems,
        [](RecordWriter& inner, const config::Child& child) {
          inner.text(child.name, kMostText);
-         inner.number(child.index);
          inner.number(child.mode);
          list(inner, child.local_ts, kMostItems, kSelector);
          list(inner, child.remote_ts, kMostItems, kSelector);

@@ -41,7 +41,7 @@ struct RecordedIkeSa {
 struct RecordedConnection {
   std::string name;
   bool held_down = false;
-  std::set<std::uint32_t> held_children;
+  std::set<config::ChildId> held_children;
 };
 [[nodiscard]] crypto::SecretBytes encode(const RecordedConnection& connection);
 [[nodiscard]] std::optional<RecordedConnection> decode_connection(const Record& record);

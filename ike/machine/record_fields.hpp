@@ -115,7 +115,7 @@ void window_fields(Archive& archive, Value& window) {
 
 inline constexpr auto kTask = [](auto& archive, auto& task) {
   archive.choice(task.kind, TaskKind::check_route);
-  archive.number(task.child_index);
+  archive.number(task.child_id);
   archive.number(task.child);
   archive.number(task.orphan);
   optional(archive, task.group, kNumber);
@@ -163,7 +163,7 @@ inline constexpr auto kProposals = [](auto& archive, auto& proposals) {
 /// Of a configured child what an answer is judged by.
 inline constexpr auto kAskedChild = [](auto& archive, auto& child) {
   archive.text(child.name, kMostText);
-  archive.number(child.index);
+  archive.number(child.id);
   archive.choice(child.mode, config::Mode::transport);
   list(archive, child.local_ts, kMostItems, kSelector);
   list(archive, child.remote_ts, kMostItems, kSelector);
@@ -189,7 +189,7 @@ inline constexpr auto kChild = [](auto& archive, auto& child) {
   archive.number(child.outbound_sa);
   archive.number(child.inbound_spi);
   archive.number(child.outbound_spi);
-  archive.number(child.index);
+  archive.number(child.child_id);
   archive.choice(child.state, ChildState::deleting);
   archive.number(child.made_by_us);
   archive.number(child.outdated);

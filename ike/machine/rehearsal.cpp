@@ -21,7 +21,7 @@ constexpr std::size_t kCrowd = 200;
 /// For a child of IKE_AUTH. Its initiator goes first; its responder rehearses where no rekey has
 /// come by then: the peer may know nothing of rehearsals.
 void Core::arm_rehearsal(ChildSa& child) {
-  const config::Child& config = child_config(child.index);
+  const config::Child& config = child_config(child.child_id);
   if (!config.rehearse_rekey || child.redundant) return;
   if (config.rekey_time.count() == 0 || config.rekey_time < kSoonAnyway) return;
   const auto delay = child.made_by_us ? tuning_.rehearsal_delay : tuning_.responder_rehearsal_delay;
@@ -39,7 +39,7 @@ void Core::rehearse(channel::SaId inbound) {
   if (shutting_down_) return;
   child->state = ChildState::rekeying;
   enqueue(*find_ike(child->ike_spi), Task{.kind = TaskKind::rekey_child,
-                                          .child_index = child->index,
+                                          .child_id = child->child_id,
                                           .child = inbound,
                                           .rehearsal = true});
 }
@@ -48,7 +48,7 @@ void Core::rehearse(channel::SaId inbound) {
 void Core::rehearsal_refused(const IkeSa& ike, const ChildSa& child, const Refusal& refusal) {
   fail(ike.connection, refusal.failure,
        refusal.detail + "; seen in a rehearsal: the child passes traffic until it expires",
-       Level::warning, child.index);
+       Level::warning, child.child_id);
 }
 
 }  // namespace culvert::ike

@@ -223,7 +223,7 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
   if (successor.state != IkeState::established) {
     // The peer, which made the successor and already uses it, has ended it with all its children.
     ConnectionState& state = state_of(*old.connection);
-    for (const channel::SaId child : old.children) state.keep.erase(children_.at(child).index);
+    for (const channel::SaId child : old.children) state.keep.erase(children_.at(child).child_id);
     report(Level::info, "ike_sa_deleted",
            {{"connection", old.connection->name},
             {"by", "peer"},

@@ -26,7 +26,7 @@ void Core::child_rekey_answered(IkeSa& ike, channel::SaId old_child, ChildSa& su
   ++counters_.child_rekeys_ok;
   report(Level::info, "child_rekeyed",
          {{"connection", ike.connection->name},
-          {"child", child_config(successor.index).name},
+          {"child", child_config(successor.child_id).name},
           {"role", "responder"},
           {"spi_in", spi_text(successor.inbound_spi)},
           {"spi_out", spi_text(successor.outbound_spi)}});
@@ -48,9 +48,9 @@ void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& success
     if (old != nullptr) old->state = ChildState::replaced;
     if (rival != nullptr) {
       put_in_use(*rival, false);
-    } else if (live_child(successor.index) == nullptr) {
+    } else if (live_child(successor.child_id) == nullptr) {
       ConnectionState& state = state_of(*ike.connection);
-      state.keep.erase(successor.index);
+      state.keep.erase(successor.child_id);
       finish_commands(std::exchange(exchange.task.commands, {}), false,
                       "the peer ended the child meanwhile");
       ensure_soon(state);
@@ -62,7 +62,7 @@ void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& success
   ++counters_.child_rekeys_ok;
   report(Level::info, "child_rekeyed",
          {{"connection", ike.connection->name},
-          {"child", child_config(successor.index).name},
+          {"child", child_config(successor.child_id).name},
           {"role", "initiator"},
           {"spi_in", spi_text(successor.inbound_spi)},
           {"spi_out", spi_text(successor.outbound_spi)}});

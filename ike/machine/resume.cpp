@@ -13,7 +13,9 @@ namespace culvert::ike {
 void Core::take_records(bool all, Records& records) {
   if (all) {
     for (const auto& [spi, ike] : ike_sas_) touched_.insert(spi);
-    for (std::size_t at = 0; at < connections_.size(); ++at) touched_connections_.insert(at);
+    for (const ConnectionState& state : connections_) {
+      touch(state);
+    }
   }
   for (const std::uint64_t spi : touched_) {
     Record record{{RecordKind::ike_sa, spi}, {}};
@@ -26,13 +28,14 @@ void Core::take_records(bool all, Records& records) {
     }
     records.push_back(std::move(record));
   }
-  for (const std::size_t at : touched_connections_) {
-    Record record{{RecordKind::connection, at}, {}};
-    if (at < connections_.size()) {
-      const ConnectionState& state = connections_[at];
-      if (!state.ghost && (state.held_down || !state.held_children.empty())) {
-        record.content = encode(
-            RecordedConnection{state.connection->name, state.held_down, state.held_children});
+  for (const config::ConnectionId id : touched_connections_) {
+    Record record{{RecordKind::connection, static_cast<std::uint64_t>(id)}, {}};
+    // One that is gone, or only there to be ended, leaves no word.
+    if (const config::Connection* connection = connection_index_.find(id)) {
+      const ConnectionState& state = state_of(*connection);
+      if (state.held_down || !state.held_children.empty()) {
+        record.content =
+            encode(RecordedConnection{connection->name, state.held_down, state.held_children});
       }
     }
     records.push_back(std::move(record));
@@ -77,23 +80,23 @@ class Resumption {
  private:
   void recall(const Record& record) {
     const auto recorded = decode_connection(record);
-    const std::size_t at = record.name.id;
-    const bool known = recorded && at < core_.connections_.size() &&
-                       core_.connections_[at].connection->name == recorded->name;
-    if (!known) {
-      ++report_.refused[recorded ? NotResumed::configuration_changed : NotResumed::malformed];
-      core_.touched_connections_.insert(at);
+    const config::ConnectionId id{record.name.id};
+    const bool parses = recorded && config::connection_id(recorded->name) == id;
+    const config::Connection* connection = parses ? core_.connection_index_.find(id) : nullptr;
+    if (connection == nullptr) {
+      ++report_.refused[parses ? NotResumed::configuration_changed : NotResumed::malformed];
+      core_.touched_connections_.insert(id);
       return;
     }
-    ConnectionState& state = core_.connections_[at];
+    ConnectionState& state = core_.state_of(*connection);
     state.held_down = recorded->held_down;
-    for (const std::uint32_t index : recorded->held_children) {
-      if (belongs(index, *state.connection)) state.held_children.insert(index);
+    for (const config::ChildId child_id : recorded->held_children) {
+      if (belongs(child_id, *state.connection)) state.held_children.insert(child_id);
     }
   }
 
-  [[nodiscard]] bool belongs(std::uint32_t index, const config::Connection& connection) const {
-    return core_.environment_.config->connection_of_child(index) == &connection;
+  [[nodiscard]] bool belongs(config::ChildId child_id, const config::Connection& connection) const {
+    return core_.connection_index_.connection_of_child(child_id) == &connection;
   }
 
   void place(const Record& record) {
@@ -134,12 +137,12 @@ class Resumption {
       ike.candidates.push_back(candidate);
     }
     if (ike.state == IkeState::half_open && ike.candidates.empty()) return NotResumed::malformed;
-    const auto ours = [&](std::uint32_t index) { return belongs(index, *ike.connection); };
+    const auto ours = [&](config::ChildId child_id) { return belongs(child_id, *ike.connection); };
     if (!std::ranges::all_of(ike.wanted, ours)) return NotResumed::malformed;
     for (const ChildSa& child : recorded.children) {
       const bool named_twice = core_.children_.contains(child.inbound_sa) ||
                                core_.inbound_of_outbound_.contains(child.outbound_sa);
-      if (!ours(child.index) || named_twice) return NotResumed::malformed;
+      if (!ours(child.child_id) || named_twice) return NotResumed::malformed;
     }
     std::vector<const Task*> tasks;
     for (const Task& task : ike.queue) tasks.push_back(&task);
@@ -147,7 +150,7 @@ class Resumption {
     for (const Task* task : tasks) {
       const bool names_child = task->kind == TaskKind::create_child ||
                                task->kind == TaskKind::rekey_child || task->kind == TaskKind::auth;
-      if (names_child && !ours(task->child_index)) return NotResumed::malformed;
+      if (names_child && !ours(task->child_id)) return NotResumed::malformed;
     }
     return spis_are_ours(recorded, tasks) ? std::nullopt : std::optional(NotResumed::spi_not_held);
   }
@@ -201,7 +204,7 @@ class Resumption {
     const auto found = unclaimed_sas_.find(id);
     const bool is_it = found != unclaimed_sas_.end() && found->second.direction == direction &&
                        found->second.spi == (inbound ? child.inbound_spi : child.outbound_spi) &&
-                       found->second.child_index == child.index;
+                       found->second.child_id == child.child_id;
     if (is_it) {
       key = {};
       if (has_moved(ike, child, found->second)) moved_.push_back(id);
@@ -236,8 +239,8 @@ class Resumption {
         child.policy = {};
         continue;
       }
-      sending_.insert(child.index);
-      core_.bindings_.add({child.policy, child.index, child.outbound_sa, false,
+      sending_.insert(child.child_id);
+      core_.bindings_.add({child.policy, child.child_id, child.outbound_sa, false,
                            child.local_selectors, child.remote_selectors});
       if (found == unclaimed_.end()) {
         core_.install_policy(child);
@@ -253,34 +256,34 @@ class Resumption {
   /// traffic until it stands again.
   void take_unclaimed() {
     for (const auto& [id, policy] : unclaimed_) {
-      if (!is_wanted(policy.child_index)) {
+      if (!is_wanted(policy.child_id)) {
         core_.delete_policy(id);
         continue;
       }
       PolicyBinding binding;
       binding.policy = id;
-      binding.index = policy.child_index;
+      binding.child_id = policy.child_id;
       binding.outbound = policy.outbound;
       binding.adopted = true;
       core_.bindings_.add(std::move(binding));
     }
     for (const auto& [id, sa] : unclaimed_sas_) {
-      if (!is_wanted(sa.child_index)) {
-        core_.delete_sa_later(id, sa.child_index, core_.now_ + core_.tuning_.adopted_sa_grace);
+      if (!is_wanted(sa.child_id)) {
+        core_.delete_sa_later(id, sa.child_id, core_.now_ + core_.tuning_.adopted_sa_grace);
         continue;
       }
       core_.adopted_[id] = sa;
-      const auto* connection = core_.environment_.config->connection_of_child(sa.child_index);
-      core_.state_of(*connection).keep.insert(sa.child_index);
+      const auto* connection = core_.connection_index_.connection_of_child(sa.child_id);
+      core_.state_of(*connection).keep.insert(sa.child_id);
       bereft_.insert(connection);
     }
   }
 
-  [[nodiscard]] bool is_wanted(std::uint32_t index) {
-    const auto* connection = core_.environment_.config->connection_of_child(index);
-    if (connection == nullptr || sending_.contains(index)) return false;
+  [[nodiscard]] bool is_wanted(config::ChildId child_id) {
+    const auto* connection = core_.connection_index_.connection_of_child(child_id);
+    if (connection == nullptr || sending_.contains(child_id)) return false;
     const ConnectionState& state = core_.state_of(*connection);
-    return !state.held_down && !state.held_children.contains(index);
+    return !state.held_down && !state.held_children.contains(child_id);
   }
 
   /// Every timer that the record knows of; an open request goes out again at once.
@@ -326,7 +329,7 @@ class Resumption {
       const bool stands = !child.redundant && (child.state == ChildState::installed ||
                                                child.state == ChildState::rekeying);
       if (stands && ike.state != IkeState::deleting) {
-        core_.state_of(*ike.connection).keep.insert(child.index);
+        core_.state_of(*ike.connection).keep.insert(child.child_id);
       }
     }
     if (ike.state != IkeState::established) return;
@@ -343,7 +346,7 @@ class Resumption {
       IkeSa& ike = *core_.find_ike(child->ike_spi);
       core_.report(Level::warning, "child_lost",
                    {{"connection", ike.connection->name},
-                    {"child", core_.child_config(child->index).name},
+                    {"child", core_.child_config(child->child_id).name},
                     {"spi_in", spi_text(child->inbound_spi)}});
       child->redundant = true;
       core_.take_back_replaced(*child);
@@ -363,7 +366,7 @@ class Resumption {
   const std::set<channel::Spi>& held_;
   std::map<channel::SaId, channel::SnapshotSa> unclaimed_sas_;
   std::map<channel::PolicyId, channel::SnapshotPolicy> unclaimed_;
-  std::set<std::uint32_t> sending_;  ///< children that a recorded policy sends on
+  std::set<config::ChildId> sending_;  ///< children that a recorded policy sends on
   std::vector<channel::SaId> lost_, moved_;
   std::set<const config::Connection*> bereft_;  ///< whose SAs nobody controls
   ResumeReport report_;

@@ -49,7 +49,7 @@ std::chrono::seconds seconds_until(Instant when, Instant now) {
 ChildStatus status_of(const ChildSa& child, const config::Child& config, Instant now) {
   ChildStatus status;
   status.name = config.name;
-  status.index = child.index;
+  status.child_id = child.child_id;
   status.state = child.redundant ? "deleting" : name_of(child.state);
   status.inbound = child.inbound_spi;
   status.outbound = child.outbound_spi;
@@ -104,7 +104,7 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
     status.rekey_in = seconds_until(ike->rekey_at, now);
     for (const channel::SaId id : ike->children) {
       const ChildSa& child = children_.at(id);
-      status.children.push_back(status_of(child, child_config(child.index), now));
+      status.children.push_back(status_of(child, child_config(child.child_id), now));
     }
     all.push_back(std::move(status));
   }

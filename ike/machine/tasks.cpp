@@ -62,50 +62,49 @@ void Core::pump(IkeSa& ike) {
 }
 
 bool Core::wants_up(const ConnectionState& state, const config::Child& child) const {
-  if (shutting_down_ || state.held_down || state.held_children.contains(child.index)) return false;
-  return child.start_action == config::StartAction::start || state.keep.contains(child.index);
+  if (shutting_down_ || state.held_down || state.held_children.contains(child.id)) return false;
+  return child.start_action == config::StartAction::start || state.keep.contains(child.id);
 }
 
 /// Sees to it that a child comes up: on the IKE SA that stands, on the one in the making, or on a
 /// new one. False when nothing can be begun.
-bool Core::ensure(std::uint32_t child_index) {
-  const bool pair = wants_another_pair(child_index);
-  if (live_child(child_index) != nullptr && !pair) return true;
-  const config::Connection* configured = environment_.config->connection_of_child(child_index);
+bool Core::ensure(config::ChildId child_id) {
+  const bool pair = wants_another_pair(child_id);
+  if (live_child(child_id) != nullptr && !pair) return true;
+  const config::Connection* configured = connection_index_.connection_of_child(child_id);
   if (configured == nullptr) return false;
   const config::Connection& connection = *configured;
   if (IkeSa* ike = usable_ike(connection)) {
     const auto creates = [&](const Task& task) {
-      return task.kind == TaskKind::create_child && task.child_index == child_index;
+      return task.kind == TaskKind::create_child && task.child_id == child_id;
     };
     if (ike->exchange && creates(ike->exchange->task)) return true;
     if (std::ranges::any_of(ike->queue, creates)) return true;
-    enqueue(*ike,
-            Task{.kind = TaskKind::create_child, .child_index = child_index, .single_pair = pair});
+    enqueue(*ike, Task{.kind = TaskKind::create_child, .child_id = child_id, .single_pair = pair});
     return true;
   }
   for (IkeSa* ike : peers_.of(connection)) {
     if (!ike->initiator) continue;
     if (ike->state != IkeState::init_sent && ike->state != IkeState::auth_sent) continue;
-    if (std::ranges::find(ike->wanted, child_index) == ike->wanted.end()) {
-      ike->wanted.push_back(child_index);
+    if (std::ranges::find(ike->wanted, child_id) == ike->wanted.end()) {
+      ike->wanted.push_back(child_id);
       touch(*ike);
     }
     return true;
   }
-  return initiate(state_of(connection), {child_index});
+  return initiate(state_of(connection), {child_id});
 }
 
 /// The peer takes single pairs of addresses, and none that stands is the packet's.
-bool Core::wants_another_pair(std::uint32_t child_index) const {
-  const auto packet = trapped_.find(child_index);
+bool Core::wants_another_pair(config::ChildId child_id) const {
+  const auto packet = trapped_.find(child_id);
   if (packet == trapped_.end()) return false;
   bool stands = false;
-  for (const ChildSa* child : children_.of(child_index)) {
+  for (const ChildSa* child : children_.of(child_id)) {
     if (!is_live(*child)) continue;
     const SelectorPair agreed{child->local_selectors, child->remote_selectors};
     const SelectorPair ours =
-        configured_selectors(child_config(child_index), *find_ike(child->ike_spi));
+        configured_selectors(child_config(child_id), *find_ike(child->ike_spi));
     if (!is_single_pair(agreed) || covers(agreed, ours)) return false;
     if (selectors_of_packet(packet->second, agreed)) return false;
     stands = true;
@@ -117,7 +116,7 @@ void Core::retry_connection(ConnectionState& state) {
   state.retry_at = {};
   for (const config::Child& child : state.connection->children) {
     if (!wants_up(state, child)) continue;
-    if (!ensure(child.index)) return;
+    if (!ensure(child.id)) return;
   }
 }
 
@@ -136,7 +135,7 @@ void Core::plan_retry(ConnectionState& state) {
 void Core::ensure_soon(ConnectionState& state) {
   const bool missing =
       std::ranges::any_of(state.connection->children, [&](const config::Child& child) {
-        return wants_up(state, child) && live_child(child.index) == nullptr;
+        return wants_up(state, child) && live_child(child.id) == nullptr;
       });
   if (!missing || state.retry_at != Instant{}) return;
   state.retry_at = now_ + jittered(2 * Instant(tuning_.initiate_backoff_first), 0.5);
@@ -149,25 +148,24 @@ void Core::finish_commands(const std::vector<CommandId>& commands, bool ok,
   for (const CommandId id : commands) actions_->push_back(CommandDone{id, ok, message});
 }
 
-void Core::child_is_up(std::uint32_t child_index) {
+void Core::child_is_up(config::ChildId child_id) {
   for (WaitingCommand& command : waiting_) {
-    command.children.erase(child_index);
+    command.children.erase(child_id);
     if (command.children.empty()) finish_commands({command.id}, true, "");
   }
   std::erase_if(waiting_, [](const WaitingCommand& command) { return command.children.empty(); });
 }
 
-void Core::child_is_not_coming(std::uint32_t child_index, const std::string& why) {
+void Core::child_is_not_coming(config::ChildId child_id, const std::string& why) {
   for (const WaitingCommand& command : waiting_) {
-    if (command.children.contains(child_index)) finish_commands({command.id}, false, why);
+    if (command.children.contains(child_id)) finish_commands({command.id}, false, why);
   }
-  std::erase_if(waiting_, [&](const WaitingCommand& command) {
-    return command.children.contains(child_index);
-  });
+  std::erase_if(waiting_,
+                [&](const WaitingCommand& command) { return command.children.contains(child_id); });
 }
 
 void Core::connection_is_not_coming(const config::Connection& connection, const std::string& why) {
-  for (const config::Child& child : connection.children) child_is_not_coming(child.index, why);
+  for (const config::Child& child : connection.children) child_is_not_coming(child.id, why);
 }
 
 void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail) {
@@ -227,7 +225,7 @@ void Core::vanish(IkeSa& ike, bool silent) {
        "no answer from " + remote + (silent ? "" : ", whose packets arrive"), Level::warning,
        Attempt::ike_sa);
   if (silent) {
-    for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).index);
+    for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).child_id);
     revive_losers(ike);
     close(ike, false, "the peer did not answer");
   } else {

@@ -202,7 +202,7 @@ class Run {
         return;
       case 5:
       case 6:
-        if (sa == plane.sas.end() || sa->second.sa.child_index > 1) return;
+        if (sa == plane.sas.end() || sa->second.sa.child_id > config::ChildId{1}) return;
         event.type =
             how % 8U == 5 ? channel::EventType::soft_expire : channel::EventType::hard_expire;
         event.body.soft_expire = {sa->first, channel::ExpiryCause::bytes};
@@ -317,7 +317,7 @@ class Run {
     const ike::IkeSa& ike = *found->second.ike;
     require(ike.state == ike::IkeState::established && found->second.children.size() == 1,
             "the visitor's tunnel stands");
-    require(gateway_.data_plane.outbound_of(found->second.children.front().index) != nullptr,
+    require(gateway_.data_plane.outbound_of(found->second.children.front().child_id) != nullptr,
             "the visitor's traffic passes");
     gateway_.dies_in.reset();
     sent_.clear();

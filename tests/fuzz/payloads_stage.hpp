@@ -93,8 +93,8 @@ inline void add_visitor(Gateway& gateway, int side) {
   options.children = {guest};
   if (side == 1) options = mirrored(options);
   config::Connection connection = simulation::make_config(options).connections.front();
-  connection.children.front().index =
-      static_cast<std::uint32_t>(gateway.config->connections.front().children.size());
+  connection.children.front().id =
+      config::ChildId{gateway.config->connections.front().children.size()};
   gateway.config->connections.push_back(std::move(connection));
 }
 

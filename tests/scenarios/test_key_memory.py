@@ -10,8 +10,8 @@ import pytest
 from harness.configuration import write_secret
 from harness.key_memory import LOG_KEYS, esp_keys, find_keys, ike_keys
 from harness.pair import Pair, quick
+from harness.reloads import reload
 from harness.shell import wait_until
-from test_reload import reload
 
 
 @pytest.fixture

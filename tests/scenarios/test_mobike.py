@@ -7,10 +7,10 @@ import pytest
 
 from harness.bridge import blocked
 from harness.configuration import SIDE_B, TunnelOptions
+from harness.reloads import reload
 from harness.shell import wait_until
 from harness.strongswan import PeerOptions
 from harness.traffic import SteadyPing
-from test_reload import reload
 
 MOBILE = {"mobike": "yes", "dpd_delay": "5s"}
 OTHER_A, OTHER_B = "192.0.2.21", "192.0.2.22"

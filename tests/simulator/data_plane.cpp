@@ -166,10 +166,10 @@ const DataPlane::InstalledSa* DataPlane::inbound(channel::Spi spi) const {
   }
   return nullptr;
 }
-const DataPlane::InstalledSa* DataPlane::outbound_of(std::uint32_t child_index) const {
+const DataPlane::InstalledSa* DataPlane::outbound_of(config::ChildId child_id) const {
   for (auto id = policy_order.rbegin(); id != policy_order.rend(); ++id) {
     const InstalledPolicy& policy = policies.at(*id);
-    if (policy.policy.child_index == child_index) return find(policy.outbound);
+    if (policy.policy.child_id == child_id) return find(policy.outbound);
   }
   return nullptr;
 }
@@ -184,7 +184,7 @@ bool DataPlane::sends_with(channel::Spi spi) const {
 std::vector<channel::SnapshotSa> DataPlane::snapshot_sas() const {
   std::vector<channel::SnapshotSa> all;
   for (const auto& [id, sa] : sas) {
-    all.push_back({id, sa.sa.direction, sa.sa.child_index, sa.sa.spi, sa.sa.local, sa.sa.remote,
+    all.push_back({id, sa.sa.child_id, sa.sa.direction, sa.sa.spi, sa.sa.local, sa.sa.remote,
                    sa.sa.udp_encapsulation});
   }
   return all;
@@ -192,7 +192,7 @@ std::vector<channel::SnapshotSa> DataPlane::snapshot_sas() const {
 std::vector<channel::SnapshotPolicy> DataPlane::snapshot_policies() const {
   std::vector<channel::SnapshotPolicy> all;
   for (const auto& [id, policy] : policies) {
-    all.push_back({id, policy.policy.child_index, policy.outbound});
+    all.push_back({id, policy.policy.child_id, policy.outbound});
   }
   return all;
 }

@@ -48,7 +48,10 @@ class DataPlane final : public ike::SpiSource {
   [[nodiscard]] const InstalledSa* inbound(channel::Spi spi) const;
   [[nodiscard]] const InstalledSa* find(channel::SaId sa) const;
   /// Where a child's traffic goes: the outbound SA of its newest policy.
-  [[nodiscard]] const InstalledSa* outbound_of(std::uint32_t child_index) const;
+  [[nodiscard]] const InstalledSa* outbound_of(config::ChildId child_id) const;
+  [[nodiscard]] const InstalledSa* outbound_of(std::uint32_t child) const {
+    return outbound_of(config::ChildId{child});
+  }
   [[nodiscard]] bool sends_with(channel::Spi spi) const;
   [[nodiscard]] std::vector<channel::SnapshotSa> snapshot_sas() const;
   [[nodiscard]] std::vector<channel::SnapshotPolicy> snapshot_policies() const;

@@ -63,7 +63,7 @@ config::Child make_child(const ChildOptions& options, std::uint32_t index) {
   child.rekey_time = options.rekey_time;
   child.life_time = options.life_time;
   child.rehearse_rekey = options.rehearse_rekey;
-  child.index = index;
+  child.id = config::ChildId{options.number.value_or(index)};
   return child;
 }
 
@@ -276,14 +276,17 @@ void World::event(int side, const channel::Event& event) {
   carry_out(side, std::move(actions));
 }
 
-void World::acquire(int side, std::uint32_t child_index) {
+void World::acquire(int side, std::uint32_t number) {
+  const config::ChildId child_id{number};
   channel::Event acquired;
   acquired.type = channel::EventType::acquire;
   acquired.body.acquire = channel::Acquire{};
-  acquired.body.acquire.child_index = child_index;
+  acquired.body.acquire.child_id = child_id;
   const Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
-  if (const config::Child* child = gateway.config->find_child(child_index)) {
-    acquired.body.acquire = {child_index,
+  for (const config::Connection& connection : gateway.config->connections) {
+    const auto child = std::ranges::find(connection.children, child_id, &config::Child::id);
+    if (child == connection.children.end()) continue;
+    acquired.body.acquire = {child_id,
                              child->local_ts.front().first,
                              child->remote_ts.front().first,
                              wire::protocol::kTcp,
@@ -392,10 +395,10 @@ void World::run_timers(Instant until) {
   now = std::max(now, until);
 }
 
-std::string World::why_not_reaching(int from, std::uint32_t child_index, int to) const {
+std::string World::why_not_reaching(int from, std::uint32_t child, int to) const {
   const Gateway& sender = *gateways.at(static_cast<std::size_t>(from));
   const Gateway& receiver = *gateways.at(static_cast<std::size_t>(to));
-  const auto* out = sender.data_plane.outbound_of(child_index);
+  const auto* out = sender.data_plane.outbound_of(child);
   if (out == nullptr) return sender.name + " has no outbound SA";
   const auto* in = receiver.data_plane.inbound(out->sa.spi);
   if (in == nullptr)
@@ -410,9 +413,9 @@ std::string World::why_not_reaching(int from, std::uint32_t child_index, int to)
   return {};
 }
 
-std::string World::why_not_usable(std::uint32_t child_index) const {
-  std::string why = why_not_reaching(0, child_index);
-  return why.empty() ? why_not_reaching(1, child_index) : why;
+std::string World::why_not_usable(std::uint32_t child) const {
+  std::string why = why_not_reaching(0, child);
+  return why.empty() ? why_not_reaching(1, child) : why;
 }
 
 std::vector<std::string> World::violations() const {

@@ -28,7 +28,8 @@ struct ChildOptions {
   config::Mode mode = config::Mode::tunnel;
   std::chrono::seconds rekey_time{3600};
   std::chrono::seconds life_time{3960};
-  bool rehearse_rekey = false;  ///< ladders are quiet unless told otherwise
+  bool rehearse_rekey = false;            ///< ladders are quiet unless told otherwise
+  std::optional<std::uint32_t> number{};  ///< its identifier; nullopt: its place in the file
 };
 struct GatewayOptions {
   std::string name = "branch";
@@ -130,7 +131,7 @@ class World {
   // inputs; every one carries out what the machine answers
   void start(int side);
   ike::CommandId command(int side, ike::CommandVerb verb, const std::string& name);
-  void acquire(int side, std::uint32_t child_index);  ///< a packet between its first addresses
+  void acquire(int side, std::uint32_t child);  ///< a packet between its first addresses
   void deliver(const Flying& datagram);
   void event(int side, const channel::Event& event);
   /// kill -9 of the key daemon, then a new one that finds no record.
@@ -151,11 +152,11 @@ class World {
 
   /// Both sides' traffic of a child arrives: the SPI sent on is there, with the same key and suite.
   /// Empty when it does, else why not.
-  [[nodiscard]] std::string why_not_usable(std::uint32_t child_index) const;
-  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child_index) const {
-    return why_not_reaching(from, child_index, 1 - from);
+  [[nodiscard]] std::string why_not_usable(std::uint32_t child) const;
+  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child) const {
+    return why_not_reaching(from, child, 1 - from);
   }
-  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child_index, int to) const;
+  [[nodiscard]] std::string why_not_reaching(int from, std::uint32_t child, int to) const;
   /// Whom a datagram reaches: of two gateways the other; else whoever has the address. -1: nobody.
   [[nodiscard]] int receiver_of(const Flying& datagram) const;
   [[nodiscard]] std::vector<std::string> violations() const;

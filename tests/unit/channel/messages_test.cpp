@@ -225,7 +225,7 @@ TEST_CASE("messages: events with a field out of range are refused") {
   SECTION("an expiry of SA 0") { event = soft_expire(0); }
   SECTION("an acquire from IPv4 to IPv6") {
     event.type = EventType::acquire;
-    event.body.acquire = {0, address("10.1.0.1"), address("2001:db8::1"), 6, 1, 2};
+    event.body.acquire = {ChildId{1}, address("10.1.0.1"), address("2001:db8::1"), 6, 1, 2};
   }
   SECTION("an unknown SPI from nowhere") {
     event.type = EventType::unknown_spi;
@@ -239,11 +239,11 @@ TEST_CASE("messages: events with a field out of range are refused") {
   }
   SECTION("a snapshot in no direction") {
     event.type = EventType::snapshot_sa;
-    event.body.snapshot_sa = {SaId{1}, Direction{3}, 0, Spi{256}, {}, {}, false};
+    event.body.snapshot_sa = {SaId{1}, ChildId{1}, Direction{3}, Spi{256}, {}, {}, false};
   }
   SECTION("a snapshot whose boolean is 3") {
     event.type = EventType::snapshot_sa;
-    event.body.snapshot_sa = {SaId{1}, Direction::in, 0, Spi{256}, {}, {}, false};
+    event.body.snapshot_sa = {SaId{1}, ChildId{1}, Direction::in, Spi{256}, {}, {}, false};
     write_raw(event.body.snapshot_sa.udp_encapsulation, 3);
   }
   CHECK_FALSE(validate(event));

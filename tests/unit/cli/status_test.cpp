@@ -25,7 +25,7 @@ json dataplane_with(bool up, const json& in, const json& out) {
           {"children",
            {{{"connection", "branch"},
              {"child", "office"},
-             {"index", 0},
+             {"id", "00000000000000a0"},
              {"up", up},
              {"in", in},
              {"out", out}}}}};

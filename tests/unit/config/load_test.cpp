@@ -156,14 +156,16 @@ TEST_CASE("load: the first rekey of a child is rehearsed unless the file says no
   CHECK_FALSE(config.connections.at(0).children.at(0).rehearse_rekey);
 }
 
-TEST_CASE("load: children are numbered over the file and manual SAs after them") {
+TEST_CASE("load: a child is known by its names, wherever it stands, a manual SA by its own") {
   const Config config = load_valid(kValid);
-  CHECK(config.find_child(0)->name == "office");
-  CHECK(config.find_child(1)->name == "hosts");
-  CHECK(config.find_child(2) == nullptr);
-  CHECK(config.connection_of_child(1)->name == "branch");
-  CHECK(config.connection_of_child(2) == nullptr);
-  CHECK(config.manual_sas.at(0).index == 2);
+  const auto& children = config.connections.at(0).children;
+  CHECK(children.at(0).id == child_id("branch", "office"));
+  CHECK(children.at(1).id == child_id("branch", "hosts"));
+  CHECK(config.manual_sas.at(0).id == manual_id(config.manual_sas.at(0).name));
+  CHECK(child_id("branch", "office") != child_id("brancho", "ffice"));
+  CHECK(child_id("manual", "office") != manual_id("office"));
+  // Data planes and key daemons of several releases, and records, mean the same by it.
+  CHECK(static_cast<std::uint64_t>(child_id("branch", "office")) == 0x89967cc66fbf4d03ULL);
   CHECK(config.find_connection("branch") != nullptr);
   CHECK(config.find_connection("branc") == nullptr);
 }
@@ -191,10 +193,13 @@ TEST_CASE("load: relative paths are meant from the configuration's folder, absol
 }
 
 TEST_CASE("load: durations and sizes take their units, and overflow is refused") {
-  CHECK(load_valid(with("life_time: 70m", "life_time: 1d")).find_child(0)->life_time ==
-        std::chrono::hours{24});
-  CHECK(load_valid(with("64GiB", "500MB")).find_child(0)->rekey_bytes == 500000000);
-  CHECK(load_valid(with("64GiB", "0")).find_child(0)->rekey_bytes == 0);
+  CHECK(load_valid(with("life_time: 70m", "life_time: 1d"))
+            .connections.at(0)
+            .children.at(0)
+            .life_time == std::chrono::hours{24});
+  CHECK(load_valid(with("64GiB", "500MB")).connections.at(0).children.at(0).rekey_bytes ==
+        500000000);
+  CHECK(load_valid(with("64GiB", "0")).connections.at(0).children.at(0).rekey_bytes == 0);
   CHECK_FALSE(load_text(with("64GiB", "99999999999TiB"), "f").ok());
   CHECK_FALSE(load_text(with("64GiB", "99999999999999999999999"), "f").ok());
   CHECK_FALSE(load_text(with("64GiB", "-1"), "f").ok());
@@ -203,8 +208,8 @@ TEST_CASE("load: durations and sizes take their units, and overflow is refused")
 
 TEST_CASE("load: rekey_time 0 means never and has no hard lifetime") {
   const Config config = load_valid(with("rekey_time: 1h\n        life_time: 70m", "rekey_time: 0"));
-  CHECK(config.find_child(0)->rekey_time.count() == 0);
-  CHECK(config.find_child(0)->life_time.count() == 0);
+  CHECK(config.connections.at(0).children.at(0).rekey_time.count() == 0);
+  CHECK(config.connections.at(0).children.at(0).life_time.count() == 0);
 }
 
 TEST_CASE("load: a policy without addresses counts for both families") {
@@ -263,7 +268,7 @@ TEST_CASE("load: a file that is missing or a folder is a diagnostic, not an exce
 TEST_CASE("load: how headers and sizes are treated, of children and of manual SAs") {
   const HeaderOptions plain;
   const Config config = load_valid(kValid);
-  CHECK(config.find_child(0)->headers == plain);
+  CHECK(config.connections.at(0).children.at(0).headers == plain);
   CHECK(plain.mss_clamp);
   CHECK(plain.icmp_errors == IcmpErrors::header);
 
@@ -273,7 +278,7 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
            "        df: clear\n        hop_limit: 255\n        mss_clamp: no\n"
             "        fragmentation: after\n        icmp_errors: check\n        tfc_padding: mtu\n"
             "        path_mtu: 1400"));
-  const HeaderOptions& headers = set.find_child(0)->headers;
+  const HeaderOptions& headers = set.connections.at(0).children.at(0).headers;
   CHECK(headers.copy_dscp == CopyDscp::in);
   CHECK(headers.dscp == 46);
   CHECK_FALSE(headers.copy_ecn);

@@ -9,21 +9,21 @@ using namespace std::chrono_literals;
 
 TEST_CASE("acquire: one question a child until it is answered") {
   AcquireTracker tracker;
-  CHECK(tracker.want(3, 1s));
-  CHECK_FALSE(tracker.want(3, 2s));
-  CHECK(tracker.want(4, 2s));
-  tracker.answered(3);
-  CHECK_FALSE(tracker.is_pending(3));
-  CHECK(tracker.want(3, 3s));
+  CHECK(tracker.want(config::ChildId{3}, 1s));
+  CHECK_FALSE(tracker.want(config::ChildId{3}, 2s));
+  CHECK(tracker.want(config::ChildId{4}, 2s));
+  tracker.answered(config::ChildId{3});
+  CHECK_FALSE(tracker.is_pending(config::ChildId{3}));
+  CHECK(tracker.want(config::ChildId{3}, 3s));
 }
 
 TEST_CASE("acquire: an unanswered question ends after five seconds and may be asked again") {
   AcquireTracker tracker;
-  CHECK(tracker.want(3, 1s));
+  CHECK(tracker.want(config::ChildId{3}, 1s));
   CHECK(tracker.expire(5999ms).empty());
-  CHECK(tracker.expire(6s) == std::vector<std::uint32_t>{3});
+  CHECK(tracker.expire(6s) == std::vector{config::ChildId{3}});
   CHECK(tracker.expire(7s).empty());
-  CHECK(tracker.want(3, 7s));
+  CHECK(tracker.want(config::ChildId{3}, 7s));
 }
 
 TEST_CASE("hold queue: bounded a key and in total, first in first out") {

@@ -2,35 +2,93 @@
 
 #include "dataplane/control/child_directory.hpp"
 
-namespace culvert::dataplane::control {
+namespace culvert::dataplane::control::child_directory {
+namespace {
 
-TEST_CASE("children: numbered as in the file, manual names behind them, a pair shares one") {
-  config::Config config;
-  config::Child office, lab;
-  office.name = "office";
-  lab.name = "lab";
-  lab.index = 1;
-  config::Connection branch, site;
-  branch.name = "branch";
-  branch.children = {office};
-  site.name = "site";
-  site.children = {lab};
-  config.connections = {branch, site};
-  config::ManualSa in, out, other;
-  in.name = out.name = "pair";
-  in.direction = config::ManualSa::Direction::in;
-  other.name = "other";
-  config.manual_sas = {in, out, other};
+constexpr ChildId kOffice = config::child_id("branch", "office");
+constexpr ChildId kLab = config::child_id("site", "lab");
+constexpr ChildId kPair = config::manual_id("pair");
+constexpr ChildId kOther = config::manual_id("other");
 
-  const ChildDirectory children(config);
-  CHECK(children.size() == 4);
-  CHECK(children.negotiable() == 2);
-  CHECK(children.name(1) == ChildName{"site", "lab", false});
-  CHECK(children.find_manual("pair") == 2);
-  CHECK(children.find_manual("other") == 3);
-  CHECK(children.find_manual("office") == children.size());  // not a manual one
-  CHECK(children.name(2) == ChildName{"manual", "pair", true, true, true});
-  CHECK(children.name(3) == ChildName{"manual", "other", true, false, true});
+config::Connection connection(std::string name, std::string child) {
+  config::Connection result;
+  result.name = std::move(name);
+  result.children.resize(1);
+  result.children[0].name = std::move(child);
+  result.children[0].id = config::child_id(result.name, result.children[0].name);
+  return result;
 }
 
-}  // namespace culvert::dataplane::control
+config::ManualSa manual(std::string name, config::ManualSa::Direction direction) {
+  config::ManualSa result;
+  result.name = std::move(name);
+  result.id = config::manual_id(result.name);
+  result.direction = direction;
+  return result;
+}
+
+config::Config gateway() {
+  config::Config config;
+  config.connections = {connection("branch", "office"), connection("site", "lab")};
+  config.manual_sas = {manual("pair", config::ManualSa::Direction::in),
+                       manual("pair", config::ManualSa::Direction::out),
+                       manual("other", config::ManualSa::Direction::out)};
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("children: in the order of the file, manual names behind them, a pair shares one") {
+  const config::Config config = gateway();
+  const ChildDirectory children(config);
+  CHECK(children.in_order() == std::vector{kOffice, kLab, kPair, kOther});
+  CHECK(children.name(kLab) == ChildName{"site", "lab", false});
+  CHECK(children.position(kLab) == 1);
+  CHECK(children.find(kLab) == &config.connections[1].children[0]);
+  CHECK(children.name(kPair) == ChildName{"manual", "pair", true, true, true});
+  CHECK(children.name(kOther) == ChildName{"manual", "other", true, false, true});
+  CHECK(children.is_manual(kPair));
+  CHECK_FALSE(children.position(kPair));
+  CHECK(children.find(kPair) == nullptr);
+}
+
+TEST_CASE("children: what nobody configured has no name and is nobody's") {
+  const ChildDirectory children;
+  CHECK(children.name(kLab) == ChildName{});
+  CHECK(children.find(kLab) == nullptr);
+  CHECK_FALSE(children.is_manual(kLab));
+}
+
+TEST_CASE("children: a file in another order means the same children") {
+  const config::Config before = gateway();
+  ChildDirectory children(before);
+  config::Config after = gateway();
+  after.connections.insert(after.connections.begin(), connection("new", "office"));
+  std::swap(after.connections[1], after.connections[2]);
+  children.take(after, {});
+  CHECK(children.position(kOffice) == 2);
+  CHECK(children.position(kLab) == 1);
+  CHECK(children.name(kOffice) == ChildName{"branch", "office", false});
+  CHECK(children.find(kLab) == &after.connections[1].children[0]);
+  CHECK(children.name(config::child_id("new", "office")) == ChildName{"new", "office", false});
+}
+
+TEST_CASE("children: a name that is gone is known as long as SAs bear it, and is no child") {
+  const config::Config before = gateway();
+  ChildDirectory children(before);
+  config::Config after = gateway();
+  after.connections.erase(after.connections.begin());
+  after.manual_sas.clear();
+  children.take(after, {kOffice, kPair});
+  CHECK(children.in_order() == std::vector{kLab});
+  CHECK(children.name(kOffice) == ChildName{"branch", "office", false});
+  CHECK(children.find(kOffice) == nullptr);
+  CHECK_FALSE(children.position(kOffice));
+  CHECK(children.is_manual(kPair));  // not the key daemon's, to the end
+  CHECK(children.name(kOther) == ChildName{});
+
+  children.take(after, {});
+  CHECK(children.name(kOffice) == ChildName{});
+}
+
+}  // namespace culvert::dataplane::control::child_directory

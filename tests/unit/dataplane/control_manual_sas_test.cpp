@@ -25,17 +25,13 @@ class KeyFolder {
   KeyFolder(const KeyFolder&) = delete;
   KeyFolder& operator=(const KeyFolder&) = delete;
 
-  [[nodiscard]] config::Config config() const {
-    config::Config result;
-    result.file = (folder_ / "gateway.yaml").string();
-    return result;
-  }
+  [[nodiscard]] std::string key_file() const { return (folder_ / "key.hex").string(); }
 
  private:
   std::filesystem::path folder_;
 };
 
-config::ManualSa outbound() {
+config::ManualSa outbound(const KeyFolder& folder) {
   config::ManualSa sa;
   sa.name = "pair";
   sa.spi = 0x1001;
@@ -44,7 +40,8 @@ config::ManualSa outbound() {
   sa.local_ts = {wire::TrafficSelector::of(test::prefix("10.1.0.0/24"))};
   sa.remote_ts = {wire::TrafficSelector::of(test::prefix("10.2.0.0/24"))};
   sa.suite = {crypto::Encryption::aes_gcm_16, 128, crypto::Integrity::none};
-  sa.key_file = "key.hex";
+  sa.key_file = folder.key_file();
+  sa.id = config::manual_id(sa.name);
   return sa;
 }
 
@@ -52,11 +49,12 @@ config::ManualSa outbound() {
 
 TEST_CASE("manual SA: key, addresses and selectors become an installation") {
   const KeyFolder folder("000102030405060708090a0b0c0d0e0f10111213");
-  const auto request = install_request(folder.config(), outbound(), 4, 0);
+  const auto request = install_request(outbound(folder), channel::SaId{7});
   REQUIRE(request);
   CHECK(request->direction == channel::Direction::out);
   CHECK(request->spi == channel::Spi{0x1001});
-  CHECK(request->child_index == 4);
+  CHECK(request->sa == channel::SaId{7});
+  CHECK(request->child_id == config::manual_id("pair"));
   CHECK(request->key.length == 20);
   CHECK(request->key.bytes[19] == 0x13);
   CHECK(request->local_selectors.count == 1);
@@ -64,18 +62,11 @@ TEST_CASE("manual SA: key, addresses and selectors become an installation") {
   CHECK_FALSE(request->udp_encapsulation);
 }
 
-TEST_CASE("manual SA: two of them have two names") {
-  const KeyFolder folder("000102030405060708090a0b0c0d0e0f10111213");
-  const auto first = install_request(folder.config(), outbound(), 0, 0);
-  const auto second = install_request(folder.config(), outbound(), 0, 1);
-  CHECK(first->sa != second->sa);
-}
-
 TEST_CASE("manual SA: UDP encapsulation takes port 4500 where none is written (RFC 3948)") {
   const KeyFolder folder("000102030405060708090a0b0c0d0e0f10111213");
-  auto sa = outbound();
+  auto sa = outbound(folder);
   sa.udp_encap_remote_port = 61000;
-  const auto request = install_request(folder.config(), sa, 0, 0);
+  const auto request = install_request(sa, channel::SaId{7});
   CHECK(request->udp_encapsulation);
   CHECK(request->local.port == 4500);
   CHECK(request->remote.port == 61000);
@@ -83,7 +74,7 @@ TEST_CASE("manual SA: UDP encapsulation takes port 4500 where none is written (R
 
 TEST_CASE("manual SA: a key without its salt is refused with both lengths") {
   const KeyFolder folder("000102030405060708090a0b0c0d0e0f");
-  const auto request = install_request(folder.config(), outbound(), 0, 0);
+  const auto request = install_request(outbound(folder), channel::SaId{7});
   REQUIRE_FALSE(request);
   CHECK(request.error().find("16 bytes") != std::string::npos);
   CHECK(request.error().find("20") != std::string::npos);

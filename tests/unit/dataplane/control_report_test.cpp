@@ -124,13 +124,14 @@ TEST_CASE("report: the last packet that selectors refused, beside what they take
 }
 
 TEST_CASE("report: a child shows the latest refusal of its SAs, past ones too") {
-  ChildAccounts accounts(1);
+  constexpr config::ChildId kChild = config::child_id("branch", "office");
+  ChildAccounts accounts;
   SaTraffic ended;
   ended.last_refusal = SaRefusal{{{}, 20}, {}, {}};
-  accounts.fold(0, channel::Direction::in, ended);
+  accounts.fold(kChild, channel::Direction::in, ended);
   SaTraffic living;
   living.last_refusal = SaRefusal{{{}, 10}, {}, {}};
-  ChildTotals totals = accounts.of(0, channel::Direction::in);
+  ChildTotals totals = accounts.of(kChild, channel::Direction::in);
   totals.add(living);
   totals.add({});
   REQUIRE(totals.last_refusal);
@@ -138,6 +139,9 @@ TEST_CASE("report: a child shows the latest refusal of its SAs, past ones too") 
   living.last_refusal->packet.tsc = 30;
   totals.add(living);
   CHECK(totals.last_refusal->packet.tsc == 30);
+
+  accounts.forget([](config::ChildId) { return true; });
+  CHECK_FALSE(accounts.of(kChild, channel::Direction::in).last_refusal);
 }
 
 TEST_CASE("report: policies are numbered in the order of matching") {

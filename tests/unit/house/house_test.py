@@ -17,7 +17,7 @@ MAY_INCLUDE = {
     "crypto": set(),
     "runtime": set(),
     "config": {"wire", "crypto"},
-    "channel": {"wire", "crypto"},
+    "channel": {"config", "wire", "crypto"},
     "dataplane": {"config", "channel", "wire", "crypto", "runtime"},
     "ike": {"config", "channel", "wire", "crypto", "runtime"},
     "cli": {"config", "channel", "wire", "crypto", "runtime"},
@@ -140,6 +140,12 @@ class Layers(unittest.TestCase):
                 for number, included in system_includes_of(name):
                     if re.fullmatch(rule["system"], included):
                         problems.append(f"{name}:{number}: {folder}/ may not include {included}")
+        self.report(problems)
+
+    def test_the_channel_knows_what_a_child_is_called_and_no_more_of_the_configuration(self):
+        problems = [f"{name}:{number}: channel/ may not include {included}" for name in ROOM_SOURCES
+                    if name.startswith("channel/") for number, included in includes_of(name)
+                    if included.startswith("config/") and included != "config/child_id.hpp"]
         self.report(problems)
 
     def test_dataplane_types_stay_out_of_pure_rooms(self):

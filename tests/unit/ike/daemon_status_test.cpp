@@ -17,7 +17,7 @@ config::Config configuration_of(std::initializer_list<const char*> children) {
   for (const char* name : children) {
     config::Child child;
     child.name = name;
-    child.index = static_cast<std::uint32_t>(connection.children.size());
+    child.id = config::ChildId{connection.children.size()};
     connection.children.push_back(child);
   }
   configuration.connections.push_back(connection);
@@ -35,7 +35,7 @@ IkeSaStatus established(std::initializer_list<std::uint32_t> children) {
   for (const std::uint32_t index : children) {
     ChildStatus child;
     child.name = "office";
-    child.index = index;
+    child.child_id = config::ChildId{index};
     child.state = "installed";
     child.inbound = channel::Spi{0xc0000101};
     child.suite = {crypto::Encryption::aes_gcm_16, 256, crypto::Integrity::none};

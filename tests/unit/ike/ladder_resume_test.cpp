@@ -236,6 +236,55 @@ TEST_CASE("resume: a changed configuration is refused by name and established an
   CHECK(ladder.reported(kA, "record_refused") == 1);
 }
 
+TEST_CASE("resume: children and what an operator held down are known wherever the file has them") {
+  GatewayOptions two = gateway_a();
+  ChildOptions second = two.children.front();
+  second.name = "lab";
+  second.local_ts = "10.1.1.0/24";
+  second.remote_ts = "10.2.1.0/24";
+  two.children.push_back(second);
+  two.children[0].number = 0;
+  two.children[1].number = 1;
+  Ladder ladder(two);
+  ladder.connect();
+  ladder.initiate(kA, "lab");
+  ladder.settle(5);
+  ladder.world.command(kA, CommandVerb::terminate, "lab");
+  ladder.settle(5);
+  std::swap(two.children[0], two.children[1]);
+  ladder.world.reconfigure(kA, two);
+  ladder.silent();
+  const auto before = ladder.ike_sa(kA);
+  ladder.world.kill(kA);
+  // Another connection in front of it meanwhile.
+  GatewayOptions other = gateway_a();
+  other.name = "other";
+  other.remote_address = "203.0.113.99";
+  other.children[0].number = 7;
+  ladder.gateway(kA).config =
+      std::make_unique<config::Config>(simulation::make_config(simulation::Site{other, two}));
+  ladder.expect_no_loss();
+  ladder.world.resume(kA);
+  ladder.settle(20);
+  CHECK(ladder.gateway(kA).resumed.resumed == 1);
+  CHECK(ladder.gateway(kA).resumed.refused.empty());
+  CHECK(ladder.ike_sa(kA).initiator_spi == before.initiator_spi);
+  CHECK(ladder.reported(kA, "record_refused") == 0);
+  REQUIRE(ladder.ike_sa(kA).children.size() == 1);
+  CHECK(ladder.ike_sa(kA).children.front().name == "office");
+  CHECK(ladder.ike_sa(kA).children.front().inbound == before.children.front().inbound);
+  ike::Records records;
+  ladder.gateway(kA).machine->take_records(true, records);
+  const auto held = std::ranges::find_if(records, [](const ike::Record& one) {
+    return one.name.kind == ike::RecordKind::connection && !one.content.empty();
+  });
+  REQUIRE(held != records.end());
+  const auto recorded = ike::decode_connection(*held);
+  REQUIRE(recorded);
+  CHECK(recorded->name == "branch");
+  CHECK(recorded->held_children == std::set{config::ChildId{1}});
+}
+
 TEST_CASE("resume: an SPI that the data plane does not hold any more is not used") {
   Ladder ladder;
   ladder.connect();

@@ -20,7 +20,7 @@ std::vector<wire::TrafficSelector> selectors(std::initializer_list<const char*> 
 void packet(Ladder& ladder, const char* source, const char* destination) {
   channel::Event event;
   event.type = channel::EventType::acquire;
-  event.body.acquire = {0,
+  event.body.acquire = {config::ChildId{0},
                         *wire::IpAddress::parse(source),
                         *wire::IpAddress::parse(destination),
                         wire::protocol::kTcp,

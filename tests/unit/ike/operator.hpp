@@ -24,14 +24,13 @@ inline nlohmann::json data_plane_status(const Gateway& gateway) {
   for (const config::Connection& connection : gateway.config->connections) {
     for (const config::Child& child : connection.children) {
       const bool inbound = std::ranges::any_of(gateway.data_plane.sas, [&](const auto& sa) {
-        return sa.second.sa.child_index == child.index &&
+        return sa.second.sa.child_id == child.id &&
                sa.second.sa.direction == channel::Direction::in;
       });
       const nlohmann::json nothing{{"packets", 0}, {"bytes", 0}, {"last_packet_seconds", nullptr}};
       children.push_back({{"connection", connection.name},
                           {"child", child.name},
-                          {"index", child.index},
-                          {"up", inbound && gateway.data_plane.outbound_of(child.index) != nullptr},
+                          {"up", inbound && gateway.data_plane.outbound_of(child.id) != nullptr},
                           {"in", nothing},
                           {"out", nothing}});
     }

@@ -47,7 +47,7 @@ struct FarEnd {
   void send_on(std::uint64_t id) {
     auto request = request_of(channel::RequestType::install_policy);
     request.body.install_policy = {.policy = PolicyId{1},
-                                   .child_index = 0,
+                                   .child_id = config::ChildId{0},
                                    .outbound = SaId{id},
                                    .local_selectors = test::selectors({"10.1.0.0/24"}),
                                    .remote_selectors = test::selectors({"10.2.0.0/24"})};

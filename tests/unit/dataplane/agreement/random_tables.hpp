@@ -149,34 +149,30 @@ class RandomTables : protected RandomFragments {
       if (entry.action == PolicyAction::protect) {
         entry.origin = PolicyOrigin::negotiated;
         entry.policy = channel::PolicyId{next_policy_++};
-        entry.child_index = static_cast<std::uint32_t>(i);
+        entry.child_id = channel::ChildId{static_cast<std::uint64_t>(i)};
         if (!one_in(5)) entry.outbound = any_outbound({});
       }
     }
     if (one_in(2)) {
       entries.insert(entries.begin() + static_cast<std::ptrdiff_t>(below(entries.size() + 1)),
-                     between_us_and_the_peer(static_cast<std::uint32_t>(entries.size())));
+                     between_us_and_the_peer(channel::ChildId{entries.size()}));
     }
     model_.policies = entries;
     model_.bypassed.clear();
-    gateway_.tables().spd->replace(entries);
-    if (one_in(4)) {
-      model_.bypass_by_default = one_in(2);
-      gateway_.tables().default_policy =
-          model_.bypass_by_default ? config::PolicyAction::bypass : config::PolicyAction::discard;
-      // A flow that is remembered was decided under the other default.
-      gateway_.tables().spd->replace(entries);
-    }
+    if (one_in(4)) model_.bypass_by_default = one_in(2);
+    gateway_.tables().spd->replace(entries, model_.bypass_by_default
+                                                ? config::PolicyAction::bypass
+                                                : config::PolicyAction::discard);
   }
 
   /// The one that transport mode is for.
-  PolicyEntry between_us_and_the_peer(std::uint32_t child_index) {
+  PolicyEntry between_us_and_the_peer(channel::ChildId child_id) {
     const bool v6 = one_in(3);
     PolicyEntry entry;
     entry.action = PolicyAction::protect;
     entry.origin = PolicyOrigin::negotiated;
     entry.policy = channel::PolicyId{next_policy_++};
-    entry.child_index = child_index;
+    entry.child_id = child_id;
     entry.local = {wire::TrafficSelector::parse(kHere.at(v6)).value()};
     entry.remote = {wire::TrafficSelector::parse(kThere.at(v6)).value()};
     entry.outbound = any_outbound({true, v6});

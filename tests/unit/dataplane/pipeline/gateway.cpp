@@ -363,7 +363,7 @@ void Gateway::protect(const std::string& local, const std::string& remote, SlotI
   PolicyEntry entry;
   entry.origin = PolicyOrigin::negotiated;
   entry.action = PolicyAction::protect;
-  entry.child_index = 7;
+  entry.child_id = channel::ChildId{7};
   entry.policy = channel::PolicyId{policies_.size() + 1};
   entry.local = {wire::TrafficSelector::parse(local).value()};
   entry.remote = {wire::TrafficSelector::parse(remote).value()};

@@ -175,7 +175,7 @@ TEST_CASE("icmp errors: a policy that names them decides, whatever they quote") 
 
 TEST_CASE("icmp errors: in clear none passes unnamed about what policy protects (RFC 4301 §6)") {
   Gateway gateway;
-  gateway.tables().default_policy = config::PolicyAction::bypass;
+  gateway.tables().spd->replace({}, config::PolicyAction::bypass);
   const bool has_sa = GENERATE(true, false);
   const SlotIndex slot = has_sa ? gateway.install(outbound_sa(for_udp())) : kNoSlot;
   gateway.protect("10.1.0.0/24[udp]", "10.2.0.0/16[udp]", slot);

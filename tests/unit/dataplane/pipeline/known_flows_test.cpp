@@ -320,6 +320,25 @@ TEST_CASE("known flow: a route that goes away is missed at once") {
   CHECK(after.punts[0].what.reason == PuntReason::no_route);
 }
 
+TEST_CASE("known flow: another default policy reaches its next packet (RFC 4301 §5.1)") {
+  Gateway gateway;
+  const auto in_force = [&](config::PolicyAction action) {
+    gateway.tables().spd->replace(gateway.tables().spd->entries(), action);
+  };
+  const Packet sent = client_packet(32);
+  in_force(config::PolicyAction::bypass);
+  for (int time = 0; time < 2; ++time) {
+    REQUIRE(gateway.receive(kLan, frame(sent)).wan.size() == 1);
+    CHECK(knows(gateway, sent));
+  }
+  in_force(config::PolicyAction::discard);
+  const Result refused = gateway.receive(kLan, frame(sent));
+  CHECK(refused.wan.empty());
+  CHECK(refused.dropped(DropReason::no_policy_match) == 1);
+  in_force(config::PolicyAction::bypass);
+  CHECK(gateway.receive(kLan, frame(sent)).wan.size() == 1);
+}
+
 TEST_CASE("known flow: a neighbour that is asked for again holds its packets") {
   Sender left;
   const Packet sent = client_packet(32);

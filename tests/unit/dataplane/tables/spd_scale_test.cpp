@@ -34,7 +34,7 @@ PolicyEntry site(std::uint32_t number) {
   entry.rank = {1, std::uint64_t{number} * 2};
   entry.origin = PolicyOrigin::negotiated;
   entry.action = PolicyAction::protect;
-  entry.child_index = number;
+  entry.child_id = channel::ChildId{number};
   entry.policy = channel::PolicyId{number};
   entry.local = {network(0x0a000000, 9)};
   entry.remote = {network(kSites + (number << 8U), 24)};

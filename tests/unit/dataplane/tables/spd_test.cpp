@@ -30,7 +30,7 @@ PolicyEntry protect(std::uint32_t child, std::uint32_t slot,
                     std::initializer_list<std::string_view> remote) {
   PolicyEntry entry = policy(PolicyAction::protect, local, remote);
   entry.origin = PolicyOrigin::negotiated;
-  entry.child_index = child;
+  entry.child_id = channel::ChildId{child};
   entry.policy = channel::PolicyId{1000 + child};
   entry.outbound = SlotIndex{slot};
   return entry;
@@ -162,8 +162,8 @@ TEST_CASE("spd: when an SA goes, every policy that used it becomes a trap: never
   CHECK(policies.ask(flow("10.1.0.1", "10.3.0.1")) == Verdict::trap);
   CHECK(policies.ask(flow("10.1.0.1", "10.4.0.1")) == Verdict::protect);
   const SpdSnapshot& snapshot = policies.spd.snapshot();
-  CHECK(snapshot.child_index(snapshot.find(flow("10.1.0.1", "10.3.0.1"), PacketOrigin::clear)) ==
-        2);
+  CHECK(snapshot.child_id(snapshot.find(flow("10.1.0.1", "10.3.0.1"), PacketOrigin::clear)) ==
+        channel::ChildId{2});
 }
 
 TEST_CASE(
@@ -235,7 +235,7 @@ class RandomPolicies {
     std::vector<PolicyEntry> entries(random_() % 30);
     for (PolicyEntry& entry : entries) {
       entry.action = static_cast<PolicyAction>(random_() % 3);
-      entry.child_index = static_cast<std::uint32_t>(random_() % 5);
+      entry.child_id = channel::ChildId{random_() % 5};
       const bool is_v4 = random_() % 2 == 0;
       for (std::uint64_t n = random_() % 3 + 1; n > 0; --n) entry.local.push_back(selector(is_v4));
       // Now and then of both families.
@@ -311,7 +311,7 @@ class ChangingPolicies {
     if (some.empty()) return;
     PolicyEntry entry = std::move(some.front());
     entry.origin = PolicyOrigin::negotiated;
-    entry.child_index = ++last_;
+    entry.child_id = channel::ChildId{++last_};
     entry.policy = channel::PolicyId{last_};
     entry.rank = {entry.outbound == kNoSlot ? 1U : 0U, ~std::uint64_t{last_}};  // newest first
     spd.insert(entry);
@@ -348,7 +348,7 @@ TEST_CASE("spd: policies that come and go one by one leave the list that holds t
       matched += models ? 1 : 0;
       const bool agrees =
           models ? ours.entry != SpdSnapshot::kNoEntry && ours.reverse == models->reverse &&
-                       snapshot.child_index(ours) == changing.list()[models->index].child_index
+                       snapshot.child_id(ours) == changing.list()[models->index].child_id
                  : ours.entry == SpdSnapshot::kNoEntry;
       if (!agrees) ++wrong;
     }
@@ -454,7 +454,8 @@ TEST_CASE("spd: a reader during replacements sees one version or the other, whol
         const Verdict verdict = snapshot.verdict(match, slot);
         snapshot.count(match, kWorker, 1);
         if (verdict == Verdict::trap) continue;  // unbound for a moment
-        if (verdict != Verdict::protect || snapshot.child_index(match) != child) wrong.fetch_add(1);
+        if (verdict != Verdict::protect || snapshot.child_id(match) != channel::ChildId{child})
+          wrong.fetch_add(1);
       }
       reclaimer.quiescent(kWorker);
       rounds.fetch_add(1);

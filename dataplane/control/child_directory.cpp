@@ -1,0 +1,54 @@
+#include "dataplane/control/child_directory.hpp"
+
+#include <utility>
+
+namespace culvert::dataplane::control {
+
+void ChildDirectory::take(const config::Config& config, const std::set<ChildId>& borne) {
+  auto before = std::exchange(entries_, {});
+  in_order_.clear();
+  for (const config::Connection& connection : config.connections) {
+    for (const config::Child& child : connection.children) {
+      const auto position = static_cast<std::uint32_t>(in_order_.size());
+      entries_[child.id] = {{connection.name, child.name}, &child, position};
+      in_order_.push_back(child.id);
+    }
+  }
+  for (const config::ManualSa& sa : config.manual_sas) take_manual(sa);
+  for (const ChildId child : borne) {
+    const auto known = before.find(child);
+    if (known == before.end()) continue;
+    known->second.configured = nullptr;
+    entries_.try_emplace(child, std::move(known->second));
+  }
+}
+
+/// Both directions of a name are one.
+void ChildDirectory::take_manual(const config::ManualSa& sa) {
+  const auto [entry, is_new] = entries_.try_emplace(sa.id);
+  if (is_new) {
+    entry->second.name = {std::string(kManualConnection), sa.name, true, false, false};
+    in_order_.push_back(sa.id);
+  }
+  const bool is_in = sa.direction == config::ManualSa::Direction::in;
+  (is_in ? entry->second.name.in : entry->second.name.out) = true;
+}
+
+const ChildName& ChildDirectory::name(ChildId child) const {
+  static const ChildName kNobody;
+  const auto found = entries_.find(child);
+  return found == entries_.end() ? kNobody : found->second.name;
+}
+
+const config::Child* ChildDirectory::find(ChildId child) const {
+  const auto found = entries_.find(child);
+  return found == entries_.end() ? nullptr : found->second.configured;
+}
+
+std::optional<std::uint32_t> ChildDirectory::position(ChildId child) const {
+  const auto found = entries_.find(child);
+  if (found == entries_.end() || found->second.configured == nullptr) return std::nullopt;
+  return found->second.position;
+}
+
+}  // namespace culvert::dataplane::control

@@ -1,0 +1,266 @@
+// Manual SAs that come, go and change while the gateway runs.
+#include <filesystem>
+#include <fstream>
+
+#include <catch2/catch.hpp>
+#include <unistd.h>
+
+#include "crypto/esp/esp_crypto.hpp"
+#include "dataplane/control/manual_sas.hpp"
+#include "dataplane/tables/sa.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+#include "tests/unit/dataplane/dpdk_environment.hpp"
+
+namespace culvert::dataplane::control::manual_reload {
+namespace {
+
+using config::ManualSa;
+using runtime::Instant;
+
+constexpr const char* kKey = "000102030405060708090a0b0c0d0e0f10111213";
+constexpr const char* kOtherKey = "f00102030405060708090a0b0c0d0e0f10111213";
+
+class KeyFolder {
+ public:
+  KeyFolder() { std::filesystem::create_directory(folder_); }
+  ~KeyFolder() { std::filesystem::remove_all(folder_); }
+  KeyFolder(const KeyFolder&) = delete;
+  KeyFolder& operator=(const KeyFolder&) = delete;
+
+  [[nodiscard]] std::string write(const std::string& name, const std::string& hex) const {
+    const auto file = folder_ / name;
+    std::ofstream(file) << hex << '\n';
+    std::filesystem::permissions(
+        file, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    return file.string();
+  }
+
+ private:
+  std::filesystem::path folder_ = std::filesystem::temp_directory_path() /
+                                  ("culvert_manual_reload_" + std::to_string(getpid()));
+};
+
+config::Limits few() {
+  config::Limits limits;
+  limits.sas = 16;
+  limits.policies = 16;
+  limits.flows = 16;
+  return limits;
+}
+
+config::Dataplane network() {
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(1);
+  dataplane.interfaces[0].name = "wan";
+  dataplane.interfaces[0].addresses = {test::prefix("198.51.100.1/24")};
+  return dataplane;
+}
+
+/// A data plane's main thread without ports and workers.
+class Gateway {
+ public:
+  Gateway() {
+    file.dataplane = network();
+    file.dataplane.limits = few();
+  }
+
+  ManualSa& add(std::string name, ManualSa::Direction direction, std::uint32_t spi) {
+    ManualSa& sa = file.manual_sas.emplace_back();
+    sa.name = std::move(name);
+    sa.id = config::manual_id(sa.name);
+    sa.direction = direction;
+    sa.spi = spi;
+    sa.local = test::address("198.51.100.1");
+    sa.remote = test::address("198.51.100.2");
+    sa.local_ts = {wire::TrafficSelector::of(test::prefix("10.1.0.0/24"))};
+    sa.remote_ts = {wire::TrafficSelector::of(test::prefix("10.2.0.0/24"))};
+    sa.suite = {crypto::Encryption::aes_gcm_16, 128, crypto::Integrity::none};
+    sa.key_file = keys.write("key", kKey);
+    return sa;
+  }
+  /// What the gateway does of a reload; empty: it is done.
+  std::string reload() {
+    auto plan = manual_sas.plan(file);
+    if (!plan) return plan.error();
+    if (auto done = manual_sas.apply(file, *std::move(plan), Instant{}); !done) return done.error();
+    directory.take(file, associations.borne());
+    policies.publish();
+    manual_sas.remove_replaced();
+    return {};
+  }
+  [[nodiscard]] const SaRecord* inbound(std::uint32_t spi) {
+    return tables->sad->find_inbound(channel::Spi{spi});
+  }
+  [[nodiscard]] std::uint32_t count(channel::Direction direction) const {
+    return tables->sad->count(direction);
+  }
+  /// SPIs that traffic leaves with, in the order of the policies.
+  [[nodiscard]] std::vector<std::uint32_t> outbound_spis() {
+    std::vector<std::uint32_t> spis;
+    for (const PolicyEntry& entry : tables->spd->entries()) {
+      tables->sad->for_each([&](const SaRecord& record) {
+        if (record.spec.direction != channel::Direction::out || record.slot != entry.outbound)
+          return;
+        spis.push_back(static_cast<std::uint32_t>(record.spec.spi));
+      });
+    }
+    return spis;
+  }
+
+  struct Dpdk {
+    Dpdk() { test::need_dpdk(); }
+  } dpdk;  ///< first
+  KeyFolder keys;
+  config::Config file;
+  std::unique_ptr<crypto::esp::Engine> engine = crypto::esp::make_engine();
+  std::unique_ptr<Tables> tables = *Tables::create(few(), 1, *engine);
+  Topology topology{network()};
+  ChildDirectory directory{file};
+  Associations associations{*tables, topology, directory};
+  PolicyBook policies{*tables, file, directory};
+  ManualSas manual_sas{*tables, associations, policies};
+};
+
+constexpr auto kIn = ManualSa::Direction::in;
+constexpr auto kOut = ManualSa::Direction::out;
+
+}  // namespace
+
+TEST_CASE("manual reload: one that stays is the same SA, whatever comes and goes around it") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  const channel::SaId stays = gateway.inbound(0x1001)->spec.sa;
+
+  gateway.add("more", kOut, 0x2002);
+  std::swap(gateway.file.manual_sas[0], gateway.file.manual_sas[2]);
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.inbound(0x1001)->spec.sa == stays);
+  CHECK(gateway.outbound_spis() == std::vector<std::uint32_t>{0x2002, 0x2001});
+  CHECK(gateway.associations.is_manual(*gateway.inbound(0x1001)));
+
+  std::erase_if(gateway.file.manual_sas, [](const ManualSa& sa) { return sa.direction == kOut; });
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.inbound(0x1001)->spec.sa == stays);
+  CHECK(gateway.count(channel::Direction::out) == 0);
+  CHECK(gateway.outbound_spis().empty());
+}
+
+TEST_CASE("manual reload: another key in the same file is another SA under the same SPI") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  REQUIRE(gateway.reload() == "");
+  const channel::SaId before = gateway.inbound(0x1001)->spec.sa;
+  REQUIRE(gateway.reload() == "");
+  REQUIRE(gateway.inbound(0x1001)->spec.sa == before);
+
+  static_cast<void>(gateway.keys.write("key", kOtherKey));
+  REQUIRE(gateway.reload() == "");
+  REQUIRE(gateway.inbound(0x1001) != nullptr);
+  CHECK(gateway.inbound(0x1001)->spec.sa != before);
+  CHECK(gateway.count(channel::Direction::in) == 1);
+}
+
+TEST_CASE("manual reload: another SPI, and the traffic goes on with it") {
+  Gateway gateway;
+  ManualSa& sa = gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  sa.spi = 0x2002;
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.outbound_spis() == std::vector<std::uint32_t>{0x2002});
+  CHECK(gateway.count(channel::Direction::out) == 1);
+}
+
+TEST_CASE("manual reload: under the same key and SPI numbers never go back (RFC 4303 §3.4.3)") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  static_cast<void>(gateway.tables->sad->inbound(0x1001)->replay_window().commit(5000));
+  SlotIndex slot = gateway.tables->spd->entries().front().outbound;
+  gateway.tables->sad->outbound(slot)->sequence.store(7000);
+
+  for (ManualSa& sa : gateway.file.manual_sas) sa.replay_window = 64;
+  const bool renamed = GENERATE(false, true);
+  for (ManualSa& sa : gateway.file.manual_sas) {
+    if (renamed) sa.name = "other";
+    sa.id = config::manual_id(sa.name);
+  }
+  REQUIRE(gateway.reload() == "");
+  const auto seen = [&](std::uint64_t sequence) {
+    return gateway.tables->sad->inbound(0x1001)->replay_window().check(sequence) !=
+           ReplayVerdict::fresh;
+  };
+  CHECK(seen(5000));
+  CHECK(seen(4999));
+  CHECK_FALSE(seen(5001));
+  slot = gateway.tables->spd->entries().front().outbound;
+  CHECK(gateway.tables->sad->outbound(slot)->sequence.load() > 7000);
+
+  static_cast<void>(gateway.keys.write("key", kOtherKey));
+  REQUIRE(gateway.reload() == "");
+  slot = gateway.tables->spd->entries().front().outbound;
+  CHECK(gateway.tables->sad->outbound(slot)->sequence.load() == 0);
+}
+
+TEST_CASE("manual reload: what is refused leaves everything as it was") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  const channel::SaId inbound = gateway.inbound(0x1001)->spec.sa;
+  const auto unchanged = [&](const std::string& why) {
+    const std::string error = gateway.reload();
+    CAPTURE(error);
+    CHECK(error.find(why) != std::string::npos);
+    CHECK(gateway.inbound(0x1001)->spec.sa == inbound);
+    CHECK(gateway.outbound_spis() == std::vector<std::uint32_t>{0x2001});
+    CHECK(gateway.count(channel::Direction::in) == 1);
+    CHECK(gateway.count(channel::Direction::out) == 1);
+  };
+  gateway.file.manual_sas[1].spi = 0x2002;  // would be a change
+
+  SECTION("a key that cannot be read") {
+    gateway.add("more", kIn, 0x1002).key_file = "/nonexistent/key";
+    unchanged("/nonexistent/key");
+  }
+  SECTION("an address that is none of ours") {
+    gateway.add("more", kIn, 0x1002).local = test::address("198.51.100.9");
+    unchanged("198.51.100.9");
+  }
+  SECTION("an SPI that the key daemon has leased") {
+    const auto leased = static_cast<std::uint32_t>(gateway.tables->sad->lease_spis(1).front());
+    gateway.add("more", kIn, leased);
+    unchanged("another inbound SA");
+  }
+  SECTION("an SPI of an SA that was negotiated") {
+    const channel::Spi leased = gateway.tables->sad->lease_spis(1).front();
+    auto request = *install_request(gateway.file.manual_sas[0], channel::SaId{9});
+    request.spi = leased;
+    REQUIRE(gateway.tables->sad->install(request, 1));
+    gateway.add("more", kIn, static_cast<std::uint32_t>(leased));
+    const std::string error = gateway.reload();
+    CHECK(error.find("another inbound SA") != std::string::npos);
+    CHECK(gateway.outbound_spis() == std::vector<std::uint32_t>{0x2001});
+  }
+  SECTION("more than there is room for") {
+    for (std::uint32_t more = 0; more < 16; ++more) {
+      gateway.add("more" + std::to_string(more), kIn, 0x3000 + more);
+    }
+    unchanged("no room");
+  }
+}
+
+TEST_CASE("manual reload: another default policy is in force with the list, and shown") {
+  Gateway gateway;
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.tables->spd->snapshot().default_policy() == config::PolicyAction::discard);
+  const std::uint32_t generation = gateway.tables->spd->snapshot().generation();
+  gateway.file.default_policy = config::PolicyAction::bypass;
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.tables->spd->snapshot().default_policy() == config::PolicyAction::bypass);
+  CHECK(gateway.tables->spd->snapshot().generation() != generation);
+}
+
+}  // namespace culvert::dataplane::control::manual_reload
