@@ -153,6 +153,38 @@ std::string render_recovery(const json& recovery) {
   return lines;
 }
 
+/// "esp-ipv6: the driver's why; …", or the why alone when it is the same for all that is refused.
+std::string render_refused(const json& refuses) {
+  std::string all;
+  bool is_one = true;
+  for (const auto& [form, why] : refuses.items()) {
+    all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", form, text(why));
+    is_one = is_one && why == refuses.front();
+  }
+  return is_one && !refuses.empty() ? text(refuses.front()) : all;
+}
+
+/// Of one interface with several queues: whether its device brings ESP to the SA's worker.
+std::string render_steering(const json& interface) {
+  const json& steering = member(interface, "steering");
+  if (!steering.is_object()) return "";
+  const std::string name = interface_name(interface);
+  const json& refuses = member(steering, "refuses");
+  if (member(steering, "takes").empty()) {
+    return fmt::format("  {} steering: none: the device takes no rule for ESP ({})\n", name,
+                       render_refused(refuses));
+  }
+  std::string line =
+      fmt::format("  {} steering: by rte_flow: {} SA(s) with a rule, {} without", name,
+                  text(steering, "sas_with_rule"), text(steering, "sas_without_rule"));
+  const json& last = member(steering, "last_refusal");
+  if (last.is_string()) line += fmt::format(" (the device: {})", text(last));
+  for (const auto& [form, why] : refuses.items()) {
+    line += fmt::format("; not {} ({})", form, text(why));
+  }
+  return line + '\n';
+}
+
 std::string render_interfaces(const json& dataplane) {
   Table table({"interface", "link", "addresses", "rx packets", "tx packets", "missed", "errors"});
   for (const json& interface : member(dataplane, "interfaces")) {
@@ -165,7 +197,10 @@ std::string render_interfaces(const json& dataplane) {
                text(interface, "rx_missed"),
                fmt::format("{}", number(interface, "rx_errors") + number(interface, "tx_errors"))});
   }
-  return table.empty() ? "" : "\n" + table.to_string();
+  if (table.empty()) return "";
+  std::string lines = "\n" + table.to_string();
+  for (const json& interface : member(dataplane, "interfaces")) lines += render_steering(interface);
+  return lines;
 }
 
 std::string render_drops(const json& drops) {

@@ -87,6 +87,7 @@ Outcome Associations::install(const channel::InstallSa& request, Instant now) {
   if (!slot) return slot.error();
   index_outbound(request);
   watch(request, now);
+  steer(request, *slot);
   log_sa("sa_installed", request, children_.name(request.child_id));
   return Outcome::ok;
 }
@@ -105,6 +106,7 @@ std::expected<SlotIndex, std::string> Associations::install_manual(
   if (!slot) return std::unexpected(std::string(channel::to_string(slot.error())));
   index_outbound(request);
   watch(request, now);
+  steer(request, *slot);
   log_sa("sa_installed", request, {std::string(kManualConnection), configured.name, true});
   return *slot;
 }
@@ -113,6 +115,21 @@ void Associations::watch(const channel::InstallSa& request, Instant now) {
   const auto [added, is_new] =
       watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
   set_end(*tables_.sad->find(request.sa), added->second, now);
+}
+
+/// By the port that has the address which the peer sends to: nearly always it comes in there.
+void Associations::steer(const channel::InstallSa& spec, SlotIndex slot) {
+  if (spec.direction == channel::Direction::out) return;
+  const auto port = topology_.port_of(spec.local.address);
+  if (!port) return;
+  steering_.add({slot,
+                 static_cast<std::uint32_t>(spec.spi),
+                 *port,
+                 {.is_v6 = !spec.local.address.is_v4(), .is_in_udp = spec.udp_encapsulation}});
+}
+
+void Associations::steer_again() {
+  tables_.sad->for_each([this](SaRecord& record) { steer(record.spec, record.slot); });
 }
 
 /// Tells workers by their clock when the SA ends. Again at each scan: EAL knows the frequency of
@@ -142,7 +159,11 @@ Outcome Associations::remove_manual(channel::SaId sa) {
 
 Outcome Associations::take_out(const SaRecord& record) {
   const channel::SaId sa = record.spec.sa;
-  if (record.spec.direction == channel::Direction::out) tables_.spd->unbind(record.slot);
+  if (record.spec.direction == channel::Direction::out) {
+    tables_.spd->unbind(record.slot);
+  } else {
+    steering_.remove(record.slot);
+  }
   accounts_.fold(record.spec.child_id, record.spec.direction, tables_.sad->traffic(record));
   log_sa("sa_removed", record.spec, children_.name(record.spec.child_id));
   watches_.erase(sa);
@@ -166,7 +187,9 @@ Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request) 
   if (!topology_.is_own(request.local.address) || !topology_.next_hop(request.remote.address)) {
     return Outcome::no_route;
   }
-  return tables_.sad->update_endpoints(request);
+  const Outcome outcome = tables_.sad->update_endpoints(request);
+  if (outcome == Outcome::ok) steer(record->spec, record->slot);
+  return outcome;
 }
 
 std::expected<channel::SaTraffic, Outcome> Associations::query(channel::SaId sa) const {

@@ -14,6 +14,7 @@
 #include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/lifetime.hpp"
 #include "dataplane/control/path_mtu.hpp"
+#include "dataplane/control/steering.hpp"
 #include "dataplane/control/topology.hpp"
 #include "dataplane/tables/tables.hpp"
 
@@ -26,8 +27,9 @@ class Associations {
   /// what waits for the scan is the key daemon's word of it.
   static constexpr std::size_t kScannedAtOnce = 4096;
 
-  Associations(Tables& tables, const Topology& topology, const ChildDirectory& children)
-      : tables_(tables), topology_(topology), children_(children) {}
+  Associations(Tables& tables, const Topology& topology, const ChildDirectory& children,
+               Steering& steering)
+      : tables_(tables), topology_(topology), children_(children), steering_(steering) {}
 
   /// Installs an SA that the key daemon negotiated. The caller wipes the key.
   channel::Outcome install(const channel::InstallSa& request, Instant now);
@@ -59,6 +61,8 @@ class Associations {
   [[nodiscard]] std::set<ChildId> borne() const;
   /// The directory is another one: what a child carried is forgotten when nobody knows it any more.
   void children_changed();
+  /// Our addresses may be on other ports than before: inbound SAs come by those now.
+  void steer_again();
 
   [[nodiscard]] bool is_live(const SaRecord& record) const;
   [[nodiscard]] bool is_manual(const SaRecord& record) const {
@@ -77,6 +81,7 @@ class Associations {
   void index_outbound(const channel::InstallSa& request);
   void unindex_outbound(const channel::InstallSa& spec);
   void watch(const channel::InstallSa& request, Instant now);
+  void steer(const channel::InstallSa& spec, SlotIndex slot);
   void set_end(const SaRecord& record, const LifetimeWatch& watch, Instant now);
   channel::Outcome take_out(const SaRecord& record);
   void examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel, Instant now);
@@ -84,6 +89,7 @@ class Associations {
   Tables& tables_;
   const Topology& topology_;
   const ChildDirectory& children_;
+  Steering& steering_;
   ChildAccounts accounts_;
   std::map<channel::SaId, LifetimeWatch> watches_;
   channel::SaId scan_from_{};

@@ -21,6 +21,7 @@
 #include "dataplane/control/report_metrics.hpp"
 #include "dataplane/control/reporter.hpp"
 #include "dataplane/control/requests.hpp"
+#include "dataplane/control/steering.hpp"
 #include "dataplane/control/verbs.hpp"
 #include "runtime/control_server.hpp"
 #include "runtime/log.hpp"
@@ -81,6 +82,8 @@ class RunningGateway final : public Gateway {
  private:
   Done make_run_directory();
   Done make_duties();
+  Done make_steering();
+  [[nodiscard]] std::vector<Steering::Interface> steered_interfaces() const;
   Done install_configuration(Instant now);
   Done change_tables(const config::Config& wanted, Instant now);
   void take_configuration(config::Config wanted);
@@ -123,6 +126,7 @@ class RunningGateway final : public Gateway {
   std::optional<IcmpSender> icmp_;
   std::optional<IkePath> ike_;
   std::optional<Acquires> acquires_;
+  std::unique_ptr<Steering> steering_;
   std::optional<Associations> associations_;
   std::optional<PolicyBook> policies_;
   std::optional<ManualSas> manual_sas_;
@@ -168,6 +172,7 @@ Done RunningGateway::bring_up() {
   if (auto done = open_control(); !done) return done;
   // The tables are complete before the first packet comes in.
   if (auto done = hardware_->start_ports(); !done) return done;
+  steering_->start();
   if (auto done = workers_->start(); !done) return done;
   running_ = true;
   // Devices, sockets and threads are there; from here on only what forwarding needs.
@@ -204,20 +209,42 @@ Done RunningGateway::make_duties() {
   icmp_.emplace(topology_, *tables.spd, *packets_, now);
   ike_.emplace(topology_, *neighbors_, *packets_, *channel_, now);
   acquires_.emplace(children_, *packets_, *channel_);
-  associations_.emplace(tables, topology_, children_);
+  if (auto done = make_steering(); !done) return done;
+  associations_.emplace(tables, topology_, children_, *steering_);
   policies_.emplace(tables, config_, children_);
   manual_sas_.emplace(tables, *associations_, *policies_);
   requests_.emplace(tables, *associations_, *policies_, *acquires_, *channel_);
   punts_.emplace(*packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_, *channel_, now);
   reporter_.emplace(
       Reporter::Sources{config_, tables, *interfaces_, *workers_, *channel_, topology_, children_,
-                        *associations_, *policies_, *neighbors_},
+                        *associations_, *policies_, *neighbors_, *steering_},
       *hardware_->engine, hardware_->huge_pages, now);
   neighbors_->on_unreachable(
       [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {
         icmp_->report(IcmpErrorKind::host_unreachable, 0, packet, origin, runtime::now());
       });
   return {};
+}
+
+Done RunningGateway::make_steering() {
+  const Tables& tables = *hardware_->tables;
+  auto steering = Steering::create(steered_interfaces(), tables.workers, tables.sad->slots());
+  if (!steering) return Failure(steering.error());
+  steering_ = std::move(*steering);
+  return {};
+}
+
+/// By PortId, those that were interfaces among them.
+std::vector<Steering::Interface> RunningGateway::steered_interfaces() const {
+  const PortDirectory& directory = interfaces_->directory();
+  std::vector<Steering::Interface> steered;
+  for (std::size_t index = 0; index < directory.size(); ++index) {
+    const auto port = static_cast<PortId>(index);
+    const auto at = directory.interface_of(port);
+    steered.push_back({interfaces_->device_of(port).dpdk_port(), directory[port].vlan,
+                       at ? config_.dataplane.interfaces[*at].name : std::string("removed")});
+  }
+  return steered;
 }
 
 /// Policies before anything else: from the first packet on, nothing that a child protects leaves in
@@ -323,6 +350,7 @@ void RunningGateway::channel_called() {
 void RunningGateway::scan() {
   associations_->scan(*channel_, runtime::now());
   hardware_->tables->reclaimer->poll();
+  steering_->work();
   channel_called();
   workers_called();
 }
@@ -408,6 +436,8 @@ void RunningGateway::reload(config::LoadResult loaded) {
                   done.error() + "; the running configuration stays");
   }
   take_configuration(std::move(*loaded.config));
+  const bool is_steered_anew = steering_->change(steered_interfaces());
+  if (is_steered_anew || !topology_.has_addresses_of(before)) associations_->steer_again();
   neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());
@@ -445,8 +475,8 @@ Drained RunningGateway::drain() {
 }
 
 /// 1. no more events; 2. no more from the ports, and what is inside is brought to its end; 3. the
-/// workers; 4. what waits still is dropped, counted; 5. ports; the rest goes with the members,
-/// tables with their keys before packet memory and DPDK.
+/// workers; 4. what waits still is dropped, counted; 5. ports, and before them the rules that they
+/// have; the rest goes with the members, tables with their keys before packet memory and DPDK.
 RunningGateway::Ended RunningGateway::take_down() {
   if (!hardware_) return {};
   Ended ended;
@@ -467,6 +497,7 @@ RunningGateway::Ended RunningGateway::take_down() {
     });
   }
   if (reporter_) ended.dropped = reporter_->dropped(DropReason::shutting_down);
+  if (steering_) steering_->stop();
   for (const auto& port : hardware_->ports) port->stop();
   control_.reset();
   channel_.reset();

@@ -11,6 +11,7 @@
 
 #include "channel/messages.hpp"
 #include "channel/server.hpp"
+#include "dataplane/control/steering_report.hpp"
 #include "dataplane/ports/port.hpp"
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/sad.hpp"
@@ -27,6 +28,7 @@ struct WorkerReport {
   std::string core;                        ///< "2", or "0,1" when it floats
   std::optional<std::uint32_t> numa_node;  ///< none: it floats over several
   std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
+  std::uint64_t handed_over = 0;  ///< ESP, to the worker whose SA it is for
   std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
   std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};
   std::array<std::uint64_t, kLongIterations.size()> long_iterations{};
@@ -43,6 +45,7 @@ struct InterfaceReport {
   std::uint16_t queues = 0;                ///< one a worker
   std::vector<std::string> spread;         ///< what its device hashes; empty: its own way
   std::optional<std::uint32_t> numa_node;  ///< none: it does not tell
+  SteeringReport steering;
 };
 
 /// Packets that ended for one reason.

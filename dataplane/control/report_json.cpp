@@ -37,7 +37,8 @@ json worker_json(const WorkerReport& worker) {
           {"numa_node", or_null(worker.numa_node)},
           {"idle_percent", worker.idle_percent},
           {"rx_packets", worker.rx_packets},
-          {"tx_packets", worker.tx_packets}};
+          {"tx_packets", worker.tx_packets},
+          {"handed_over", worker.handed_over}};
 }
 
 json worker_counters_json(const WorkerReport& worker) {
@@ -46,6 +47,7 @@ json worker_counters_json(const WorkerReport& worker) {
           {"tx_packets", worker.tx_packets},
           {"rx_bytes", worker.rx_bytes},
           {"tx_bytes", worker.tx_bytes},
+          {"handed_over", worker.handed_over},
           {"bursts", worker.bursts},
           {"busy_cycles", worker.busy_cycles},
           {"idle_cycles", worker.idle_cycles},
@@ -57,6 +59,19 @@ json vlan_json(const wire::vlan::Ids& vlan) {
   if (!vlan.any()) return nullptr;
   if (vlan.count() == 1) return vlan.id[0];
   return vlan.id;
+}
+
+/// null: there is one queue.
+json steering_json(const SteeringReport& steering) {
+  if (steering.has_one_queue) return nullptr;
+  json refuses = json::object();
+  for (const auto& [form, why] : steering.refuses) refuses[form] = why;
+  return {{"sas_with_rule", steering.with_rule},
+          {"sas_without_rule", steering.without_rule},
+          {"takes", steering.takes},
+          {"refuses", std::move(refuses)},
+          {"last_refusal",
+           steering.last_refusal.empty() ? json(nullptr) : json(steering.last_refusal)}};
 }
 
 json interface_json(const InterfaceReport& interface) {
@@ -71,6 +86,7 @@ json interface_json(const InterfaceReport& interface) {
           {"numa_node", or_null(interface.numa_node)},
           {"queues", interface.queues},
           {"spread", interface.spread.empty() ? json(nullptr) : json(interface.spread)},
+          {"steering", steering_json(interface.steering)},
           {"rx_packets", statistics.rx_packets},
           {"rx_bytes", statistics.rx_bytes},
           {"tx_packets", statistics.tx_packets},

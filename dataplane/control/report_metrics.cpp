@@ -18,6 +18,8 @@ void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerRepo
   auto idle = Family::counter("culvert_worker_idle_cycles_total", "TSC cycles without packets");
   auto lasted = Family::counter("culvert_worker_long_iterations_total",
                                 "Times a worker came back to its ports that late");
+  auto handed_over = Family::counter("culvert_worker_handed_over_packets_total",
+                                     "ESP handed to the worker whose SA it is for");
   auto bursts = Family::histogram("culvert_worker_burst_packets", "Packets in a receive burst");
   for (const WorkerReport& worker : workers) {
     const std::string id = std::to_string(worker.id);
@@ -31,6 +33,7 @@ void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerRepo
       lasted.add({{"worker", id}, {"longer_than", kLongerThan[bound]}},
                  number(worker.long_iterations[bound]));
     }
+    handed_over.add({{"worker", id}}, number(worker.handed_over));
     bursts.add({{"worker", id}}, kBurstBounds, worker.burst_sizes, number(worker.rx_packets));
   }
   families.push_back(packets.take());
@@ -38,6 +41,7 @@ void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerRepo
   families.push_back(busy.take());
   families.push_back(idle.take());
   families.push_back(lasted.take());
+  families.push_back(handed_over.take());
   families.push_back(bursts.take());
 }
 
@@ -48,8 +52,15 @@ void add_interfaces(runtime::MetricFamilies& families,
   auto missed = Family::counter("culvert_interface_missed_total",
                                 "Packets lost because the receive queue was full");
   auto errors = Family::counter("culvert_interface_errors_total", "Packets the device failed on");
+  auto steering = Family::gauge("culvert_interface_steering_sas",
+                                "Inbound SAs by whether the device has a rule that brings their "
+                                "packets to their worker's queue");
   for (const InterfaceReport& interface : interfaces) {
     const std::string& name = interface.name;
+    if (!interface.steering.has_one_queue) {
+      steering.add({{"interface", name}, {"rule", "yes"}}, number(interface.steering.with_rule));
+      steering.add({{"interface", name}, {"rule", "no"}}, number(interface.steering.without_rule));
+    }
     const ports::PortStatistics& statistics = interface.statistics;
     packets.add({{"interface", name}, {"direction", "rx"}}, number(statistics.rx_packets));
     packets.add({{"interface", name}, {"direction", "tx"}}, number(statistics.tx_packets));
@@ -63,6 +74,7 @@ void add_interfaces(runtime::MetricFamilies& families,
   families.push_back(bytes.take());
   families.push_back(missed.take());
   families.push_back(errors.take());
+  families.push_back(steering.take());
 }
 
 struct ChildFamilies {

@@ -136,6 +136,7 @@ std::vector<WorkerReport> Reporter::workers() {
     report.rx_bytes = counters.received_bytes.read();
     report.tx_packets = counters.sent.read();
     report.tx_bytes = counters.sent_bytes.read();
+    report.handed_over = counters.handed_over.read();
     report.bursts = counters.bursts.read();
     report.busy_cycles = counters.busy_cycles.read();
     report.idle_cycles = counters.idle_cycles.read();
@@ -166,7 +167,8 @@ std::vector<InterfaceReport> Reporter::interfaces() const {
     reports.push_back({interface.name, interface.device, mac_text(device.mac()), interface.mtu,
                        interface.vlan, device.link_is_up(), interface.addresses,
                        sources_.interfaces.statistics(of[index]), device.queues(),
-                       ports::hashed_fields(device.queue_hash()), device.numa_node()});
+                       ports::hashed_fields(device.queue_hash()), device.numa_node(),
+                       sources_.steering.report(of[index])});
   }
   return reports;
 }

@@ -13,6 +13,7 @@
 #include "dataplane/control/neighbors.hpp"
 #include "dataplane/control/policy_book.hpp"
 #include "dataplane/control/report.hpp"
+#include "dataplane/control/steering.hpp"
 #include "dataplane/control/workers.hpp"
 
 namespace culvert::dataplane::control {
@@ -34,6 +35,7 @@ class Reporter {
     const Associations& associations;
     const PolicyBook& policies;
     const Neighbors& neighbors;
+    const Steering& steering;
   };
   Reporter(const Sources& sources, const crypto::esp::Engine& engine, bool huge_pages,
            Instant started);

@@ -68,6 +68,13 @@ bool Topology::is_own(const wire::IpAddress& address) const {
                              [&](const OwnAddress& own) { return own.prefix.address == address; });
 }
 
+std::optional<PortId> Topology::port_of(const wire::IpAddress& own) const {
+  const auto found = std::ranges::find_if(
+      own_, [&](const OwnAddress& candidate) { return candidate.prefix.address == own; });
+  if (found == own_.end()) return std::nullopt;
+  return found->port;
+}
+
 bool Topology::is_own_on(PortId port, const wire::IpAddress& address) const {
   return std::ranges::any_of(own_, [&](const OwnAddress& own) {
     return own.port == port && own.prefix.address == address;

@@ -60,6 +60,10 @@ class Topology {
   [[nodiscard]] const std::vector<config::Route>& unplaced() const { return unplaced_; }
   [[nodiscard]] bool is_own(const wire::IpAddress& address) const;
   [[nodiscard]] bool is_own_on(PortId port, const wire::IpAddress& address) const;
+  /// The same addresses on the same ports.
+  [[nodiscard]] bool has_addresses_of(const Topology& other) const { return own_ == other.own_; }
+  /// Which port has an address of ours.
+  [[nodiscard]] std::optional<PortId> port_of(const wire::IpAddress& own) const;
   /// Where a packet goes; nullopt: no route, or it is for us.
   [[nodiscard]] std::optional<NextHop> next_hop(const wire::IpAddress& destination) const;
   /// Our address on a port that a neighbour should know us by: the one whose network holds it,
@@ -81,6 +85,7 @@ class Topology {
   struct OwnAddress {
     PortId port{};
     wire::Prefix prefix;  ///< with host bits
+    friend bool operator==(const OwnAddress&, const OwnAddress&) = default;
   };
   std::vector<OwnAddress> own_;
   std::set<PortId> silent_;  ///< nobody answers there

@@ -180,7 +180,7 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "A flood of ARP, IKE or errors: find its source by a capture."},
     {handoff_queue_full, "handoff_queue_full", "",
      "The worker that owns the SA has more than it can take.",
-     "Spread the load over more SAs, or steer ESP by SPI where the NIC can."},
+     "Spread the load over more SAs; `culvert status` says whether the NIC steers ESP by SPI."},
     {tx_queue_full, "tx_queue_full", "", "The outgoing port takes no more packets.",
      "The link is slower than the traffic: shape at the sender or add bandwidth."},
     {shutting_down, "shutting_down", "", "The gateway was stopping.", "Nothing."},

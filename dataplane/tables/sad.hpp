@@ -147,6 +147,8 @@ class Sad {
   /// The place where an SPI of ours would stand, found without a call; its `spi` says whether it
   /// does. What is elsewhere (some manual SAs) is for `inbound`.
   [[nodiscard]] InboundSa* place_of(std::uint32_t spi_host_order) const;
+  /// How many places there are in a direction: every SlotIndex of an SA is below.
+  [[nodiscard]] std::uint32_t slots() const { return place_mask_ + 1; }
   /// Which place an SA has.
   [[nodiscard]] std::size_t slot_of(const InboundSa& sa) const;
   /// Of an SPI without an SA: whether one is being negotiated for it, and may come.

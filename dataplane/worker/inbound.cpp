@@ -118,7 +118,9 @@ bool is_mine(WorkerState& worker, Burst& burst, std::uint32_t position, const In
   punted(packet) = origin;
   if (rte_ring_mp_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
     drop_of_sa(worker, burst, position, sa, DropReason::handoff_queue_full);
+    return false;
   }
+  worker.counters.handed_over.add(1);
   return false;
 }
 

@@ -14,7 +14,7 @@ DATAPLANE_NAMES = {
     "culvert_worker_packets_total", "culvert_worker_bytes_total",
     "culvert_worker_busy_cycles_total", "culvert_worker_idle_cycles_total",
     "culvert_worker_burst_packets_bucket", "culvert_worker_long_iterations_total",
-    "culvert_drops_total",
+    "culvert_worker_handed_over_packets_total", "culvert_drops_total",
     "culvert_interface_packets_total", "culvert_interface_bytes_total",
     "culvert_interface_missed_total", "culvert_interface_errors_total",
     "culvert_child_packets_total", "culvert_child_bytes_total",

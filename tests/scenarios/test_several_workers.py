@@ -6,6 +6,7 @@ its slot names, the low bit of its SPI. Half of the SAs therefore arrive at the 
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,9 @@ def test_a_packet_at_the_wrong_queue_is_handed_to_the_owner_of_its_sa(bed):
         assert max(counts) >= 40, "one SA, one queue"
         handed_over += counts[1 - owner_of(child)] >= 40
     assert 0 < handed_over, "no SA of eight was owned by the other queue's worker"
+    counted = sum(worker["handed_over"]
+                  for worker in b.ask("dataplane.sock", "status")["result"]["workers"])
+    assert counted >= 40 * handed_over
     assert b.drops() == {}
 
 
@@ -118,6 +122,43 @@ def test_two_workers_feed_one_sa_without_reordering_a_flow(bed):
     for gateway in (a, b):
         assert not {reason for reason in gateway.drops() if reason.startswith("replay_")}
         assert gateway.drops().get("icv_mismatch", 0) == 0
+
+
+def test_status_says_that_the_device_steers_no_esp_and_why(bed):
+    # Given two workers on packet sockets, whose driver has no rules at all, and a tunnel
+    a, b = two_workers(bed)
+    a.culvert("initiate", "net")
+    b.wait_for_child()
+    assert bed.ping(count=10, interval=0.01).lost() == []
+    # Then each interface says so, and the SA that has no rule is counted where its packets come in
+    status = a.ask("dataplane.sock", "status")["result"]
+    steering = {interface["name"]: interface["steering"] for interface in status["interfaces"]}
+    for name, sas in (("wan", 1), ("lan", 0)):
+        assert steering[name]["takes"] == []
+        assert set(steering[name]["refuses"].values()) == {"its driver has no flow rules"}
+        assert len(steering[name]["refuses"]) == 4
+        assert (steering[name]["sas_with_rule"], steering[name]["sas_without_rule"]) == (0, sas)
+    assert all(worker["handed_over"] >= 0 for worker in status["workers"])
+    lines = a.text("status")
+    assert ("wan steering: none: the device takes no rule for ESP (its driver has no flow rules)"
+            in lines)
+
+
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no tap devices here")
+def test_a_driver_with_flow_rules_but_none_for_esp_is_quoted(bed):
+    # Given devices whose driver has flow rules, and knows Ethernet, VLAN, IP, UDP and TCP in them
+    configuration = bed.configuration("a", TunnelOptions())
+    configuration["dataplane"]["workers"] = 2
+    for number, interface in enumerate(configuration["dataplane"]["interfaces"]):
+        interface["device"] = f"net_tap{number},iface=tap{number}"
+    a = bed.add_gateway("a", configuration)
+    # Then what it said when it was asked stands in status, and the gateway runs
+    for interface in a.ask("dataplane.sock", "status")["result"]["interfaces"]:
+        assert interface["queues"] == 2
+        assert interface["steering"]["takes"] == []
+        assert set(interface["steering"]["refuses"].values()) == {
+            "item not supported: Operation not supported"}
+    assert "takes no rule for ESP (item not supported: Operation not supported)" in a.text("status")
 
 
 @pytest.mark.parametrize("encap", ["no", "yes"], ids=["esp", "udp"])

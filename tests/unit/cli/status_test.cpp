@@ -333,6 +333,46 @@ TEST_CASE("status: how the key daemon found its IKE SAs, and whether the next on
                  Contains("records nothing") && !Contains("resumed 0"));
 }
 
+TEST_CASE(
+    "status: whether a device steers ESP stands below the interfaces, one that could not says "
+    "why") {
+  const auto line_of = [](const json& steering) {
+    json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));
+    dataplane["interfaces"] = {{{"name", "wan"}, {"vlan", 100}, {"steering", steering}}};
+    const std::string all =
+        render_status(merge_status("hq", dataplane, key_daemon_with(installed_child())));
+    const auto begin = all.find("  wan (vlan 100) steering: ");
+    return begin == std::string::npos ? "" : all.substr(begin, all.find('\n', begin) - begin);
+  };
+  CHECK(line_of(nullptr).empty());  // one queue
+  json steering = {{"sas_with_rule", 120},
+                   {"sas_without_rule", 3},
+                   {"takes", {"esp-ipv4", "esp-ipv6"}},
+                   {"refuses", json::object()},
+                   {"last_refusal", nullptr}};
+  CHECK(line_of(steering) ==
+        "  wan (vlan 100) steering: by rte_flow: 120 SA(s) with a rule, 3 without");
+  steering["last_refusal"] = "no space: No space left on device";
+  CHECK(line_of(steering) ==
+        "  wan (vlan 100) steering: by rte_flow: 120 SA(s) with a rule, 3 without (the device: no "
+        "space: No space left on device)");
+  steering["last_refusal"] = nullptr;
+  steering["refuses"] = {{"esp-udp-ipv4", "input set"}, {"esp-udp-ipv6", "pattern"}};
+  CHECK(
+      line_of(steering) ==
+      "  wan (vlan 100) steering: by rte_flow: 120 SA(s) with a rule, 3 without; not esp-udp-ipv4 "
+      "(input set); not esp-udp-ipv6 (pattern)");
+  steering["takes"] = json::array();
+  CHECK(line_of(steering) ==
+        "  wan (vlan 100) steering: none: the device takes no rule for ESP (esp-udp-ipv4: input "
+        "set; esp-udp-ipv6: pattern)");
+  steering["refuses"] = {{"esp-ipv4", "its driver has no flow rules"},
+                         {"esp-ipv6", "its driver has no flow rules"}};
+  CHECK(line_of(steering) ==
+        "  wan (vlan 100) steering: none: the device takes no rule for ESP (its driver has no flow "
+        "rules)");
+}
+
 TEST_CASE("status: an interface on another NUMA node than a worker is a warning") {
   const auto problems_of = [](const json& node_of_device, int node_of_second) {
     json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));

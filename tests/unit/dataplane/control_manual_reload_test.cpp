@@ -7,6 +7,7 @@
 
 #include "crypto/esp/esp_crypto.hpp"
 #include "dataplane/control/manual_sas.hpp"
+#include "dataplane/control/steering.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 #include "tests/unit/dataplane/dpdk_environment.hpp"
@@ -116,7 +117,8 @@ class Gateway {
   std::unique_ptr<Tables> tables = *Tables::create(few(), 1, *engine);
   Topology topology{network()};
   ChildDirectory directory{file};
-  Associations associations{*tables, topology, directory};
+  std::unique_ptr<Steering> steering = Steering::create({}, 1, tables->sad->slots()).value();
+  Associations associations{*tables, topology, directory, *steering};
   PolicyBook policies{*tables, file, directory};
   ManualSas manual_sas{*tables, associations, policies};
 };

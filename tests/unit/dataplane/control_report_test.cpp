@@ -54,7 +54,7 @@ TEST_CASE("report: status has every field of docs/reference/control-protocol.md"
     CHECK(json.contains(field));
   }
   for (const char* field :
-       {"id", "core", "numa_node", "idle_percent", "rx_packets", "tx_packets"}) {
+       {"id", "core", "numa_node", "idle_percent", "rx_packets", "tx_packets", "handed_over"}) {
     CHECK(json["workers"][0].contains(field));
   }
   CHECK(json["interfaces"][0]["link"] == "down");
@@ -75,6 +75,44 @@ TEST_CASE("report: who spreads packets its own way hashes nothing for us") {
   const auto json = to_json(status)["interfaces"][0];
   CHECK(json["spread"].is_null());
   CHECK(json["numa_node"] == 1);
+}
+
+TEST_CASE("report: what a device was told of ESP, and null where there is one queue") {
+  StatusReport status = gateway_with_one_child();
+  CHECK(to_json(status)["interfaces"][0]["steering"].is_null());
+  CHECK(family(to_metrics(status, {}, 0), "culvert_interface_steering_sas").metric.empty());
+  SteeringReport& steering = status.interfaces[0].steering;
+  steering = {.has_one_queue = false,
+              .takes = {"esp-ipv4"},
+              .refuses = {{"esp-ipv6", "no such item"}},
+              .with_rule = 120,
+              .without_rule = 3,
+              .last_refusal = ""};
+  const nlohmann::json expected = {{"sas_with_rule", 120},
+                                   {"sas_without_rule", 3},
+                                   {"takes", {"esp-ipv4"}},
+                                   {"refuses", {{"esp-ipv6", "no such item"}}},
+                                   {"last_refusal", nullptr}};
+  CHECK(to_json(status)["interfaces"][0]["steering"] == expected);
+  steering.last_refusal = "table full";
+  CHECK(to_json(status)["interfaces"][0]["steering"]["last_refusal"] == "table full");
+  const auto metrics = to_metrics(status, {}, 0);
+  const auto& sas = family(metrics, "culvert_interface_steering_sas").metric;
+  REQUIRE(sas.size() == 2);
+  CHECK(label(sas[0], "interface") == "wan");
+  CHECK(label(sas[0], "rule") == "yes");
+  CHECK(sas[0].gauge.value == 120);
+  CHECK(label(sas[1], "rule") == "no");
+  CHECK(sas[1].gauge.value == 3);
+}
+
+TEST_CASE("report: packets that a worker handed to another one") {
+  StatusReport status = gateway_with_one_child();
+  status.workers[0].handed_over = 17;
+  CHECK(to_json(status)["workers"][0]["handed_over"] == 17);
+  const auto metrics = to_metrics(status, {}, 0);
+  CHECK(family(metrics, "culvert_worker_handed_over_packets_total").metric.at(0).counter.value ==
+        17);
 }
 
 TEST_CASE("report: an SA's JSON shows ports only with UDP encapsulation, and no key") {
@@ -178,6 +216,7 @@ TEST_CASE("report: every family the documentation names is there") {
                            "culvert_worker_bytes_total",
                            "culvert_worker_busy_cycles_total",
                            "culvert_worker_idle_cycles_total",
+                           "culvert_worker_handed_over_packets_total",
                            "culvert_worker_burst_packets",
                            "culvert_worker_long_iterations_total",
                            "culvert_drops_total",
@@ -185,6 +224,7 @@ TEST_CASE("report: every family the documentation names is there") {
                            "culvert_interface_bytes_total",
                            "culvert_interface_missed_total",
                            "culvert_interface_errors_total",
+                           "culvert_interface_steering_sas",
                            "culvert_child_packets_total",
                            "culvert_child_bytes_total",
                            "culvert_child_drops_total",

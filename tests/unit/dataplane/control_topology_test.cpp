@@ -58,6 +58,9 @@ TEST_CASE("topology: own addresses, and which one a neighbour knows us by") {
   CHECK_FALSE(topology.is_own(address("10.1.0.2")));
   CHECK(topology.is_own_on(PortId{1}, address("10.1.0.1")));
   CHECK_FALSE(topology.is_own_on(PortId{0}, address("10.1.0.1")));
+  CHECK(topology.port_of(address("10.1.0.1")) == PortId{1});
+  CHECK(topology.port_of(address("2001:db8::1")) == PortId{0});
+  CHECK_FALSE(topology.port_of(address("10.1.0.2")));
   CHECK(topology.source_on(PortId{1}, address("10.9.0.0")) == address("10.9.0.1"));
   CHECK(topology.source_on(PortId{1}, address("192.0.2.1")) == address("10.1.0.1"));
   CHECK_FALSE(topology.source_on(PortId{1}, address("2001:db8::5")));
