@@ -140,7 +140,7 @@ struct Site {
     std::size_t delivered = 0;
     for (int round = 0; round < 4; ++round) {
       for (WorkerState* const worker : {&gateway.worker(), second.state.get()}) {
-        worker->burst_packets.fill(kBurstPackets);
+        test::take_whole_bursts(*worker);
         run_iteration(*worker, *burst);
         delivered += take_sent(static_cast<std::uint16_t>(raw(worker->context.id)));
       }
