@@ -22,7 +22,7 @@ using namespace culvert::test;
 
 namespace {
 
-constexpr std::uint64_t kPackets = 60'000;
+constexpr std::uint64_t kPackets = 100'000;
 
 /// An IP packet in a buffer of the pool, with its frame's header and room for ESP around it.
 std::size_t largest_in(rte_mempool* pool) {
