@@ -2,32 +2,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
-#include <set>
 
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
-#include "channel/server.hpp"
-#include "config/dataplane_changes.hpp"
-#include "dataplane/control/bell.hpp"
 #include "dataplane/control/config_version.hpp"
 #include "dataplane/control/confinement.hpp"
-#include "dataplane/control/hardware.hpp"
-#include "dataplane/control/interfaces.hpp"
-#include "dataplane/control/manual_sas.hpp"
-#include "dataplane/control/punts.hpp"
-#include "dataplane/control/reload.hpp"
 #include "dataplane/control/report_metrics.hpp"
-#include "dataplane/control/reporter.hpp"
-#include "dataplane/control/requests.hpp"
-#include "dataplane/control/steering.hpp"
+#include "dataplane/control/running_gateway.hpp"
 #include "dataplane/control/verbs.hpp"
-#include "runtime/control_server.hpp"
 #include "runtime/log.hpp"
-#include "runtime/metrics_endpoint.hpp"
 #include "runtime/notify.hpp"
-#include "runtime/privileges.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -57,88 +42,7 @@ std::size_t held_bytes(const config::Limits& limits) {
   return std::clamp(limits.sas * kBytesPerSa, kLeast, kMost);
 }
 
-/// The file's first error: among them a key that the service user may not read.
-std::string first_error(const config::LoadResult& loaded) {
-  const auto found =
-      std::ranges::find(loaded.diagnostics, config::Severity::error, &config::Diagnostic::severity);
-  const std::string errors = "the file has errors";
-  return found == loaded.diagnostics.end() ? errors : errors + ": " + found->to_string();
-}
-
-class RunningGateway final : public Gateway {
- public:
-  RunningGateway(config::Config config, runtime::EventLoop& loop)
-      : config_(std::move(config)),
-        loop_(loop),
-        devices_(config::device_texts(config_.dataplane)),
-        topology_(config_.dataplane),
-        children_(config_) {}
-  ~RunningGateway() override { take_down(); }
-
-  Done bring_up();
-  void reload(config::LoadResult loaded) override;
-  void stop() override;
-
- private:
-  Done make_run_directory();
-  Done make_duties();
-  Done make_steering();
-  [[nodiscard]] std::vector<Steering::Interface> steered_interfaces() const;
-  Done install_configuration(Instant now);
-  Done change_tables(const config::Config& wanted, Instant now);
-  void take_configuration(config::Config wanted);
-  Done open_control();
-  Done watch_descriptors();
-  Done watch_channel();
-  void start_timers();
-  /// What became of the packets that were inside.
-  struct Ended {
-    Drained drained;
-    std::uint64_t dropped = 0;
-  };
-  Ended take_down();
-  Drained drain();
-
-  void workers_called();
-  void channel_called();
-  void scan();
-  void neighbors_tick();
-  void publish_metrics();
-  void repeat(Instant interval, void (RunningGateway::*task)());
-  void know_peers(Instant now);
-
-  config::Config config_;
-  runtime::EventLoop& loop_;
-  const std::vector<std::string> devices_;  ///< open since the start
-  Topology topology_;
-  ChildDirectory children_;
-  std::filesystem::path run_directory_;
-  runtime::UserIds owner_{};
-
-  std::unique_ptr<Hardware> hardware_;
-  std::optional<Interfaces> interfaces_;
-  Bell bell_;
-  std::unique_ptr<channel::Server> channel_;
-  std::unique_ptr<Workers> workers_;
-  std::optional<Packets> packets_;
-  std::optional<Forwarding> forwarding_;
-  std::optional<Neighbors> neighbors_;
-  std::optional<IcmpSender> icmp_;
-  std::optional<IkePath> ike_;
-  std::optional<Acquires> acquires_;
-  std::unique_ptr<Steering> steering_;
-  std::optional<Associations> associations_;
-  std::optional<PolicyBook> policies_;
-  std::optional<ManualSas> manual_sas_;
-  std::optional<Requests> requests_;
-  std::optional<Punts> punts_;
-  std::optional<Reporter> reporter_;
-  std::unique_ptr<runtime::ControlServer> control_;
-  runtime::MetricsSnapshot metrics_;
-  std::unique_ptr<runtime::MetricsEndpoint> metrics_endpoint_;
-  std::vector<int> channel_descriptors_;  ///< those the loop watches
-  bool running_ = false;
-};
+}  // namespace
 
 Done RunningGateway::bring_up() {
   if (auto done = make_run_directory(); !done) return done;
@@ -369,83 +273,6 @@ void RunningGateway::publish_metrics() {
   runtime::notify_watchdog();
 }
 
-/// What may fail, all of it or nothing: 1. devices take what is wanted, keys are read; 2. workers
-/// know the ports; 3. routes lead to them, and to none that is not used any more; 4. manual SAs.
-Done RunningGateway::change_tables(const config::Config& wanted, Instant now) {
-  auto next = interfaces_->plan(wanted.dataplane, now);
-  if (!next) return Failure(next.error());
-  const Topology before = topology_;
-  // Manual SAs go by the addresses and routes of the new configuration.
-  topology_ = Topology(wanted.dataplane, next->ports());
-  auto plan = manual_sas_->plan(wanted);
-  if (!plan) {
-    topology_ = before;
-    return Failure(plan.error());
-  }
-  interfaces_->publish(*next, wanted.dataplane);
-  Done done = forwarding_->install(topology_);
-  if (done) done = manual_sas_->apply(wanted, *std::move(plan), now);
-  if (done) {
-    interfaces_->adopt(std::move(*next));
-  } else {
-    topology_ = before;
-    interfaces_->publish(interfaces_->directory(), config_.dataplane);
-    static_cast<void>(forwarding_->install(before));  // which was there: there is room
-  }
-  forwarding_->ports_changed();
-  return done;
-}
-
-/// What cannot: SAs of children that are gone carry on until the key daemon, which may read the
-/// file a moment later, takes them away.
-void RunningGateway::take_configuration(config::Config wanted) {
-  config_ = std::move(wanted);
-  std::set<ChildId> borne = associations_->borne();
-  for (const auto& [id, policy] : policies_->negotiated()) borne.insert(policy.child_id);
-  children_.take(config_, borne);
-  associations_->children_changed();
-  policies_->publish();
-  manual_sas_->remove_replaced();
-}
-
-void RunningGateway::reload(config::LoadResult loaded) {
-  runtime::notify_reloading();
-  for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
-    runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
-                                                                : runtime::Level::warning,
-                 "reload_diagnostic", {{"message", diagnostic.to_string()}});
-  }
-  const auto finish = [](std::string_view event, runtime::Level level, std::string_view why) {
-    runtime::log(level, event, {{"reason", why}});
-    runtime::notify_ready(std::string(event));
-  };
-  if (!loaded.ok()) {
-    return finish("reload_refused", runtime::Level::error,
-                  first_error(loaded) + "; the running configuration stays");
-  }
-  const auto reasons = needs_restart(config_, *loaded.config, devices_);
-  if (!reasons.empty()) {
-    std::string all;
-    for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
-    return finish("reload_refused", runtime::Level::error,
-                  all + ": a restart is needed; the running configuration stays");
-  }
-  const Topology before = topology_;
-  if (auto done = change_tables(*loaded.config, runtime::now()); !done) {
-    return finish("reload_refused", runtime::Level::error,
-                  done.error() + "; the running configuration stays");
-  }
-  take_configuration(std::move(*loaded.config));
-  const bool is_steered_anew = steering_->change(steered_interfaces());
-  if (is_steered_anew || !topology_.has_addresses_of(before)) associations_->steer_again();
-  neighbors_->topology_changed(runtime::now());
-  neighbors_->announce(before);
-  know_peers(runtime::now());
-  reporter_->configuration_changed(config_version(config_.file));
-  finish("reloaded", runtime::Level::info,
-         "interfaces, addresses, routes, policies, children and manual SAs are in force");
-}
-
 void RunningGateway::stop() {
   runtime::notify_stopping();
   const Ended ended = take_down();
@@ -505,8 +332,6 @@ RunningGateway::Ended RunningGateway::take_down() {
   hardware_.reset();
   return ended;
 }
-
-}  // namespace
 
 std::expected<std::unique_ptr<Gateway>, std::string> Gateway::start(config::Config config,
                                                                     runtime::EventLoop& loop) {

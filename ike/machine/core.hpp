@@ -120,8 +120,7 @@ class Core final : public Machine {
   [[nodiscard]] std::optional<ChosenIke> choose_init_suite(
       const wire::ike::Message& message, std::vector<const config::Connection*>& candidates,
       const wire::Endpoint& local, const wire::Endpoint& remote);
-  void open_half(IkeSa& ike, const ChosenIke& chosen, const wire::ike::Message& message,
-                 wire::Bytes raw);
+  void open_half(IkeSa& ike, const ChosenIke& suite, const wire::ike::Message& in, wire::Bytes raw);
   [[nodiscard]] bool answer_init(IkeSa& ike, const ChosenIke& chosen,
                                  const wire::ike::Message& message);
   void add_init_notifies(Payloads& payloads, const IkeSa& ike);
@@ -193,8 +192,7 @@ class Core final : public Machine {
   static void unmix_keys(IkeSa& ike);
   [[nodiscard]] std::expected<Payloads, Refusal> initiators_proof(IkeSa& ike);
   [[nodiscard]] std::expected<Payloads, Refusal> settle_post_quantum(IkeSa& ike, Payloads payloads);
-  [[nodiscard]] std::expected<void, Refusal> learn_post_quantum(IkeSa& ike,
-                                                                const Payloads& payloads);
+  [[nodiscard]] std::expected<void, Refusal> learn_post_quantum(IkeSa& ike, const Payloads& theirs);
 
   // mobike.cpp: RFC 4555
   [[nodiscard]] static bool may_offer_mobike(const IkeSa& ike);
@@ -211,7 +209,6 @@ class Core final : public Machine {
   void finish_check_route(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
   void try_other_path(IkeSa& ike);
   void answered_over(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
-  void follow_lost_address(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
   void answer_mobike(IkeSa& ike, const Payloads& payloads, const wire::Endpoint& local,
                      const wire::Endpoint& remote, Payloads& answer);
   void follow_peer(IkeSa& ike, const Payloads& payloads, const wire::Endpoint& local,

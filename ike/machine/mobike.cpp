@@ -62,6 +62,15 @@ bool learn_peer_addresses(IkeSa& ike, const Payloads& payloads) {
   return told;
 }
 
+/// RFC 4555 §3.6: the peer has said where else it is than at `remote`, where this comes from. If
+/// that leaves out the address in use, it is not there any more.
+bool has_left(const IkeSa& ike, const wire::Endpoint& remote) {
+  const bool is_there =
+      remote.address == ike.remote.address ||
+      std::ranges::find(ike.peer_addresses, ike.remote.address) != ike.peer_addresses.end();
+  return !is_there && remote.address.family == ike.remote.address.family;
+}
+
 }  // namespace
 
 bool Core::may_offer_mobike(const IkeSa& ike) {
@@ -212,17 +221,6 @@ void Core::try_other_path(IkeSa& ike) {
   }
 }
 
-/// RFC 4555 §3.6: the peer has said where else it is than where this comes from. If that leaves out
-/// the address in use, it is not there any more.
-void Core::follow_lost_address(IkeSa& ike, const wire::Endpoint& local,
-                               const wire::Endpoint& remote) {
-  const bool is_there =
-      remote.address == ike.remote.address ||
-      std::ranges::find(ike.peer_addresses, ike.remote.address) != ike.peer_addresses.end();
-  if (is_there || remote.address.family != ike.remote.address.family) return;
-  answered_over(ike, local, remote);
-}
-
 /// An authentic answer came over another path than the one in use.
 void Core::answered_over(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote) {
   if (!ike.moves || !ike.usable() || (ike.local == local && ike.remote == remote)) return;
@@ -243,7 +241,9 @@ void Core::answer_mobike(IkeSa& ike, const Payloads& payloads, const wire::Endpo
     answer.emplace_back(make_notify(NotifyType::cookie2, cookie->data));
   }
   if (!ike.mobike) return;
-  if (learn_peer_addresses(ike, payloads)) follow_lost_address(ike, local, remote);
+  if (learn_peer_addresses(ike, payloads) && has_left(ike, remote)) {
+    answered_over(ike, local, remote);
+  }
   const bool update = find_notify(payloads, NotifyType::update_sa_addresses) != nullptr;
   if (update && !ike.moves && ike.usable()) {
     follow_peer(ike, payloads, local, remote, answer);

@@ -1,0 +1,104 @@
+// Another configuration for the gateway that runs: all of it, or nothing.
+#include <algorithm>
+#include <set>
+
+#include "dataplane/control/config_version.hpp"
+#include "dataplane/control/reload.hpp"
+#include "dataplane/control/running_gateway.hpp"
+#include "runtime/log.hpp"
+#include "runtime/notify.hpp"
+
+namespace culvert::dataplane::control {
+namespace {
+
+using Failure = std::unexpected<std::string>;
+
+/// The file's first error: among them a key that the service user may not read.
+std::string first_error(const config::LoadResult& loaded) {
+  const auto found =
+      std::ranges::find(loaded.diagnostics, config::Severity::error, &config::Diagnostic::severity);
+  const std::string errors = "the file has errors";
+  return found == loaded.diagnostics.end() ? errors : errors + ": " + found->to_string();
+}
+
+}  // namespace
+
+/// What may fail, all of it or nothing: 1. devices take what is wanted, keys are read; 2. workers
+/// know the ports; 3. routes lead to them, and to none that is not used any more; 4. manual SAs.
+std::expected<void, std::string> RunningGateway::change_tables(const config::Config& wanted,
+                                                               Instant now) {
+  auto next = interfaces_->plan(wanted.dataplane, now);
+  if (!next) return Failure(next.error());
+  const Topology before = topology_;
+  // Manual SAs go by the addresses and routes of the new configuration.
+  topology_ = Topology(wanted.dataplane, next->ports());
+  auto plan = manual_sas_->plan(wanted);
+  if (!plan) {
+    topology_ = before;
+    return Failure(plan.error());
+  }
+  interfaces_->publish(*next, wanted.dataplane);
+  Done done = forwarding_->install(topology_);
+  if (done) done = manual_sas_->apply(wanted, *std::move(plan), now);
+  if (done) {
+    interfaces_->adopt(std::move(*next));
+  } else {
+    topology_ = before;
+    interfaces_->publish(interfaces_->directory(), config_.dataplane);
+    static_cast<void>(forwarding_->install(before));  // which was there: there is room
+  }
+  forwarding_->ports_changed();
+  return done;
+}
+
+/// What cannot: SAs of children that are gone carry on until the key daemon, which may read the
+/// file a moment later, takes them away.
+void RunningGateway::take_configuration(config::Config wanted) {
+  config_ = std::move(wanted);
+  std::set<ChildId> borne = associations_->borne();
+  for (const auto& [id, policy] : policies_->negotiated()) borne.insert(policy.child_id);
+  children_.take(config_, borne);
+  associations_->children_changed();
+  policies_->publish();
+  manual_sas_->remove_replaced();
+}
+
+void RunningGateway::reload(config::LoadResult loaded) {
+  runtime::notify_reloading();
+  for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
+    runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
+                                                                : runtime::Level::warning,
+                 "reload_diagnostic", {{"message", diagnostic.to_string()}});
+  }
+  const auto finish = [](std::string_view event, runtime::Level level, std::string_view why) {
+    runtime::log(level, event, {{"reason", why}});
+    runtime::notify_ready(std::string(event));
+  };
+  if (!loaded.ok()) {
+    return finish("reload_refused", runtime::Level::error,
+                  first_error(loaded) + "; the running configuration stays");
+  }
+  const auto reasons = needs_restart(config_, *loaded.config, devices_);
+  if (!reasons.empty()) {
+    std::string all;
+    for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
+    return finish("reload_refused", runtime::Level::error,
+                  all + ": a restart is needed; the running configuration stays");
+  }
+  const Topology before = topology_;
+  if (auto done = change_tables(*loaded.config, runtime::now()); !done) {
+    return finish("reload_refused", runtime::Level::error,
+                  done.error() + "; the running configuration stays");
+  }
+  take_configuration(std::move(*loaded.config));
+  const bool is_steered_anew = steering_->change(steered_interfaces());
+  if (is_steered_anew || !topology_.has_addresses_of(before)) associations_->steer_again();
+  neighbors_->topology_changed(runtime::now());
+  neighbors_->announce(before);
+  know_peers(runtime::now());
+  reporter_->configuration_changed(config_version(config_.file));
+  finish("reloaded", runtime::Level::info,
+         "interfaces, addresses, routes, policies, children and manual SAs are in force");
+}
+
+}  // namespace culvert::dataplane::control
