@@ -15,6 +15,9 @@ namespace culvert::dataplane {
 /// Worker-local.
 class SearchPace {
  public:
+  /// When the worker begins: what is in force then is no change, nobody has waited for less.
+  explicit SearchPace(const SpdSnapshot& policies) : generation_(policies.generation()) {}
+  SearchPace() = default;
   /// Once an iteration, before packets are received.
   void see(const SpdSnapshot& policies) {
     const std::uint32_t generation = policies.generation();

@@ -156,6 +156,7 @@ WorkerState::WorkerState(WorkerContext& given)
       flows_v6(given.tables->flows_remembered),
       known_flows(given.tables->flows_remembered),
       known_flows_v6(given.tables->flows_remembered),
+      pace(given.tables->spd->snapshot()),
       short_burst(packets_of_a_short_burst()),
       reassembler(kReassemblySeconds * rte_get_tsc_hz()),
       bypassed(kBypassedSeconds * rte_get_tsc_hz()),
