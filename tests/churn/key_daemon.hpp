@@ -10,10 +10,12 @@
 #include <vector>
 
 #include "channel/client.hpp"
+#include "config/child_id.hpp"
 
 namespace culvert::test {
 
-/// The one child whose SAs are made.
+/// The one child whose SAs are made, by the name that the scenarios give it.
+inline constexpr config::ChildId kChild = config::child_id("to-branch", "net");
 struct Place {
   std::string local, remote, local_ts, remote_ts;
 };
@@ -55,6 +57,7 @@ class KeyDaemon {
     channel::InstallSa body;
     body.sa = sa;
     body.direction = direction;
+    body.child_id = kChild;
     body.esn = random_() % 2 == 0;
     body.spi = spi;
     body.replay_window = direction == channel::Direction::in ? 1024 : 0;
@@ -78,6 +81,7 @@ class KeyDaemon {
     channel::Request policy = request(channel::RequestType::install_policy);
     policy.body.install_policy = {};
     policy.body.install_policy.policy = id;
+    policy.body.install_policy.child_id = kChild;
     policy.body.install_policy.outbound = outbound;
     policy.body.install_policy.local_selectors = selectors(place_.local_ts);
     policy.body.install_policy.remote_selectors = selectors(place_.remote_ts);
