@@ -156,6 +156,12 @@ std::vector<Case> quick_cases() {
       }
     }
   }
+  // As many as the limits allow, where the machine has memory for them.
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t size : {64U, kImix}) {
+      cases.push_back(ordinary_case(direction, size, 1'000'000));
+    }
+  }
   return cases;
 }
 
