@@ -53,8 +53,8 @@ class Steering {
   /// Before devices stop: removes all rules.
   void stop();
 
-  /// The ports are others, of started devices. True: every rule is gone, and all SAs are to be added
-  /// again; false: they differ in their names at most.
+  /// The ports are others, of started devices. True: every rule is gone, and all SAs are to be
+  /// added again; false: they differ in their names at most.
   bool change(std::vector<Interface> interfaces);
 
   /// An inbound SA was installed, or its packets come otherwise now.

@@ -53,8 +53,7 @@ Topology::Topology(const config::Dataplane& dataplane, std::span<const PortId> p
     const auto interface =
         std::ranges::find(dataplane.interfaces, neighbor.interface, &config::Interface::name);
     if (interface == dataplane.interfaces.end()) continue;
-    const PortId port =
-        port_of(static_cast<std::size_t>(interface - dataplane.interfaces.begin()));
+    const PortId port = port_of(static_cast<std::size_t>(interface - dataplane.interfaces.begin()));
     static_neighbors_[{port, neighbor.address}] = neighbor.mac;
   }
   std::ranges::stable_sort(routes_, [](const Route& a, const Route& b) {
@@ -81,9 +80,7 @@ bool Topology::is_own_on(PortId port, const wire::IpAddress& address) const {
   });
 }
 
-bool Topology::answers_nobody(PortId port) const {
-  return silent_.contains(port);
-}
+bool Topology::answers_nobody(PortId port) const { return silent_.contains(port); }
 
 std::optional<NextHop> Topology::next_hop(const wire::IpAddress& destination) const {
   const auto route = std::ranges::find_if(
