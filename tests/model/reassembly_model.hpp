@@ -54,6 +54,18 @@ class ReassemblyModel {
     return finish(with_room, largest, std::move(arrival));
   }
 
+  /// What `arrive` would make whole.
+  [[nodiscard]] std::optional<ByteString> whole_by(const ByteString& ip,
+                                                   dataplane::PacketOrigin origin,
+                                                   std::size_t largest) const {
+    const ByteString of = fragment_of(ip).value().of;
+    ReassemblyModel beside;
+    for (const Packet& packet : packets_) {
+      if (packet.of == of && packet.origin == origin) beside.packets_.push_back(packet);
+    }
+    return beside.arrive(ip, origin, largest).whole;
+  }
+
   /// How many fragments have waited too long.
   std::size_t time_is(std::uint64_t milliseconds) {
     now_ = milliseconds;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/model/ip_model.hpp"
 #include "tests/model/reassembly_model.hpp"
 #include "tests/unit/dataplane/agreement/comparison.hpp"
 #include "tests/unit/dataplane/agreement/expected.hpp"
@@ -45,7 +46,7 @@ class FragmentBursts : protected Comparison {
   /// More packets than are put together at once, begun one behind the other.
   std::string too_many_packets() {
     for (std::size_t left = model::ReassemblyModel::kPackets + 1 + below(20); left > 0; --left) {
-      const auto pieces = any_pieces(one_in(2) ? any_for_us() : any_esp_for_pieces().second);
+      const auto pieces = any_pieces(one_in(2) ? any_for_us() : any_esp_for_pieces());
       if (pieces.size() < 2) continue;
       if (auto difference = time_passes(); !difference.empty()) return difference;
       if (auto difference = only(pieces, 1); !difference.empty()) return difference;
@@ -76,13 +77,12 @@ class FragmentBursts : protected Comparison {
     InPieces& packet = on_their_way_[index];
     // Behind its burst, packets that have become whole are looked at. Within either it is open
     // which one comes before an SA's limit, and what a number is beside another of its SA.
-    if (packet.is_next_the_last()) {
+    if (const auto whole = becomes_whole(packet.coming.back(), PacketOrigin::clear)) {
       if (has_other_traffic_ && (a_limit_is_near() || !frames.empty())) return false;
       const bool is_one_too_many = model_.whole.size() == kWholesOfABurst || a_limit_is_near();
-      if (!model_.whole.empty() && (is_one_too_many || whole_spis_.contains(packet.spi))) {
-        return false;
-      }
-      whole_spis_.insert(packet.spi);
+      const std::uint32_t spi = spi_of(*whole);
+      if (!model_.whole.empty() && (is_one_too_many || whole_spis_.contains(spi))) return false;
+      whole_spis_.insert(spi);
     }
     const Packet ip = packet.next();
     if (packet.coming.empty())
@@ -110,6 +110,12 @@ class FragmentBursts : protected Comparison {
     }
     return {};
   }
+  /// 0: it is no ESP.
+  static std::uint32_t spi_of(const Packet& whole) {
+    const auto view = model::view_ip(whole).value();
+    const bool is_esp = view.protocol == 50 && view.total_bytes - view.header_bytes >= 4;
+    return is_esp ? static_cast<std::uint32_t>(model::get32(whole, view.header_bytes)) : 0;
+  }
   /// Which packet gives way to a new one is open when two began at once: it is not sent then.
   void add_piece(const Packet& ip, std::vector<Packet>& frames, Expected& expected) {
     if (model_.reassembly.is_full() && !model_.reassembly.has_an_oldest()) return;
@@ -119,10 +125,9 @@ class FragmentBursts : protected Comparison {
 
   void begin_in_pieces(bool from_wan) {
     if (!from_wan || model_.inbound.empty() || one_in(4)) {
-      return send_in_pieces(any_for_us(), 0, from_wan);
+      return send_in_pieces(any_for_us(), from_wan);
     }
-    const auto [spi, ip] = any_esp_for_pieces();
-    send_in_pieces(ip, spi, true);
+    send_in_pieces(any_esp_for_pieces(), true);
   }
 
   bool has_other_traffic_ = false;      ///< beside fragments

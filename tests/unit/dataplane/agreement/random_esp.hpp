@@ -60,9 +60,9 @@ class RandomEsp : protected RandomTrains {
     }
     return esp;
   }
-  /// A whole packet, to be cut, and its SPI. Where there is no SA it is no ESP, and the SPI is 0.
-  std::pair<std::uint32_t, Packet> any_esp_for_pieces() {
-    if (model_.inbound.empty()) return {0, any_for_us()};
+  /// A whole packet, to be cut. Where there is no SA it is no ESP.
+  Packet any_esp_for_pieces() {
+    if (model_.inbound.empty()) return any_for_us();
     const auto found = std::next(model_.inbound.begin(),
                                  static_cast<std::ptrdiff_t>(below(model_.inbound.size())));
     const model::InboundModel& sa = found->second;
@@ -71,7 +71,13 @@ class RandomEsp : protected RandomTrains {
     const bool is_limited = is_counted(sa);
     if (is_limited) number = ++limited_[found->first];
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
-    return {found->first, outer(esp_of(sa, number, any_larger_ip()))};
+    return outer(esp_of(sa, number, any_larger_ip()));
+  }
+  /// What a piece makes whole. One that was spoiled, or that goes by another packet's name, does so
+  /// earlier than sent.
+  [[nodiscard]] std::optional<Packet> becomes_whole(const Packet& piece,
+                                                    PacketOrigin origin) const {
+    return model_.reassembly.whole_by(piece, origin, model_.largest_whole);
   }
   /// Of an SA that ends by time only; nullopt: there is none.
   std::optional<std::uint32_t> any_unlimited_with_esn() {
@@ -148,10 +154,10 @@ class RandomEsp : protected RandomTrains {
     if (inside_.size() < 6 && one_in(2)) send_inside();
     for (std::size_t i = 0; i < inside_.size(); ++i) {
       InPieces& packet = inside_[i];
-      const Packet& next = packet.coming.back().ip;
+      const Packet& next = packet.coming.back();
       const bool passes = !model::refused_inside(sa.remote, sa.local, sa.checks_errors, next);
       // In a burst, fragments that come in clear are before those of an SA.
-      const bool is_open = (packet.is_next_the_last() && !burst_is_empty_) ||
+      const bool is_open = (!burst_is_empty_ && becomes_whole(next, PacketOrigin::tunnel)) ||
                            model_.reassembly.has_no_room_for(kBurst);
       if (!passes || is_open) continue;
       Packet ip = packet.next();

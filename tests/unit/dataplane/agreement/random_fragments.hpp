@@ -16,25 +16,15 @@ class RandomFragments : protected RandomPackets {
  protected:
   using RandomPackets::RandomPackets;
 
-  struct Piece {
-    Packet ip;
-    bool is_needed = true;  ///< false: it is odd, or another one's double
-  };
   /// A packet on its way.
   struct InPieces {
-    std::vector<Piece> coming;  ///< the next one last
-    std::size_t needed = 0;     ///< that have not arrived
-    std::uint32_t spi = 0;      ///< 0: it is no ESP
+    std::vector<Packet> coming;  ///< the next one last
     bool from_wan = true;
 
-    bool has_odd_one = false;  ///< which may stand for one that is needed
-
-    [[nodiscard]] bool is_next_the_last() const { return needed <= (has_odd_one ? 2 : 1); }
     Packet next() {
-      Piece piece = std::move(coming.back());
+      Packet piece = std::move(coming.back());
       coming.pop_back();
-      needed -= piece.is_needed ? 1U : 0U;
-      return std::move(piece.ip);
+      return piece;
     }
   };
   std::vector<InPieces> on_their_way_;
@@ -50,12 +40,10 @@ class RandomFragments : protected RandomPackets {
   }
 
   /// `ip`: whole, for us. What has no eight bytes to spare is not sent.
-  void send_in_pieces(const Packet& ip, std::uint32_t spi, bool from_wan) {
-    begin(on_their_way_, ip, spi, from_wan);
-  }
+  void send_in_pieces(const Packet& ip, bool from_wan) { begin(on_their_way_, ip, from_wan); }
   /// Through the peer's SAs, and now and then somebody sends the same pieces in clear.
   void send_inside() {
-    begin(inside_, any_for_us(), 0, true);
+    begin(inside_, any_for_us(), true);
     if (inside_.empty() || !one_in(2)) return;
     InPieces forged = inside_.back();
     forged.from_wan = one_in(2);
@@ -63,17 +51,11 @@ class RandomFragments : protected RandomPackets {
     on_their_way_.push_back(std::move(forged));
   }
 
-  void begin(std::vector<InPieces>& among, const Packet& ip, std::uint32_t spi, bool from_wan) {
-    std::vector<Packet> pieces = any_pieces(ip);
-    if (pieces.size() < 2) return;
-    InPieces packet;
-    packet.spi = spi;
-    packet.from_wan = from_wan;
-    packet.needed = pieces.size();
-    if (one_in(4)) mark_some(pieces);
-    for (Packet& piece : pieces) packet.coming.push_back({std::move(piece)});
-    packet.has_odd_one = one_in(3);
-    if (packet.has_odd_one) spoil(packet.coming);
+  void begin(std::vector<InPieces>& among, const Packet& ip, bool from_wan) {
+    InPieces packet{any_pieces(ip), from_wan};
+    if (packet.coming.size() < 2) return;
+    if (one_in(4)) mark_some(packet.coming);
+    if (one_in(3)) spoil(packet.coming);
     if (one_in(2)) {
       std::ranges::reverse(packet.coming);  // in order
     } else {
@@ -193,11 +175,11 @@ class RandomFragments : protected RandomPackets {
   }
 
   /// Something goes wrong with one of them. In order yet.
-  void spoil(std::vector<Piece>& pieces) {
-    Piece& chosen = pieces[below(pieces.size())];
-    const Packet ip = chosen.ip;
+  void spoil(std::vector<Packet>& pieces) {
+    Packet& chosen = pieces[below(pieces.size())];
+    const Packet ip = chosen;
     const std::size_t bytes = ip.size() - data_at(ip);
-    const auto add = [&](Packet odd) { pieces.push_back({std::move(odd), false}); };
+    const auto add = [&](Packet odd) { pieces.push_back(std::move(odd)); };
     switch (below(12)) {
       case 0:  // the network doubles it
         return add(ip);
@@ -213,10 +195,10 @@ class RandomFragments : protected RandomPackets {
         return pieces.pop_back();
       }
       case 4:  // ragged in the middle, too long or short at the end
-        chosen.ip = of_length(ip, bytes + 1 + below(7));
+        chosen = of_length(ip, bytes + 1 + below(7));
         return;
       case 5:
-        chosen.ip = of_length(ip, bytes - std::min<std::size_t>(bytes - 1, 1 + below(8)));
+        chosen = of_length(ip, bytes - std::min<std::size_t>(bytes - 1, 1 + below(8)));
         return;
       case 6:  // beyond what a packet may be
         return add(placed(of_length(ip, 8 + below(60) * 8), 0x1ff8U + below(8), one_in(2)));
@@ -230,9 +212,9 @@ class RandomFragments : protected RandomPackets {
         return add(model::with_checksum(std::move(other)));
       }
       case 10:  // behind the end
-        return add(placed(ip, offset_of(pieces.back().ip) + 200 + below(100), one_in(2)));
+        return add(placed(ip, offset_of(pieces.back()) + 200 + below(100), one_in(2)));
       default:
-        chosen.ip = placed(ip, offset_of(ip), !has_more(ip));
+        chosen = placed(ip, offset_of(ip), !has_more(ip));
     }
   }
 

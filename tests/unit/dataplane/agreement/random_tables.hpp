@@ -255,14 +255,15 @@ class RandomTables : protected RandomFragments {
                      control::LifetimeWatch(sa.lifetime, sa.esn, std::chrono::seconds(now_)));
   }
 
-  /// A moment or an hour goes by; the main thread looks at its SAs or does not come to it.
+  /// The main thread looks at its SAs or does not come to it; a moment or an hour goes by. In this
+  /// order packets come in between, and the worker meets an SA's end first.
   void clock_jumps() {
+    if (one_in(2)) look_at_limits();
     const std::uint64_t seconds = one_in(20) ? 3600 : below(one_in(3) ? 6 : 60);
     now_ += seconds;
     milliseconds_ += 1000 * seconds;
     end_by_workers_clock();
     model_.time_is(now_);
-    if (one_in(2)) look_at_limits();
   }
 
   /// That clock goes on by itself: a moment that is to come is never, one that has come is the
