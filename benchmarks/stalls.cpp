@@ -273,8 +273,7 @@ void StallRig::serve() {
     // All that was given, however many the worker takes at once.
     do {
       serve_once(iterations++);
-    } while (rte_ring_count(port_rings[kLan].received) != 0 ||
-             rte_ring_count(port_rings[kWan].received) != 0);
+    } while (is_left(kLan) || is_left(kWan));
     reset_windows(round % bursts);
     // Release pairs with the acquire in `wait_for_wake`.
     rounds_.store(round + 1, std::memory_order_release);
@@ -282,6 +281,10 @@ void StallRig::serve() {
   reclaimer.offline(context_.id);
   times_.resize(std::min<std::size_t>(iterations, kMostTimes));
   rte_thread_unregister();
+}
+
+bool StallRig::is_left(std::uint16_t port) const {
+  return !worker_->held[port].is_empty() || rte_ring_count(port_rings[port].received) != 0;
 }
 
 void StallRig::serve_once(std::uint64_t number) {

@@ -106,6 +106,7 @@ class StallRig {
   // The worker's thread.
   void serve();
   void feed(std::size_t burst);
+  [[nodiscard]] bool is_left(std::uint16_t port) const;
   void serve_once(std::uint64_t number);
   void give_back_sent();
   void reset_windows(std::size_t burst);

@@ -360,6 +360,7 @@ void RecentRules::note(std::uint32_t generation, std::span<const PolicyRule> rul
 bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint32_t since,
                           std::uint32_t now) const {
   if (now - since > kChanges) return false;
+  std::size_t looked_at = 0;
   const auto meets_none = [in_clear](const auto& rules, const auto& packet) {
     return std::ranges::none_of(rules,
                                 [&](const auto& rule) { return is_met(rule, packet, in_clear); });
@@ -370,6 +371,8 @@ bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint32_t sinc
   for (std::uint32_t generation = since + 1; generation != now + 1; ++generation) {
     const Noted* const noted = noted_[generation % kChanges].load(std::memory_order_acquire);
     if (noted == nullptr || noted->generation != generation) return false;
+    looked_at += is_v4 ? noted->v4.size() : noted->v6.size();
+    if (looked_at > kMostRules) return false;
     if (is_v4 ? !meets_none(noted->v4, v4) : !meets_none(noted->v6, v6)) return false;
   }
   return true;

@@ -179,6 +179,8 @@ class RecentRules {
  public:
   /// A flow that more changes have passed by is searched for again.
   static constexpr std::uint32_t kChanges = 32;
+  /// Beyond, a search is as cheap, and counted by whoever paces searches.
+  static constexpr std::size_t kMostRules = 256;
 
   RecentRules() = default;
   ~RecentRules();

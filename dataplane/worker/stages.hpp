@@ -18,6 +18,7 @@
 #include "dataplane/worker/crypto_scratch.hpp"
 #include "dataplane/worker/early_packets.hpp"
 #include "dataplane/worker/flow_cache.hpp"
+#include "dataplane/worker/held_frames.hpp"
 #include "dataplane/worker/known_flows.hpp"
 #include "dataplane/worker/pending.hpp"
 #include "dataplane/worker/reassembly.hpp"
@@ -127,7 +128,8 @@ class WorkerState {
   /// Received next, by port. Of few packets all that is known of them stays in the first-level
   /// cache; lanes of multi-buffer ciphers want many.
   std::array<std::uint16_t, kMaxPorts> burst_packets;
-  std::uint16_t short_burst;  ///< where the last one went the short way
+  std::uint16_t short_burst;               ///< where the last one went the short way
+  std::array<HeldFrames, kMaxPorts> held;  ///< received, by port
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
   PendingPackets pending;

@@ -59,19 +59,34 @@ void look_at_tables(WorkerState& worker) {
   worker.pace.see(*worker.policies);
 }
 
+/// How many frames a port had.
+std::uint32_t serve_port(WorkerState& worker, Burst& burst, std::size_t port) {
+  worker.enter(Stage::rx);
+  receive(worker, static_cast<PortId>(port), burst);
+  const std::uint32_t found = burst.count;
+  if (found == 0) return 0;
+  worker.enter(Stage::classify);
+  classify(worker, burst);
+  process(worker, burst);
+  worker.pace.end_burst(burst.count);
+  worker.burst_packets[port] = worker.went_the_short_way ? worker.short_burst : kBurstPackets;
+  return found;
+}
+
 bool serve_ports(WorkerState& worker, Burst& burst) {
   bool found = false;
   for (std::size_t port = 0; port < worker.tables.ports.size(); ++port) {
     if (raw(worker.context.id) >= worker.tables.ports[port].queues) continue;
-    worker.enter(Stage::rx);
-    receive(worker, static_cast<PortId>(port), burst);
-    if (burst.count == 0) continue;
-    found = true;
-    worker.enter(Stage::classify);
-    classify(worker, burst);
-    process(worker, burst);
-    worker.pace.end_burst(burst.count);
-    worker.burst_packets[port] = worker.went_the_short_way ? worker.short_burst : kBurstPackets;
+    found |= serve_port(worker, burst, port) != 0;
+  }
+  return found;
+}
+
+/// What ports have given already.
+std::uint32_t serve_held(WorkerState& worker, Burst& burst) {
+  std::uint32_t found = 0;
+  for (std::size_t port = 0; port < worker.held.size(); ++port) {
+    if (!worker.held[port].is_empty()) found += serve_port(worker, burst, port);
   }
   return found;
 }
@@ -119,7 +134,9 @@ bool drain_iteration(WorkerState& worker, Burst& burst) {
   const std::size_t held = worker.early.count();
   if (held != 0) serve_early(worker, burst, &process);
   const std::size_t waits = worker.early.count();
-  const std::uint64_t found = serve_rings(worker, burst) + (held > waits ? held - waits : 0);
+  const std::uint64_t given = serve_held(worker, burst);
+  const std::uint64_t found =
+      given + serve_rings(worker, burst) + (held > waits ? held - waits : 0);
   DrainProgress& progress = worker.context.drained;
   // Relaxed: the only writer.
   progress.packets.store(progress.packets.load(std::memory_order_relaxed) + found,
@@ -130,6 +147,14 @@ bool drain_iteration(WorkerState& worker, Burst& burst) {
 }
 
 }  // namespace
+
+/// Like what stands in the device's own queue, they have not come in.
+void drop_held(WorkerState& worker) {
+  for (HeldFrames& held : worker.held) {
+    rte_mbuf* frame = nullptr;
+    while (held.take(&frame, 1) != 0) worker.give_back(frame);
+  }
+}
 
 void count_iteration(WorkerCounters& counters, std::uint64_t cycles, bool found,
                      std::uint64_t millisecond) {
@@ -156,7 +181,6 @@ WorkerState::WorkerState(WorkerContext& given)
       flows_v6(given.tables->flows_remembered),
       known_flows(given.tables->flows_remembered),
       known_flows_v6(given.tables->flows_remembered),
-      pace(given.tables->spd->snapshot()),
       short_burst(packets_of_a_short_burst()),
       reassembler(kReassemblySeconds * rte_get_tsc_hz()),
       bypassed(kBypassedSeconds * rte_get_tsc_hz()),
@@ -204,6 +228,7 @@ int run_worker(void* context) {
   const auto burst = std::make_unique<Burst>();
   Reclaimer& reclaimer = *given.tables->reclaimer;
   reclaimer.online(given.id);
+  worker->pace = SearchPace(given.tables->spd->snapshot());
   Idler idler(given.idle, given.id, reclaimer);
   std::uint64_t before = rte_rdtsc();
   // Relaxed: a worker that sees it an iteration later stops an iteration later.
@@ -220,6 +245,7 @@ int run_worker(void* context) {
     count_iteration(worker->counters, now - before, found, worker->millisecond);
     before = now;
   }
+  drop_held(*worker);
   drop_pending(*worker);
   drop_early(*worker);
   worker->free_given_back();
