@@ -101,15 +101,19 @@ void Forwarding::settle_neighbors() {
   for (auto next = neighbors_.begin(); next != neighbors_.end();) {
     const auto known = next++;
     auto& [key, entry] = *known;
-    const bool is_known = entry.resolved && !is_assumed(key);
+    // Nobody loses an assumed one of an interface that is gone.
+    const bool is_known =
+        entry.resolved && !is_assumed(key) && tables_.ports[raw(key.port)].is_used;
     if (!is_known && !is_gateway(key)) {
       tables_.adjacencies->unresolve(entry.adjacency);
       forget(known);
     } else if (!has_host_route(key)) {
       take_host_route(key, entry);
-    } else if (entry.resolved && !entry.has_route) {
-      lay_host_route(key, entry);
     }
+  }
+  // Behind the others, for one address may have been another port's.
+  for (auto& [key, entry] : neighbors_) {
+    if (entry.resolved && !entry.has_route && has_host_route(key)) lay_host_route(key, entry);
   }
 }
 

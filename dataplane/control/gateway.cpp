@@ -252,6 +252,8 @@ void RunningGateway::channel_called() {
 }
 
 void RunningGateway::scan() {
+  // Some milliseconds after a reload: no worker seals by the policies before it any more.
+  manual_sas_->remove_replaced();
   associations_->scan(*channel_, runtime::now());
   hardware_->tables->reclaimer->poll();
   steering_->work();

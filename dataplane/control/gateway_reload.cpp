@@ -27,6 +27,7 @@ std::string first_error(const config::LoadResult& loaded) {
 /// know the ports; 3. routes lead to them, and to none that is not used any more; 4. manual SAs.
 std::expected<void, std::string> RunningGateway::change_tables(const config::Config& wanted,
                                                                Instant now) {
+  manual_sas_->remove_replaced();  // of a reload just before
   auto next = interfaces_->plan(wanted.dataplane, now);
   if (!next) return Failure(next.error());
   const Topology before = topology_;
@@ -46,6 +47,7 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     topology_ = before;
     interfaces_->publish(interfaces_->directory(), config_.dataplane);
     static_cast<void>(forwarding_->install(before));  // which was there: there is room
+    policies_->publish();  // what workers found of flows meanwhile is looked for again
   }
   forwarding_->ports_changed();
   return done;
@@ -60,7 +62,6 @@ void RunningGateway::take_configuration(config::Config wanted) {
   children_.take(config_, borne);
   associations_->children_changed();
   policies_->publish();
-  manual_sas_->remove_replaced();
 }
 
 void RunningGateway::reload(config::LoadResult loaded) {

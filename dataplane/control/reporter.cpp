@@ -300,7 +300,8 @@ std::vector<NeighborReport> Reporter::neighbors(Instant now) const {
   std::vector<NeighborReport> reports;
   const auto& interfaces = sources_.config.dataplane.interfaces;
   for (std::size_t index = 0; index < interfaces.size(); ++index) {
-    if (!sources_.topology.answers_nobody(static_cast<PortId>(index))) continue;
+    const PortId port = sources_.interfaces.directory().ports()[index];
+    if (!sources_.topology.answers_nobody(port)) continue;
     reports.push_back(
         {interfaces[index].name, "any", mac_text(kAssumedMac), "assumed", seconds(now - started_)});
   }

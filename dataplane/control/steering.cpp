@@ -133,6 +133,8 @@ void Steering::add(const InboundSaPlace& sa) {
   if (lanes_.empty()) return;
   const auto slot = static_cast<std::uint32_t>(sa.slot);
   const std::size_t lane = raw(sa.port) * ports::kEspForms.size() + ports::place_of(sa.form);
+  // An interface that is new: when it is told of, all SAs are added again.
+  if (lane >= lanes_.size()) return remove(sa.slot);
   Place& place = places_[slot];
   if (place.lane == lane + 1 && place.spi == sa.spi) return;
   remove(sa.slot);

@@ -57,7 +57,8 @@ class Steering {
   /// added again; false: they differ in their names at most.
   bool change(std::vector<Interface> interfaces);
 
-  /// An inbound SA was installed, or its packets come otherwise now.
+  /// An inbound SA was installed, or its packets come otherwise now: perhaps by a port of which
+  /// `change` tells next.
   void add(const InboundSaPlace& sa);
   void remove(SlotIndex slot);
   /// A part of what waits. Call about fifty times a second.

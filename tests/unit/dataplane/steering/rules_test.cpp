@@ -111,6 +111,13 @@ TEST_CASE("steering: interfaces that come and go leave no rule behind") {
   bench.add(1);
   bench.add(2);
   bench.finish();
+  // An SA of an interface that comes with it is installed before the interface is told of.
+  bench.add(3, kPlainV4, added);
+  bench.add(1, kPlainV4, added);
+  bench.finish();
+  CHECK(bench.wan.rules().size() == 1);
+  bench.add(1);
+  bench.finish();
   // Another name is no other interface.
   CHECK_FALSE(bench.steering->change({{0, {}, "lan"}, {1, {}, "uplink"}}));
   CHECK(bench.wan.rules().size() == 2);
