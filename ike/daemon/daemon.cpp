@@ -62,6 +62,9 @@ Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
   environment.local_address_for = [this](const wire::IpAddress& remote) {
     return local_address_for(configuration_->dataplane, remote);
   };
+  environment.is_own_address = [this](const wire::IpAddress& address) {
+    return is_own_address(configuration_->dataplane, address);
+  };
   environment.local_addresses_for = [this](const wire::IpAddress& remote) {
     return local_addresses_for(configuration_->dataplane, remote);
   };

@@ -52,6 +52,13 @@ std::optional<wire::IpAddress> local_address_for(const config::Dataplane& datapl
   return best == nullptr ? std::nullopt : towards(dataplane, *best);
 }
 
+bool is_own_address(const config::Dataplane& dataplane, const wire::IpAddress& address) {
+  return std::ranges::any_of(dataplane.interfaces, [&](const config::Interface& interface) {
+    return std::ranges::find(interface.addresses, address, &wire::Prefix::address) !=
+           interface.addresses.end();
+  });
+}
+
 std::vector<wire::IpAddress> local_addresses_for(const config::Dataplane& dataplane,
                                                  const wire::IpAddress& remote) {
   const auto first = local_address_for(dataplane, remote);

@@ -13,6 +13,8 @@ namespace culvert::ike {
 /// the longest matching route; nullopt when nothing leads there.
 std::optional<wire::IpAddress> local_address_for(const config::Dataplane& dataplane,
                                                  const wire::IpAddress& remote);
+/// Whether any interface has it.
+bool is_own_address(const config::Dataplane& dataplane, const wire::IpAddress& address);
 /// All addresses of that interface, of both families.
 std::vector<wire::IpAddress> local_addresses_for(const config::Dataplane& dataplane,
                                                  const wire::IpAddress& remote);

@@ -10,8 +10,8 @@
 namespace culvert::ike {
 
 /// What differs and cannot be changed, each a sentence; empty: the new configuration can be
-/// applied. Connections and children may change and be added at the end; only the last ones may be
-/// removed. `devices`: those of interfaces since the start (config::device_texts).
+/// applied. Connections and children come, go and change places. `devices`: those of interfaces
+/// since the start (config::device_texts).
 [[nodiscard]] std::vector<std::string> needs_restart(const config::Config& running,
                                                      const config::Config& wanted,
                                                      std::span<const std::string> devices = {});

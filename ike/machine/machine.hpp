@@ -164,6 +164,8 @@ struct Environment {
   const SignatureSource* signatures = nullptr;  ///< nullptr: no connection uses certificates
   /// The address of ours that routes to `remote`, for connections whose local address is not given.
   std::function<std::optional<wire::IpAddress>(const wire::IpAddress& remote)> local_address_for;
+  /// Whether any interface has the address.
+  std::function<bool(const wire::IpAddress& address)> is_own_address;
   /// All addresses of the interface that leads to `remote`, for MOBIKE; may be empty.
   std::function<std::vector<wire::IpAddress>(const wire::IpAddress& remote)> local_addresses_for;
 };

@@ -145,8 +145,9 @@ void Core::move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoin
 /// who does not says from another address where it is, and the other side moves (§3.6).
 void Core::leave_lost_address(IkeSa& ike) {
   if (!ike.mobike || !ike.usable() || !environment_.local_addresses_for) return;
+  // It may be on another interface than the one that leads to the peer.
+  if (!environment_.is_own_address || environment_.is_own_address(ike.local.address)) return;
   const auto ours = environment_.local_addresses_for(ike.remote.address);
-  if (std::ranges::find(ours, ike.local.address) != ours.end()) return;
   // The data plane's SAs keep their family.
   const auto other = std::ranges::find(ours, ike.local.address.family, &wire::IpAddress::family);
   if (other == ours.end()) return;
@@ -242,7 +243,10 @@ void Core::answer_mobike(IkeSa& ike, const Payloads& payloads, const wire::Endpo
   }
   if (!ike.mobike) return;
   if (learn_peer_addresses(ike, payloads) && has_left(ike, remote)) {
+    // Nobody vouches for the address that this came from: there is a way back.
+    const wire::IpAddress was = ike.remote.address;
     answered_over(ike, local, remote);
+    ike.peer_addresses.push_back(was);
   }
   const bool update = find_notify(payloads, NotifyType::update_sa_addresses) != nullptr;
   if (update && !ike.moves && ike.usable()) {

@@ -98,6 +98,13 @@ void Core::take_connections(const config::Config& config) {
       return std::ranges::find(connection.children, child_id, &config::Child::id) ==
              connection.children.end();
     };
+    // What an IKE SA that is on its way out has of them is still shown, and ended.
+    if (const auto known = previous_connections_.find(connection.name);
+        known != previous_connections_.end()) {
+      for (const config::Child& child : known->second.children) {
+        if (gone(child.id)) ghost_children_.insert_or_assign(child.id, child);
+      }
+    }
     std::erase_if(state.keep, gone);
     std::erase_if(state.held_children, gone);
     if (state.concern.child && gone(*state.concern.child)) clear_failure(state);

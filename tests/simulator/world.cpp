@@ -134,6 +134,7 @@ Gateway::Gateway(std::string its_name, const Site& site, std::uint64_t seed,
 
 void Gateway::take_addresses(const GatewayOptions& options) {
   addresses = {*wire::IpAddress::parse(options.address)};
+  address_elsewhere = wire::IpAddress::parse(options.address_elsewhere);
   for (const std::string& address : options.other_addresses) {
     addresses.push_back(*wire::IpAddress::parse(address));
   }
@@ -162,6 +163,9 @@ void Gateway::boot() {
   if (knows_its_address) {
     environment.local_address_for = [this](const wire::IpAddress&) { return addresses.front(); };
   }
+  environment.is_own_address = [this](const wire::IpAddress& address) {
+    return address_elsewhere == address || std::ranges::find(addresses, address) != addresses.end();
+  };
   environment.local_addresses_for = [this](const wire::IpAddress&) { return addresses; };
   environment.signatures = signatures;
   machine = ike::Machine::create(environment, tuning);

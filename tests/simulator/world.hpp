@@ -50,6 +50,7 @@ struct GatewayOptions {
   bool ppk_required = false;
   std::vector<std::string> other_addresses;  ///< of ours towards the peer
   bool names_address = true;                 ///< the connection says from which of ours
+  std::string address_elsewhere;             ///< of ours, not on the interface towards the peer
   std::chrono::seconds rekey_time{14400}, dpd_delay{0};
   std::vector<ChildOptions> children;
 };
@@ -99,6 +100,7 @@ struct Gateway {
   std::unique_ptr<config::Config> config;
   Secrets secrets;
   std::vector<wire::IpAddress> addresses;
+  std::optional<wire::IpAddress> address_elsewhere;
   bool knows_its_address = false;  ///< without being told by a connection
   const ike::SignatureSource* signatures = nullptr;
   DataPlane data_plane;

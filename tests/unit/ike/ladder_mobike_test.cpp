@@ -159,6 +159,10 @@ TEST_CASE("mobike: an address that stays is not left when others come and go") {
   options.names_address = false;
   Ladder ladder(options, mirrored(gateway_a()));
   ladder.connect();
+  SECTION("on another interface than the one that leads to the peer") {
+    options.address_elsewhere = options.address;
+    options.address = "192.0.2.12";
+  }
   options.other_addresses = {"192.0.2.10", "192.0.2.11"};
   ladder.world.reconfigure(kA, options);
   ladder.silent();

@@ -59,6 +59,20 @@ TEST_CASE("reload: a child that was added comes up, one that was removed goes") 
   ladder.converged(1);
 }
 
+TEST_CASE("reload: a child that goes with its connection's authentication is shown to its end") {
+  Ladder ladder(two_children());
+  ladder.initiate(kA);
+  ladder.initiate(kA, "lab");
+  ladder.run();
+  GatewayOptions other = gateway_a();
+  other.mobike = config::Mobike::no;
+  ladder.world.reconfigure(kA, other);
+  CHECK(ladder.ike_sa(kA).children.size() == 2);
+  ladder.world.reconfigure(kB, mirrored(gateway_a()));
+  later(ladder, 90);
+  CHECK(ladder.ike_sa(kA).children.size() == 1);
+}
+
 TEST_CASE("reload: what failed for a child that was removed is forgotten") {
   Ladder ladder(two_children(), mirrored(gateway_a()));
   ladder.connect();
