@@ -94,9 +94,10 @@ void Interfaces::adopt(PortDirectory next) {
   directory_ = std::move(next);
   // What workers began with the ports as they were ends within a grace period.
   for (const PortId port : directory_.not_quiet()) {
-    hardware_.tables->reclaimer->retire([this, port, since = directory_[port].unused_since] {
-      directory_.has_become_quiet(port, since);
-    });
+    hardware_.tables->reclaimer->retire(
+        [this, lives = std::weak_ptr(lives_), port, since = directory_[port].unused_since] {
+          if (!lives.expired()) directory_.has_become_quiet(port, since);
+        });
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <expected>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ class Interfaces {
   Hardware& hardware_;
   PortDirectory directory_;
   std::vector<Account> accounts_;  ///< by PortId
+  /// What waits for a grace period may come after this is gone.
+  std::shared_ptr<const bool> lives_ = std::make_shared<const bool>(true);
 };
 
 }  // namespace culvert::dataplane::control
