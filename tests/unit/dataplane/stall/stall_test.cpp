@@ -89,7 +89,7 @@ TEST_CASE("worker: no change of policies, SAs or routes keeps it for 50 µs") {
   INFO(text_of(felt));
   CHECK(felt.longest < kMostSeconds);
   CHECK(felt.waits == 0);
-  CHECK(felt.faults == 0);
+  if (kSlower == 1) CHECK(felt.faults == 0);  // an instrumented build has pages of its own
 }
 
 TEST_CASE("worker: a hundred thousand policies that are loaded at once do not keep it for 50 µs") {
@@ -99,7 +99,7 @@ TEST_CASE("worker: a hundred thousand policies that are loaded at once do not ke
   INFO(text_of(felt));
   CHECK(felt.longest < kMostSeconds);
   CHECK(felt.waits == 0);
-  CHECK(felt.faults == 0);
+  if (kSlower == 1) CHECK(felt.faults == 0);  // an instrumented build has pages of its own
 }
 
 TEST_CASE("worker: what would make it pause at a change is seen") {
