@@ -46,16 +46,23 @@ class Tally:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
-    reasons: list = dataclasses.field(default_factory=list)  # why, each once
+    reasons: list = dataclasses.field(default_factory=list)  # why skipped, each once
+    failures: list = dataclasses.field(default_factory=list)  # what failed, by name
 
     def __add__(self, other):
         return Tally(self.passed + other.passed, self.failed + other.failed,
                      self.skipped + other.skipped,
-                     list(dict.fromkeys([*self.reasons, *other.reasons])))
+                     list(dict.fromkeys([*self.reasons, *other.reasons])),
+                     [*self.failures, *other.failures])
 
     def __str__(self):
         text = f"{self.passed} passed, {self.failed} failed"
         return text + (f", {self.skipped} skipped" if self.skipped else "")
+
+
+def outcome(name, good):
+    """Of one program that says nothing of its cases."""
+    return Tally(passed=1) if good else Tally(failed=1, failures=[name])
 
 
 def run(command, environment=None):
@@ -69,6 +76,7 @@ def run(command, environment=None):
 # ---- unit tests -----------------------------------------------------------------------------------
 
 _ALL_PASSED = re.compile(r"All tests passed \(\d+ assertions? in (\d+) test cases?\)")
+_FAILED_AT = re.compile(r"^(\S+:\d+): FAILED", re.MULTILINE)
 _SOME_FAILED = re.compile(r"test cases: *(\d+)(?: \| *(\d+) passed)?(?: \| *(\d+) failed)?")
 
 
@@ -81,10 +89,13 @@ def count_cases(result):
     passed = _ALL_PASSED.search(output)
     if good:
         return Tally(passed=int(passed.group(1)) if passed else 1)
+    places = ", ".join(dict.fromkeys(_FAILED_AT.findall(output))) or result["result"]
+    failures = [f"{result['name']}: {places}"]
     summary = _SOME_FAILED.search(output)
     if summary and summary.group(3):
-        return Tally(passed=int(summary.group(2) or 0), failed=int(summary.group(3)))
-    return Tally(failed=1)
+        return Tally(passed=int(summary.group(2) or 0), failed=int(summary.group(3)),
+                     failures=failures)
+    return Tally(failed=1, failures=failures)
 
 
 def run_meson_tests(build, environment=None, timeout_factor=1):
@@ -156,9 +167,7 @@ def sanitizers():
 def worker_storm():
     """A million bad frames of each kind through a whole worker; the units run a small one."""
     storm = SANITIZED_BUILD / "tests/unit/dataplane/worker/test_worker_storm"
-    if run([storm, WORKER_STORM_FRAMES], SANITIZER_ENVIRONMENT) == 0:
-        return Tally(passed=1)
-    return Tally(failed=1)
+    return outcome(storm.name, run([storm, WORKER_STORM_FRAMES], SANITIZER_ENVIRONMENT) == 0)
 
 
 def churn():
@@ -194,7 +203,7 @@ def races():
     for program, arguments in THREADED_PROGRAMS.items():
         good = run([THREAD_BUILD / program, *arguments],
                    {"TSAN_OPTIONS": f"halt_on_error=1 suppressions={THREAD_SUPPRESSIONS}"}) == 0
-        tally += Tally(passed=1) if good else Tally(failed=1)
+        tally += outcome(program, good)
     return tally
 
 
@@ -221,7 +230,7 @@ def fuzz_one(program):
         command.append(corpus)
     good = run(command, SANITIZER_ENVIRONMENT) == 0
     print(f"{program.name}: {'no finding' if good else f'FINDING, see {findings}'}", flush=True)
-    return Tally(passed=1) if good else Tally(failed=1)
+    return outcome(program.name, good)
 
 
 def fuzz():
@@ -274,7 +283,7 @@ def run_pytest(name, *options, what="tests/scenarios", environment=None, seconds
              if case.find("failure") is not None or case.find("error") is not None]
     reasons = [skip.get("message") for skip in suite.iter("skipped")]
     cut_short = bool(seconds) and status == TIMED_OUT
-    return ScenarioReport(Tally(passed, failed, skipped, list(dict.fromkeys(reasons)))
+    return ScenarioReport(Tally(passed, failed, skipped, list(dict.fromkeys(reasons)), names)
                           + Tally(failed=int(cut_short or not passed + failed + skipped)), names)
 
 
@@ -355,7 +364,8 @@ class Result:
 
     def __str__(self):
         return "\n".join([f"{self.stage:12} {self.seconds:6.0f} s   {self.tally}",
-                          *[f"{'':24}skipped: {reason}" for reason in self.tally.reasons]])
+                          *[f"{'':24}skipped: {reason}" for reason in self.tally.reasons],
+                          *[f"{'':24}failed: {name}" for name in self.tally.failures]])
 
 
 def timed(name, stage):
