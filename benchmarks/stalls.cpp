@@ -208,7 +208,8 @@ void StallRig::make_worker() {
 
 // ---- the thread that changes ----
 
-std::vector<Wake> StallRig::round(const std::vector<Change>& kinds, std::uint32_t of_each) {
+std::vector<Wake> StallRig::round(const std::vector<Change>& kinds, std::uint32_t of_each,
+                                  double least_seconds) {
   const std::size_t changes = kinds.size() * of_each;
   wakes_.assign(changes + 1, Wake{});
   times_.assign(kMostTimes, 0);
@@ -228,7 +229,7 @@ std::vector<Wake> StallRig::round(const std::vector<Change>& kinds, std::uint32_
     const Change kind = kinds[number % kinds.size()];
     change(kind, static_cast<std::uint32_t>(number / kinds.size()));
     if (settings_.beside_change) settings_.beside_change(kind);
-    wait_for_wake(rounds_.load(std::memory_order_acquire));
+    wait_for_wake(rounds_.load(std::memory_order_acquire), least_seconds);
     next += between;
     std::this_thread::sleep_until(next);
   }
@@ -240,9 +241,11 @@ std::vector<Wake> StallRig::round(const std::vector<Change>& kinds, std::uint32_
 }
 
 /// Until every flow has been met again, and a round more: the next change has its own.
-void StallRig::wait_for_wake(std::uint64_t begun_at) {
+void StallRig::wait_for_wake(std::uint64_t begun_at, double least_seconds) {
   const std::uint64_t bursts = settings_.flows / kBurstPackets;
-  while (rounds_.load(std::memory_order_acquire) < begun_at + bursts + 2) {
+  // Relaxed: by the time these rounds are over, it is this wake's.
+  while (rounds_.load(std::memory_order_acquire) < begun_at + bursts + 2 ||
+         in_wake_.load(std::memory_order_relaxed) < least_seconds) {
     tables_->reclaimer->poll();
     std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
@@ -307,6 +310,8 @@ void StallRig::serve_once(std::uint64_t number) {
     wake.longest = std::max(wake.longest, took);
     wake.longest_there = std::max(
         wake.longest_there, static_cast<double>(passed) / static_cast<double>(rte_get_tsc_hz()));
+    wake.seconds += took;
+    in_wake_.store(wake.seconds, std::memory_order_relaxed);
   }
   wake.waits += static_cast<std::uint32_t>(after.waits - kernel_before_.waits);
   wake.faults += static_cast<std::uint32_t>(after.faults - kernel_before_.faults);

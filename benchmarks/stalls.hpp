@@ -52,6 +52,7 @@ inline constexpr std::size_t kChangeKinds = 13;
 struct Wake {
   double longest = 0;        ///< seconds of the worker's processor time that an iteration took
   double longest_there = 0;  ///< the same by the clock on the wall: with what others ran meanwhile
+  double seconds = 0;        ///< of the worker's processor time, all of them
   std::uint32_t waits = 0;   ///< times that the worker gave up its processor by itself
   std::uint32_t faults = 0;  ///< pages that the kernel had to bring
 };
@@ -79,9 +80,12 @@ class StallRig {
 
   /// Changes of these kinds in turns, so many of each, the worker at work beside them; their wakes
   /// in the order of the changes. The same every time: what a change costs can be told from what
-  /// the machine did meanwhile by the least of several rounds. Ends the program when the traffic
-  /// lost a packet.
-  [[nodiscard]] std::vector<Wake> round(const std::vector<Change>& kinds, std::uint32_t of_each);
+  /// the machine did meanwhile by the least of several rounds. A wake lasts until all flows are met
+  /// again, and `least_seconds` of the worker's processor time: the longer, the more of it is
+  /// disturbed by others, with or without a change. Ends the program when the traffic lost a
+  /// packet.
+  [[nodiscard]] std::vector<Wake> round(const std::vector<Change>& kinds, std::uint32_t of_each,
+                                        double least_seconds = 0);
   /// Every iteration of the last round, seconds of the worker's processor time.
   [[nodiscard]] const std::vector<float>& iterations() const { return times_; }
 
@@ -101,7 +105,7 @@ class StallRig {
   void change(Change kind, std::uint32_t number);
   void rekey(std::uint32_t sa);
   void change_next_hop();
-  void wait_for_wake(std::uint64_t begun_at);
+  void wait_for_wake(std::uint64_t begun_at, double least_seconds);
 
   // The worker's thread.
   void serve();
@@ -134,6 +138,7 @@ class StallRig {
   Kernel kernel_before_;
   std::vector<Wake> wakes_;               ///< the worker's while it serves
   std::atomic<std::uint32_t> begun_{0};   ///< changes
+  std::atomic<double> in_wake_{0};        ///< seconds of the last one's wake
   std::atomic<std::uint64_t> rounds_{0};  ///< full bursts from both sides that are done
   std::atomic<bool> stop_{false};
   /// While the next list is being built: the one that workers have until it is done.

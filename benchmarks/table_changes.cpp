@@ -181,7 +181,7 @@ void print_iterations(const char* what, std::vector<float> times) {
 /// The wakes of several rounds become one: of each the least.
 void take_least(std::vector<benchmarks::Wake>& least,
                 const std::vector<benchmarks::Wake>& of_round) {
-  if (least.empty()) least.resize(of_round.size(), {1e9, 1e9, 0, 0});
+  if (least.empty()) least.resize(of_round.size(), {1e9, 1e9, 0, 0, 0});
   for (std::size_t change = 0; change < of_round.size(); ++change) {
     benchmarks::Wake& kept = least[change];
     kept.longest = std::min(kept.longest, of_round[change].longest);

@@ -30,6 +30,8 @@ class SearchPace {
   }
   /// Packets to receive from one queue.
   [[nodiscard]] std::uint16_t most() const { return most_; }
+  /// Whether a change bounds it: then one queue an iteration.
+  [[nodiscard]] bool is_small() const { return most_ != kBurstPackets; }
   void count_search() { ++searched_; }
   /// Since the last small burst, or the last change.
   [[nodiscard]] std::uint32_t searched() const { return searched_; }
@@ -37,7 +39,7 @@ class SearchPace {
   /// searched for in this one lets expect no more searches than may be. Flows that are new all the
   /// time are no doing of the change: it does not matter any more after some bursts.
   void end_burst(std::uint32_t packets) {
-    if (most_ == kBurstPackets) [[likely]]
+    if (!is_small()) [[likely]]
       return;
     const std::uint32_t expected =
         searched_ == 0 ? kBurstPackets
@@ -51,8 +53,7 @@ class SearchPace {
 
  private:
   /// A search of a list that nobody has looked at yet costs as much as fifty probes and those that
-  /// it asks; a hundred may go into a burst, from each of a few ports, which is one search as a
-  /// rule.
+  /// it asks; a hundred may go into an iteration, which is one search as a rule.
   static constexpr std::size_t kProbesABurst = 100, kProbesOfMemory = 50;
   static constexpr std::uint32_t kBursts = 1000;
 

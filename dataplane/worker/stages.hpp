@@ -124,6 +124,7 @@ class WorkerState {
   /// The list that the packets of the iteration in hand meet; not older than its era.
   const SpdSnapshot* policies = nullptr;
   SearchPace pace;
+  std::size_t turn = 0;             ///< of ports and rings, while the pace is small
   bool went_the_short_way = false;  ///< all of the last burst that was protected or ESP
   /// Received next, by port. Of few packets all that is known of them stays in the first-level
   /// cache; lanes of multi-buffer ciphers want many.

@@ -73,11 +73,14 @@ std::uint32_t serve_port(WorkerState& worker, Burst& burst, std::size_t port) {
   return found;
 }
 
-bool serve_ports(WorkerState& worker, Burst& burst) {
-  bool found = false;
+bool has_queue_of(const WorkerState& worker, std::size_t port) {
+  return raw(worker.context.id) < worker.tables.ports[port].queues;
+}
+
+std::uint32_t serve_ports(WorkerState& worker, Burst& burst) {
+  std::uint32_t found = 0;
   for (std::size_t port = 0; port < worker.tables.ports.size(); ++port) {
-    if (raw(worker.context.id) >= worker.tables.ports[port].queues) continue;
-    found |= serve_port(worker, burst, port) != 0;
+    if (has_queue_of(worker, port)) found += serve_port(worker, burst, port);
   }
   return found;
 }
@@ -111,11 +114,33 @@ std::uint32_t serve_main_thread(WorkerState& worker, Burst& burst) {
   return found;
 }
 
-/// What is behind the ports, to its end: how many packets the rings had.
+/// How many packets the rings had.
 std::uint32_t serve_rings(WorkerState& worker, Burst& burst) {
   worker.enter(Stage::loop);
-  std::uint32_t found = serve_other_workers(worker, burst);
-  found += serve_main_thread(worker, burst);
+  const std::uint32_t found = serve_other_workers(worker, burst);
+  return found + serve_main_thread(worker, burst);
+}
+
+/// While policies have just changed: from one port only, or the rings, in turns. What may have to
+/// be searched for in an iteration is the pace's, however many ports there are.
+std::uint32_t serve_one_in_turn(WorkerState& worker, Burst& burst) {
+  const std::size_t ports = worker.tables.ports.size();
+  for (std::size_t tried = 0; tried <= ports; ++tried) {
+    const std::size_t turn = worker.turn++ % (ports + 1);
+    std::uint32_t found = 0;
+    if (turn == ports) {
+      found = serve_rings(worker, burst);
+    } else if (has_queue_of(worker, turn)) {
+      found = serve_port(worker, burst, turn);
+    }
+    if (found != 0) return found;
+  }
+  return 0;
+}
+
+/// What is behind ports and rings, to its end.
+void end_iteration(WorkerState& worker, Burst& burst) {
+  worker.enter(Stage::loop);
   if (worker.has_pending()) [[unlikely]]
     serve_pending(worker, burst, &process);
   // A worker is quiescent behind its iteration: what has the index of an SA or of a next hop is not
@@ -125,7 +150,6 @@ std::uint32_t serve_rings(WorkerState& worker, Burst& burst) {
   transmit_all(worker);
   worker.free_given_back();
   worker.enter(Stage::loop);
-  return found;
 }
 
 /// The gateway stops: an iteration without the ports, and the main thread is told of it.
@@ -137,6 +161,7 @@ bool drain_iteration(WorkerState& worker, Burst& burst) {
   const std::uint64_t given = serve_held(worker, burst);
   const std::uint64_t found =
       given + serve_rings(worker, burst) + (held > waits ? held - waits : 0);
+  end_iteration(worker, burst);
   DrainProgress& progress = worker.context.drained;
   // Relaxed: the only writer.
   progress.packets.store(progress.packets.load(std::memory_order_relaxed) + found,
@@ -218,8 +243,15 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   // First: what was held came before what the ports have.
   if (worker.early.count() != 0) [[unlikely]]
     serve_early(worker, burst, &process);
-  const bool found = serve_ports(worker, burst);
-  return serve_rings(worker, burst) != 0 || found;
+  std::uint32_t found = 0;
+  if (worker.pace.is_small()) [[unlikely]] {
+    found = serve_one_in_turn(worker, burst);
+  } else {
+    found = serve_ports(worker, burst);
+    found += serve_rings(worker, burst);
+  }
+  end_iteration(worker, burst);
+  return found != 0;
 }
 
 int run_worker(void* context) {

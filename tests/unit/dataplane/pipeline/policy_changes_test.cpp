@@ -1,9 +1,11 @@
 // Policies that change while a worker knows flows: what they meet from then on, how many packets
 // the worker takes at once until it knows them again, and how an operator sees that it came late.
+#include <cstring>
 #include <vector>
 
 #include <catch2/catch.hpp>
 #include <rte_ethdev.h>
+#include <rte_mbuf.h>
 
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
@@ -29,6 +31,14 @@ Packet to(const std::string& destination) {
   options.destination = destination;
   options.payload = udp(1000, 2000, Packet(40, 0x42));
   return frame(ip_packet(options));
+}
+
+void put_into(PortId port, const Packet& bytes) {
+  rte_mbuf* packet = rte_pktmbuf_alloc(packet_pool());
+  REQUIRE(packet != nullptr);
+  std::memcpy(rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes.size())), bytes.data(),
+              bytes.size());
+  REQUIRE(rte_eth_tx_burst(static_cast<std::uint16_t>(raw(port)), 0, &packet, 1) == 1);
 }
 
 /// Policies of as many shapes as there are, for other networks.
@@ -135,6 +145,35 @@ TEST_CASE("worker: after a change it takes as many packets at once as it may sea
   CHECK(*std::ranges::max_element(taken) > 16);
   rte_eth_remove_rx_callback(device, 0, callback);
   CHECK(odd == 0);
+}
+
+TEST_CASE("worker: after a change an iteration takes packets from one port, and ports have turns") {
+  Gateway gateway;
+  Spd& spd = *gateway.tables().spd;
+  spd.insert(entry(100, PolicyAction::discard, "10.2.0.0/16"));
+  add_shapes(spd, 256);
+  std::vector<Packet> frames;
+  for (int flow = 0; flow < 6; ++flow) frames.push_back(to("10.2.0." + std::to_string(flow + 1)));
+  std::vector<std::uint64_t> taken;
+  bool both_had_turns = false;
+  gateway.iterate = [&](WorkerState& worker, Burst& burst) {
+    worker.pace = {};
+    for (int flow = 0; flow < 6; ++flow) {
+      put_into(kWan, to("10.2.1." + std::to_string(flow + 1)));
+    }
+    std::uint64_t before = 0;
+    do {
+      before = worker.counters.received.read();
+      run_iteration(worker, burst);
+      taken.push_back(worker.counters.received.read() - before);
+      // What a port gave beyond the one packet waits.
+      both_had_turns |= taken.size() <= 3 && !worker.held[raw(kLan)].is_empty() &&
+                        !worker.held[raw(kWan)].is_empty();
+    } while (taken.back() != 0);
+  };
+  CHECK(gateway.receive(kLan, frames).dropped(DropReason::policy_discard) == 12);
+  for (std::size_t iteration = 0; iteration < 4; ++iteration) CHECK(taken[iteration] == 1);
+  CHECK(both_had_turns);
 }
 
 TEST_CASE("search pace: flows that are new all the time keep bursts small for a while only") {
