@@ -52,7 +52,7 @@ def arguments(words=None):
                         help="with --ports: how near the search goes, of --rate (1)")
     parser.add_argument("--gateway-config", metavar="FOLDER",
                         help="write the configuration that --ports wants of the gateway, and stop")
-    parser.add_argument("--suites", help="of rates,workers,policies,windows,floods,ipv6,transforms,sas")
+    parser.add_argument("--suites", help="of rates,workers,policies,windows,floods,ipv6,forms,transforms,sas")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows by name: out/64/1")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--no-huge", action="store_true", help="do without huge pages")

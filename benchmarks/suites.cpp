@@ -26,7 +26,7 @@ std::vector<Case> rates() {
 /// Inbound the SAD can be looked at alone, for no policy is needed to find an SA.
 std::vector<Case> sas() {
   std::vector<Case> cases;
-  for (const std::uint32_t count : {65'536U, 1'000'000U}) {
+  for (const std::uint32_t count : {100'000U, 1'000'000U}) {
     for (const Direction direction : kBoth) {
       for (const std::uint32_t size : {64U, kImix}) {
         cases.push_back(ordinary_case(direction, size, count));
@@ -110,6 +110,23 @@ std::vector<Case> ipv6() {
   return cases;
 }
 
+/// What a NAT on the way and extended sequence numbers cost.
+std::vector<Case> forms() {
+  std::vector<Case> cases;
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t size : {64U, 1420U, kImix}) {
+      cases.push_back(ordinary_case(direction, size, 1));
+      cases.back().has_udp = true;
+      cases.back().variant = "NAT-T";
+      if (direction == Direction::out) continue;
+      cases.push_back(ordinary_case(direction, size, 1));
+      cases.back().has_inbound_esn = true;
+      cases.back().variant = "ESN";
+    }
+  }
+  return cases;
+}
+
 std::vector<Case> transforms() {
   std::vector<Case> cases;
   for (const Direction direction : kBoth) {
@@ -126,7 +143,7 @@ std::vector<Case> workers() {
   std::vector<Case> cases;
   for (const Direction direction : kBoth) {
     for (const std::uint32_t size : {64U, kImix}) {
-      for (const std::uint32_t count : {1U, 2U}) {
+      for (const std::uint32_t count : {1U, 2U, 4U, 8U}) {
         cases.push_back(ordinary_case(direction, size, 1024));
         cases.back().workers = count;
       }
@@ -173,9 +190,9 @@ std::vector<Case> stage_cases() {
 }
 
 std::vector<Suite> all_suites() {
-  return {{"rates", rates()},           {"workers", workers()}, {"policies", policies()},
-          {"windows", windows()},       {"floods", floods()},   {"ipv6", ipv6()},
-          {"transforms", transforms()}, {"sas", sas()}};
+  return {{"rates", rates()},     {"workers", workers()},       {"policies", policies()},
+          {"windows", windows()}, {"floods", floods()},         {"ipv6", ipv6()},
+          {"forms", forms()},     {"transforms", transforms()}, {"sas", sas()}};
 }
 
 }  // namespace culvert::benchmarks

@@ -20,7 +20,8 @@ struct Suite {
 [[nodiscard]] std::vector<Case> quick_cases();
 /// Of which the stages are told apart.
 [[nodiscard]] std::vector<Case> stage_cases();
-/// rates, workers, policies, windows, floods, ipv6, transforms, sas: what takes longest comes last.
+/// rates, workers, policies, windows, floods, ipv6, forms, transforms, sas: what takes longest
+/// comes last.
 [[nodiscard]] std::vector<Suite> all_suites();
 
 }  // namespace culvert::benchmarks

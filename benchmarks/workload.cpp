@@ -14,11 +14,16 @@ namespace {
 
 constexpr std::size_t kBurst = 64;
 constexpr std::size_t kEthernetBytes = 14, kUdpBytes = 8, kEspBytes = 8;
+constexpr std::uint16_t kNatPort = 4500;
 constexpr std::size_t kMostIvBytes = 16;
 constexpr std::array<std::uint32_t, 12> kImixSizes{64, 570, 64,   64, 570, 64,
                                                    64, 570, 1400, 64, 570, 64};
 constexpr std::size_t ip_bytes(wire::Family family) {
   return family == wire::Family::v4 ? wire::ipv4::kHeaderBytes : wire::ipv6::kHeaderBytes;
+}
+/// Headers in front of ESP.
+std::size_t outer_bytes(const Case& test) {
+  return ip_bytes(test.outer) + (test.has_udp ? kUdpBytes : 0);
 }
 /// Each SA has a network of 16 addresses a side.
 constexpr unsigned kNetworkBits = 4;
@@ -64,6 +69,14 @@ void write_ip(wire::Writer& out, wire::Family family, std::size_t total,
   out.bytes(header);
 }
 
+/// Of ESP in UDP over IPv4, whose checksum should be zero (RFC 3948 §2.1). `bytes`: header and all.
+void write_nat_udp(wire::Writer& out, std::size_t bytes) {
+  out.u16(kNatPort);
+  out.u16(kNatPort);
+  out.u16(static_cast<std::uint16_t>(bytes));
+  out.u16(0);
+}
+
 /// Which SA and flow a frame is of, and its number within the SA.
 struct Turn {
   std::uint32_t sa;
@@ -79,7 +92,8 @@ Turn turn_of(const Case& test, std::span<const std::uint32_t> sas, std::size_t f
 /// Makes what should be dropped of a good packet: by the SPI's generation, by a bit of the ICV. A
 /// replay is good but for its number.
 void spoil(std::vector<std::uint8_t>& frame, const Case& test) {
-  if (test.flood == Flood::unknown_spis) frame[kEthernetBytes + ip_bytes(test.outer)] ^= 0x80U;
+  const std::size_t esp_at = kEthernetBytes + outer_bytes(test);
+  if (test.flood == Flood::unknown_spis) frame[esp_at] ^= 0x80U;
   if (test.flood == Flood::wrong_icvs) frame.back() ^= 1U;
 }
 
@@ -131,13 +145,14 @@ class Sealer {
         (form.alignment - (inner.size() + 2) % form.alignment) % form.alignment;
     const std::size_t text = inner.size() + padding + 2;
     const std::size_t total =
-        ip_bytes(test_.outer) + kEspBytes + form.iv_bytes + text + form.icv_bytes;
+        outer_bytes(test_) + kEspBytes + form.iv_bytes + text + form.icv_bytes;
     const std::uint32_t sequence = turn.round + 1;
     std::vector<std::uint8_t> frame(kEthernetBytes + total);
     wire::Writer out(frame);
     write_ethernet(out, kWanMac, test_.outer);
     write_ip(out, test_.outer, total, static_cast<std::uint16_t>(frame_number / kBurst),
-             wire::protocol::kEsp, kPeerWan, kOurWan);
+             test_.has_udp ? wire::protocol::kUdp : wire::protocol::kEsp, kPeerWan, kOurWan);
+    if (test_.has_udp) write_nat_udp(out, total - ip_bytes(test_.outer));
     const std::size_t esp_at = out.size();
     out.u32(static_cast<std::uint32_t>(spi));
     out.u32(sequence);
@@ -164,13 +179,19 @@ class Sealer {
     std::ranges::copy(iv, nonce.begin() + form.salt_bytes);
     key.erase(salt, salt + form.salt_bytes);
     if (!engine_.expand(suite, key, key_)) std::abort();
-    const crypto::esp::Operation operation{.key = &key_,
-                                           .text = frame.data() + text_at,
-                                           .nonce = nonce.data(),
-                                           .aad = frame.data() + esp_at,
-                                           .icv = frame.data() + text_at + text,
-                                           .text_bytes = static_cast<std::uint32_t>(text),
-                                           .aad_bytes = kEspBytes};
+    // SPI, the number's higher half, which is 0, and its lower half (RFC 4106 §5).
+    std::array<std::uint8_t, 12> long_aad{};
+    std::copy_n(frame.data() + esp_at, 4, long_aad.begin());
+    std::copy_n(frame.data() + esp_at + 4, 4, long_aad.begin() + 8);
+    const bool is_long = test_.has_inbound_esn;
+    const crypto::esp::Operation operation{
+        .key = &key_,
+        .text = frame.data() + text_at,
+        .nonce = nonce.data(),
+        .aad = is_long ? long_aad.data() : frame.data() + esp_at,
+        .icv = frame.data() + text_at + text,
+        .text_bytes = static_cast<std::uint32_t>(text),
+        .aad_bytes = static_cast<std::uint8_t>(is_long ? long_aad.size() : kEspBytes)};
     engine_.seal(suite, std::span(&operation, 1));
   }
 
@@ -279,14 +300,16 @@ channel::InstallSa sa_request(const Case& test, std::uint32_t index, channel::Sp
   request.spi = spi;
   request.replay_window = in ? test.replay_window : 0;
   request.suite = crypto::esp::transform(test.transform).suite;
-  request.local = {address_of(test.outer, kOurWan), 0};
-  request.remote = {address_of(test.outer, kPeerWan), 0};
+  const std::uint16_t port = test.has_udp ? kNatPort : 0;
+  request.udp_encapsulation = test.has_udp;
+  request.local = {address_of(test.outer, kOurWan), port};
+  request.remote = {address_of(test.outer, kPeerWan), port};
   // Limits that are looked at and never reached.
   request.lifetime.soft_bytes = 1ULL << 61;
   request.lifetime.hard_bytes = 1ULL << 62;
   request.lifetime.soft_packets = 1ULL << 61;
   request.lifetime.hard_packets = 1ULL << 62;
-  request.esn = !in;
+  request.esn = !in || test.has_inbound_esn;
   request.local_selectors.count = 1;
   request.local_selectors.items[0] = network(test, kLocalBase, index);
   request.remote_selectors.count = 1;

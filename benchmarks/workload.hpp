@@ -33,6 +33,8 @@ struct Case {
   std::uint32_t replay_window = 1024;
   crypto::esp::TransformId transform{};  ///< AES-128-GCM-16
   wire::Family inner = wire::Family::v4, outer = wire::Family::v4;
+  bool has_udp = false;               ///< ESP in UDP (RFC 3948), port 4500 on both sides
+  bool has_inbound_esn = false;       ///< outbound SAs have ESN always; an AEAD suite
   Flood flood = Flood::none;          ///< kBadPerGood of them for each good packet; rates are of
                                       ///< the good ones
   std::uint32_t least_frames = 4096;  ///< before the capture begins again

@@ -98,6 +98,14 @@ def ipv6_label(row):
     return f"{rates_label(row)}, {transform_and_variant(row['suite'])[1]}"
 
 
+def of_forms(row):
+    return transform_and_variant(row["suite"])[1] in ("NAT-T", "ESN")
+
+
+def forms_label(row):
+    return f"{rates_label(row)}, {transform_and_variant(row['suite'])[1]}"
+
+
 def of_transforms(row):
     return (not transform_and_variant(row["suite"])[1] and row["size"] == "imix" and row["sas"] == 1
             and row["workers"] == 1)
@@ -124,6 +132,7 @@ SECTIONS = (
     ("Replay windows", of_windows, windows_label),
     ("Ten bad packets for each good one: good packets", of_floods, floods_label),
     ("IPv6", of_ipv6, ipv6_label),
+    ("ESP in UDP, extended sequence numbers", of_forms, forms_label),
     ("Cipher suites, IMIX", of_transforms, transforms_label),
     ("Workers, 1 024 SAs", of_workers, workers_label),
 )
