@@ -285,6 +285,23 @@ def test_esn_survives_the_wrap_of_the_low_half(manual):
         assert bed.next_sealed() is not None, (hex(sequence), bed.gateway.drops())
 
 
+@pytest.mark.parametrize("window", [32, 128])
+def test_the_window_that_late_packets_over_the_wrap_need_is_told(manual, window):
+    """RFC 4303 §A2.2: what is left of the window is taken for one of the next 2^32, whose ICV it has not;
+    what is advised knows better, and that window takes it."""
+    bed = manual(esn=True, replay_window=window)
+    late = 0xFFFFFFF1
+    for sequence in (0x7FFFFFF0, 0xFFFFFFF0, 0x100000040, late):
+        bed.peer.send(bed.seal(bed.echo_request(1), seq_num=sequence & 0xFFFFFFFF,
+                               esn=sequence >> 32))
+        answered = bed.next_sealed(0.7) is not None
+        assert answered == (sequence != late or window == 128), hex(sequence)
+    child, = (child for child in bed.gateway.status()["dataplane"]["children"]
+              if child["child"] == "manual")
+    by_79 = {"accepted" if window == 128 else "missed": {"128": 1}}
+    assert child["in"]["late"] == {"accepted": {}, "missed": {}, **by_79, "advised_window": 128}
+
+
 def test_packets_are_conserved(manual):
     """received + originated = sent + delivered + dropped, after good, bad and repeated packets."""
     bed = manual()
