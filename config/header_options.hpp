@@ -46,7 +46,7 @@ struct HeaderOptions {
   std::uint16_t tfc_padding = 0;  ///< bytes that inner packets are padded to (RFC 4303 §2.7)
   /// Bytes of the largest outer packet that the path to the peer carries, whatever ICMP says of it.
   std::uint16_t path_mtu = kAnyPath;
-  DummyPackets dummy_packets;  ///< outbound
+  DummyPackets dummy_packets = {};  ///< outbound
 
   friend bool operator==(const HeaderOptions&, const HeaderOptions&) = default;
 };
