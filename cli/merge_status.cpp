@@ -42,13 +42,20 @@ const json& by_connection(const json& list, const std::string& connection) {
   return nothing;
 }
 
-/// Sent lately, and nothing came back since before the first of it.
+/// Packets of somebody: dummies are sent whether there is traffic or not, and nobody answers them.
+double with_contents(const json& direction) {
+  return number(direction, "packets") - number(direction, "dummy_packets");
+}
+
+/// Sent lately, and nothing came back since before the first of it. Beside dummies nobody knows
+/// when the last packet was that somebody would answer: there it is only said if nothing came ever.
 bool is_one_way(const json& sending, const json& receiving) {
-  if (number(sending, "packets") < kOneWayPackets) return false;
+  if (with_contents(sending) < kOneWayPackets) return false;
   const json& last_received = member(receiving, "last_packet_seconds");
   const json& last_sent = member(sending, "last_packet_seconds");
   if (!last_sent.is_number()) return false;
   if (!last_received.is_number()) return true;
+  if (number(sending, "dummy_packets") != 0) return false;
   return last_received.get<double>() - last_sent.get<double>() > kOneWaySeconds;
 }
 
@@ -104,7 +111,7 @@ Judgement judge(const json& child, const json& negotiated, const json& connectio
             "check here: does the client answer (its firewall, its route back through this "
             "gateway), do the answers match local_ts and remote_ts"};
   }
-  if (number(in, "packets") == 0 && number(out, "packets") == 0) {
+  if (with_contents(in) == 0 && with_contents(out) == 0) {
     return {"idle", "no packet has passed yet", ""};
   }
   return {"up", "", ""};

@@ -72,8 +72,12 @@ std::string render_problem(const json& problem) {
 
 std::string traffic(const json& direction) {
   const json& last = member(direction, "last_packet_seconds");
-  return fmt::format("{} ({} packets, {})", human_bytes(member(direction, "bytes")),
-                     text(direction, "packets"),
+  const std::string dummies =
+      number(direction, "dummy_packets") == 0
+          ? ""
+          : fmt::format(", {} of them dummies", text(direction, "dummy_packets"));
+  return fmt::format("{} ({} packets{}, {})", human_bytes(member(direction, "bytes")),
+                     text(direction, "packets"), dummies,
                      last.is_number() ? "last " + human_duration(last) + " ago" : "none yet");
 }
 

@@ -19,6 +19,8 @@ void check_neighbors(const Config& config, Diagnostics& diagnostics);
 void check_selectors(const Config& config, Diagnostics& diagnostics);
 /// Entries of the policy table that an earlier one covers or meets (RFC 4301 §4.4.1).
 void check_policy_order(const Config& config, Diagnostics& diagnostics);
+/// Dummy packets: what all SAs send together; only of SAs that send.
+void check_dummy_packets(const Config& config, Diagnostics& diagnostics);
 /// A secret for each connection that needs one.
 void check_secrets(const Config& config, Diagnostics& diagnostics);
 /// What certificates need of the configuration, without looking into files: a certificate, a

@@ -1,5 +1,6 @@
 // How a child's SAs treat headers and sizes: what goes from the inner header to the outer one and
-// back (RFC 4301 §5.1.2, RFC 6040), and what happens to packets that do not fit (RFC 4301 §8).
+// back (RFC 4301 §5.1.2, RFC 6040), what happens to packets that do not fit (RFC 4301 §8), and what
+// an observer does not learn of the traffic (RFC 4303 §2.6, §2.7).
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,16 @@ enum class FragmentationOrder : std::uint8_t { before, after };
 /// or by the packet that it quotes as well (RFC 4301 §6.2).
 enum class IcmpErrors : std::uint8_t { header, check };
 
+/// Packets without contents that an SA sends (RFC 4303 §2.6).
+struct DummyPackets {
+  /// That the SA sends at least, with what it carries: dummies fill what is missing. 0: none.
+  std::uint16_t per_second = 0;
+  /// Of each one, as of an inner packet; 0: those of `tfc_padding`, without that of a random size.
+  std::uint16_t bytes = 0;
+
+  friend bool operator==(const DummyPackets&, const DummyPackets&) = default;
+};
+
 struct HeaderOptions {
   /// `tfc_padding` that fills every packet to what the path carries.
   static constexpr std::uint16_t kPadToPath = 0xffff;
@@ -35,6 +46,7 @@ struct HeaderOptions {
   std::uint16_t tfc_padding = 0;  ///< bytes that inner packets are padded to (RFC 4303 §2.7)
   /// Bytes of the largest outer packet that the path to the peer carries, whatever ICMP says of it.
   std::uint16_t path_mtu = kAnyPath;
+  DummyPackets dummy_packets = {};  ///< outbound
 
   friend bool operator==(const HeaderOptions&, const HeaderOptions&) = default;
 };

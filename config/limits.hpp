@@ -50,7 +50,12 @@ inline constexpr std::uint32_t kFragmentSizeMax = 8092;  ///< channel::kMaxDatag
 inline constexpr std::uint32_t kReplayWindowMin = 32;    ///< packets; RFC 4303 §3.4.3
 inline constexpr std::uint32_t kReplayWindowMax = 65536;
 inline constexpr std::uint32_t kDscpMax = 63;  ///< six bits; RFC 2474 §3
-inline constexpr std::uint32_t kSpiMin = 256;  ///< RFC 4303 §2.1 reserves 1..255
+/// A second, of one SA: the main thread makes them, some at once above one in two milliseconds.
+inline constexpr std::uint32_t kDummyPacketsPerSa = 1000;
+/// A second, of all SAs: some hundredths of the main thread's time.
+inline constexpr std::uint32_t kDummyPacketsTotal = 20000;
+inline constexpr std::uint32_t kDummyBytesMin = 40;  ///< bytes; an IPv6 header
+inline constexpr std::uint32_t kSpiMin = 256;        ///< RFC 4303 §2.1 reserves 1..255
 
 // ---- the policy table's check -------------------------------------------------------------------
 inline constexpr std::size_t kComparedSelectors = 1U << 18U;     ///< pairs; bounds memory

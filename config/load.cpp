@@ -58,6 +58,7 @@ void check_all(const Config& config, bool files, Diagnostics& diagnostics) {
   check_neighbors(config, diagnostics);
   check_selectors(config, diagnostics);
   check_policy_order(config, diagnostics);
+  check_dummy_packets(config, diagnostics);
   check_secrets(config, diagnostics);
   check_pki(config, diagnostics);
   if (files) check_files(config, diagnostics);

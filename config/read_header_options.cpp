@@ -1,5 +1,5 @@
 // copy_dscp, dscp, copy_ecn, copy_flow_label, df, hop_limit, mss_clamp, fragmentation, icmp_errors,
-// tfc_padding, path_mtu: of a child or a manual SA.
+// tfc_padding, path_mtu, dummy_packets: of a child or a manual SA.
 #include <array>
 
 #include "config/limits.hpp"
@@ -69,6 +69,29 @@ void read_path_mtu(const Field& field, std::optional<wire::Family> outer, Header
   }
 }
 
+/// RFC 4303 §2.6: "the controls might allow an administrator to generate random-length or
+/// fixed-length dummy packets". `options.tfc_padding` is read.
+void read_dummy_packets(const Field& field, HeaderOptions& options) {
+  if (!field.present()) return;
+  MapReader map(field, "{per_second: 50} or {per_second: 50, bytes: 1000}");
+  if (!map.is_map()) return;
+  const Field rate =
+      map.require("per_second", "a number of packets a second", "write per_second: 50");
+  if (const auto number =
+          read_number(rate, {1, limits::kDummyPacketsPerSa, "packets a second of an SA"})) {
+    options.dummy_packets.per_second = static_cast<std::uint16_t>(*number);
+  }
+  const Field size = map.take("bytes");
+  if (const auto bytes = read_number(size, {limits::kDummyBytesMin, limits::kMtuMax, "bytes"})) {
+    options.dummy_packets.bytes = static_cast<std::uint16_t>(*bytes);
+  }
+  if (size.present() && options.tfc_padding != 0) {
+    size.error({describe(size), "no bytes beside tfc_padding, which is the size of dummies too",
+                "leave bytes out: by another size they could be told apart"});
+  }
+  map.finish();
+}
+
 }  // namespace
 
 void read_header_options(MapReader& map, Mode mode, std::optional<wire::Family> outer,
@@ -103,6 +126,7 @@ void read_header_options(MapReader& map, Mode mode, std::optional<wire::Family> 
   }
   read_tfc_padding(map.take("tfc_padding"), mode, options);
   read_path_mtu(map.take("path_mtu"), outer, options);
+  read_dummy_packets(map.take("dummy_packets"), options);
 }
 
 }  // namespace culvert::config

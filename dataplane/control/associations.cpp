@@ -87,6 +87,7 @@ Outcome Associations::install(const channel::InstallSa& request, Instant now) {
   if (!slot) return slot.error();
   index_outbound(request);
   watch(request, now);
+  schedule_dummies(request, settings, now);
   steer(request, *slot);
   log_sa("sa_installed", request, children_.name(request.child_id));
   return Outcome::ok;
@@ -106,6 +107,7 @@ std::expected<SlotIndex, std::string> Associations::install_manual(
   if (!slot) return std::unexpected(std::string(channel::to_string(slot.error())));
   index_outbound(request);
   watch(request, now);
+  schedule_dummies(request, settings, now);
   steer(request, *slot);
   log_sa("sa_installed", request, {std::string(kManualConnection), configured.name, true});
   return *slot;

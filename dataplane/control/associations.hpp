@@ -12,13 +12,17 @@
 #include "channel/server.hpp"
 #include "dataplane/control/child_accounts.hpp"
 #include "dataplane/control/child_directory.hpp"
+#include "dataplane/control/dummy_packets.hpp"
 #include "dataplane/control/lifetime.hpp"
 #include "dataplane/control/path_mtu.hpp"
 #include "dataplane/control/steering.hpp"
+#include "dataplane/control/token_bucket.hpp"
 #include "dataplane/control/topology.hpp"
 #include "dataplane/tables/tables.hpp"
 
 namespace culvert::dataplane::control {
+
+class Packets;
 
 class Associations {
  public:
@@ -52,6 +56,12 @@ class Associations {
   /// SAs whose learnt path MTU is old try the link's again. Call now and then.
   void expire_path_mtus(Instant now);
 
+  /// SAs whose children want it send dummy packets where they have sent nothing of their own
+  /// (RFC 4303 §2.6). Call at `next_dummy`, or some milliseconds later.
+  void send_dummies(Packets& packets, Instant now);
+  /// nullopt: no SA sends any.
+  [[nodiscard]] std::optional<Instant> next_dummy() const { return dummies_.next(); }
+
   /// Announces what expires; stops what is over by time and carries nothing. Call about fifty times
   /// a second.
   void scan(channel::Server& channel, Instant now);
@@ -81,6 +91,12 @@ class Associations {
   void index_outbound(const channel::InstallSa& request);
   void unindex_outbound(const channel::InstallSa& spec);
   void watch(const channel::InstallSa& request, Instant now);
+  void schedule_dummies(const channel::InstallSa& request, const SaSettings& settings, Instant now);
+  void fill_turns(Packets& packets, const SaRecord& record, DummySource& source,
+                  std::uint64_t turns, Instant now);
+  [[nodiscard]] std::size_t dummy_bytes(const Packets& packets, const SaRecord& record,
+                                        const DummySource& source);
+  [[nodiscard]] bool send_dummy(Packets& packets, const SaRecord& record, std::size_t bytes);
   void steer(const channel::InstallSa& spec, SlotIndex slot);
   void set_end(const SaRecord& record, const LifetimeWatch& watch, Instant now);
   channel::Outcome take_out(const SaRecord& record);
@@ -95,6 +111,8 @@ class Associations {
   channel::SaId scan_from_{};
   std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
   PathMtus path_mtus_;
+  DummySchedule dummies_;
+  TokenBucket dummy_rate_{{}, Instant{}};  ///< of all SAs together
 };
 
 /// Milliseconds since an SA's last packet; ~0 when there never was one.

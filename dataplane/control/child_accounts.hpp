@@ -21,6 +21,7 @@ struct ChildTotals {
   std::array<std::uint64_t, kLateBuckets> late{}, missed{};
   std::optional<SaRefusal> last_refusal;  ///< of all its SAs
   std::uint64_t resynchronized = 0;
+  std::uint64_t dummies = 0;
 
   void add(const SaTraffic& traffic) {
     packets += traffic.packets;
@@ -41,6 +42,7 @@ struct ChildTotals {
       last_refusal = refusal;
     }
     resynchronized += traffic.resynchronized;
+    dummies += traffic.dummies;
   }
 };
 

@@ -26,6 +26,8 @@ using Done = std::expected<void, std::string>;
 constexpr Instant kScanInterval = 20ms;
 constexpr Instant kNeighborInterval = 100ms;
 constexpr Instant kMetricsInterval = 1s;
+/// Turns of dummy packets that are nearer to each other are served at once.
+constexpr Instant kDummyPause = 2ms;
 /// At the end, for what is on its way inside; some milliseconds where workers sleep.
 constexpr Instant kDrainPatience = 100ms;
 
@@ -254,11 +256,32 @@ void RunningGateway::channel_called() {
 void RunningGateway::scan() {
   // Some milliseconds after a reload: no worker seals by the policies before it any more.
   manual_sas_->remove_replaced();
-  associations_->scan(*channel_, runtime::now());
+  const Instant now = runtime::now();
+  associations_->scan(*channel_, now);
+  arm_dummies(now);
   hardware_->tables->reclaimer->poll();
   steering_->work();
   channel_called();
   workers_called();
+}
+
+/// A timer of their own, where any SA sends them: at the next turn, so that they are spaced evenly.
+void RunningGateway::arm_dummies(Instant now) {
+  const auto next = associations_->next_dummy();
+  if (!next || dummies_are_due_) return;
+  dummies_are_due_ = true;
+  // Of an SA that comes meanwhile the first turn may be before.
+  const Instant when = std::clamp<Instant>(*next, now + kDummyPause, now + kScanInterval);
+  loop_.set_timer(when, [this] {
+    dummies_are_due_ = false;
+    if (running_) send_dummies();
+  });
+}
+
+void RunningGateway::send_dummies() {
+  const Instant now = runtime::now();
+  associations_->send_dummies(*packets_, now);
+  arm_dummies(now);
 }
 
 void RunningGateway::neighbors_tick() {

@@ -6,6 +6,8 @@
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 
+#include "dataplane/worker/encapsulate.hpp"
+
 namespace culvert::dataplane::control {
 
 void ReturnToPool::operator()(rte_mbuf* packet) const { rte_pktmbuf_free(packet); }
@@ -50,6 +52,14 @@ void Packets::resume(Packet packet, const PuntedPacket& origin) {
     return;
   }
   inject(std::move(packet), {InjectKind::outbound_transit, origin.received_on, origin.from_tunnel});
+}
+
+void Packets::seal_dummy(Packet packet, SlotIndex outbound, channel::SaId sa) {
+  inject(std::move(packet), {InjectKind::dummy, PortId{0}, false, outbound, raw(sa)});
+}
+
+std::size_t Packets::most_bytes() const {
+  return rte_pktmbuf_data_room_size(pool_) - RTE_PKTMBUF_HEADROOM - kMostBehindPacket;
 }
 
 void Packets::inject(Packet packet, const InjectedPacket& how) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "channel/messages.hpp"
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "dataplane/tables/tables.hpp"
@@ -52,6 +53,10 @@ class Packets {
   void originate(Packet packet);
   /// An IP packet that was held for an SA meets policy and route again.
   void resume(Packet packet, const PuntedPacket& origin);
+  /// An IP packet without contents goes through an outbound SA as a dummy (RFC 4303 §2.6).
+  void seal_dummy(Packet packet, SlotIndex outbound, channel::SaId sa);
+  /// Bytes of the largest packet that `make` makes and an SA can seal.
+  [[nodiscard]] std::size_t most_bytes() const;
   void deliver(Packet packet);
   void drop(Packet packet, DropDirection direction, DropReason reason);
 

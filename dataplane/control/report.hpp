@@ -79,6 +79,7 @@ struct ChildTrafficReport {
   std::optional<RefusalReport> last_refused;
   /// In: how often an SA came back into step after 2^32 lost packets (RFC 4303 appendix A3).
   std::uint64_t resynchronized = 0;
+  std::uint64_t dummies = 0;  ///< of `packets`, without contents (RFC 4303 §2.6)
 };
 
 struct ChildReport {
@@ -101,6 +102,7 @@ struct SaReport {
   std::uint32_t replay_window = 0;
   std::optional<std::uint16_t> path_mtu;  ///< outbound: learnt or configured
   std::uint64_t packets = 0, bytes = 0, sequence = 0;
+  std::uint64_t dummies = 0;  ///< of `packets`
   double age_seconds = 0;
   std::optional<double> last_packet_age_seconds;
   channel::Lifetime lifetime;

@@ -96,6 +96,8 @@ struct ChildFamilies {
   Family resynchronized = Family::counter(
       "culvert_child_resynchronized_total",
       "How often an SA came back into step after 2^32 lost packets or more (RFC 4303 appendix A3)");
+  Family dummies = Family::counter("culvert_child_dummy_packets_total",
+                                   "Packets through a child's SAs that had no contents");
   Family up =
       Family::gauge("culvert_child_up", "1 when each direction that is to have one has a live SA");
 };
@@ -130,6 +132,7 @@ void add_child_direction(ChildFamilies& families, const Labels& labels,
                          const ChildTrafficReport& traffic, double wall_seconds) {
   families.packets.add(labels, number(traffic.packets));
   families.bytes.add(labels, number(traffic.bytes));
+  families.dummies.add(labels, number(traffic.dummies));
   if (traffic.last_packet_age_seconds) {
     families.last.add(labels, wall_seconds - *traffic.last_packet_age_seconds);
   }
@@ -160,6 +163,7 @@ void add_children(runtime::MetricFamilies& families, const std::vector<ChildRepo
   families.push_back(child_families.late.take());
   families.push_back(child_families.window.take());
   families.push_back(child_families.resynchronized.take());
+  families.push_back(child_families.dummies.take());
   families.push_back(child_families.up.take());
 }
 

@@ -45,6 +45,9 @@ ChildTrafficReport traffic_report(const ChildTotals& totals) {
   report.advised_window = advised_window(totals);
   report.last_refused = refusal_report(totals.last_refusal);
   report.resynchronized = totals.resynchronized;
+  // What is sent, and what was received, which ends there.
+  report.dummies =
+      totals.dummies + totals.drops[static_cast<std::size_t>(DropReason::dummy_packet)];
   return report;
 }
 
@@ -238,6 +241,8 @@ SaReport Reporter::sa(const SaRecord& record, Instant now) const {
   report.packets = traffic.packets;
   report.bytes = traffic.bytes;
   report.sequence = traffic.sequence;
+  report.dummies =
+      traffic.dummies + traffic.drops[static_cast<std::size_t>(DropReason::dummy_packet)];
   report.age_seconds = seconds(now - sources_.associations.installed(spec.sa).value_or(now));
   report.last_packet_age_seconds = seconds_since(traffic.last_packet_tsc);
   report.lifetime = spec.lifetime;

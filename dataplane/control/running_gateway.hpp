@@ -67,6 +67,8 @@ class RunningGateway final : public Gateway {
   void scan();
   void neighbors_tick();
   void publish_metrics();
+  void arm_dummies(Instant now);
+  void send_dummies();
   void repeat(Instant interval, void (RunningGateway::*task)());
   void know_peers(Instant now);
 
@@ -101,6 +103,7 @@ class RunningGateway final : public Gateway {
   std::unique_ptr<runtime::MetricsEndpoint> metrics_endpoint_;
   std::vector<int> channel_descriptors_;  ///< those the loop watches
   bool running_ = false;
+  bool dummies_are_due_ = false;  ///< a timer is set for them
 };
 
 }  // namespace culvert::dataplane::control

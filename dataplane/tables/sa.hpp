@@ -86,7 +86,8 @@ struct SaDetails {
   std::array<std::atomic<std::uint32_t>, kLateBuckets> late{}, missed{};
   LastRefusal last_refusal;  ///< inbound
   std::atomic<std::uint32_t> resynchronized{0};
-  FailedPackets failed;  ///< the SA's worker's
+  std::atomic<std::uint64_t> dummies{0};  ///< outbound: sealed without contents (RFC 4303 §2.6)
+  FailedPackets failed;                   ///< the SA's worker's
 
   [[nodiscard]] const SaEndpoints& outer() const {
     // Acquire pairs with the release in Sad::update_endpoints.

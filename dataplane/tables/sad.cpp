@@ -140,7 +140,8 @@ SaUsage SadTable::usage(const SaRecord& record) const {
 }
 
 SaTraffic SadTable::traffic(const SaRecord& record) const {
-  SaTraffic traffic{usage(record), {}, {}, {}, {}, 0};
+  SaTraffic traffic;
+  static_cast<SaUsage&>(traffic) = usage(record);
   const SaDetails& details = *installed_.at(raw(record.spec.sa))->details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);
@@ -156,6 +157,7 @@ SaTraffic SadTable::traffic(const SaRecord& record) const {
     traffic.last_refusal = SaRefusal{*refused, details.remote, details.local};
   }
   traffic.resynchronized = details.resynchronized.load(std::memory_order_relaxed);
+  traffic.dummies = details.dummies.load(std::memory_order_relaxed);
   return traffic;
 }
 

@@ -55,6 +55,7 @@ struct SaTraffic : SaUsage {
   LatePackets late;                                    ///< inbound
   std::optional<SaRefusal> last_refusal;               ///< inbound
   std::uint32_t resynchronized = 0;                    ///< inbound (RFC 4303 appendix A3)
+  std::uint64_t dummies = 0;                           ///< outbound, of `packets`
 };
 
 inline constexpr std::uint16_t kNoPathMtu = 0xffff;  ///< the link's alone counts

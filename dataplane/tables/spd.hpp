@@ -167,6 +167,8 @@ class Spd {
   bool rebind(channel::PolicyId policy, SlotIndex outbound);
   /// No policy names `outbound` any more; those that did become traps.
   void unbind(SlotIndex outbound);
+  /// Whether a policy sends its traffic to `outbound`.
+  [[nodiscard]] bool names(SlotIndex outbound) const { return bound_.contains(outbound); }
   /// The current list with summed packet counts.
   [[nodiscard]] std::vector<PolicyEntry> entries() const;
   [[nodiscard]] config::PolicyAction default_policy() const { return default_policy_; }

@@ -53,6 +53,7 @@ class PacketList {
 struct Burst {
   std::uint32_t count = 0;
   bool is_from_one_port = false;  ///< all of `received_on` are known to be the same
+  bool is_of_dummies = false;     ///< all of `protect` are sealed as dummies
   std::uint64_t tsc = 0;          ///< when it was received; what SAs remember as their last packet
 
   // By position, valid from the stage that is named on.
@@ -79,6 +80,7 @@ struct Burst {
   }
   void clear_lists() {
     is_from_one_port = false;
+    is_of_dummies = false;
     encrypted.clear();
     undecided.clear();
     ours.clear();

@@ -103,6 +103,10 @@ bool place(WorkerState& worker, Burst& burst, const PendingPacket& item) {
     case NextStep::protect:
       burst.protect.push(position);
       break;
+    case NextStep::dummy:
+      burst.is_of_dummies = true;
+      burst.protect.push(position);
+      break;
     case NextStep::send:
       burst.sealed.push(position);
       break;
@@ -113,11 +117,11 @@ bool place(WorkerState& worker, Burst& burst, const PendingPacket& item) {
   return true;
 }
 
-/// Frames and packets begin at different headers, and what is sealed must not wait where sealing
-/// puts what it does: each of them has bursts of its own.
+/// Frames and packets begin at different headers, what is sealed must not wait where sealing puts
+/// what it does, and a burst's packets are all dummies or none: each of them has bursts of its own.
 bool share_a_burst(NextStep one, NextStep other) {
   const auto stands_alone = [](NextStep step) {
-    return step == NextStep::classify || step == NextStep::send;
+    return step == NextStep::classify || step == NextStep::send || step == NextStep::dummy;
   };
   return one == other || (!stands_alone(one) && !stands_alone(other));
 }
@@ -179,6 +183,7 @@ void serve_pending(WorkerState& worker, Burst& burst, void (*process)(WorkerStat
   // - What is classified or decided is what fragments became. When it is opened, or is a fragment
   //   itself (twice cut, in IPv6), at least eight bytes of it are gone for good; so those that it
   //   completes are fewer bytes than it and the fragments that waited.
+  // - A dummy leaves or ends.
   // - What is protected, sent or routed is a piece of such a packet. It leaves, ends, or is cut
   // once
   //   more, when an MTU has become smaller meanwhile, into smaller ones; it is never for us.

@@ -243,6 +243,18 @@ void prefetch_ahead(WorkerState& worker, const Burst& burst, std::uint32_t index
   rte_prefetch0(&sa->headers[0]);
 }
 
+/// RFC 4303 §2.6: "the protocol value 59 … MUST be used to designate a 'dummy' packet". Whatever
+/// else is under the encryption: the next header is its last byte.
+void mark_dummies(WorkerState& worker, const Burst& burst) {
+  for (std::uint32_t k = 0; k < burst.sealed.size(); ++k) {
+    const crypto::esp::Operation& operation = worker.scratch.operations[k];
+    operation.text[operation.text_bytes - 1] = wire::protocol::kNoNextHeader;
+    const SlotIndex slot = burst.outbound[burst.sealed[k]];
+    // Relaxed: a statistic.
+    worker.tables.sad->outbound(slot)->details->dummies.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
 /// Pass 3: what covers the ciphertext.
 void finish(WorkerState& worker, Burst& burst) {
   const CryptoScratch& scratch = worker.scratch;
@@ -276,6 +288,8 @@ void seal_outbound(WorkerState& worker, Burst& burst) {
     begin = end;
   }
   burst.protect.clear();
+  if (burst.is_of_dummies) [[unlikely]]
+    mark_dummies(worker, burst);
   worker.enter(Stage::crypto);
   for_each_suite(worker.scratch, std::span(worker.scratch.operations).first(burst.sealed.size()),
                  [&](const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> run) {

@@ -1,5 +1,6 @@
 // Packets that came about within a burst, beside it: fragments of what did not fit, packets put
-// together from fragments. They go on in bursts of their own, in the same iteration. Worker-local.
+// together from fragments; and dummies, which nobody's policy concerns. They go on in bursts of
+// their own, in the same iteration. Worker-local.
 #pragma once
 
 #include <array>
@@ -18,6 +19,7 @@ enum class NextStep : std::uint8_t {
   classify,  ///< a whole Ethernet frame
   decide,    ///< IP, put together: policy
   protect,   ///< IP: `outbound` seals it
+  dummy,     ///< IP: `outbound` seals it as a dummy
   send,      ///< IP, sealed: to `next_hop`
   route,     ///< IP, as it is
 };

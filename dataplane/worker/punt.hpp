@@ -67,11 +67,14 @@ enum class InjectKind : std::uint8_t {
   transmit,          ///< a complete Ethernet frame for `port`
   outbound_local,    ///< an IP packet of ours: policy, then route; no policy match: leaves in clear
   outbound_transit,  ///< a held packet of somebody's: policy and route again, as when it came in
+  dummy,             ///< an IP packet without contents: `outbound` seals it as a dummy
 };
 struct InjectedPacket {
   InjectKind kind{};
-  PortId port{};             ///< transmit: where to; outbound_transit: where it came in
-  bool from_tunnel = false;  ///< outbound_transit
+  PortId port{};                 ///< transmit: where to; outbound_transit: where it came in
+  bool from_tunnel = false;      ///< outbound_transit
+  SlotIndex outbound = kNoSlot;  ///< dummy
+  std::uint64_t sa = 0;          ///< dummy: channel::SaId, for the slot may be another's by then
 };
 static_assert(sizeof(InjectedPacket) <= kPuntPrivateBytes);
 [[nodiscard]] InjectedPacket& injected(rte_mbuf* packet);

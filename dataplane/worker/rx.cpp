@@ -57,6 +57,22 @@ void begin(Burst& burst) {
   return held.take(frames, most);
 }
 
+/// RFC 4303 §2.6: a dummy, for the SA that it was made for and no other.
+void take_dummy(WorkerState& worker, rte_mbuf* packet, const InjectedPacket& how) {
+  const OutboundSa* const sa = worker.tables.sad->outbound(how.outbound);
+  // Acquire pairs with the release in Sad::install.
+  const bool is_there =
+      sa != nullptr && !sa->stopped.load(std::memory_order_acquire) && sa->details->sa_id == how.sa;
+  if (!is_there) return worker.drop(packet, DropDirection::out, DropReason::no_sa);
+  if (!worker.pending.has_room(1)) {
+    return worker.drop(packet, DropDirection::out, DropReason::no_buffer);
+  }
+  worker.pending.push({.packet = packet,
+                       .step = NextStep::dummy,
+                       .origin = PacketOrigin::originated,
+                       .outbound = how.outbound});
+}
+
 }  // namespace
 
 void receive(WorkerState& worker, PortId port, Burst& burst) {
@@ -123,6 +139,10 @@ std::uint32_t receive_injected(WorkerState& worker, Burst& burst) {
     const InjectedPacket how = injected(packet);
     if (how.kind == InjectKind::transmit) {
       enqueue(worker, how.port, packet);
+      continue;
+    }
+    if (how.kind == InjectKind::dummy) {
+      take_dummy(worker, packet, how);
       continue;
     }
     const wire::Bytes bytes(rte_pktmbuf_mtod(packet, const std::uint8_t*), packet->data_len);

@@ -206,8 +206,8 @@ void count_iteration(WorkerCounters& counters, std::uint64_t cycles, bool found,
 void receive(WorkerState& worker, PortId port, Burst& burst);
 /// Encrypted frames that other workers received for SAs of this one.
 void receive_handed_off(WorkerState& worker, Burst& burst);
-/// What the main thread gives: frames go to their port at once, IP packets to policy. How many
-/// there were of both.
+/// What the main thread gives: frames go to their port at once, IP packets to policy, dummies are
+/// pending. How many there were of all.
 std::uint32_t receive_injected(WorkerState& worker, Burst& burst);
 
 // classify.cpp

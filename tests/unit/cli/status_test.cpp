@@ -206,6 +206,18 @@ TEST_CASE("status: what came in a minute ago does not excuse silence while we se
   CHECK(state(traffic(0, nullptr), traffic(0, nullptr)) == "idle");
 }
 
+TEST_CASE("status: dummy packets that nobody answers are neither traffic nor one-way") {
+  const auto shown = [](const json& in, json out, int dummies) {
+    out["dummy_packets"] = dummies;
+    return merge_status("hq", dataplane_with(true, in, out), key_daemon_with(installed_child()));
+  };
+  const json idle = shown(traffic(0, nullptr), traffic(500, 0), 500);
+  CHECK(state_of_office(idle) == "idle");
+  CHECK_THAT(render_status(idle), Contains("(500 packets, 500 of them dummies, last "));
+  CHECK(state_of_office(shown(traffic(50, 60), traffic(500, 0), 400)) == "up");
+  CHECK(state_of_office(shown(traffic(0, nullptr), traffic(500, 0), 400)) == "one-way");
+}
+
 TEST_CASE("status: negotiated by IKE but without an SA in the data plane is down") {
   const json status =
       merge_status("hq", dataplane_with(false, traffic(0, nullptr), traffic(0, nullptr)),

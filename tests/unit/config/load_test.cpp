@@ -276,8 +276,8 @@ TEST_CASE("load: how headers and sizes are treated, of children and of manual SA
       with("replay_window: 4096",
            "copy_dscp: in\n        dscp: 46\n        copy_ecn: no\n        copy_flow_label: yes\n"
            "        df: clear\n        hop_limit: 255\n        mss_clamp: no\n"
-            "        fragmentation: after\n        icmp_errors: check\n        tfc_padding: mtu\n"
-            "        path_mtu: 1400"));
+           "        fragmentation: after\n        icmp_errors: check\n        tfc_padding: mtu\n"
+           "        path_mtu: 1400"));
   const HeaderOptions& headers = set.connections.at(0).children.at(0).headers;
   CHECK(headers.copy_dscp == CopyDscp::in);
   CHECK(headers.dscp == 46);
@@ -349,6 +349,49 @@ TEST_CASE("load: a counter mode under a manual key is a warning where it makes I
   }
   CHECK_FALSE(warns("aes256-sha512", "out"));
   CHECK_FALSE(warns("null-sha256", "out"));
+}
+
+TEST_CASE("load: dummy packets, of children and outbound manual SAs, in both modes") {
+  const auto dummies = [](std::string_view words) {
+    const Config config =
+        load_valid(with("replay_window: 4096", "dummy_packets: " + std::string(words)));
+    return config.connections.at(0).children.at(0).headers.dummy_packets;
+  };
+  CHECK(load_valid(kValid).connections.at(0).children.at(0).headers.dummy_packets ==
+        DummyPackets{0, 0});
+  CHECK(dummies("{per_second: 50}") == DummyPackets{50, 0});
+  CHECK(dummies("{per_second: 1000, bytes: 9000}") == DummyPackets{1000, 9000});
+  CHECK(dummies("{per_second: 1, bytes: 40}") == DummyPackets{1, 40});
+  CHECK(load_valid(with("esn: true", "dummy_packets: {per_second: 7}"))
+            .manual_sas.at(0)
+            .headers.dummy_packets.per_second == 7);
+  CHECK(load_text(
+            with("mode: transport", "mode: transport\n        dummy_packets: {per_second: 5}"), "f")
+            .ok());
+}
+
+TEST_CASE("load: all dummy packets together are bounded, and the one beyond is named") {
+  const auto with_children = [](int count) {
+    std::string more;
+    for (int n = 0; n < count; ++n) {
+      more += "\n      - {name: n" + std::to_string(n) +
+              ", local_ts: [10.1.0.0/24], remote_ts: [10.77." + std::to_string(n) +
+              ".0/24], dummy_packets: {per_second: 1000}}";
+    }
+    return load_text(with("replay_window: 4096", "replay_window: 4096" + more), "f");
+  };
+  CHECK(with_children(20).ok());
+  const LoadResult beyond = with_children(22);
+  CHECK_FALSE(beyond.ok());
+  int told = 0;
+  for (const Diagnostic& diagnostic : beyond.diagnostics) {
+    if (diagnostic.severity != Severity::error) continue;
+    ++told;
+    CHECK(diagnostic.path == "connections[0].children[21].dummy_packets.per_second");
+    CHECK(diagnostic.found == "21000 dummy packets a second, with those before");
+    CHECK(diagnostic.expected == "at most 20000 of all children and manual SAs together");
+  }
+  CHECK(told == 1);
 }
 
 TEST_CASE("load: padding is for tunnels, and without ESN a number has 32 bits") {

@@ -182,6 +182,31 @@ TEST_CASE("report: a child shows the latest refusal of its SAs, past ones too") 
   CHECK_FALSE(accounts.of(kChild, channel::Direction::in).last_refusal);
 }
 
+TEST_CASE("report: dummy packets of a child, of SAs that are gone too, in JSON and metrics") {
+  constexpr config::ChildId kChild = config::child_id("branch", "office");
+  SaTraffic ended;
+  ended.packets = 60;
+  ended.dummies = 40;
+  ChildAccounts accounts;
+  accounts.fold(kChild, channel::Direction::out, ended);
+  ChildTotals totals = accounts.of(kChild, channel::Direction::out);
+  totals.add(ended);
+  CHECK(totals.dummies == 80);
+
+  StatusReport status = gateway_with_one_child();
+  status.children[0].out.dummies = 80;
+  CHECK(to_json(status)["children"][0]["out"]["dummy_packets"] == 80);
+  CHECK(to_json(status)["children"][0]["in"]["dummy_packets"] == 0);
+  const auto metrics = to_metrics(status, {}, 1000.0);
+  const auto& counted = family(metrics, "culvert_child_dummy_packets_total").metric;
+  REQUIRE(counted.size() == 2);
+  CHECK(label(counted[1], "direction") == "out");
+  CHECK(counted[1].counter.value == 80);
+  SaReport sa;
+  sa.dummies = 40;
+  CHECK(to_json(std::vector{sa})["sas"][0]["dummy_packets"] == 40);
+}
+
 TEST_CASE("report: policies are numbered in the order of matching") {
   PolicyReport first, second;
   first.outbound_spi = channel::Spi{0x100};
@@ -230,6 +255,7 @@ TEST_CASE("report: every family the documentation names is there") {
                            "culvert_child_drops_total",
                            "culvert_child_last_packet_timestamp_seconds",
                            "culvert_child_resynchronized_total",
+                           "culvert_child_dummy_packets_total",
                            "culvert_child_up",
                            "culvert_sas",
                            "culvert_channel_connected",

@@ -295,6 +295,11 @@ Result Gateway::inject(const Packet& bytes, InjectedPacket how) {
   return run();
 }
 
+Result Gateway::serve_main_thread() {
+  injected_ += rte_ring_count(inject_);
+  return run();
+}
+
 void Gateway::collect_sent(Result& result) const {
   const auto queue = static_cast<std::uint16_t>(context_.id);
   rte_mbuf* frames[128];

@@ -80,6 +80,8 @@ class Gateway {
     return receive(port, std::vector<Packet>{frame});
   }
   Result inject(const Packet& bytes, dataplane::InjectedPacket how);
+  /// An iteration for what the main thread has put into the ring by itself.
+  Result serve_main_thread();
 
   /// What `receive` and `inject` have done once: a test may put something around it.
   std::function<void(dataplane::WorkerState&, dataplane::Burst&)> iterate =

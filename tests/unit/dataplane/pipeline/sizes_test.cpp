@@ -272,7 +272,8 @@ TEST_CASE("sizes: the answer to a large echo that came through a tunnel is cut f
   std::swap(back.outer_local, back.outer_remote);
   back.local_selectors = there.remote_selectors;
   back.remote_selectors = there.local_selectors;
-  const SaSettings settings{.headers = {.fragmentation = fragmentation}};
+  SaSettings settings;
+  settings.headers.fragmentation = fragmentation;
   left.protect(there.local_selectors[0], there.remote_selectors[0],
                left.install(outbound_sa(there, 0x1000), settings));
   left.install(inbound_sa(back, 0x2000));

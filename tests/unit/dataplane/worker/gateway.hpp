@@ -157,10 +157,10 @@ class Gateway {
     return entry;
   }
   void inject(dataplane::InjectKind kind, const ByteString& bytes, dataplane::PortId port) {
+    inject({.kind = kind, .port = port}, bytes);
+  }
+  void inject(const dataplane::InjectedPacket& how, const ByteString& bytes) {
     rte_mbuf* const packet = to_mbuf(bytes);
-    dataplane::InjectedPacket how;
-    how.kind = kind;
-    how.port = port;
     dataplane::injected(packet) = how;
     tables_->main_counters().originated.add(1);
     require(rte_ring_sp_enqueue(context_.inject, packet) == 0, "room in the inject ring");

@@ -136,6 +136,12 @@ class Bench {
       gateway.feed_ip(kLan, ip);
     }
   }
+  void send_dummy(const ByteString& ip) {
+    gateway.inject({.kind = dataplane::InjectKind::dummy,
+                    .outbound = gateway.tables().sad->find(out.sa)->slot,
+                    .sa = static_cast<std::uint64_t>(out.sa)},
+                   ip);
+  }
   void receive(const ByteString& esp) {
     const std::string from = gateway.peer(shape.outer), to = gateway.wan(shape.outer);
     gateway.feed_ip(kWan, model::ip({.source = from,
@@ -202,6 +208,33 @@ TEST_CASE("independent ESP: OpenSSL opens what we seal, of every shape and size 
       CHECK(contents->padding.size() < 4);
       CHECK(contents->padding == model::counting(contents->padding.size(), 1));
       CHECK(esp.size() % 4 == 0);
+      bench.gateway.forget();
+    }
+  }
+  CHECK(bench.gateway.all_drops() == 0);
+  CHECK(bench.gateway.unaccounted() == 0);
+}
+
+TEST_CASE(
+    "independent ESP: in a dummy OpenSSL finds next header 59, of every shape (RFC 4303 §2.6)") {
+  Bench bench;
+  std::uint32_t spi = 0x4000;
+  for (const Shape& shape : all_shapes()) {
+    CAPTURE(shape.name());
+    bench.use(shape, ++spi);
+    const std::string from = bench.gateway.wan(shape.outer), to = bench.gateway.peer(shape.outer);
+    for (std::size_t size : {20U, 21U, 22U, 23U, 1000U}) {
+      CAPTURE(size);
+      const ByteString ip =
+          model::ip({.source = from, .destination = to, .protocol = 59}, model::counting(size));
+      bench.send_dummy(ip);
+      bench.gateway.run();
+      REQUIRE(bench.gateway.sent[0].size() == 1);
+      const ByteString esp = esp_of(bench.gateway, shape, bench.gateway.sent[0].front());
+      const auto contents = model::esp_open(model_of(bench.out), 0, esp);
+      REQUIRE(contents);
+      CHECK(contents->next_header == 59);
+      CHECK(contents->payload == bench.protected_part(ip));
       bench.gateway.forget();
     }
   }
