@@ -61,9 +61,12 @@ class Associations {
   [[nodiscard]] std::set<ChildId> borne() const;
   /// The directory is another one: what a child carried is forgotten when nobody knows it any more.
   void children_changed();
-  /// Our addresses may be on other ports than before: inbound SAs come by those now.
+  /// Our addresses may be on other ports than before: inbound SAs come by those now. As many at
+  /// once as a scan examines, by `steer_some`.
   void steer_again();
 
+  /// Call as often as `scan`.
+  void steer_some();
   [[nodiscard]] bool is_live(const SaRecord& record) const;
   [[nodiscard]] bool is_manual(const SaRecord& record) const {
     return children_.is_manual(record.spec.child_id);
@@ -92,7 +95,8 @@ class Associations {
   Steering& steering_;
   ChildAccounts accounts_;
   std::map<channel::SaId, LifetimeWatch> watches_;
-  channel::SaId scan_from_{};
+  channel::SaId scan_from_{}, steer_from_{};
+  bool steers_again_ = false;
   std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
   PathMtus path_mtus_;
 };

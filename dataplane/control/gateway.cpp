@@ -256,6 +256,7 @@ void RunningGateway::scan() {
   manual_sas_->remove_replaced();
   associations_->scan(*channel_, runtime::now());
   hardware_->tables->reclaimer->poll();
+  associations_->steer_some();
   steering_->work();
   channel_called();
   workers_called();

@@ -92,8 +92,8 @@ void RunningGateway::reload(config::LoadResult loaded) {
                   done.error() + "; the running configuration stays");
   }
   take_configuration(std::move(*loaded.config));
-  const bool is_steered_anew = steering_->change(steered_interfaces());
-  if (is_steered_anew || !topology_.has_addresses_of(before)) associations_->steer_again();
+  const bool has_new_ports = steering_->change(steered_interfaces());
+  if (has_new_ports || !topology_.has_addresses_of(before)) associations_->steer_again();
   neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());
