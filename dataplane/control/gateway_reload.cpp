@@ -23,8 +23,10 @@ std::string first_error(const config::LoadResult& loaded) {
 
 }  // namespace
 
-/// What may fail, all of it or nothing: 1. devices take what is wanted, keys are read; 2. workers
-/// know the ports; 3. routes lead to them, and to none that is not used any more; 4. manual SAs.
+/// What may fail, all of it or nothing. Nothing has changed when one of the first three fails, and
+/// is put back when a later one does: 1. ports have numbers; 2. manual SAs have keys and room;
+/// 3. devices take what is wanted; 4. workers know the ports; 5. routes lead to them, and to none
+/// that is not used any more; 6. manual SAs.
 std::expected<void, std::string> RunningGateway::change_tables(const config::Config& wanted,
                                                                Instant now) {
   manual_sas_->remove_replaced();  // of a reload just before
@@ -38,6 +40,11 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     topology_ = before;
     return Failure(plan.error());
   }
+  const auto raised = interfaces_->fit_devices(*next, wanted.dataplane);
+  if (!raised) {
+    topology_ = before;
+    return Failure(raised.error());
+  }
   interfaces_->publish(*next, wanted.dataplane);
   Done done = forwarding_->install(topology_);
   if (done) done = manual_sas_->apply(wanted, *std::move(plan), now);
@@ -48,6 +55,7 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     interfaces_->publish(interfaces_->directory(), config_.dataplane);
     static_cast<void>(forwarding_->install(before));  // which was there: there is room
     policies_->publish();  // what workers found of flows meanwhile is looked for again
+    Interfaces::take_back(*raised);
   }
   forwarding_->ports_changed();
   return done;
