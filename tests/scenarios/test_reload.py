@@ -144,7 +144,7 @@ def test_an_mtu_changes_under_traffic(bed):
     # refused for what no device has to do with: the device is not told
     wan["mtu"] = 1500
     a.configuration["manual_sas"] = [{
-        "name": "by hand", "direction": "in", "spi": int(first, 16), "local": SIDE_A.wan_address,
+        "name": "by-hand", "direction": "in", "spi": int(first, 16), "local": SIDE_A.wan_address,
         "remote": SIDE_B.wan_address, "local_ts": ["10.1.99.0/24"], "remote_ts": ["10.2.99.0/24"],
         "suite": "aes128gcm16", "key_file": str(write_secret(bed.directory / "by-hand.key", "00" * 20))}]
     assert "its SPI is that of another inbound SA" in refused_reload(a, a.dataplane)
