@@ -1,5 +1,4 @@
 // Another configuration for the gateway that runs: all of it, or nothing.
-#include <algorithm>
 #include <set>
 
 #include "dataplane/control/config_version.hpp"
@@ -12,14 +11,6 @@ namespace culvert::dataplane::control {
 namespace {
 
 using Failure = std::unexpected<std::string>;
-
-/// The file's first error: among them a key that the service user may not read.
-std::string first_error(const config::LoadResult& loaded) {
-  const auto found =
-      std::ranges::find(loaded.diagnostics, config::Severity::error, &config::Diagnostic::severity);
-  const std::string errors = "the file has errors";
-  return found == loaded.diagnostics.end() ? errors : errors + ": " + found->to_string();
-}
 
 }  // namespace
 
@@ -81,11 +72,11 @@ void RunningGateway::reload(config::LoadResult loaded) {
   }
   const auto finish = [](std::string_view event, runtime::Level level, std::string_view why) {
     runtime::log(level, event, {{"reason", why}});
-    runtime::notify_ready(std::string(event));
+    runtime::notify_ready(std::string(event) + ": " + std::string(why));
   };
   if (!loaded.ok()) {
     return finish("reload_refused", runtime::Level::error,
-                  first_error(loaded) + "; the running configuration stays");
+                  loaded.why_not() + "; the running configuration stays");
   }
   const auto reasons = needs_restart(config_, *loaded.config, devices_);
   if (!reasons.empty()) {
