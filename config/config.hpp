@@ -276,6 +276,8 @@ struct LoadResult {
   std::optional<Config> config;
   std::vector<Diagnostic> diagnostics;  ///< in file order
   [[nodiscard]] bool ok() const { return config.has_value(); }
+  /// For who has room for one sentence: "the file has errors: FILE:LINE:COLUMN: …". Empty when ok.
+  [[nodiscard]] std::string why_not() const;
 };
 
 /// Reads, types and validates. Checks that touch other files (secrets, certificates: existence,

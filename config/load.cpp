@@ -1,5 +1,6 @@
 // From text to Config in four steps: 1. the YAML tree, 2. section by section into typed values,
 // 3. what must hold between sections, 4. the files it names.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -93,6 +94,13 @@ LoadResult load_text(std::string_view text, std::string_view file_name, bool che
   if (!diagnostics.has_errors()) result.config = std::move(config);
   result.diagnostics = diagnostics.take();
   return result;
+}
+
+std::string LoadResult::why_not() const {
+  if (ok()) return {};
+  const auto found = std::ranges::find(diagnostics, Severity::error, &Diagnostic::severity);
+  const std::string errors = "the file has errors";
+  return found == diagnostics.end() ? errors : errors + ": " + found->to_string();
 }
 
 LoadResult load_file(const std::filesystem::path& file, Purpose purpose) {

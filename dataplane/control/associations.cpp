@@ -100,9 +100,11 @@ std::optional<std::string> Associations::why_not_manual(const channel::InstallSa
 }
 
 std::expected<SlotIndex, std::string> Associations::install_manual(
-    const channel::InstallSa& request, const config::ManualSa& configured, Instant now) {
+    const channel::InstallSa& request, const config::ManualSa& configured, Instant now,
+    std::optional<std::uint32_t> iv_start) {
   SaSettings settings = settings_of(request, configured.headers, now);
   settings.first_sequence = configured.first_sequence;
+  settings.iv_start = iv_start;
   const auto slot = tables_.sad->install_manual(request, rte_get_tsc_cycles(), settings);
   if (!slot) return std::unexpected(std::string(channel::to_string(slot.error())));
   index_outbound(request);
@@ -131,7 +133,21 @@ void Associations::steer(const channel::InstallSa& spec, SlotIndex slot) {
 }
 
 void Associations::steer_again() {
-  tables_.sad->for_each([this](SaRecord& record) { steer(record.spec, record.slot); });
+  steer_from_ = {};
+  steers_again_ = true;
+}
+
+/// What is installed meanwhile is steered by where addresses are now, and loses nothing by a second
+/// look.
+void Associations::steer_some() {
+  if (!steers_again_) return;
+  auto item = watches_.lower_bound(steer_from_);
+  for (std::size_t seen = 0; seen < kScannedAtOnce && item != watches_.end(); ++seen, ++item) {
+    const SaRecord* const record = tables_.sad->find(item->first);
+    if (record != nullptr) steer(record->spec, record->slot);
+  }
+  steers_again_ = item != watches_.end();
+  if (steers_again_) steer_from_ = item->first;
 }
 
 /// Tells workers by their clock when the SA ends. Again at each scan: EAL knows the frequency of

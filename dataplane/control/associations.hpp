@@ -39,10 +39,11 @@ class Associations {
   channel::Outcome install(const channel::InstallSa& request, Instant now);
   /// What stands against a manual SA, in words; nullopt: neither addresses nor routes.
   [[nodiscard]] std::optional<std::string> why_not_manual(const channel::InstallSa& request) const;
-  /// The error is a sentence.
+  /// `iv_start`: SaSettings'. The error is a sentence.
   std::expected<SlotIndex, std::string> install_manual(const channel::InstallSa& request,
                                                        const config::ManualSa& configured,
-                                                       Instant now);
+                                                       Instant now,
+                                                       std::optional<std::uint32_t> iv_start = {});
   /// As `remove`, for the configuration to ask.
   channel::Outcome remove_manual(channel::SaId sa);
   /// Its policies become traps first: not a packet leaves in clear meanwhile.
@@ -71,8 +72,11 @@ class Associations {
   [[nodiscard]] std::set<ChildId> borne() const;
   /// The directory is another one: what a child carried is forgotten when nobody knows it any more.
   void children_changed();
-  /// Our addresses may be on other ports than before: inbound SAs come by those now.
+  /// Our addresses may be on other ports than before: inbound SAs come by those now. As many at
+  /// once as a scan examines, by `steer_some`.
   void steer_again();
+  /// Call as often as `scan`.
+  void steer_some();
 
   [[nodiscard]] bool is_live(const SaRecord& record) const;
   [[nodiscard]] bool is_manual(const SaRecord& record) const {
@@ -108,7 +112,8 @@ class Associations {
   Steering& steering_;
   ChildAccounts accounts_;
   std::map<channel::SaId, LifetimeWatch> watches_;
-  channel::SaId scan_from_{};
+  channel::SaId scan_from_{}, steer_from_{};
+  bool steers_again_ = false;
   std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
   PathMtus path_mtus_;
   DummySchedule dummies_;

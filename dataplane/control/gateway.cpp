@@ -260,6 +260,7 @@ void RunningGateway::scan() {
   associations_->scan(*channel_, now);
   arm_dummies(now);
   hardware_->tables->reclaimer->poll();
+  associations_->steer_some();
   steering_->work();
   channel_called();
   workers_called();

@@ -1,5 +1,4 @@
 // Another configuration for the gateway that runs: all of it, or nothing.
-#include <algorithm>
 #include <set>
 
 #include "dataplane/control/config_version.hpp"
@@ -13,18 +12,12 @@ namespace {
 
 using Failure = std::unexpected<std::string>;
 
-/// The file's first error: among them a key that the service user may not read.
-std::string first_error(const config::LoadResult& loaded) {
-  const auto found =
-      std::ranges::find(loaded.diagnostics, config::Severity::error, &config::Diagnostic::severity);
-  const std::string errors = "the file has errors";
-  return found == loaded.diagnostics.end() ? errors : errors + ": " + found->to_string();
-}
-
 }  // namespace
 
-/// What may fail, all of it or nothing: 1. devices take what is wanted, keys are read; 2. workers
-/// know the ports; 3. routes lead to them, and to none that is not used any more; 4. manual SAs.
+/// What may fail, all of it or nothing. Nothing has changed when one of the first three fails, and
+/// is put back when a later one does: 1. ports have numbers; 2. manual SAs have keys and room;
+/// 3. devices take what is wanted; 4. workers know the ports; 5. routes lead to them, and to none
+/// that is not used any more; 6. manual SAs.
 std::expected<void, std::string> RunningGateway::change_tables(const config::Config& wanted,
                                                                Instant now) {
   manual_sas_->remove_replaced();  // of a reload just before
@@ -38,6 +31,11 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     topology_ = before;
     return Failure(plan.error());
   }
+  const auto raised = interfaces_->fit_devices(*next, wanted.dataplane);
+  if (!raised) {
+    topology_ = before;
+    return Failure(raised.error());
+  }
   interfaces_->publish(*next, wanted.dataplane);
   Done done = forwarding_->install(topology_);
   if (done) done = manual_sas_->apply(wanted, *std::move(plan), now);
@@ -48,6 +46,7 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     interfaces_->publish(interfaces_->directory(), config_.dataplane);
     static_cast<void>(forwarding_->install(before));  // which was there: there is room
     policies_->publish();  // what workers found of flows meanwhile is looked for again
+    Interfaces::take_back(*raised);
   }
   forwarding_->ports_changed();
   return done;
@@ -73,11 +72,11 @@ void RunningGateway::reload(config::LoadResult loaded) {
   }
   const auto finish = [](std::string_view event, runtime::Level level, std::string_view why) {
     runtime::log(level, event, {{"reason", why}});
-    runtime::notify_ready(std::string(event));
+    runtime::notify_ready(std::string(event) + ": " + std::string(why));
   };
   if (!loaded.ok()) {
     return finish("reload_refused", runtime::Level::error,
-                  first_error(loaded) + "; the running configuration stays");
+                  loaded.why_not() + "; the running configuration stays");
   }
   const auto reasons = needs_restart(config_, *loaded.config, devices_);
   if (!reasons.empty()) {
@@ -92,8 +91,8 @@ void RunningGateway::reload(config::LoadResult loaded) {
                   done.error() + "; the running configuration stays");
   }
   take_configuration(std::move(*loaded.config));
-  const bool is_steered_anew = steering_->change(steered_interfaces());
-  if (is_steered_anew || !topology_.has_addresses_of(before)) associations_->steer_again();
+  const bool has_new_ports = steering_->change(steered_interfaces());
+  if (has_new_ports || !topology_.has_addresses_of(before)) associations_->steer_again();
   neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());

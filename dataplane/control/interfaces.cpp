@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ranges>
 #include <utility>
 
 namespace culvert::dataplane::control {
@@ -26,32 +27,34 @@ Interfaces::Interfaces(const config::Dataplane& dataplane, Hardware& hardware)
 }
 
 std::expected<PortDirectory, std::string> Interfaces::plan(const config::Dataplane& wanted,
-                                                           Instant now) {
-  auto next = directory_.changed(wanted, now);
-  if (!next) return next;
-  if (auto done = fit_devices(*next, wanted); !done) return std::unexpected(done.error());
-  return next;
+                                                           Instant now) const {
+  return directory_.changed(wanted, now);
 }
 
 /// A device takes what the largest of its interfaces needs. It is never made smaller: what a
 /// neighbour sends that is larger than an interface's MTU is taken as it was.
-std::expected<void, std::string> Interfaces::fit_devices(const PortDirectory& next,
-                                                         const config::Dataplane& wanted) {
-  std::vector<std::pair<ports::Port*, std::uint16_t>> raised;
+std::expected<Interfaces::Raised, std::string> Interfaces::fit_devices(
+    const PortDirectory& next, const config::Dataplane& wanted) {
+  Raised raised;
   for (std::size_t index = 0; index < wanted.interfaces.size(); ++index) {
     const config::Interface& interface = wanted.interfaces[index];
     ports::Port& device = *hardware_.ports[next[next.ports()[index]].device];
     const std::uint16_t before = device.mtu();
     if (interface.mtu <= before) continue;
     if (auto done = device.set_mtu(interface.mtu); !done) {
-      for (const auto& [other, had] : raised) (void)other->set_mtu(had);
+      take_back(raised);
       return std::unexpected("interface \"" + interface.name + "\": mtu is " +
                              std::to_string(interface.mtu) + ", its device was set up for " +
                              std::to_string(before) + ", and " + done.error());
     }
     raised.emplace_back(&device, before);
   }
-  return {};
+  return raised;
+}
+
+/// The last first: two interfaces may have raised the same device.
+void Interfaces::take_back(const Raised& raised) {
+  for (const auto& [device, had] : std::views::reverse(raised)) (void)device->set_mtu(had);
 }
 
 void Interfaces::publish(const PortDirectory& directory, const config::Dataplane& dataplane) {

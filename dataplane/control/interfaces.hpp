@@ -5,6 +5,7 @@
 #include <expected>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "config/config.hpp"
@@ -20,9 +21,18 @@ class Interfaces {
   /// Before workers start.
   Interfaces(const config::Dataplane& dataplane, Hardware& hardware);
 
-  /// What another configuration makes of the ports; devices are made to take its MTUs. The error is
-  /// a sentence that says what to do; what was there before stays.
-  std::expected<PortDirectory, std::string> plan(const config::Dataplane& wanted, Instant now);
+  /// What another configuration makes of the ports. Nothing is changed; the error is a sentence
+  /// that says what to do.
+  [[nodiscard]] std::expected<PortDirectory, std::string> plan(const config::Dataplane& wanted,
+                                                               Instant now) const;
+  /// Devices that take more than before, with what they took.
+  using Raised = std::vector<std::pair<ports::Port*, std::uint16_t>>;
+  /// Makes devices take the MTUs of what is planned. The error is a sentence that says what to do;
+  /// they are as they were then.
+  [[nodiscard]] std::expected<Raised, std::string> fit_devices(const PortDirectory& next,
+                                                               const config::Dataplane& wanted);
+  /// It does not come into force after all.
+  static void take_back(const Raised& raised);
   /// Workers see the ports so from now on. To take it back: with `directory` and the dataplane that
   /// is in force.
   void publish(const PortDirectory& directory, const config::Dataplane& dataplane);
@@ -42,8 +52,6 @@ class Interfaces {
     ports::PortStatistics since{};    ///< what stood where it is now
     bool is_of_device = true;
   };
-  std::expected<void, std::string> fit_devices(const PortDirectory& next,
-                                               const config::Dataplane& wanted);
   [[nodiscard]] ports::PortStatistics read(PortId port, std::size_t device,
                                            bool is_of_device) const;
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "crypto/ike/ike_crypto.hpp"
 #include "dataplane/tables/sa.hpp"
+#include "runtime/log.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -15,6 +15,9 @@ constexpr std::uint64_t kFirstManualId = 0x6d616e75616c0000ULL;
 constexpr std::uint16_t kUdpEncapsulationPort = 4500;
 /// Numbers left to an outbound SA until the policies name its successor, some milliseconds later.
 constexpr std::uint64_t kSentMeanwhile = 1U << 17U;
+/// SAs remembered for each that there can be, and at least so many: years of one that comes and
+/// goes with another key each day.
+constexpr std::size_t kRememberedPerSlot = 8, kRememberedAtLeast = 65536;
 
 std::string title(const config::ManualSa& sa) { return "manual SA \"" + sa.name + "\": "; }
 
@@ -78,11 +81,19 @@ bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {
          a.first_sequence == b.first_sequence;
 }
 
+ManualSas::ManualSas(Tables& tables, Associations& associations, PolicyBook& policies)
+    : tables_(tables),
+      associations_(associations),
+      policies_(policies),
+      keys_(*random_,
+            std::max(kRememberedAtLeast, kRememberedPerSlot * std::size_t{tables.sad->slots()})) {}
+
 std::expected<ManualSas::Plan, std::string> ManualSas::plan(const config::Config& wanted) {
   auto additions = compare(wanted);
   if (!additions) return additions;
+  remember_leaving();
   for (const Addition& addition : *additions) {
-    if (auto problem = why_not(wanted.manual_sas[addition.place], addition.request)) {
+    if (auto problem = why_not(wanted.manual_sas[addition.place], addition)) {
       return Failure(std::move(*problem));
     }
   }
@@ -117,8 +128,7 @@ std::expected<ManualSas::Plan, std::string> ManualSas::compare(const config::Con
     Addition addition;
     addition.request = *request;
     request->key.wipe();
-    const std::array<crypto::Bytes, 1> pieces{addition.request.key.view()};
-    addition.key = crypto::ike::sha256(pieces);
+    addition.key = keys_.digest(addition.request.key.view());
     addition.place = place;
     Standing* const standing = find(wanted);
     if (standing != nullptr && same_manual_sa(standing->configured, wanted) &&
@@ -133,8 +143,10 @@ std::expected<ManualSas::Plan, std::string> ManualSas::compare(const config::Con
 
 /// What the SAD would refuse; nullopt: nothing. What stands and is to go is in nobody's way.
 std::optional<std::string> ManualSas::why_not(const config::ManualSa& wanted,
-                                              const channel::InstallSa& request) {
+                                              const Addition& addition) {
+  const channel::InstallSa& request = addition.request;
   if (auto problem = associations_.why_not_manual(request)) return title(wanted) + *problem;
+  if (const auto goes_on = continued(wanted, addition.key); !goes_on) return goes_on.error();
   if (!tables_.sad->supports(request.suite)) {
     return title(wanted) + request.suite.name() + " is none that this machine's engine has";
   }
@@ -159,26 +171,53 @@ std::optional<std::string> ManualSas::lacks_room(const Plan& additions) const {
              " manual SAs more; raise dataplane.limits.sas (a restart) or try again in a moment";
     }
   }
+  if (!keys_.has_room(standing_.size() + replaced_.size() + additions.size())) {
+    return "so many manual SAs have come and gone since the start that no more can be remembered, "
+           "and none may begin its sequence numbers anew: restart culvert-dataplane, with fresh "
+           "keys";
+  }
   return std::nullopt;
 }
 
-/// Under the same key and SPI numbers never go back, whatever else of an SA changes: packets that
-/// were received would be taken again, the peer would take ours for such (RFC 4303 §3.4.3), and an
-/// IV could come twice (RFC 4106 §3.1).
-std::uint64_t ManualSas::first_sequence(const config::ManualSa& wanted,
-                                        const Addition& addition) const {
-  std::uint64_t first = wanted.first_sequence;
-  for (const Standing& before : standing_) {
-    if (before.key != addition.key || before.configured.spi != wanted.spi ||
-        before.configured.direction != wanted.direction) {
-      continue;
-    }
-    const SaRecord* const record = tables_.sad->find(before.id);
-    if (record == nullptr) continue;
-    const std::uint64_t room = is_inbound(wanted) ? 0 : kSentMeanwhile;
-    first = std::max(first, tables_.sad->usage(*record).sequence + room + 1);
+void ManualSas::remember(const Standing& standing) {
+  const SaRecord* const record = tables_.sad->find(standing.id);
+  if (record == nullptr) return;
+  keys_.used({standing.key, record->spec.direction, record->spec.spi},
+             tables_.sad->usage(*record).sequence);
+}
+
+/// How far those have come that are to go: who comes may take their place.
+void ManualSas::remember_leaving() {
+  for (const Standing& standing : standing_) {
+    if (!standing.stays) remember(standing);
   }
-  return wanted.esn ? first : std::min<std::uint64_t>(first, 0xffffffff);
+}
+
+void ManualSas::take_out(const Standing& standing) {
+  remember(standing);
+  associations_.remove_manual(standing.id);
+}
+
+/// Under the same key and SPI numbers never go back, whatever else of an SA changes and however
+/// long it was away: packets that were received would be taken again, and the peer would take ours
+/// for such (RFC 4303 §3.4.3).
+std::uint64_t ManualSas::first_sequence(const config::ManualSa& wanted, const Digest& key) const {
+  const auto direction = is_inbound(wanted) ? channel::Direction::in : channel::Direction::out;
+  const std::uint64_t* const highest = keys_.highest({key, direction, channel::Spi{wanted.spi}});
+  if (highest == nullptr) return wanted.first_sequence;
+  const std::uint64_t room = is_inbound(wanted) ? 0 : kSentMeanwhile;
+  return std::max(wanted.first_sequence, *highest + room + 1);
+}
+
+/// As it is to begin. RFC 4303 §3.3.3: numbers do not cycle.
+std::expected<config::ManualSa, std::string> ManualSas::continued(const config::ManualSa& wanted,
+                                                                  const Digest& key) const {
+  config::ManualSa sa = wanted;
+  sa.first_sequence = first_sequence(wanted, key);
+  if (sa.esn || sa.first_sequence <= 0xffffffff) return sa;
+  return Failure(title(wanted) +
+                 "the sequence numbers under this key and SPI are used up: write a new key into " +
+                 wanted.key_file + ", or esn: true at both ends");
 }
 
 /// An inbound SA has its SPI for itself: one that is replaced under the same one ends first.
@@ -186,9 +225,10 @@ void ManualSas::make_way(const channel::InstallSa& request) {
   if (request.direction == channel::Direction::out) return;
   const SaRecord* const bears_it = tables_.sad->find_inbound(request.spi);
   if (bears_it == nullptr) return;
-  const channel::SaId gone = bears_it->spec.sa;
-  associations_.remove_manual(gone);
-  std::erase_if(standing_, [&](const Standing& standing) { return standing.id == gone; });
+  const auto goes = std::ranges::find(standing_, bears_it->spec.sa, &Standing::id);
+  if (goes == standing_.end()) return;  // why_not has seen that there is none
+  take_out(*goes);
+  standing_.erase(goes);
 }
 
 std::expected<void, std::string> ManualSas::install(const config::Config& config, Plan& additions,
@@ -198,16 +238,15 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
     return addition.request.direction == channel::Direction::out ||
            tables_.sad->find_inbound(addition.request.spi) == nullptr;
   });
+  remember_leaving();
   std::vector<Standing> made;
   for (const Addition& addition : additions) {
     const config::ManualSa& wanted = config.manual_sas[addition.place];
-    config::ManualSa continued = wanted;
-    continued.first_sequence = first_sequence(wanted, addition);
     make_way(addition.request);
-    const auto slot = associations_.install_manual(addition.request, continued, now);
+    auto slot = install_one(wanted, addition, now);
     if (!slot) {
-      for (const Standing& one : made) associations_.remove_manual(one.id);
-      return Failure(title(wanted) + slot.error());
+      for (const Standing& one : made) take_out(one);
+      return Failure(slot.error());
     }
     made.push_back({wanted, addition.request.sa, *slot, addition.key, true});
   }
@@ -216,10 +255,29 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
   return {};
 }
 
+std::expected<SlotIndex, std::string> ManualSas::install_one(const config::ManualSa& wanted,
+                                                             const Addition& addition,
+                                                             Instant now) {
+  const auto sa = continued(wanted, addition.key);
+  if (!sa) return Failure(sa.error());
+  std::optional<std::uint32_t> iv_start;
+  if (!is_inbound(wanted)) iv_start = keys_.take_iv_start(addition.key);
+  const auto slot = associations_.install_manual(addition.request, *sa, now, iv_start);
+  if (!slot) return Failure(title(wanted) + slot.error());
+  if (sa->first_sequence != wanted.first_sequence) {
+    runtime::log(runtime::Level::info, "manual_sa_continued",
+                 {{"name", wanted.name},
+                  {"direction", is_inbound(wanted) ? "in" : "out"},
+                  {"first_sequence", sa->first_sequence},
+                  {"why", "this key and SPI were in use before"}});
+  }
+  return *slot;
+}
+
 /// Their policies in the order of the file; what does not stay waits for `remove_replaced`.
 void ManualSas::settle(const config::Config& config) {
   std::erase_if(standing_, [&](const Standing& standing) {
-    if (!standing.stays) replaced_.push_back(standing.id);
+    if (!standing.stays) replaced_.push_back(standing);
     return !standing.stays;
   });
   std::vector<ManualPolicy> policies;
@@ -233,7 +291,7 @@ void ManualSas::settle(const config::Config& config) {
 }
 
 void ManualSas::remove_replaced() {
-  for (const channel::SaId sa : std::exchange(replaced_, {})) associations_.remove_manual(sa);
+  for (const Standing& standing : std::exchange(replaced_, {})) take_out(standing);
 }
 
 }  // namespace culvert::dataplane::control

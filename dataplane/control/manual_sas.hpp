@@ -2,9 +2,9 @@
 // reload changes of them. Main thread.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <expected>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,7 +12,9 @@
 
 #include "channel/messages.hpp"
 #include "config/config.hpp"
+#include "crypto/ike/ike_crypto.hpp"
 #include "dataplane/control/associations.hpp"
+#include "dataplane/control/manual_keys.hpp"
 #include "dataplane/control/policy_book.hpp"
 
 namespace culvert::dataplane::control {
@@ -26,10 +28,9 @@ std::expected<channel::InstallSa, std::string> install_request(const config::Man
 
 class ManualSas {
  public:
-  ManualSas(Tables& tables, Associations& associations, PolicyBook& policies)
-      : tables_(tables), associations_(associations), policies_(policies) {}
+  ManualSas(Tables& tables, Associations& associations, PolicyBook& policies);
 
-  using Digest = std::array<std::uint8_t, 32>;
+  using Digest = ManualKeys::Digest;
   /// An SA that is to come, its key read. Wiped at the end.
   struct Addition {
     channel::InstallSa request;
@@ -52,7 +53,8 @@ class ManualSas {
   using Plan = std::vector<Addition>;
 
   /// What has to come so that the SAs are those of `wanted`. One that is the same, key included, is
-  /// none of it: it goes on with its sequence numbers. Nothing is changed; the error is a sentence.
+  /// none of it: it goes on with its sequence numbers. One that was there at any time since the
+  /// start goes on behind them. Nothing is changed; the error is a sentence.
   std::expected<Plan, std::string> plan(const config::Config& wanted);
   /// The plan of this configuration, at once: what comes stands beside what it replaces, which
   /// `remove_replaced` takes away. Their policies are in force with the next PolicyBook::publish.
@@ -66,7 +68,7 @@ class ManualSas {
     config::ManualSa configured;
     channel::SaId id{};
     SlotIndex slot = kNoSlot;
-    Digest key{};  ///< SHA-256: the key itself is in the SAD alone
+    Digest key{};  ///< the key itself is in the SAD alone
     bool stays = false;
   };
   using Failure = std::unexpected<std::string>;
@@ -74,12 +76,19 @@ class ManualSas {
   [[nodiscard]] Standing* find(const config::ManualSa& wanted);
   [[nodiscard]] std::expected<Plan, std::string> compare(const config::Config& wanted);
   [[nodiscard]] std::optional<std::string> why_not(const config::ManualSa& wanted,
-                                                   const channel::InstallSa& request);
+                                                   const Addition& addition);
   [[nodiscard]] std::optional<std::string> lacks_room(const Plan& additions) const;
   std::expected<void, std::string> install(const config::Config& config, Plan& additions,
                                            Instant now);
+  std::expected<SlotIndex, std::string> install_one(const config::ManualSa& wanted,
+                                                    const Addition& addition, Instant now);
+  void remember(const Standing& standing);
+  void remember_leaving();
+  void take_out(const Standing& standing);
   [[nodiscard]] std::uint64_t first_sequence(const config::ManualSa& wanted,
-                                             const Addition& addition) const;
+                                             const Digest& key) const;
+  [[nodiscard]] std::expected<config::ManualSa, std::string> continued(
+      const config::ManualSa& wanted, const Digest& key) const;
   void make_way(const channel::InstallSa& request);
   void settle(const config::Config& config);
 
@@ -87,7 +96,9 @@ class ManualSas {
   Associations& associations_;
   PolicyBook& policies_;
   std::vector<Standing> standing_;
-  std::vector<channel::SaId> replaced_;
+  std::vector<Standing> replaced_;
+  std::unique_ptr<crypto::ike::Random> random_ = crypto::ike::make_system_random();
+  ManualKeys keys_;
   std::uint64_t made_ = 0;  ///< SAs so far: each has a name of its own
 };
 

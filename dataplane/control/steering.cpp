@@ -1,6 +1,7 @@
 #include "dataplane/control/steering.hpp"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "runtime/log.hpp"
@@ -18,40 +19,64 @@ std::expected<std::unique_ptr<Steering>, std::string> Steering::create(
 
 Steering::Steering(std::vector<Interface> interfaces, std::uint32_t workers)
     : interfaces_(std::move(interfaces)), workers_(workers) {
-  make_lanes();
+  if (workers_ <= 1) return;
+  for (std::size_t index = 0; index < interfaces_.size(); ++index) make_lanes(index);
 }
 
 /// Interfaces of one device (its VLANs) share its table of rules.
-void Steering::make_lanes() {
-  if (workers_ <= 1) return;
-  for (std::size_t index = 0; index < interfaces_.size(); ++index) {
-    const Interface& interface = interfaces_[index];
-    auto device = std::ranges::find(devices_, interface.dpdk_port, &Device::dpdk_port);
-    if (device == devices_.end()) {
-      devices_.push_back({interface.dpdk_port, {}, false});
-      device = devices_.end() - 1;
-    }
-    for (const ports::EspForm& form : ports::kEspForms) {
-      lanes_.push_back({.rules = ports::EspRules(interface.dpdk_port, form, interface.vlan),
-                        .interface = index,
-                        .device = static_cast<std::size_t>(device - devices_.begin()),
-                        .form = form});
+std::size_t Steering::device_of(const Interface& interface) {
+  const auto known = std::ranges::find(devices_, interface.dpdk_port, &Device::dpdk_port);
+  if (known != devices_.end()) return static_cast<std::size_t>(known - devices_.begin());
+  devices_.push_back({interface.dpdk_port, {}, false});
+  return devices_.size() - 1;
+}
+
+/// Where lanes were whose SAs are all gone, or behind the last.
+std::size_t Steering::room_for_lanes() {
+  constexpr std::size_t kForms = ports::kEspForms.size();
+  for (std::size_t first = 0; first < lanes_.size(); first += kForms) {
+    const auto its = std::span(lanes_).subspan(first, kForms);
+    const auto is_free = [](const Lane& lane) {
+      return lane.is_over && lane.waiting.count + lane.ruled.count == 0;
+    };
+    if (std::ranges::all_of(its, is_free)) return first;
+  }
+  return lanes_.size();
+}
+
+void Steering::make_lanes(std::size_t interface) {
+  const Interface& port = interfaces_[interface];
+  const std::size_t device = device_of(port);
+  const std::size_t first = room_for_lanes();
+  for (std::size_t form = 0; form < ports::kEspForms.size(); ++form) {
+    Lane lane{.rules = ports::EspRules(port.dpdk_port, ports::kEspForms[form], port.vlan),
+              .interface = interface,
+              .device = device,
+              .form = ports::kEspForms[form]};
+    if (first + form == lanes_.size()) {
+      lanes_.push_back(std::move(lane));
+    } else {
+      lanes_[first + form] = std::move(lane);
     }
   }
+  lanes_of_.resize(std::max(lanes_of_.size(), interface + 1));
+  lanes_of_[interface] = first;
 }
 
 void Steering::start() {
   is_started_ = true;
-  for (Lane& lane : lanes_) {
+  for (std::size_t interface = 0; interface < lanes_of_.size(); ++interface) probe(interface);
+}
+
+void Steering::probe(std::size_t interface) {
+  for (std::size_t form = 0; form < ports::kEspForms.size(); ++form) {
+    Lane& lane = lanes_[lanes_of_[interface] + form];
     auto taken = lane.rules.probe();
     lane.is_taken = taken.has_value();
     lane.is_full = false;
     lane.refusal = taken ? "" : std::move(taken.error());
   }
-  if (lanes_.empty()) return;
-  for (std::size_t port = 0; port < interfaces_.size(); ++port) {
-    log_interface(static_cast<PortId>(port));
-  }
+  log_interface(static_cast<PortId>(interface));
 }
 
 void Steering::log_interface(PortId port) const {
@@ -86,31 +111,29 @@ void Steering::stop() {
   }
 }
 
+/// What an interface that is no more has of rules and SAs is left where it is: `work` takes it
+/// away, a part at a time, and whoever of these SAs is added again or removed before is taken out.
 bool Steering::change(std::vector<Interface> interfaces) {
-  const bool differs_in_names_at_most =
-      std::ranges::equal(interfaces, interfaces_, [](const Interface& a, const Interface& b) {
-        return a.dpdk_port == b.dpdk_port && a.vlan == b.vlan;
-      });
-  if (differs_in_names_at_most) {
-    interfaces_ = std::move(interfaces);
-    return false;
-  }
-  const bool was_started = is_started_;
-  stop();
-  for (Lane& lane : lanes_) {
-    while (lane.waiting.count != 0) {
-      const std::uint32_t slot = lane.waiting.first - 1;
-      take_out(lane.waiting, slot);
-      places_[slot] = {};
+  const std::vector<Interface> before = std::exchange(interfaces_, std::move(interfaces));
+  if (workers_ <= 1) return false;
+  bool is_any_new = false;
+  for (std::size_t index = 0; index < std::max(before.size(), interfaces_.size()); ++index) {
+    const bool is_there = index < interfaces_.size();
+    if (index < before.size()) {
+      const bool stays = is_there && interfaces_[index].dpdk_port == before[index].dpdk_port &&
+                         interfaces_[index].vlan == before[index].vlan;
+      if (stays) continue;
+      for (std::size_t form = 0; form < ports::kEspForms.size(); ++form) {
+        lanes_[lanes_of_[index] + form].is_over = true;
+      }
     }
+    if (!is_there) continue;
+    is_any_new = true;
+    make_lanes(index);
+    if (is_started_) probe(index);
   }
-  interfaces_ = std::move(interfaces);
-  lanes_.clear();
-  devices_.clear();
-  next_lane_ = 0;
-  make_lanes();
-  if (was_started) start();
-  return true;
+  lanes_of_.resize(interfaces_.size());
+  return is_any_new;
 }
 
 void Steering::append(List& list, std::uint32_t slot) {
@@ -132,13 +155,13 @@ void Steering::take_out(List& list, std::uint32_t slot) {
 void Steering::add(const InboundSaPlace& sa) {
   if (lanes_.empty()) return;
   const auto slot = static_cast<std::uint32_t>(sa.slot);
-  const std::size_t lane = raw(sa.port) * ports::kEspForms.size() + ports::place_of(sa.form);
   // An interface that is new: when it is told of, all SAs are added again.
-  if (lane >= lanes_.size()) return remove(sa.slot);
+  if (raw(sa.port) >= lanes_of_.size()) return remove(sa.slot);
+  const std::size_t lane = lanes_of_[raw(sa.port)] + ports::place_of(sa.form);
   Place& place = places_[slot];
   if (place.lane == lane + 1 && place.spi == sa.spi) return;
   remove(sa.slot);
-  place.lane = static_cast<std::uint16_t>(lane + 1);
+  place.lane = static_cast<std::uint32_t>(lane + 1);
   place.spi = sa.spi;
   append(lanes_[lane].waiting, slot);
 }
@@ -155,13 +178,15 @@ void Steering::remove(SlotIndex slot) {
 }
 
 /// Rules of SAs that are gone first: they may be of an SPI that is in use again, and they make
-/// room.
+/// room. Those of an interface that is gone take turns with new ones, which need not wait for a
+/// million of them.
 void Steering::work() {
   if (!is_started_) return;
   const Instant end = runtime::now() + kPatience;
   for (unsigned calls = 0; calls < kCallsAtOnce; ++calls) {
-    if (!remove_one() && !add_one()) return;
-    if (runtime::now() >= end) return;
+    const bool any =
+        remove_one() || (calls % 2 == 0 ? empty_one() || add_one() : add_one() || empty_one());
+    if (!any || runtime::now() >= end) return;
   }
 }
 
@@ -171,13 +196,33 @@ bool Steering::remove_one() {
   if (device == devices_.end()) return false;
   rte_flow* const rule = device->leaving.back();
   device->leaving.pop_back();
-  const auto done = ports::remove_rule(device->dpdk_port, rule);
+  remove_rule(static_cast<std::size_t>(device - devices_.begin()), rule);
+  return true;
+}
+
+void Steering::remove_rule(std::size_t device, rte_flow* rule) {
+  const std::uint16_t port = devices_[device].dpdk_port;
+  const auto done = ports::remove_rule(port, rule);
   // One that stays sends packets that no SA takes to some queue, until all are removed at the stop.
   if (!done && !std::exchange(removal_failed_, true)) {
     runtime::log(runtime::Level::warning, "steering_rule_not_removed",
-                 {{"port", device->dpdk_port}, {"error", done.error()}});
+                 {{"port", port}, {"error", done.error()}});
   }
-  if (done) freed(static_cast<std::size_t>(device - devices_.begin()));
+  if (done) freed(device);
+}
+
+/// An SA of a lane that is over.
+bool Steering::empty_one() {
+  const auto lane = std::ranges::find_if(lanes_, [](const Lane& candidate) {
+    return candidate.is_over && candidate.waiting.count + candidate.ruled.count != 0;
+  });
+  if (lane == lanes_.end()) return false;
+  List& list = lane->ruled.count != 0 ? lane->ruled : lane->waiting;
+  const std::uint32_t slot = list.first - 1;
+  rte_flow* const rule = places_[slot].rule;
+  take_out(list, slot);
+  places_[slot] = {};
+  if (rule != nullptr) remove_rule(lane->device, rule);
   return true;
 }
 
@@ -226,8 +271,9 @@ void Steering::add_rule(Lane& lane) {
 
 SteeringReport Steering::report(PortId port) const {
   SteeringReport report;
-  for (const Lane& lane : lanes_) {
-    if (lane.interface != raw(port)) continue;
+  if (raw(port) >= lanes_of_.size()) return report;
+  for (const Lane& lane :
+       std::span(lanes_).subspan(lanes_of_[raw(port)], ports::kEspForms.size())) {
     report.has_one_queue = false;
     report.with_rule += lane.ruled.count;
     report.without_rule += lane.waiting.count;

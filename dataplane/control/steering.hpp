@@ -53,8 +53,9 @@ class Steering {
   /// Before devices stop: removes all rules.
   void stop();
 
-  /// The ports are others, of started devices. True: every rule is gone, and all SAs are to be
-  /// added again; false: they differ in their names at most.
+  /// The ports are others, of started devices. One that is the device and VLAN that it was keeps
+  /// its rules; those of one that is not go by and by. True: some are new, and all SAs are to be
+  /// added again, of which only theirs cost more than a look; false: the names differ at most.
   bool change(std::vector<Interface> interfaces);
 
   /// An inbound SA was installed, or its packets come otherwise now: perhaps by a port of which
@@ -74,7 +75,7 @@ class Steering {
     rte_flow* rule;
     std::uint32_t spi;
     std::uint32_t before, next;
-    std::uint16_t lane;  ///< + 1; 0: no SA
+    std::uint32_t lane;  ///< + 1; 0: no SA
   };
   struct List {
     std::uint32_t first = kNobody, last = kNobody;
@@ -91,6 +92,7 @@ class Steering {
     std::size_t interface, device;
     ports::EspForm form;
     bool is_taken = false;
+    bool is_over = false;  ///< its port is another one now: what is in it goes
     bool is_full = false;  ///< until a rule of the device is freed
     bool is_logged = false;
     std::string refusal{};  ///< of the form, or of the last rule
@@ -98,13 +100,19 @@ class Steering {
   };
 
   Steering(std::vector<Interface> interfaces, std::uint32_t workers);
-  void make_lanes();
+  void make_lanes(std::size_t interface);
+  [[nodiscard]] std::size_t room_for_lanes();
+  [[nodiscard]] std::size_t device_of(const Interface& interface);
+  void probe(std::size_t interface);
   void append(List& list, std::uint32_t slot);
   void take_out(List& list, std::uint32_t slot);
   [[nodiscard]] bool can_add(const Lane& lane) const {
-    return is_started_ && lane.is_taken && !lane.is_full && lane.waiting.count != 0;
+    return is_started_ && lane.is_taken && !lane.is_over && !lane.is_full &&
+           lane.waiting.count != 0;
   }
   bool remove_one();
+  void remove_rule(std::size_t device, rte_flow* rule);
+  bool empty_one();
   bool add_one();
   void add_rule(Lane& lane);
   void freed(std::size_t device);
@@ -114,7 +122,8 @@ class Steering {
   std::uint32_t workers_;
   bool is_started_ = false;
   std::vector<Device> devices_;
-  std::vector<Lane> lanes_;  ///< by interface, then kEspForms; with one worker none
+  std::vector<Lane> lanes_;            ///< kEspForms of an interface together; one worker: none
+  std::vector<std::size_t> lanes_of_;  ///< by interface: the first of its lanes
   std::size_t next_lane_ = 0;
   bool removal_failed_ = false;  ///< and was logged
   MappedArray<Place> places_;

@@ -66,6 +66,7 @@ struct SaSettings {
   config::HeaderOptions headers;
   std::uint64_t first_sequence = 1;     ///< outbound: sent first; inbound: what is before is old
   std::uint16_t path_mtu = kNoPathMtu;  ///< outbound: learnt before, as `set_path_mtu`
+  std::optional<std::uint32_t> iv_start{};  ///< outbound: OutboundSa's; nullopt: drawn
 };
 
 inline constexpr std::uint64_t kNeverEnds = ~0ULL;  ///< of a moment in TSC cycles

@@ -171,8 +171,6 @@ bool drain_iteration(WorkerState& worker, Burst& burst) {
   return found != 0;
 }
 
-}  // namespace
-
 /// Like what stands in the device's own queue, they have not come in.
 void drop_held(WorkerState& worker) {
   for (HeldFrames& held : worker.held) {
@@ -180,6 +178,8 @@ void drop_held(WorkerState& worker) {
     while (held.take(&frame, 1) != 0) worker.give_back(frame);
   }
 }
+
+}  // namespace
 
 void count_iteration(WorkerCounters& counters, std::uint64_t cycles, bool found,
                      std::uint64_t millisecond) {

@@ -21,7 +21,7 @@ constexpr std::uint64_t kMagic = 0x4B54'5245'564C'5543;
 constexpr std::uint64_t kAbandoned = 0x4B54'5245'564C'0000;
 /// Raise it with every change of this file's layout or of a record's
 /// (ike/machine/record_fields.hpp).
-constexpr std::uint64_t kLayoutVersion = 7;
+constexpr std::uint64_t kLayoutVersion = 8;
 constexpr std::size_t kBuildBytes = 48;
 
 // The header's words.

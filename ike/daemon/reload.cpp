@@ -35,15 +35,14 @@ void Daemon::reload() {
                                                                 : runtime::Level::warning,
                  "config_diagnostic", {{"what", diagnostic.to_string()}});
   }
-  const std::string refused =
-      loaded.ok() ? apply(*std::move(loaded.config)) : std::string("the file has errors");
+  const std::string refused = loaded.ok() ? apply(*std::move(loaded.config)) : loaded.why_not();
   if (!refused.empty()) {
     runtime::log(runtime::Level::error, "reload_refused",
                  {{"file", configuration_->file},
                   {"why", refused},
                   {"effect", "the running configuration stays"}});
   }
-  runtime::notify_ready("negotiating keys");
+  runtime::notify_ready(refused.empty() ? "negotiating keys" : "reload_refused: " + refused);
 }
 
 /// The reason why it was not applied; empty when it was.

@@ -93,7 +93,7 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
   sa.replay_window = inbound ? config.replay_window : 0;
   sa.suite = child.suite;
   sa.local = ike.local;
-  sa.remote = ike.remote;
+  sa.remote = ike.esp_remote();
   if (!sa.udp_encapsulation) sa.local.port = sa.remote.port = 0;
   sa.lifetime = {child.soft_seconds, child.hard_seconds,   config.rekey_bytes,
                  config.life_bytes,  config.rekey_packets, config.life_packets};

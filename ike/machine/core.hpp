@@ -203,6 +203,7 @@ class Core final : public Machine {
   void update_endpoints(channel::SaId half);
   void move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
   void leave_lost_address(IkeSa& ike);
+  void give_up_lost_address(IkeSa& ike);
   void start_update_addresses(IkeSa& ike, Task task);
   void finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
   void start_check_route(IkeSa& ike, Task task);
@@ -401,8 +402,7 @@ class Core final : public Machine {
   void close(IkeSa& ike, bool children_with_grace, const std::string& why);
   void remove(std::uint64_t local_spi);
   [[nodiscard]] ConnectionState& state_of(const config::Connection& connection);
-  /// It is not configured any more, and there as long as IKE SAs of it are.
-  [[nodiscard]] bool is_ghost(const config::Connection& connection) const;
+  [[nodiscard]] bool is_ghost(const config::Connection& c) const;  ///< not configured any more
   [[nodiscard]] IkeSa* usable_ike(const config::Connection& connection);
   [[nodiscard]] bool has_usable_ike(const config::Connection& connection) const;
   [[nodiscard]] bool is_contested(const IkeSa& ike) const;

@@ -28,6 +28,7 @@ enum class TaskKind : std::uint8_t {
   liveness,
   update_addresses,  ///< MOBIKE: we moved, or (who follows) have other addresses
   check_route,       ///< MOBIKE: the peer moved; is it there?
+  await_move,        ///< MOBIKE, no exchange: the peer has been told of ours, and had time to move
 };
 /// An exchange we want to have on an IKE SA.
 struct Task {
@@ -131,6 +132,8 @@ struct IkeSa {
   /// RFC 4555: agreed upon; `moves`: we initiated the first IKE SA and decide on addresses.
   bool mobike = false, moves = false;
   std::vector<wire::IpAddress> peer_addresses;  ///< beside `remote`
+  /// Where ESP goes until the peer has been heard at `remote` (RFC 4555 §3.7); nullopt: it has.
+  std::optional<wire::Endpoint> checked_remote;
   Octets seen_as;  ///< how the peer sees us: its NAT_DETECTION_DESTINATION_IP
   bool keepalive_armed = false;
   bool childless = false;       ///< the peer can do without a first child (RFC 6023)
@@ -151,6 +154,9 @@ struct IkeSa {
   [[nodiscard]] std::uint64_t initiator_spi() const { return initiator ? local_spi : remote_spi; }
   [[nodiscard]] std::uint64_t responder_spi() const { return initiator ? remote_spi : local_spi; }
   [[nodiscard]] bool usable() const { return state == IkeState::established && !redundant; }
+  [[nodiscard]] const wire::Endpoint& esp_remote() const {
+    return checked_remote ? *checked_remote : remote;
+  }
 };
 
 /// Inbound SPIs that what is under way has taken, and under which no SA stands: the peer has been

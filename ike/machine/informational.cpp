@@ -252,6 +252,8 @@ void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& p
         retire(exchange.task.child, replaced);
       }
       finish_commands(exchange.task.commands, true, "");
+      // It may be wanted again: the configuration lacked it when the Delete was queued only.
+      ensure_soon(state_of(*ike.connection));
       return;
     }
     case TaskKind::delete_ike: {
@@ -282,6 +284,7 @@ void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& p
     case TaskKind::create_child:
     case TaskKind::rekey_child:
     case TaskKind::rekey_ike:
+    case TaskKind::await_move:
       return;
   }
 }

@@ -208,6 +208,7 @@ void Core::on_response(IkeSa& ike, const wire::ike::Header& header, const Payloa
       break;
     case TaskKind::init:
     case TaskKind::auth:
+    case TaskKind::await_move:
       break;
   }
   if (IkeSa* still_there = find_ike(spi)) pump(*still_there);

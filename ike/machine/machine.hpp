@@ -209,6 +209,9 @@ struct Tuning {
   std::chrono::milliseconds responder_rehearsal_delay{15000};
   /// An IKE SA of before a change of the configuration, where only the peer can make the new one.
   std::chrono::seconds outdated_grace{60};
+  /// From the peer's answer to our word that an address of ours is gone to its move, several tries
+  /// of a request included.
+  std::chrono::seconds move_patience{10};
   double rekey_jitter = 0.1;  ///< fraction of rekey_time, subtracted
 };
 

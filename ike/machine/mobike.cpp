@@ -71,6 +71,10 @@ bool has_left(const IkeSa& ike, const wire::Endpoint& remote) {
   return !is_there && remote.address.family == ike.remote.address.family;
 }
 
+bool is_queued(const IkeSa& ike, TaskKind kind) {
+  return std::ranges::find(ike.queue, kind, &Task::kind) != ike.queue.end();
+}
+
 }  // namespace
 
 bool Core::may_offer_mobike(const IkeSa& ike) {
@@ -109,6 +113,8 @@ void Core::learn_mobike(IkeSa& ike, const Payloads& payloads) {
 void Core::endpoints_changed(IkeSa& ike) {
   report(Level::info, "peer_moved",
          {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
+  ike.checked_remote.reset();
+  std::erase_if(ike.queue, [](const Task& task) { return task.kind == TaskKind::await_move; });
   for (const channel::SaId id : ike.children) {
     update_endpoints(id);
     update_endpoints(children_.at(id).outbound_sa);
@@ -120,7 +126,7 @@ void Core::update_endpoints(channel::SaId half) {
   const ChildSa* child = child_of_sa(half);
   const IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
   if (ike == nullptr) return;
-  wire::Endpoint local = ike->local, remote = ike->remote;
+  wire::Endpoint local = ike->local, remote = ike->esp_remote();
   if (!child->udp_encapsulation) local.port = remote.port = 0;
   channel::Request message;
   message.type = channel::RequestType::update_endpoints;
@@ -131,14 +137,19 @@ void Core::update_endpoints(channel::SaId half) {
 // ---- the side that decides ----------------------------------------------------------------------
 
 /// RFC 4555 §3.5: the initiator's addresses or the path changed. What is on its way is repeated
-/// there.
+/// there. Traffic follows at once where the peer is where it was; where it is not, when it has
+/// returned the COOKIE2 of our UPDATE_SA_ADDRESSES from there (§3.7): a source address is nobody's
+/// word.
 void Core::move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote) {
+  touch(ike);
+  const bool is_checked = remote == ike.esp_remote();
+  if (!is_checked) ike.checked_remote = ike.esp_remote();
   ike.local = local;
   ike.remote = remote;
-  endpoints_changed(ike);
-  const bool queued = std::ranges::any_of(
-      ike.queue, [](const Task& task) { return task.kind == TaskKind::update_addresses; });
-  if (!queued) enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
+  if (is_checked) endpoints_changed(ike);
+  if (!is_queued(ike, TaskKind::update_addresses)) {
+    enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
+  }
 }
 
 /// Another configuration may have taken the address in use away. Who decides moves (RFC 4555 §3.5);
@@ -159,6 +170,17 @@ void Core::leave_lost_address(IkeSa& ike) {
   if (ike.moves) return move_ike(ike, local, ike.remote);
   ike.local = local;
   enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
+}
+
+/// The peer has heard that an address of ours is gone and has not moved: what it sends goes
+/// nowhere.
+void Core::give_up_lost_address(IkeSa& ike) {
+  if (!ike.usable()) return;
+  fail(ike.connection, Failure::peer_unreachable,
+       "the peer does not move to " + ike.local.to_string() + ", where we told it that we are",
+       Level::warning, Attempt::ike_sa);
+  ike.outdated = true;
+  renew_outdated(ike);
 }
 
 void Core::start_update_addresses(IkeSa& ike, Task task) {
@@ -182,14 +204,22 @@ void Core::start_update_addresses(IkeSa& ike, Task task) {
 }
 
 void Core::finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads) {
-  if (const auto* error = find_error(payloads)) {
+  const auto* error = find_error(payloads);
+  if (error != nullptr) {
     fail(ike.connection, Failure::peer_unreachable,
          "the peer answers " + wire::ike::to_string(error->type) + " to our move to " +
              ike.local.to_string(),
          Level::warning, Attempt::addresses);
+  } else if (!ike.moves) {
+    succeeded(ike, Attempt::addresses);
+  }
+  if (error != nullptr || !ike.moves) {
+    // It moves us, or stays: RFC 4555 §3.6 leaves that to it.
+    if (is_queued(ike, TaskKind::await_move)) return;
+    const Instant when = now_ + tuning_.move_patience;
+    enqueue(ike, Task{.kind = TaskKind::await_move, .not_before = when});
     return;
   }
-  if (!ike.moves) return succeeded(ike, Attempt::addresses);  // it moves us, or stays
   if (!returned(exchange.nonce, payloads)) {
     // RFC 4555 §4.2.5: an answer without our cookie is not one to this request.
     fail(ike.connection, Failure::invalid_syntax, "UPDATE_SA_ADDRESSES answered without COOKIE2",
@@ -197,6 +227,9 @@ void Core::finish_update_addresses(IkeSa& ike, const Exchange& exchange, const P
     return;
   }
   nat_seen_anew(ike, payloads);
+  // RFC 4555 §3.7: a request that went to several addresses says of none that it works. This one
+  // was answered from elsewhere, and the next goes there alone.
+  if (is_queued(ike, TaskKind::update_addresses)) return;
   endpoints_changed(ike);
   succeeded(ike, Attempt::addresses);
 }
@@ -271,13 +304,15 @@ void Core::follow_peer(IkeSa& ike, const Payloads& payloads, const wire::Endpoin
     answer.emplace_back(make_notify(NotifyType::unacceptable_addresses));
     return;
   }
+  // Children that are made before the check go where it went, too.
+  if (remote != ike.esp_remote()) ike.checked_remote = ike.esp_remote();
   ike.local = local;
   ike.remote = remote;
   nat_seen_anew(ike, payloads);
   add_nat_detection(answer, ike, ike.responder_spi());
-  const bool queued = std::ranges::any_of(
-      ike.queue, [](const Task& task) { return task.kind == TaskKind::check_route; });
-  if (!queued) ike.queue.push_front(Task{.kind = TaskKind::check_route});
+  if (!is_queued(ike, TaskKind::check_route)) {
+    ike.queue.push_front(Task{.kind = TaskKind::check_route});
+  }
 }
 
 /// RFC 4555 §3.7, return routability: whoever moved must hear us at the new address. With NAT

@@ -22,6 +22,7 @@ bool is_possible(const IkeSa& ike) {
   if (!ike.exchange) return true;
   switch (ike.exchange->task.kind) {
     case TaskKind::init:
+    case TaskKind::await_move:
       return false;
     case TaskKind::auth:
       return ike.state == IkeState::auth_sent && !ike.wanted.empty();

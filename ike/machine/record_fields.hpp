@@ -114,7 +114,7 @@ void window_fields(Archive& archive, Value& window) {
 }
 
 inline constexpr auto kTask = [](auto& archive, auto& task) {
-  archive.choice(task.kind, TaskKind::check_route);
+  archive.choice(task.kind, TaskKind::await_move);
   archive.number(task.child_id);
   archive.number(task.child);
   archive.number(task.orphan);
@@ -277,6 +277,8 @@ void ends_fields(Archive& archive, Value& ike) {
   archive.number(ike.mobike);
   archive.number(ike.moves);
   list(archive, ike.peer_addresses, kMostItems, kAddress);
+  optional(archive, ike.checked_remote,
+           [](auto& inner, auto& endpoint) { endpoint_fields(inner, endpoint); });
   archive.octets(ike.seen_as, kMostText);
 }
 

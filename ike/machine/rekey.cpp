@@ -40,6 +40,7 @@ std::optional<std::string> why_not_rekey_now(const IkeSa& ike) {
     case TaskKind::liveness:
     case TaskKind::update_addresses:
     case TaskKind::check_route:
+    case TaskKind::await_move:
       break;
   }
   if (ike.exchange->rival_ike != 0) return "already rekeyed";
@@ -129,6 +130,7 @@ IkeSa& Core::successor_of(const IkeSa& old, std::uint64_t local_spi, std::uint64
   ike.post_quantum = old.post_quantum;
   ike.moves = old.moves;
   ike.peer_addresses = old.peer_addresses;
+  ike.checked_remote = old.checked_remote;
   ike.reauthenticate_at = old.reauthenticate_at;
   ike.outdated = old.outdated;  // the authentication is still the old one's
   ike.made_by_rekey = true;

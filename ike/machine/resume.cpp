@@ -216,15 +216,16 @@ class Resumption {
     return true;
   }
 
-  /// The record knows other addresses, and they need no check any more (RFC 4555 §3.7).
+  /// The record knows other addresses, and nobody is waited for any more (RFC 4555 §3.7).
   [[nodiscard]] static bool has_moved(const IkeSa& ike, const ChildSa& child,
                                       const channel::SnapshotSa& sa) {
     const auto checks = [](const Task& task) {
-      return task.kind == TaskKind::check_route || task.kind == TaskKind::update_addresses;
+      return task.kind == TaskKind::check_route || task.kind == TaskKind::update_addresses ||
+             task.kind == TaskKind::await_move;
     };
     if (ike.exchange && checks(ike.exchange->task)) return false;
     if (std::ranges::any_of(ike.queue, checks)) return false;
-    wire::Endpoint local = ike.local, remote = ike.remote;
+    wire::Endpoint local = ike.local, remote = ike.esp_remote();
     if (!child.udp_encapsulation) local.port = remote.port = 0;
     return sa.local != local || sa.remote != remote;
   }
@@ -339,6 +340,8 @@ class Resumption {
 
   void see_to_connections() {
     for (const channel::SaId id : moved_) core_.update_endpoints(id);
+    // The file may have changed while nobody read it.
+    for (const auto& [spi, ike] : core_.ike_sas_) core_.leave_lost_address(*ike);
     for (const channel::SaId id : lost_) {
       // The peer believes in it: it has to go there too, and another takes its place.
       ChildSa* child = core_.find_child(id);

@@ -54,6 +54,9 @@ void Core::pump(IkeSa& ike) {
       case TaskKind::check_route:
         start_check_route(ike, std::move(task));
         break;
+      case TaskKind::await_move:
+        give_up_lost_address(ike);
+        break;
       case TaskKind::init:
       case TaskKind::auth:
         break;

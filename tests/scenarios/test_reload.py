@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 
-from harness.configuration import SIDE_A, SIDE_B, TunnelOptions
+from harness.configuration import SIDE_A, SIDE_B, TunnelOptions, write_secret
 from harness.reloads import refused_reload, reload
 from harness.shell import wait_until
 from harness.traffic import SteadyPing, ping
@@ -140,6 +140,16 @@ def test_an_mtu_changes_under_traffic(bed):
     steady = SteadyPing(client, far, bed.directory)
     first = a.child()["spi_in"]
     wan = a.configuration["dataplane"]["interfaces"][0]
+
+    # refused for what no device has to do with: the device is not told
+    wan["mtu"] = 1500
+    a.configuration["manual_sas"] = [{
+        "name": "by-hand", "direction": "in", "spi": int(first, 16), "local": SIDE_A.wan_address,
+        "remote": SIDE_B.wan_address, "local_ts": ["10.1.99.0/24"], "remote_ts": ["10.2.99.0/24"],
+        "suite": "aes128gcm16", "key_file": str(write_secret(bed.directory / "by-hand.key", "00" * 20))}]
+    assert "its SPI is that of another inbound SA" in refused_reload(a, a.dataplane)
+    assert "mtu 1400" in bed["gw-a"].run("ip", "link", "show", "wan").stdout
+    del a.configuration["manual_sas"]
 
     # lowered, raised within what the device was set up for, and beyond
     for mtu in (1400, 1300, 1400, 1500):

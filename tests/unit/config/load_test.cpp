@@ -394,6 +394,16 @@ TEST_CASE("load: all dummy packets together are bounded, and the one beyond is n
   CHECK(told == 1);
 }
 
+TEST_CASE("load: why there is no configuration is its first error, with its place") {
+  CHECK(load_text(kValid, "f").why_not().empty());
+  const LoadResult result = load_text(with("esn: true", "first_sequence: 0"), "gateway.yaml");
+  REQUIRE_FALSE(result.ok());
+  const std::string why = result.why_not();
+  CAPTURE(why);
+  CHECK(why.starts_with("the file has errors: gateway.yaml:"));
+  CHECK(why.find(": error: manual_sas[0].first_sequence: found \"0\"") != std::string::npos);
+}
+
 TEST_CASE("load: padding is for tunnels, and without ESN a number has 32 bits") {
   CHECK_FALSE(
       load_text(with("mode: transport", "mode: transport\n        tfc_padding: 100"), "f").ok());

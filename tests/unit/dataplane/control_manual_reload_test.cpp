@@ -1,6 +1,7 @@
 // Manual SAs that come, go and change while the gateway runs.
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include <catch2/catch.hpp>
 #include <unistd.h>
@@ -204,6 +205,89 @@ TEST_CASE("manual reload: under the same key and SPI numbers never go back (RFC 
   REQUIRE(gateway.reload() == "");
   slot = gateway.tables->spd->entries().front().outbound;
   CHECK(gateway.tables->sad->outbound(slot)->sequence.load() == 0);
+}
+
+TEST_CASE("manual reload: one that was away goes on behind its numbers and IVs (RFC 4106 §3.1)") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  gateway.add("pair", kOut, 0x2001);
+  const auto sends = [&]() -> OutboundSa& {
+    return *gateway.tables->sad->outbound(gateway.tables->spd->entries().front().outbound);
+  };
+  REQUIRE(gateway.reload() == "");
+  static_cast<void>(gateway.tables->sad->inbound(0x1001)->replay_window().commit(5000));
+  sends().sequence.store(7000);
+  const std::uint64_t last_iv = sends().iv(7000);
+
+  const std::vector<ManualSa> both = std::exchange(gateway.file.manual_sas, {});
+  REQUIRE(gateway.reload() == "");
+  REQUIRE(gateway.reload() == "");  // and another one meanwhile
+  REQUIRE(gateway.count(channel::Direction::out) == 0);
+  gateway.file.manual_sas = both;
+  const bool has_other_name = GENERATE(false, true);
+  if (has_other_name) {
+    for (ManualSa& sa : gateway.file.manual_sas) sa.id = config::manual_id(sa.name = "again");
+  }
+  REQUIRE(gateway.reload() == "");
+  const auto verdict = [&](std::uint64_t number) {
+    return gateway.tables->sad->inbound(0x1001)->replay_window().check(number);
+  };
+  CHECK(verdict(5000) != ReplayVerdict::fresh);
+  CHECK(verdict(5001) == ReplayVerdict::fresh);
+  const std::uint64_t next = sends().sequence.load() + 1;
+  CHECK(next > 7000);
+  CHECK(sends().iv(next) - last_iv > 1ULL << 40U);  // and of what is sent from now on, none is old
+
+  // Another SPI is another SA to the peer, with numbers of its own; the IVs are the key's.
+  const std::uint64_t second_iv = sends().iv(next);
+  gateway.file.manual_sas[1].spi = 0x2002;
+  REQUIRE(gateway.reload() == "");
+  CHECK(sends().sequence.load() == 0);
+  CHECK(sends().iv(1) - second_iv > 1ULL << 40U);
+}
+
+TEST_CASE("manual reload: a key whose numbers are used up is refused (RFC 4303 §3.3.3)") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  const SlotIndex slot = gateway.tables->spd->entries().front().outbound;
+  gateway.tables->sad->outbound(slot)->sequence.store(0xfffffff0);
+  const bool is_away = GENERATE(false, true);
+  const std::vector<ManualSa> before = gateway.file.manual_sas;
+  if (is_away) {
+    gateway.file.manual_sas.clear();
+    REQUIRE(gateway.reload() == "");
+    gateway.file.manual_sas = before;
+  } else {
+    gateway.file.manual_sas[0].headers.hop_limit = 9;
+  }
+  const std::string error = gateway.reload();
+  CAPTURE(error);
+  CHECK(error.starts_with(
+      "manual SA \"pair\": the sequence numbers under this key and SPI are used"));
+  CHECK(error.find(before[0].key_file) != std::string::npos);
+  CHECK(gateway.count(channel::Direction::out) == (is_away ? 0 : 1));
+  // What the message says helps.
+  static_cast<void>(gateway.keys.write("key", kOtherKey));
+  CHECK(gateway.reload() == "");
+  CHECK(gateway.count(channel::Direction::out) == 1);
+}
+
+TEST_CASE("manual keys: what is remembered is bounded, and says nothing of a key") {
+  const auto random = crypto::ike::make_seeded_random(1);
+  ManualKeys keys(*random, 2);
+  ManualKeys others(*random, 2);
+  const std::vector<std::uint8_t> key(20, 7);
+  CHECK(keys.digest(key) == keys.digest(key));
+  CHECK(keys.digest(key) != others.digest(key));
+  const ManualKeys::Use use{keys.digest(key), channel::Direction::out, channel::Spi{300}};
+  CHECK(keys.highest(use) == nullptr);
+  keys.used(use, 5);
+  keys.used(use, 4);
+  REQUIRE(keys.highest(use) != nullptr);
+  CHECK(*keys.highest(use) == 5);
+  CHECK(keys.has_room(1));
+  CHECK_FALSE(keys.has_room(2));
 }
 
 TEST_CASE("manual reload: what is refused leaves everything as it was") {

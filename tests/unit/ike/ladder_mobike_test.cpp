@@ -1,4 +1,6 @@
 // MOBIKE (RFC 4555): what is agreed upon, a path that dies, and the check that somebody is there.
+#include <functional>
+
 #include "tests/unit/ike/ladder.hpp"
 
 namespace culvert::ladder {
@@ -151,6 +153,173 @@ TEST_CASE("mobike: who follows says where it is when its address is taken away (
   CHECK(ladder.ike_sa(kB).initiator_spi == before.initiator_spi);
   CHECK(ladder.ike_sa(kB).children.front().inbound == before.children.front().inbound);
   CHECK(ladder.reported(kA, "path_changed") == 1);
+  ladder.converged();
+}
+
+/// Delivers what `holds` does not keep back, until the wire is silent.
+void run_but(Ladder& ladder, const std::function<bool(const Flying&)>& holds,
+             std::vector<Flying>* held = nullptr) {
+  while (!ladder.wire.empty()) {
+    const Flying datagram = ladder.wire.front();
+    ladder.wire.erase(ladder.wire.begin());
+    if (!holds(datagram)) {
+      ladder.world.deliver(datagram);
+    } else if (held != nullptr) {
+      held->push_back(datagram);
+    }
+  }
+}
+bool touches(const Flying& datagram, const std::string& address) {
+  return datagram.local.address.to_string() == address ||
+         datagram.remote.address.to_string() == address;
+}
+bool asks(const Flying& datagram, int side) {
+  const auto header = simulation::header_of(datagram);
+  return datagram.from == side && !header.response &&
+         header.exchange == wire::ike::ExchangeType::informational;
+}
+/// A gateway that is b of `mobile`, at 192.0.2.8 too, and what it is without 192.0.2.2.
+GatewayOptions following() {
+  GatewayOptions b = mirrored(gateway_a());
+  b.names_address = false;
+  b.other_addresses = {"192.0.2.8"};
+  return b;
+}
+GatewayOptions moved_to(GatewayOptions options, const std::string& address) {
+  options.address = address;
+  options.other_addresses = {};
+  return options;
+}
+GatewayOptions fixed() {
+  GatewayOptions a = gateway_a();
+  a.mobike = Mobike::yes;
+  return a;
+}
+
+TEST_CASE("mobike: a child made before the check goes where the peer was last heard (§3.7)") {
+  GatewayOptions options = mobile();
+  options.names_address = false;
+  Ladder ladder(options, mirrored(gateway_a()));
+  ladder.connect();
+  // Given b has heard of the move, and its question is still on its way
+  ladder.world.reconfigure(kA, moved_to(options, "192.0.2.9"));
+  std::vector<Flying> questions;
+  const auto holds = [](const Flying& one) { return touches(one, "192.0.2.1") || asks(one, kB); };
+  run_but(ladder, holds, &questions);
+  REQUIRE(ladder.ike_sa(kB).remote.address.to_string() == "192.0.2.9");
+  // When a child is rekeyed
+  ladder.rekey(kA);
+  run_but(ladder, holds, &questions);
+  REQUIRE(ladder.reported(kB, "child_rekeyed") == 1);
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.2 192.0.2.1"});
+  // Then it follows with the others when a has answered from there
+  for (const Flying& question : questions) {
+    if (!touches(question, "192.0.2.1")) ladder.world.deliver(question);
+  }
+  run_without(ladder, "192.0.2.1");
+  ladder.pass(seconds(6));  // what was rekeyed is gone
+  run_without(ladder, "192.0.2.1");
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.2 192.0.2.9"});
+}
+
+TEST_CASE("mobike: who decides follows a source address when COOKIE2 comes back from it (§3.7)") {
+  const GatewayOptions b = following();
+  Ladder ladder(fixed(), b);
+  ladder.connect();
+  ladder.world.reconfigure(kB, moved_to(b, "192.0.2.8"));
+  // b's word has come from its new address, or from one that somebody on the way wrote there
+  std::vector<Flying> questions;
+  const auto holds = [](const Flying& one) { return touches(one, "192.0.2.2") || asks(one, kA); };
+  run_but(ladder, holds, &questions);
+  REQUIRE(ladder.ike_sa(kA).remote.address.to_string() == "192.0.2.8");
+  CHECK(ends_of(ladder, kA) == std::set<std::string>{"192.0.2.1 192.0.2.2"});
+  REQUIRE(questions.size() == 1);
+  ladder.world.deliver(questions.front());
+  run_without(ladder, "192.0.2.2");
+  CHECK(ends_of(ladder, kA) == std::set<std::string>{"192.0.2.1 192.0.2.8"});
+  ladder.converged();
+}
+
+TEST_CASE(
+    "mobike: a peer that hears of a lost address and does not move gets a new IKE SA (§3.6)") {
+  const bool is_killed = GENERATE(false, true);
+  const bool knows_peer = GENERATE(false, true);
+  GatewayOptions b = following();
+  if (!knows_peer) b.remote_address = "";
+  Ladder ladder(fixed(), b);
+  ladder.connect();
+  const auto before = ladder.ike_sa(kB);
+  ladder.world.reconfigure(kB, moved_to(b, "192.0.2.8"));
+  // A router gives what b sends its old address: to a it is where it was, and ESP would be lost
+  const auto pass = [&](int for_seconds) {
+    for (int i = 0; i < for_seconds; ++i) {
+      while (!ladder.wire.empty()) {
+        Flying datagram = ladder.wire.front();
+        ladder.wire.erase(ladder.wire.begin());
+        if (datagram.from == kB) datagram.local.address = *wire::IpAddress::parse("192.0.2.2");
+        if (datagram.from == kA) datagram.remote.address = *wire::IpAddress::parse("192.0.2.8");
+        ladder.world.deliver(datagram);
+      }
+      ladder.pass(seconds(1));
+    }
+  };
+  pass(8);
+  if (is_killed) {
+    ladder.world.kill(kB);
+    ladder.world.resume(kB);
+  }
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.2 192.0.2.1"});
+  CHECK(ladder.reported(kB, "negotiation_failed") == 0);
+  pass(4);
+  CHECK(ladder.reported(kB, "negotiation_failed") == 1);
+  if (!knows_peer) {
+    // Only the peer can begin: when it has not by then it hears that this one is over
+    pass(50);
+    CHECK(ladder.reported(kA, "ike_sa_deleted") == 0);
+    pass(12);
+    CHECK(ladder.reported(kA, "ike_sa_deleted") == 1);
+    return;
+  }
+  pass(60);
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.8 192.0.2.1"});
+  CHECK(ladder.ike_sa(kB).initiator_spi != before.initiator_spi);
+  ladder.converged();
+}
+
+TEST_CASE("mobike: one that moves in time keeps its IKE SA") {
+  const GatewayOptions b = following();
+  Ladder ladder(fixed(), b);
+  ladder.connect();
+  const auto before = ladder.ike_sa(kB);
+  ladder.world.reconfigure(kB, moved_to(b, "192.0.2.8"));
+  for (int i = 0; i < 30; ++i) {
+    run_without(ladder, "192.0.2.2");
+    ladder.pass(seconds(1));
+  }
+  CHECK(ladder.ike_sa(kB).initiator_spi == before.initiator_spi);
+  CHECK(ladder.reported(kB, "reauthenticating") == 0);
+  ladder.converged();
+}
+
+TEST_CASE("mobike: an address that went while the key daemon was away is left after its return") {
+  const int killed = GENERATE(kA, kB);
+  GatewayOptions a = fixed();
+  a.names_address = killed == kB;
+  const GatewayOptions b = killed == kB ? following() : mirrored(gateway_a());
+  Ladder ladder(a, b);
+  ladder.connect();
+  const auto before = ladder.ike_sa(killed);
+  const std::string was = killed == kA ? "192.0.2.1" : "192.0.2.2";
+  const std::string now = killed == kA ? "192.0.2.9" : "192.0.2.8";
+  ladder.world.kill(killed);
+  ladder.gateway(killed).take_addresses(moved_to(killed == kA ? a : b, now));
+  ladder.world.resume(killed);
+  run_without(ladder, was);
+  const std::string peer = killed == kA ? "192.0.2.2" : "192.0.2.1";
+  CHECK(ends_of(ladder, killed) == std::set<std::string>{now + " " + peer});
+  CHECK(ends_of(ladder, 1 - killed) == std::set<std::string>{peer + " " + now});
+  CHECK(ladder.ike_sa(killed).initiator_spi == before.initiator_spi);
+  CHECK(ladder.reported(killed, "address_lost") == 1);
   ladder.converged();
 }
 

@@ -59,6 +59,29 @@ TEST_CASE("reload: a child that was added comes up, one that was removed goes") 
   ladder.converged(1);
 }
 
+TEST_CASE("reload: a child that is back before its Delete has left comes up again by itself") {
+  GatewayOptions both = two_children();
+  for (ChildOptions& child : both.children) child.start_action = StartAction::start;
+  Ladder ladder(both, mirrored(two_children()));
+  ladder.world.start(kA);
+  ladder.settle(5);
+  ladder.converged(2);
+  const auto lab = ladder.ike_sa(kA).children.at(1).inbound;
+  // Given the Delete waits behind another exchange
+  ladder.rekey(kA);
+  GatewayOptions one = both;
+  one.children.pop_back();
+  ladder.world.reconfigure(kA, one);
+  REQUIRE(ladder.wire.size() == 1);
+  // When the child is configured again
+  ladder.world.reconfigure(kA, both);
+  ladder.settle(10);
+  // Then a new one stands
+  ladder.converged(2);
+  const auto children = ladder.ike_sa(kA).children;
+  CHECK(std::ranges::find(children, lab, &ike::ChildStatus::inbound) == children.end());
+}
+
 TEST_CASE("reload: a child that goes with its connection's authentication is shown to its end") {
   Ladder ladder(two_children());
   ladder.initiate(kA);

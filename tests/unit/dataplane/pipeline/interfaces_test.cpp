@@ -68,6 +68,7 @@ class Bench {
   void change(config::Dataplane wanted) {
     auto next = interfaces->plan(wanted, 1s);
     REQUIRE(next.has_value());
+    REQUIRE(interfaces->fit_devices(*next, wanted).has_value());
     interfaces->publish(*next, wanted);
     interfaces->adopt(*std::move(next));
     dataplane = std::move(wanted);
@@ -197,7 +198,8 @@ TEST_CASE("interfaces: an MTU beyond what a device was set up for, if its driver
     config::Dataplane wanted = bench.dataplane;
     wanted.interfaces[index].mtu = mtu;
     const auto next = bench.interfaces->plan(wanted, 1s);
-    return next ? std::string() : next.error();
+    const auto raised = bench.interfaces->fit_devices(next.value(), wanted);
+    return raised ? std::string() : raised.error();
   };
   CHECK(refusal(1, 1400).empty());
   CHECK(refusal(1, 1600) ==
@@ -210,7 +212,8 @@ TEST_CASE("interfaces: an MTU beyond what a device was set up for, if its driver
   // One that is refused leaves the others as they were.
   config::Dataplane both = bench.dataplane;
   for (config::Interface& one : both.interfaces) one.mtu = 1600;
-  CHECK_FALSE(bench.interfaces->plan(both, 1s).has_value());
+  const auto next = bench.interfaces->plan(both, 1s);
+  CHECK_FALSE(bench.interfaces->fit_devices(next.value(), both).has_value());
   CHECK(bench.hardware.ports[0]->mtu() == 1500);
 
   CHECK(refusal(0, 1792).empty());
@@ -221,4 +224,23 @@ TEST_CASE("interfaces: an MTU beyond what a device was set up for, if its driver
   // Lower again it goes on taking what it took.
   CHECK(refusal(0, 1500).empty());
   CHECK(bench.hardware.ports[0]->mtu() == 1792);
+}
+
+TEST_CASE("interfaces: an MTU that does not come into force leaves the device as it was") {
+  Bench bench;
+  config::Dataplane wanted = with_vlan(bench.dataplane);
+  wanted.interfaces[0].mtu = 1600;
+  wanted.interfaces[1].mtu = 1700;  // of the same device
+  const ports::Port& device = *bench.hardware.ports[0];
+  const auto next = bench.interfaces->plan(wanted, 1s);
+  REQUIRE(next.has_value());
+  CHECK(device.mtu() == 1500);  // it may still be refused for what is no interface's
+  const auto raised = bench.interfaces->fit_devices(*next, wanted);
+  REQUIRE(raised.has_value());
+  CHECK(device.mtu() == 1700);
+  control::Interfaces::take_back(*raised);
+  CHECK(device.mtu() == 1500);
+  std::uint16_t told = 0;
+  REQUIRE(rte_eth_dev_get_mtu(device.dpdk_port(), &told) == 0);
+  CHECK(told == 1500);
 }

@@ -1,5 +1,6 @@
 // Which rules a device gets, and what happens when it takes fewer than there are SAs.
 #include <algorithm>
+#include <array>
 #include <map>
 #include <random>
 
@@ -103,8 +104,8 @@ TEST_CASE("steering: SAs that come before the device is started get their rules 
   CHECK(is_steered(bench.wan, 0x10003, kPlainV4, 1));
 }
 
-TEST_CASE("steering: interfaces that come and go leave no rule behind") {
-  const wire::vlan::Ids vlan{100};
+TEST_CASE("steering: interfaces that come and go leave the rules of the others alone") {
+  const wire::vlan::Ids vlan{100}, other_vlan{200};
   Bench bench(100);
   const PortId added{2};
   bench.steering->start();
@@ -118,19 +119,67 @@ TEST_CASE("steering: interfaces that come and go leave no rule behind") {
   CHECK(bench.wan.rules().size() == 1);
   bench.add(1);
   bench.finish();
+  const unsigned made = bench.wan.created;
   // Another name is no other interface.
   CHECK_FALSE(bench.steering->change({{0, {}, "lan"}, {1, {}, "uplink"}}));
-  CHECK(bench.wan.rules().size() == 2);
   REQUIRE(bench.steering->change({{0, {}, "lan"}, {1, {}, "uplink"}, {1, vlan, "vlan"}}));
-  CHECK(bench.wan.rules().empty());
-  CHECK(bench.report().with_rule + bench.report().without_rule == 0);
+  CHECK(bench.wan.rules().size() == 2);
+  CHECK(bench.report().with_rule == 2);
+  CHECK(bench.report(added).takes.size() == 4);
   bench.add(1);
   bench.add(2, kPlainV4, added);
   bench.finish();
   CHECK(bench.wan.rules().size() == 2);
+  CHECK(bench.wan.created == made + 1);
+  CHECK(bench.wan.flushed == 0);
   CHECK(is_steered(bench.wan, 0x10001, kPlainV4, 1));
   CHECK(is_steered(bench.wan, 0x10002, kPlainV4, 0, vlan));
   CHECK(bench.report(added).with_rule == 1);
+  // Its number is another VLAN's: the rule goes, also where nobody asks for the SA any more.
+  REQUIRE(bench.steering->change({{0, {}, "lan"}, {1, {}, "uplink"}, {1, other_vlan, "vlan"}}));
+  CHECK(bench.report(added).with_rule + bench.report(added).without_rule == 0);
+  bench.finish();
+  CHECK(bench.wan.rules().size() == 1);
+  CHECK(is_steered(bench.wan, 0x10001, kPlainV4, 1));
+  CHECK(bench.wan.created == made + 1);
+  bench.add(2, kPlainV4, added);
+  bench.finish();
+  CHECK(is_steered(bench.wan, 0x10002, kPlainV4, 0, other_vlan));
+}
+
+TEST_CASE(
+    "steering: what an interface leaves behind goes a part at a time, and keeps no other out") {
+  const wire::vlan::Ids vlan{100};
+  constexpr std::uint32_t kMany = 5 * Steering::kCallsAtOnce;
+  Bench bench(1000, {vlan});
+  const PortId goes{2};
+  bench.steering->start();
+  for (std::uint32_t slot = 0; slot < kMany; ++slot) bench.add(slot, kPlainV4, goes);
+  bench.finish();
+  REQUIRE(bench.wan.rules().size() == kMany);
+  const auto calls = [&] { return bench.wan.created + bench.wan.destroyed + bench.wan.flushed; };
+  const unsigned before = calls();
+  REQUIRE(bench.steering->change({{0, {}, "lan"}, {1, {}, "wan"}, {0, vlan, "vlan"}}));
+  CHECK(calls() == before);
+  bench.add(kMany);
+  bench.remove(0);
+  bench.add(1, kPlainV4, goes);
+  bench.steering->work();
+  CHECK(calls() - before <= Steering::kCallsAtOnce);
+  bench.finish();
+  CHECK(bench.wan.rules().size() == 1);
+  CHECK(is_steered(bench.wan, 0x10000U | kMany, kPlainV4, 0));
+  CHECK(bench.lan.rules().size() == 1);
+  CHECK(is_steered(bench.lan, 0x10001, kPlainV4, 1, vlan));
+  CHECK(bench.wan.destroyed == kMany);
+  // Lanes that are over are used again.
+  for (const std::uint16_t device : std::array<std::uint16_t, 4>{1, 0, 1, 0}) {
+    REQUIRE(bench.steering->change({{0, {}, "lan"}, {1, {}, "wan"}, {device, vlan, "vlan"}}));
+    bench.add(1, kPlainV4, goes);
+    bench.finish();
+  }
+  CHECK(bench.lan.rules().size() == 1);
+  CHECK(bench.wan.rules().size() == 1);
 }
 
 TEST_CASE("steering: the rule of an SA that is gone is removed, made or not") {

@@ -279,6 +279,7 @@ TEST_CASE("steered packets: a reload that moves our addresses moves the rules") 
   CHECK(before.has_addresses_of(before));
   CHECK_FALSE(site.topology.has_addresses_of(before));
   site.associations.steer_again();
+  site.associations.steer_some();
   site.make_rules();
   CHECK(site.wan.rules().empty());
   CHECK(site.lan.rules().size() == 2);
