@@ -235,7 +235,9 @@ std::string render_status(const json& status) {
   lines += render_interfaces(dataplane);
   lines += '\n' + render_daemon("culvert-dataplane", dataplane);
   if (is_true(dataplane, "running")) {
-    lines += fmt::format("  crypto {}, default policy {}\n", text(dataplane, "engine"),
+    const json& reason = member(dataplane, "engine_reason");
+    lines += fmt::format("  crypto {}{}, default policy {}\n", text(dataplane, "engine"),
+                         reason.is_string() ? " (" + text(reason) + ')' : "",
                          text(dataplane, "default_policy"));
   }
   lines += render_daemon("culvert-ike", member(status, "ike"));

@@ -15,6 +15,7 @@
 
 #include "config/child_id.hpp"
 #include "config/header_options.hpp"
+#include "crypto/esp/engine_wish.hpp"
 #include "crypto/pki/trust_store.hpp"
 #include "crypto/secret.hpp"
 #include "crypto/suite.hpp"
@@ -84,6 +85,7 @@ struct Dataplane {
   std::vector<StaticNeighbor> neighbors;
   Limits limits;
   IdleMode idle = IdleMode::adaptive;
+  crypto::esp::EngineWish engine = crypto::esp::EngineWish::automatic;  ///< `crypto`
   std::optional<std::uint32_t> memory_mib;  ///< EAL memory; default: chosen from limits
   bool huge_pages_required = false;         ///< default: use them if there, go on without
 };

@@ -58,6 +58,18 @@ std::string word_of(IdleMode mode) {
   return "adaptive";
 }
 
+std::string word_of(crypto::esp::EngineWish wish) {
+  switch (wish) {
+    case crypto::esp::EngineWish::automatic:
+      return "auto";
+    case crypto::esp::EngineWish::ipsec_mb:
+      return "ipsec-mb";
+    case crypto::esp::EngineWish::openssl:
+      return "openssl";
+  }
+  return "auto";
+}
+
 std::string word_of(bool truth) { return truth ? "true" : "false"; }
 
 std::string memory_of(const Dataplane& dataplane) {
@@ -89,6 +101,7 @@ std::vector<std::string> restart_reasons(const Dataplane& running, const Datapla
   limit("limits.policies", running.limits.policies, wanted.limits.policies);
   limit("limits.flows", running.limits.flows, wanted.limits.flows);
   compare("idle", word_of(running.idle), word_of(wanted.idle), reasons);
+  compare("crypto", word_of(running.engine), word_of(wanted.engine), reasons);
   compare("memory_mib", memory_of(running), memory_of(wanted), reasons);
   compare("huge_pages_required", word_of(running.huge_pages_required),
           word_of(wanted.huge_pages_required), reasons);

@@ -165,7 +165,11 @@ void read_dataplane(const Field& field, Dataplane& dataplane) {
   static constexpr std::array kIdleWords{Word<IdleMode>{"busy", IdleMode::busy},
                                          Word<IdleMode>{"adaptive", IdleMode::adaptive},
                                          Word<IdleMode>{"interrupt", IdleMode::interrupt}};
-  MapReader map(field, "a map: workers, interfaces, routes, neighbors, limits, idle");
+  using crypto::esp::EngineWish;
+  static constexpr std::array kEngineWords{Word<EngineWish>{"auto", EngineWish::automatic},
+                                           Word<EngineWish>{"ipsec-mb", EngineWish::ipsec_mb},
+                                           Word<EngineWish>{"openssl", EngineWish::openssl}};
+  MapReader map(field, "a map: workers, interfaces, routes, neighbors, limits, idle, crypto");
   read_workers(map.take("workers"), dataplane);
   const Field interfaces = map.require("interfaces", "at least one interface",
                                        "write name, device and addresses of each");
@@ -185,6 +189,7 @@ void read_dataplane(const Field& field, Dataplane& dataplane) {
   }
   read_limits(map.take("limits"), dataplane.limits);
   set(dataplane.idle, read_choice(map.take("idle"), kIdleWords));
+  set(dataplane.engine, read_choice(map.take("crypto"), kEngineWords));
   const auto memory =
       read_number(map.take("memory_mib"), {limits::kMemoryMibMin, limits::kMemoryMibMax, "MiB"});
   if (memory) dataplane.memory_mib = static_cast<std::uint32_t>(*memory);

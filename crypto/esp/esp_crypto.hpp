@@ -75,7 +75,7 @@ class Engine {
   virtual void open(const EspSuite& suite, std::span<const Operation> burst) = 0;
 };
 
-/// The best engine for this machine. IPsec-MB where AES-NI is there, else OpenSSL.
+/// The best engine for this machine, as engine_choice.hpp chooses it when nobody wishes anything.
 std::unique_ptr<Engine> make_engine();
 std::unique_ptr<Engine> make_ipsec_mb_engine();  ///< nullptr where it cannot run
 std::unique_ptr<Engine> make_openssl_engine();

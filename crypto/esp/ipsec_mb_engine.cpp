@@ -7,7 +7,7 @@
 
 #include <intel-ipsec-mb.h>
 
-#include "crypto/esp/esp_crypto.hpp"
+#include "crypto/esp/engine_choice.hpp"
 #include "crypto/esp/multi_buffer.hpp"
 
 namespace culvert::crypto::esp {
@@ -157,17 +157,54 @@ class IpsecMbEngine final : public Engine {
   std::string name_;
 };
 
-}  // namespace
+/// What none of the library's implementations does without, of both of its major versions.
+struct Instructions {
+  std::uint64_t feature;
+  const char* name;
+};
+constexpr Instructions kNeeded[] = {{IMB_FEATURE_AESNI, "AES-NI"},
+                                    {IMB_FEATURE_PCLMULQDQ, "PCLMULQDQ"},
+                                    {IMB_FEATURE_SSE4_2, "SSE4.2"},
+                                    {IMB_FEATURE_CMOV, "CMOV"}};
 
-std::unique_ptr<Engine> make_ipsec_mb_engine() {
+/// "AES-NI, PCLMULQDQ"; empty: nothing is missing.
+std::string missing_of(std::uint64_t features) {
+  std::string missing;
+  for (const auto& [feature, name] : kNeeded) {
+    if ((features & feature) == 0) missing += (missing.empty() ? "" : ", ") + std::string(name);
+  }
+  return missing;
+}
+
+/// A manager that is ready, its self-test passed, or why there is none. The library knows the
+/// processor by `features`, and looks there when it chooses among its implementations.
+std::expected<ManagerHandle, std::string> make_manager(Processor processor) {
   ManagerHandle manager(alloc_mb_mgr(0));
-  if (manager == nullptr) return nullptr;
+  if (manager == nullptr) return std::unexpected(imb_get_strerror(imb_get_errno(nullptr)));
+  if (processor == Processor::without_aes) {
+    manager->features &= ~std::uint64_t{IMB_FEATURE_AESNI};
+  }
+  const std::string missing = missing_of(manager->features);
   IMB_ARCH architecture = IMB_ARCH_NONE;
   init_mb_mgr_auto(manager.get(), &architecture);
-  // Without AES-NI the library emulates it, slower than OpenSSL and not in constant time.
-  const bool has_aes = architecture >= IMB_ARCH_SSE && imb_get_errno(manager.get()) == 0;
-  if (!has_aes) return nullptr;
-  return std::make_unique<IpsecMbEngine>(std::move(manager));
+  const int error = imb_get_errno(manager.get());
+  // Without AES-NI version 1.3 may emulate it, slower than OpenSSL and not in constant time.
+  if (architecture >= IMB_ARCH_SSE && error == 0) return manager;
+  if (!missing.empty()) return std::unexpected("the processor lacks " + missing);
+  return std::unexpected(imb_get_strerror(error));
+}
+
+}  // namespace
+
+std::string why_no_ipsec_mb(Processor processor) {
+  const auto manager = make_manager(processor);
+  return manager ? "" : manager.error();
+}
+
+std::unique_ptr<Engine> make_ipsec_mb_engine() {
+  auto manager = make_manager(Processor::as_it_is);
+  if (!manager) return nullptr;
+  return std::make_unique<IpsecMbEngine>(std::move(*manager));
 }
 
 }  // namespace culvert::crypto::esp

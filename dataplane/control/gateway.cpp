@@ -67,9 +67,11 @@ Done RunningGateway::bring_up() {
         runtime::Level::warning, "keys_not_locked",
         {{"effect", "keys may be swapped out"}, {"remedy", "raise LimitMEMLOCK to infinity"}});
   }
-  auto workers =
-      Workers::create(*hardware_->tables, {hardware_->pool.get(), hardware_->large_pool.get()},
-                      config_.dataplane.idle, bell_.descriptor());
+  auto workers = Workers::create(*hardware_->tables, {.pool = hardware_->pool.get(),
+                                                      .large_pool = hardware_->large_pool.get(),
+                                                      .make_engine = hardware_->engine_choice.make,
+                                                      .idle = config_.dataplane.idle,
+                                                      .wake_main = bell_.descriptor()});
   if (!workers) return Failure(workers.error());
   workers_ = std::move(*workers);
 
@@ -124,7 +126,7 @@ Done RunningGateway::make_duties() {
   reporter_.emplace(
       Reporter::Sources{config_, tables, *interfaces_, *workers_, *channel_, topology_, children_,
                         *associations_, *policies_, *neighbors_, *steering_},
-      *hardware_->engine, hardware_->huge_pages, now);
+      *hardware_->engine, hardware_->engine_choice.reason, hardware_->huge_pages, now);
   neighbors_->on_unreachable(
       [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {
         icmp_->report(IcmpErrorKind::host_unreachable, 0, packet, origin, runtime::now());

@@ -42,6 +42,22 @@ class HugePageTurn {
   int descriptor_;
 };
 
+/// What is chosen here stays until the end. Who gets less than he may expect is told.
+std::expected<crypto::esp::EngineChoice, std::string> choose_engine(
+    const config::Dataplane& dataplane) {
+  auto choice = crypto::esp::choose_engine(dataplane.engine);
+  if (!choice) {
+    return Failure("dataplane.crypto is ipsec-mb, which cannot run: " + choice.error() +
+                   "; write auto or openssl");
+  }
+  if (dataplane.engine == crypto::esp::EngineWish::automatic && !choice->reason.empty()) {
+    runtime::log(runtime::Level::warning, "crypto_fallback",
+                 {{"reason", choice->reason},
+                  {"effect", "OpenSSL seals and opens packets, at a fraction of the rate"}});
+  }
+  return choice;
+}
+
 /// Workers that the poorest device has queues for.
 std::expected<std::uint16_t, std::string> usable_workers(const config::Config& config,
                                                          const ports::EalPlan& plan) {
@@ -117,6 +133,8 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
     return Failure("dataplane.interfaces has more than " +
                    std::to_string(config::limits::kInterfaces) + " entries");
   }
+  auto choice = choose_engine(config.dataplane);
+  if (!choice) return Failure(choice.error());
   const HugePageTurn turn;
   const auto plan = ports::plan_eal(config, ports::inspect_machine());
   if (!plan) return Failure(plan.error());
@@ -141,7 +159,9 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   if (auto done = configure_ports(*hardware, config, *plan, *workers); !done) {
     return Failure(done.error());
   }
-  hardware->engine = crypto::esp::make_engine();
+  hardware->engine_choice = std::move(*choice);
+  hardware->engine = hardware->engine_choice.make();
+  if (hardware->engine == nullptr) return Failure(std::string("no memory for the crypto library"));
   auto tables = Tables::create(config.dataplane.limits, *workers, *hardware->engine);
   if (!tables) return Failure(tables.error());
   hardware->tables = std::move(*tables);

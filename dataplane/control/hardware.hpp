@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "config/config.hpp"
-#include "crypto/esp/esp_crypto.hpp"
+#include "crypto/esp/engine_choice.hpp"
 #include "dataplane/ports/eal.hpp"
 #include "dataplane/ports/packet_pool.hpp"
 #include "dataplane/ports/port.hpp"
@@ -26,6 +26,7 @@ struct Hardware {
   ports::PacketPool large_pool;  ///< nullptr: the machine cannot have it
   /// A device each, in the order of the interfaces that the daemon was started with.
   std::vector<std::unique_ptr<ports::Port>> ports;
+  crypto::esp::EngineChoice engine_choice;      ///< for all threads
   std::unique_ptr<crypto::esp::Engine> engine;  ///< the main thread's: expands keys
   std::unique_ptr<Tables> tables;
   bool huge_pages = false;

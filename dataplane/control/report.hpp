@@ -134,6 +134,7 @@ struct NeighborReport {
 
 struct StatusReport {
   std::string version, instance, config_version, engine, default_policy;
+  std::string engine_reason;        ///< why another than usual; empty: it is the usual one
   std::vector<std::string> suites;  ///< ESP suites that the engine runs
   std::int64_t pid = 0;
   double uptime_seconds = 0;

@@ -227,18 +227,20 @@ json list(std::string_view name, const std::vector<Item>& items, Render render) 
 }  // namespace
 
 json to_json(const StatusReport& status) {
-  json result = {{"version", status.version},
-                 {"instance", status.instance},
-                 {"pid", status.pid},
-                 {"uptime_seconds", status.uptime_seconds},
-                 {"config_version", status.config_version},
-                 {"engine", status.engine},
-                 {"suites", status.suites},
-                 {"huge_pages", status.huge_pages},
-                 {"channel", channel_json(status)},
-                 {"sa_count", status.sas_in + status.sas_out},
-                 {"policy_count", status.policies},
-                 {"default_policy", status.default_policy}};
+  json result = {
+      {"version", status.version},
+      {"instance", status.instance},
+      {"pid", status.pid},
+      {"uptime_seconds", status.uptime_seconds},
+      {"config_version", status.config_version},
+      {"engine", status.engine},
+      {"engine_reason", status.engine_reason.empty() ? json(nullptr) : json(status.engine_reason)},
+      {"suites", status.suites},
+      {"huge_pages", status.huge_pages},
+      {"channel", channel_json(status)},
+      {"sa_count", status.sas_in + status.sas_out},
+      {"policy_count", status.policies},
+      {"default_policy", status.default_policy}};
   result.update(list("workers", status.workers, worker_json));
   result.update(list("interfaces", status.interfaces, interface_json));
   result.update(list("children", status.children, child_json));

@@ -3,6 +3,7 @@
 #include <array>
 #include <span>
 #include <unordered_map>
+#include <utility>
 
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
@@ -96,10 +97,11 @@ std::string mac_text(const wire::MacAddress& mac) {
                      mac[4], mac[5]);
 }
 
-Reporter::Reporter(const Sources& sources, const crypto::esp::Engine& engine, bool huge_pages,
-                   Instant started)
+Reporter::Reporter(const Sources& sources, const crypto::esp::Engine& engine,
+                   std::string engine_reason, bool huge_pages, Instant started)
     : sources_(sources),
       engine_(engine.name()),
+      engine_reason_(std::move(engine_reason)),
       suites_(suites_of(engine)),
       huge_pages_(huge_pages),
       started_(started) {}
@@ -110,6 +112,7 @@ StatusReport Reporter::status(Instant now) {
   report.instance = sources_.config.instance;
   report.config_version = config_version_;
   report.engine = engine_;
+  report.engine_reason = engine_reason_;
   report.suites = suites_;
   report.default_policy = action_name(sources_.tables.spd->default_policy());
   report.pid = getpid();

@@ -37,8 +37,9 @@ class Reporter {
     const Neighbors& neighbors;
     const Steering& steering;
   };
-  Reporter(const Sources& sources, const crypto::esp::Engine& engine, bool huge_pages,
-           Instant started);
+  /// `engine_reason`: as in EngineChoice.
+  Reporter(const Sources& sources, const crypto::esp::Engine& engine, std::string engine_reason,
+           bool huge_pages, Instant started);
 
   /// Names the configuration in force, for `config_version`.
   void configuration_changed(std::string version) { config_version_ = std::move(version); }
@@ -65,7 +66,7 @@ class Reporter {
   [[nodiscard]] std::string interface_name(PortId port) const;
 
   Sources sources_;
-  std::string engine_;
+  std::string engine_, engine_reason_;
   std::vector<std::string> suites_;
   bool huge_pages_;
   Instant started_;

@@ -104,14 +104,12 @@ Drained drain_workers(std::span<WorkerContext* const> workers,
 void FreeRing::operator()(rte_ring* ring) const { rte_ring_free(ring); }
 
 std::expected<std::unique_ptr<Workers>, std::string> Workers::create(Tables& tables,
-                                                                     const Pools& pools,
-                                                                     config::IdleMode idle,
-                                                                     int wake_main) {
+                                                                     const Equipment& equipment) {
   std::unique_ptr<Workers> workers(new Workers);
   unsigned int lcore = rte_get_next_lcore(~0U, 1, 0);
   for (std::uint16_t worker = 0; worker < tables.workers; ++worker) {
     if (lcore >= RTE_MAX_LCORE) return std::unexpected(std::string("too few lcores for workers"));
-    if (auto done = workers->add_lane(tables, pools, idle, wake_main, worker, lcore); !done) {
+    if (auto done = workers->add_lane(tables, equipment, worker, lcore); !done) {
       return std::unexpected(done.error());
     }
     lcore = rte_get_next_lcore(lcore, 1, 0);
@@ -121,8 +119,7 @@ std::expected<std::unique_ptr<Workers>, std::string> Workers::create(Tables& tab
   return workers;
 }
 
-std::expected<void, std::string> Workers::add_lane(Tables& tables, const Pools& pools,
-                                                   config::IdleMode idle, int wake_main,
+std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipment& equipment,
                                                    std::uint16_t worker, unsigned int lcore) {
   Lane lane;
   lane.lcore = lcore;
@@ -141,16 +138,19 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Pools& 
   WorkerContext& context = *lane.context;
   context.id = static_cast<WorkerId>(worker);
   context.tables = &tables;
-  context.engine = crypto::esp::make_engine();
-  context.pool = pools.pool;
-  context.large_pool = pools.large_pool;
+  context.engine = equipment.make_engine();
+  if (context.engine == nullptr) {
+    return std::unexpected(std::string("no memory for a worker's crypto library"));
+  }
+  context.pool = equipment.pool;
+  context.large_pool = equipment.large_pool;
   context.punt = lane.punt.get();
   context.punt_newcomers = lane.punt_newcomers.get();
   context.inject = lane.inject.get();
   context.peer_moved = lane.peer_moved.get();
   context.handoff = lane.handoff.get();
-  context.wake_main = wake_main;
-  context.idle = idle;
+  context.wake_main = equipment.wake_main;
+  context.idle = equipment.idle;
   lanes_.push_back(std::move(lane));
   return {};
 }

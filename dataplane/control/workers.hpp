@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "crypto/esp/engine_choice.hpp"
 #include "dataplane/worker/worker.hpp"
 
 struct rte_ring;
@@ -23,10 +24,13 @@ struct FreeRing {
 };
 using Ring = std::unique_ptr<rte_ring, FreeRing>;
 
-/// As in WorkerContext.
-struct Pools {
-  rte_mempool* pool = nullptr;
-  rte_mempool* large_pool = nullptr;
+/// What every worker gets, as in WorkerContext.
+struct Equipment {
+  rte_mempool* pool;
+  rte_mempool* large_pool;
+  crypto::esp::EngineMaker make_engine;  ///< of the kind that expands the tables' keys
+  config::IdleMode idle;
+  int wake_main;  ///< eventfd that workers write
 };
 
 struct Drained {
@@ -42,11 +46,9 @@ Drained drain_workers(std::span<WorkerContext* const> workers,
 
 class Workers {
  public:
-  /// Makes rings, engines and contexts; nothing runs yet. `wake_main`: eventfd that workers write.
+  /// Makes rings, engines and contexts; nothing runs yet.
   static std::expected<std::unique_ptr<Workers>, std::string> create(Tables& tables,
-                                                                     const Pools& pools,
-                                                                     config::IdleMode idle,
-                                                                     int wake_main);
+                                                                     const Equipment& equipment);
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
@@ -77,8 +79,7 @@ class Workers {
     unsigned int lcore = 0;
   };
   Workers() = default;
-  std::expected<void, std::string> add_lane(Tables& tables, const Pools& pools,
-                                            config::IdleMode idle, int wake_main,
+  std::expected<void, std::string> add_lane(Tables& tables, const Equipment& equipment,
                                             std::uint16_t worker, unsigned int lcore);
 
   std::vector<Lane> lanes_;

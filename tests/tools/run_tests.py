@@ -19,11 +19,14 @@ import xml.etree.ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
+import newer_ipsec_mb
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
 SANITIZED_BUILD = REPOSITORY / "build-sanitized"
 THREAD_BUILD = REPOSITORY / "build-threads"
 LINT_BUILD = REPOSITORY / "build-lint"
+IPSEC_MB_BUILD = REPOSITORY / "build-ipsec-mb-2"
 FUZZ_SECONDS = 10
 WORKER_STORM_FRAMES = 1_000_000
 MAX_TRIED_AGAIN = 5
@@ -98,9 +101,9 @@ def count_cases(result):
     return Tally(failed=1, failures=failures)
 
 
-def run_meson_tests(build, environment=None, timeout_factor=1):
+def run_meson_tests(build, environment=None, timeout_factor=1, names=()):
     run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs",
-         "--timeout-multiplier", timeout_factor], environment)
+         "--timeout-multiplier", timeout_factor, *names], environment)
     log = build / "meson-logs/testlog.json"
     if not log.exists():
         print(f"{build.name}: meson ran no test", flush=True)
@@ -323,6 +326,37 @@ def vm():
     return tally + Tally(failed=1) if not_run else tally
 
 
+# ---- another library ------------------------------------------------------------------------------
+
+# Whatever touches IPsec-MB: its calls, a packet's way, the daemons and the packet-rate suite.
+IPSEC_MB_TESTS = {"crypto": "crypto/test_crypto", "pipeline": "dataplane/pipeline/test_pipeline",
+                  "worker_esp": "dataplane/worker/test_worker_esp"}
+IPSEC_MB_SCENARIOS = ("test_engine.py", "test_packet_rate.py::"
+                      "test_measured_rows_have_the_shape_that_the_reference_says")
+IPSEC_MB_PROGRAMS = ("dataplane/culvert-dataplane", "ike/culvert-ike", "cli/culvert",
+                     "benchmarks/packet_rate")
+
+
+def ipsec_mb_2():
+    """what touches IPsec-MB, with 2.x as Debian 13 has it (a build of its own, so only when named)"""
+    try:
+        root = newer_ipsec_mb.unpacked(BUILD / "ipsec-mb-2")
+    except newer_ipsec_mb.Unavailable as why:
+        return Tally(skipped=1, reasons=[str(why)])
+    tests = [f"tests/unit/{program}" for program in IPSEC_MB_TESTS.values()]
+    if not set_up(IPSEC_MB_BUILD, "g++", ["-Dunity=on", "-Dunity_size=8",
+                                          *newer_ipsec_mb.meson_options(root)]) \
+            or run(["ninja", "-C", IPSEC_MB_BUILD, *tests, *IPSEC_MB_PROGRAMS]) != 0:
+        return Tally(failed=1)
+    (IPSEC_MB_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
+    # They fail with another library than this.
+    version = {"CULVERT_TEST_IPSEC_MB": newer_ipsec_mb.VERSION}
+    units_tally = run_meson_tests(IPSEC_MB_BUILD, version, names=IPSEC_MB_TESTS)
+    return units_tally + run_pytest(
+        "ipsec-mb-2", what=[f"tests/scenarios/{name}" for name in IPSEC_MB_SCENARIOS],
+        environment={"CULVERT_BUILD": str(IPSEC_MB_BUILD), **version}).tally
+
+
 # ---- lint ----------------------------------------------------------------------------------------
 
 
@@ -348,8 +382,9 @@ def lint_one(source):
 
 
 STAGES = {"units": units, "sanitizers": sanitizers, "fuzz": fuzz, "races": races,
-          "scenarios": scenarios, "churn": churn, "vm": vm, "lint": lint}
-NAMED_ONLY = {"vm", "lint"}
+          "scenarios": scenarios, "churn": churn, "vm": vm, "lint": lint,
+          "ipsec-mb-2": ipsec_mb_2}
+NAMED_ONLY = {"vm", "lint", "ipsec-mb-2"}
 DEFAULT_STAGES = [name for name in STAGES if name not in NAMED_ONLY]
 # Scenarios wait for timers and kernels more than they compute: these run under them, at the lowest
 # priority, when all are asked for.

@@ -267,6 +267,21 @@ TEST_CASE("status: a packet that was not for the tunnel is shown beside what was
   CHECK_THAT(shown(in), !Contains("refused"));
 }
 
+TEST_CASE("status: which engine seals packets, and why it is another than usual") {
+  json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));
+  const auto shown = [&] {
+    return render_status(merge_status("hq", dataplane, key_daemon_with(installed_child())));
+  };
+  CHECK_THAT(shown(), Contains("\n  crypto ipsec-mb, default policy discard\n"));
+  dataplane["engine_reason"] = nullptr;
+  CHECK_THAT(shown(), Contains("\n  crypto ipsec-mb, default policy discard\n"));
+  dataplane["engine"] = "openssl 3.0.17";
+  dataplane["engine_reason"] = "IPsec-MB cannot run: the processor lacks AES-NI";
+  CHECK_THAT(shown(), Contains("hq: OK") &&
+                          Contains("\n  crypto openssl 3.0.17 (IPsec-MB cannot run: the processor "
+                                   "lacks AES-NI), default policy discard\n"));
+}
+
 TEST_CASE("status: without the key daemon traffic goes on, and status says so") {
   const json status =
       merge_status("hq", dataplane_with(true, traffic(10, 1), traffic(12, 1)), kStopped);

@@ -95,6 +95,18 @@ TEST_CASE("load: a valid file has no diagnostics and every value arrives typed")
   CHECK(office.start_action == StartAction::start);
 }
 
+TEST_CASE("load: who does ESP's cryptography is chosen at the start, or written down") {
+  using crypto::esp::EngineWish;
+  CHECK(load_valid(kValid).dataplane.engine == EngineWish::automatic);
+  const auto written = [](const std::string& word) {
+    return load_valid(with("  idle: busy\n", "  idle: busy\n  crypto: " + word + '\n'))
+        .dataplane.engine;
+  };
+  CHECK(written("auto") == EngineWish::automatic);
+  CHECK(written("ipsec-mb") == EngineWish::ipsec_mb);
+  CHECK(written("openssl") == EngineWish::openssl);
+}
+
 TEST_CASE("load: what a child does not say has the documented default") {
   const Config config = load_valid(kValid);
   const Child& hosts = config.connections.at(0).children.at(1);

@@ -10,9 +10,9 @@
 namespace culvert::crypto::ike {
 namespace {
 
-using test::CertificateOptions;
-using test::Issued;
-using test::KeyKind;
+using culvert::test::CertificateOptions;
+using culvert::test::Issued;
+using culvert::test::KeyKind;
 
 constexpr std::array<std::uint16_t, 4> kAllHashes{2, 3, 4, 5};
 const std::vector<std::uint8_t> kOctets(333, 0x5a);
@@ -218,7 +218,7 @@ TEST_CASE("signature: a claim that does not fit the certificate's key is named")
 }
 
 TEST_CASE("private key: PKCS#8 with a passphrase, and what is said without the right one") {
-  const auto pem = test::to_pem(self_signed(KeyKind::p384).key(), "open sesame");
+  const auto pem = culvert::test::to_pem(self_signed(KeyKind::p384).key(), "open sesame");
   const auto passphrase = [](std::string_view text) {
     return SecretBytes(Bytes(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
   };

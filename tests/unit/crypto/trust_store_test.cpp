@@ -277,7 +277,7 @@ TEST_CASE("certificate: every prefix of one is refused, and so are bytes behind 
 TEST_CASE("certificate: a file with several, with other PEM blocks between, or none") {
   const Issued authority = Issued::authority();
   const Issued end = authority.issue({});
-  const auto key = test::to_pem(end.key());
+  const auto key = culvert::test::to_pem(end.key());
   const std::string text = end.pem() + std::string(key.begin(), key.end()) + authority.pem();
   const auto parsed = parse_certificates(bytes(text));
   REQUIRE(parsed);

@@ -48,9 +48,10 @@ std::string label(const prometheus::ClientMetric& metric, std::string_view name)
 
 TEST_CASE("report: status has every field of docs/reference/control-protocol.md") {
   const auto json = to_json(gateway_with_one_child());
-  for (const char* field : {"version", "instance", "pid", "uptime_seconds", "config_version",
-                            "engine", "suites", "huge_pages", "workers", "interfaces", "channel",
-                            "children", "sa_count", "policy_count", "default_policy"}) {
+  for (const char* field :
+       {"version", "instance", "pid", "uptime_seconds", "config_version", "engine", "engine_reason",
+        "suites", "huge_pages", "workers", "interfaces", "channel", "children", "sa_count",
+        "policy_count", "default_policy"}) {
     CHECK(json.contains(field));
   }
   for (const char* field :
@@ -64,6 +65,13 @@ TEST_CASE("report: status has every field of docs/reference/control-protocol.md"
   CHECK(json["interfaces"][0]["addresses"] == nlohmann::json::array({"198.51.100.1/24"}));
   CHECK(json["children"][0]["in"]["last_packet_seconds"] == 2.0);
   CHECK(json["children"][0]["out"]["last_packet_seconds"].is_null());
+}
+
+TEST_CASE("report: why the engine is another than usual, and null where it is not") {
+  StatusReport status = gateway_with_one_child();
+  CHECK(to_json(status)["engine_reason"].is_null());
+  status.engine_reason = "IPsec-MB cannot run: the processor lacks AES-NI";
+  CHECK(to_json(status)["engine_reason"] == "IPsec-MB cannot run: the processor lacks AES-NI");
 }
 
 TEST_CASE("report: who spreads packets its own way hashes nothing for us") {
