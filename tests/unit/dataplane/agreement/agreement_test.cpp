@@ -23,6 +23,7 @@ using namespace culvert::test;
 namespace {
 
 constexpr std::uint64_t kPackets = 100'000;
+constexpr std::size_t kEncryptions = 8;  ///< that SAs may have
 
 /// An IP packet in a buffer of the pool, with its frame's header and room for ESP around it.
 std::size_t largest_in(rte_mempool* pool) {
@@ -69,7 +70,7 @@ class Agreement : FragmentBursts {
       Expected expected;
       expect(model_.own(ip), expected);
       const Expected actual =
-          observer_.observed(gateway_.inject(ip, {InjectKind::outbound_local, kWan, false}));
+          observed(gateway_.inject(ip, {InjectKind::outbound_local, kWan, false}));
       return compare(std::move(expected), actual, 1);
     }
     Expected expected;
@@ -88,14 +89,14 @@ class Agreement : FragmentBursts {
       leaving += expect(one_packet(from_wan, frames), expected);
       if (!model_.whole.empty()) break;
       // A port's queue has room for 1 024 frames, and one more packet may leave in a hundred.
-      if (leaving > 20 || burst_has_leap_ || (!is_train_ && limit_is_near())) break;
+      if (leaving > 20 || burst_stands_alone_ || (!is_train_ && limit_is_near())) break;
       // A train may end its SA: pieces cut before that are dropped one by one, a packet after it
       // whole.
       if (is_train_ && came_up_.cut_before_sealing + came_up_.cut_after_sealing != cut_so_far)
         break;
     }
     expect_wholes(expected);
-    const Expected actual = observer_.observed(gateway_.receive(from_wan ? kWan : kLan, frames));
+    const Expected actual = observed(gateway_.receive(from_wan ? kWan : kLan, frames));
     return compare(std::move(expected), actual, frames.size());
   }
 
@@ -113,9 +114,9 @@ class Agreement : FragmentBursts {
       begin_burst(true, false);
       const Packet esp = sound_esp(sa, ++number, any_ip());
       Expected expected;
-      expect(model_.esp_from_peer(esp, outer(esp)), expected);
+      expect(model_.from_wire(outer(esp), 1), expected);
       expect_wholes(expected);
-      const Expected actual = observer_.observed(gateway_.receive(kWan, frame(outer(esp))));
+      const Expected actual = observed(gateway_.receive(kWan, frame(outer(esp))));
       if (auto difference = compare(std::move(expected), actual, 1); !difference.empty()) {
         return difference;
       }
@@ -137,12 +138,20 @@ class Agreement : FragmentBursts {
     // In transport mode an answer would have that header, and not be cut therefore. What has it
     // goes behind what has not, and of a train as many packets fit a limit as their order lets.
     const bool may_have_header = shape != shapes_.end() && !shape->second.transport && !is_train_;
-    const Packet around = may_have_header ? with_fragment_header(outer(esp)) : outer(esp);
+    Packet around = outer(esp);
+    if (!is_train_ && one_in(25)) {
+      around = astray(esp);
+    } else if (!is_train_ && frames.empty() && one_in(10)) {
+      around = from_elsewhere(esp);
+      burst_stands_alone_ = true;
+    } else if (may_have_header) {
+      around = with_fragment_header(std::move(around));
+    }
     frames.push_back(frame(around));
-    model::Outcomes outcomes = model_.esp_from_peer(esp, around);
+    model::Outcomes outcomes = model_.from_wire(around, 1);
     if (shape != shapes_.end() && shape->second.transport && outcomes.each.size() == 1 &&
-        std::holds_alternative<PuntReason>(outcomes.each[0])) {
-      ++came_up_.delivered_from_transport;  // port_unreachable: it was for us
+        std::holds_alternative<model::PortClosed>(outcomes.each[0])) {
+      ++came_up_.delivered_from_transport;
     }
     return outcomes;
   }
@@ -167,6 +176,10 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   CHECK(came_up.sealed_in_transport > 0);
   CHECK(came_up.delivered_from_transport > 0);
   CHECK(came_up.unknown_spis > 0);
+  CHECK(came_up.sealed_in_udp > 0);
+  CHECK(came_up.moved > 0);
+  CHECK(came_up.sealed_by.size() == kEncryptions);
+  CHECK(came_up.opened_by.size() == kEncryptions);
   CHECK(came_up.whole > packets / 1000);
   CHECK(came_up.went_on > packets / 5000);
   CHECK(came_up.cut_in_clear > 0);
@@ -198,13 +211,17 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
                                   DropReason::fragment_overlap,
                                   DropReason::reassembly_timeout,
                                   DropReason::reassembly_full,
-                                  DropReason::congestion_marked}) {
+                                  DropReason::congestion_marked,
+                                  DropReason::sa_encapsulation_mismatch,
+                                  DropReason::sa_endpoint_mismatch,
+                                  DropReason::nat_keepalive}) {
     INFO(info(reason).name);
     CHECK(came_up.drops.contains(reason));
   }
   for (const PuntReason reason :
        {PuntReason::acquire, PuntReason::ttl_exceeded, PuntReason::no_route,
-        PuntReason::resolve_neighbor, PuntReason::port_unreachable, PuntReason::packet_too_big}) {
+        PuntReason::resolve_neighbor, PuntReason::port_unreachable, PuntReason::packet_too_big,
+        PuntReason::ike, PuntReason::ike_nat_traversal, PuntReason::ike_newcomer}) {
     INFO(static_cast<int>(reason));
     CHECK(came_up.punts.contains(reason));
   }
