@@ -29,6 +29,7 @@
 #include "tests/model/sa_model.hpp"
 #include "tests/model/sealing_model.hpp"
 #include "tests/model/verdict_model.hpp"
+#include "tests/model/vlan_model.hpp"
 
 namespace culvert::model {
 
@@ -44,6 +45,7 @@ class GatewayModel {
     std::size_t mtu = 1500;
   };
   std::map<dataplane::AdjacencyIndex, NextHop> next_hops;
+  std::vector<PortModel> ports = {{0, {}}, {1, {}}};
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
   std::map<dataplane::SlotIndex, OutboundModel> outbound;
   ReassemblyModel reassembly;
@@ -80,7 +82,13 @@ class GatewayModel {
     });
   }
 
-  /// A sound IP packet from a wire.
+  /// A frame with a sound IP packet from a device.
+  Outcomes from_device(const ByteString& frame, unsigned device) {
+    const auto port = port_of(ports, device, frame);
+    if (!port) return dataplane::DropReason::unknown_vlan;
+    return from_wire(packet_in(frame), *port);
+  }
+  /// A sound IP packet that came by a port.
   Outcomes from_wire(const ByteString& ip, unsigned port) {
     arrives_on_ = port;
     return arrive(ip);
@@ -381,8 +389,8 @@ class GatewayModel {
     sa.was_asked = true;
     const bool is_v4 = view.source.is_v4();
     const auto to = routes.lookup(sa.transport ? view.destination : sa.peer);
-    const std::size_t mtu =
-        std::min<std::size_t>({next_hops.at(to).mtu, sa.path_mtu, sa.headers.path_mtu});
+    const NextHop& hop = next_hops.at(to);
+    const std::size_t mtu = std::min<std::size_t>({hop.mtu, sa.path_mtu, sa.headers.path_mtu});
     const std::size_t total = padded_bytes(sa, view, mtu);
     const std::size_t bytes = sealed_bytes(sa, view.header_bytes, total);
     if (bytes > mtu) {
@@ -405,7 +413,8 @@ class GatewayModel {
     const std::uint8_t next_header = sa.transport ? view.protocol : is_v4 ? 4 : 41;
     ByteString payload = slice(ip, skipped, view.total_bytes - skipped);
     payload.resize(total - skipped);
-    return Sealed{slot, next_header, std::move(payload), sealed_headers(sa, ip, bytes, mtu)};
+    return Sealed{slot, next_header, std::move(payload), sealed_headers(sa, ip, bytes, mtu),
+                  hop.port};
   }
   /// Each piece is a packet of its own: with its number, and counted.
   Outcomes seal_pieces(dataplane::SlotIndex slot, const std::vector<ByteString>& pieces,

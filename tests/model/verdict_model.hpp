@@ -25,6 +25,7 @@ struct Sealed {
   std::uint8_t next_header;
   ByteString payload;
   std::vector<ByteString> headers;  ///< of the packet around it, or of each of its pieces
+  unsigned port;
 };
 /// UDP for us that nobody takes: what the main thread is shown.
 struct PortClosed {

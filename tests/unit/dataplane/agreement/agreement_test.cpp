@@ -51,6 +51,7 @@ class Agreement : FragmentBursts {
   std::string run(std::uint64_t packets) {
     while (compared_ < packets) {
       if (one_in(8)) change_something();
+      if (one_in(100)) change_vlans();
       if (auto difference = one_burst(); !difference.empty()) return difference;
     }
     return {};
@@ -130,8 +131,9 @@ class Agreement : FragmentBursts {
     const bool is_esp = is_train_ ? train_spi_.has_value() : from_wan && !one_in(3);
     if (!is_esp) {
       const Packet ip = is_train_ ? train_packet() : any_ip();
-      frames.push_back(frame(ip));
-      return model_.from_wire(ip, from_wan ? 1 : 0);
+      const Packet arrives = is_train_ ? frame(ip) : with_tags(frame(ip), from_wan ? 1 : 0);
+      frames.push_back(arrives);
+      return model_.from_device(arrives, from_wan ? 1 : 0);
     }
     const Packet esp = any_esp();
     const auto shape = shapes_.find(model::get32(esp, 0));
@@ -147,8 +149,9 @@ class Agreement : FragmentBursts {
     } else if (may_have_header) {
       around = with_fragment_header(std::move(around));
     }
-    frames.push_back(frame(around));
-    model::Outcomes outcomes = model_.from_wire(around, 1);
+    const Packet arrives = is_train_ ? frame(around) : with_tags(frame(around), 1);
+    frames.push_back(arrives);
+    model::Outcomes outcomes = model_.from_device(arrives, 1);
     if (shape != shapes_.end() && shape->second.transport && outcomes.each.size() == 1 &&
         std::holds_alternative<model::PortClosed>(outcomes.each[0])) {
       ++came_up_.delivered_from_transport;
@@ -178,6 +181,7 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   CHECK(came_up.unknown_spis > 0);
   CHECK(came_up.sealed_in_udp > 0);
   CHECK(came_up.moved > 0);
+  CHECK(came_up.sealed_to_vlans > 0);
   CHECK(came_up.sealed_by.size() == kEncryptions);
   CHECK(came_up.opened_by.size() == kEncryptions);
   CHECK(came_up.whole > packets / 1000);
@@ -214,7 +218,8 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
                                   DropReason::congestion_marked,
                                   DropReason::sa_encapsulation_mismatch,
                                   DropReason::sa_endpoint_mismatch,
-                                  DropReason::nat_keepalive}) {
+                                  DropReason::nat_keepalive,
+                                  DropReason::unknown_vlan}) {
     INFO(info(reason).name);
     CHECK(came_up.drops.contains(reason));
   }

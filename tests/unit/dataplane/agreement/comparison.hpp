@@ -30,7 +30,7 @@ struct CameUp {
   std::uint64_t whole = 0, went_on = 0;  ///< that had come in fragments
   std::uint64_t cut_in_clear = 0, cut_before_sealing = 0, cut_after_sealing = 0;
   std::uint64_t unknown_spis = 0;
-  std::uint64_t sealed_in_udp = 0, moved = 0;
+  std::uint64_t sealed_in_udp = 0, sealed_to_vlans = 0, moved = 0;
   std::set<crypto::Encryption> sealed_by, opened_by;
   std::uint64_t resynchronized = 0;  ///< SAs that had lost 2^32 packets or more
   std::set<std::uint32_t> inbound_over_by_bytes, outbound_over_by_bytes;  ///< by SPI
@@ -63,8 +63,9 @@ class Comparison : protected RandomEsp {
     }
     if (const auto* sealed = std::get_if<model::Sealed>(&outcome)) {
       expected.sealed[model_.outbound.at(sealed->sa).keys.spi].push_back(
-          told_sealed(sealed->headers, sealed->next_header, sealed->payload));
+          told_sealed(sealed->port, sealed->headers, sealed->next_header, sealed->payload));
       if (sealed->headers.size() > 1) ++came_up_.cut_after_sealing;
+      if (sealed->port > 1) ++came_up_.sealed_to_vlans;
       return sealed->headers.size();
     }
     if (const auto* closed = std::get_if<model::PortClosed>(&outcome)) {

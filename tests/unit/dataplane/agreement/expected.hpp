@@ -28,10 +28,10 @@ struct Expected {
   friend bool operator==(const Expected&, const Expected&) = default;
 };
 
-/// The headers of the packets on the wire, the next header, and what was inside.
-inline Packet told_sealed(const std::vector<Packet>& headers, std::uint8_t next_header,
-                          const Packet& payload) {
-  Packet told;
+/// The port, the headers of the packets on the wire, the next header, and what was inside.
+inline Packet told_sealed(unsigned port, const std::vector<Packet>& headers,
+                          std::uint8_t next_header, const Packet& payload) {
+  Packet told = {static_cast<std::uint8_t>(port)};
   model::put16(told, static_cast<unsigned>(headers.size()));
   for (const Packet& header : headers) model::put(told, header);
   told.push_back(next_header);

@@ -16,6 +16,7 @@
 #include "tests/model/gateway_model.hpp"
 #include "tests/model/ip_model.hpp"
 #include "tests/model/sealing_model.hpp"
+#include "tests/model/vlan_model.hpp"
 #include "tests/unit/dataplane/agreement/addresses.hpp"
 #include "tests/unit/dataplane/agreement/expected.hpp"
 #include "tests/unit/dataplane/agreement/random_packets.hpp"
@@ -35,14 +36,15 @@ class Observer {
     forget_gone();
     std::map<Packet, std::vector<Piece>> in_pieces;  // of what may be sealed
     Numbers numbers;
-    for (const auto& [port, frames] : {std::pair(0U, &result.lan), std::pair(1U, &result.wan)}) {
+    for (const auto& [device, frames] : {std::pair(0U, &result.lan), std::pair(1U, &result.wan)}) {
       for (const Packet& whole : *frames) {
-        Packet ip = ip_of(whole);
+        const unsigned port = port_of(device, whole);
+        Packet ip = model::packet_in(whole);
         const auto fragment = model::fragment_of(ip);
         if (fragment && may_be_sealed(ip)) {
           in_pieces[fragment->of].push_back({std::move(ip), *fragment, port});
         } else if (is_sealed(ip)) {
-          open_sealed({ip}, payload_of(ip), seen, numbers);
+          open_sealed({{ip, {}, port}}, payload_of(ip), seen, numbers);
         } else {
           add_clear(std::move(ip), port, seen);
         }
@@ -89,6 +91,19 @@ class Observer {
   static void forget_identification(Packet& ip) {
     if (ip[0] >> 4U == 6 && ip[41] != kNotOurs) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
   }
+  /// By the frame's tags, which are the port's and no more; a wrong header is of no port.
+  [[nodiscard]] unsigned port_of(unsigned device, const Packet& frame) const {
+    const bool is_v4 = model::packet_in(frame)[0] >> 4U == 4;
+    for (unsigned port = 0; port < model_.ports.size(); ++port) {
+      if (model_.ports[port].device != device) continue;
+      Packet header(kOurMac.begin(), kOurMac.end());  // as all stations have it
+      header.insert(header.end(), kTheirMac.begin(), kTheirMac.end());
+      model::put(header, model::tags_of(model_.ports[port]));
+      model::put16(header, is_v4 ? 0x0800 : 0x86dd);
+      if (header == model::slice(frame, 0, header.size())) return port;
+    }
+    return kNoPort;
+  }
   static void add_clear(Packet ip, unsigned port, Expected& seen) {
     if (model::fragment_of(ip)) forget_identification(ip);
     seen.clear[port].push_back(std::move(ip));
@@ -129,23 +144,23 @@ class Observer {
     return model::get16(udp, 6) != 0 && model::internet_checksum(summed) == 0;
   }
   /// Of a sealed packet, or of its pieces; empty where a checksum is wrong.
-  static std::vector<Packet> told_each(const std::vector<Packet>& pieces, const Packet& payload) {
+  static std::vector<Packet> told_each(const std::vector<Piece>& pieces, const Packet& payload) {
     std::vector<Packet> told;
-    const bool has_udp = is_udp(pieces[0]);
-    for (const Packet& piece : pieces) {
-      if (!has_right_checksum(piece)) return {};
-      told.push_back(model::told_headers(piece, has_udp && told.empty()));
+    const bool has_udp = is_udp(pieces[0].ip);
+    for (const Piece& piece : pieces) {
+      if (!has_right_checksum(piece.ip) || piece.port != pieces[0].port) return {};
+      told.push_back(model::told_headers(piece.ip, has_udp && told.empty()));
     }
     if (!has_udp) return told;
-    if (!has_due_checksum(pieces[0], payload)) return {};
+    if (!has_due_checksum(pieces[0].ip, payload)) return {};
     std::fill_n(told[0].end() - 2, 2, std::uint8_t{0});
     return told;
   }
 
   /// `payload`: what is behind the IP header, in whatever pieces it came.
-  void open_sealed(const std::vector<Packet>& pieces, const Packet& payload, Expected& seen,
+  void open_sealed(const std::vector<Piece>& pieces, const Packet& payload, Expected& seen,
                    Numbers& numbers) {
-    const std::size_t udp_bytes = is_udp(pieces[0]) ? 8 : 0;
+    const std::size_t udp_bytes = is_udp(pieces[0].ip) ? 8 : 0;
     const Packet esp = model::slice(payload, udp_bytes, payload.size() - udp_bytes);
     const std::uint32_t spi = model::get32(esp, 0);
     const auto sa = std::ranges::find_if(
@@ -162,27 +177,23 @@ class Observer {
     const bool is_packet = opened->next_header == 41;
     if (is_packet && model::fragment_of(inside)) forget_identification(inside);
     seen.sealed[spi].push_back(
-        told_sealed(told_each(pieces, payload), opened->next_header, inside));
+        told_sealed(pieces[0].port, told_each(pieces, payload), opened->next_header, inside));
     numbers[spi].push_back(opened->sequence);
   }
   void open_pieces(std::vector<Piece> pieces, Expected& seen, Numbers& numbers) {
     std::ranges::sort(pieces, {}, [](const Piece& piece) { return piece.fragment.offset; });
-    std::vector<Packet> packets;
-    std::vector<model::Fragment> fragments;
-    for (const Piece& piece : pieces) {
-      packets.push_back(piece.ip);
-      fragments.push_back(piece.fragment);
-    }
-    if (is_udp(packets[0]) && !is_to_port_4500(payload_of(packets[0]))) {
+    if (is_udp(pieces[0].ip) && !is_to_port_4500(payload_of(pieces[0].ip))) {
       for (Piece& piece : pieces) add_clear(std::move(piece.ip), piece.port, seen);
       return;
     }
+    std::vector<model::Fragment> fragments;
+    for (const Piece& piece : pieces) fragments.push_back(piece.fragment);
     const auto payload = model::joined(std::move(fragments));
     if (!payload) {
       seen.sealed[0].emplace_back();
       return;
     }
-    open_sealed(packets, *payload, seen, numbers);
+    open_sealed(pieces, *payload, seen, numbers);
   }
   /// RFC 4303 §3.3.3: numbers go up by one, whatever way through the worker a packet took. Those
   /// cut when sealed leave after what was sealed behind them.
@@ -195,6 +206,7 @@ class Observer {
     }
   }
 
+  static constexpr unsigned kNoPort = 99;
   const model::GatewayModel& model_;
   std::map<std::uint32_t, std::uint64_t> sent_;    ///< by SPI: the last number seen on the wire
   std::map<std::uint32_t, std::set<Packet>> ivs_;  ///< by SPI, of SAs that are there

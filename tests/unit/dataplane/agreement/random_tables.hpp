@@ -382,8 +382,7 @@ class RandomTables : protected RandomShapes {
       model_.routes.remove(prefix);
     } else {
       const bool v4 = prefix.address.is_v4();
-      const char* const via = one_in(2) ? (v4 ? "198.51.100.2" : "2001:db8:ff::2")
-                                        : (v4 ? "10.1.0.9" : "2001:db8:1::9");
+      const std::string& via = any(v4 ? kVias4 : kVias6);
       const auto to = fib.lookup(wire::IpAddress::parse(via).value());
       REQUIRE(fib.add(prefix, to).has_value());
       model_.routes.add(prefix, to);

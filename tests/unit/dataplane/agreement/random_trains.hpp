@@ -10,14 +10,14 @@
 #include <vector>
 
 #include "tests/model/gateway_model.hpp"
-#include "tests/unit/dataplane/agreement/random_tables.hpp"
+#include "tests/unit/dataplane/agreement/random_vlans.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
 namespace culvert::test {
 
-class RandomTrains : protected RandomTables {
+class RandomTrains : protected RandomVlans {
  protected:
-  using RandomTables::RandomTables;
+  using RandomVlans::RandomVlans;
 
   bool is_train_ = false;                   ///< this burst
   std::optional<std::uint32_t> train_spi_;  ///< of the peer's; nullopt: it comes in clear
