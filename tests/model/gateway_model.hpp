@@ -234,7 +234,7 @@ class GatewayModel {
     }
     if (is_broadcast(networks, view.destination)) return DropReason::destination_multicast;
     if (routes.lookup(view.destination) == dataplane::Adjacencies::kLocal) {
-      if (fragment_of(ip)) return gather(ip, origin);
+      if (is_fragment(ip)) return gather(ip, origin);
       return deliver(ip, view, origin);
     }
     // RFC 4291 §2.5.6, RFC 3927 §2.7: no router takes them further.

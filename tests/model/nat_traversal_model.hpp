@@ -26,12 +26,14 @@ struct Encrypted {
 
 /// nullopt: it is another protocol, for another port, or a fragment.
 inline std::optional<Encrypted> encrypted_in(const ByteString& ip) {
-  if (fragment_of(ip)) return std::nullopt;
+  if (is_fragment(ip)) return std::nullopt;
   const IpView view = view_ip(ip).value();
-  const ByteString payload = slice(ip, view.header_bytes, view.total_bytes - view.header_bytes);
+  const std::size_t bytes = view.total_bytes - view.header_bytes;
+  const bool may_be_in_udp =
+      view.protocol == 17 && bytes >= 8 && get16(ip, view.header_bytes + 2) == kNatTraversalPort;
+  if (view.protocol != 50 && !may_be_in_udp) return std::nullopt;
+  const ByteString payload = slice(ip, view.header_bytes, bytes);
   if (view.protocol == 50) return Encrypted{payload, std::nullopt};
-  if (view.protocol != 17 || payload.size() < 8) return std::nullopt;
-  if (get16(payload, 2) != kNatTraversalPort) return std::nullopt;
   return Encrypted{udp_data(payload).value_or(ByteString{}), get16(payload, 0)};
 }
 

@@ -40,7 +40,8 @@ inline const std::vector<std::string> kRoutes = {"172.16.0.0/16",   "172.16.5.0/
                                                  "2001:db8:3::/48", "2001:db8:3:1::/64"};
 
 /// Whom a route may lead to.
-inline const std::vector<std::string> kVias4 = {"198.51.100.2", "10.1.0.9", "10.9.0.9", "10.8.0.9"};
+inline const std::vector<std::string> kVias4 = {"198.51.100.2", "10.1.0.9", "10.9.0.9", "10.8.0.9",
+                                                "10.7.0.9"};
 inline const std::vector<std::string> kVias6 = {"2001:db8:ff::2", "2001:db8:1::9", "2001:db8:9::9",
                                                 "2001:db8:8::9"};
 

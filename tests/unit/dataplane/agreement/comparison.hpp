@@ -30,6 +30,7 @@ struct CameUp {
   std::uint64_t whole = 0, went_on = 0;  ///< that had come in fragments
   std::uint64_t cut_in_clear = 0, cut_before_sealing = 0, cut_after_sealing = 0;
   std::uint64_t unknown_spis = 0;
+  bool handed_over = false;  ///< from one worker to the other
   std::uint64_t sealed_in_udp = 0, sealed_to_vlans = 0, moved = 0;
   std::set<crypto::Encryption> sealed_by, opened_by;
   std::uint64_t resynchronized = 0;  ///< SAs that had lost 2^32 packets or more
@@ -40,7 +41,12 @@ struct CameUp {
 
 class Comparison : protected RandomEsp {
  protected:
-  explicit Comparison(std::uint64_t seed) : RandomEsp(seed), seed_(seed) {}
+  Comparison(std::uint64_t seed, std::uint32_t workers) : RandomEsp(seed, workers), seed_(seed) {}
+
+  void for_each_worker(auto&& look_at) {
+    look_at(gateway_.worker());
+    if (second_) look_at(second_->state());
+  }
 
   CameUp came_up_;
   std::uint64_t compared_ = 0;  ///< packets
@@ -120,7 +126,7 @@ class Comparison : protected RandomEsp {
     // Where they do not take the room of others.
     ended_unseen_ = ended;
     if (one_in(2) && ended + model_.reassembly.held() < model::ReassemblyModel::kFragments / 2) {
-      gateway_.worker().last_expiry = rte_rdtsc();
+      for_each_worker([](WorkerState& worker) { worker.last_expiry = rte_rdtsc(); });
       return {};
     }
     return compare({}, {}, 0);
@@ -142,14 +148,18 @@ class Comparison : protected RandomEsp {
     if (actual != expected) {
       return context() + "\nexpected:" + told(expected) + "\nseen:    " + told(actual);
     }
-    if (gateway_.worker().reassembler.held() != model_.reassembly.held()) {
-      return context() +
-             "fragments that wait: " + std::to_string(gateway_.worker().reassembler.held()) +
-             " and not " + std::to_string(model_.reassembly.held());
+    std::uint64_t held = 0, whole = 0;
+    for_each_worker([&](const WorkerState& worker) {
+      held += worker.reassembler.held();
+      whole += worker.counters.reassembled.read();
+      came_up_.handed_over |= worker.counters.handed_over.read() != 0;
+    });
+    if (held != model_.reassembly.held()) {
+      return context() + "fragments that wait: " + std::to_string(held) + " and not " +
+             std::to_string(model_.reassembly.held());
     }
-    if (gateway_.worker().counters.reassembled.read() != came_up_.whole) {
-      return context() + "packets put together: " +
-             std::to_string(gateway_.worker().counters.reassembled.read()) + " and not " +
+    if (whole != came_up_.whole) {
+      return context() + "packets put together: " + std::to_string(whole) + " and not " +
              std::to_string(came_up_.whole);
     }
     compared_ += count;
@@ -163,7 +173,7 @@ class Comparison : protected RandomEsp {
     if (ended_unseen_ == 0) return;
     expected.drops[DropReason::reassembly_timeout] += ended_unseen_;
     ended_unseen_ = 0;
-    gateway_.worker().last_expiry = 0;
+    for_each_worker([](WorkerState& worker) { worker.last_expiry = 0; });
     const Expected more = observed(gateway_.receive(kWan, std::vector<Packet>{}));
     for (const auto& [reason, count] : more.drops) actual.drops[reason] += count;
   }

@@ -119,6 +119,9 @@ class FragmentBursts : protected Comparison {
   /// Which packet gives way to a new one is open when two began at once: it is not sent then.
   void add_piece(const Packet& ip, std::vector<Packet>& frames, Expected& expected) {
     if (model_.reassembly.is_full() && !model_.reassembly.has_an_oldest()) return;
+    // How much each of two workers has room for is not the model's.
+    if (second_ && (model_.reassembly.is_full() || model_.reassembly.has_no_room_for(kBurst)))
+      return;
     frames.push_back(frame(ip));
     for (const auto& one : model_.from_wire(ip, 0).each) expect_one(one, expected);
   }

@@ -93,19 +93,23 @@ class Observer {
   }
   /// By the frame's tags, which are the port's and no more; a wrong header is of no port.
   [[nodiscard]] unsigned port_of(unsigned device, const Packet& frame) const {
-    const bool is_v4 = model::packet_in(frame)[0] >> 4U == 4;
-    for (unsigned port = 0; port < model_.ports.size(); ++port) {
-      if (model_.ports[port].device != device) continue;
-      Packet header(kOurMac.begin(), kOurMac.end());  // as all stations have it
-      header.insert(header.end(), kTheirMac.begin(), kTheirMac.end());
-      model::put(header, model::tags_of(model_.ports[port]));
-      model::put16(header, is_v4 ? 0x0800 : 0x86dd);
-      if (header == model::slice(frame, 0, header.size())) return port;
+    constexpr auto kMac = static_cast<std::ptrdiff_t>(kOurMac.size());
+    const std::size_t tag_bytes = model::kTagBytes * model::tags_in(frame)->size();
+    const std::size_t type_at = model::kAddressesBytes + tag_bytes;
+    const unsigned type = frame[type_at + 2] >> 4U == 4 ? 0x0800 : 0x86dd;
+    // As all stations have it.
+    const bool is_right = std::equal(kOurMac.begin(), kOurMac.end(), frame.begin()) &&
+                          std::equal(kTheirMac.begin(), kTheirMac.end(), frame.begin() + kMac) &&
+                          model::get16(frame, type_at) == type;
+    const Packet tags = model::slice(frame, model::kAddressesBytes, tag_bytes);
+    for (unsigned port = 0; is_right && port < model_.ports.size(); ++port) {
+      const model::PortModel& one = model_.ports[port];
+      if (one.device == device && model::tags_of(one) == tags) return port;
     }
     return kNoPort;
   }
   static void add_clear(Packet ip, unsigned port, Expected& seen) {
-    if (model::fragment_of(ip)) forget_identification(ip);
+    if (model::is_fragment(ip)) forget_identification(ip);
     seen.clear[port].push_back(std::move(ip));
   }
 
@@ -175,7 +179,7 @@ class Observer {
     }
     Packet inside = opened->payload;
     const bool is_packet = opened->next_header == 41;
-    if (is_packet && model::fragment_of(inside)) forget_identification(inside);
+    if (is_packet && model::is_fragment(inside)) forget_identification(inside);
     seen.sealed[spi].push_back(
         told_sealed(pieces[0].port, told_each(pieces, payload), opened->next_header, inside));
     numbers[spi].push_back(opened->sequence);

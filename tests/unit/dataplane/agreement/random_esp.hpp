@@ -141,7 +141,8 @@ class RandomEsp : protected RandomOuter {
     if (!sa.transport && one_in(8)) {
       if (const auto early = early_fragment(sa)) return *early;
     }
-    if (sa.transport || !one_in(6)) return any_ip();
+    // Through whatever SA: of two workers' each would wait for the other's.
+    if (sa.transport || second_ || !one_in(6)) return any_ip();
     if (inside_.size() < 6 && one_in(2)) send_inside();
     for (std::size_t i = 0; i < inside_.size(); ++i) {
       InPieces& packet = inside_[i];

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "tests/model/gateway_model.hpp"
 #include "tests/unit/dataplane/agreement/addresses.hpp"
 #include "tests/unit/dataplane/agreement/random_shapes.hpp"
+#include "tests/unit/dataplane/agreement/second_worker.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
 namespace culvert::test {
@@ -24,7 +26,9 @@ using namespace culvert::dataplane;
 
 class RandomTables : protected RandomShapes {
  protected:
-  explicit RandomTables(std::uint64_t seed) : RandomShapes(seed) {
+  RandomTables(std::uint64_t seed, std::uint32_t workers)
+      : RandomShapes(seed), gateway_({}, workers) {
+    if (workers == 2) second_.emplace(gateway_);
     aimed_at_ = &model_.policies;
     learn_topology();
     for (int i = 0; i < 4; ++i) add_outbound(any_shape());
@@ -58,6 +62,7 @@ class RandomTables : protected RandomShapes {
   }
 
   test::Gateway gateway_;
+  std::optional<SecondWorker> second_;
   model::GatewayModel model_;
   std::uint64_t now_ = 1'000'000;  ///< seconds
   /// The clock of what waits to be put together.

@@ -20,20 +20,21 @@ namespace culvert::test {
 
 class RandomVlans : protected RandomTables {
  protected:
-  explicit RandomVlans(std::uint64_t seed) : RandomTables(seed) {
+  RandomVlans(std::uint64_t seed, std::uint32_t workers) : RandomTables(seed, workers) {
     const auto way_to = [&](const std::string& station) {
       return gateway_.tables().fib->lookup(model::parsed(station));
     };
     learn(add_vlan({0, {10}}), {"10.9.0.1/24", "2001:db8:9::1/64"}, {"10.9.0.9", "2001:db8:9::9"});
     learn(add_vlan({1, {20, 30}}), {"10.8.0.1/24", "2001:db8:8::1/64"},
           {"10.8.0.9", "2001:db8:8::9"});
+    learn(add_vlan({1, {20}}), {"10.7.0.1/24", "2001:db8:7::1/64"}, {"10.7.0.9", "2001:db8:7::9"});
     ways_to_[kThere[0]] = {way_to(kThere[0]), way_to("10.8.0.9")};
     ways_to_[kThere[1]] = {way_to(kThere[1]), way_to("2001:db8:8::9")};
   }
 
   void change_vlans() {
     if (one_in(2)) {
-      model::PortModel& port = model_.ports[2 + below(2)];
+      model::PortModel& port = model_.ports[2 + below(3)];
       port.is_used = !port.is_used;
       return publish();
     }
@@ -60,7 +61,7 @@ class RandomVlans : protected RandomTables {
         for (const unsigned id : {0U, 20U, 30U}) put_tag(tags, 0x8100, id);
         break;
       default:
-        for (const unsigned id : model_.ports[2 + device].vlan) {
+        for (const unsigned id : model_.ports[2 + device * (1 + below(2))].vlan) {
           put_tag(tags, one_in(2) ? 0x8100 : 0x88a8, id);
         }
     }
