@@ -26,6 +26,7 @@ class RandomTrains : protected RandomVlans {
   /// whatever way they go.
   void begin_train(bool from_wan) {
     train_ = any_options(false);
+    if (second_) train_.fragment = 0;  // the sound ones would meet at one worker, the others not
     train_bytes_ = 8 + below(140);
     train_spi_.reset();
     is_exact_ = false;
