@@ -46,7 +46,8 @@ bool is_for_us(const WorkerState& worker, const std::uint8_t* ip) {
   return worker.tables.fib->lookup(destination_of(ip)) == Adjacencies::kLocal;
 }
 
-/// No SA of ours: a packet in transit is like any other; for us it is IKE, a keepalive or lost.
+/// No SA of ours: a packet in transit is like any other, and so is IKE for us, which is answered:
+/// its source is to be looked at first. A keepalive ends here, all else is lost.
 void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const EspAt& at) {
   const auto drop = [&](DropReason reason) {
     worker.drop(burst.packets[position], DropDirection::in, reason);
@@ -68,11 +69,7 @@ void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const
     case wire::udp::Encapsulated::keepalive:
       return drop(DropReason::nat_keepalive);
     case wire::udp::Encapsulated::ike:
-      return punt_frame(
-          worker, burst, position,
-          is_from_newcomer({at.esp + wire::udp::kMarkerBytes, at.bytes - wire::udp::kMarkerBytes})
-              ? PuntReason::ike_newcomer
-              : PuntReason::ike_nat_traversal);
+      return burst.undecided.push(position);
     case wire::udp::Encapsulated::truncated:
       return drop(DropReason::esp_truncated);
     case wire::udp::Encapsulated::esp:

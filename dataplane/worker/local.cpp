@@ -109,7 +109,7 @@ void serve_udp(WorkerState& worker, Burst& burst, std::uint32_t position) {
   if (port != wire::udp::kNatTraversalPort) {
     return punt_ip(worker, burst, position, {.reason = PuntReason::port_unreachable});
   }
-  // On 4500 in clear, inbound has looked already; this one came through a tunnel.
+  // On 4500 in clear, inbound has looked already and left IKE; all else came through a tunnel.
   switch (wire::udp::classify_nat_traversal(content)) {
     case wire::udp::Encapsulated::ike:
       return punt_ike(worker, burst, position, PuntReason::ike_nat_traversal,

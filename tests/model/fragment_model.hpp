@@ -92,13 +92,19 @@ struct Fragment {
   ByteString payload;
 };
 
+/// Whether it is one. RFC 6946: what is whole by itself is none.
+inline bool is_fragment(const ByteString& ip) {
+  if (ip[0] >> 4U == 4) return (get16(ip, 6) & 0x3fffU) != 0;
+  return ip[6] == 44 && (get16(ip, 42) & 0xfff9U) != 0;
+}
+
 /// nullopt: the packet is whole.
 inline std::optional<Fragment> fragment_of(const ByteString& ip) {
+  if (!is_fragment(ip)) return std::nullopt;
   Fragment fragment;
   fragment.packet_bytes = ip.size();
   if (ip[0] >> 4U == 4) {
     const unsigned field = get16(ip, 6);
-    if ((field & 0x3fffU) == 0) return std::nullopt;
     const std::size_t header_bytes = (ip[0] & 0x0fU) * std::size_t{4};
     fragment.of = slice(ip, 12, 8);
     put(fragment.of, slice(ip, 4, 2));
@@ -108,15 +114,12 @@ inline std::optional<Fragment> fragment_of(const ByteString& ip) {
     fragment.payload = slice(ip, header_bytes, ip.size() - header_bytes);
     fragment.of.push_back(fragment.protocol);
   } else {
-    if (ip[6] != 44) return std::nullopt;
     fragment.of = slice(ip, 8, 32);
     put(fragment.of, slice(ip, 44, 4));
     fragment.protocol = ip[40];
     fragment.offset = get16(ip, 42) & 0xfff8U;
     fragment.more = (get16(ip, 42) & 1U) != 0;
     fragment.payload = slice(ip, 48, ip.size() - 48);
-    // RFC 6946: whole by itself
-    if (fragment.offset == 0 && !fragment.more) return std::nullopt;
   }
   return fragment;
 }

@@ -8,7 +8,6 @@
 #include <optional>
 #include <set>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "config/header_options.hpp"
@@ -22,84 +21,17 @@
 #include "tests/model/fragment_model.hpp"
 #include "tests/model/icmp_error_model.hpp"
 #include "tests/model/ip_model.hpp"
+#include "tests/model/nat_traversal_model.hpp"
 #include "tests/model/policy_model.hpp"
 #include "tests/model/reassembly_model.hpp"
 #include "tests/model/replay_model.hpp"
 #include "tests/model/route_model.hpp"
+#include "tests/model/sa_model.hpp"
+#include "tests/model/sealing_model.hpp"
+#include "tests/model/verdict_model.hpp"
+#include "tests/model/vlan_model.hpp"
 
 namespace culvert::model {
-
-// ---- verdicts ----
-
-struct SentClear {
-  unsigned port;
-  ByteString ip;
-};
-struct Sealed {
-  dataplane::SlotIndex sa;
-  std::uint8_t next_header;
-  ByteString payload;
-  std::vector<std::size_t> wire_bytes;  ///< of the packet around it, or of each of its pieces
-};
-struct TooBig {
-  std::size_t mtu;  ///< what its sender is to be told
-};
-struct UnknownSpi {};  ///< dropped, or shown to the main thread as a hint
-using Outcome = std::variant<SentClear, Sealed, TooBig, UnknownSpi, dataplane::DropReason,
-                             dataplane::PuntReason>;
-/// What becomes of one packet, or of each of its pieces.
-struct Outcomes {
-  Outcomes() = default;
-  template <typename One>
-  Outcomes(One one) : each{Outcome(std::move(one))} {}
-  std::vector<Outcome> each;
-};
-
-/// RFC 4301 §4.4.2.1: an SA ends by time, packets or bytes, whichever comes first.
-struct LifeModel {
-  std::uint64_t installed = 0, hard_seconds = ~0ULL;
-  std::uint64_t packets = 0, hard_packets = ~0ULL;
-  /// Of the packets inside, with their headers and what hides their size (RFC 4303 §2.7).
-  std::uint64_t bytes = 0, hard_bytes = ~0ULL;
-  bool stopped = false, ended_by_bytes = false;
-  bool was_asked = false;  ///< for a packet, since its owner looked last
-
-  /// Hard means not one packet more: whether this one passes. If so it is counted, else the SA has
-  /// ended, for smaller packets too.
-  bool take(std::uint64_t packet_bytes) {
-    was_asked = true;
-    if (stopped) return false;
-    ended_by_bytes = bytes + packet_bytes > hard_bytes;
-    stopped = ended_by_bytes || packets + 1 > hard_packets;
-    if (stopped) return false;
-    ++packets;
-    bytes += packet_bytes;
-    return true;
-  }
-  /// Whether one packet, or its pieces, might be what ends it.
-  [[nodiscard]] bool is_near_its_end() const {
-    constexpr std::uint64_t kMostPieces = 16, kMostBytes = 4096;
-    return hard_packets - packets < kMostPieces || hard_bytes - bytes < kMostBytes;
-  }
-};
-struct InboundModel : LifeModel {
-  EspSa keys;
-  bool transport = false;
-  std::uint32_t window = 64;
-  ReplayModel replay{64};
-  unsigned failed_in_a_row = 0;  ///< to authenticate
-  std::vector<wire::TrafficSelector> local, remote;
-  bool checks_errors = false;  ///< RFC 4301 §6.2: ICMP's, by what they quote
-};
-struct OutboundModel : LifeModel {
-  EspSa keys;
-  bool transport = false;
-  wire::IpAddress peer;                    ///< where the tunnel ends
-  std::size_t path_mtu = ~0UL;             ///< ICMP's word on the way there (RFC 4301 §8.2)
-  std::size_t configured_path_mtu = ~0UL;  ///< the operator's: it bounds ICMP's
-  config::DontFragment df{};               ///< of the outer header (RFC 4301 §8.1)
-  bool cuts_after_sealing = false;
-};
 
 class GatewayModel {
  public:
@@ -113,6 +45,7 @@ class GatewayModel {
     std::size_t mtu = 1500;
   };
   std::map<dataplane::AdjacencyIndex, NextHop> next_hops;
+  std::vector<PortModel> ports = {{0, {}}, {1, {}}};
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
   std::map<dataplane::SlotIndex, OutboundModel> outbound;
   ReassemblyModel reassembly;
@@ -127,6 +60,14 @@ class GatewayModel {
     dataplane::PacketOrigin origin{};
   };
   std::deque<Whole> whole;  ///< `next_whole` goes on with them
+  /// An authentic packet, newer than all of its SA before, that came from elsewhere (RFC 3948 §6,
+  /// RFC 4555).
+  struct Moved {
+    std::uint64_t sa = 0;
+    wire::IpAddress source;
+    unsigned port = 0;  ///< with UDP
+  };
+  std::vector<Moved> moved;
 
   /// The clock, in seconds: whose time has come is over from here on.
   void time_is(std::uint64_t now) {
@@ -141,10 +82,16 @@ class GatewayModel {
     });
   }
 
-  /// A sound IP packet from a wire that is no ESP for us.
+  /// A frame with a sound IP packet from a device.
+  Outcomes from_device(const ByteString& frame, unsigned device) {
+    const auto port = port_of(ports, device, frame);
+    if (!port) return dataplane::DropReason::unknown_vlan;
+    return from_wire(packet_in(frame), *port);
+  }
+  /// A sound IP packet that came by a port.
   Outcomes from_wire(const ByteString& ip, unsigned port) {
     arrives_on_ = port;
-    return decide(ip, dataplane::PacketOrigin::clear);
+    return arrive(ip);
   }
 
   /// RFC 4301 §5.2: what was put together arrives as if it had come in one piece. Precondition:
@@ -162,15 +109,41 @@ class GatewayModel {
   /// leaves in clear.
   Outcomes own(const ByteString& ip) { return pass(ip, dataplane::PacketOrigin::originated); }
 
-  /// ESP from the peer, from its SPI on; `around`: the packet that it came in.
-  Outcomes esp_from_peer(const ByteString& esp, const ByteString& around) {
+ private:
+  /// RFC 4301 §5.2: ESP for us is opened, all else meets the policies.
+  Outcomes arrive(const ByteString& ip) {
     using dataplane::DropReason;
-    const auto found = inbound.find(get32(esp, 0));
-    if (found == inbound.end()) return UnknownSpi{};
-    InboundModel& sa = found->second;
+    const auto encrypted = encrypted_in(ip);
+    const wire::IpAddress to = view_ip(ip).value().destination;
+    if (!encrypted || routes.lookup(to) != dataplane::Adjacencies::kLocal) {
+      return decide(ip, dataplane::PacketOrigin::clear);
+    }
+    const ByteString& esp = encrypted->esp;
+    const auto found = esp.size() < 8 ? inbound.end() : inbound.find(get32(esp, 0));
+    if (found == inbound.end()) return without_sa(ip, *encrypted);
+    if (encrypted->source_port.has_value() != found->second.udp) {
+      return DropReason::sa_encapsulation_mismatch;
+    }
+    if (to != found->second.here) return DropReason::sa_endpoint_mismatch;
+    return esp_from_peer(found->second, *encrypted, ip);
+  }
+  Outcomes without_sa(const ByteString& ip, const Encrypted& encrypted) {
+    using dataplane::DropReason;
+    const ByteString& data = encrypted.esp;
+    if (!encrypted.source_port) {
+      return data.size() < 8 ? Outcomes(DropReason::esp_truncated) : UnknownSpi{};
+    }
+    if (is_keepalive(data)) return DropReason::nat_keepalive;
+    if (data.size() < 4) return DropReason::esp_truncated;
+    return has_marker(data) ? decide(ip, dataplane::PacketOrigin::clear) : UnknownSpi{};
+  }
+
+  /// `around`: the packet that it came in.
+  Outcomes esp_from_peer(InboundModel& sa, const Encrypted& encrypted, const ByteString& around) {
+    using dataplane::DropReason;
+    const ByteString& esp = encrypted.esp;
     if (sa.stopped) return DropReason::sa_expired;
-    // RFC 4303 §2.4: what is encrypted ends on a four-byte boundary.
-    if (esp.size() < 16 + 4 + 16 || (esp.size() - 32) % 4 != 0) return DropReason::esp_truncated;
+    if (!has_esp_length(sa.keys, esp)) return DropReason::esp_truncated;
     const std::uint32_t low = get32(esp, 4);
     const std::uint64_t sequence =
         sa.keys.esn ? extended_by_search(sa.replay.highest(), sa.window, low) : low;
@@ -187,8 +160,10 @@ class GatewayModel {
       ++sa.failed_in_a_row;
       return DropReason::icv_mismatch;
     }
+    const bool is_newest = opened->sequence > sa.replay.highest();
     if (const auto refused = refusal(sa.replay.commit(opened->sequence))) return *refused;
     sa.failed_in_a_row = 0;
+    if (is_newest) see_where_from(sa, encrypted, view_ip(around).value().source);
     // RFC 4301 §4.4.2.1: whatever is in it, the key was used for it.
     const ByteString& payload = opened->payload;
     const std::size_t bytes =
@@ -196,34 +171,22 @@ class GatewayModel {
     if (!sa.take(bytes)) return DropReason::sa_expired;
     return decapsulate(sa, *opened, around);
   }
-
- private:
-  Outcomes go_on(const Whole& next) {
-    const IpView view = view_ip(next.ip).value();
-    constexpr std::uint8_t kEsp = 50;
-    if (view.protocol != kEsp || next.origin != dataplane::PacketOrigin::clear) {
-      return decide(next.ip, next.origin);
+  void see_where_from(const InboundModel& sa, const Encrypted& encrypted,
+                      const wire::IpAddress& source) {
+    const unsigned port = encrypted.source_port.value_or(0);
+    if (source != sa.peer || (sa.udp && port != sa.peer_port)) {
+      moved.push_back({sa.id, source, port});
     }
-    const ByteString esp = slice(next.ip, view.header_bytes, view.total_bytes - view.header_bytes);
-    if (esp.size() < 8) return dataplane::DropReason::esp_truncated;
-    return esp_from_peer(esp, next.ip);
+  }
+
+  Outcomes go_on(const Whole& next) {
+    if (next.origin == dataplane::PacketOrigin::clear) return arrive(next.ip);
+    return decide(next.ip, next.origin);
   }
 
   void for_each_life(auto look_at) {
     for (auto& [spi, sa] : inbound) look_at(sa);
     for (auto& [slot, sa] : outbound) look_at(sa);
-  }
-
-  static std::optional<dataplane::DropReason> refusal(Replay verdict) {
-    switch (verdict) {
-      case Replay::fresh:
-        return std::nullopt;
-      case Replay::duplicate:
-        return dataplane::DropReason::replay_duplicate;
-      case Replay::left_of_window:
-        return dataplane::DropReason::replay_left_of_window;
-    }
-    return std::nullopt;
   }
 
   Outcomes decapsulate(InboundModel& sa, const EspContents& opened, const ByteString& around) {
@@ -238,6 +201,7 @@ class GatewayModel {
     ByteString inner;
     if (sa.transport) {
       inner = without_esp(around, opened.next_header, opened.payload);
+      if (sa.udp) inner = with_upper_checksum(std::move(inner));
     } else {
       if (opened.next_header != 4 && opened.next_header != 41) {
         return DropReason::esp_next_header_invalid;
@@ -249,7 +213,8 @@ class GatewayModel {
       inner = slice(opened.payload, 0, view->total_bytes);  // §2.7: padding goes
       const auto ecn = ecn_inside(ecn_of(inner), ecn_of(around));
       if (!ecn) return DropReason::congestion_marked;
-      inner = with_ecn(std::move(inner), *ecn);
+      const unsigned dscp = traffic_class_of(sa.copies_dscp_in ? around : inner) & 0xfcU;
+      inner = with_traffic_class(std::move(inner), dscp | *ecn);
     }
     // RFC 4301 §5.2 step 4: the packet is one that the SA was made for.
     if (const auto refused = refused_inside(sa.remote, sa.local, sa.checks_errors, inner)) {
@@ -269,7 +234,7 @@ class GatewayModel {
     }
     if (is_broadcast(networks, view.destination)) return DropReason::destination_multicast;
     if (routes.lookup(view.destination) == dataplane::Adjacencies::kLocal) {
-      if (fragment_of(ip)) return gather(ip, origin);
+      if (is_fragment(ip)) return gather(ip, origin);
       return deliver(ip, view, origin);
     }
     // RFC 4291 §2.5.6, RFC 3927 §2.7: no router takes them further.
@@ -294,7 +259,12 @@ class GatewayModel {
   Outcomes deliver(const ByteString& ip, const IpView& view, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
     using dataplane::PolicyAction;
-    if (const auto hit = first_policy(policies, flow_of(ip, view), origin)) {
+    const bool has_port = view.protocol == 17 && view.total_bytes - view.header_bytes >= 4;
+    const unsigned port = has_port ? get16(ip, view.header_bytes + 2) : 0;
+    // RFC 4301 §4.4.1: IKE's own traffic passes the policies that it makes SAs for.
+    const bool is_ike = port == 500 || port == kNatTraversalPort;
+    const auto hit = first_policy(policies, flow_of(ip, view), origin);
+    if (hit && !is_ike) {
       const PolicyAction action = policies[hit->index].action;
       if (action == PolicyAction::discard) return DropReason::policy_discard;
       if (action == PolicyAction::protect && hit->reverse) {
@@ -306,12 +276,7 @@ class GatewayModel {
       case 6:
         return DropReason::local_port_closed;
       case 17:
-        // RFC 768: the length is of header and data.
-        if (bytes < 8 || get16(ip, view.header_bytes + 4) < 8 ||
-            get16(ip, view.header_bytes + 4) > bytes) {
-          return DropReason::truncated_packet;
-        }
-        return dataplane::PuntReason::port_unreachable;
+        return deliver_udp(ip, slice(ip, view.header_bytes, bytes));
       case 1:
       case 58:
         break;
@@ -324,6 +289,21 @@ class GatewayModel {
       return DropReason::icmp_ignored;
     }
     return own(echo_reply(ip, view));
+  }
+
+  Outcomes deliver_udp(const ByteString& ip, const ByteString& datagram) {
+    using dataplane::DropReason;
+    using dataplane::PuntReason;
+    const auto data = udp_data(datagram);
+    if (!data) return DropReason::truncated_packet;
+    const unsigned port = get16(datagram, 2);
+    if (port == 500) return names_ike_sa(*data) ? PuntReason::ike : PuntReason::ike_newcomer;
+    if (port != kNatTraversalPort) return PortClosed{ip};
+    // What came in clear was asked before whether it is ESP.
+    if (is_keepalive(*data)) return DropReason::nat_keepalive;
+    if (!has_marker(*data)) return DropReason::local_protocol_unsupported;
+    return names_ike_sa(slice(*data, 4, data->size() - 4)) ? PuntReason::ike_nat_traversal
+                                                           : PuntReason::ike_newcomer;
   }
 
   Outcomes pass(const ByteString& ip, dataplane::PacketOrigin origin) {
@@ -402,44 +382,6 @@ class GatewayModel {
     return !later || later->index > first.index;
   }
 
-  /// RFC 4303 §2: how long a packet of `total` bytes is with ESP: header, IV, padding and trailer
-  /// up to a four-byte boundary, ICV, and in tunnel mode an IP header in front.
-  static std::size_t sealed_bytes(const OutboundModel& sa, std::size_t header_bytes,
-                                  std::size_t total) {
-    const std::size_t outer_bytes = sa.transport ? header_bytes : sa.peer.is_v4() ? 20 : 40;
-    const std::size_t payload_bytes = sa.transport ? total - header_bytes : total;
-    std::size_t encrypted_bytes = payload_bytes + 2;
-    while (encrypted_bytes % 4 != 0) ++encrypted_bytes;
-    return outer_bytes + 8 + 8 + encrypted_bytes + 16;
-  }
-  /// RFC 4301 §8.2.1: the largest packet that fits `mtu` with ESP, by trying each size.
-  static std::size_t largest_inside(const OutboundModel& sa, std::size_t header_bytes,
-                                    std::size_t mtu) {
-    const std::size_t least = sa.transport ? header_bytes : 0;
-    for (std::size_t total = mtu; total > least; --total) {
-      if (sealed_bytes(sa, header_bytes, total) <= mtu) return total;
-    }
-    return 0;
-  }
-  /// Of a sealed packet's pieces on the wire; of the one, when it fits. `options`: of its IPv4
-  /// header.
-  static std::vector<std::size_t> sizes_on_wire(bool is_v4, const ByteString& options,
-                                                std::size_t bytes, std::size_t mtu) {
-    if (bytes <= mtu) return {bytes};
-    const std::size_t payload_bytes = bytes - (is_v4 ? 20 : 40) - options.size();
-    const IpFields fields = {.source = is_v4 ? "0.0.0.0" : "::", .destination = fields.source};
-    ByteString sealed = ip(fields, ByteString(options.size() + payload_bytes));
-    if (is_v4) {
-      sealed[0] = static_cast<std::uint8_t>(0x45U + options.size() / 4);
-      std::ranges::copy(options, sealed.begin() + 20);
-    }
-    std::vector<std::size_t> sizes;
-    for (const ByteString& piece : cut(sealed, mtu)) {
-      sizes.push_back(piece.size());
-    }
-    return sizes;
-  }
-
   /// `ip` is about to be sealed, its hop counted.
   Outcomes seal(dataplane::SlotIndex slot, const ByteString& ip, const IpView& view, bool is_ours) {
     OutboundModel& sa = outbound.at(slot);
@@ -447,38 +389,32 @@ class GatewayModel {
     sa.was_asked = true;
     const bool is_v4 = view.source.is_v4();
     const auto to = routes.lookup(sa.transport ? view.destination : sa.peer);
-    const std::size_t mtu = std::min({next_hops.at(to).mtu, sa.path_mtu, sa.configured_path_mtu});
-    const std::size_t bytes = sealed_bytes(sa, view.header_bytes, view.total_bytes);
+    const NextHop& hop = next_hops.at(to);
+    const std::size_t mtu = std::min<std::size_t>({hop.mtu, sa.path_mtu, sa.headers.path_mtu});
+    const std::size_t total = padded_bytes(sa, view, mtu);
+    const std::size_t bytes = sealed_bytes(sa, view.header_bytes, total);
     if (bytes > mtu) {
       const std::size_t inside = largest_inside(sa, view.header_bytes, mtu);
-      if (may_be_cut(ip) && !sa.transport && !sa.cuts_after_sealing) {
+      const bool may_cut_now = !sa.transport && !sa.is_for_ports;
+      const bool cuts_after = sa.headers.fragmentation == config::FragmentationOrder::after;
+      if (may_be_cut(ip) && may_cut_now && !cuts_after) {
         return seal_pieces(slot, cut(ip, inside), is_ours);
       }
       const std::size_t told = is_v4 ? inside : std::max(inside, kLeastIpv6Mtu);
       // RFC 8200 §4.5: by its source, which for our own packets is us.
       const bool is_our_v6 = is_ours && !is_v4;
-      if (is_our_v6 && !sa.transport && view.total_bytes > kLeastIpv6Mtu) {
+      if (is_our_v6 && may_cut_now && view.total_bytes > kLeastIpv6Mtu) {
         return seal_pieces(slot, cut(ip, told), is_ours);
       }
       if (!is_cut_when_sealed(sa, is_our_v6 || may_be_cut(ip), view)) return TooBig{told};
     }
-    if (!sa.take(view.total_bytes)) return dataplane::DropReason::sa_expired;
+    if (!sa.take(total)) return dataplane::DropReason::sa_expired;
     const std::size_t skipped = sa.transport ? view.header_bytes : 0;
-    const std::uint8_t inside = is_v4 ? 4 : 41;
-    const bool is_v4_outside = sa.transport ? is_v4 : sa.peer.is_v4();
-    const ByteString options =
-        sa.transport && is_v4 ? slice(ip, 20, view.header_bytes - 20) : ByteString{};
-    return Sealed{slot, sa.transport ? view.protocol : inside,
-                  slice(ip, skipped, view.total_bytes - skipped),
-                  sizes_on_wire(is_v4_outside, options, bytes, mtu)};
-  }
-  /// RFC 4301 §8.1, and RFC 2473 §7.1: 1280 bytes of IPv6 pass every tunnel.
-  static bool is_cut_when_sealed(const OutboundModel& sa, bool may_cut_inside, const IpView& view) {
-    if (!view.source.is_v4() && view.total_bytes <= kLeastIpv6Mtu) return true;
-    // RFC 4303 §3.1.1: transport mode has no header of its own.
-    if (sa.transport) return may_cut_inside;
-    return sa.df == config::DontFragment::copy ? may_cut_inside
-                                               : sa.df == config::DontFragment::clear;
+    const std::uint8_t next_header = sa.transport ? view.protocol : is_v4 ? 4 : 41;
+    ByteString payload = slice(ip, skipped, view.total_bytes - skipped);
+    payload.resize(total - skipped);
+    return Sealed{slot, next_header, std::move(payload), sealed_headers(sa, ip, bytes, mtu),
+                  hop.port};
   }
   /// Each piece is a packet of its own: with its number, and counted.
   Outcomes seal_pieces(dataplane::SlotIndex slot, const std::vector<ByteString>& pieces,
@@ -514,9 +450,8 @@ class GatewayModel {
     return all;
   }
 
-  unsigned arrives_on_ = 0;                           ///< the port of the packet in hand
-  bool may_wait_ = true;                              ///< should the packet in hand be a fragment
-  static constexpr std::size_t kLeastIpv6Mtu = 1280;  ///< RFC 8200 §5
+  unsigned arrives_on_ = 0;  ///< the port of the packet in hand
+  bool may_wait_ = true;     ///< should the packet in hand be a fragment
 };
 
 }  // namespace culvert::model

@@ -52,7 +52,7 @@ inline std::optional<dataplane::FlowKey> answer_of_any(const ByteString& ip, con
 /// The same of a whole error for who has sent what it quotes, as an error has to be.
 inline std::optional<dataplane::FlowKey> answer_to_quoted(const ByteString& ip) {
   const auto view = view_ip(ip);
-  if (!view || !is_error(ip, *view) || fragment_of(ip)) return std::nullopt;
+  if (!view || !is_error(ip, *view) || is_fragment(ip)) return std::nullopt;
   const auto flow = answer_of_any(ip, *view);
   if (!flow || flow->destination != view->destination) return std::nullopt;
   return flow;

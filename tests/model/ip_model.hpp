@@ -86,13 +86,22 @@ inline ByteString with_checksum(ByteString ip) {
 
 /// RFC 3168 §5. Congestion is marked on what is capable.
 inline constexpr unsigned kNotCapable = 0, kCapable1 = 1, kCapable0 = 2, kCongestion = 3;
-inline unsigned ecn_of(const ByteString& ip) {
-  return (ip[0] >> 4U == 4 ? ip[1] : ip[1] >> 4U) & 3U;
+/// TOS, or traffic class: DSCP and ECN field.
+inline unsigned traffic_class_of(const ByteString& ip) {
+  return ip[0] >> 4U == 4 ? ip[1] : get16(ip, 0) >> 4U & 0xffU;
 }
-inline ByteString with_ecn(ByteString ip, unsigned ecn) {
-  const unsigned shift = ip[0] >> 4U == 4 ? 0 : 4;
-  ip[1] = static_cast<std::uint8_t>((ip[1] & ~(3U << shift)) | ecn << shift);
+inline ByteString with_traffic_class(ByteString ip, unsigned traffic_class) {
+  if (ip[0] >> 4U == 4) {
+    ip[1] = static_cast<std::uint8_t>(traffic_class);
+  } else {
+    set16(ip, 0, (get16(ip, 0) & 0xf00fU) | traffic_class << 4U);
+  }
   return with_checksum(std::move(ip));
+}
+inline unsigned ecn_of(const ByteString& ip) { return traffic_class_of(ip) & 3U; }
+inline ByteString with_ecn(ByteString ip, unsigned ecn) {
+  const unsigned traffic_class = (traffic_class_of(ip) & 0xfcU) | ecn;
+  return with_traffic_class(std::move(ip), traffic_class);
 }
 /// RFC 6040 §4.2, figure 4: of a packet that leaves a tunnel. nullopt: it is dropped.
 inline std::optional<unsigned> ecn_inside(unsigned inner, unsigned outer) {
@@ -126,17 +135,21 @@ inline ByteString without_esp(const ByteString& around, std::uint8_t next_header
   return with_checksum(std::move(ip));
 }
 
+/// RFC 768, RFC 9293 §3.1, RFC 8200 §8.1: over addresses, length and protocol, and what follows the
+/// header.
+inline unsigned upper_checksum(const ByteString& ip, const IpView& view) {
+  const ByteString upper = slice(ip, view.header_bytes, view.total_bytes - view.header_bytes);
+  ByteString summed = view.source.is_v4() ? slice(ip, 12, 8) : slice(ip, 8, 32);
+  put32(summed, upper.size());
+  put32(summed, view.protocol);
+  put(summed, upper);
+  return internet_checksum(summed);
+}
+
 /// RFC 792, RFC 4443 §2.3: over the message, in IPv6 over addresses, length and protocol, too.
 inline unsigned icmp_checksum(const ByteString& ip, const IpView& view) {
-  const ByteString message = slice(ip, view.header_bytes, view.total_bytes - view.header_bytes);
-  ByteString summed;
-  if (view.protocol == 58) {
-    summed = slice(ip, 8, 32);
-    put32(summed, message.size());
-    put32(summed, 58);
-  }
-  put(summed, message);
-  return internet_checksum(summed);
+  if (view.protocol == 58) return upper_checksum(ip, view);
+  return internet_checksum(slice(ip, view.header_bytes, view.total_bytes - view.header_bytes));
 }
 
 /// RFC 792, RFC 4443 §4.2: what an echo request is answered with, from the address it was for.

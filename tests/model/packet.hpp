@@ -33,6 +33,11 @@ inline ByteString slice(const ByteString& from, std::size_t at, std::size_t byte
           from.begin() + static_cast<std::ptrdiff_t>(at + bytes)};
 }
 
+inline void set16(ByteString& of, std::size_t at, unsigned value) {
+  of[at] = static_cast<std::uint8_t>(value >> 8U);
+  of[at + 1] = static_cast<std::uint8_t>(value);
+}
+
 /// RFC 1071, over 16-bit words; 0 over bytes that hold their own right checksum.
 inline unsigned internet_checksum(const ByteString& bytes) {
   std::uint64_t sum = 0;

@@ -58,10 +58,12 @@ class ReassemblyModel {
   [[nodiscard]] std::optional<ByteString> whole_by(const ByteString& ip,
                                                    dataplane::PacketOrigin origin,
                                                    std::size_t largest) const {
-    const ByteString of = fragment_of(ip).value().of;
+    const Fragment piece = fragment_of(ip).value();
     ReassemblyModel beside;
     for (const Packet& packet : packets_) {
-      if (packet.of == of && packet.origin == origin) beside.packets_.push_back(packet);
+      if (packet.of != piece.of || packet.origin != origin) continue;
+      if (!may_be_all(packet, piece)) return std::nullopt;
+      beside.packets_.push_back(packet);
     }
     return beside.arrive(ip, origin, largest).whole;
   }
@@ -121,6 +123,19 @@ class ReassemblyModel {
     std::vector<Piece> pieces;
   };
 
+  /// Whether there is an end, and as many bytes as are before it.
+  static bool may_be_all(const Packet& packet, const Fragment& piece) {
+    std::size_t bytes = piece.payload.size();
+    bool has_end = !piece.more;
+    std::size_t end = has_end ? piece.offset + bytes : 0;
+    for (const Piece& other : packet.pieces) {
+      bytes += other.what.payload.size();
+      if (other.what.more) continue;
+      has_end = true;
+      end = std::max(end, other.what.offset + other.what.payload.size());
+    }
+    return has_end && bytes >= end;
+  }
   static std::size_t headers_of(const ByteString& ip) {
     return ip[0] >> 4U == 4 ? (ip[0] & 0x0fU) * std::size_t{4} : 40;
   }

@@ -23,6 +23,7 @@ using namespace culvert::test;
 namespace {
 
 constexpr std::uint64_t kPackets = 100'000;
+constexpr std::size_t kEncryptions = 8;  ///< that SAs may have
 
 /// An IP packet in a buffer of the pool, with its frame's header and room for ESP around it.
 std::size_t largest_in(rte_mempool* pool) {
@@ -36,12 +37,15 @@ std::uint64_t setting(const char* name, std::uint64_t otherwise) {
 
 class Agreement : FragmentBursts {
  public:
-  explicit Agreement(std::uint64_t seed) : FragmentBursts(seed) {
+  Agreement(std::uint64_t seed, std::uint32_t workers) : FragmentBursts(seed, workers) {
     model_.largest_whole = largest_in(large_packet_pool());
     model_.largest_that_waits = largest_in(packet_pool());
     gateway_.iterate = [this](WorkerState& worker, Burst& burst) {
-      worker.resynchronizer.not_before = 0;
-      worker.reassembler.clock_ahead = milliseconds_ * (rte_get_tsc_hz() / 1000) - rte_rdtsc();
+      for_each_worker([&](WorkerState& each) {
+        each.resynchronizer.not_before = 0;
+        each.reassembler.clock_ahead = milliseconds_ * (rte_get_tsc_hz() / 1000) - rte_rdtsc();
+      });
+      if (second_) return second_->iterate(worker, burst);
       run_iteration(worker, burst);
     };
   }
@@ -50,6 +54,7 @@ class Agreement : FragmentBursts {
   std::string run(std::uint64_t packets) {
     while (compared_ < packets) {
       if (one_in(8)) change_something();
+      if (one_in(100)) change_vlans();
       if (auto difference = one_burst(); !difference.empty()) return difference;
     }
     return {};
@@ -63,13 +68,18 @@ class Agreement : FragmentBursts {
     if (auto difference = time_passes(); !difference.empty()) return difference;
     if (one_in(6)) return burst_of_fragments();
     if (one_in(400)) return lose_subspaces();
-    if (one_in(400)) return one_in(2) ? too_many_packets() : too_many_fragments();
+    if (second_) {
+      gateway_.receiver = static_cast<std::uint16_t>(below(2));
+    } else if (one_in(400)) {
+      return one_in(2) ? too_many_packets() : too_many_fragments();
+    }
     if (one_in(12)) {
+      gateway_.receiver = 0;  // that serves the main thread
       const Packet ip = own_packet();
       Expected expected;
       expect(model_.own(ip), expected);
       const Expected actual =
-          observer_.observed(gateway_.inject(ip, {InjectKind::outbound_local, kWan, false}));
+          observed(gateway_.inject(ip, {InjectKind::outbound_local, kWan, false}));
       return compare(std::move(expected), actual, 1);
     }
     Expected expected;
@@ -88,14 +98,14 @@ class Agreement : FragmentBursts {
       leaving += expect(one_packet(from_wan, frames), expected);
       if (!model_.whole.empty()) break;
       // A port's queue has room for 1 024 frames, and one more packet may leave in a hundred.
-      if (leaving > 20 || burst_has_leap_ || (!is_train_ && limit_is_near())) break;
+      if (leaving > 20 || burst_stands_alone_ || (!is_train_ && limit_is_near())) break;
       // A train may end its SA: pieces cut before that are dropped one by one, a packet after it
       // whole.
       if (is_train_ && came_up_.cut_before_sealing + came_up_.cut_after_sealing != cut_so_far)
         break;
     }
     expect_wholes(expected);
-    const Expected actual = observer_.observed(gateway_.receive(from_wan ? kWan : kLan, frames));
+    const Expected actual = observed(gateway_.receive(from_wan ? kWan : kLan, frames));
     return compare(std::move(expected), actual, frames.size());
   }
 
@@ -113,9 +123,9 @@ class Agreement : FragmentBursts {
       begin_burst(true, false);
       const Packet esp = sound_esp(sa, ++number, any_ip());
       Expected expected;
-      expect(model_.esp_from_peer(esp, outer(esp)), expected);
+      expect(model_.from_wire(outer(esp), 1), expected);
       expect_wholes(expected);
-      const Expected actual = observer_.observed(gateway_.receive(kWan, frame(outer(esp))));
+      const Expected actual = observed(gateway_.receive(kWan, frame(outer(esp))));
       if (auto difference = compare(std::move(expected), actual, 1); !difference.empty()) {
         return difference;
       }
@@ -129,20 +139,30 @@ class Agreement : FragmentBursts {
     const bool is_esp = is_train_ ? train_spi_.has_value() : from_wan && !one_in(3);
     if (!is_esp) {
       const Packet ip = is_train_ ? train_packet() : any_ip();
-      frames.push_back(frame(ip));
-      return model_.from_wire(ip, from_wan ? 1 : 0);
+      const Packet arrives = is_train_ ? frame(ip) : with_tags(frame(ip), from_wan ? 1 : 0);
+      frames.push_back(arrives);
+      return model_.from_device(arrives, from_wan ? 1 : 0);
     }
     const Packet esp = any_esp();
     const auto shape = shapes_.find(model::get32(esp, 0));
     // In transport mode an answer would have that header, and not be cut therefore. What has it
     // goes behind what has not, and of a train as many packets fit a limit as their order lets.
     const bool may_have_header = shape != shapes_.end() && !shape->second.transport && !is_train_;
-    const Packet around = may_have_header ? with_fragment_header(outer(esp)) : outer(esp);
-    frames.push_back(frame(around));
-    model::Outcomes outcomes = model_.esp_from_peer(esp, around);
+    Packet around = outer(esp);
+    if (!is_train_ && one_in(25)) {
+      around = astray(esp);
+    } else if (!is_train_ && frames.empty() && one_in(10)) {
+      around = from_elsewhere(esp);
+      burst_stands_alone_ = true;
+    } else if (may_have_header) {
+      around = with_fragment_header(std::move(around));
+    }
+    const Packet arrives = is_train_ ? frame(around) : with_tags(frame(around), 1);
+    frames.push_back(arrives);
+    model::Outcomes outcomes = model_.from_device(arrives, 1);
     if (shape != shapes_.end() && shape->second.transport && outcomes.each.size() == 1 &&
-        std::holds_alternative<PuntReason>(outcomes.each[0])) {
-      ++came_up_.delivered_from_transport;  // port_unreachable: it was for us
+        std::holds_alternative<model::PortClosed>(outcomes.each[0])) {
+      ++came_up_.delivered_from_transport;
     }
     return outcomes;
   }
@@ -152,7 +172,7 @@ class Agreement : FragmentBursts {
 
 TEST_CASE("agreement: worker and model come to the same over random packets and tables") {
   const std::uint64_t packets = setting("CULVERT_AGREEMENT_PACKETS", kPackets);
-  Agreement agreement(setting("CULVERT_AGREEMENT_SEED", 1));
+  Agreement agreement(setting("CULVERT_AGREEMENT_SEED", 1), 1);
   const std::string difference = agreement.run(packets);
   INFO(agreement.compared() << " packets agreed");
   REQUIRE(difference == "");
@@ -167,6 +187,11 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   CHECK(came_up.sealed_in_transport > 0);
   CHECK(came_up.delivered_from_transport > 0);
   CHECK(came_up.unknown_spis > 0);
+  CHECK(came_up.sealed_in_udp > 0);
+  CHECK(came_up.moved > 0);
+  CHECK(came_up.sealed_to_vlans > 0);
+  // Of the rarer ones few SAs come about.
+  CHECK(came_up.sealed_by.size() + came_up.opened_by.size() >= 2 * kEncryptions - 2);
   CHECK(came_up.whole > packets / 1000);
   CHECK(came_up.went_on > packets / 5000);
   CHECK(came_up.cut_in_clear > 0);
@@ -198,14 +223,30 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
                                   DropReason::fragment_overlap,
                                   DropReason::reassembly_timeout,
                                   DropReason::reassembly_full,
-                                  DropReason::congestion_marked}) {
+                                  DropReason::congestion_marked,
+                                  DropReason::sa_encapsulation_mismatch,
+                                  DropReason::sa_endpoint_mismatch,
+                                  DropReason::nat_keepalive,
+                                  DropReason::unknown_vlan}) {
     INFO(info(reason).name);
     CHECK(came_up.drops.contains(reason));
   }
   for (const PuntReason reason :
        {PuntReason::acquire, PuntReason::ttl_exceeded, PuntReason::no_route,
-        PuntReason::resolve_neighbor, PuntReason::port_unreachable, PuntReason::packet_too_big}) {
+        PuntReason::resolve_neighbor, PuntReason::port_unreachable, PuntReason::packet_too_big,
+        PuntReason::ike, PuntReason::ike_nat_traversal, PuntReason::ike_newcomer}) {
     INFO(static_cast<int>(reason));
     CHECK(came_up.punts.contains(reason));
   }
+}
+
+TEST_CASE("agreement: two workers that hand packets over come to the same") {
+  constexpr std::uint64_t kShare = 10;  // of the packets above
+  Agreement agreement(setting("CULVERT_AGREEMENT_SEED", 2), 2);
+  const std::string difference =
+      agreement.run(setting("CULVERT_AGREEMENT_PACKETS", kPackets) / kShare);
+  INFO(agreement.compared() << " packets agreed");
+  REQUIRE(difference == "");
+  CHECK(agreement.came_up().handed_over);
+  CHECK(agreement.came_up().whole > 0);
 }

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include <rte_cycles.h>
+#include <rte_ring.h>
+#include <rte_ring_elem.h>
 
 #include "tests/model/gateway_model.hpp"
 #include "tests/model/reassembly_model.hpp"
@@ -28,6 +30,9 @@ struct CameUp {
   std::uint64_t whole = 0, went_on = 0;  ///< that had come in fragments
   std::uint64_t cut_in_clear = 0, cut_before_sealing = 0, cut_after_sealing = 0;
   std::uint64_t unknown_spis = 0;
+  bool handed_over = false;  ///< from one worker to the other
+  std::uint64_t sealed_in_udp = 0, sealed_to_vlans = 0, moved = 0;
+  std::set<crypto::Encryption> sealed_by, opened_by;
   std::uint64_t resynchronized = 0;  ///< SAs that had lost 2^32 packets or more
   std::set<std::uint32_t> inbound_over_by_bytes, outbound_over_by_bytes;  ///< by SPI
   std::set<DropReason> drops;
@@ -36,7 +41,12 @@ struct CameUp {
 
 class Comparison : protected RandomEsp {
  protected:
-  explicit Comparison(std::uint64_t seed) : RandomEsp(seed), seed_(seed) {}
+  Comparison(std::uint64_t seed, std::uint32_t workers) : RandomEsp(seed, workers), seed_(seed) {}
+
+  void for_each_worker(auto&& look_at) {
+    look_at(gateway_.worker());
+    if (second_) look_at(second_->state());
+  }
 
   CameUp came_up_;
   std::uint64_t compared_ = 0;  ///< packets
@@ -59,9 +69,15 @@ class Comparison : protected RandomEsp {
     }
     if (const auto* sealed = std::get_if<model::Sealed>(&outcome)) {
       expected.sealed[model_.outbound.at(sealed->sa).keys.spi].push_back(
-          told_sealed(sealed->wire_bytes, sealed->next_header, sealed->payload));
-      if (sealed->wire_bytes.size() > 1) ++came_up_.cut_after_sealing;
-      return sealed->wire_bytes.size();
+          told_sealed(sealed->port, sealed->headers, sealed->next_header, sealed->payload));
+      if (sealed->headers.size() > 1) ++came_up_.cut_after_sealing;
+      if (sealed->port > 1) ++came_up_.sealed_to_vlans;
+      return sealed->headers.size();
+    }
+    if (const auto* closed = std::get_if<model::PortClosed>(&outcome)) {
+      ++expected.punts[{PuntReason::port_unreachable, 0}];
+      expected.closed.push_back(closed->ip);
+      return 0;
     }
     if (const auto* refused = std::get_if<model::TooBig>(&outcome)) {
       ++expected.punts[{PuntReason::packet_too_big, refused->mtu}];
@@ -85,6 +101,17 @@ class Comparison : protected RandomEsp {
     }
   }
 
+  /// What the worker has come to, with what it tells the main thread of peers.
+  Expected observed(const Result& result) {
+    Expected seen = observer_.observed(result);
+    PeerMovedHint hint;
+    while (rte_ring_sc_dequeue_elem(gateway_.hints(), &hint, sizeof(hint)) == 0) {
+      const auto source = hint.is_v6 ? wire::IpAddress::v6(wire::Bytes(hint.address, 16))
+                                     : wire::IpAddress::v4(wire::Bytes(hint.address, 4));
+      seen.moved.push_back(told_moved(hint.sa, source, hint.port));
+    }
+    return seen;
+  }
   /// A burst's worth of time. What has waited too long ends before anything else comes, or behind a
   /// burst that comes first: the worker looks ten times a second.
   std::string time_passes() {
@@ -99,7 +126,7 @@ class Comparison : protected RandomEsp {
     // Where they do not take the room of others.
     ended_unseen_ = ended;
     if (one_in(2) && ended + model_.reassembly.held() < model::ReassemblyModel::kFragments / 2) {
-      gateway_.worker().last_expiry = rte_rdtsc();
+      for_each_worker([](WorkerState& worker) { worker.last_expiry = rte_rdtsc(); });
       return {};
     }
     return compare({}, {}, 0);
@@ -107,7 +134,13 @@ class Comparison : protected RandomEsp {
   /// How the two differ, or nothing.
   std::string compare(Expected expected, Expected actual, std::size_t count) {
     see_what_ended(expected, actual);
+    for (const auto& [sa, source, port] : std::exchange(model_.moved, {})) {
+      ++came_up_.moved;
+      expected.moved.push_back(told_moved(sa, source, port));
+    }
     for (auto* side : {&expected, &actual}) {
+      std::ranges::sort(side->closed);
+      std::ranges::sort(side->moved);
       for (auto& [port, packets] : side->clear) std::ranges::sort(packets);
       for (auto& [spi, packets] : side->sealed) std::ranges::sort(packets);
     }
@@ -115,14 +148,18 @@ class Comparison : protected RandomEsp {
     if (actual != expected) {
       return context() + "\nexpected:" + told(expected) + "\nseen:    " + told(actual);
     }
-    if (gateway_.worker().reassembler.held() != model_.reassembly.held()) {
-      return context() +
-             "fragments that wait: " + std::to_string(gateway_.worker().reassembler.held()) +
-             " and not " + std::to_string(model_.reassembly.held());
+    std::uint64_t held = 0, whole = 0;
+    for_each_worker([&](const WorkerState& worker) {
+      held += worker.reassembler.held();
+      whole += worker.counters.reassembled.read();
+      came_up_.handed_over |= worker.counters.handed_over.read() != 0;
+    });
+    if (held != model_.reassembly.held()) {
+      return context() + "fragments that wait: " + std::to_string(held) + " and not " +
+             std::to_string(model_.reassembly.held());
     }
-    if (gateway_.worker().counters.reassembled.read() != came_up_.whole) {
-      return context() + "packets put together: " +
-             std::to_string(gateway_.worker().counters.reassembled.read()) + " and not " +
+    if (whole != came_up_.whole) {
+      return context() + "packets put together: " + std::to_string(whole) + " and not " +
              std::to_string(came_up_.whole);
     }
     compared_ += count;
@@ -136,8 +173,8 @@ class Comparison : protected RandomEsp {
     if (ended_unseen_ == 0) return;
     expected.drops[DropReason::reassembly_timeout] += ended_unseen_;
     ended_unseen_ = 0;
-    gateway_.worker().last_expiry = 0;
-    const Expected more = observer_.observed(gateway_.receive(kWan, std::vector<Packet>{}));
+    for_each_worker([](WorkerState& worker) { worker.last_expiry = 0; });
+    const Expected more = observed(gateway_.receive(kWan, std::vector<Packet>{}));
     for (const auto& [reason, count] : more.drops) actual.drops[reason] += count;
   }
 
@@ -147,15 +184,26 @@ class Comparison : protected RandomEsp {
     for (const auto& [port, packets] : burst.clear) came_up_.clear += packets.size();
     for (const auto& [spi, packets] : burst.sealed) {
       came_up_.sealed += packets.size();
-      if (shapes_.at(spi).transport) came_up_.sealed_in_transport += packets.size();
+      const Shape& shape = shapes_.at(spi);
+      if (shape.transport) came_up_.sealed_in_transport += packets.size();
+      if (shape.udp) came_up_.sealed_in_udp += packets.size();
+      came_up_.sealed_by.insert(encryption_of(spi));
     }
     came_up_.unknown_spis += burst.unknown_spis;
     for (const auto& [spi, sa] : model_.inbound) {
       if (sa.ended_by_bytes) came_up_.inbound_over_by_bytes.insert(spi);
+      if (sa.packets > 0) came_up_.opened_by.insert(sa.keys.encryption);
     }
     for (const auto& [slot, sa] : model_.outbound) {
       if (sa.ended_by_bytes) came_up_.outbound_over_by_bytes.insert(sa.keys.spi);
     }
+  }
+
+  /// Of an outbound SA.
+  [[nodiscard]] crypto::Encryption encryption_of(std::uint32_t spi) const {
+    const auto sa = std::ranges::find_if(
+        model_.outbound, [&](const auto& entry) { return entry.second.keys.spi == spi; });
+    return sa->second.keys.encryption;
   }
 
   std::string context() const {

@@ -11,6 +11,7 @@
 #include "dataplane/worker/punt.hpp"
 #include "tests/model/packet.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "wire/ip_address.hpp"
 
 namespace culvert::test {
 
@@ -21,17 +22,27 @@ struct Expected {
   /// With the MTU that the sender is told; 0: this is not about sizes.
   std::map<std::pair<dataplane::PuntReason, std::size_t>, std::uint64_t> punts;
   std::uint64_t unknown_spis = 0;
+  std::vector<Packet> closed;  ///< packets to a UDP port that nobody listens on
+  /// Packets that came from elsewhere, as `told_moved` has it.
+  std::vector<Packet> moved;
   friend bool operator==(const Expected&, const Expected&) = default;
 };
 
-/// The sizes of the packets on the wire, the next header, and what was inside.
-inline Packet told_sealed(const std::vector<std::size_t>& wire_bytes, std::uint8_t next_header,
-                          const Packet& payload) {
-  Packet told;
-  model::put16(told, static_cast<unsigned>(wire_bytes.size()));
-  for (const std::size_t bytes : wire_bytes) model::put16(told, static_cast<unsigned>(bytes));
+/// The port, the headers of the packets on the wire, the next header, and what was inside.
+inline Packet told_sealed(unsigned port, const std::vector<Packet>& headers,
+                          std::uint8_t next_header, const Packet& payload) {
+  Packet told = {static_cast<std::uint8_t>(port)};
+  model::put16(told, static_cast<unsigned>(headers.size()));
+  for (const Packet& header : headers) model::put(told, header);
   told.push_back(next_header);
   model::put(told, payload);
+  return told;
+}
+inline Packet told_moved(std::uint64_t sa, const wire::IpAddress& source, unsigned port) {
+  Packet told;
+  model::put32(told, sa);
+  model::put16(told, port);
+  told.insert(told.end(), source.view().begin(), source.view().end());
   return told;
 }
 
@@ -50,6 +61,8 @@ inline std::string told(const Expected& what) {
     text += " punt " + std::to_string(static_cast<int>(punt.first)) + " (MTU " +
             std::to_string(punt.second) + "): " + std::to_string(count);
   }
+  if (!what.closed.empty()) text += " closed: " + std::to_string(what.closed.size());
+  if (!what.moved.empty()) text += " moved: " + std::to_string(what.moved.size());
   return text + " unknown SPIs: " + std::to_string(what.unknown_spis);
 }
 

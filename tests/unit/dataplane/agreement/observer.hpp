@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,9 @@
 #include "tests/model/fragment_model.hpp"
 #include "tests/model/gateway_model.hpp"
 #include "tests/model/ip_model.hpp"
+#include "tests/model/sealing_model.hpp"
+#include "tests/model/vlan_model.hpp"
+#include "tests/unit/dataplane/agreement/addresses.hpp"
 #include "tests/unit/dataplane/agreement/expected.hpp"
 #include "tests/unit/dataplane/agreement/random_packets.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
@@ -29,26 +33,21 @@ class Observer {
 
   Expected observed(const Result& result) {
     Expected seen;
-    std::map<Packet, std::vector<model::Fragment>> in_pieces;  // of sealed packets
+    forget_gone();
+    std::map<Packet, std::vector<Piece>> in_pieces;  // of what may be sealed
     Numbers numbers;
-    for (const auto& [port, frames] : {std::pair(0U, &result.lan), std::pair(1U, &result.wan)}) {
+    for (const auto& [device, frames] : {std::pair(0U, &result.lan), std::pair(1U, &result.wan)}) {
       for (const Packet& whole : *frames) {
-        Packet ip = ip_of(whole);
+        const unsigned port = port_of(device, whole);
+        Packet ip = model::packet_in(whole);
         const auto fragment = model::fragment_of(ip);
-        const model::IpView view = model::view_ip(ip).value();
-        if (view.protocol == 50) {
-          if (fragment) {
-            in_pieces[fragment->of].push_back(*fragment);
-          } else {
-            open_sealed(
-                {ip.size()},
-                Packet(ip.begin() + static_cast<std::ptrdiff_t>(view.header_bytes), ip.end()), seen,
-                numbers);
-          }
-          continue;
+        if (fragment && may_be_sealed(ip)) {
+          in_pieces[fragment->of].push_back({std::move(ip), *fragment, port});
+        } else if (is_sealed(ip)) {
+          open_sealed({{ip, {}, port}}, payload_of(ip), seen, numbers);
+        } else {
+          add_clear(std::move(ip), port, seen);
         }
-        if (fragment) forget_identification(ip);
-        seen.clear[port].push_back(std::move(ip));
       }
     }
     for (const auto& [spi, sent] : numbers) {
@@ -57,7 +56,10 @@ class Observer {
     for (auto& [of, pieces] : in_pieces) open_pieces(std::move(pieces), seen, numbers);
     check_numbers(numbers);
     seen.drops = result.drops;
-    for (const auto& punt : result.punts) ++seen.punts[{punt.what.reason, punt.what.mtu}];
+    for (const auto& punt : result.punts) {
+      ++seen.punts[{punt.what.reason, punt.what.mtu}];
+      if (punt.what.reason == PuntReason::port_unreachable) seen.closed.push_back(punt.bytes);
+    }
     seen.unknown_spis = result.dropped(DropReason::sa_not_found);
     seen.drops.erase(DropReason::sa_not_found);
     const auto hints = seen.punts.find({PuntReason::unknown_spi, 0});
@@ -72,38 +74,130 @@ class Observer {
 
  private:
   using Numbers = std::map<std::uint32_t, std::vector<std::uint64_t>>;  ///< by SPI
+  struct Piece {
+    Packet ip;
+    model::Fragment fragment;
+    unsigned port = 0;
+  };
 
+  void forget_gone() {
+    constexpr std::size_t kEnough = 64;
+    if (ivs_.size() < kEnough) return;
+    std::map<std::uint32_t, std::set<Packet>> kept;
+    for (const auto& [slot, sa] : model_.outbound) kept[sa.keys.spi] = std::move(ivs_[sa.keys.spi]);
+    ivs_ = std::move(kept);
+  }
   /// Of a fragment: it is the worker's to choose where the piece is ours.
   static void forget_identification(Packet& ip) {
     if (ip[0] >> 4U == 6 && ip[41] != kNotOurs) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
   }
-  void open_sealed(const std::vector<std::size_t>& wire_bytes, const Packet& esp, Expected& seen,
+  /// By the frame's tags, which are the port's and no more; a wrong header is of no port.
+  [[nodiscard]] unsigned port_of(unsigned device, const Packet& frame) const {
+    constexpr auto kMac = static_cast<std::ptrdiff_t>(kOurMac.size());
+    const std::size_t tag_bytes = model::kTagBytes * model::tags_in(frame)->size();
+    const std::size_t type_at = model::kAddressesBytes + tag_bytes;
+    const unsigned type = frame[type_at + 2] >> 4U == 4 ? 0x0800 : 0x86dd;
+    // As all stations have it.
+    const bool is_right = std::equal(kOurMac.begin(), kOurMac.end(), frame.begin()) &&
+                          std::equal(kTheirMac.begin(), kTheirMac.end(), frame.begin() + kMac) &&
+                          model::get16(frame, type_at) == type;
+    const Packet tags = model::slice(frame, model::kAddressesBytes, tag_bytes);
+    for (unsigned port = 0; is_right && port < model_.ports.size(); ++port) {
+      const model::PortModel& one = model_.ports[port];
+      if (one.device == device && model::tags_of(one) == tags) return port;
+    }
+    return kNoPort;
+  }
+  static void add_clear(Packet ip, unsigned port, Expected& seen) {
+    if (model::is_fragment(ip)) forget_identification(ip);
+    seen.clear[port].push_back(std::move(ip));
+  }
+
+  // ---- what is sealed: it comes from an end of a tunnel ----
+
+  static bool is_udp(const Packet& ip) { return model::view_ip(ip).value().protocol == 17; }
+  static bool may_be_sealed(const Packet& ip) {
+    static const std::vector<wire::IpAddress> kEnds = {model::parsed(kHere[0]),
+                                                       model::parsed(kHere[1])};
+    const model::IpView view = model::view_ip(ip).value();
+    return (view.protocol == 50 || view.protocol == 17) &&
+           std::ranges::find(kEnds, view.source) != kEnds.end();
+  }
+  static bool is_to_port_4500(const Packet& udp) {
+    return udp.size() >= 8 && model::get16(udp, 2) == 4500;
+  }
+  static bool is_sealed(const Packet& ip) {
+    return may_be_sealed(ip) && (!is_udp(ip) || is_to_port_4500(payload_of(ip)));
+  }
+  /// Behind the IP header.
+  static Packet payload_of(const Packet& ip) {
+    const std::size_t header_bytes = model::view_ip(ip).value().header_bytes;
+    return model::slice(ip, header_bytes, ip.size() - header_bytes);
+  }
+  static bool has_right_checksum(const Packet& ip) {
+    return ip[0] >> 4U == 6 ||
+           model::internet_checksum(model::slice(ip, 0, (ip[0] & 15U) * std::size_t{4})) == 0;
+  }
+  /// UDP's in front of ESP: none over IPv4 (RFC 3948 §2.1), else a right one (RFC 8200 §8.1).
+  static bool has_due_checksum(const Packet& ip, const Packet& udp) {
+    if (ip[0] >> 4U == 4) return model::get16(udp, 6) == 0;
+    Packet summed = model::slice(ip, 8, 32);
+    model::put32(summed, udp.size());
+    model::put32(summed, 17);
+    model::put(summed, udp);
+    return model::get16(udp, 6) != 0 && model::internet_checksum(summed) == 0;
+  }
+  /// Of a sealed packet, or of its pieces; empty where a checksum is wrong.
+  static std::vector<Packet> told_each(const std::vector<Piece>& pieces, const Packet& payload) {
+    std::vector<Packet> told;
+    const bool has_udp = is_udp(pieces[0].ip);
+    for (const Piece& piece : pieces) {
+      if (!has_right_checksum(piece.ip) || piece.port != pieces[0].port) return {};
+      told.push_back(model::told_headers(piece.ip, has_udp && told.empty()));
+    }
+    if (!has_udp) return told;
+    if (!has_due_checksum(pieces[0].ip, payload)) return {};
+    std::fill_n(told[0].end() - 2, 2, std::uint8_t{0});
+    return told;
+  }
+
+  /// `payload`: what is behind the IP header, in whatever pieces it came.
+  void open_sealed(const std::vector<Piece>& pieces, const Packet& payload, Expected& seen,
                    Numbers& numbers) {
+    const std::size_t udp_bytes = is_udp(pieces[0].ip) ? 8 : 0;
+    const Packet esp = model::slice(payload, udp_bytes, payload.size() - udp_bytes);
     const std::uint32_t spi = model::get32(esp, 0);
     const auto sa = std::ranges::find_if(
         model_.outbound, [&](const auto& entry) { return entry.second.keys.spi == spi; });
     const auto opened =
         sa == model_.outbound.end() ? std::nullopt : model::esp_open(sa->second.keys, 0, esp);
-    if (!opened) {
+    // RFC 4303 §2.4: "1, 2, 3, …"; RFC 4106 §3.1, RFC 3686 §4: no IV twice.
+    if (!opened || opened->padding != model::counting(opened->padding.size(), 1) ||
+        (!opened->iv.empty() && !ivs_[spi].insert(opened->iv).second)) {
       seen.sealed[spi].emplace_back();
       return;
     }
     Packet inside = opened->payload;
     const bool is_packet = opened->next_header == 41;
-    if (is_packet && model::fragment_of(inside)) forget_identification(inside);
-    seen.sealed[spi].push_back(told_sealed(wire_bytes, opened->next_header, inside));
+    if (is_packet && model::is_fragment(inside)) forget_identification(inside);
+    seen.sealed[spi].push_back(
+        told_sealed(pieces[0].port, told_each(pieces, payload), opened->next_header, inside));
     numbers[spi].push_back(opened->sequence);
   }
-  void open_pieces(std::vector<model::Fragment> pieces, Expected& seen, Numbers& numbers) {
-    std::ranges::sort(pieces, {}, &model::Fragment::offset);
-    std::vector<std::size_t> wire_bytes;
-    for (const auto& piece : pieces) wire_bytes.push_back(piece.packet_bytes);
-    const auto esp = model::joined(std::move(pieces));
-    if (!esp) {
+  void open_pieces(std::vector<Piece> pieces, Expected& seen, Numbers& numbers) {
+    std::ranges::sort(pieces, {}, [](const Piece& piece) { return piece.fragment.offset; });
+    if (is_udp(pieces[0].ip) && !is_to_port_4500(payload_of(pieces[0].ip))) {
+      for (Piece& piece : pieces) add_clear(std::move(piece.ip), piece.port, seen);
+      return;
+    }
+    std::vector<model::Fragment> fragments;
+    for (const Piece& piece : pieces) fragments.push_back(piece.fragment);
+    const auto payload = model::joined(std::move(fragments));
+    if (!payload) {
       seen.sealed[0].emplace_back();
       return;
     }
-    open_sealed(wire_bytes, *esp, seen, numbers);
+    open_sealed(pieces, *payload, seen, numbers);
   }
   /// RFC 4303 §3.3.3: numbers go up by one, whatever way through the worker a packet took. Those
   /// cut when sealed leave after what was sealed behind them.
@@ -116,8 +210,10 @@ class Observer {
     }
   }
 
+  static constexpr unsigned kNoPort = 99;
   const model::GatewayModel& model_;
-  std::map<std::uint32_t, std::uint64_t> sent_;  ///< by SPI: the last number seen on the wire
+  std::map<std::uint32_t, std::uint64_t> sent_;    ///< by SPI: the last number seen on the wire
+  std::map<std::uint32_t, std::set<Packet>> ivs_;  ///< by SPI, of SAs that are there
   bool bad_sequence_ = false;
 };
 

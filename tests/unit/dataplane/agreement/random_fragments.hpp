@@ -80,6 +80,7 @@ class RandomFragments : protected RandomPackets {
         Packet length;
         model::put16(length, static_cast<unsigned>(options.payload.size()));
         std::copy(length.begin(), length.end(), options.payload.begin() + 4);
+        if (one_in(8)) set16(options.payload, 2, one_in(4) ? 500 : 4500);
       }
     }
     return ip_packet(options);
@@ -88,7 +89,7 @@ class RandomFragments : protected RandomPackets {
   /// What goes into a tunnel and may be larger than any frame.
   Packet any_larger_ip() {
     if (!one_in(4)) return any_ip();
-    return resized(any_options(false), 1500 + below(3500));
+    return resized(any_options(false), 1500 + below(1300));
   }
 
   void shuffle(auto& of) {

@@ -34,13 +34,14 @@ class RandomPackets {
 
   Packet any_ip() {
     if (one_in(8)) return icmp_error();
+    if (one_in(25)) return on_ike_port();
     if (one_in(12)) {
       if (const auto piece = any_piece()) return *piece;
     }
     const bool is_for_us = one_in(15);
     PacketOptions options = any_options(is_for_us);
     if (is_for_us && one_in(2)) return echo_request(options.source, options.destination);
-    return with_fragment_header(with_ip_options(ip_packet(options)));
+    return with_flow_label(with_fragment_header(with_ip_options(ip_packet(options))));
   }
   PacketOptions any_options(bool is_for_us) {
     const bool v4 = !one_in(3);
@@ -54,13 +55,40 @@ class RandomPackets {
                                                           0x2000, 0x20b9, 0x00b9, 0x2005, 0x0005,
                                                           0x0001, 0x0001, 0x2002};
     options.fragment = is_for_us ? 0x4000 : any(kFragments);
-    static const std::vector<std::uint8_t> kProtocols = {17, 17, 17, 6, 6, 1, 47};
+    static const std::vector<std::uint8_t> kProtocols = {17, 17, 17, 6, 6, 1, 47, 50};
     options.protocol = any(kProtocols);
     if (!v4 && options.protocol == 1) options.protocol = 58;
     options.payload = payload_of(options.protocol);
     if ((options.fragment & 0x2000U) != 0 && !one_in(6)) shorten_to_eights(options.payload, 0);
     if (!is_for_us && one_in(2)) aim(options);
     return options;
+  }
+
+  /// Keepalives, IKE, ESP of no SA and what is none of these (RFC 3948 §2), for us or in transit.
+  Packet on_ike_port() {
+    static const std::vector<std::uint16_t> kPorts = {4500, 4500, 4500, 4500, 500, 4501};
+    static const std::vector<unsigned> kLengths = {0, 7, 8, 9, 12, 1500};
+    PacketOptions options = any_options(!one_in(3));
+    options.protocol = 17;
+    options.payload = udp(one_in(2) ? 4500 : 500, any(kPorts), any_nat_traversal());
+    if (one_in(12)) model::set16(options.payload, 4, any(kLengths));
+    return ip_packet(options);
+  }
+  Packet any_nat_traversal() {
+    if (one_in(3)) return Packet(1 + (one_in(3) ? below(4) : 0), one_in(4) ? 0 : 0xff);
+    Packet data(one_in(3) ? 0 : 4);  // the marker, or none
+    model::put(data, Packet(8, 0x11));
+    model::put(data, Packet(8, one_in(2) ? 0 : 0x22));
+    model::put(data, model::counting(12 + below(40)));
+    if (one_in(6)) data.resize(below(24));
+    return data;
+  }
+  Packet with_flow_label(Packet ip) {
+    if (ip[0] >> 4U == 6 && one_in(2)) {
+      ip[1] = static_cast<std::uint8_t>((ip[1] & 0xf0U) | below(16));
+      model::set16(ip, 2, static_cast<unsigned>(below(0x10000)));
+    }
+    return ip;
   }
 
   /// About a packet that goes against what some policy names, quoted as far as its router likes.
@@ -242,7 +270,7 @@ class RandomPackets {
       payload[13] = 0x10;  // ACK: no SYN whose MSS would be changed
     } else if (protocol == 1 || protocol == 58) {
       payload[0] = protocol == 1 ? (one_in(2) ? 8 : 0) : (one_in(2) ? 128 : 129);
-      payload[1] = 0;
+      payload[1] = one_in(6) ? static_cast<std::uint8_t>(below(4)) : std::uint8_t{0};
     }
     payload.insert(payload.end(), data.begin(), data.end());
     return payload;
@@ -283,7 +311,10 @@ class RandomPackets {
   std::pair<std::uint8_t, Packet> upper_layer(bool v6) {
     static const std::vector<std::uint8_t> kProtocols = {17, 6, 1, 47};
     std::uint8_t protocol = any(kProtocols);
-    if (protocol != 1) return {protocol, payload_of(protocol)};
+    Packet payload = payload_of(protocol);
+    // A checksum that a NAT has made wrong, or none.
+    if (protocol == 17 && payload.size() >= 8 && one_in(2)) payload[7] = 0x42;
+    if (protocol != 1) return {protocol, payload};
     if (v6) protocol = 58;
     const Packet request = v6 ? echo_request("2001:db8:ff::2", "2001:db8:ff::1")
                               : echo_request("198.51.100.2", "198.51.100.1");

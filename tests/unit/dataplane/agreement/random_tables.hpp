@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,23 +16,19 @@
 #include "dataplane/control/lifetime.hpp"
 #include "tests/model/gateway_model.hpp"
 #include "tests/unit/dataplane/agreement/addresses.hpp"
-#include "tests/unit/dataplane/agreement/random_fragments.hpp"
+#include "tests/unit/dataplane/agreement/random_shapes.hpp"
+#include "tests/unit/dataplane/agreement/second_worker.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
 namespace culvert::test {
 
 using namespace culvert::dataplane;
 
-/// What an SA is like, beside its keys and numbers.
-struct Shape {
-  bool transport = false, outer_v6 = false;
-  config::DontFragment df{};  ///< of the outer header
-  bool cuts_after_sealing = false;
-};
-
-class RandomTables : protected RandomFragments {
+class RandomTables : protected RandomShapes {
  protected:
-  explicit RandomTables(std::uint64_t seed) : RandomFragments(seed) {
+  RandomTables(std::uint64_t seed, std::uint32_t workers)
+      : RandomShapes(seed), gateway_({}, workers) {
+    if (workers == 2) second_.emplace(gateway_);
     aimed_at_ = &model_.policies;
     learn_topology();
     for (int i = 0; i < 4; ++i) add_outbound(any_shape());
@@ -65,6 +62,7 @@ class RandomTables : protected RandomFragments {
   }
 
   test::Gateway gateway_;
+  std::optional<SecondWorker> second_;
   model::GatewayModel model_;
   std::uint64_t now_ = 1'000'000;  ///< seconds
   /// The clock of what waits to be put together.
@@ -122,6 +120,7 @@ class RandomTables : protected RandomFragments {
       static const std::vector<std::uint8_t> kProtocols = {6, 17, 1, 47, 58};
       local.protocol = remote.protocol = any(kProtocols);
       const bool has_ports = local.protocol == 6 || local.protocol == 17;
+      if (local.is_icmp() && one_in(2)) choose_messages(local, remote);
       for (auto* side : {&local, &remote}) {
         if (!has_ports || one_in(2)) continue;
         if (one_in(4)) {
@@ -135,6 +134,17 @@ class RandomTables : protected RandomFragments {
     }
     entry.local.push_back(local);
     entry.remote.push_back(remote);
+  }
+
+  /// ICMP's types and codes stand where ports do, the same on both sides (RFC 7296 §3.13.1).
+  void choose_messages(wire::TrafficSelector& local, wire::TrafficSelector& remote) {
+    static const std::vector<std::uint8_t> kTypes = {0, 3, 3, 8, 11, 1, 2, 3, 128, 129};
+    const unsigned first = any(kTypes) << 8U | (one_in(3) ? below(3) : 0U);
+    const unsigned last = one_in(3) ? first : (first | 0xffU) + (one_in(3) ? 0x100U : 0U);
+    for (auto* side : {&local, &remote}) {
+      side->port_first = static_cast<std::uint16_t>(first);
+      side->port_last = static_cast<std::uint16_t>(last);
+    }
   }
 
   void new_policies() {
@@ -175,7 +185,7 @@ class RandomTables : protected RandomFragments {
     entry.child_id = child_id;
     entry.local = {wire::TrafficSelector::parse(kHere.at(v6)).value()};
     entry.remote = {wire::TrafficSelector::parse(kThere.at(v6)).value()};
-    entry.outbound = any_outbound({true, v6});
+    entry.outbound = any_outbound({true, v6, false, {}});
     return entry;
   }
 
@@ -188,53 +198,6 @@ class RandomTables : protected RandomFragments {
       if (shape.transport == wanted.transport && fits) fitting.push_back(slot);
     }
     return fitting.empty() ? kNoSlot : any(fitting);
-  }
-
-  Shape any_shape() {
-    static const std::vector<config::DontFragment> kDf = {
-        config::DontFragment::copy, config::DontFragment::copy, config::DontFragment::set,
-        config::DontFragment::clear};
-    return {one_in(3), one_in(3), any(kDf), one_in(4)};
-  }
-
-  test::SaOptions sa_options(const Shape& shape) {
-    test::SaOptions options;
-    if (shape.outer_v6) {
-      options.outer_local = kHere.at(1);
-      options.outer_remote = kThere.at(1);
-    }
-    options.esn = one_in(2);
-    static const std::vector<std::uint32_t> kWindows = {32, 64, 256, 1024};
-    options.window = any(kWindows);
-    static const std::vector<std::uint16_t> kKeys = {128, 192, 256};
-    options.key_bits = any(kKeys);
-    if (shape.transport) {
-      options.mode = channel::SaMode::transport;
-      options.local_selectors = {kHere.at(shape.outer_v6)};
-      options.remote_selectors = {one_in(4) ? any(kNets4) : kThere.at(shape.outer_v6)};
-      return options;
-    }
-    options.local_selectors.clear();
-    options.remote_selectors.clear();
-    for (std::size_t pairs = 1 + below(3); pairs > 0; --pairs) {
-      options.local_selectors.push_back(any(one_in(3) ? kNets6 : kNets4));
-      options.remote_selectors.push_back(any(one_in(3) ? kNets6 : kNets4));
-    }
-    return options;
-  }
-  /// To a protocol, and now and then to ports or to fragments that have none.
-  void narrow(test::SaOptions& options) {
-    static const std::vector<std::string> kSome = {
-        "[udp]", "[tcp]",        "[udp/4000-4004]", "[tcp/4002-4006]",
-        "[47]",  "[udp/opaque]", "[udp/opaque]",    "[udp/opaque]"};
-    const std::string& some = any(kSome);
-    for (auto* side : {&options.local_selectors, &options.remote_selectors}) {
-      for (std::string& text : *side) text += some;
-    }
-  }
-  static model::EspSa keys_of(const channel::InstallSa& sa) {
-    const auto key = sa.key.view();
-    return {{key.begin(), key.end()}, static_cast<std::uint32_t>(sa.spi), sa.esn};
   }
 
   void limit(model::LifeModel& model, channel::InstallSa& sa) {
@@ -298,24 +261,22 @@ class RandomTables : protected RandomFragments {
   }
 
   SlotIndex add_outbound(const Shape& shape) {
-    channel::InstallSa sa = test::outbound_sa(sa_options(shape), next_spi_++);
+    auto options = sa_options(shape);
+    if (!shape.transport && one_in(3)) narrow(options);
+    channel::InstallSa sa = test::outbound_sa(options, next_spi_++);
     model::OutboundModel added;
+    added.is_for_ports = names_ports(options.local_selectors);
     added.keys = keys_of(sa);
     added.transport = shape.transport;
+    added.here = sa.local.address;
     added.peer = sa.remote.address;
-    added.df = shape.df;
-    added.cuts_after_sealing = shape.cuts_after_sealing;
+    added.udp = shape.udp;
     shapes_[added.keys.spi] = shape;
     limit(added, sa);
     SaSettings settings;
-    settings.headers.df = shape.df;
-    if (shape.cuts_after_sealing) {
-      settings.headers.fragmentation = config::FragmentationOrder::after;
-    }
-    if (one_in(4)) {
-      settings.headers.path_mtu = static_cast<std::uint16_t>(576 + below(1000));
-      added.configured_path_mtu = settings.headers.path_mtu;
-    }
+    settings.headers = shape.headers;
+    if (one_in(4)) settings.headers.path_mtu = static_cast<std::uint16_t>(576 + below(1000));
+    added.headers = settings.headers;
     const SlotIndex slot = gateway_.install(sa, settings);
     model_.outbound[slot] = added;
     if (one_in(2)) set_path_mtu(slot);
@@ -330,7 +291,12 @@ class RandomTables : protected RandomFragments {
     auto mtu = one_in(2) ? any(kSome) : static_cast<std::uint16_t>(300 + below(1200));
     // No room for what is cut before it is sealed; what is cut then is in no more pieces than may
     // be.
-    if (one_in(3)) mtu = sa.peer.is_v4() ? 70 : 90;
+    if (one_in(3)) {
+      constexpr std::size_t kLittleInside =
+          16;  // an IPv4 header, eight bytes and a trailer are more
+      mtu = static_cast<std::uint16_t>((sa.peer.is_v4() ? 20 : 40) + (sa.udp ? 8 : 0) +
+                                       model::esp_around(sa.keys) + kLittleInside);
+    }
     sa.path_mtu = mtu == kNoPathMtu ? ~0UL : mtu;
     gateway_.tables().sad->set_path_mtu(ids_.at(sa.keys.spi), mtu);
   }
@@ -350,6 +316,11 @@ class RandomTables : protected RandomFragments {
     model::InboundModel added;
     added.keys = keys_of(sa);
     added.transport = shape.transport;
+    added.id = static_cast<std::uint64_t>(sa.sa);
+    added.here = sa.local.address;
+    added.peer = sa.remote.address;
+    added.peer_port = sa.remote.port;
+    added.udp = shape.udp;
     shapes_[added.keys.spi] = shape;
     added.window = options.window;
     added.replay = model::ReplayModel(options.window);
@@ -359,6 +330,9 @@ class RandomTables : protected RandomFragments {
     }
     limit(added, sa);
     SaSettings settings;
+    settings.headers = shape.headers;
+    added.copies_dscp_in = shape.headers.copy_dscp == config::CopyDscp::in ||
+                           shape.headers.copy_dscp == config::CopyDscp::both;
     added.checks_errors = one_in(2);
     if (added.checks_errors) settings.headers.icmp_errors = config::IcmpErrors::check;
     gateway_.install(sa, settings);
@@ -413,8 +387,7 @@ class RandomTables : protected RandomFragments {
       model_.routes.remove(prefix);
     } else {
       const bool v4 = prefix.address.is_v4();
-      const char* const via = one_in(2) ? (v4 ? "198.51.100.2" : "2001:db8:ff::2")
-                                        : (v4 ? "10.1.0.9" : "2001:db8:1::9");
+      const std::string& via = any(v4 ? kVias4 : kVias6);
       const auto to = fib.lookup(wire::IpAddress::parse(via).value());
       REQUIRE(fib.add(prefix, to).has_value());
       model_.routes.add(prefix, to);

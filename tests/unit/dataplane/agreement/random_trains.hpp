@@ -10,14 +10,14 @@
 #include <vector>
 
 #include "tests/model/gateway_model.hpp"
-#include "tests/unit/dataplane/agreement/random_tables.hpp"
+#include "tests/unit/dataplane/agreement/random_vlans.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
 namespace culvert::test {
 
-class RandomTrains : protected RandomTables {
+class RandomTrains : protected RandomVlans {
  protected:
-  using RandomTables::RandomTables;
+  using RandomVlans::RandomVlans;
 
   bool is_train_ = false;                   ///< this burst
   std::optional<std::uint32_t> train_spi_;  ///< of the peer's; nullopt: it comes in clear
@@ -26,6 +26,7 @@ class RandomTrains : protected RandomTables {
   /// whatever way they go.
   void begin_train(bool from_wan) {
     train_ = any_options(false);
+    if (second_) train_.fragment = 0;  // the sound ones would meet at one worker, the others not
     train_bytes_ = 8 + below(140);
     train_spi_.reset();
     is_exact_ = false;

@@ -343,3 +343,27 @@ TEST_CASE("worker: link-local addresses of our own are served on their link") {
   add_route(gateway, "169.254.0.0/16", gateway.tables().fib->lookup(client));
   CHECK(gateway.receive(kLan, frame(echo_request("169.254.3.9", "169.254.3.1"))).lan.size() == 1);
 }
+
+TEST_CASE(
+    "addresses: IKE on either port is nobody's whose source no host has (RFC 1122 §3.2.1.3)") {
+  Gateway gateway;
+  const std::uint16_t port = GENERATE(std::uint16_t{500}, std::uint16_t{4500});
+  Packet request(28, 0x11);
+  std::fill_n(request.begin() + 8, 8, std::uint8_t{0});  // the responder's SPI
+  if (port == 4500) request.insert(request.begin(), 4, 0);
+  const auto arrived = [&](const std::string& source, const std::string& destination) {
+    return gateway.receive(kWan, frame(ip_packet({.source = source,
+                                                  .destination = destination,
+                                                  .payload = udp(port, port, request)})));
+  };
+  for (const char* const nobody : {"224.0.0.5", "127.0.0.1", "198.51.100.255", "198.51.100.1"}) {
+    INFO(nobody);
+    const Result refused = arrived(nobody, "198.51.100.1");
+    CHECK(refused.punts.empty());
+    CHECK(refused.drops == Drops{{DropReason::source_address_invalid, 1}});
+  }
+  CHECK(arrived("::1", "2001:db8:ff::1").drops == Drops{{DropReason::source_address_invalid, 1}});
+  const Result taken = arrived("198.51.100.2", "198.51.100.1");
+  REQUIRE(taken.punts.size() == 1);
+  CHECK(taken.punts[0].what.reason == PuntReason::ike_newcomer);
+}

@@ -23,11 +23,10 @@ namespace {
 
 using namespace dataplane;
 
-constexpr std::uint16_t kPorts = 2;
+constexpr std::uint16_t kPorts = 2, kQueues = 2;
 
 void start_port(std::uint16_t port) {
   rte_eth_conf configuration{};
-  constexpr std::uint16_t kQueues = 2;
   if (rte_eth_dev_configure(port, kQueues, kQueues, &configuration) != 0) {
     throw std::runtime_error("a looped port did not configure");
   }
@@ -199,7 +198,7 @@ Addresses mirrored() {
 
 Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_t worker,
                  std::unique_ptr<crypto::esp::Engine> (*make_engine)())
-    : addresses_(addresses), engine_((start_eal(), make_engine())) {
+    : receiver(worker), addresses_(addresses), engine_((start_eal(), make_engine())) {
   config::Limits limits;
   limits.sas = 1024;
   limits.flows = 1024;  // they are touched at the start of every test
@@ -281,8 +280,7 @@ Result Gateway::receive(PortId port, const std::vector<Packet>& frames) {
       packet->ol_flags |= RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED;
       packet->vlan_tci = stripped_tag;
     }
-    REQUIRE(rte_eth_tx_burst(static_cast<std::uint16_t>(raw(port)),
-                             static_cast<std::uint16_t>(context_.id), &packet, 1) == 1);
+    REQUIRE(rte_eth_tx_burst(static_cast<std::uint16_t>(raw(port)), receiver, &packet, 1) == 1);
   }
   return run();
 }
@@ -301,42 +299,56 @@ Result Gateway::serve_main_thread() {
 }
 
 void Gateway::collect_sent(Result& result) const {
-  const auto queue = static_cast<std::uint16_t>(context_.id);
   rte_mbuf* frames[128];
   for (std::uint16_t port = 0; port < kPorts; ++port) {
-    while (const std::uint16_t count = rte_eth_rx_burst(
-               port, queue, frames, static_cast<std::uint16_t>(std::size(frames)))) {
-      for (std::uint16_t i = 0; i < count; ++i) {
-        (port == 0 ? result.lan : result.wan).push_back(bytes_of(frames[i]));
-        rte_pktmbuf_free(frames[i]);
+    for (std::uint16_t queue = 0; queue < kQueues; ++queue) {
+      while (const std::uint16_t count = rte_eth_rx_burst(
+                 port, queue, frames, static_cast<std::uint16_t>(std::size(frames)))) {
+        for (std::uint16_t i = 0; i < count; ++i) {
+          (port == 0 ? result.lan : result.wan).push_back(bytes_of(frames[i]));
+          rte_pktmbuf_free(frames[i]);
+        }
       }
     }
   }
 }
 
 Result Gateway::run() {
-  const WorkerCounters& counters = worker_->counters;
   const auto total_drops = [&] {
     std::map<DropReason, std::uint64_t> drops;
-    for (const auto& direction : counters.drops) {
-      for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
-        if (direction[reason].read() != 0) {
-          drops[static_cast<DropReason>(reason)] += direction[reason].read();
+    for (std::uint32_t worker = 0; worker < tables_->workers; ++worker) {
+      for (const auto& direction : tables_->counters[worker].drops) {
+        for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
+          if (direction[reason].read() != 0) {
+            drops[static_cast<DropReason>(reason)] += direction[reason].read();
+          }
         }
       }
     }
     return drops;
   };
+  // What has come in or about, less what has left.
+  const auto balance = [&] {
+    std::uint64_t sum = 0;
+    for (std::uint32_t worker = 0; worker < tables_->workers; ++worker) {
+      const WorkerCounters& counters = tables_->counters[worker];
+      sum += counters.received.read() + counters.originated.read();
+      sum -= counters.sent.read() + counters.delivered.read();
+    }
+    return sum;
+  };
   const auto before = total_drops();
-  const std::uint64_t received = counters.received.read(), sent = counters.sent.read(),
-                      delivered = counters.delivered.read(),
-                      originated = counters.originated.read();
-  const auto waiting = [&] { return worker_->reassembler.held() + worker_->early.count(); };
+  const std::uint64_t balance_before = balance();
+  const auto waiting = [&] {
+    return worker_->reassembler.held() + worker_->early.count() + waits_elsewhere();
+  };
   const std::size_t held = waiting();
   Result result;
   take_whole_bursts(*worker_);
-  iterate(*worker_, *burst_);
-  collect_sent(result);
+  do {
+    iterate(*worker_, *burst_);
+    collect_sent(result);
+  } while (goes_on());
   void* packet = nullptr;
   while (rte_ring_dequeue(punt_, &packet) == 0) {
     auto* const mbuf = static_cast<rte_mbuf*>(packet);
@@ -351,9 +363,8 @@ Result Gateway::run() {
     dropped += fresh;
   }
   const std::uint64_t handed_off = rte_ring_count(handoff_);
-  CHECK(counters.received.read() - received + injected_ + counters.originated.read() - originated ==
-        counters.sent.read() - sent + counters.delivered.read() - delivered + dropped +
-            result.punts.size() + handed_off + waiting() - held);
+  CHECK(balance() - balance_before + injected_ ==
+        dropped + result.punts.size() + handed_off + waiting() - held);
   injected_ = 0;
   return result;
 }

@@ -89,6 +89,12 @@ class Gateway {
         dataplane::run_iteration(state, burst);
       };
 
+  /// Whether to do so once more: another worker was handed something. And what waits in others.
+  std::function<bool()> goes_on = [] { return false; };
+  std::function<std::size_t()> waits_elsewhere = [] { return std::size_t{0}; };
+  /// The worker that receives what `receive` gives.
+  std::uint16_t receiver;
+
   dataplane::SlotIndex install(const channel::InstallSa& sa,
                                const dataplane::SaSettings& settings = {});
   /// A policy that protects `local` → `remote` by `outbound` (kNoSlot: a trap).
