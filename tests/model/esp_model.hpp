@@ -13,6 +13,7 @@ struct EspContents {
   ByteString iv;
   ByteString payload;
   ByteString padding;
+  bool padding_fits = true;  ///< no more is claimed than there is; else it is none
   std::uint8_t next_header = 0;
 };
 
@@ -83,8 +84,9 @@ inline std::optional<EspContents> esp_open(const EspSa& sa, std::uint32_t high,
                      slice(esp, esp.size() - sizes.icv, sizes.icv)});
   if (!text) return std::nullopt;
   contents.next_header = text->back();
-  const std::size_t padding = (*text)[text->size() - 2];
-  if (padding + 2 > text->size()) return std::nullopt;
+  const std::size_t claimed = (*text)[text->size() - 2];
+  contents.padding_fits = claimed + 2 <= text->size();
+  const std::size_t padding = contents.padding_fits ? claimed : 0;
   contents.padding = slice(*text, text->size() - 2 - padding, padding);
   contents.payload = slice(*text, 0, text->size() - 2 - padding);
   return contents;

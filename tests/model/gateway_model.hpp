@@ -192,6 +192,7 @@ class GatewayModel {
   Outcomes decapsulate(InboundModel& sa, const EspContents& opened, const ByteString& around) {
     using dataplane::DropReason;
     // §2.4: "1, 2, 3, …"
+    if (!opened.padding_fits) return DropReason::esp_padding_invalid;
     for (std::size_t i = 0; i < opened.padding.size(); ++i) {
       if (opened.padding[i] != static_cast<std::uint8_t>(i + 1)) {
         return DropReason::esp_padding_invalid;

@@ -210,6 +210,7 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
                                   DropReason::sa_expired,
                                   DropReason::esp_truncated,
                                   DropReason::esp_padding_invalid,
+                                  DropReason::esp_next_header_invalid,
                                   DropReason::dummy_packet,
                                   DropReason::inner_header_invalid,
                                   DropReason::inner_selector_mismatch,

@@ -172,7 +172,8 @@ class Observer {
     const auto opened =
         sa == model_.outbound.end() ? std::nullopt : model::esp_open(sa->second.keys, 0, esp);
     // RFC 4303 §2.4: "1, 2, 3, …"; RFC 4106 §3.1, RFC 3686 §4: no IV twice.
-    if (!opened || opened->padding != model::counting(opened->padding.size(), 1) ||
+    if (!opened || !opened->padding_fits ||
+        opened->padding != model::counting(opened->padding.size(), 1) ||
         (!opened->iv.empty() && !ivs_[spi].insert(opened->iv).second)) {
       seen.sealed[spi].emplace_back();
       return;

@@ -183,12 +183,17 @@ class RandomEsp : protected RandomOuter {
         return esp;
       }
       case 1:
-        trailer[below(trailer.size() - 2)] ^= 0x40;  // a padding byte
+        if (one_in(3)) {
+          trailer[trailer.size() - 2] = 0xff;  // more than a small packet has
+        } else {
+          trailer[below(trailer.size() - 2)] ^= 0x40;  // a padding byte
+        }
         return model::esp_seal_raw(sa.keys, number, inner, trailer);
       case 2:
         return model::esp_seal(sa.keys, number, 59, Packet(below(60), 0));
       case 3:
         if (sa.transport) return model::esp_seal(sa.keys, number, next, inner);
+        if (one_in(3)) return model::esp_seal(sa.keys, number, 17, inner);
         return model::esp_seal(sa.keys, number, static_cast<std::uint8_t>(next == 4 ? 41 : 4),
                                inner);
       case 4: {  // padded to hide its size (RFC 4303 §2.7)
