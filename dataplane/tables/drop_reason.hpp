@@ -55,7 +55,6 @@ enum class DropReason : std::uint8_t {
   acquire_queue_full,
   sa_not_found,
   sa_endpoint_mismatch,
-  sa_encapsulation_mismatch,
   sa_expired,
   sequence_exhausted,
   replay_duplicate,

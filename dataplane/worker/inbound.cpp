@@ -1,5 +1,5 @@
 // Inbound IPsec (RFC 4303 §3.4, RFC 4301 §5.2), in three passes over the burst:
-//   1. SPI → SA; encapsulation, address, length; window pre-check; nonce and AAD for the whole
+//   1. SPI → SA; address, length; window pre-check; nonce and AAD for the whole
 //   burst
 //   2. decrypt and compute ICVs, in one call per suite; once more where an SA is out of step
 //   3. ICV compare, window commit, lifetimes, trailer, decapsulation, selectors
@@ -77,8 +77,12 @@ void without_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const
   }
 }
 
-/// Whether the outer source (address, and port in UDP) is not where we send to.
+/// Whether the outer source (address, and port in UDP) is not where we send to. RFC 7296 §2.23:
+/// "Either side can decide whether or not to use UDP encapsulation for ESP irrespective of the
+/// choice made by the other side": a packet in the form that we do not send says nothing of where
+/// ours should go.
 bool has_moved(const InboundSa& sa, const std::uint8_t* ip, const EspAt& at) {
+  if (at.in_udp != sa.has_udp) return false;
   const SaEndpoints& outer = sa.details->outer();
   if (source_of(ip) != outer.remote.address) return true;
   return at.in_udp && wire::load_u16(at.esp - wire::udp::kHeaderBytes) != outer.remote.port;
@@ -86,12 +90,12 @@ bool has_moved(const InboundSa& sa, const std::uint8_t* ip, const EspAt& at) {
 
 /// The common case by one compare; else by parts. nullopt: not this SA's destination.
 std::optional<bool> peer_has_moved(const InboundSa& sa, const std::uint8_t* ip, const EspAt& at) {
-  const bool as_expected =
-      sa.outer_is_v4 && (ip[0] >> 4U) == 4 &&
-      wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
-          sa.outer_addresses.load(std::memory_order_relaxed) &&
-      (!sa.has_udp || wire::load_raw<std::uint32_t>(at.esp - wire::udp::kHeaderBytes) ==
-                          sa.outer_ports.load(std::memory_order_relaxed));
+  const bool as_expected = sa.outer_is_v4 && (ip[0] >> 4U) == 4 &&
+                           wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
+                               sa.outer_addresses.load(std::memory_order_relaxed) &&
+                           (!(sa.has_udp && at.in_udp) ||
+                            wire::load_raw<std::uint32_t>(at.esp - wire::udp::kHeaderBytes) ==
+                                sa.outer_ports.load(std::memory_order_relaxed));
   if (as_expected) [[likely]]
     return false;
   if (destination_of(ip) != sa.details->outer().local.address) return std::nullopt;
@@ -164,10 +168,8 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
     return without_sa(worker, burst, position, at);
   if (!is_mine(worker, burst, position, *sa)) return;
   const auto drop = [&](DropReason reason) { drop_of_sa(worker, burst, position, *sa, reason); };
-  if (at.in_udp != sa->has_udp) [[unlikely]] {
-    if (!is_for_us(worker, ip)) return burst.undecided.push(position);
-    return drop(DropReason::sa_encapsulation_mismatch);
-  }
+  // RFC 7296 §2.23: who supports NAT traversal "MUST be able to receive and process both
+  // UDP-encapsulated ESP and non-UDP-encapsulated ESP packets at any time".
   const std::optional<bool> moved = peer_has_moved(*sa, ip, at);
   if (!moved) [[unlikely]] {
     if (!is_for_us(worker, ip)) return burst.undecided.push(position);

@@ -121,9 +121,6 @@ class GatewayModel {
     const ByteString& esp = encrypted->esp;
     const auto found = esp.size() < 8 ? inbound.end() : inbound.find(get32(esp, 0));
     if (found == inbound.end()) return without_sa(ip, *encrypted);
-    if (encrypted->source_port.has_value() != found->second.udp) {
-      return DropReason::sa_encapsulation_mismatch;
-    }
     if (to != found->second.here) return DropReason::sa_endpoint_mismatch;
     return esp_from_peer(found->second, *encrypted, ip);
   }
@@ -173,6 +170,8 @@ class GatewayModel {
   }
   void see_where_from(const InboundModel& sa, const Encrypted& encrypted,
                       const wire::IpAddress& source) {
+    // RFC 7296 §2.23: how the peer sends is its own choice.
+    if (encrypted.source_port.has_value() != sa.udp) return;
     const unsigned port = encrypted.source_port.value_or(0);
     if (source != sa.peer || (sa.udp && port != sa.peer_port)) {
       moved.push_back({sa.id, source, port});

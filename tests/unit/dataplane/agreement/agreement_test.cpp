@@ -225,7 +225,6 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
                                   DropReason::reassembly_timeout,
                                   DropReason::reassembly_full,
                                   DropReason::congestion_marked,
-                                  DropReason::sa_encapsulation_mismatch,
                                   DropReason::sa_endpoint_mismatch,
                                   DropReason::nat_keepalive,
                                   DropReason::unknown_vlan}) {

@@ -1,8 +1,10 @@
 // One gateway seals, another opens: the inner packet arrives as it left but for its hops.
 #include <catch2/catch.hpp>
+#include <rte_ring.h>
 
 #include "dataplane/tables/sa.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/checksum.hpp"
 #include "wire/ip.hpp"
 
@@ -269,4 +271,28 @@ TEST_CASE("worker: sequence numbers rise by one from one, over bursts (RFC 4303 
       CHECK(wire::load_u32(&packet[14 + 20 + 4]) == expected++);
     }
   }
+}
+
+TEST_CASE("worker: ESP is taken in UDP and without, whichever the SA sends (RFC 7296 §2.23)") {
+  const bool has_udp = GENERATE(false, true);
+  SaOptions options;
+  options.udp = has_udp;
+  Pair pair({}, options);
+  // The ESP of a sealed packet in the other form, from where the peer is or from elsewhere.
+  const auto in_other_form = [&](const std::string& source) {
+    const Packet sealed = pair.sealed();
+    const Packet esp(sealed.begin() + (has_udp ? 42 : 34), sealed.end());
+    PacketOptions outer{.source = source, .destination = "198.51.100.2"};
+    outer.protocol = has_udp ? wire::protocol::kEsp : wire::protocol::kUdp;
+    outer.payload = has_udp ? esp : udp(4500, 4500, esp);
+    return frame(ip_packet(outer));
+  };
+  for (const std::string source : {"198.51.100.1", "198.51.100.1", "198.51.100.77"}) {
+    CAPTURE(source);
+    CHECK(pair.right.receive(kWan, in_other_form(source)).lan.size() == 1);
+    CHECK(pair.right.receive(kWan, pair.sealed()).lan.size() == 1);
+  }
+  CHECK(pair.traffic().packets == 6);
+  // Where ours go is nothing that it says.
+  CHECK(rte_ring_count(pair.right.hints()) == 0);
 }
