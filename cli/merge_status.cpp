@@ -55,6 +55,7 @@ bool is_one_way(const json& sending, const json& receiving) {
   const json& last_sent = member(sending, "last_packet_seconds");
   if (!last_sent.is_number()) return false;
   if (!last_received.is_number()) return true;
+  if (number(receiving, "dummy_packets") != 0) return with_contents(receiving) == 0;
   if (number(sending, "dummy_packets") != 0) return false;
   return last_received.get<double>() - last_sent.get<double>() > kOneWaySeconds;
 }
@@ -69,7 +70,7 @@ Judgement judge_down(const json& child, const json& negotiated, const json& conn
                      bool ike_running) {
   if (is_true(child, "manual")) {
     return {"down", "an SA without IKE has ended, its sequence numbers are used up",
-            "write new keys for it (key_file) on both sides and restart culvert-dataplane"};
+            "write new keys for it (key_file) on both sides, then culvert reload"};
   }
   if (!negotiated.is_null()) {
     return {"down", "negotiated, but the data plane has no SA for it",

@@ -29,9 +29,11 @@ class Total {
 void check_rekeys(const Child& child, const std::string& path, Diagnostics& diagnostics) {
   const std::uint64_t rate = child.headers.dummy_packets.per_second;
   const auto shortest = static_cast<std::uint64_t>(limits::kRekeyShort.count());
-  if (rate == 0 || child.rekey_packets == 0 || child.rekey_packets / rate >= shortest) return;
-  diagnostics.warning(path + ".rekey_packets",
-                      {std::to_string(child.rekey_packets),
+  const bool has_rekey = child.rekey_packets != 0;
+  const std::uint64_t limit = has_rekey ? child.rekey_packets : child.life_packets;
+  if (rate == 0 || limit == 0 || limit / rate >= shortest) return;
+  diagnostics.warning(path + (has_rekey ? ".rekey_packets" : ".life_packets"),
+                      {std::to_string(limit),
                        "at least " + std::to_string(rate * shortest) +
                            ", because dummy packets alone reach it within a minute",
                        "raise it, or lower dummy_packets.per_second"});

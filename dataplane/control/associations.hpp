@@ -118,6 +118,7 @@ class Associations {
   PathMtus path_mtus_;
   DummySchedule dummies_;
   TokenBucket dummy_rate_{{}, Instant{}};  ///< of all SAs together
+  bool dummies_bounded_ = false;           ///< and said so
 };
 
 /// Milliseconds since an SA's last packet; ~0 when there never was one.

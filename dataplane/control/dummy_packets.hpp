@@ -44,10 +44,14 @@ class DummySchedule {
 
   explicit DummySchedule(std::uint32_t seed = std::random_device{}()) : dice_(seed) {}
 
-  /// SAs that come at once do not send at once: the first turn is anywhere within `apart`.
-  void add(const DummySource& source, Instant now) {
+  /// SAs that come at once do not send at once: the first turn is anywhere within `apart`. False:
+  /// it is none of them, for they have `most_turns` a second already.
+  [[nodiscard]] bool add(const DummySource& source, Instant now, std::uint64_t most_turns) {
+    if (turns_a_second_ + rate_of(source) > most_turns) return false;
+    turns_a_second_ += rate_of(source);
     std::uniform_int_distribution<Instant::rep> any(0, source.apart.count());
     turns_.emplace(now + Instant{any(dice_)}, source);
+    return true;
   }
   /// The next turn; nullopt: nobody's.
   [[nodiscard]] std::optional<Instant> next() const {
@@ -63,7 +67,10 @@ class DummySchedule {
       DummySource& source = due.mapped();
       const Instant late = now - due.key();
       const Instant made_up_for = std::min(late, kMostLate);
-      if (!serve(source, static_cast<std::uint64_t>(1 + made_up_for / source.apart))) continue;
+      if (!serve(source, static_cast<std::uint64_t>(1 + made_up_for / source.apart))) {
+        turns_a_second_ -= rate_of(source);
+        continue;
+      }
       due.key() += source.apart * (1 + late / source.apart);
       turns_.insert(std::move(due));
     }
@@ -74,7 +81,12 @@ class DummySchedule {
   }
 
  private:
+  static std::uint64_t rate_of(const DummySource& source) {
+    return static_cast<std::uint64_t>(Instant{std::chrono::seconds{1}} / source.apart);
+  }
+
   std::multimap<Instant, DummySource> turns_;
+  std::uint64_t turns_a_second_ = 0;  ///< of all sources
   std::mt19937 dice_;
 };
 

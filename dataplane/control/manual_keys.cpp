@@ -6,8 +6,8 @@ namespace culvert::dataplane::control {
 namespace {
 
 /// Of 2^32 IVs each, one a packet: an SA that sends more than 2^48 packets is none of this world.
-/// 65 536 SAs come before the first place again.
 constexpr std::uint32_t kIvBlocksOfAnSa = 1U << 16U;
+constexpr std::uint32_t kPlacesOfAKey = 1U << 16U;  // all 2^64 IVs
 
 }  // namespace
 
@@ -31,17 +31,23 @@ const std::uint64_t* ManualKeys::highest(const Use& use) const {
   return found == highest_.end() ? nullptr : &found->second;
 }
 
-/// The first place is drawn: a life before this one began elsewhere.
-std::uint32_t ManualKeys::take_iv_start(const Digest& key) {
-  const auto [at, is_new] = next_iv_start_.try_emplace(key);
+/// The first place is drawn: a life before this one began elsewhere. IVs begin at the place,
+/// however far the SA's numbers have come.
+std::uint32_t ManualKeys::take_iv_start(const Digest& key, std::uint64_t first_sequence) {
+  const auto [at, is_new] = iv_places_.try_emplace(key);
+  Places& places = at->second;
   if (is_new) {
     std::array<std::uint8_t, 4> drawn{};
     random_.fill(drawn);
-    for (const std::uint8_t octet : drawn) at->second = at->second << 8U | octet;
+    for (const std::uint8_t octet : drawn) places.first = places.first << 8U | octet;
   }
-  const std::uint32_t start = at->second;
-  at->second += kIvBlocksOfAnSa;
-  return start;
+  const std::uint32_t place = places.first + places.taken++ * kIvBlocksOfAnSa;
+  return place - static_cast<std::uint32_t>(first_sequence >> 32U);
+}
+
+std::uint32_t ManualKeys::places_left(const Digest& key) const {
+  const auto found = iv_places_.find(key);
+  return found == iv_places_.end() ? kPlacesOfAKey : kPlacesOfAKey - found->second.taken;
 }
 
 }  // namespace culvert::dataplane::control

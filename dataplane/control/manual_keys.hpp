@@ -34,9 +34,12 @@ class ManualKeys {
   void used(const Use& use, std::uint64_t number);
   /// nullptr: not since the start.
   [[nodiscard]] const std::uint64_t* highest(const Use& use) const;
-  /// Where the IVs of another outbound SA under this key begin (OutboundSa::iv_start): far from
-  /// those of all before it, whatever their SPIs.
-  [[nodiscard]] std::uint32_t take_iv_start(const Digest& key);
+  /// Where the IVs of another outbound SA under this key begin (OutboundSa::iv_start), whose first
+  /// number is `first_sequence`: behind those of all before it, whatever their SPIs. Precondition:
+  /// there are places left.
+  [[nodiscard]] std::uint32_t take_iv_start(const Digest& key, std::uint64_t first_sequence);
+  /// Outbound SAs that may begin under this key yet.
+  [[nodiscard]] std::uint32_t places_left(const Digest& key) const;
   /// Whether so many SAs more can be remembered when they go.
   [[nodiscard]] bool has_room(std::size_t sas) const { return highest_.size() + sas <= most_; }
 
@@ -45,7 +48,10 @@ class ManualKeys {
   std::size_t most_;
   Digest salt_{};
   std::map<Use, std::uint64_t> highest_;
-  std::map<Digest, std::uint32_t> next_iv_start_;
+  struct Places {
+    std::uint32_t first = 0, taken = 0;
+  };
+  std::map<Digest, Places> iv_places_;
 };
 
 }  // namespace culvert::dataplane::control

@@ -1,6 +1,7 @@
 #include "dataplane/control/manual_sas.hpp"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "dataplane/tables/sa.hpp"
@@ -92,9 +93,15 @@ std::expected<ManualSas::Plan, std::string> ManualSas::plan(const config::Config
   auto additions = compare(wanted);
   if (!additions) return additions;
   remember_leaving();
+  std::map<Digest, std::uint32_t> begun;
   for (const Addition& addition : *additions) {
-    if (auto problem = why_not(wanted.manual_sas[addition.place], addition)) {
-      return Failure(std::move(*problem));
+    const config::ManualSa& sa = wanted.manual_sas[addition.place];
+    if (auto problem = why_not(sa, addition)) return Failure(std::move(*problem));
+    if (!is_inbound(sa) && ++begun[addition.key] > keys_.places_left(addition.key)) {
+      return Failure(title(sa) +
+                     "65536 outbound SAs have begun under this key, and the IVs of one "
+                     "more would come again: write a new key into " +
+                     sa.key_file);
     }
   }
   if (auto problem = lacks_room(*additions)) return Failure(std::move(*problem));
@@ -239,6 +246,7 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
            tables_.sad->find_inbound(addition.request.spi) == nullptr;
   });
   remember_leaving();
+  made_ += config.manual_sas.size();  // whatever comes of it, no SA's name comes again
   std::vector<Standing> made;
   for (const Addition& addition : additions) {
     const config::ManualSa& wanted = config.manual_sas[addition.place];
@@ -250,7 +258,6 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
     }
     made.push_back({wanted, addition.request.sa, *slot, addition.key, true});
   }
-  made_ += config.manual_sas.size();
   std::ranges::move(made, std::back_inserter(standing_));
   return {};
 }
@@ -261,7 +268,7 @@ std::expected<SlotIndex, std::string> ManualSas::install_one(const config::Manua
   const auto sa = continued(wanted, addition.key);
   if (!sa) return Failure(sa.error());
   std::optional<std::uint32_t> iv_start;
-  if (!is_inbound(wanted)) iv_start = keys_.take_iv_start(addition.key);
+  if (!is_inbound(wanted)) iv_start = keys_.take_iv_start(addition.key, sa->first_sequence);
   const auto slot = associations_.install_manual(addition.request, *sa, now, iv_start);
   if (!slot) return Failure(title(wanted) + slot.error());
   if (sa->first_sequence != wanted.first_sequence) {

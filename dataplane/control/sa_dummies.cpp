@@ -1,6 +1,7 @@
 // Associations' part in dummy packets (RFC 4303 §2.6): which SAs send them, how many and how large.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include <rte_cycles.h>
 
@@ -9,9 +10,14 @@
 #include "dataplane/control/packets.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/worker/encapsulate.hpp"
+#include "runtime/log.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
+
+/// Of all SAs, whether a turn is used or not: a child may be of many peers. Twice what may be sent,
+/// for an SA and the one that it is rekeyed to.
+constexpr std::uint64_t kMostTurns = 2ULL * config::limits::kDummyPacketsTotal;
 
 /// Whether an SA may send a packet of so many bytes more: a dummy is never what is refused at a
 /// limit.
@@ -30,11 +36,15 @@ void Associations::schedule_dummies(const channel::InstallSa& request, const SaS
   const config::HeaderOptions& headers = settings.headers;
   const config::DummyPackets& wanted = headers.dummy_packets;
   if (request.direction == channel::Direction::in || wanted.per_second == 0) return;
-  dummies_.add({.sa = request.sa,
-                .apart = Instant{std::chrono::seconds{1}} / wanted.per_second,
-                .bytes = wanted.bytes != 0 ? wanted.bytes : headers.tfc_padding,
-                .seen = settings.first_sequence - 1},
-               now);
+  const DummySource source{.sa = request.sa,
+                           .apart = Instant{std::chrono::seconds{1}} / wanted.per_second,
+                           .bytes = wanted.bytes != 0 ? wanted.bytes : headers.tfc_padding,
+                           .seen = settings.first_sequence - 1};
+  if (dummies_.add(source, now, kMostTurns) || std::exchange(dummies_bounded_, true)) return;
+  runtime::log(runtime::Level::warning, "dummy_packets_bounded",
+               {{"turns_a_second", kMostTurns},
+                {"effect", "SAs beyond send no dummy packets"},
+                {"remedy", "lower dummy_packets.per_second of children that many peers share"}});
 }
 
 void Associations::send_dummies(Packets& packets, Instant now) {
@@ -56,9 +66,10 @@ void Associations::fill_turns(Packets& packets, const SaRecord& record, DummySou
   SaUsage usage = tables_.sad->usage(record);
   const std::uint64_t before = usage.sequence;
   for (std::uint64_t left = source.missing(turns, before); left != 0; --left) {
+    if (!dummy_rate_.take(kOfAll, now)) break;
     const std::size_t bytes = dummy_bytes(packets, record, source);
     if (bytes == 0 || !is_within_limits(record.spec, usage, bytes)) break;
-    if (!dummy_rate_.take(kOfAll, now) || !send_dummy(packets, record, bytes)) break;
+    if (!send_dummy(packets, record, bytes)) break;
     ++usage.sequence;
     ++usage.packets;
     usage.bytes += bytes;

@@ -90,6 +90,11 @@ void cut_packet(WorkerState& worker, Burst& burst, std::uint32_t position, std::
 
 TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
                       const OutboundSa& sa, const OuterHeader& outer, std::uint16_t mtu) {
+  // A piece of it would be no dummy any more. Its maker knows the smaller size by the next one.
+  if (burst.is_of_dummies) {
+    worker.drop(burst.packets[position], DropDirection::out, DropReason::packet_too_big);
+    return TooBig::ended;
+  }
   const std::uint8_t* const ip = burst.ip[position];
   const wire::IpHeader& header = burst.header[position];
   const bool is_v6 = (ip[0] >> 4U) == 6;

@@ -121,15 +121,17 @@ std::uint32_t serve_rings(WorkerState& worker, Burst& burst) {
   return found + serve_main_thread(worker, burst);
 }
 
-/// While policies have just changed: from one port only, or the rings, in turns. What may have to
+/// While policies have just changed: from one port only, or one ring, in turns. What may have to
 /// be searched for in an iteration is the pace's, however many ports there are.
 std::uint32_t serve_one_in_turn(WorkerState& worker, Burst& burst) {
   const std::size_t ports = worker.tables.ports.size();
-  for (std::size_t tried = 0; tried <= ports; ++tried) {
-    const std::size_t turn = worker.turn++ % (ports + 1);
+  for (std::size_t tried = 0; tried < ports + 2; ++tried) {
+    const std::size_t turn = worker.turn++ % (ports + 2);
     std::uint32_t found = 0;
     if (turn == ports) {
-      found = serve_rings(worker, burst);
+      found = serve_other_workers(worker, burst);
+    } else if (turn == ports + 1) {
+      found = serve_main_thread(worker, burst);
     } else if (has_queue_of(worker, turn)) {
       found = serve_port(worker, burst, turn);
     }

@@ -216,6 +216,12 @@ TEST_CASE("status: dummy packets that nobody answers are neither traffic nor one
   CHECK_THAT(render_status(idle), Contains("(500 packets, 500 of them dummies, last "));
   CHECK(state_of_office(shown(traffic(50, 60), traffic(500, 0), 400)) == "up");
   CHECK(state_of_office(shown(traffic(0, nullptr), traffic(500, 0), 400)) == "one-way");
+  // Nor do the peer's hide that nothing else comes.
+  json dummies = traffic(300, 0);
+  dummies["dummy_packets"] = 300;
+  CHECK(state_of_office(shown(dummies, traffic(500, 0), 0)) == "one-way");
+  dummies["dummy_packets"] = 299;
+  CHECK(state_of_office(shown(dummies, traffic(500, 0), 0)) == "up");
 }
 
 TEST_CASE("status: negotiated by IKE but without an SA in the data plane is down") {

@@ -290,6 +290,23 @@ TEST_CASE("manual keys: what is remembered is bounded, and says nothing of a key
   CHECK_FALSE(keys.has_room(2));
 }
 
+TEST_CASE("manual keys: the IVs of SAs under one key never meet, wherever their numbers begin") {
+  const auto random = crypto::ike::make_seeded_random(1);
+  ManualKeys keys(*random, 2);
+  const auto key = keys.digest(std::vector<std::uint8_t>(20, 7));
+  const auto first_iv = [&](std::uint64_t first_sequence) {
+    return (std::uint64_t{keys.take_iv_start(key, first_sequence)} << 32U) + first_sequence;
+  };
+  const std::uint64_t before = first_iv((1ULL << 48U) + 1);
+  CHECK(first_iv(1) - before == 1ULL << 48U);
+  CHECK(first_iv(1ULL << 62U) - before == (2ULL << 48U) - 1);
+  // All of them, and not one more.
+  while (keys.places_left(key) != 1) static_cast<void>(first_iv(1));
+  CHECK(first_iv(1) - before == 0xffffULL << 48U);
+  CHECK(keys.places_left(key) == 0);
+  CHECK(keys.places_left(keys.digest(std::vector<std::uint8_t>(20, 8))) == 65536);
+}
+
 TEST_CASE("manual reload: what is refused leaves everything as it was") {
   Gateway gateway;
   gateway.add("pair", kIn, 0x1001);

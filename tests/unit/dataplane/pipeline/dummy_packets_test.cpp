@@ -310,6 +310,19 @@ TEST_CASE("dummies: all SAs together send no more than the bound") {
   CHECK(sent >= config::limits::kDummyPacketsTotal / 5 * 9 / 10);
 }
 
+TEST_CASE("dummies: a child of many peers has no more turns than the main thread has time for") {
+  DummySchedule schedule(1);
+  const DummySource source{.apart = 1ms};
+  constexpr std::uint64_t kMost = 40'000;
+  for (int peer = 0; peer < 40; ++peer) CHECK(schedule.add(source, Instant{}, kMost));
+  CHECK_FALSE(schedule.add(source, Instant{}, kMost));
+  // One that is gone makes room.
+  int served = 0;
+  schedule.run(1ms, [&](DummySource&, std::uint64_t) { return ++served != 1; });
+  CHECK(schedule.add(source, 1ms, kMost));
+  CHECK_FALSE(schedule.add(source, 1ms, kMost));
+}
+
 TEST_CASE("dummies: turns that a late main thread has missed do not come all at once") {
   Site site(with_dummies(100));
   site.bear_traffic(0x1000);
