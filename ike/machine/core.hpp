@@ -200,10 +200,12 @@ class Core final : public Machine {
   void add_other_addresses(Payloads& payloads, const IkeSa& ike);
   static void learn_mobike(IkeSa& ike, const Payloads& payloads);
   void endpoints_changed(IkeSa& ike);
+  void update_children(const IkeSa& ike);
   void update_endpoints(channel::SaId half);
   void move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
   void leave_lost_address(IkeSa& ike);
-  void give_up_lost_address(IkeSa& ike);
+  void give_up_lost_address(IkeSa& ike, const Task& task);
+  void cookie_differs(IkeSa& ike, const std::string& detail);
   void start_update_addresses(IkeSa& ike, Task task);
   void finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
   void start_check_route(IkeSa& ike, Task task);
@@ -237,12 +239,10 @@ class Core final : public Machine {
   void renew_outdated(IkeSa& ike);
   void retire_outdated(config::ChildId child_id);
 
-  // rehearsal.cpp
+  // rehearsal.cpp, reauthentication.cpp
   void arm_rehearsal(ChildSa& child);
   void rehearse(channel::SaId inbound);
   void rehearsal_refused(const IkeSa& ike, const ChildSa& child, const Refusal& refusal);
-
-  // reauthentication.cpp
   void arm_reauthentication(IkeSa& ike);
   void reauthenticate(IkeSa& ike);
 

@@ -66,10 +66,18 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
       if (ike == nullptr || !ike->encapsulate || !ike->nat_remote || ike->nat_local) return;
       if (ike->remote == event.body.peer_moved.seen) return;
-      if (ike->checked_remote) return;  // RFC 4555 §3.7: the answer that we wait for decides
       // RFC 7296 §2.23: only the peer's own traffic, authenticated, moves it.
+      touch(*ike);
       ike->remote = event.body.peer_moved.seen;
-      endpoints_changed(*ike);
+      if (!ike->checked_remote) {
+        endpoints_changed(*ike);
+        return;
+      }
+      // RFC 4555 §3.7: it is being asked whether it is there, and is somewhere else again.
+      const TaskKind check = ike->moves ? TaskKind::update_addresses : TaskKind::check_route;
+      if (std::ranges::find(ike->queue, check, &Task::kind) == ike->queue.end()) {
+        enqueue(*ike, Task{.kind = check}, true);
+      }
       return;
     }
     case channel::EventType::unknown_spi:

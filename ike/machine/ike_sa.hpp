@@ -41,6 +41,7 @@ struct Task {
   Instant not_before{};
   std::uint32_t attempts = 0;
   bool rehearsal = false;             ///< rekey_child: to see whether it would work
+  bool address_lost = false;          ///< update_addresses: the one before is not ours any more
   bool single_pair = false;           ///< create_child: for the packet's addresses alone
   std::vector<CommandId> commands{};  ///< who waits for the end
 };

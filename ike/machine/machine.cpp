@@ -99,6 +99,10 @@ void Core::on_unreadable(const wire::ike::MessageError& error, const wire::Endpo
 }
 
 void Core::peer_seen_at(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote) {
+  if (local.address == ike.local.address) {
+    // It has moved with us, whatever it said of that (RFC 4555 §3.6).
+    std::erase_if(ike.queue, [](const Task& task) { return task.kind == TaskKind::await_move; });
+  }
   if (ike.local == local && ike.remote == remote) return;
   // IKE_AUTH moves to port 4500 when there is a NAT (RFC 7296 §2.23). Later, only a peer behind a
   // NAT may change its address: it is the last authenticated one that counts.

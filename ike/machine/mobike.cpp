@@ -74,6 +74,9 @@ bool has_left(const IkeSa& ike, const wire::Endpoint& remote) {
 bool is_queued(const IkeSa& ike, TaskKind kind) {
   return std::ranges::find(ike.queue, kind, &Task::kind) != ike.queue.end();
 }
+void drop_queued(IkeSa& ike, TaskKind kind) {
+  std::erase_if(ike.queue, [&](const Task& task) { return task.kind == kind; });
+}
 
 }  // namespace
 
@@ -114,7 +117,11 @@ void Core::endpoints_changed(IkeSa& ike) {
   report(Level::info, "peer_moved",
          {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
   ike.checked_remote.reset();
-  std::erase_if(ike.queue, [](const Task& task) { return task.kind == TaskKind::await_move; });
+  drop_queued(ike, TaskKind::await_move);
+  update_children(ike);
+}
+
+void Core::update_children(const IkeSa& ike) {
   for (const channel::SaId id : ike.children) {
     update_endpoints(id);
     update_endpoints(children_.at(id).outbound_sa);
@@ -146,7 +153,8 @@ void Core::move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoin
   if (!is_checked) ike.checked_remote = ike.esp_remote();
   ike.local = local;
   ike.remote = remote;
-  if (is_checked) endpoints_changed(ike);
+  // A source address of ours needs nobody's word, and the one before may be lost.
+  is_checked ? endpoints_changed(ike) : update_children(ike);
   if (!is_queued(ike, TaskKind::update_addresses)) {
     enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
   }
@@ -167,18 +175,33 @@ void Core::leave_lost_address(IkeSa& ike) {
          {{"connection", ike.connection->name},
           {"was", ike.local.to_string()},
           {"now", local.to_string()}});
-  if (ike.moves) return move_ike(ike, local, ike.remote);
+  if (ike.moves) {
+    // It counts whatever else there is to tell.
+    drop_queued(ike, TaskKind::update_addresses);
+    ike.queue.push_front(Task{.kind = TaskKind::update_addresses, .address_lost = true});
+    move_ike(ike, local, ike.remote);
+    return pump(ike);
+  }
+  // What we send has to come from an address of ours at once; the peer may move without a word.
   ike.local = local;
+  update_children(ike);
   enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
 }
 
 /// The peer has heard that an address of ours is gone and has not moved: what it sends goes
-/// nowhere.
-void Core::give_up_lost_address(IkeSa& ike) {
+/// nowhere. Where only the peer can begin anew it hears that this one is over, if it has not moved
+/// at last.
+void Core::give_up_lost_address(IkeSa& ike, const Task& task) {
   if (!ike.usable()) return;
+  if (task.attempts > 0) return enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
   fail(ike.connection, Failure::peer_unreachable,
        "the peer does not move to " + ike.local.to_string() + ", where we told it that we are",
        Level::warning, Attempt::ike_sa);
+  if (!address_of_peer(*ike.connection)) {
+    const Instant when = now_ + tuning_.outdated_grace;
+    enqueue(ike, Task{.kind = TaskKind::await_move, .not_before = when, .attempts = 1});
+    return;
+  }
   ike.outdated = true;
   renew_outdated(ike);
 }
@@ -204,6 +227,12 @@ void Core::start_update_addresses(IkeSa& ike, Task task) {
 }
 
 void Core::finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads) {
+  if (ike.state != IkeState::established) return;  // its successor asks anew
+  // RFC 4555 §3.7: a request that went to several addresses says of none that it works, nor does
+  // one that others have overtaken. The next is on its way, to one address alone.
+  const auto next = std::ranges::find(ike.queue, TaskKind::update_addresses, &Task::kind);
+  const bool is_overtaken = next != ike.queue.end();
+  if (is_overtaken) next->address_lost |= exchange.task.address_lost;
   const auto* error = find_error(payloads);
   if (error != nullptr) {
     fail(ike.connection, Failure::peer_unreachable,
@@ -214,24 +243,32 @@ void Core::finish_update_addresses(IkeSa& ike, const Exchange& exchange, const P
     succeeded(ike, Attempt::addresses);
   }
   if (error != nullptr || !ike.moves) {
-    // It moves us, or stays: RFC 4555 §3.6 leaves that to it.
-    if (is_queued(ike, TaskKind::await_move)) return;
+    // It moves us, or stays: RFC 4555 §3.6 leaves that to it. Of what it refuses to follow nothing
+    // is lost as long as both can be reached where they were.
+    const bool is_lost = !ike.moves || exchange.task.address_lost || ike.checked_remote;
+    if (is_overtaken || !is_lost) return;
+    drop_queued(ike, TaskKind::await_move);
     const Instant when = now_ + tuning_.move_patience;
     enqueue(ike, Task{.kind = TaskKind::await_move, .not_before = when});
     return;
   }
   if (!returned(exchange.nonce, payloads)) {
-    // RFC 4555 §4.2.5: an answer without our cookie is not one to this request.
-    fail(ike.connection, Failure::invalid_syntax, "UPDATE_SA_ADDRESSES answered without COOKIE2",
-         Level::warning, Attempt::addresses);
+    cookie_differs(ike, "UPDATE_SA_ADDRESSES answered without its COOKIE2");
     return;
   }
   nat_seen_anew(ike, payloads);
-  // RFC 4555 §3.7: a request that went to several addresses says of none that it works. This one
-  // was answered from elsewhere, and the next goes there alone.
-  if (is_queued(ike, TaskKind::update_addresses)) return;
+  if (is_overtaken) return;
   endpoints_changed(ike);
   succeeded(ike, Attempt::addresses);
+}
+
+/// RFC 4555 §3.7: an IKE SA whose peer does not return COOKIE2 as it came is closed.
+void Core::cookie_differs(IkeSa& ike, const std::string& detail) {
+  fail(ike.connection, Failure::invalid_syntax, detail, Level::warning, Attempt::ike_sa);
+  ConnectionState& state = state_of(*ike.connection);
+  for (const channel::SaId child : ike.children) state.keep.insert(children_.at(child).child_id);
+  enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
+  ensure_soon(state);
 }
 
 /// Nobody answers on the path in use: the pending request goes over the others in turn (RFC 4555
@@ -252,6 +289,11 @@ void Core::try_other_path(IkeSa& ike) {
   }
   for (const auto& [local, remote] : paths) {
     send({local, ike.local.port}, {remote, ike.remote.port}, ike.window.pending->messages);
+  }
+  const bool asks = ike.exchange && ike.exchange->task.kind == TaskKind::update_addresses;
+  if (!paths.empty() && asks && !is_queued(ike, TaskKind::update_addresses)) {
+    touch(ike);
+    ike.queue.push_front(ike.exchange->task);
   }
 }
 
@@ -328,12 +370,13 @@ void Core::start_check_route(IkeSa& ike, Task task) {
 }
 
 void Core::finish_check_route(IkeSa& ike, const Exchange& exchange, const Payloads& payloads) {
+  if (ike.state != IkeState::established) return;  // its successor asks anew
   if (!returned(exchange.nonce, payloads)) {
-    fail(ike.connection, Failure::peer_unreachable,
-         "the peer at " + ike.remote.to_string() + " does not return COOKIE2", Level::warning,
-         Attempt::addresses);
+    cookie_differs(ike, "the peer at " + ike.remote.to_string() + " does not return COOKIE2");
     return;
   }
+  // It says nothing of an address that came up since.
+  if (is_queued(ike, TaskKind::check_route)) return;
   endpoints_changed(ike);
   succeeded(ike, Attempt::addresses);
 }

@@ -122,6 +122,7 @@ inline constexpr auto kTask = [](auto& archive, auto& task) {
   archive.instant(task.not_before);
   archive.number(task.attempts);
   archive.number(task.rehearsal);
+  archive.number(task.address_lost);
   // Commands end with the process that was asked.
 };
 

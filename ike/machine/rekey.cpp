@@ -47,6 +47,21 @@ std::optional<std::string> why_not_rekey_now(const IkeSa& ike) {
   return std::nullopt;
 }
 
+bool asks_about_addresses(TaskKind kind) {
+  return kind == TaskKind::update_addresses || kind == TaskKind::check_route;
+}
+
+/// Where both are may have changed since the successor was made (RFC 4555 §3.5).
+void hand_on_addresses(const IkeSa& old, IkeSa& successor) {
+  successor.local = old.local;
+  successor.remote = old.remote;
+  successor.peer_addresses = old.peer_addresses;
+  successor.checked_remote = old.checked_remote;
+  successor.nat_local = old.nat_local;
+  successor.nat_remote = old.nat_remote;
+  successor.encapsulate = old.encapsulate;
+}
+
 struct RekeyTerms {
   ChosenIke chosen;
   std::uint64_t peer_spi = 0;
@@ -234,12 +249,18 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
     ensure_soon(state);
     return;
   }
+  hand_on_addresses(old, successor);
   for (const channel::SaId child : old.children) {
     children_.at(child).ike_spi = successor.local_spi;
     children_.at(child).proof = Proof::none;
     successor.children.push_back(child);
   }
   old.children.clear();
+  if (old.exchange && asks_about_addresses(old.exchange->task.kind)) {
+    // RFC 4555 §3.7: of the old IKE SA's answer nobody takes notice any more.
+    successor.queue.push_front(old.exchange->task);
+    timers_.arm(now_, TimerKind::start_tasks, successor.local_spi);
+  }
   for (Task& task : old.queue) {
     if (task.kind == TaskKind::rekey_ike) {
       finish_commands(task.commands, true, "");

@@ -307,7 +307,11 @@ class Resumption {
     arm(ike.reauthenticate_at, TimerKind::reauthenticate);
     arm(ike.liveness_at, TimerKind::liveness);
     arm(ike.forget_at, TimerKind::forget);
-    for (const Task& task : ike.queue) {
+    for (Task& task : ike.queue) {
+      // The peer may have moved while nobody heard it.
+      if (task.kind == TaskKind::await_move) {
+        task.not_before = std::max(task.not_before, core_.now_ + core_.tuning_.move_patience);
+      }
       arm(std::max(task.not_before, core_.now_), TimerKind::start_tasks);
     }
     if (ike.redundant && ike.state == IkeState::established) {

@@ -25,6 +25,7 @@ simulation::GatewayOptions options() {
   gateway.remote_address = "192.0.2.2";
   gateway.id = "a.example.org";
   gateway.remote_id = "b.example.org";
+  gateway.names_address = false;
   simulation::ChildOptions child;
   child.name = "office";
   child.local_ts = "10.1.0.0/24";

@@ -240,6 +240,20 @@ TEST_CASE("mobike: who decides follows a source address when COOKIE2 comes back 
   ladder.converged();
 }
 
+/// A router gives what b sends its old address: to a it is where it was, and ESP would be lost.
+void pass_router(Ladder& ladder, int for_seconds, const std::string& there = "192.0.2.8") {
+  for (int i = 0; i < for_seconds; ++i) {
+    while (!ladder.wire.empty()) {
+      Flying datagram = ladder.wire.front();
+      ladder.wire.erase(ladder.wire.begin());
+      if (datagram.from == kB) datagram.local.address = *wire::IpAddress::parse("192.0.2.2");
+      if (datagram.from == kA) datagram.remote.address = *wire::IpAddress::parse(there);
+      ladder.world.deliver(datagram);
+    }
+    ladder.pass(seconds(1));
+  }
+}
+
 TEST_CASE(
     "mobike: a peer that hears of a lost address and does not move gets a new IKE SA (§3.6)") {
   const bool is_killed = GENERATE(false, true);
@@ -250,39 +264,88 @@ TEST_CASE(
   ladder.connect();
   const auto before = ladder.ike_sa(kB);
   ladder.world.reconfigure(kB, moved_to(b, "192.0.2.8"));
-  // A router gives what b sends its old address: to a it is where it was, and ESP would be lost
-  const auto pass = [&](int for_seconds) {
-    for (int i = 0; i < for_seconds; ++i) {
-      while (!ladder.wire.empty()) {
-        Flying datagram = ladder.wire.front();
-        ladder.wire.erase(ladder.wire.begin());
-        if (datagram.from == kB) datagram.local.address = *wire::IpAddress::parse("192.0.2.2");
-        if (datagram.from == kA) datagram.remote.address = *wire::IpAddress::parse("192.0.2.8");
-        ladder.world.deliver(datagram);
-      }
-      ladder.pass(seconds(1));
-    }
-  };
-  pass(8);
+  pass_router(ladder, 8);
+  // The source address of what we send is ours
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.8 192.0.2.1"});
   if (is_killed) {
+    // The peer may have moved meanwhile: it gets the time again
     ladder.world.kill(kB);
+    ladder.pass(seconds(20));
     ladder.world.resume(kB);
+    pass_router(ladder, 8);
   }
-  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.2 192.0.2.1"});
   CHECK(ladder.reported(kB, "negotiation_failed") == 0);
-  pass(4);
+  pass_router(ladder, 4);
   CHECK(ladder.reported(kB, "negotiation_failed") == 1);
   if (!knows_peer) {
     // Only the peer can begin: when it has not by then it hears that this one is over
-    pass(50);
+    pass_router(ladder, 50);
     CHECK(ladder.reported(kA, "ike_sa_deleted") == 0);
-    pass(12);
+    pass_router(ladder, 12);
     CHECK(ladder.reported(kA, "ike_sa_deleted") == 1);
     return;
   }
-  pass(60);
+  pass_router(ladder, 60);
   CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.8 192.0.2.1"});
   CHECK(ladder.ike_sa(kB).initiator_spi != before.initiator_spi);
+  ladder.converged();
+}
+
+TEST_CASE("mobike: a peer whose requests come to the new address has moved, without a word") {
+  const int after = GENERATE(5, 30);
+  GatewayOptions b = following();
+  b.remote_address = "";
+  Ladder ladder(fixed(), b);
+  ladder.connect();
+  const auto before = ladder.ike_sa(kB);
+  ladder.world.reconfigure(kB, moved_to(b, "192.0.2.8"));
+  pass_router(ladder, after);
+  ladder.rekey(kA);
+  pass_router(ladder, 90);
+  CHECK(ladder.ike_sa(kB).initiator_spi == before.initiator_spi);
+  CHECK(ladder.reported(kB, "negotiation_failed") == (after > 10 ? 1 : 0));
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.8 192.0.2.1"});
+  ladder.converged();
+}
+
+TEST_CASE("mobike: a second lost address gives the peer the time anew") {
+  const GatewayOptions b = following();
+  Ladder ladder(fixed(), b);
+  ladder.connect();
+  ladder.world.reconfigure(kB, moved_to(b, "192.0.2.8"));
+  pass_router(ladder, 8);
+  ladder.world.reconfigure(kB, moved_to(b, "192.0.2.7"));
+  pass_router(ladder, 8, "192.0.2.7");
+  CHECK(ladder.reported(kB, "negotiation_failed") == 0);
+  pass_router(ladder, 4, "192.0.2.7");
+  CHECK(ladder.reported(kB, "negotiation_failed") == 1);
+}
+
+TEST_CASE("mobike: a check on its way when the peer rekeys the IKE SA goes on in its successor") {
+  GatewayOptions options = mobile();
+  options.names_address = false;
+  Ladder ladder(options, mirrored(gateway_a()));
+  ladder.connect();
+  ladder.world.reconfigure(kA, moved_to(options, "192.0.2.9"));
+  // Given b's question is lost with the old IKE SA
+  run_but(ladder, [](const Flying& one) { return touches(one, "192.0.2.1") || asks(one, kB); });
+  ladder.rekey_ike(kA);
+  run_but(ladder, [](const Flying& one) { return asks(one, kB); });
+  ladder.settle();
+  CHECK(ends_of(ladder, kB) == std::set<std::string>{"192.0.2.2 192.0.2.9"});
+  ladder.converged();
+}
+
+TEST_CASE("mobike: what a peer has not heard of a lost address its next IKE SA says (§3.6)") {
+  const GatewayOptions b = following();
+  Ladder ladder(fixed(), b);
+  ladder.connect();
+  ladder.rekey_ike(kA);
+  ladder.world.reconfigure(kB, moved_to(b, "192.0.2.8"));
+  run_but(ladder, [](const Flying& one) { return asks(one, kB); });
+  ladder.settle();
+  CHECK(ends_of(ladder, kA) == std::set<std::string>{"192.0.2.1 192.0.2.8"});
+  CHECK(ladder.reported(kB, "negotiation_failed") == 0);
   ladder.converged();
 }
 
