@@ -224,13 +224,14 @@ void Core::peer_deletes_ike(IkeSa& ike) {
         if (takes_down(child.child_id, is_live(child), &ike)) state.keep.erase(child.child_id);
       }
     }
-    ensure_soon(state);
   }
   if (ike.exchange && ike.exchange->task.kind == TaskKind::delete_ike) {
     finish_commands(ike.exchange->task.commands, true, "");
     ike.exchange->task.commands.clear();
   }
   close(ike, replaced, "the peer deleted the IKE SA");
+  // Behind the end of its children, which are missing only then.
+  if (!replaced) ensure_soon(state_of(*ike.connection));
 }
 
 void Core::finish_informational(IkeSa& ike, Exchange exchange, const Payloads& payloads) {

@@ -248,8 +248,8 @@ void Core::dispatch(const Timer& timer) {
     case TimerKind::expire_ike:
       if (ike != nullptr && ike->expire_at == timer.when && ike->usable()) {
         fail(ike->connection, Failure::lifetime_expired, "IKE SA " + spi_text(ike->local_spi));
-        ensure_soon(state_of(*ike->connection));
         enqueue(*ike, Task{.kind = TaskKind::delete_ike}, true);
+        ensure_soon(state_of(*ike->connection));
       }
       return;
     case TimerKind::reauthenticate:

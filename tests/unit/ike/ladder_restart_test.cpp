@@ -253,6 +253,21 @@ TEST_CASE("terminate: takes the IKE SA and its children down at both ends, and i
   CHECK(ladder.outcome(kA, again)->ok);
 }
 
+TEST_CASE("terminate: by the peer, and a child with start comes up again by itself") {
+  GatewayOptions a = gateway_a();
+  a.children[0].start_action = StartAction::start;
+  Ladder ladder(a, mirrored(gateway_a()));
+  ladder.world.start(kA);
+  ladder.run();
+  REQUIRE(ladder.world.why_not_usable(0) == "");
+  const auto before = ladder.ike_sa(kA);
+  ladder.world.command(kB, CommandVerb::terminate, "branch");
+  ladder.run();
+  ladder.settle(10);
+  CHECK(ladder.ike_sa(kA).initiator_spi != before.initiator_spi);
+  CHECK(ladder.world.why_not_usable(0) == "");
+}
+
 TEST_CASE("expiry: a hard lifetime without a rekey brings the child back on the same IKE SA") {
   GatewayOptions a = gateway_a();
   a.children[0].rekey_time = seconds(0);
