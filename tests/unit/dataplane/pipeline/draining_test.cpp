@@ -192,8 +192,14 @@ TEST_CASE("drain: it ends in time though a worker does not come, or the rings ne
   workers.gateway.policy(PolicyAction::bypass, "0.0.0.0/0", "0.0.0.0/0");
   workers.start();
   const auto begin = std::chrono::steady_clock::now();
+  // The worker takes it while the main thread is still about it.
   const auto again = [&] {
     workers.inject(ip_packet({.source = "10.2.0.1", .destination = "198.51.100.1"}));
+    const std::uint64_t before = workers.contexts[0].drained.iterations.load();
+    while (workers.contexts[0].drained.iterations.load() < before + 2 &&
+           std::chrono::steady_clock::now() - begin < 10s) {
+      std::this_thread::sleep_for(50us);
+    }
     return std::uint64_t{0};
   };
   const control::Drained drained = control::drain_workers(workers.all, again, 50ms);
