@@ -70,9 +70,9 @@ struct Snapshot {
 
 // 1. Every worker has left its ports: what is on its way gets no more. 2. What it punted is served.
 // 3. Every worker goes through all of its rings once, from a beginning to an end: two iterations,
-// for one may have been under way. 4. When none found a packet since before 2, none was in a ring or
-// in hand then, what was punted has been served, and none has come since: only what was found, or
-// served, makes more. Else again from 2.
+// for one may have been under way. 4. When none found a packet since before 2, none was in a ring
+// or in hand then, what was punted has been served, and none has come since: only what was found,
+// or served, makes more. Else again from 2.
 Drained drain_workers(std::span<WorkerContext* const> workers,
                       const std::function<std::uint64_t()>& serve_punts,
                       std::chrono::nanoseconds patience) {

@@ -55,6 +55,8 @@ struct Burst {
   bool is_from_one_port = false;  ///< all of `received_on` are known to be the same
   bool is_of_dummies = false;     ///< all of `protect` are sealed as dummies
   std::uint64_t tsc = 0;          ///< when it was received; what SAs remember as their last packet
+  /// SAs a packet of which was cut before it was sealed, by slot; other SAs may share a bit.
+  std::uint64_t cut_for = 0;
 
   // By position, valid from the stage that is named on.
   std::array<rte_mbuf*, kBurstPackets> packets;        ///< rx
@@ -81,6 +83,7 @@ struct Burst {
   void clear_lists() {
     is_from_one_port = false;
     is_of_dummies = false;
+    cut_for = 0;
     encrypted.clear();
     undecided.clear();
     ours.clear();

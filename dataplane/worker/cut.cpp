@@ -88,6 +88,15 @@ void cut_packet(WorkerState& worker, Burst& burst, std::uint32_t position, std::
   worker.give_back(packet);
 }
 
+bool wait_for_pieces(WorkerState& worker, const Burst& burst, std::uint32_t position,
+                     std::uint16_t bytes, PendingPacket like) {
+  if (!worker.pending.has_room(1)) return false;
+  like.packet = burst.packets[position];
+  set_data(like.packet, burst.ip[position], bytes);
+  worker.pending.push(like);
+  return true;
+}
+
 TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
                       const OutboundSa& sa, const OuterHeader& outer, std::uint16_t mtu) {
   // A piece of it would be no dummy any more. Its maker knows the smaller size by the next one.
@@ -108,6 +117,7 @@ TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
   const bool cuts_now =
       is_our_v6 ? may_cut_before(sa) && !is_promised : may_be_cut(ip) && cuts_before(sa);
   if (cuts_now) {
+    burst.cut_for |= bit_of(burst.outbound[position]);
     cut_packet(worker, burst, position, header.total_bytes, told,
                {.step = NextStep::protect,
                 .origin = burst.origin[position],
@@ -122,18 +132,23 @@ TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
 
 void cut_sealed(WorkerState& worker, Burst& burst) {
   PacketList kept;
+  std::uint64_t cut_for = 0;
   for (const std::uint32_t position : burst.sealed) {
     const std::uint16_t mtu = worker.oversize.mtu_of(position);
+    const std::uint64_t bit = bit_of(burst.outbound[position]);
+    const PendingPacket like{.step = NextStep::send,
+                             .origin = PacketOrigin::originated,
+                             .received_on = burst.received_on[position],
+                             .next_hop = burst.next_hop[position]};
     if (mtu == 0) {
-      kept.push(position);
+      const bool waits = (cut_for & bit) != 0 &&
+                         wait_for_pieces(worker, burst, position, burst.ip_bytes[position], like);
+      if (!waits) kept.push(position);
       continue;
     }
+    cut_for |= bit;
     name_anew(worker, burst.ip[position]);
-    cut_packet(worker, burst, position, burst.ip_bytes[position], mtu,
-               {.step = NextStep::send,
-                .origin = PacketOrigin::originated,
-                .received_on = burst.received_on[position],
-                .next_hop = burst.next_hop[position]});
+    cut_packet(worker, burst, position, burst.ip_bytes[position], mtu, like);
   }
   burst.sealed = kept;
   worker.oversize.clear();

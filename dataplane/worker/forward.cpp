@@ -61,8 +61,9 @@ bool is_cut_here(const Burst& burst, std::uint32_t position) {
          ((ip[0] >> 4U) == 6 && burst.origin[position] == PacketOrigin::originated);
 }
 
-/// What the next hop allows.
-void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, AdjacencyIndex next_hop) {
+/// What the next hop allows. `pieces`: the step of those that it is cut into, if it is.
+void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, AdjacencyIndex next_hop,
+             NextStep pieces) {
   const Adjacency& adjacency = (*worker.tables.adjacencies)[next_hop];
   // Acquire pairs with the release in Adjacencies::resolve: the header is complete.
   const AdjacencyKind kind = adjacency.kind.load(std::memory_order_acquire);
@@ -73,9 +74,10 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
       if (const std::uint16_t mtu = adjacency.mtu(); burst.ip_bytes[position] > mtu) [[unlikely]] {
         if (is_cut_here(burst, position)) {
           return cut_packet(worker, burst, position, burst.ip_bytes[position], mtu,
-                            {.step = NextStep::route,
+                            {.step = pieces,
                              .origin = burst.origin[position],
-                             .received_on = burst.received_on[position]});
+                             .received_on = burst.received_on[position],
+                             .next_hop = next_hop});
         }
         return punt_as_is(worker, burst, position,
                           {.reason = PuntReason::packet_too_big, .mtu = mtu});
@@ -107,20 +109,38 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
 
 }  // namespace
 
+// What comes behind one that was cut goes on behind its pieces, as it is.
 void forward(WorkerState& worker, Burst& burst) {
+  const std::uint32_t pending = worker.pending.count();
   for (const std::uint32_t position : burst.sealed) {
     // Sealed by us: it is ours now, whoever's packet is inside. An error about it is nobody's.
     burst.origin[position] = PacketOrigin::originated;
-    send_to(worker, burst, position, burst.next_hop[position]);
+    if (worker.pending.count() != pending &&
+        wait_for_pieces(worker, burst, position, burst.ip_bytes[position],
+                        {.step = NextStep::send,
+                         .origin = PacketOrigin::originated,
+                         .received_on = burst.received_on[position],
+                         .next_hop = burst.next_hop[position]})) [[unlikely]] {
+      continue;
+    }
+    send_to(worker, burst, position, burst.next_hop[position], NextStep::send);
   }
+  const std::uint32_t pending_of_sealed = worker.pending.count();
   for (const std::uint32_t position : burst.route) {
     burst.ip_bytes[position] = burst.header[position].total_bytes;
+    if (worker.pending.count() != pending_of_sealed &&
+        wait_for_pieces(worker, burst, position, burst.ip_bytes[position],
+                        {.step = NextStep::route,
+                         .origin = burst.origin[position],
+                         .received_on = burst.received_on[position]})) [[unlikely]] {
+      continue;
+    }
     const std::uint8_t* const ip = burst.ip[position];
     const AdjacencyIndex next_hop =
         (ip[0] >> 4U) == 4
             ? worker.tables.fib->lookup_v4(wire::load_u32(ip + wire::ipv4::kDestination))
             : worker.tables.fib->lookup_v6(ip + wire::ipv6::kDestination);
-    send_to(worker, burst, position, next_hop);
+    send_to(worker, burst, position, next_hop, NextStep::route);
   }
   burst.sealed.clear();
   burst.route.clear();

@@ -184,9 +184,9 @@ void serve_pending(WorkerState& worker, Burst& burst, void (*process)(WorkerStat
   //   itself (twice cut, in IPv6), at least eight bytes of it are gone for good; so those that it
   //   completes are fewer bytes than it and the fragments that waited.
   // - A dummy leaves or ends.
-  // - What is protected, sent or routed is a piece of such a packet. It leaves, ends, or is cut
-  // once
-  //   more, when an MTU has become smaller meanwhile, into smaller ones; it is never for us.
+  // - What is protected, sent or routed is a piece of such a packet, or came behind one. It leaves,
+  //   ends, or is cut once more, when an MTU has become smaller meanwhile, into smaller ones; or it
+  //   waits again, for pieces of one that is. It is never for us.
   // As many bytes as fragments may wait for is a few milliseconds' work, whatever they are.
   while (worker.pending.count() != 0) {
     burst.clear_lists();

@@ -9,7 +9,9 @@
 // a limit that is near) is left to the general stage, as it is or decrypted.
 #include "dataplane/worker/known_inbound.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <ranges>
 
 #include <rte_mbuf.h>
 
@@ -340,11 +342,25 @@ void open_arrived(WorkerState& worker, Burst& burst) {
   arrived.end = arrived.packets.data();
 }
 
+/// As they came: a flow may come by SAs of both families.
+[[gnu::noinline]] void offer_in_order(WorkerState& worker) {
+  const auto sort = [](auto& offered) {
+    std::ranges::sort(std::ranges::subrange(offered.packets.data(), offered.end), {},
+                      [](const auto& candidate) { return candidate.position; });
+  };
+  sort(worker.known);
+  sort(worker.known_v6);
+}
+
 }  // namespace
 
 void open_plain(WorkerState& worker, Burst& burst) {
+  const bool is_mixed = worker.arrived.end != worker.arrived.packets.data() &&
+                        worker.arrived_v6.end != worker.arrived_v6.packets.data();
   open_arrived<Ipv4>(worker, burst);
   open_arrived<Ipv6>(worker, burst);
+  if (is_mixed) [[unlikely]]
+    offer_in_order(worker);
 }
 
 void describe_outer(Burst& burst, std::uint32_t position, std::uint8_t* ip,

@@ -74,6 +74,58 @@ template <typename Family>
   burst.undecided.push(candidate.position);
 }
 
+/// Flows of which a packet is left to the general stages, by where they stand: what came behind it
+/// must not leave before it. Others share their place at times, and are left as well.
+template <typename Family>
+class FlowsLeft {
+ public:
+  using Pair = KnownFlowsOf<typename Family::Key>::Pair;
+
+  void add(const Pair& pair) {
+    is_any_ = true;
+    words_[word_of(pair)] |= bit_of(pair);
+  }
+  [[nodiscard]] bool has(const Pair& pair) const {
+    return (words_[word_of(pair)] & bit_of(pair)) != 0;
+  }
+  [[nodiscard]] bool is_any() const { return is_any_; }
+
+ private:
+  [[nodiscard]] static std::uintptr_t place_of(const Pair& pair) {
+    return reinterpret_cast<std::uintptr_t>(&pair) / sizeof(Pair);
+  }
+  [[nodiscard]] static std::uint64_t bit_of(const Pair& pair) {
+    return std::uint64_t{1} << (place_of(pair) % 64);
+  }
+  [[nodiscard]] static std::size_t word_of(const Pair& pair) {
+    return place_of(pair) / 64 % kWords;
+  }
+
+  static constexpr std::size_t kWords = 8;
+  std::array<std::uint64_t, kWords> words_{};
+  bool is_any_ = false;
+};
+
+/// Of what has not come here, with options or decrypted the general way, for one. Not of fragments,
+/// which are of a flow only when they are put together.
+template <typename Family>
+[[gnu::noinline]] void see_undecided(WorkerState& worker, const Burst& burst,
+                                     FlowsLeft<Family>& left) {
+  for (const std::uint32_t position : burst.undecided) {
+    const std::uint8_t* const ip = burst.ip[position];
+    const wire::IpHeader& header = burst.header[position];
+    const wire::PortsAt ports_at = wire::kPortsOfProtocol[header.protocol];
+    if (wire::is_v4(ip) != std::is_same_v<Family, Ipv4> || header.is_fragment ||
+        !may_be_known(ports_at) || header.payload_bytes() < 4) {
+      continue;
+    }
+    const typename Family::Key key{
+        Family::addresses(ip), rest_of_flow(ip + header.payload_offset - 4, burst.origin[position],
+                                            header.protocol, ports_at)};
+    left.add(worker.flows_of<Family>().pair_of(key));
+  }
+}
+
 /// Whether a packet of a known flow goes the short way.
 template <typename Family>
 bool goes(const Flow<Family>& flow, const Candidate<Family>& candidate) {
@@ -116,23 +168,29 @@ class RunMaker {
   std::uint32_t begin_ = 0, count_ = 0;
 };
 
-/// The flow of a packet that goes the short way, else nullptr.
-template <typename Family>
-const Flow<Family>* flow_of(const Candidate<Family>& candidate, std::uint64_t era) {
+/// The flow of a packet that goes the short way, else nullptr. `kIsAnyLeft`: some flow is in
+/// `left`.
+template <typename Family, bool kIsAnyLeft>
+const Flow<Family>* flow_of(const Candidate<Family>& candidate, std::uint64_t era,
+                            const FlowsLeft<Family>& left) {
   using Flows = KnownFlowsOf<typename Family::Key>;
   const Flow<Family>* const flow = Flows::find(*candidate.pair, candidate.key, era);
+  if constexpr (kIsAnyLeft) {
+    if (left.has(*candidate.pair)) return nullptr;
+  }
   return flow != nullptr && goes<Family>(*flow, candidate) ? flow : nullptr;
 }
 
 /// Pass 1 of what leaves as it is, from `next` on: to the first that does not.
-template <typename Family>
+template <typename Family, bool kIsAnyLeft>
 [[gnu::noinline]] const Candidate<Family>* send_as_they_are(WorkerState& worker,
                                                             const Candidate<Family>* next,
-                                                            const Candidate<Family>* end) {
+                                                            const Candidate<Family>* end,
+                                                            const FlowsLeft<Family>& left) {
   const std::uint64_t era = worker.era_of_burst;
   AsItIs<Family> leaving(worker);
   for (; next != end; ++next) {
-    const Flow<Family>* const flow = flow_of<Family>(*next, era);
+    const Flow<Family>* const flow = flow_of<Family, kIsAnyLeft>(*next, era, left);
     if (flow == nullptr || flow->sa != nullptr) [[unlikely]]
       break;
     leaving.send(next->packet, next->ip, next->bytes, *flow);
@@ -140,23 +198,26 @@ template <typename Family>
   return next;
 }
 
-/// Pass 1.
-template <typename Family>
-void take_known(WorkerState& worker, Burst& burst, Sendings<Family>& sendings) {
+/// Pass 1 from `next` on; as long as no flow is left, to behind the first that is. Most bursts have
+/// none, so its loop is one without.
+template <typename Family, bool kIsAnyLeft>
+[[gnu::always_inline]] inline const Candidate<Family>* take_known_from(
+    WorkerState& worker, Burst& burst, const Candidate<Family>* next, Candidate<Family>*& taken,
+    RunMaker<Family>& runs, FlowsLeft<Family>& left) {
   const std::uint64_t era = worker.era_of_burst;
   const Candidate<Family>* const end = worker.offered<Family>().end;
-  Candidate<Family>* taken = worker.offered<Family>().packets.data();
-  RunMaker<Family> runs(sendings);
-  for (const Candidate<Family>* next = taken; next != end;) {
+  while (next != end) {
     const Candidate<Family>& candidate = *next;
-    const Flow<Family>* const flow = flow_of<Family>(candidate, era);
+    const Flow<Family>* const flow = flow_of<Family, kIsAnyLeft>(candidate, era, left);
     if (flow == nullptr) [[unlikely]] {
       leave_undecided<Family>(burst, candidate);
+      left.add(*candidate.pair);
       ++next;
-      continue;
+      if constexpr (kIsAnyLeft) continue;
+      break;
     }
     if (flow->sa == nullptr) {
-      next = send_as_they_are<Family>(worker, next, end);
+      next = send_as_they_are<Family, kIsAnyLeft>(worker, next, end, left);
       continue;
     }
     rte_prefetch0(flow->sa);
@@ -167,6 +228,22 @@ void take_known(WorkerState& worker, Burst& burst, Sendings<Family>& sendings) {
     ++taken;
     ++next;
   }
+  return next;
+}
+
+/// Pass 1.
+template <typename Family>
+void take_known(WorkerState& worker, Burst& burst, Sendings<Family>& sendings) {
+  Candidate<Family>* taken = worker.offered<Family>().packets.data();
+  const Candidate<Family>* next = taken;
+  RunMaker<Family> runs(sendings);
+  FlowsLeft<Family> left;
+  if (burst.undecided.size() != 0) [[unlikely]]
+    see_undecided<Family>(worker, burst, left);
+  if (!left.is_any()) [[likely]]
+    next = take_known_from<Family, false>(worker, burst, next, taken, runs, left);
+  if (left.is_any()) [[unlikely]]
+    take_known_from<Family, true>(worker, burst, next, taken, runs, left);
 }
 
 /// Pass 2 for one packet.

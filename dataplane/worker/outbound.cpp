@@ -222,6 +222,14 @@ void prepare_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::ui
   FitPackets fit;
   for (std::uint32_t i = begin; i < end; ++i) {
     const std::uint32_t position = burst.protect[i];
+    if ((burst.cut_for & bit_of(burst.outbound[position])) != 0 &&
+        wait_for_pieces(worker, burst, position, burst.header[position].total_bytes,
+                        {.step = NextStep::protect,
+                         .origin = burst.origin[position],
+                         .received_on = burst.received_on[position],
+                         .outbound = burst.outbound[position]})) [[unlikely]] {
+      continue;
+    }
     // One route for all in tunnel mode; in transport mode each packet has its own destination.
     if (i == begin || !sa.is_tunnel) find_route(worker, burst.ip[position], run);
     if (sa.is_tunnel && sa.details->headers.tfc_padding != 0) [[unlikely]]

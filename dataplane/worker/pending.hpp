@@ -1,8 +1,9 @@
 // Packets that came about within a burst, beside it: fragments of what did not fit, packets put
 // together from fragments; and dummies, which nobody's policy concerns. They go on in bursts of
-// their own, in the same iteration. Worker-local.
+// their own, before anything else is received. Worker-local.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cstdint>
@@ -36,32 +37,43 @@ struct PendingPacket {
   AdjacencyIndex next_hop{};
 };
 
+/// What is sealed first: whatever is sealed later has a higher number of its SA.
 class PendingPackets {
  public:
   /// Some twenty fragments for each packet of a burst.
   static constexpr std::uint32_t kCapacity = 1024;
 
-  [[nodiscard]] bool has_room(std::uint32_t count) const { return count_ + count <= kCapacity; }
+  /// Whatever their step is.
+  [[nodiscard]] bool has_room(std::uint32_t count) const {
+    return std::max(sealed_.count, others_.count) + count <= kCapacity;
+  }
   /// Precondition: `has_room(1)`.
   void push(const PendingPacket& packet) {
-    assert(count_ < kCapacity);
-    items_[(first_ + count_++) % kCapacity] = packet;
+    Ring& ring = packet.step == NextStep::send ? sealed_ : others_;
+    assert(ring.count < kCapacity);
+    ring.items[(ring.first + ring.count++) % kCapacity] = packet;
   }
   /// Precondition: not empty.
   PendingPacket pop() {
-    assert(count_ != 0);
-    const PendingPacket packet = items_[first_];
-    first_ = (first_ + 1) % kCapacity;
-    --count_;
+    Ring& ring = sealed_.count != 0 ? sealed_ : others_;
+    assert(ring.count != 0);
+    const PendingPacket packet = ring.items[ring.first];
+    ring.first = (ring.first + 1) % kCapacity;
+    --ring.count;
     return packet;
   }
-  /// Precondition: not empty.
-  [[nodiscard]] NextStep front_step() const { return items_[first_].step; }
-  [[nodiscard]] std::uint32_t count() const { return count_; }
+  /// Of what is popped next. Precondition: not empty.
+  [[nodiscard]] NextStep front_step() const {
+    return sealed_.count != 0 ? NextStep::send : others_.items[others_.first].step;
+  }
+  [[nodiscard]] std::uint32_t count() const { return sealed_.count + others_.count; }
 
  private:
-  std::array<PendingPacket, kCapacity> items_;
-  std::uint32_t first_ = 0, count_ = 0;
+  struct Ring {
+    std::array<PendingPacket, kCapacity> items;
+    std::uint32_t first = 0, count = 0;
+  };
+  Ring sealed_, others_;
 };
 
 }  // namespace culvert::dataplane

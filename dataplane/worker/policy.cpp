@@ -347,6 +347,7 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
 
 void decide(WorkerState& worker, Burst& burst) {
   const SpdSnapshot& policies = *worker.policies;
+  burst.undecided.sort();  // packets of one flow have come here by several ways
   const PacketList undecided = burst.undecided;
   burst.undecided.clear();
   for (const std::uint32_t position : undecided) decide_one(worker, policies, burst, position);

@@ -27,6 +27,14 @@ namespace culvert::dataplane {
 void cut_packet(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint16_t bytes,
                 std::uint16_t mtu, PendingPacket like);
 
+/// Behind one that was cut, whose pieces are pending: it goes on behind them, as `like` says, for
+/// it may be of the same flow. False: there is no room, it goes on now.
+[[nodiscard]] bool wait_for_pieces(WorkerState& worker, const Burst& burst, std::uint32_t position,
+                                   std::uint16_t bytes, PendingPacket like);
+[[nodiscard]] inline std::uint64_t bit_of(SlotIndex slot) {
+  return std::uint64_t{1} << (raw(slot) % 64);
+}
+
 /// How a packet that does not fit its SA's path goes on.
 enum class TooBig : std::uint8_t {
   ended,           ///< cut before encryption, or its sender was told

@@ -51,6 +51,18 @@ void process(WorkerState& worker, Burst& burst) {
   forward(worker, burst);
 }
 
+/// What has come about within a burst, before the next: what was sealed has its number, and what
+/// waits may be of a flow.
+void serve_behind(WorkerState& worker, Burst& burst) {
+  if (worker.pending.count() != 0) [[unlikely]]
+    serve_pending(worker, burst, &process);
+}
+
+void process_whole(WorkerState& worker, Burst& burst) {
+  process(worker, burst);
+  serve_behind(worker, burst);
+}
+
 /// What the whole iteration goes by: a change that comes meanwhile is the next one's, which takes
 /// no more packets than it may search for. First the era: what is learnt in it is not older.
 void look_at_tables(WorkerState& worker) {
@@ -70,6 +82,7 @@ std::uint32_t serve_port(WorkerState& worker, Burst& burst, std::size_t port) {
   process(worker, burst);
   worker.pace.end_burst(burst.count);
   worker.burst_packets[port] = worker.went_the_short_way ? worker.short_burst : kBurstPackets;
+  serve_behind(worker, burst);
   return found;
 }
 
@@ -100,7 +113,7 @@ std::uint32_t serve_other_workers(WorkerState& worker, Burst& burst) {
   const std::uint32_t found = burst.count;
   if (found == 0) return 0;
   classify(worker, burst);
-  process(worker, burst);
+  process_whole(worker, burst);
   worker.pace.end_burst(found);
   return found;
 }
@@ -109,8 +122,9 @@ std::uint32_t serve_other_workers(WorkerState& worker, Burst& burst) {
 std::uint32_t serve_main_thread(WorkerState& worker, Burst& burst) {
   const std::uint32_t found = receive_injected(worker, burst);
   if (burst.count == 0) return found;
-  process(worker, burst);
-  worker.pace.end_burst(burst.count);
+  const std::uint32_t packets = burst.count;
+  process_whole(worker, burst);
+  worker.pace.end_burst(packets);
   return found;
 }
 
@@ -158,7 +172,7 @@ void end_iteration(WorkerState& worker, Burst& burst) {
 bool drain_iteration(WorkerState& worker, Burst& burst) {
   look_at_tables(worker);
   const std::size_t held = worker.early.count();
-  if (held != 0) serve_early(worker, burst, &process);
+  if (held != 0) serve_early(worker, burst, &process_whole);
   const std::size_t waits = worker.early.count();
   const std::uint64_t given = serve_held(worker, burst);
   const std::uint64_t found =
@@ -244,7 +258,7 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   look_at_tables(worker);
   // First: what was held came before what the ports have.
   if (worker.early.count() != 0) [[unlikely]]
-    serve_early(worker, burst, &process);
+    serve_early(worker, burst, &process_whole);
   std::uint32_t found = 0;
   if (worker.pace.is_small()) [[unlikely]] {
     found = serve_one_in_turn(worker, burst);

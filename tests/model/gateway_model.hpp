@@ -107,6 +107,9 @@ class GatewayModel {
 
   /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
   /// leaves in clear.
+  /// The packet that was asked about last, if it came to policy.
+  dataplane::PacketOrigin passed_as{};
+
   Outcomes own(const ByteString& ip) { return pass(ip, dataplane::PacketOrigin::originated); }
 
  private:
@@ -307,6 +310,7 @@ class GatewayModel {
   }
 
   Outcomes pass(const ByteString& ip, dataplane::PacketOrigin origin) {
+    passed_as = origin;
     using dataplane::DropReason;
     using dataplane::PolicyAction;
     using dataplane::PuntReason;

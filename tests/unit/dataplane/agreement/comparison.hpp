@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -30,7 +31,8 @@ struct CameUp {
   std::uint64_t whole = 0, went_on = 0;  ///< that had come in fragments
   std::uint64_t cut_in_clear = 0, cut_before_sealing = 0, cut_after_sealing = 0;
   std::uint64_t unknown_spis = 0;
-  bool handed_over = false;  ///< from one worker to the other
+  std::uint64_t followed = 0;  ///< another packet of their flow in the burst
+  bool handed_over = false;    ///< from one worker to the other
   std::uint64_t sealed_in_udp = 0, sealed_to_vlans = 0, moved = 0;
   std::set<crypto::Encryption> sealed_by, opened_by;
   std::uint64_t resynchronized = 0;  ///< SAs that had lost 2^32 packets or more
@@ -50,6 +52,11 @@ class Comparison : protected RandomEsp {
 
   CameUp came_up_;
   std::uint64_t compared_ = 0;  ///< packets
+  /// That packets put together from fragments are of: whether what came before them leaves before
+  /// them is not told.
+  std::set<Packet> of_wholes_;
+  /// Out of a tunnel and in clear it is two flows, which are one where they leave.
+  std::map<Packet, std::set<dataplane::PacketOrigin>> came_as_;
   Observer observer_{model_};
 
   /// What a packet comes to; how many frames leave because of it.
@@ -62,14 +69,24 @@ class Comparison : protected RandomEsp {
     }
     return frames;
   }
+  void follow(std::uint32_t way, const Packet& ip, Expected& expected) {
+    if (const Packet flow = flow_of(way, ip); !flow.empty()) {
+      came_as_[flow].insert(model_.passed_as);
+    }
+    add_to_flow(way, ip, expected);
+  }
   std::size_t expect_one(const model::Outcome& outcome, Expected& expected) {
     if (const auto* sent = std::get_if<model::SentClear>(&outcome)) {
       expected.clear[sent->port].push_back(sent->ip);
+      follow(sent->port, sent->ip, expected);
       return 1;
     }
     if (const auto* sealed = std::get_if<model::Sealed>(&outcome)) {
-      expected.sealed[model_.outbound.at(sealed->sa).keys.spi].push_back(
+      const std::uint32_t spi = model_.outbound.at(sealed->sa).keys.spi;
+      expected.sealed[spi].push_back(
           told_sealed(sealed->port, sealed->headers, sealed->next_header, sealed->payload));
+      const bool is_in_tunnel = sealed->next_header == 4 || sealed->next_header == 41;
+      if (is_in_tunnel && sealed->headers.size() == 1) follow(spi, sealed->payload, expected);
       if (sealed->headers.size() > 1) ++came_up_.cut_after_sealing;
       if (sealed->port > 1) ++came_up_.sealed_to_vlans;
       return sealed->headers.size();
@@ -97,7 +114,12 @@ class Comparison : protected RandomEsp {
       for (const auto& one : outcomes.each) {
         if (!std::holds_alternative<DropReason>(one)) ++came_up_.went_on;
       }
+      const std::map<Packet, std::vector<Packet>> others = expected.flows;
       expect(outcomes, expected);
+      for (const auto& [flow, packets] : expected.flows) {
+        const auto found = others.find(flow);
+        if (found == others.end() || found->second != packets) of_wholes_.insert(flow);
+      }
     }
   }
 
@@ -143,8 +165,20 @@ class Comparison : protected RandomEsp {
       std::ranges::sort(side->moved);
       for (auto& [port, packets] : side->clear) std::ranges::sort(packets);
       for (auto& [spi, packets] : side->sealed) std::ranges::sort(packets);
+      for (const Packet& flow : of_wholes_) side->flows.erase(flow);
+      for (const auto& [flow, origins] : came_as_) {
+        if (origins.size() > 1) side->flows.erase(flow);
+      }
+      if (second_) side->flows.clear();  // two workers' packets are collected one after the other
     }
+    of_wholes_.clear();
+    came_as_.clear();
     if (observer_.has_bad_sequence()) return context() + "a sequence number that was not the next";
+    if (actual.flows != expected.flows) {
+      actual.flows = expected.flows;
+      if (actual == expected) return context() + "a packet of a flow was overtaken";
+    }
+    for (const auto& [flow, packets] : expected.flows) came_up_.followed += packets.size() - 1;
     if (actual != expected) {
       return context() + "\nexpected:" + told(expected) + "\nseen:    " + told(actual);
     }

@@ -9,6 +9,8 @@
 
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/worker/punt.hpp"
+#include "tests/model/fragment_model.hpp"
+#include "tests/model/ip_model.hpp"
 #include "tests/model/packet.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 #include "wire/ip_address.hpp"
@@ -18,6 +20,9 @@ namespace culvert::test {
 struct Expected {
   std::map<unsigned, std::vector<Packet>> clear;
   std::map<std::uint32_t, std::vector<Packet>> sealed;  ///< by SPI, as `told_sealed` has it
+  /// The same of TCP and UDP in order, by the flow that `flow_of` tells; but for fragments, and
+  /// what leaves in pieces.
+  std::map<Packet, std::vector<Packet>> flows;
   std::map<dataplane::DropReason, std::uint64_t> drops;
   /// With the MTU that the sender is told; 0: this is not about sizes.
   std::map<std::pair<dataplane::PuntReason, std::size_t>, std::uint64_t> punts;
@@ -27,6 +32,26 @@ struct Expected {
   std::vector<Packet> moved;
   friend bool operator==(const Expected&, const Expected&) = default;
 };
+
+/// `way`: the SA or the port that it leaves by. Empty: of none whose order can be told.
+inline Packet flow_of(std::uint32_t way, const Packet& ip) {
+  const std::optional<model::IpView> view = model::view_ip(ip);
+  constexpr std::uint8_t kTcp = 6, kUdp = 17;
+  if (!view || model::is_fragment(ip) || (view->protocol != kTcp && view->protocol != kUdp) ||
+      ip.size() < view->header_bytes + 4) {
+    return {};
+  }
+  Packet flow{view->protocol};
+  model::put32(flow, way);
+  for (const wire::IpAddress& address : {view->source, view->destination}) {
+    flow.insert(flow.end(), address.view().begin(), address.view().end());
+  }
+  model::put32(flow, model::get32(ip, view->header_bytes));
+  return flow;
+}
+inline void add_to_flow(std::uint32_t way, const Packet& ip, Expected& to) {
+  if (Packet flow = flow_of(way, ip); !flow.empty()) to.flows[std::move(flow)].push_back(ip);
+}
 
 /// The port, the headers of the packets on the wire, the next header, and what was inside.
 inline Packet told_sealed(unsigned port, const std::vector<Packet>& headers,

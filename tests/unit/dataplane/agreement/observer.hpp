@@ -110,6 +110,7 @@ class Observer {
   }
   static void add_clear(Packet ip, unsigned port, Expected& seen) {
     if (model::is_fragment(ip)) forget_identification(ip);
+    add_to_flow(port, ip, seen);
     seen.clear[port].push_back(std::move(ip));
   }
 
@@ -181,6 +182,8 @@ class Observer {
     Packet inside = opened->payload;
     const bool is_packet = opened->next_header == 41;
     if (is_packet && model::is_fragment(inside)) forget_identification(inside);
+    const bool is_in_tunnel = is_packet || opened->next_header == 4;
+    if (is_in_tunnel && pieces.size() == 1) add_to_flow(spi, inside, seen);
     seen.sealed[spi].push_back(
         told_sealed(pieces[0].port, told_each(pieces, payload), opened->next_header, inside));
     numbers[spi].push_back(opened->sequence);
@@ -201,7 +204,7 @@ class Observer {
     open_sealed(pieces, *payload, seen, numbers);
   }
   /// RFC 4303 §3.3.3: numbers go up by one, whatever way through the worker a packet took. Those
-  /// cut when sealed leave after what was sealed behind them.
+  /// cut when sealed are looked at behind the others.
   void check_numbers(Numbers& numbers) {
     for (auto& [spi, sent] : numbers) {
       std::ranges::sort(sent);

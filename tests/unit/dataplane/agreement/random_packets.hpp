@@ -41,7 +41,21 @@ class RandomPackets {
     const bool is_for_us = one_in(15);
     PacketOptions options = any_options(is_for_us);
     if (is_for_us && one_in(2)) return echo_request(options.source, options.destination);
+    if (!is_for_us) follow_latest(options);
     return with_flow_label(with_fragment_header(with_ip_options(ip_packet(options))));
+  }
+  /// Often of the flow of the one before, whatever else is different.
+  void follow_latest(PacketOptions& options) {
+    if (options.payload.size() < 4) return;
+    if (latest_ && one_in(2)) {
+      options.source = latest_->source;
+      options.destination = latest_->destination;
+      options.protocol = latest_->protocol;
+      std::copy_n(latest_->payload.begin(), 4, options.payload.begin());
+      options.fragment &= 0x4000U;
+    } else if (options.protocol == 6 || options.protocol == 17) {
+      latest_ = options;
+    }
   }
   PacketOptions any_options(bool is_for_us) {
     const bool v4 = !one_in(3);
@@ -325,6 +339,7 @@ class RandomPackets {
 
  private:
   std::vector<PacketOptions> firsts_;
+  std::optional<PacketOptions> latest_;  ///< of TCP or UDP
   std::mt19937_64 random_;
 };
 
