@@ -157,6 +157,47 @@ TEST_CASE("sizes: df: clear lets the outer packet be cut whatever the inner one 
 }
 
 TEST_CASE("sizes: a SYN into the tunnel announces what fits it, to the byte") {
+TEST_CASE("sizes: df: set refuses no packet without DF (RFC 4301 §8.2.1)") {
+  config::HeaderOptions headers;
+  headers.df = config::DontFragment::set;
+  const bool is_for_ports = GENERATE(false, true);
+  // An SA for ports cuts after whatever the option says.
+  if (!is_for_ports) headers.fragmentation = config::FragmentationOrder::after;
+  SaOptions options = with_families(GENERATE(false, true), false);
+  if (is_for_ports) {
+    options.local_selectors = {"10.1.0.0/24[udp]"};
+    options.remote_selectors = {"10.2.0.0/16[udp/5000]"};
+  }
+  Pair pair(headers, options);
+  const auto datagram = [](std::size_t bytes, std::uint16_t fragment) {
+    PacketOptions packet{.protocol = 17, .fragment = fragment};
+    packet.payload = udp(1, 5000, Packet(bytes - 28, 0x21));
+    return packet;
+  };
+  const auto has_df = [](const Packet& whole) {
+    return whole[14] >> 4U == 4 &&
+           (wire::load_u16(&whole[14 + 6]) & wire::ipv4::kDontFragment) != 0;
+  };
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(datagram(1500, 0))));
+  CHECK(sealed.punts.empty());
+  REQUIRE(sealed.wan.size() == 2);
+  for (const Packet& outer : sealed.wan) {
+    CHECK(outer.size() <= 1514);
+    CHECK(wire::parse_ip(ip_of(outer))->is_fragment);
+    CHECK_FALSE(has_df(outer));
+  }
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(payload_of(opened.lan[0]) == datagram(1500, 0).payload);
+  // What fits has it, over IPv4, and what may not be cut is refused.
+  const Result small = pair.left.receive(kLan, frame(ip_packet(datagram(1000, 0))));
+  REQUIRE(small.wan.size() == 1);
+  CHECK(has_df(small.wan[0]) == (small.wan[0][14] >> 4U == 4));
+  const Result refused = pair.left.receive(kLan, frame(ip_packet(datagram(1500, 0x4000))));
+  CHECK(refused.wan.empty());
+  CHECK(refused.punts.size() == 1);
+}
+
   const bool is_v6 = GENERATE(false, true);
   Pair pair({}, with_families(false, is_v6));
   const std::string here = is_v6 ? "2001:db8:1::9" : "10.1.0.9";
