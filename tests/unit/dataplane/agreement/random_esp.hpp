@@ -204,7 +204,8 @@ class RandomEsp : protected RandomOuter {
                                inner);
       case 4: {  // padded to hide its size (RFC 4303 §2.7)
         Packet padded = inner;
-        if (!sa.transport) padded.resize(inner.size() + below(100), 0);
+        // In transport mode behind what says its own length.
+        if (!sa.transport || next == 17) padded.resize(inner.size() + below(100), 0);
         return model::esp_seal(sa.keys, number, next, padded);
       }
       default: {
