@@ -1,4 +1,6 @@
 // What a whole worker does with packets that do not fit, and with fragments.
+#include "tests/unit/dataplane/pipeline/sizes.hpp"
+
 #include <algorithm>
 
 #include <catch2/catch.hpp>
@@ -6,7 +8,6 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/worker/fragment.hpp"
-#include "tests/unit/dataplane/pipeline/sizes.hpp"
 #include "wire/checksum.hpp"
 
 using namespace culvert;
@@ -156,7 +157,6 @@ TEST_CASE("sizes: df: clear lets the outer packet be cut whatever the inner one 
   CHECK(payload_of(opened.lan[0]) == packet.payload);
 }
 
-TEST_CASE("sizes: a SYN into the tunnel announces what fits it, to the byte") {
 TEST_CASE("sizes: df: set refuses no packet without DF (RFC 4301 §8.2.1)") {
   config::HeaderOptions headers;
   headers.df = config::DontFragment::set;
@@ -198,6 +198,7 @@ TEST_CASE("sizes: df: set refuses no packet without DF (RFC 4301 §8.2.1)") {
   CHECK(refused.punts.size() == 1);
 }
 
+TEST_CASE("sizes: a SYN into the tunnel announces what fits it, to the byte") {
   const bool is_v6 = GENERATE(false, true);
   Pair pair({}, with_families(false, is_v6));
   const std::string here = is_v6 ? "2001:db8:1::9" : "10.1.0.9";
@@ -391,6 +392,28 @@ TEST_CASE("sizes: a packet gives way to one that is whole at once") {
   const Result result = gateway.receive(kWan, frame(ip_packet(nested)));
   CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::reassembly_full, 1}});
   CHECK(gateway.worker().counters.reassembled.read() == 1);
+}
+
+TEST_CASE(
+    "sizes: a piece waits for the others, an atomic fragment header inside or not (RFC 6946)") {
+  const Packet request = echo_request("2001:db8:1::9", "2001:db8:1::1");
+  const auto piece = [](std::uint16_t place, wire::Bytes first, wire::Bytes second) {
+    Packet payload{44, 0, 0, static_cast<std::uint8_t>(place), 0, 0, 0, 7};
+    payload.insert(payload.end(), first.begin(), first.end());
+    payload.insert(payload.end(), second.begin(), second.end());
+    return frame(ip_packet({.source = "2001:db8:1::9",
+                            .destination = "2001:db8:1::1",
+                            .protocol = 44,
+                            .payload = payload}));
+  };
+  const wire::Bytes echo = wire::Bytes(request).subspan(40);
+  const Packet atomic{58, 0, 0, 0, 0, 0, 0, 9};
+  Gateway gateway;
+  const Result waits = gateway.receive(kLan, piece(1, atomic, echo.first(8)));
+  CHECK(waits.drops.empty());
+  CHECK(waits.lan.empty());
+  CHECK(gateway.worker().reassembler.held() == 1);
+  CHECK(gateway.receive(kLan, piece(16, echo.subspan(8), {})).lan.size() == 1);
 }
 
 TEST_CASE("sizes: fragments of one packet meet at one worker, whichever got them") {
