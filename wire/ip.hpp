@@ -168,7 +168,8 @@ inline void decrement_ttl(std::uint8_t* ipv4_header) {
       extension_bytes = (extension[1] + 1U) * 8U;
     } else {
       const std::uint16_t fragment = load_u16(extension + 2);
-      parsed.is_fragment = (fragment & 0xfff9U) != 0;  // offset and M; neither: RFC 6946 atomic
+      // Offset and M; neither: RFC 6946 atomic, which makes no whole of a piece that has it inside.
+      if ((fragment & 0xfff9U) != 0) parsed.is_fragment = true;
       parsed.has_upper_header = (fragment & 0xfff8U) == 0;
     }
     if (at + extension_bytes > total) return std::unexpected(IpError::extension_unsupported);

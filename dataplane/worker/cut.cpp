@@ -14,20 +14,16 @@ namespace {
 constexpr std::uint32_t kMostFragments = 128;  ///< 64 KiB in pieces of 576
 constexpr std::uint16_t kIpv6LeastMtu = 1280;  ///< RFC 8200 §5
 
-/// Whether the packet may be cut once it is sealed: we are the outer packet's source. Over IPv4 its
-/// DF bit would be clear; over IPv6 the same is asked of the packet inside.
-/// In transport mode the header is the packet's own, and so is its word: `df` is of a tunnel's.
+/// Whether the packet may be cut once it is sealed: we are the outer packet's source. RFC 4301
+/// §8.2.1 of an IPv4 packet without DF: "SHOULD fragment (before or after encryption per its
+/// configuration) … SHOULD NOT send a PMTU ICMP message". `df: clear` is that of any packet;
+/// `df: set` is for routers, which are to say what they do not pass, and takes nothing away here.
+/// Pieces have DF clear all the same: what has it "is not to be internet fragmented under any
+/// circumstances" (RFC 791 §2.3), so that some firewalls drop pieces with it; to whoever puts them
+/// together it is nothing that one was cut again; and what the path takes is learnt from the SA's
+/// packets that fit. In transport mode the header is the packet's own: `df` is of a tunnel's.
 bool may_cut_sealed(const OutboundSa& sa, bool may_cut_inside) {
-  if (!sa.is_tunnel) return may_cut_inside;
-  switch (sa.details->headers.df) {
-    case config::DontFragment::copy:
-      return may_cut_inside;
-    case config::DontFragment::set:
-      return false;
-    case config::DontFragment::clear:
-      return true;
-  }
-  return false;
+  return may_cut_inside || (sa.is_tunnel && sa.details->headers.df == config::DontFragment::clear);
 }
 
 bool may_cut_before(const OutboundSa& sa) {

@@ -20,12 +20,13 @@ bool propagate(SaDetails& details, std::uint8_t* inner, const std::uint8_t* oute
 }
 
 std::expected<wire::esp::Trailer, DropReason> trailer_of(wire::Bytes text) {
+  // RFC 4303 §2.6: "a receiver MUST be prepared to discard such packets, without indicating an
+  // error"; what is in front, "other than this Next Header field, need not be well-formed": not its
+  // padding either.
+  if (!text.empty() && text.back() == wire::protocol::kNoNextHeader) [[unlikely]]
+    return std::unexpected(DropReason::dummy_packet);
   const auto trailer = wire::esp::read_trailer(text);
   if (!trailer) return std::unexpected(DropReason::esp_padding_invalid);
-  // RFC 4303 §2.6: "a receiver MUST be prepared to discard [dummy packets] without … an error"
-  if (trailer->next_header == wire::protocol::kNoNextHeader) {
-    return std::unexpected(DropReason::dummy_packet);
-  }
   return *trailer;
 }
 

@@ -193,6 +193,8 @@ class GatewayModel {
 
   Outcomes decapsulate(InboundModel& sa, const EspContents& opened, const ByteString& around) {
     using dataplane::DropReason;
+    // §2.6: of a dummy's text nothing but this byte need be well-formed.
+    if (opened.next_header == 59) return DropReason::dummy_packet;
     // §2.4: "1, 2, 3, …"
     if (!opened.padding_fits) return DropReason::esp_padding_invalid;
     for (std::size_t i = 0; i < opened.padding.size(); ++i) {
@@ -200,7 +202,6 @@ class GatewayModel {
         return DropReason::esp_padding_invalid;
       }
     }
-    if (opened.next_header == 59) return DropReason::dummy_packet;  // §2.6
     ByteString inner;
     if (sa.transport) {
       inner = without_esp(around, opened.next_header, opened.payload);

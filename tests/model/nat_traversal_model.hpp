@@ -49,14 +49,19 @@ inline bool names_ike_sa(const ByteString& message) {
 }
 
 /// RFC 3948 §3.1.2: what transport mode brings through a NAT has a checksum over addresses that
-/// were changed. One that UDP goes without stays away (RFC 768).
+/// were changed. One that UDP goes without stays away (RFC 768), and what cannot be UDP has none.
 inline ByteString with_upper_checksum(ByteString ip) {
-  const IpView view = view_ip(ip).value();
+  IpView view = view_ip(ip).value();
   const bool is_udp = view.protocol == 17;
   const std::size_t bytes = view.total_bytes - view.header_bytes, least = is_udp ? 8 : 20;
   const std::size_t at = view.header_bytes + (is_udp ? 6 : 16);
   if ((!is_udp && view.protocol != 6) || bytes < least) return ip;
   if (is_udp && get16(ip, at) == 0) return ip;
+  if (is_udp) {
+    const auto data = udp_data(slice(ip, view.header_bytes, bytes));
+    if (!data) return ip;
+    view.total_bytes = view.header_bytes + 8 + data->size();  // RFC 4303 §2.7: padding is behind
+  }
   set16(ip, at, 0);
   const unsigned sum = upper_checksum(ip, view);
   set16(ip, at, is_udp && sum == 0 ? 0xffffU : sum);

@@ -33,14 +33,14 @@ inline std::size_t largest_inside(const OutboundModel& sa, std::size_t header_by
   return 0;
 }
 
-/// Whether it is cut to fit once it is sealed. RFC 4301 §8.1, and RFC 2473 §7.1: 1280 bytes of IPv6
-/// pass every tunnel.
+/// Whether it is cut to fit once it is sealed. RFC 4301 §8.2.1: what may be cut gets through,
+/// whatever is written into the outer header (§8.1). RFC 2473 §7.1: 1280 bytes of IPv6 pass every
+/// tunnel.
 inline bool is_cut_when_sealed(const OutboundModel& sa, bool may_cut_inside, const IpView& view) {
   if (!view.source.is_v4() && view.total_bytes <= kLeastIpv6Mtu) return true;
+  if (may_cut_inside) return true;
   // RFC 4303 §3.1.1: transport mode has no header of its own.
-  if (sa.transport) return may_cut_inside;
-  return sa.headers.df == config::DontFragment::copy ? may_cut_inside
-                                                     : sa.headers.df == config::DontFragment::clear;
+  return !sa.transport && sa.headers.df == config::DontFragment::clear;
 }
 
 /// RFC 4303 §2.7: how long the packet becomes so that its size is hidden, as far as it fits.

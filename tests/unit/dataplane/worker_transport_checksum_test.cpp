@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -9,6 +10,11 @@ namespace culvert::dataplane {
 namespace {
 
 using Packet = std::vector<std::uint8_t>;
+
+void set_udp_length(Packet& packet, std::size_t length) {
+  const std::size_t header_bytes = (packet[0] >> 4U) == 4 ? 20 : 40;
+  wire::store_u16(packet.data() + header_bytes + 4, static_cast<std::uint16_t>(length));
+}
 
 Packet packet_of(bool is_v4, std::uint8_t protocol, std::size_t payload) {
   Packet packet(is_v4 ? 20 : 40);
@@ -27,16 +33,19 @@ Packet packet_of(bool is_v4, std::uint8_t protocol, std::size_t payload) {
     wire::store_u16(packet.data() + 4, static_cast<std::uint16_t>(payload));
   }
   for (std::size_t i = 0; i < payload; ++i) packet.push_back(static_cast<std::uint8_t>(i * 7 + 1));
+  if (protocol == 17 && payload >= 8) set_udp_length(packet, payload);
   return packet;
 }
 
-/// Zero when the checksum in the segment is right, as its receiver computes it.
-std::uint16_t receivers_sum(const Packet& packet, std::uint8_t protocol) {
+/// Zero when the checksum in the segment is right, as its receiver computes it. `behind`: bytes
+/// that are none of the segment's.
+std::uint16_t receivers_sum(const Packet& packet, std::uint8_t protocol, std::size_t behind = 0) {
   const bool is_v4 = (packet[0] >> 4U) == 4;
   const wire::Bytes all(packet);
   wire::ChecksumSum sum;
   sum.add(is_v4 ? all.subspan(12, 8) : all.subspan(8, 32));
-  const wire::Bytes segment = all.subspan(is_v4 ? 20 : 40);
+  const std::size_t header_bytes = is_v4 ? 20 : 40;
+  const wire::Bytes segment = all.subspan(header_bytes, all.size() - header_bytes - behind);
   sum.add_u16(protocol);
   sum.add_u16(static_cast<std::uint16_t>(segment.size()));
   sum.add(segment);
@@ -53,6 +62,33 @@ TEST_CASE("transport checksum: TCP and UDP are right again over the addresses th
         renew_transport_checksum(packet, *wire::parse_ip(packet));
         CHECK(receivers_sum(packet, protocol) == 0);
       }
+    }
+  }
+}
+
+TEST_CASE(
+    "transport checksum: what is behind UDP's Length is none of it (RFC 768, RFC 4303 §2.7)") {
+  for (const bool is_v4 : {true, false}) {
+    for (const std::size_t behind : {std::size_t{1}, std::size_t{22}, std::size_t{56}}) {
+      Packet packet = packet_of(is_v4, 17, 64);
+      set_udp_length(packet, 64 - behind);
+      const Packet before = packet;
+      renew_transport_checksum(packet, *wire::parse_ip(packet));
+      CHECK(receivers_sum(packet, 17, behind) == 0);
+      const auto padding = static_cast<std::ptrdiff_t>(behind);
+      CHECK(std::equal(packet.end() - padding, packet.end(), before.end() - padding));
+    }
+  }
+}
+
+TEST_CASE("transport checksum: UDP whose Length cannot be is left alone") {
+  for (const bool is_v4 : {true, false}) {
+    for (const std::size_t length : {0, 7, 65, 65535}) {
+      Packet packet = packet_of(is_v4, 17, 64);
+      set_udp_length(packet, length);
+      const Packet before = packet;
+      renew_transport_checksum(packet, *wire::parse_ip(packet));
+      CHECK(packet == before);
     }
   }
 }

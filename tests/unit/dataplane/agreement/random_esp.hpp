@@ -189,8 +189,14 @@ class RandomEsp : protected RandomOuter {
           trailer[below(trailer.size() - 2)] ^= 0x40;  // a padding byte
         }
         return model::esp_seal_raw(sa.keys, number, inner, trailer);
-      case 2:
-        return model::esp_seal(sa.keys, number, 59, Packet(below(60), 0));
+      case 2: {
+        if (one_in(2)) return model::esp_seal(sa.keys, number, 59, Packet(below(60), 0));
+        // "the rest of the Payload Data may consist of only random bytes" (RFC 4303 §2.6)
+        Packet text(std::max<std::size_t>(block, 4) * (1 + below(8)));
+        for (std::uint8_t& byte : text) byte = static_cast<std::uint8_t>(below(256));
+        text.back() = 59;
+        return model::esp_seal_raw(sa.keys, number, {}, text);
+      }
       case 3:
         if (sa.transport) return model::esp_seal(sa.keys, number, next, inner);
         if (one_in(3)) return model::esp_seal(sa.keys, number, 17, inner);
@@ -198,7 +204,8 @@ class RandomEsp : protected RandomOuter {
                                inner);
       case 4: {  // padded to hide its size (RFC 4303 §2.7)
         Packet padded = inner;
-        if (!sa.transport) padded.resize(inner.size() + below(100), 0);
+        // In transport mode behind what says its own length.
+        if (!sa.transport || next == 17) padded.resize(inner.size() + below(100), 0);
         return model::esp_seal(sa.keys, number, next, padded);
       }
       default: {

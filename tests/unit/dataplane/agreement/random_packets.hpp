@@ -328,6 +328,9 @@ class RandomPackets {
     Packet payload = payload_of(protocol);
     // A checksum that a NAT has made wrong, or none.
     if (protocol == 17 && payload.size() >= 8 && one_in(2)) payload[7] = 0x42;
+    if (protocol == 17 && payload.size() >= 8 && one_in(12)) {
+      model::set16(payload, 4, static_cast<unsigned>(below(payload.size() + 4)));
+    }
     if (protocol != 1) return {protocol, payload};
     if (v6) protocol = 58;
     const Packet request = v6 ? echo_request("2001:db8:ff::2", "2001:db8:ff::1")

@@ -173,6 +173,13 @@ TEST_CASE("worker drops: what is under the encryption (RFC 4303 §2.4, §2.6; RF
   SECTION("a dummy packet") {
     expect(pair.right.receive(kWan, forged(pair, with_trailer(Packet(22, 7), 59))), dummy_packet);
   }
+  SECTION("a dummy packet of random bytes, whatever they say of padding") {
+    const std::uint8_t pad_length = GENERATE(std::uint8_t{5}, std::uint8_t{255});
+    Packet text(24, 7);
+    text[text.size() - 2] = pad_length;
+    text.back() = 59;
+    expect(pair.right.receive(kWan, forged(pair, text)), dummy_packet);
+  }
   SECTION("rubbish instead of a header, and every prefix of a packet") {
     for (std::size_t length = 0; length < inner.size(); ++length) {
       const Packet prefix(inner.begin(), inner.begin() + static_cast<std::ptrdiff_t>(length));

@@ -1,4 +1,6 @@
 // What a whole worker does with packets that do not fit, and with fragments.
+#include "tests/unit/dataplane/pipeline/sizes.hpp"
+
 #include <algorithm>
 
 #include <catch2/catch.hpp>
@@ -6,7 +8,6 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/worker/fragment.hpp"
-#include "tests/unit/dataplane/pipeline/sizes.hpp"
 #include "wire/checksum.hpp"
 
 using namespace culvert;
@@ -154,6 +155,47 @@ TEST_CASE("sizes: df: clear lets the outer packet be cut whatever the inner one 
   const Result opened = pair.right.receive(kWan, sealed.wan);
   REQUIRE(opened.lan.size() == 1);
   CHECK(payload_of(opened.lan[0]) == packet.payload);
+}
+
+TEST_CASE("sizes: df: set refuses no packet without DF (RFC 4301 §8.2.1)") {
+  config::HeaderOptions headers;
+  headers.df = config::DontFragment::set;
+  const bool is_for_ports = GENERATE(false, true);
+  // An SA for ports cuts after whatever the option says.
+  if (!is_for_ports) headers.fragmentation = config::FragmentationOrder::after;
+  SaOptions options = with_families(GENERATE(false, true), false);
+  if (is_for_ports) {
+    options.local_selectors = {"10.1.0.0/24[udp]"};
+    options.remote_selectors = {"10.2.0.0/16[udp/5000]"};
+  }
+  Pair pair(headers, options);
+  const auto datagram = [](std::size_t bytes, std::uint16_t fragment) {
+    PacketOptions packet{.protocol = 17, .fragment = fragment};
+    packet.payload = udp(1, 5000, Packet(bytes - 28, 0x21));
+    return packet;
+  };
+  const auto has_df = [](const Packet& whole) {
+    return whole[14] >> 4U == 4 &&
+           (wire::load_u16(&whole[14 + 6]) & wire::ipv4::kDontFragment) != 0;
+  };
+  const Result sealed = pair.left.receive(kLan, frame(ip_packet(datagram(1500, 0))));
+  CHECK(sealed.punts.empty());
+  REQUIRE(sealed.wan.size() == 2);
+  for (const Packet& outer : sealed.wan) {
+    CHECK(outer.size() <= 1514);
+    CHECK(wire::parse_ip(ip_of(outer))->is_fragment);
+    CHECK_FALSE(has_df(outer));
+  }
+  const Result opened = pair.right.receive(kWan, sealed.wan);
+  REQUIRE(opened.lan.size() == 1);
+  CHECK(payload_of(opened.lan[0]) == datagram(1500, 0).payload);
+  // What fits has it, over IPv4, and what may not be cut is refused.
+  const Result small = pair.left.receive(kLan, frame(ip_packet(datagram(1000, 0))));
+  REQUIRE(small.wan.size() == 1);
+  CHECK(has_df(small.wan[0]) == (small.wan[0][14] >> 4U == 4));
+  const Result refused = pair.left.receive(kLan, frame(ip_packet(datagram(1500, 0x4000))));
+  CHECK(refused.wan.empty());
+  CHECK(refused.punts.size() == 1);
 }
 
 TEST_CASE("sizes: a SYN into the tunnel announces what fits it, to the byte") {
@@ -350,6 +392,28 @@ TEST_CASE("sizes: a packet gives way to one that is whole at once") {
   const Result result = gateway.receive(kWan, frame(ip_packet(nested)));
   CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::reassembly_full, 1}});
   CHECK(gateway.worker().counters.reassembled.read() == 1);
+}
+
+TEST_CASE(
+    "sizes: a piece waits for the others, an atomic fragment header inside or not (RFC 6946)") {
+  const Packet request = echo_request("2001:db8:1::9", "2001:db8:1::1");
+  const auto piece = [](std::uint16_t place, wire::Bytes first, wire::Bytes second) {
+    Packet payload{44, 0, 0, static_cast<std::uint8_t>(place), 0, 0, 0, 7};
+    payload.insert(payload.end(), first.begin(), first.end());
+    payload.insert(payload.end(), second.begin(), second.end());
+    return frame(ip_packet({.source = "2001:db8:1::9",
+                            .destination = "2001:db8:1::1",
+                            .protocol = 44,
+                            .payload = payload}));
+  };
+  const wire::Bytes echo = wire::Bytes(request).subspan(40);
+  const Packet atomic{58, 0, 0, 0, 0, 0, 0, 9};
+  Gateway gateway;
+  const Result waits = gateway.receive(kLan, piece(1, atomic, echo.first(8)));
+  CHECK(waits.drops.empty());
+  CHECK(waits.lan.empty());
+  CHECK(gateway.worker().reassembler.held() == 1);
+  CHECK(gateway.receive(kLan, piece(16, echo.subspan(8), {})).lan.size() == 1);
 }
 
 TEST_CASE("sizes: fragments of one packet meet at one worker, whichever got them") {
