@@ -11,11 +11,29 @@ using test::address;
 using Packet = std::vector<std::uint8_t>;
 using namespace std::chrono_literals;
 
+/// An IPv6 extension header; what it names as next is filled in.
+struct Extension {
+  std::uint8_t type = 0;
+  Packet bytes;
+};
+const Extension kHopByHop{0, {0, 0, 1, 4, 0, 0, 0, 0}};
+const Extension kDestinationOptions{60, {0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
+const Extension kRouting{43,
+                         {0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
+/// Of a packet that is cut: the place in octets, and whether more come.
+Extension piece(std::uint16_t offset, bool more) {
+  Packet bytes(8);
+  wire::store_u16(&bytes[2], static_cast<std::uint16_t>(offset | (more ? 1U : 0U)));
+  return {44, bytes};
+}
+
 struct Message {
   bool is_v4 = true;
   bool in_udp = false;
   std::uint32_t spi = 0x1001, sequence = 77, mtu = 1300;
   std::uint16_t packet_bytes = 1480;
+  std::vector<Extension> chain = {};  ///< IPv6
+  std::uint16_t fragment = 0x4000;    ///< IPv4 flags and offset
 };
 
 wire::IpAddress local(bool is_v4) { return address(is_v4 ? "192.0.2.1" : "2001:db8::1"); }
@@ -26,7 +44,14 @@ wire::IpAddress router(bool is_v4) { return address(is_v4 ? "198.51.100.9" : "20
 Packet quoted_of(const Message& what) {
   const bool v4 = what.is_v4;
   const std::uint8_t upper = what.in_udp ? 17 : 50;
-  Packet quoted = test::ip_header(upper, what.packet_bytes, local(v4), remote(v4));
+  Packet quoted = test::ip_header(what.chain.empty() ? upper : what.chain.front().type,
+                                  what.packet_bytes, local(v4), remote(v4));
+  if (v4) wire::store_u16(&quoted[wire::ipv4::kFragment], what.fragment);
+  for (std::size_t i = 0; i < what.chain.size(); ++i) {
+    Packet extension = what.chain[i].bytes;
+    extension[0] = i + 1 < what.chain.size() ? what.chain[i + 1].type : upper;
+    quoted.insert(quoted.end(), extension.begin(), extension.end());
+  }
   if (what.in_udp) quoted.resize(quoted.size() + 8, 0x11);
   Packet esp(8);
   wire::store_u32(&esp[0], what.spi);
@@ -61,6 +86,66 @@ TEST_CASE("path MTU: a router's message is read, in both families, plain and in 
       CHECK(message.remote == remote(is_v4));
     }
   }
+}
+
+TEST_CASE(
+    "path MTU: the first piece of what was sealed and then cut names its SA, later ones none") {
+  for (const bool in_udp : {false, true}) {
+    CAPTURE(in_udp);
+    const TooBigMessage v6 = read({.is_v4 = false, .in_udp = in_udp, .chain = {piece(0, true)}});
+    CHECK(v6.spi == 0x1001);
+    CHECK(v6.sequence == 77);
+    CHECK(v6.packet_bytes == 1480);
+    CHECK(v6.remote == remote(false));
+    const TooBigMessage v4 = read({.in_udp = in_udp, .fragment = 0x2000});
+    CHECK(v4.spi == 0x1001);
+    CHECK(v4.packet_bytes == 1480);
+    for (const bool more : {false, true}) {
+      const Message later6{.is_v4 = false, .in_udp = in_udp, .chain = {piece(1432, more)}};
+      CHECK_FALSE(read_too_big(message_of(later6)));
+      const auto fragment = static_cast<std::uint16_t>((more ? 0x2000 : 0) | 179);
+      CHECK_FALSE(read_too_big(message_of({.in_udp = in_udp, .fragment = fragment})));
+    }
+  }
+}
+
+TEST_CASE("path MTU: IPv6's extension headers stand in front of ESP in transport mode") {
+  const std::vector<std::vector<Extension>> chains{
+      {kHopByHop},
+      {kRouting},
+      {kDestinationOptions},
+      {kHopByHop, kDestinationOptions, kRouting, kDestinationOptions},
+      {kHopByHop, kRouting, piece(0, true), kDestinationOptions},
+  };
+  for (const auto& chain : chains) {
+    CAPTURE(chain.size(), int{chain.front().type});
+    for (const bool in_udp : {false, true}) {
+      const Message what{.is_v4 = false, .in_udp = in_udp, .chain = chain};
+      const TooBigMessage message = read(what);
+      CHECK(message.spi == 0x1001);
+      CHECK(message.sequence == 77);
+      CHECK(message.local == local(false));
+      CHECK(message.remote == remote(false));
+      // However little a router quotes, nothing behind it is read.
+      const Packet quoted = quoted_of(what);
+      for (std::size_t length = 0; length < quoted.size(); ++length) {
+        CHECK_FALSE(read_too_big(test::too_big_about(wire::Bytes(quoted).first(length), 1300,
+                                                     router(false), local(false))));
+      }
+    }
+  }
+  // Behind the packet's own end there is none of it.
+  const Message beyond{.is_v4 = false, .packet_bytes = 40 + 15, .chain = {kHopByHop}};
+  CHECK_FALSE(read_too_big(message_of(beyond)));
+  // A header that says it is longer than all there is.
+  Extension longer = kDestinationOptions;
+  longer.bytes[1] = 255;
+  CHECK_FALSE(read_too_big(message_of({.is_v4 = false, .chain = {longer}})));
+  // More headers than any honest packet has.
+  CHECK_FALSE(read_too_big(
+      message_of({.is_v4 = false, .chain = std::vector<Extension>(9, kDestinationOptions)})));
+  // AH's is none of them: what is behind it is not ours.
+  CHECK_FALSE(read_too_big(message_of({.is_v4 = false, .chain = {{51, kHopByHop.bytes}}})));
 }
 
 TEST_CASE("path MTU: a message cut anywhere, or changed anywhere in ICMP, is not believed") {

@@ -37,6 +37,12 @@ config::Config configuration_of(const HeaderOptions& headers) {
 
 wire::IpAddress router(bool is_v4) { return address(is_v4 ? "198.51.100.9" : "2001:db8:ff::9"); }
 
+HeaderOptions cut_after() {
+  HeaderOptions headers;
+  headers.fragmentation = config::FragmentationOrder::after;
+  return headers;
+}
+
 /// Main thread and worker of a gateway that sends.
 struct Sending {
   explicit Sending(const HeaderOptions& headers = {}) : config(configuration_of(headers)) {}
@@ -116,7 +122,56 @@ channel::SaId sender(Sending& site) {
   return sa;
 }
 
+std::size_t ip_bytes(const Frame& frame) { return frame.size() - 14; }
+
 }  // namespace
+
+TEST_CASE("path MTU learnt: of the first piece of a sealed packet, it bounds the next pieces") {
+  const bool outer_v6 = GENERATE(false, true);
+  Sending site(cut_after());
+  test::SaOptions options = test::with_families(outer_v6, false);
+  options.udp = GENERATE(false, true);
+  const channel::SaId sa = site.establish(0x1000, options);
+  const auto pieces = site.send(1500, 0);
+  REQUIRE(pieces.size() == 2);
+  REQUIRE(ip_bytes(pieces[0]) > 1492);
+  CHECK(site.told_of(test::ip_of(pieces[1]), 1400).error() == DropReason::icmp_ignored);
+  CHECK(site.path_mtu(sa) == kNoPathMtu);
+  CHECK(site.told_of(test::ip_of(pieces[0]), 1400));
+  CHECK(site.path_mtu(sa) == 1400);
+  for (const Frame& piece : site.send(1500, 0)) CHECK(ip_bytes(piece) <= 1400);
+  // The pieces that are sent now are believed again.
+  CHECK(site.told_of(test::ip_of(site.send(1500, 0).at(0)), 1300));
+  for (const Frame& piece : site.send(1500, 0)) CHECK(ip_bytes(piece) <= 1300);
+}
+
+TEST_CASE("path MTU learnt: of a packet with its own extension headers in transport mode") {
+  const std::string here = "2001:db8:ff::1", there = "2001:db8:ff::2";
+  Sending site;
+  test::SaOptions options;
+  options.mode = channel::SaMode::transport;
+  options.udp = GENERATE(false, true);
+  options.outer_local = here;
+  options.outer_remote = there;
+  options.local_selectors = {here + "/128"};
+  options.remote_selectors = {there + "/128"};
+  const channel::SaId sa = site.establish(0x1000, options);
+  const std::uint8_t type = GENERATE(as<std::uint8_t>{}, 0, 43, 60);
+  // Padding; and as a routing header one of type 1 without addresses, nothing of which is left.
+  const test::Packet plain = test::ip_packet({.source = here,
+                                              .destination = there,
+                                              .protocol = 17,
+                                              .payload = test::udp(1, 2, test::Packet(1350, 7))});
+  const test::Packet extended = test::behind_extension(
+      plain, type, {0, 0, 1, static_cast<std::uint8_t>(type == 43 ? 0 : 4), 0, 0, 0, 0});
+  const auto send = [&] {
+    return site.gateway.inject(extended, {InjectKind::outbound_local, kWan, false});
+  };
+  const auto sent = send().wan;
+  REQUIRE(sent.size() == 1);
+  CHECK(site.told_of(test::ip_of(sent[0]), 1300));
+  CHECK(site.path_mtu(sa) == 1300);
+}
 
 TEST_CASE("path MTU learnt: an SA that moves has what is known of its new peer, else the link's") {
   Sending site;
