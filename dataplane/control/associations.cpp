@@ -199,15 +199,18 @@ void Associations::children_changed() {
   accounts_.forget([&](ChildId child) { return children_.name(child).child.empty(); });
 }
 
-Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request) {
+Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request, Instant now) {
   const SaRecord* const record = tables_.sad->find(request.sa);
   if (record == nullptr || is_manual(*record)) return Outcome::unknown_sa;
   if (!topology_.is_own(request.local.address) || !topology_.next_hop(request.remote.address)) {
     return Outcome::no_route;
   }
+  const wire::IpAddress before = record->spec.remote.address;
   const Outcome outcome = tables_.sad->update_endpoints(request);
-  if (outcome == Outcome::ok) steer(record->spec, record->slot);
-  return outcome;
+  if (outcome != Outcome::ok) return outcome;
+  steer(record->spec, record->slot);
+  move_path_mtu(record->spec, before, now);
+  return Outcome::ok;
 }
 
 std::expected<channel::SaTraffic, Outcome> Associations::query(channel::SaId sa) const {

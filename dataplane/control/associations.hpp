@@ -48,7 +48,7 @@ class Associations {
   channel::Outcome remove_manual(channel::SaId sa);
   /// Its policies become traps first: not a packet leaves in clear meanwhile.
   channel::Outcome remove(channel::SaId sa);
-  channel::Outcome update_endpoints(const channel::UpdateEndpoints& request);
+  channel::Outcome update_endpoints(const channel::UpdateEndpoints& request, Instant now);
   [[nodiscard]] std::expected<channel::SaTraffic, channel::Outcome> query(channel::SaId sa) const;
 
   /// An ICMP message to us that may say that packets of an SA are too big for their path. The SA
@@ -92,6 +92,9 @@ class Associations {
                                               const wire::IpAddress& remote) const;
   [[nodiscard]] SaSettings settings_of(const channel::InstallSa& request,
                                        const config::HeaderOptions& headers, Instant now);
+  void take_links_mtu(const std::vector<channel::SaId>& sas);
+  /// The SA sends to another peer than `before`, or from elsewhere: what is known of its path now.
+  void move_path_mtu(const channel::InstallSa& spec, const wire::IpAddress& before, Instant now);
   void index_outbound(const channel::InstallSa& request);
   void unindex_outbound(const channel::InstallSa& spec);
   void watch(const channel::InstallSa& request, Instant now);

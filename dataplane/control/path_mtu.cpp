@@ -4,8 +4,8 @@
 
 namespace culvert::dataplane::control {
 
-std::expected<std::uint16_t, TooBigRefusal> PathMtus::learn(const TooBigMessage& message,
-                                                            const QuotedSa& sa, Instant now) {
+std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& message,
+                                                        const QuotedSa& sa, Instant now) {
   // RFC 8201 §4: "If a node receives a Packet Too Big message reporting a next-hop MTU that is less
   // than the IPv6 minimum link MTU, it must discard it."
   if (!sa.remote.is_v4() && message.mtu < kLeastIpv6) {
@@ -25,15 +25,25 @@ std::expected<std::uint16_t, TooBigRefusal> PathMtus::learn(const TooBigMessage&
   if (message.packet_bytes <= message.mtu || mtu >= sa.path_mtu) {
     return std::unexpected(TooBigRefusal::not_smaller);
   }
-  if (peers_.size() >= kPeers && !peers_.contains(sa.remote)) {
-    peers_.erase(
-        std::ranges::min_element(peers_, {}, [](const auto& entry) { return entry.second.until; }));
-  }
+  LearntMtu result;
+  if (peers_.size() >= kPeers && !peers_.contains(sa.remote)) result.over = evict();
   Learnt& learnt = peers_[sa.remote];
-  learnt.mtu = mtu;
+  // RFC 8201 §4 again: a second SA to the peer may be told of a larger one by another router.
+  learnt.mtu = std::min(learnt.mtu, mtu);
+  // RFC 8201 §4: within five minutes of a message about the path nothing larger is tried, whatever
+  // size that message named.
   learnt.until = now + kLifetime;
-  if (std::ranges::find(learnt.sas, sa.sa) == learnt.sas.end()) learnt.sas.push_back(sa.sa);
-  return mtu;
+  learnt.sas.insert(sa.sa);
+  result.mtu = learnt.mtu;
+  return result;
+}
+
+std::vector<channel::SaId> PathMtus::evict() {
+  const auto first =
+      std::ranges::min_element(peers_, {}, [](const auto& entry) { return entry.second.until; });
+  std::vector<channel::SaId> over(first->second.sas.begin(), first->second.sas.end());
+  peers_.erase(first);
+  return over;
 }
 
 std::optional<std::uint16_t> PathMtus::of(const wire::IpAddress& remote, Instant now) const {
@@ -44,7 +54,12 @@ std::optional<std::uint16_t> PathMtus::of(const wire::IpAddress& remote, Instant
 
 void PathMtus::joined(const wire::IpAddress& remote, channel::SaId sa) {
   const auto found = peers_.find(remote);
-  if (found != peers_.end()) found->second.sas.push_back(sa);
+  if (found != peers_.end()) found->second.sas.insert(sa);
+}
+
+void PathMtus::left(const wire::IpAddress& remote, channel::SaId sa) {
+  const auto found = peers_.find(remote);
+  if (found != peers_.end()) found->second.sas.erase(sa);
 }
 
 std::vector<channel::SaId> PathMtus::expire(Instant now) {

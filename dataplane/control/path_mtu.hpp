@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "channel/messages.hpp"
@@ -29,6 +30,13 @@ enum class TooBigRefusal : std::uint8_t {
   not_smaller,          ///< the quoted packet fits, or what holds is smaller already
 };
 
+struct LearntMtu {
+  std::uint16_t mtu = 0;            ///< what holds for the SA, and for its peer's later ones
+  std::vector<channel::SaId> over;  ///< SAs of a peer that gave way: they take the link's again
+};
+
+/// A path is known by its destination, and what is known of it is the least that was learnt on any
+/// way there (RFC 8201 §5.2). Each SA is listed under the peer that it sends to, or nowhere.
 class PathMtus {
  public:
   /// How long a smaller MTU is kept before the larger one is tried again (RFC 1191 §6.3, RFC 8201
@@ -44,13 +52,15 @@ class PathMtus {
   /// Peers remembered; the one that would expire first gives way.
   static constexpr std::size_t kPeers = 65536;
 
-  /// The MTU that holds for the SA, and for its peer's later SAs, from now on.
-  std::expected<std::uint16_t, TooBigRefusal> learn(const TooBigMessage& message,
-                                                    const QuotedSa& sa, Instant now);
-  /// What a new SA to this peer begins with; nullopt: the link's.
+  /// What holds from now on: never more than before while the peer is remembered.
+  std::expected<LearntMtu, TooBigRefusal> learn(const TooBigMessage& message, const QuotedSa& sa,
+                                                Instant now);
+  /// What an SA that comes to this peer begins with; nullopt: the link's.
   [[nodiscard]] std::optional<std::uint16_t> of(const wire::IpAddress& remote, Instant now) const;
-  /// A new SA began with `of`.
+  /// An SA began with `of`: it is new, or has moved to this peer.
   void joined(const wire::IpAddress& remote, channel::SaId sa);
+  /// It has gone from this peer: what becomes of that path is nothing to it.
+  void left(const wire::IpAddress& remote, channel::SaId sa);
   /// SAs whose smaller MTU is over: they take the link's again.
   [[nodiscard]] std::vector<channel::SaId> expire(Instant now);
 
@@ -58,10 +68,13 @@ class PathMtus {
 
  private:
   struct Learnt {
-    std::uint16_t mtu = 0;
+    std::uint16_t mtu = UINT16_MAX;
     Instant until{};
-    std::vector<channel::SaId> sas;
+    std::set<channel::SaId> sas;
   };
+  /// The peer that would expire first is forgotten; its SAs.
+  std::vector<channel::SaId> evict();
+
   std::map<wire::IpAddress, Learnt> peers_;
 };
 

@@ -61,7 +61,7 @@ channel::Completion Requests::handle(channel::Request& request, Instant now) {
       completion.outcome = associations_.remove(request.body.delete_sa.sa);
       break;
     case RequestType::update_endpoints:
-      completion.outcome = associations_.update_endpoints(request.body.update_endpoints);
+      completion.outcome = associations_.update_endpoints(request.body.update_endpoints, now);
       break;
     case RequestType::lease_spis:
       lease(request.body.lease_spis, completion);

@@ -25,26 +25,35 @@ std::expected<void, DropReason> Associations::too_big(wire::Bytes packet, Instan
   const channel::InstallSa& spec = record->spec;
   const QuotedSa quoted{spec.sa, spec.local.address, spec.remote.address,
                         tables_.sad->usage(*record).sequence, tables_.sad->path_mtu(*record)};
-  const auto mtu = path_mtus_.learn(*message, quoted, now);
-  if (!mtu) {
-    return std::unexpected(mtu.error() == TooBigRefusal::below_minimum
+  const auto learnt = path_mtus_.learn(*message, quoted, now);
+  if (!learnt) {
+    return std::unexpected(learnt.error() == TooBigRefusal::below_minimum
                                ? DropReason::path_mtu_below_minimum
                                : DropReason::icmp_ignored);
   }
-  tables_.sad->set_path_mtu(spec.sa, *mtu);
+  tables_.sad->set_path_mtu(spec.sa, learnt->mtu);
+  take_links_mtu(learnt->over);
   const ChildName& child = children_.name(spec.child_id);
   runtime::log(runtime::Level::info, "path_mtu_learnt",
                {{"connection", child.connection},
                 {"child", child.child},
                 {"remote", spec.remote.address.to_string()},
-                {"mtu", *mtu}});
+                {"mtu", learnt->mtu}});
   return {};
 }
 
-void Associations::expire_path_mtus(Instant now) {
-  for (const channel::SaId sa : path_mtus_.expire(now)) {
-    tables_.sad->set_path_mtu(sa, kNoPathMtu);
-  }
+void Associations::take_links_mtu(const std::vector<channel::SaId>& sas) {
+  for (const channel::SaId sa : sas) tables_.sad->set_path_mtu(sa, kNoPathMtu);
+}
+
+void Associations::expire_path_mtus(Instant now) { take_links_mtu(path_mtus_.expire(now)); }
+
+void Associations::move_path_mtu(const channel::InstallSa& spec, const wire::IpAddress& before,
+                                 Instant now) {
+  if (spec.direction == channel::Direction::in) return;
+  path_mtus_.left(before, spec.sa);
+  path_mtus_.joined(spec.remote.address, spec.sa);
+  tables_.sad->set_path_mtu(spec.sa, path_mtus_.of(spec.remote.address, now).value_or(kNoPathMtu));
 }
 
 SaSettings Associations::settings_of(const channel::InstallSa& request,
@@ -52,20 +61,19 @@ SaSettings Associations::settings_of(const channel::InstallSa& request,
   SaSettings settings;
   settings.headers = headers;
   if (request.direction == channel::Direction::in) return settings;
-  if (const auto mtu = path_mtus_.of(request.remote.address, now)) {
-    settings.path_mtu = *mtu;
-    path_mtus_.joined(request.remote.address, request.sa);
-  }
+  settings.path_mtu = path_mtus_.of(request.remote.address, now).value_or(kNoPathMtu);
   return settings;
 }
 
 void Associations::index_outbound(const channel::InstallSa& request) {
   if (request.direction == channel::Direction::in) return;
   outbound_by_spi_.emplace(static_cast<std::uint32_t>(request.spi), request.sa);
+  path_mtus_.joined(request.remote.address, request.sa);
 }
 
 void Associations::unindex_outbound(const channel::InstallSa& spec) {
   if (spec.direction == channel::Direction::in) return;
+  path_mtus_.left(spec.remote.address, spec.sa);
   const auto [first, last] = outbound_by_spi_.equal_range(static_cast<std::uint32_t>(spec.spi));
   const auto found =
       std::find_if(first, last, [&](const auto& entry) { return entry.second == spec.sa; });

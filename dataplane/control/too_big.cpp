@@ -12,6 +12,7 @@ namespace culvert::dataplane::control {
 namespace {
 
 constexpr std::size_t kSpiAndSequence = 8;
+constexpr std::size_t kMostQuoted = UINT16_MAX;  ///< and so is an IP packet
 
 /// "the next hop MTU field … is zero": a router from before RFC 1191 (§5). The next of the common
 /// MTUs (§7.1) below the packet.
@@ -78,9 +79,16 @@ std::optional<TooBigMessage> read_quoted_v6(wire::Bytes quoted) {
   const std::size_t bytes =
       wire::ipv6::kHeaderBytes + wire::load_u16(quoted.data() + wire::ipv6::kPayloadLength);
   message.packet_bytes = static_cast<std::uint16_t>(std::min<std::size_t>(bytes, UINT16_MAX));
-  // Our tunnel's outer header has no extension headers; what has is not ours to believe.
-  const wire::Reader rest(quoted.subspan(wire::ipv6::kHeaderBytes));
-  if (!read_quoted_esp(rest, quoted[wire::ipv6::kNextHeader], message)) return std::nullopt;
+  // RFC 4301 §8.2.1: it is for the SA of the packet that is quoted, whichever form that left in. In
+  // front of ESP stands the fragment header of what we sealed and then cut, and in transport mode
+  // whatever the packet has of its own (RFC 4303 §3.1.1). What is quoted may be the packet's
+  // beginning only, and never more than the packet.
+  const auto header =
+      wire::follow_extensions(quoted, std::min({quoted.size(), bytes, kMostQuoted}));
+  // A later fragment has no SPI.
+  if (!header || !header->has_upper_header) return std::nullopt;
+  const wire::Reader rest(quoted.subspan(header->payload_offset, header->payload_bytes()));
+  if (!read_quoted_esp(rest, header->protocol, message)) return std::nullopt;
   return message;
 }
 

@@ -2,8 +2,7 @@
 
 #include "dataplane/control/path_mtu.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
-#include "wire/checksum.hpp"
-#include "wire/ip.hpp"
+#include "tests/unit/dataplane/too_big_bytes.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -12,63 +11,57 @@ using test::address;
 using Packet = std::vector<std::uint8_t>;
 using namespace std::chrono_literals;
 
+/// An IPv6 extension header; what it names as next is filled in.
+struct Extension {
+  std::uint8_t type = 0;
+  Packet bytes;
+};
+const Extension kHopByHop{0, {0, 0, 1, 4, 0, 0, 0, 0}};
+const Extension kDestinationOptions{60, {0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
+const Extension kRouting{43,
+                         {0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
+/// Of a packet that is cut: the place in octets, and whether more come.
+Extension piece(std::uint16_t offset, bool more) {
+  Packet bytes(8);
+  wire::store_u16(&bytes[2], static_cast<std::uint16_t>(offset | (more ? 1U : 0U)));
+  return {44, bytes};
+}
+
 struct Message {
   bool is_v4 = true;
   bool in_udp = false;
   std::uint32_t spi = 0x1001, sequence = 77, mtu = 1300;
   std::uint16_t packet_bytes = 1480;
+  std::vector<Extension> chain = {};  ///< IPv6
+  std::uint16_t fragment = 0x4000;    ///< IPv4 flags and offset
 };
-
-Packet ip_header(bool is_v4, std::uint8_t protocol, std::size_t total, const wire::IpAddress& from,
-                 const wire::IpAddress& to) {
-  Packet header(is_v4 ? 20 : 40);
-  header[0] = is_v4 ? 0x45 : 0x60;
-  if (is_v4) {
-    wire::store_u16(&header[2], static_cast<std::uint16_t>(total));
-    header[9] = protocol;
-    std::copy_n(from.bytes.begin(), 4, &header[12]);
-    std::copy_n(to.bytes.begin(), 4, &header[16]);
-    wire::write_ipv4_checksum(header.data(), 20);
-  } else {
-    wire::store_u16(&header[4], static_cast<std::uint16_t>(total - 40));
-    header[6] = protocol;
-    std::copy_n(from.bytes.begin(), 16, &header[8]);
-    std::copy_n(to.bytes.begin(), 16, &header[24]);
-  }
-  return header;
-}
 
 wire::IpAddress local(bool is_v4) { return address(is_v4 ? "192.0.2.1" : "2001:db8::1"); }
 wire::IpAddress remote(bool is_v4) { return address(is_v4 ? "192.0.2.2" : "2001:db8::2"); }
 wire::IpAddress router(bool is_v4) { return address(is_v4 ? "198.51.100.9" : "2001:db8:9::9"); }
 
-Packet message_of(const Message& what) {
+/// As the router quotes it, no more than what names the SA.
+Packet quoted_of(const Message& what) {
   const bool v4 = what.is_v4;
-  Packet icmp(8);
-  icmp[0] = v4 ? 3 : 2;
-  icmp[1] = v4 ? 4 : 0;
-  if (v4) {
-    wire::store_u16(&icmp[6], static_cast<std::uint16_t>(what.mtu));
-  } else {
-    wire::store_u32(&icmp[4], what.mtu);
+  const std::uint8_t upper = what.in_udp ? 17 : 50;
+  Packet quoted = test::ip_header(what.chain.empty() ? upper : what.chain.front().type,
+                                  what.packet_bytes, local(v4), remote(v4));
+  if (v4) wire::store_u16(&quoted[wire::ipv4::kFragment], what.fragment);
+  for (std::size_t i = 0; i < what.chain.size(); ++i) {
+    Packet extension = what.chain[i].bytes;
+    extension[0] = i + 1 < what.chain.size() ? what.chain[i + 1].type : upper;
+    quoted.insert(quoted.end(), extension.begin(), extension.end());
   }
-  const Packet quoted =
-      ip_header(v4, what.in_udp ? 17 : 50, what.packet_bytes, local(v4), remote(v4));
-  icmp.insert(icmp.end(), quoted.begin(), quoted.end());
-  if (what.in_udp) icmp.resize(icmp.size() + 8, 0x11);
+  if (what.in_udp) quoted.resize(quoted.size() + 8, 0x11);
   Packet esp(8);
   wire::store_u32(&esp[0], what.spi);
   wire::store_u32(&esp[4], what.sequence);
-  icmp.insert(icmp.end(), esp.begin(), esp.end());
-  wire::ChecksumSum sum;
-  sum.add(icmp);
-  if (!v4) {
-    sum.add_pseudo_header(router(v4), local(v4), 58, static_cast<std::uint32_t>(icmp.size()));
-  }
-  wire::store_u16(&icmp[2], sum.finish());
-  Packet packet = ip_header(v4, v4 ? 1 : 58, (v4 ? 20U : 40U) + icmp.size(), router(v4), local(v4));
-  packet.insert(packet.end(), icmp.begin(), icmp.end());
-  return packet;
+  quoted.insert(quoted.end(), esp.begin(), esp.end());
+  return quoted;
+}
+
+Packet message_of(const Message& what) {
+  return test::too_big_about(quoted_of(what), what.mtu, router(what.is_v4), local(what.is_v4));
 }
 
 TooBigMessage read(const Message& what) { return read_too_big(message_of(what)).value(); }
@@ -95,6 +88,66 @@ TEST_CASE("path MTU: a router's message is read, in both families, plain and in 
   }
 }
 
+TEST_CASE(
+    "path MTU: the first piece of what was sealed and then cut names its SA, later ones none") {
+  for (const bool in_udp : {false, true}) {
+    CAPTURE(in_udp);
+    const TooBigMessage v6 = read({.is_v4 = false, .in_udp = in_udp, .chain = {piece(0, true)}});
+    CHECK(v6.spi == 0x1001);
+    CHECK(v6.sequence == 77);
+    CHECK(v6.packet_bytes == 1480);
+    CHECK(v6.remote == remote(false));
+    const TooBigMessage v4 = read({.in_udp = in_udp, .fragment = 0x2000});
+    CHECK(v4.spi == 0x1001);
+    CHECK(v4.packet_bytes == 1480);
+    for (const bool more : {false, true}) {
+      const Message later6{.is_v4 = false, .in_udp = in_udp, .chain = {piece(1432, more)}};
+      CHECK_FALSE(read_too_big(message_of(later6)));
+      const auto fragment = static_cast<std::uint16_t>((more ? 0x2000 : 0) | 179);
+      CHECK_FALSE(read_too_big(message_of({.in_udp = in_udp, .fragment = fragment})));
+    }
+  }
+}
+
+TEST_CASE("path MTU: IPv6's extension headers stand in front of ESP in transport mode") {
+  const std::vector<std::vector<Extension>> chains{
+      {kHopByHop},
+      {kRouting},
+      {kDestinationOptions},
+      {kHopByHop, kDestinationOptions, kRouting, kDestinationOptions},
+      {kHopByHop, kRouting, piece(0, true), kDestinationOptions},
+  };
+  for (const auto& chain : chains) {
+    CAPTURE(chain.size(), int{chain.front().type});
+    for (const bool in_udp : {false, true}) {
+      const Message what{.is_v4 = false, .in_udp = in_udp, .chain = chain};
+      const TooBigMessage message = read(what);
+      CHECK(message.spi == 0x1001);
+      CHECK(message.sequence == 77);
+      CHECK(message.local == local(false));
+      CHECK(message.remote == remote(false));
+      // However little a router quotes, nothing behind it is read.
+      const Packet quoted = quoted_of(what);
+      for (std::size_t length = 0; length < quoted.size(); ++length) {
+        CHECK_FALSE(read_too_big(test::too_big_about(wire::Bytes(quoted).first(length), 1300,
+                                                     router(false), local(false))));
+      }
+    }
+  }
+  // Behind the packet's own end there is none of it.
+  const Message beyond{.is_v4 = false, .packet_bytes = 40 + 15, .chain = {kHopByHop}};
+  CHECK_FALSE(read_too_big(message_of(beyond)));
+  // A header that says it is longer than all there is.
+  Extension longer = kDestinationOptions;
+  longer.bytes[1] = 255;
+  CHECK_FALSE(read_too_big(message_of({.is_v4 = false, .chain = {longer}})));
+  // More headers than any honest packet has.
+  CHECK_FALSE(read_too_big(
+      message_of({.is_v4 = false, .chain = std::vector<Extension>(9, kDestinationOptions)})));
+  // AH's is none of them: what is behind it is not ours.
+  CHECK_FALSE(read_too_big(message_of({.is_v4 = false, .chain = {{51, kHopByHop.bytes}}})));
+}
+
 TEST_CASE("path MTU: a message cut anywhere, or changed anywhere in ICMP, is not believed") {
   for (const bool is_v4 : {true, false}) {
     const Packet whole = message_of({.is_v4 = is_v4});
@@ -116,9 +169,11 @@ TEST_CASE("path MTU: a router from before RFC 1191 says zero: the next common si
 
 TEST_CASE("path MTU: it is learnt for ten minutes, and later SAs to the peer begin with it") {
   PathMtus mtus;
-  CHECK(mtus.learn(read({}), live_sa(), kLearned).value() == 1300);
+  CHECK(mtus.learn(read({}), live_sa(), kLearned).value().mtu == 1300);
   CHECK(mtus.of(remote(true), kLearned + 9min) == 1300);
   mtus.joined(remote(true), channel::SaId{6});
+  mtus.joined(remote(true), channel::SaId{7});
+  mtus.left(remote(true), channel::SaId{7});
   CHECK(mtus.expire(kLearned + 9min).empty());
   const auto over = mtus.expire(kLearned + PathMtus::kLifetime);
   CHECK(over == std::vector{channel::SaId{5}, channel::SaId{6}});
@@ -127,8 +182,8 @@ TEST_CASE("path MTU: it is learnt for ten minutes, and later SAs to the peer beg
 
 TEST_CASE("path MTU: over IPv4 never below what every host takes whole (RFC 791 §3.1)") {
   PathMtus mtus;
-  CHECK(mtus.learn(read({.mtu = 68}), live_sa(), kLearned).value() == 576);
-  CHECK(mtus.learn(read({.mtu = 1279}), live_sa(), kLearned).value() == 1279);
+  CHECK(mtus.learn(read({.mtu = 1279}), live_sa(), kLearned).value().mtu == 1279);
+  CHECK(mtus.learn(read({.mtu = 68}), live_sa(), kLearned).value().mtu == 576);
 }
 
 TEST_CASE("path MTU: over IPv6 less than the minimum link MTU is discarded (RFC 8201 §4)") {
@@ -139,7 +194,8 @@ TEST_CASE("path MTU: over IPv6 less than the minimum link MTU is discarded (RFC 
           TooBigRefusal::below_minimum);
   }
   CHECK(mtus.peers() == 0);
-  CHECK(mtus.learn(read({.is_v4 = false, .mtu = 1280}), live_sa(false), kLearned).value() == 1280);
+  CHECK(mtus.learn(read({.is_v4 = false, .mtu = 1280}), live_sa(false), kLearned).value().mtu ==
+        1280);
 }
 
 TEST_CASE("path MTU: who quotes no packet that we sent lately is not believed (RFC 4301 §8.2.1)") {
@@ -167,13 +223,36 @@ TEST_CASE("path MTU: a message never makes it larger, nor speaks of packets that
         TooBigRefusal::not_smaller);
 }
 
-TEST_CASE("path MTU: the number of peers remembered is bounded") {
+TEST_CASE("path MTU: nor does one through a second SA to the peer (RFC 8201 §4)") {
+  PathMtus mtus;
+  QuotedSa second = live_sa();
+  second.sa = channel::SaId{6};
+  CHECK(mtus.learn(read({.mtu = 1300}), live_sa(), kLearned).value().mtu == 1300);
+  CHECK(mtus.learn(read({.mtu = 1400}), second, kLearned + 5min).value().mtu == 1300);
+  CHECK(mtus.of(remote(true), kLearned + 5min) == 1300);
+  // Nothing larger is tried right after a message either.
+  CHECK(mtus.expire(kLearned + 10min).empty());
+  CHECK(mtus.of(remote(true), kLearned + 14min) == 1300);
+  CHECK(mtus.expire(kLearned + 15min) == std::vector{channel::SaId{5}, channel::SaId{6}});
+  CHECK(mtus.learn(read({.mtu = 1400}), second, kLearned + 16min).value().mtu == 1400);
+}
+
+TEST_CASE(
+    "path MTU: the number of peers remembered is bounded; SAs of those that give way are told") {
   PathMtus mtus;
   for (std::uint32_t i = 0; i < PathMtus::kPeers + 100; ++i) {
     TooBigMessage message = read({});
     QuotedSa sa = live_sa();
+    sa.sa = channel::SaId{i + 1};
     sa.remote = message.remote = wire::IpAddress::v4(0x0a000000U + i);
-    CHECK(mtus.learn(message, sa, kLearned + std::chrono::seconds(i / 1000)));
+    const auto learnt = mtus.learn(message, sa, kLearned + std::chrono::seconds(i));
+    REQUIRE(learnt);
+    if (i < PathMtus::kPeers) {
+      REQUIRE(learnt->over.empty());
+    } else {
+      // The one whose time is over first.
+      CHECK(learnt->over == std::vector{channel::SaId{i + 1 - PathMtus::kPeers}});
+    }
   }
   CHECK(mtus.peers() == PathMtus::kPeers);
 }

@@ -261,7 +261,7 @@ TEST_CASE("steered packets: an SA that moves to another address of ours is steer
   update.sa = tunnel.in.sa;
   update.local = {wire::IpAddress::parse("10.2.0.1").value(), 0};  // the LAN's
   update.remote = {wire::IpAddress::parse("10.2.0.99").value(), 0};
-  REQUIRE(site.associations.update_endpoints(update) == channel::Outcome::ok);
+  REQUIRE(site.associations.update_endpoints(update, runtime::now()) == channel::Outcome::ok);
   site.make_rules();
   CHECK(site.wan.rules().empty());
   CHECK(site.lan.rules().size() == 1);
