@@ -32,6 +32,20 @@ channel::ExpiryCause cause_of(StopCause stop) {
   return channel::ExpiryCause::time;
 }
 
+StopCause stop_of(channel::ExpiryCause cause) {
+  switch (cause) {
+    case channel::ExpiryCause::bytes:
+      return StopCause::hard_bytes;
+    case channel::ExpiryCause::packets:
+      return StopCause::hard_packets;
+    case channel::ExpiryCause::sequence:
+      return StopCause::sequence;
+    case channel::ExpiryCause::time:
+      break;
+  }
+  return StopCause::hard_time;
+}
+
 channel::Event event_of(channel::SaId sa, const Expiry& expiry) {
   channel::Event event;
   switch (expiry.level) {
@@ -242,7 +256,7 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
   }
   if (!due) return;
   if (due->level == ExpiryLevel::hard) {
-    if (stopped == StopCause::none) tables_.sad->stop(sa, StopCause::hard_time);
+    if (stopped == StopCause::none) tables_.sad->stop(sa, stop_of(due->cause));
     if (!std::exchange(record->end_is_logged, true)) {
       log_sa("sa_expired", record->spec, children_.name(record->spec.child_id));
     }
