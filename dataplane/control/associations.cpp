@@ -32,6 +32,20 @@ channel::ExpiryCause cause_of(StopCause stop) {
   return channel::ExpiryCause::time;
 }
 
+StopCause stop_of(channel::ExpiryCause cause) {
+  switch (cause) {
+    case channel::ExpiryCause::bytes:
+      return StopCause::hard_bytes;
+    case channel::ExpiryCause::packets:
+      return StopCause::hard_packets;
+    case channel::ExpiryCause::sequence:
+      return StopCause::sequence;
+    case channel::ExpiryCause::time:
+      break;
+  }
+  return StopCause::hard_time;
+}
+
 channel::Event event_of(channel::SaId sa, const Expiry& expiry) {
   channel::Event event;
   switch (expiry.level) {
@@ -60,8 +74,11 @@ void log_sa(std::string_view event, const channel::InstallSa& spec, const ChildN
 }  // namespace
 
 std::optional<double> seconds_since(std::uint64_t tsc) {
+  return seconds_between(tsc, rte_get_tsc_cycles());
+}
+
+std::optional<double> seconds_between(std::uint64_t tsc, std::uint64_t now) {
   if (tsc == 0) return std::nullopt;
-  const std::uint64_t now = rte_get_tsc_cycles();
   // A worker's reading may be a little ahead of ours.
   return static_cast<double>(now > tsc ? now - tsc : 0) / static_cast<double>(rte_get_tsc_hz());
 }
@@ -119,6 +136,7 @@ void Associations::watch(const channel::InstallSa& request, Instant now) {
   const auto [added, is_new] =
       watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
   set_end(*tables_.sad->find(request.sa), added->second, now);
+  round_.installed(request.sa, request.child_id, request.direction);
 }
 
 /// By the port that has the address which the peer sends to: nearly always it comes in there.
@@ -182,7 +200,9 @@ Outcome Associations::take_out(const SaRecord& record) {
   } else {
     steering_.remove(record.slot);
   }
-  accounts_.fold(record.spec.child_id, record.spec.direction, tables_.sad->traffic(record));
+  const SaTraffic traffic = tables_.sad->traffic(record);
+  round_.ending(sa, record.spec.child_id, record.spec.direction, traffic);
+  accounts_.fold(record.spec.child_id, record.spec.direction, traffic);
   log_sa("sa_removed", record.spec, children_.name(record.spec.child_id));
   watches_.erase(sa);
   unindex_outbound(record.spec);
@@ -196,7 +216,21 @@ std::set<ChildId> Associations::borne() const {
 }
 
 void Associations::children_changed() {
-  accounts_.forget([&](ChildId child) { return children_.name(child).child.empty(); });
+  const auto is_gone = [&](ChildId child) { return children_.name(child).child.empty(); };
+  round_.end();  // what it is made of is another list of children
+  round_.forget(is_gone);
+  accounts_.forget(is_gone);
+}
+
+void Associations::count_some(std::size_t count) {
+  auto item = watches_.lower_bound(round_.next());
+  for (; count != 0 && item != watches_.end(); --count, ++item) {
+    const SaRecord& record = *tables_.sad->find(item->first);
+    round_.count(record.spec.child_id, record.spec.direction, tables_.sad->traffic(record),
+                 is_live(record));
+  }
+  if (item == watches_.end()) return round_.all_passed();
+  round_.passed(item->first);
 }
 
 Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request, Instant now) {
@@ -245,7 +279,7 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
   }
   if (!due) return;
   if (due->level == ExpiryLevel::hard) {
-    if (stopped == StopCause::none) tables_.sad->stop(sa, StopCause::hard_time);
+    if (stopped == StopCause::none) tables_.sad->stop(sa, stop_of(due->cause));
     if (!std::exchange(record->end_is_logged, true)) {
       log_sa("sa_expired", record->spec, children_.name(record->spec.child_id));
     }

@@ -12,6 +12,7 @@
 #include "channel/server.hpp"
 #include "dataplane/control/child_accounts.hpp"
 #include "dataplane/control/child_directory.hpp"
+#include "dataplane/control/child_round.hpp"
 #include "dataplane/control/dummy_packets.hpp"
 #include "dataplane/control/lifetime.hpp"
 #include "dataplane/control/path_mtu.hpp"
@@ -83,6 +84,10 @@ class Associations {
     return children_.is_manual(record.spec.child_id);
   }
   [[nodiscard]] const ChildAccounts& accounts() const { return accounts_; }
+  /// Whoever began it goes on with it by `count_some`, and ends it.
+  [[nodiscard]] ChildRound& round() { return round_; }
+  /// Up to `count` SAs more have their turn in the round.
+  void count_some(std::size_t count);
   /// When it was installed.
   [[nodiscard]] std::optional<Instant> installed(channel::SaId sa) const;
 
@@ -114,6 +119,7 @@ class Associations {
   const ChildDirectory& children_;
   Steering& steering_;
   ChildAccounts accounts_;
+  ChildRound round_{accounts_};
   std::map<channel::SaId, LifetimeWatch> watches_;
   channel::SaId scan_from_{}, steer_from_{};
   bool steers_again_ = false;
@@ -128,5 +134,7 @@ class Associations {
 [[nodiscard]] std::uint64_t idle_milliseconds(std::uint64_t last_packet_tsc);
 /// Seconds since a reading of the time-stamp counter; nullopt for 0.
 [[nodiscard]] std::optional<double> seconds_since(std::uint64_t tsc);
+/// The same as of another reading.
+[[nodiscard]] std::optional<double> seconds_between(std::uint64_t tsc, std::uint64_t now);
 
 }  // namespace culvert::dataplane::control

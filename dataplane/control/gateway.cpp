@@ -8,7 +8,6 @@
 
 #include "dataplane/control/config_version.hpp"
 #include "dataplane/control/confinement.hpp"
-#include "dataplane/control/report_metrics.hpp"
 #include "dataplane/control/running_gateway.hpp"
 #include "dataplane/control/verbs.hpp"
 #include "runtime/log.hpp"
@@ -26,6 +25,8 @@ using Done = std::expected<void, std::string>;
 constexpr Instant kScanInterval = 20ms;
 constexpr Instant kNeighborInterval = 100ms;
 constexpr Instant kMetricsInterval = 1s;
+/// Between two slices of a round of figures, for what else there is to do.
+constexpr Instant kFiguresPause = 5ms;
 /// Turns of dummy packets that are nearer to each other are served at once.
 constexpr Instant kDummyPause = 2ms;
 /// At the end, for what is on its way inside; some milliseconds where workers sleep.
@@ -182,12 +183,11 @@ Done RunningGateway::open_control() {
   if (!control) return Failure(control.error());
   control_ = std::move(*control);
   register_verbs(*control_, *reporter_);
-  publish_metrics();
-  if (!config_.metrics.listen) return {};
-  auto endpoint = runtime::MetricsEndpoint::create(config_.metrics.listen->to_string(), metrics_);
-  if (!endpoint) return Failure(endpoint.error());
-  metrics_endpoint_ = std::move(*endpoint);
-  return {};
+  figures_.emplace(*associations_, children_, [this](Figures& figures) {
+    figures.status = reporter_->gateway(runtime::now());
+    figures.drops = reporter_->drops(true);
+  });
+  return figures_->listen(config_.metrics.listen);
 }
 
 Done RunningGateway::watch_descriptors() {
@@ -214,7 +214,7 @@ Done RunningGateway::watch_channel() {
 void RunningGateway::start_timers() {
   repeat(kScanInterval, &RunningGateway::scan);
   repeat(kNeighborInterval, &RunningGateway::neighbors_tick);
-  repeat(kMetricsInterval, &RunningGateway::publish_metrics);
+  repeat(kMetricsInterval, &RunningGateway::each_second);
 }
 
 void RunningGateway::repeat(Instant interval, void (RunningGateway::*task)()) {
@@ -294,11 +294,20 @@ void RunningGateway::neighbors_tick() {
   associations_->expire_path_mtus(now);
 }
 
-void RunningGateway::publish_metrics() {
-  const double wall =
-      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  metrics_.publish(to_metrics(reporter_->status(runtime::now()), reporter_->drops(true), wall));
+void RunningGateway::each_second() {
   runtime::notify_watchdog();
+  reporter_->take_cycles();
+  if (!is_gathering_) gather_figures();
+}
+
+/// With few SAs it is one turn; with many each is short, and the next round begins in the second
+/// after the end of this.
+void RunningGateway::gather_figures() {
+  is_gathering_ = !figures_->work();
+  if (!is_gathering_) return;
+  loop_.set_timer(runtime::now() + kFiguresPause, [this] {
+    if (running_) gather_figures();
+  });
 }
 
 void RunningGateway::stop() {
@@ -340,7 +349,7 @@ RunningGateway::Ended RunningGateway::take_down() {
     loop_.remove(control_->descriptor());
     for (const int descriptor : channel_descriptors_) loop_.remove(descriptor);
   }
-  metrics_endpoint_.reset();
+  if (figures_) figures_->close();
   if (running_) ended.drained = drain();
   running_ = false;
   if (workers_) workers_->stop();

@@ -1,56 +1,20 @@
 #include "dataplane/control/reporter.hpp"
 
-#include <array>
 #include <span>
 #include <unordered_map>
 #include <utility>
 
+#include <rte_cycles.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include "crypto/esp/transform.hpp"
+#include "dataplane/control/child_reports.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
 
 double seconds(Instant time) { return std::chrono::duration<double>(time).count(); }
-
-template <typename Counts>
-std::vector<std::pair<std::string, std::uint64_t>> named(const Counts& drops) {
-  std::vector<std::pair<std::string, std::uint64_t>> result;
-  for (const DropReasonInfo& reason : all_drop_reasons()) {
-    const std::uint64_t packets = drops[static_cast<std::size_t>(reason.reason)];
-    if (packets != 0) result.emplace_back(reason.name, packets);
-  }
-  return result;
-}
-
-std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refusal) {
-  if (!refusal) return std::nullopt;
-  return RefusalReport{seconds_since(refusal->packet.tsc).value_or(0), refusal->packet.flow,
-                       refusal->source, refusal->destination};
-}
-
-ChildTrafficReport traffic_report(const ChildTotals& totals) {
-  ChildTrafficReport report;
-  report.packets = totals.packets;
-  report.bytes = totals.bytes;
-  report.last_packet_age_seconds = seconds_since(totals.last_packet_tsc);
-  report.drops = named(totals.drops);
-  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
-    if (totals.ecn_alarms[alarm] == 0) continue;
-    report.ecn_alarms.emplace_back(kEcnAlarmNames[alarm], totals.ecn_alarms[alarm]);
-  }
-  report.late = totals.late;
-  report.missed = totals.missed;
-  report.advised_window = advised_window(totals);
-  report.last_refused = refusal_report(totals.last_refusal);
-  report.resynchronized = totals.resynchronized;
-  // What is sent, and what was received, which ends there.
-  report.dummies =
-      totals.dummies + totals.drops[static_cast<std::size_t>(DropReason::dummy_packet)];
-  return report;
-}
 
 std::string_view origin_name(PolicyOrigin origin) {
   switch (origin) {
@@ -107,6 +71,12 @@ Reporter::Reporter(const Sources& sources, const crypto::esp::Engine& engine,
       started_(started) {}
 
 StatusReport Reporter::status(Instant now) {
+  StatusReport report = gateway(now);
+  report.children = children();
+  return report;
+}
+
+StatusReport Reporter::gateway(Instant now) {
   StatusReport report;
   report.version = CULVERT_VERSION;
   report.instance = sources_.config.instance;
@@ -125,7 +95,6 @@ StatusReport Reporter::status(Instant now) {
   report.policies = sources_.policies.size();
   report.workers = workers();
   report.interfaces = interfaces();
-  report.children = children();
   return report;
 }
 
@@ -181,36 +150,21 @@ std::vector<InterfaceReport> Reporter::interfaces() const {
 
 std::vector<ChildReport> Reporter::children() const {
   const ChildDirectory& names = sources_.children;
-  std::unordered_map<ChildId, std::array<ChildTotals, 2>> totals;
-  std::unordered_map<ChildId, std::array<bool, 2>> live;
+  std::unordered_map<ChildId, ChildSums> sums;
   for (const ChildId child : names.in_order()) {
     for (const channel::Direction direction : {channel::Direction::in, channel::Direction::out}) {
-      totals[child][static_cast<std::size_t>(direction)] =
+      sums[child].totals[static_cast<std::size_t>(direction)] =
           sources_.associations.accounts().of(child, direction);
     }
   }
   sources_.tables.sad->for_each([&](SaRecord& record) {
-    const ChildId child = record.spec.child_id;
-    const auto direction = static_cast<std::size_t>(record.spec.direction);
-    totals[child][direction].add(sources_.tables.sad->traffic(record));
-    if (sources_.associations.is_live(record)) live[child][direction] = true;
+    sums[record.spec.child_id].add(record.spec.direction, sources_.tables.sad->traffic(record),
+                                   sources_.associations.is_live(record));
   });
   std::vector<ChildReport> reports;
+  const std::uint64_t now_tsc = rte_get_tsc_cycles();
   for (const ChildId child : names.in_order()) {
-    const ChildName& name = names.name(child);
-    const auto is_live = [&](channel::Direction direction) {
-      return live[child][static_cast<std::size_t>(direction)];
-    };
-    reports.push_back({.connection = name.connection,
-                       .child = name.child,
-                       .id = child,
-                       .manual = name.manual,
-                       .has_in = name.in,
-                       .has_out = name.out,
-                       .up = (is_live(channel::Direction::in) || !name.in) &&
-                             (is_live(channel::Direction::out) || !name.out),
-                       .in = traffic_report(totals[child][0]),
-                       .out = traffic_report(totals[child][1])});
+    reports.push_back(child_report(child, names.name(child), sums[child], now_tsc));
   }
   return reports;
 }
@@ -251,8 +205,8 @@ SaReport Reporter::sa(const SaRecord& record, Instant now) const {
   report.lifetime = spec.lifetime;
   report.local_ts = selectors_of(spec.local_selectors);
   report.remote_ts = selectors_of(spec.remote_selectors);
-  report.drops = named(traffic.drops);
-  report.last_refused = refusal_report(traffic.last_refusal);
+  report.drops = named_drops(traffic.drops);
+  report.last_refused = refusal_report(traffic.last_refusal, rte_get_tsc_cycles());
   return report;
 }
 

@@ -44,7 +44,10 @@ class Reporter {
   /// Names the configuration in force, for `config_version`.
   void configuration_changed(std::string version) { config_version_ = std::move(version); }
 
+  /// Walks all SAs at once.
   [[nodiscard]] StatusReport status(Instant now);
+  /// The same without the children.
+  [[nodiscard]] StatusReport gateway(Instant now);
   [[nodiscard]] std::vector<SaReport> sas(Instant now) const;
   [[nodiscard]] std::vector<PolicyReport> policies() const;
   [[nodiscard]] std::vector<RouteReport> routes() const;
@@ -55,6 +58,8 @@ class Reporter {
   [[nodiscard]] std::uint64_t dropped(DropReason reason) const;
   [[nodiscard]] TotalsReport totals() const;
   [[nodiscard]] std::vector<WorkerReport> workers();
+  /// A worker's idle time is reported since this, or its last report. Call each second.
+  void take_cycles() { static_cast<void>(workers()); }
 
  private:
   struct Cycles {

@@ -12,6 +12,7 @@
 #include "channel/server.hpp"
 #include "config/dataplane_changes.hpp"
 #include "dataplane/control/bell.hpp"
+#include "dataplane/control/figures.hpp"
 #include "dataplane/control/gateway.hpp"
 #include "dataplane/control/hardware.hpp"
 #include "dataplane/control/interfaces.hpp"
@@ -21,7 +22,6 @@
 #include "dataplane/control/requests.hpp"
 #include "dataplane/control/steering.hpp"
 #include "runtime/control_server.hpp"
-#include "runtime/metrics_endpoint.hpp"
 #include "runtime/privileges.hpp"
 
 namespace culvert::dataplane::control {
@@ -66,7 +66,8 @@ class RunningGateway final : public Gateway {
   void channel_called();
   void scan();
   void neighbors_tick();
-  void publish_metrics();
+  void each_second();
+  void gather_figures();
   void arm_dummies(Instant now);
   void send_dummies();
   void repeat(Instant interval, void (RunningGateway::*task)());
@@ -99,11 +100,11 @@ class RunningGateway final : public Gateway {
   std::optional<Punts> punts_;
   std::optional<Reporter> reporter_;
   std::unique_ptr<runtime::ControlServer> control_;
-  runtime::MetricsSnapshot metrics_;
-  std::unique_ptr<runtime::MetricsEndpoint> metrics_endpoint_;
+  std::optional<FigureRounds> figures_;
   std::vector<int> channel_descriptors_;  ///< those the loop watches
   bool running_ = false;
   bool dummies_are_due_ = false;  ///< a timer is set for them
+  bool is_gathering_ = false;     ///< figures, and a timer is set for more
 };
 
 }  // namespace culvert::dataplane::control

@@ -1,0 +1,86 @@
+#include "dataplane/control/child_reports.hpp"
+
+#include <algorithm>
+
+#include <rte_cycles.h>
+
+namespace culvert::dataplane::control {
+namespace {
+
+ChildTrafficReport traffic_report(const ChildTotals& totals, std::uint64_t now_tsc) {
+  ChildTrafficReport report;
+  report.packets = totals.packets;
+  report.bytes = totals.bytes;
+  report.last_packet_age_seconds = seconds_between(totals.last_packet_tsc, now_tsc);
+  report.drops = named_drops(totals.drops);
+  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
+    if (totals.ecn_alarms[alarm] == 0) continue;
+    report.ecn_alarms.emplace_back(kEcnAlarmNames[alarm], totals.ecn_alarms[alarm]);
+  }
+  report.late = totals.late;
+  report.missed = totals.missed;
+  report.advised_window = advised_window(totals);
+  report.last_refused = refusal_report(totals.last_refusal, now_tsc);
+  report.resynchronized = totals.resynchronized;
+  // What is sent, and what was received, which ends there.
+  report.dummies =
+      totals.dummies + totals.drops[static_cast<std::size_t>(DropReason::dummy_packet)];
+  return report;
+}
+
+}  // namespace
+
+std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refusal,
+                                            std::uint64_t now_tsc) {
+  if (!refusal) return std::nullopt;
+  return RefusalReport{seconds_between(refusal->packet.tsc, now_tsc).value_or(0),
+                       refusal->packet.flow, refusal->source, refusal->destination};
+}
+
+ChildReport child_report(ChildId id, const ChildName& name, const ChildSums& sums,
+                         std::uint64_t now_tsc) {
+  const auto is_up = [&](channel::Direction direction, bool is_wanted) {
+    return sums.live[static_cast<std::size_t>(direction)] || !is_wanted;
+  };
+  return {.connection = name.connection,
+          .child = name.child,
+          .id = id,
+          .manual = name.manual,
+          .has_in = name.in,
+          .has_out = name.out,
+          .up = is_up(channel::Direction::in, name.in) && is_up(channel::Direction::out, name.out),
+          .in = traffic_report(sums.totals[0], now_tsc),
+          .out = traffic_report(sums.totals[1], now_tsc)};
+}
+
+/// 1. SAs are counted; 2. when all are, reports are made of the sums, of the same moment.
+bool ChildReports::work(std::vector<ChildReport>& reports) {
+  const std::vector<ChildId>& ids = children_.in_order();
+  ChildRound& round = associations_.round();
+  if (round.phase() == ChildRound::Phase::none) {
+    round.begin(ids.size());
+    reports.reserve(ids.size());
+    reported_ = 0;
+  }
+  if (round.phase() == ChildRound::Phase::counting) {
+    associations_.count_some(kSasAtOnce);
+    if (round.phase() == ChildRound::Phase::counting) return false;
+    as_of_tsc_ = rte_get_tsc_cycles();
+  }
+  const std::size_t end = std::min(ids.size(), reported_ + kChildrenAtOnce);
+  for (; reported_ < end; ++reported_) {
+    const ChildId id = ids[reported_];
+    ChildReport report = child_report(id, children_.name(id), round.of(id), as_of_tsc_);
+    if (reported_ < reports.size()) {
+      reports[reported_] = std::move(report);
+    } else {
+      reports.push_back(std::move(report));
+    }
+  }
+  if (reported_ < ids.size()) return false;
+  reports.resize(ids.size());
+  round.end();
+  return true;
+}
+
+}  // namespace culvert::dataplane::control
