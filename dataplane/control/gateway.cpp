@@ -127,7 +127,7 @@ Done RunningGateway::make_duties() {
   reporter_.emplace(
       Reporter::Sources{config_, tables, *interfaces_, *workers_, *channel_, topology_, children_,
                         *associations_, *policies_, *neighbors_, *steering_},
-      *hardware_->engine, hardware_->engine_choice.reason, hardware_->huge_pages, now);
+      *hardware_, now);
   neighbors_->on_unreachable(
       [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {
         icmp_->report(IcmpErrorKind::host_unreachable, 0, packet, origin, runtime::now());

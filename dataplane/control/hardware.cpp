@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <rte_lcore.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -89,6 +90,19 @@ std::optional<std::uint32_t> node_of_devices(const config::Config& config,
   return ports::common_numa_node(dpdk_ports);
 }
 
+/// Before the first table: a page that is there stays where it is. Without effect on one node,
+/// where a container that refuses it need not trouble anybody.
+ports::Placement place_tables(std::uint16_t workers) {
+  const auto placement =
+      ports::place_memory(ports::placement_for(ports::numa_nodes_of_workers(workers)));
+  const bool matters = !placement.reason.empty() && rte_socket_count() > 1;
+  runtime::log(matters ? runtime::Level::warning : runtime::Level::info, "tables_placed",
+               {{"policy", to_string(placement.policy)},
+                {"numa_nodes", placement.nodes_text()},
+                {"reason", placement.reason.empty() ? "where the workers are" : placement.reason}});
+  return placement;
+}
+
 /// The interfaces of a device, in the order of the configuration: at least one.
 std::vector<const config::Interface*> on_device(const config::Config& config,
                                                 const ports::EalPlan& plan, std::size_t device) {
@@ -149,11 +163,15 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
 
   const auto workers = usable_workers(config, *plan);
   if (!workers) return Failure(workers.error());
-  auto pool = ports::make_packet_pool(config.dataplane, *workers, kPuntPrivateBytes,
-                                      node_of_devices(config, *plan));
+  hardware->placement = place_tables(*workers);
+  // What DPDK makes is on one node.
+  std::optional<std::uint32_t> tables_node;
+  if (!hardware->placement.nodes.empty()) tables_node = hardware->placement.nodes.front();
+  const auto packets_node = node_of_devices(config, *plan).or_else([&] { return tables_node; });
+  auto pool = ports::make_packet_pool(config.dataplane, *workers, kPuntPrivateBytes, packets_node);
   if (!pool) return Failure(pool.error());
   hardware->pool = std::move(*pool);
-  auto large_pool = ports::make_large_pool(config.dataplane, kPuntPrivateBytes);
+  auto large_pool = ports::make_large_pool(config.dataplane, kPuntPrivateBytes, packets_node);
   if (!large_pool) return Failure(large_pool.error());
   hardware->large_pool = std::move(*large_pool);
   if (auto done = configure_ports(*hardware, config, *plan, *workers); !done) {
@@ -162,7 +180,8 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   hardware->engine_choice = std::move(*choice);
   hardware->engine = hardware->engine_choice.make();
   if (hardware->engine == nullptr) return Failure(std::string("no memory for the crypto library"));
-  auto tables = Tables::create(config.dataplane.limits, *workers, *hardware->engine);
+  auto tables =
+      Tables::create(config.dataplane.limits, *workers, *hardware->engine, nullptr, tables_node);
   if (!tables) return Failure(tables.error());
   hardware->tables = std::move(*tables);
   log_assumed_neighbors(config.dataplane);

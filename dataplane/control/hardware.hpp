@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "crypto/esp/engine_choice.hpp"
 #include "dataplane/ports/eal.hpp"
+#include "dataplane/ports/memory_placement.hpp"
 #include "dataplane/ports/packet_pool.hpp"
 #include "dataplane/ports/port.hpp"
 #include "dataplane/tables/tables.hpp"
@@ -29,6 +30,7 @@ struct Hardware {
   crypto::esp::EngineChoice engine_choice;      ///< for all threads
   std::unique_ptr<crypto::esp::Engine> engine;  ///< the main thread's: expands keys
   std::unique_ptr<Tables> tables;
+  ports::Placement placement;  ///< of the tables, and of what the main thread adds to them
   bool huge_pages = false;
 };
 

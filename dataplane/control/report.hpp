@@ -12,6 +12,7 @@
 #include "channel/messages.hpp"
 #include "channel/server.hpp"
 #include "dataplane/control/steering_report.hpp"
+#include "dataplane/ports/memory_placement.hpp"
 #include "dataplane/ports/port.hpp"
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/sad.hpp"
@@ -138,6 +139,7 @@ struct StatusReport {
   std::vector<std::string> suites;  ///< ESP suites that the engine runs
   std::int64_t pid = 0;
   double uptime_seconds = 0;
+  ports::Placement placement;
   bool huge_pages = false, channel_connected = false;
   channel::ServerStatistics channel;
   std::uint64_t sas_in = 0, sas_out = 0, policies = 0;

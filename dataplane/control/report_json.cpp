@@ -54,6 +54,12 @@ json worker_counters_json(const WorkerReport& worker) {
           {"long_iterations", worker.long_iterations}};
 }
 
+json placement_json(const ports::Placement& placement) {
+  return {{"policy", to_string(placement.policy)},
+          {"numa_nodes", placement.nodes},
+          {"reason", placement.reason.empty() ? json(nullptr) : json(placement.reason)}};
+}
+
 /// null, an ID, or the outer and the inner one.
 json vlan_json(const wire::vlan::Ids& vlan) {
   if (!vlan.any()) return nullptr;
@@ -237,6 +243,7 @@ json to_json(const StatusReport& status) {
       {"engine_reason", status.engine_reason.empty() ? json(nullptr) : json(status.engine_reason)},
       {"suites", status.suites},
       {"huge_pages", status.huge_pages},
+      {"tables_placed", placement_json(status.placement)},
       {"channel", channel_json(status)},
       {"sa_count", status.sas_in + status.sas_out},
       {"policy_count", status.policies},

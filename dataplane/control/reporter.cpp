@@ -10,6 +10,7 @@
 
 #include "crypto/esp/transform.hpp"
 #include "dataplane/control/child_reports.hpp"
+#include "dataplane/control/hardware.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -61,13 +62,13 @@ std::string mac_text(const wire::MacAddress& mac) {
                      mac[4], mac[5]);
 }
 
-Reporter::Reporter(const Sources& sources, const crypto::esp::Engine& engine,
-                   std::string engine_reason, bool huge_pages, Instant started)
+Reporter::Reporter(const Sources& sources, const Hardware& hardware, Instant started)
     : sources_(sources),
-      engine_(engine.name()),
-      engine_reason_(std::move(engine_reason)),
-      suites_(suites_of(engine)),
-      huge_pages_(huge_pages),
+      engine_(hardware.engine->name()),
+      engine_reason_(hardware.engine_choice.reason),
+      suites_(suites_of(*hardware.engine)),
+      placement_(hardware.placement),
+      huge_pages_(hardware.huge_pages),
       started_(started) {}
 
 StatusReport Reporter::status(Instant now) {
@@ -88,6 +89,7 @@ StatusReport Reporter::gateway(Instant now) {
   report.pid = getpid();
   report.uptime_seconds = seconds(now - started_);
   report.huge_pages = huge_pages_;
+  report.placement = placement_;
   report.channel_connected = sources_.channel.connected();
   report.channel = sources_.channel.statistics();
   report.sas_in = sources_.tables.sad->count(channel::Direction::in);

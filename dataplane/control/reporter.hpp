@@ -37,9 +37,7 @@ class Reporter {
     const Neighbors& neighbors;
     const Steering& steering;
   };
-  /// `engine_reason`: as in EngineChoice.
-  Reporter(const Sources& sources, const crypto::esp::Engine& engine, std::string engine_reason,
-           bool huge_pages, Instant started);
+  Reporter(const Sources& sources, const Hardware& hardware, Instant started);
 
   /// Names the configuration in force, for `config_version`.
   void configuration_changed(std::string version) { config_version_ = std::move(version); }
@@ -73,6 +71,7 @@ class Reporter {
   Sources sources_;
   std::string engine_, engine_reason_;
   std::vector<std::string> suites_;
+  ports::Placement placement_;
   bool huge_pages_;
   Instant started_;
   std::string config_version_;

@@ -1,6 +1,7 @@
 #include "dataplane/control/workers.hpp"
 
 #include <array>
+#include <new>
 #include <thread>
 
 #include <rte_errno.h>
@@ -9,6 +10,8 @@
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 #include <rte_ring_elem.h>
+
+#include "dataplane/ports/memory_placement.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -42,6 +45,27 @@ class RingMaker {
  private:
   std::string worker_;
   int node_;
+};
+
+/// What a worker alone uses, made by its own thread: that writes it first, so it is on the worker's
+/// NUMA node, and on no page that another thread's heap has.
+struct Furnishing {
+  crypto::esp::EngineMaker make_engine;
+  std::unique_ptr<WorkerContext> context;  ///< nullptr, or without an engine: no memory
+
+  [[nodiscard]] bool run_on(unsigned int lcore) {
+    if (rte_eal_remote_launch(make, this, lcore) != 0) return false;
+    rte_eal_wait_lcore(lcore);
+    return context != nullptr && context->engine != nullptr;
+  }
+
+ private:
+  static int make(void* argument) {
+    auto& wanted = *static_cast<Furnishing*>(argument);
+    wanted.context.reset(new (std::nothrow) WorkerContext);
+    if (wanted.context != nullptr) wanted.context->engine = wanted.make_engine();
+    return 0;
+  }
 };
 
 /// What every worker has done, at one time.
@@ -136,14 +160,14 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
     return std::unexpected(std::string("no memory for a worker's rings (") +
                            rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
   }
-  lane.context = std::make_unique<WorkerContext>();
+  Furnishing furnishing{equipment.make_engine, nullptr};
+  if (!furnishing.run_on(lcore)) {
+    return std::unexpected(std::string("no memory for a worker's crypto library"));
+  }
+  lane.context = std::move(furnishing.context);
   WorkerContext& context = *lane.context;
   context.id = static_cast<WorkerId>(worker);
   context.tables = &tables;
-  context.engine = equipment.make_engine();
-  if (context.engine == nullptr) {
-    return std::unexpected(std::string("no memory for a worker's crypto library"));
-  }
   context.pool = equipment.pool;
   context.large_pool = equipment.large_pool;
   context.punt = lane.punt.get();
@@ -216,9 +240,7 @@ void Workers::empty(const std::function<void(rte_mbuf*)>& left_over) {
 }
 
 std::optional<std::uint32_t> Workers::numa_node_of(std::uint32_t worker) const {
-  const unsigned int node = rte_lcore_to_socket_id(lanes_[worker].lcore);
-  if (static_cast<int>(node) == SOCKET_ID_ANY) return std::nullopt;
-  return node;
+  return ports::numa_node_of_lcore(lanes_[worker].lcore);
 }
 
 std::string Workers::cores_of(std::uint32_t worker) const {

@@ -60,6 +60,14 @@ bool has_packet_sockets_only(const config::Dataplane& dataplane) {
   return std::ranges::all_of(dataplane.interfaces, is_packet_socket, &config::Interface::device);
 }
 
+/// On the node where it has the memory, else on any.
+template <typename MakeOn>
+PacketPool near(std::optional<std::uint32_t> numa_node, MakeOn make_on) {
+  PacketPool pool = make_on(numa_node ? static_cast<int>(*numa_node) : kAnyNode);
+  if (pool == nullptr && numa_node) pool = make_on(kAnyNode);
+  return pool;
+}
+
 std::unexpected<std::string> no_memory(std::uint32_t packets) {
   return std::unexpected("no memory for " + std::to_string(packets) + " packets (" +
                          rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
@@ -104,14 +112,14 @@ std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane&
     return create("culvert_packets", count, kCache, private_bytes,
                   buffer_bytes(largest_mtu(dataplane)), has_packet_sockets_only(dataplane), node);
   };
-  PacketPool pool = on(numa_node ? static_cast<int>(*numa_node) : kAnyNode);
-  if (pool == nullptr && numa_node) pool = on(kAnyNode);
+  PacketPool pool = near(numa_node, on);
   if (pool == nullptr) return no_memory(count);
   return pool;
 }
 
 std::expected<PacketPool, std::string> make_large_pool(const config::Dataplane& dataplane,
-                                                       std::uint16_t private_bytes) {
+                                                       std::uint16_t private_bytes,
+                                                       std::optional<std::uint32_t> numa_node) {
   const bool processor_only = has_packet_sockets_only(dataplane);
   // What was padded to hide its size leaves from where it was opened.
   if (!processor_only && rte_eal_has_hugepages() == 0 && rte_eal_iova_mode() == RTE_IOVA_PA) {
@@ -122,8 +130,10 @@ std::expected<PacketPool, std::string> make_large_pool(const config::Dataplane& 
     return PacketPool();
   }
   // No thread keeps any at hand: they are few, and each is for whoever needs it.
-  PacketPool pool = create("culvert_large_packets", kLargeBuffers, 0, private_bytes,
-                           kLargeBufferBytes, processor_only, kAnyNode);
+  PacketPool pool = near(numa_node, [&](int node) {
+    return create("culvert_large_packets", kLargeBuffers, 0, private_bytes, kLargeBufferBytes,
+                  processor_only, node);
+  });
   if (pool == nullptr) return no_memory(kLargeBuffers);
   return pool;
 }

@@ -44,8 +44,9 @@ std::expected<PacketPool, std::string> make_packet_pool(const config::Dataplane&
                                                         std::uint32_t workers,
                                                         std::uint16_t private_bytes,
                                                         std::optional<std::uint32_t> numa_node);
-/// Of kLargeBuffers. nullptr, logged: no device could send from one.
+/// Of kLargeBuffers, placed likewise. nullptr, logged: no device could send from one.
 std::expected<PacketPool, std::string> make_large_pool(const config::Dataplane& dataplane,
-                                                       std::uint16_t private_bytes);
+                                                       std::uint16_t private_bytes,
+                                                       std::optional<std::uint32_t> numa_node);
 
 }  // namespace culvert::dataplane::ports

@@ -20,14 +20,18 @@ class DpdkFib final : public Fib {
       : max_routes_(max_routes), reclaimer_(reclaimer), v6_(reclaimer) {}
   ~DpdkFib() override { rte_lpm_free(v4_); }
 
-  [[nodiscard]] bool create(Reclaimer& reclaimer) {
+  [[nodiscard]] bool create(Reclaimer& reclaimer, std::optional<std::uint32_t> numa_node) {
     // DPDK keeps tables by name; a process may hold several (tests).
     static std::atomic<int> instances{0};
     const std::string name = "fib" + std::to_string(instances++) + "_";
     rte_lpm_config configuration{};
     configuration.max_rules = max_routes_;
     configuration.number_tbl8s = kTableGroups;
-    v4_ = rte_lpm_create((name + "v4").c_str(), SOCKET_ID_ANY, &configuration);
+    const auto make_on = [&](int node) {
+      return rte_lpm_create((name + "v4").c_str(), node, &configuration);
+    };
+    if (numa_node) v4_ = make_on(static_cast<int>(*numa_node));
+    if (v4_ == nullptr) v4_ = make_on(SOCKET_ID_ANY);
     if (v4_ == nullptr) return false;
     rte_lpm_rcu_config grace{};
     grace.v = reclaimer.handle();
@@ -102,10 +106,10 @@ class DpdkFib final : public Fib {
 
 }  // namespace
 
-std::expected<std::unique_ptr<Fib>, std::string> Fib::create(std::uint32_t max_routes,
-                                                             Reclaimer& reclaimer) {
+std::expected<std::unique_ptr<Fib>, std::string> Fib::create(
+    std::uint32_t max_routes, Reclaimer& reclaimer, std::optional<std::uint32_t> numa_node) {
   auto fib = std::make_unique<DpdkFib>(max_routes, reclaimer);
-  if (!fib->create(reclaimer)) {
+  if (!fib->create(reclaimer, numa_node)) {
     return std::unexpected("no memory for the routing tables; raise dataplane.memory_mib");
   }
   return fib;

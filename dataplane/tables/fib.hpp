@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "dataplane/tables/ids.hpp"
@@ -15,9 +16,11 @@ namespace culvert::dataplane {
 
 class Fib {
  public:
-  /// `max_routes`: of each family, neighbours included.
-  static std::expected<std::unique_ptr<Fib>, std::string> create(std::uint32_t max_routes,
-                                                                 Reclaimer& reclaimer);
+  /// `max_routes`: of each family, neighbours included. The IPv4 table, DPDK's, is on `numa_node`
+  /// where that has the memory, anywhere else.
+  static std::expected<std::unique_ptr<Fib>, std::string> create(
+      std::uint32_t max_routes, Reclaimer& reclaimer,
+      std::optional<std::uint32_t> numa_node = std::nullopt);
   virtual ~Fib() = default;
 
   /// Adds or replaces. The error is a sentence (table full).

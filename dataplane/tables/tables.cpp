@@ -7,7 +7,7 @@ namespace culvert::dataplane {
 
 std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
     const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine,
-    std::unique_ptr<Fib> fib) {
+    std::unique_ptr<Fib> fib, std::optional<std::uint32_t> numa_node) {
   auto tables = std::make_unique<Tables>();
   tables->workers = workers;
   tables->flows_remembered = std::bit_ceil(limits.flows);
@@ -15,7 +15,7 @@ std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
   // A neighbour may have an old and a new adjacency for a moment.
   tables->adjacencies = std::make_unique<Adjacencies>(2 * kMaxRoutes - 1);
   if (fib == nullptr) {
-    auto made = Fib::create(kMaxRoutes, *tables->reclaimer);
+    auto made = Fib::create(kMaxRoutes, *tables->reclaimer, numa_node);
     if (!made) return std::unexpected(made.error());
     fib = std::move(*made);
   }

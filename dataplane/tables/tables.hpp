@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "config/config.hpp"
@@ -23,10 +24,11 @@ namespace culvert::dataplane {
 inline constexpr std::uint32_t kMaxRoutes = 16384;
 
 struct Tables {
-  /// `engine` outlives the tables. `fib`: another than one made for them, which is 64 MiB.
+  /// `engine` outlives the tables. `fib`: another than one made for them, which is 64 MiB and on
+  /// `numa_node` where that has the memory. All else is where the calling thread's memory is.
   static std::expected<std::unique_ptr<Tables>, std::string> create(
       const config::Limits& limits, std::uint32_t workers, const crypto::esp::Engine& engine,
-      std::unique_ptr<Fib> fib = nullptr);
+      std::unique_ptr<Fib> fib = nullptr, std::optional<std::uint32_t> numa_node = std::nullopt);
 
   std::unique_ptr<Reclaimer> reclaimer;  ///< first: the others retire into it
   std::unique_ptr<Adjacencies> adjacencies;

@@ -24,7 +24,8 @@ struct DrainProgress {
   std::atomic<std::uint64_t> packets{0};     ///< that these iterations took up
 };
 
-/// Everything a worker is given. Made by the main thread before launch, freed after it returned.
+/// Everything a worker is given. Made before launch, by its own thread, filled in by the main
+/// thread, which frees it after it returned.
 struct WorkerContext {
   WorkerId id{};
   Tables* tables = nullptr;

@@ -3,6 +3,8 @@ physical ones, and carries a tunnel between a client on its LAN and one behind a
 """
 
 import json
+import re
+from collections import Counter
 
 import pytest
 
@@ -17,6 +19,7 @@ from machines.nics import NicMachine
 
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 TCP_MEGABITS = 8
+SAS = 32768  # so that their tables are several huge pages each
 NO_BUSINESS = {"icv_mismatch", "replay_duplicate", "sa_not_found", "policy_discard"}
 
 
@@ -42,6 +45,7 @@ class Tunnel:
         options = TunnelOptions(start_action="none", child_options={"replay_window": 1024})
         configuration = bed.configuration("a", options)
         configuration["dataplane"] |= {"workers": workers, "huge_pages_required": True}
+        configuration["dataplane"]["limits"]["sas"] = SAS
         for interface, number in zip(configuration["dataplane"]["interfaces"], nics):
             interface["device"] = machine.pci_address(number)
         self.b = bed.add_gateway("b", bed.configuration("b", options))
@@ -57,6 +61,14 @@ class Tunnel:
     def received_by_worker(self):
         workers = self.a.ask("dataplane.sock", "status")["result"]["workers"]
         return [worker["rx_packets"] for worker in workers]
+
+    def table_pages(self):
+        """Huge pages of a's tables by NUMA node. DPDK's own huge pages have a file (memfd) for a name."""
+        maps = self.a.machine.run(f"grep file=/anon_hugepage /proc/{self.a.dataplane.pid}/numa_maps")
+        pages = Counter()
+        for node, count in re.findall(r" N(\d+)=(\d+)", maps):
+            pages[int(node)] += int(count)
+        return pages
 
     def describe(self):
         """For a failure's report."""
@@ -75,7 +87,7 @@ class Tunnel:
 
 @pytest.fixture(scope="module", params=["virtio", "e1000"])
 def tunnel(request, bed, machine):
-    nics, workers = (machine.VIRTIO, 2) if request.param == "virtio" else (machine.E1000, 1)
+    nics, workers = (machine.VIRTIO, [0, 1]) if request.param == "virtio" else (machine.E1000, [1])
     tunnel = Tunnel(bed, machine, nics, workers)
     tunnel.kind, bed.describe = request.param, tunnel.describe
     yield tunnel
@@ -88,6 +100,17 @@ def test_the_gateway_says_what_it_runs_on(tunnel, record_property):
     assert status["engine"] and status["huge_pages"] is True
     assert len(status["workers"]) == (2 if tunnel.kind == "virtio" else 1)
     assert [interface["link"] for interface in status["interfaces"]] == ["up", "up"]
+
+
+def test_tables_are_on_the_nodes_of_the_workers(tunnel):
+    """SAs, keys and what else is mapped by the main thread, which runs on node 0, or beside a worker on
+    both; by the kernel's own account of each page."""
+    status = tunnel.a.ask("dataplane.sock", "status")["result"]
+    policy, nodes = ("interleaved", {0, 1}) if tunnel.kind == "virtio" else ("preferred", {1})
+    assert status["tables_placed"] == {"policy": policy, "numa_nodes": sorted(nodes), "reason": None}
+    assert [worker["numa_node"] for worker in status["workers"]] == sorted(nodes)
+    pages = tunnel.table_pages()
+    assert set(pages) == nodes and sum(pages.values()) >= 6, pages
 
 
 def test_pings_go_through_the_sas_and_nothing_else_is_on_the_wire(tunnel):

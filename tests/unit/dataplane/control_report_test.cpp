@@ -50,8 +50,8 @@ TEST_CASE("report: status has every field of docs/reference/control-protocol.md"
   const auto json = to_json(gateway_with_one_child());
   for (const char* field :
        {"version", "instance", "pid", "uptime_seconds", "config_version", "engine", "engine_reason",
-        "suites", "huge_pages", "workers", "interfaces", "channel", "children", "sa_count",
-        "policy_count", "default_policy"}) {
+        "suites", "huge_pages", "tables_placed", "workers", "interfaces", "channel", "children",
+        "sa_count", "policy_count", "default_policy"}) {
     CHECK(json.contains(field));
   }
   for (const char* field :
@@ -72,6 +72,18 @@ TEST_CASE("report: why the engine is another than usual, and null where it is no
   CHECK(to_json(status)["engine_reason"].is_null());
   status.engine_reason = "IPsec-MB cannot run: the processor lacks AES-NI";
   CHECK(to_json(status)["engine_reason"] == "IPsec-MB cannot run: the processor lacks AES-NI");
+}
+
+TEST_CASE("report: on which nodes the tables are, and why they are not where the workers are") {
+  StatusReport status = gateway_with_one_child();
+  status.placement = {.policy = ports::MemoryPolicy::interleaved, .nodes = {0, 1}};
+  CHECK(to_json(status)["tables_placed"] ==
+        nlohmann::json({{"policy", "interleaved"}, {"numa_nodes", {0, 1}}, {"reason", nullptr}}));
+  status.placement = {.reason = "set_mempolicy: Operation not permitted"};
+  CHECK(to_json(status)["tables_placed"] ==
+        nlohmann::json({{"policy", "kernel"},
+                        {"numa_nodes", nlohmann::json::array()},
+                        {"reason", "set_mempolicy: Operation not permitted"}}));
 }
 
 TEST_CASE("report: who spreads packets its own way hashes nothing for us") {

@@ -36,8 +36,10 @@ class Nic:
 
 
 class Machine:
+    """`nodes`: NUMA nodes, when there are several each with one processor and an equal part of the memory."""
+
     def __init__(self, image: Image, directory: Path, namespace, nics, *, memory=512, processors=1,
-                 iommu=False, kernel_options=""):
+                 iommu=False, nodes=1, kernel_options=""):
         self.namespace, self.nics = namespace, list(nics)
         self.directory = Path(directory)
         self.shared = self.directory / "machine"  # at /mnt/machine inside
@@ -49,7 +51,7 @@ class Machine:
         self._ids = itertools.count(1)
         taps = [self._connect(nic, number) for number, nic in enumerate(self.nics)]
         self._process = Process(
-            namespace.command(*self._command(image, taps, memory, processors, iommu, kernel_options)),
+            namespace.command(*self._command(image, taps, memory, processors, iommu, nodes, kernel_options)),
             self.directory / "qemu.log")
         try:
             self._wait_for_agent()
@@ -72,7 +74,7 @@ class Machine:
         without_offloads(self.namespace, tap)
         return tap
 
-    def _command(self, image, taps, memory, processors, iommu, kernel_options):
+    def _command(self, image, taps, memory, processors, iommu, nodes, kernel_options):
         machine = "q35" + (",kernel-irqchip=off" if iommu else "")
         words = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max",
                  "-machine", machine, "-m", memory, "-smp", processors, "-display", "none",
@@ -82,6 +84,9 @@ class Machine:
                  "-serial", f"file:{self.directory}/console.log",
                  "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent",
                  "-chardev", f"socket,id=agent,path={self.directory}/agent.sock,server=on,wait=off"]
+        for node in range(nodes if nodes > 1 else 0):
+            words += ["-object", f"memory-backend-ram,id=ram{node},size={memory // nodes}M",
+                      "-numa", f"node,nodeid={node},cpus={node},memdev=ram{node}"]
         if iommu:
             words += ["-device", "intel-iommu,intremap=off,caching-mode=on"]
         for tag, path, options in (("host", "/", ",readonly=on,multidevs=remap"),

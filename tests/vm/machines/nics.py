@@ -18,7 +18,7 @@ class NicMachine(Machine):
         spread = "rss=on,hash=on,rx_queue_size=1024"
         nics = [Nic(link, queues=2, options=spread) for link in ("wan", "lan")]
         nics += [Nic(link, model="e1000") for link in ("wan", "lan")]
-        super().__init__(image, directory, namespace, nics, memory=MEMORY, processors=2, iommu=True,
+        super().__init__(image, directory, namespace, nics, memory=MEMORY, processors=2, nodes=2, iommu=True,
                          kernel_options=f"intel_iommu=on iommu=pt hugepages={HUGE_PAGES}")
         # An IOMMU that does not remap interrupts, as the emulated one under translation, counts as
         # unsafe: any device could raise any interrupt. Here there is nobody to protect.
