@@ -27,7 +27,7 @@ namespace {
 constexpr std::uint32_t kFew = 2000, kMany = 100'000;
 constexpr double kMostTimes = 4;
 constexpr std::uint32_t kChanges = 256;  ///< of a round
-constexpr std::uint32_t kDear = 16;      ///< of a round, where each goes through the table
+constexpr std::uint32_t kDear = 4;       ///< of a round, where each goes through the table
 constexpr std::uint32_t kTouched = 32;   ///< entries that are looked up
 constexpr int kRounds = 5, kMostRounds = 60;
 
