@@ -211,7 +211,7 @@ void StallRig::make_worker() {
 std::vector<Wake> StallRig::round(const std::vector<Change>& kinds, std::uint32_t of_each,
                                   double least_seconds) {
   const std::size_t changes = kinds.size() * of_each;
-  wakes_.assign(changes + 1, Wake{});
+  wakes_.assign(changes / settings_.at_once + 1, Wake{});
   times_.assign(kMostTimes, 0);
   begun_ = 0;
   rounds_ = 0;
@@ -225,10 +225,12 @@ std::vector<Wake> StallRig::round(const std::vector<Change>& kinds, std::uint32_
       std::chrono::duration<double>(settings_.seconds_between));
   for (std::size_t number = 0; number < changes; ++number) {
     // Release pairs with the acquire in `serve`.
-    begun_.store(static_cast<std::uint32_t>(number) + 1, std::memory_order_release);
+    begun_.store(static_cast<std::uint32_t>(number / settings_.at_once) + 1,
+                 std::memory_order_release);
     const Change kind = kinds[number % kinds.size()];
     change(kind, static_cast<std::uint32_t>(number / kinds.size()));
     if (settings_.beside_change) settings_.beside_change(kind);
+    if ((number + 1) % settings_.at_once != 0) continue;
     wait_for_wake(rounds_.load(std::memory_order_acquire), least_seconds);
     next += between;
     std::this_thread::sleep_until(next);

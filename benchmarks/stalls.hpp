@@ -47,8 +47,8 @@ enum class Change : std::uint8_t {
 inline constexpr std::size_t kChangeKinds = 13;
 [[nodiscard]] const char* to_string(Change change);
 
-/// A worker's iterations in the wake of one change: from the one that it falls in to the last one
-/// in which a flow may be met for the first time since.
+/// A worker's iterations in the wake of one change, or of those that are made at once: from the one
+/// that it falls in to the last one in which a flow may be met for the first time since.
 struct Wake {
   double longest = 0;        ///< seconds of the worker's processor time that an iteration took
   double longest_there = 0;  ///< the same by the clock on the wall: with what others ran meanwhile
@@ -62,6 +62,7 @@ struct StallSettings {
   Shapes shapes = Shapes::few;
   std::uint32_t flows = 256;   ///< each way, each of an SA and a policy of its own
   double seconds_between = 0;  ///< changes begin so far apart, or later; 0: at once
+  std::uint32_t at_once = 1;   ///< changes of one wake, made in a row
   // What a test does to see that a pause would be seen.
   std::function<void(Change)> beside_change;  ///< after each
   std::function<void()> in_iteration;         ///< timed with it
@@ -79,11 +80,11 @@ class StallRig {
   StallRig& operator=(const StallRig&) = delete;
 
   /// Changes of these kinds in turns, so many of each, the worker at work beside them; their wakes
-  /// in the order of the changes. The same every time: what a change costs can be told from what
-  /// the machine did meanwhile by the least of several rounds. A wake lasts until all flows are met
-  /// again, and `least_seconds` of the worker's processor time: the longer, the more of it is
-  /// disturbed by others, with or without a change. Ends the program when the traffic lost a
-  /// packet.
+  /// in the order of the changes, `at_once` of them a wake. The same every time: what a change
+  /// costs can be told from what the machine did meanwhile by the least of several rounds. A wake
+  /// lasts until all flows are met again, and `least_seconds` of the worker's processor time: the
+  /// longer, the more of it is disturbed by others, with or without a change. Ends the program when
+  /// the traffic lost a packet.
   [[nodiscard]] std::vector<Wake> round(const std::vector<Change>& kinds, std::uint32_t of_each,
                                         double least_seconds = 0);
   /// Every iteration of the last round, seconds of the worker's processor time.

@@ -19,59 +19,93 @@ from harness.traffic import SteadyPing
 INNER = {bytes([10, 1, 0, 2]), bytes([10, 2, 0, 2])}
 SECONDS = int(os.environ.get("CULVERT_CHURN_SECONDS", "6"))
 PAIRS = int(os.environ.get("CULVERT_MANY_SAS", "20000"))
+AT_ONCE = 800  # routes and policies that a reload lets come or go
 MOST_BYTES = 5000  # an SA: key, window of 1 024 and all
 SHAKEN = Path(os.environ.get("CULVERT_CHURN_BUILD", build_directory()))
 
 
-def change_routes(gateway, number):
-    """A reload in which a route and a policy come or go."""
-    configuration = gateway.configuration
+def changed_by_reload(configuration, number):
+    """Routes and policies come with every other reload and go with the next, other ones each time."""
     routes = [route for route in configuration["dataplane"]["routes"]
-              if not route["to"].startswith("203.0.113.")]
+              if not route["to"].startswith("203.")]
     configuration["policies"] = []
-    if number % 2:
-        routes.append({"to": f"203.0.113.{number % 200}/32", "via": SIDE_B.wan_address})
+    if number % 2 == 0:
+        hosts = [f"203.{number % 250}.{host >> 8}.{host & 255}/32" for host in range(AT_ONCE)]
+        routes += [{"to": host, "via": SIDE_B.wan_address} for host in hosts]
         configuration["policies"] = [{"action": "discard", "source": "10.1.0.0/24",
-                                      "destination": "203.0.113.0/24"}]
+                                      "destination": host} for host in hosts]
     configuration["dataplane"]["routes"] = routes
-    gateway.configure(configuration)
-    gateway.dataplane.send_signal(signal.SIGHUP)
+    return configuration
+
+
+class Reloads:
+    """One after the other: a signal that comes before its daemon has looked would be lost."""
+
+    def __init__(self, gateway):
+        self._gateway = gateway
+        self._log = open(gateway.dataplane.log, errors="replace")
+        self._new = ""
+        self.made = self._seen = 0
+
+    def done(self):
+        """Of the log only what is new, in whole lines: the key daemon fills it."""
+        *lines, self._new = (self._new + self._log.read()).split("\n")
+        self._seen += sum(" reloaded reason=" in line for line in lines)
+        return self._seen
+
+    def another(self):
+        self._gateway.configure(changed_by_reload(self._gateway.configuration, self.made))
+        self._gateway.dataplane.send_signal(signal.SIGHUP)
+        self.made += 1
+        wait_until(lambda: self.done() == self.made or not self._gateway.dataplane.running(), 120,
+                   "a reload", interval=0.01)
 
 
 @pytest.mark.long
-def test_a_thousand_changes_a_second_under_traffic(bed):
+def test_a_thousand_changes_of_each_kind_a_second_under_traffic(bed):
     # Given a gateway under a flood of its client's packets, and a neighbour to send them to
     far = bed.add_gateway("b", bed.configuration("b", TunnelOptions()), start=False)
     far.start_dataplane()
-    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()), start=False)
+    configuration = bed.configuration("a", TunnelOptions())
+    configuration["dataplane"]["limits"]["policies"] = 1024
+    gateway = bed.add_gateway("a", configuration, start=False)
     gateway.build = SHAKEN
     gateway.start_dataplane()
     with bed.capture() as capture:
         flood = Process(bed["client-a"].command("ping", "-n", "-f", "-i", "0.002", "-s", "400",
                                                 SIDE_B.client_address()),
                         bed.directory / "flood.log")
-        # When a key daemon installs, moves, switches and deletes, and the operator reloads
+        # When a key daemon installs, moves, switches and deletes SAs and policies, and the operator
+        # reloads other routes and policies, by the hundred
         churn = Process([build_directory() / "tests/churn/churn", gateway.socket("channel.sock"),
                          SECONDS, SIDE_A.wan_address, SIDE_B.wan_address, SIDE_A.network(),
                          SIDE_B.network()], bed.directory / "churn.log")
-        reloads = 0
-        while churn.running():
-            change_routes(gateway, reloads)
-            reloads += 1
-            time.sleep(0.1)
+        began = time.monotonic()
+        reloads = Reloads(gateway)
+        while churn.running() or reloads.made < SECONDS:
+            reloads.another()
+            if not gateway.dataplane.running():
+                churn.kill()  # it would wait for answers
+                break
         status = churn.wait(5)
+        lasted = time.monotonic() - began
         flood.stop(signal.SIGINT)
     # Then it lives, everything was answered, and no packet of the client's left in clear
-    assert status == 0, churn.text()
     assert gateway.dataplane.running(), gateway.dataplane.text()[-3000:]
+    assert status == 0, churn.text()
     wire = WireContents(capture.frames(), INNER)
     assert wire.unexpected() == {} and wire.inner_addresses_seen == 0
     assert wire.protected() > 100, "some of the time there was an SA"
     assert "ERROR: AddressSanitizer" not in gateway.dataplane.text()
-    totals = gateway.culvert("counters")["totals"]
-    assert totals["received"] > 20 * SECONDS
+    counters = gateway.culvert("counters")
+    assert counters["totals"]["received"] > 20 * SECONDS
     assert gateway.status()["dataplane"]["channel"]["invalid_requests"] == 0
-    assert reloads >= SECONDS
+    assert reloads.done() == reloads.made
+    # How long a worker was kept is printed and no more: here it is mostly the machine's other work.
+    # What a change costs a worker itself is held by tests/unit/dataplane/stall.
+    print(f"{churn.text()}{reloads.made * AT_ONCE} changes of routes by reload in {lasted:.1f} s, as "
+          f"many of policies; iterations over 100 µs, 1 ms and 10 ms: "
+          f"{counters['workers'][0]['long_iterations']}")
     assert gateway.dataplane.stop(signal.SIGTERM) == 0
 
 
@@ -89,7 +123,8 @@ def test_many_sas_come_and_go_through_the_channel(bed):
     many = Process([build_directory() / "tests/churn/many_sas", gateway.socket("channel.sock"),
                     gateway.dataplane.pid, PAIRS, SIDE_A.wan_address, SIDE_B.wan_address,
                     SIDE_A.network(), SIDE_B.network()], bed.directory / "many.log")
-    wait_until(lambda: not many.running(), 20 + PAIRS / 2000, "the SAs to come and go")
+    # Some 17 000 a second come and 57 000 go; a machine with other work may take ten times as long.
+    wait_until(lambda: not many.running(), 120 + PAIRS / 600, "the SAs to come and go")
     # Then each had bounded memory, none is left, and the gateway answered all the while
     assert many.returncode() == 0, many.text()
     assert float(many.text().split("second, ")[1].split()[0]) <= MOST_BYTES, many.text()

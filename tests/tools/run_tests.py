@@ -174,7 +174,7 @@ def worker_storm():
 
 
 def churn():
-    """The packet daemon with ASan and UBSan, its tables changed a thousand times a second."""
+    """The packet daemon with ASan and UBSan, SAs, policies and routes changed by the thousand a second."""
     if not set_up_sanitized() or run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane", "cli/culvert"]) != 0:
         return Tally(failed=1)
     report = run_pytest("churn", "-k", "test_churn", environment={

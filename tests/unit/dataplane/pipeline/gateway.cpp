@@ -197,17 +197,17 @@ Addresses mirrored() {
 }
 
 Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_t worker,
-                 std::unique_ptr<crypto::esp::Engine> (*make_engine)())
+                 std::unique_ptr<crypto::esp::Engine> (*make_engine)(), Routes routes)
     : receiver(worker), addresses_(addresses), engine_((start_eal(), make_engine())) {
   config::Limits limits;
   limits.sas = 1024;
   limits.flows = 1024;  // they are touched at the start of every test
-  auto fib = std::make_unique<UsedFib>();
-  UsedFib& routes = *fib;
+  auto fib = routes == Routes::used ? std::make_unique<UsedFib>() : nullptr;
+  UsedFib* const used = fib.get();
   auto made = Tables::create(limits, workers, *engine_, std::move(fib));
   REQUIRE(made.has_value());
   tables_ = std::move(*made);
-  routes.outdates = tables_->reclaimer.get();
+  if (used != nullptr) used->outdates = tables_->reclaimer.get();
   std::vector<PortInfo> ports;
   for (std::uint16_t port = 0; port < kPorts; ++port) {
     PortInfo info;

@@ -60,11 +60,16 @@ Addresses mirrored();
 /// changed.
 void take_whole_bursts(dataplane::WorkerState& worker);
 
+/// A FIB that other tests have used, which is there at once; or one of its own, as a gateway's,
+/// which another thread may change.
+enum class Routes : std::uint8_t { used, own };
+
 class Gateway {
  public:
-  explicit Gateway(
-      const Addresses& addresses = {}, std::uint32_t workers = 1, std::uint16_t worker = 0,
-      std::unique_ptr<crypto::esp::Engine> (*make_engine)() = crypto::esp::make_engine);
+  explicit Gateway(const Addresses& addresses = {}, std::uint32_t workers = 1,
+                   std::uint16_t worker = 0,
+                   std::unique_ptr<crypto::esp::Engine> (*make_engine)() = crypto::esp::make_engine,
+                   Routes routes = Routes::used);
   ~Gateway();
   Gateway(const Gateway&) = delete;
   Gateway& operator=(const Gateway&) = delete;
