@@ -36,6 +36,16 @@ bool cuts_before(const OutboundSa& sa) {
          sa.details->headers.fragmentation == config::FragmentationOrder::before;
 }
 
+/// RFC 2473 §7.1: IPv6 inside is promised 1280 bytes, whatever the tunnel has to do for it.
+bool is_promised(const std::uint8_t* ip, const wire::IpHeader& header) {
+  return !wire::is_v4(ip) && header.total_bytes <= kIpv6LeastMtu;
+}
+/// IPv6 is cut by its source alone (RFC 8200 §4.5): what is ours we cut, for no router behind the
+/// tunnel may.
+bool is_our_v6(const Burst& burst, std::uint32_t position) {
+  return !wire::is_v4(burst.ip[position]) && burst.origin[position] == PacketOrigin::originated;
+}
+
 /// A sealed packet's identification is its SA's number; another SA to the same peer may have sent
 /// the same one, and pieces are told apart by it. RFC 6864 §4.3: "Sources emitting non-atomic
 /// datagrams MUST NOT repeat IPv4 ID values within one MDL for a given source address/destination
@@ -93,6 +103,14 @@ bool wait_for_pieces(WorkerState& worker, const Burst& burst, std::uint32_t posi
   return true;
 }
 
+bool is_cut_before_seal(const Burst& burst, std::uint32_t position, const OutboundSa& sa) {
+  const std::uint8_t* const ip = burst.ip[position];
+  if (is_our_v6(burst, position)) {
+    return may_cut_before(sa) && !is_promised(ip, burst.header[position]);
+  }
+  return may_be_cut(ip) && cuts_before(sa);
+}
+
 TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
                       const OutboundSa& sa, const OuterHeader& outer, std::uint16_t mtu) {
   // A piece of it would be no dummy any more. Its maker knows the smaller size by the next one.
@@ -103,25 +121,21 @@ TooBig handle_too_big(WorkerState& worker, Burst& burst, std::uint32_t position,
   const std::uint8_t* const ip = burst.ip[position];
   const wire::IpHeader& header = burst.header[position];
   const bool is_v6 = (ip[0] >> 4U) == 6;
-  // RFC 2473 §7.1: IPv6 inside is promised 1280 bytes, whatever the tunnel has to do for it.
-  const bool is_promised = is_v6 && header.total_bytes <= kIpv6LeastMtu;
   const std::uint16_t inside = mtu_inside(sa, outer, header, mtu);
   const std::uint16_t told = is_v6 ? std::max(inside, kIpv6LeastMtu) : inside;
-  // IPv6 is cut by its source alone (RFC 8200 §4.5): what is ours we cut, for no router behind the
-  // tunnel may.
-  const bool is_our_v6 = is_v6 && burst.origin[position] == PacketOrigin::originated;
-  const bool cuts_now =
-      is_our_v6 ? may_cut_before(sa) && !is_promised : may_be_cut(ip) && cuts_before(sa);
-  if (cuts_now) {
-    burst.cut_for |= bit_of(burst.outbound[position]);
+  if (is_cut_before_seal(burst, position, sa)) {
+    const std::uint32_t pending = worker.pending.count();
     cut_packet(worker, burst, position, header.total_bytes, told,
                {.step = NextStep::protect,
                 .origin = burst.origin[position],
                 .received_on = burst.received_on[position],
                 .outbound = burst.outbound[position]});
+    if (worker.pending.count() != pending) burst.cut_for |= bit_of(burst.outbound[position]);
     return TooBig::ended;
   }
-  if (is_promised || may_cut_sealed(sa, is_our_v6 || may_be_cut(ip))) return TooBig::cut_after_seal;
+  if (is_promised(ip, header) || may_cut_sealed(sa, is_our_v6(burst, position) || may_be_cut(ip))) {
+    return TooBig::cut_after_seal;
+  }
   punt_ip(worker, burst, position, {.reason = PuntReason::packet_too_big, .mtu = told});
   return TooBig::ended;
 }

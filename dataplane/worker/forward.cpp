@@ -61,10 +61,14 @@ bool is_cut_here(const Burst& burst, std::uint32_t position) {
          ((ip[0] >> 4U) == 6 && burst.origin[position] == PacketOrigin::originated);
 }
 
-/// What the next hop allows. `pieces`: the step of those that it is cut into, if it is.
-void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, AdjacencyIndex next_hop,
-             NextStep pieces) {
-  const Adjacency& adjacency = (*worker.tables.adjacencies)[next_hop];
+bool is_too_big(const WorkerState& worker, const Burst& burst, std::uint32_t position,
+                AdjacencyIndex next_hop) {
+  return burst.ip_bytes[position] > (*worker.tables.adjacencies)[next_hop].mtu();
+}
+
+/// What the next hop allows. Pieces that it is cut into, if it is, go on as `like` says.
+void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, const PendingPacket& like) {
+  const Adjacency& adjacency = (*worker.tables.adjacencies)[like.next_hop];
   // Acquire pairs with the release in Adjacencies::resolve: the header is complete.
   const AdjacencyKind kind = adjacency.kind.load(std::memory_order_acquire);
   switch (kind) {
@@ -73,11 +77,7 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
     case AdjacencyKind::incomplete:
       if (const std::uint16_t mtu = adjacency.mtu(); burst.ip_bytes[position] > mtu) [[unlikely]] {
         if (is_cut_here(burst, position)) {
-          return cut_packet(worker, burst, position, burst.ip_bytes[position], mtu,
-                            {.step = pieces,
-                             .origin = burst.origin[position],
-                             .received_on = burst.received_on[position],
-                             .next_hop = next_hop});
+          return cut_packet(worker, burst, position, burst.ip_bytes[position], mtu, like);
         }
         return punt_as_is(worker, burst, position,
                           {.reason = PuntReason::packet_too_big, .mtu = mtu});
@@ -109,38 +109,37 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, Adjacenc
 
 }  // namespace
 
-// What comes behind one that was cut goes on behind its pieces, as it is.
+// What comes behind one that was cut goes on behind its pieces, as it is; or, if it is too large as
+// well, in pieces of its own.
 void forward(WorkerState& worker, Burst& burst) {
-  const std::uint32_t pending = worker.pending.count();
+  std::uint32_t pending = worker.pending.count();
+  const auto send_or_wait = [&](std::uint32_t position, const PendingPacket& like) {
+    if (worker.pending.count() != pending && !is_too_big(worker, burst, position, like.next_hop) &&
+        wait_for_pieces(worker, burst, position, burst.ip_bytes[position], like)) [[unlikely]] {
+      return;
+    }
+    send_to(worker, burst, position, like);
+  };
   for (const std::uint32_t position : burst.sealed) {
     // Sealed by us: it is ours now, whoever's packet is inside. An error about it is nobody's.
     burst.origin[position] = PacketOrigin::originated;
-    if (worker.pending.count() != pending &&
-        wait_for_pieces(worker, burst, position, burst.ip_bytes[position],
-                        {.step = NextStep::send,
-                         .origin = PacketOrigin::originated,
-                         .received_on = burst.received_on[position],
-                         .next_hop = burst.next_hop[position]})) [[unlikely]] {
-      continue;
-    }
-    send_to(worker, burst, position, burst.next_hop[position], NextStep::send);
+    send_or_wait(position, {.step = NextStep::send,
+                            .origin = PacketOrigin::originated,
+                            .received_on = burst.received_on[position],
+                            .next_hop = burst.next_hop[position]});
   }
-  const std::uint32_t pending_of_sealed = worker.pending.count();
+  pending = worker.pending.count();
   for (const std::uint32_t position : burst.route) {
     burst.ip_bytes[position] = burst.header[position].total_bytes;
-    if (worker.pending.count() != pending_of_sealed &&
-        wait_for_pieces(worker, burst, position, burst.ip_bytes[position],
-                        {.step = NextStep::route,
-                         .origin = burst.origin[position],
-                         .received_on = burst.received_on[position]})) [[unlikely]] {
-      continue;
-    }
     const std::uint8_t* const ip = burst.ip[position];
     const AdjacencyIndex next_hop =
         (ip[0] >> 4U) == 4
             ? worker.tables.fib->lookup_v4(wire::load_u32(ip + wire::ipv4::kDestination))
             : worker.tables.fib->lookup_v6(ip + wire::ipv6::kDestination);
-    send_to(worker, burst, position, next_hop, NextStep::route);
+    send_or_wait(position, {.step = NextStep::route,
+                            .origin = burst.origin[position],
+                            .received_on = burst.received_on[position],
+                            .next_hop = next_hop});
   }
   burst.sealed.clear();
   burst.route.clear();

@@ -207,6 +207,20 @@ void pad_traffic_flow(Burst& burst, std::uint32_t position, const Run& run) {
   header.total_bytes = static_cast<std::uint16_t>(wanted);
 }
 
+/// Whether a packet is now behind the pieces of one of its SA that was cut. One that will be cut as
+/// well is so now: its pieces are behind them then.
+bool waits_behind(WorkerState& worker, const Burst& burst, std::uint32_t position, const Run& run) {
+  if ((burst.cut_for & bit_of(burst.outbound[position])) == 0) [[likely]]
+    return false;
+  const bool fits = shape_of(run.sa, run.outer, burst.header[position]).packet_bytes <= run.mtu;
+  if (!fits && is_cut_before_seal(burst, position, run.sa)) return false;
+  return wait_for_pieces(worker, burst, position, burst.header[position].total_bytes,
+                         {.step = NextStep::protect,
+                          .origin = burst.origin[position],
+                          .received_on = burst.received_on[position],
+                          .outbound = burst.outbound[position]});
+}
+
 /// Pass 1 for packets [begin, end) of the list, which share the SA.
 void prepare_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::uint32_t end) {
   OutboundSa& sa = *worker.tables.sad->outbound(burst.outbound[burst.protect[begin]]);
@@ -222,16 +236,10 @@ void prepare_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::ui
   FitPackets fit;
   for (std::uint32_t i = begin; i < end; ++i) {
     const std::uint32_t position = burst.protect[i];
-    if ((burst.cut_for & bit_of(burst.outbound[position])) != 0 &&
-        wait_for_pieces(worker, burst, position, burst.header[position].total_bytes,
-                        {.step = NextStep::protect,
-                         .origin = burst.origin[position],
-                         .received_on = burst.received_on[position],
-                         .outbound = burst.outbound[position]})) [[unlikely]] {
-      continue;
-    }
     // One route for all in tunnel mode; in transport mode each packet has its own destination.
     if (i == begin || !sa.is_tunnel) find_route(worker, burst.ip[position], run);
+    if (waits_behind(worker, burst, position, run)) [[unlikely]]
+      continue;
     if (sa.is_tunnel && sa.details->headers.tfc_padding != 0) [[unlikely]]
       pad_traffic_flow(burst, position, run);
     take_if_fit(worker, burst, position, run, fit);

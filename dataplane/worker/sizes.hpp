@@ -35,6 +35,10 @@ void cut_packet(WorkerState& worker, Burst& burst, std::uint32_t position, std::
   return std::uint64_t{1} << (raw(slot) % 64);
 }
 
+/// Whether a packet that does not fit its SA's path is cut before it is sealed.
+[[nodiscard]] bool is_cut_before_seal(const Burst& burst, std::uint32_t position,
+                                      const OutboundSa& sa);
+
 /// How a packet that does not fit its SA's path goes on.
 enum class TooBig : std::uint8_t {
   ended,           ///< cut before encryption, or its sender was told

@@ -105,11 +105,11 @@ class GatewayModel {
     return outcomes;
   }
 
-  /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
-  /// leaves in clear.
   /// The packet that was asked about last, if it came to policy.
   dataplane::PacketOrigin passed_as{};
 
+  /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
+  /// leaves in clear.
   Outcomes own(const ByteString& ip) { return pass(ip, dataplane::PacketOrigin::originated); }
 
  private:

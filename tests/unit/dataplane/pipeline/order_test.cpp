@@ -15,6 +15,7 @@ using namespace culvert::dataplane;
 namespace {
 
 constexpr std::size_t kFlows = 3;
+constexpr std::uint8_t kPackets = 64;
 using Serials = std::array<std::vector<std::uint8_t>, kFlows>;
 
 Packet with_option(Packet ip) {
@@ -55,7 +56,11 @@ void note(const Packet& whole, Serials& serials) {
   if (found->empty() || found->back() != ip.back()) found->push_back(ip.back());
 }
 
-/// Sixty packets of the flows, each of which is one of `kinds`, and what is to come of them.
+/// Of large ones only fragments fit. IPv6 is cut by its sender alone.
+enum Kind : std::size_t { small, large, with_more };
+constexpr std::size_t kTwoKinds = 2, kAllKinds = 3, kLargeAlone = 0;
+
+/// A burst of packets of the flows, each of which is one of `kinds`, and what is to come of them.
 struct Traffic {
   std::vector<Packet> frames;
   Serials serials;
@@ -63,17 +68,15 @@ struct Traffic {
   template <typename Make>
   Traffic(std::uint32_t seed, std::size_t kinds, Make make) {
     std::mt19937 random(seed);
-    for (std::uint8_t serial = 1; serial <= 60; ++serial) {
+    for (std::uint8_t serial = 1; serial <= kPackets; ++serial) {
       const std::size_t flow = random() % kFlows;
       serials[flow].push_back(serial);
-      frames.push_back(make(flow, serial, random() % kinds));
+      const std::size_t kind = kinds == kLargeAlone ? large : random() % kinds;
+      frames.push_back(make(flow, serial, kind));
     }
   }
 };
 
-/// Of large ones only fragments fit. IPv6 is cut by its sender alone.
-enum Kind : std::size_t { small, large, with_more };
-constexpr std::size_t kTwoKinds = 2, kAllKinds = 3;
 auto clear_packet(bool is_v6, std::size_t large_bytes) {
   return [=](std::size_t flow, std::uint8_t serial, std::size_t kind) {
     return packet_of(flow, serial, is_v6, kind == large && !is_v6 ? large_bytes : 100,
@@ -98,7 +101,7 @@ TEST_CASE("order: no packet of a flow is overtaken on its way into a tunnel") {
   const auto fragmentation =
       GENERATE(config::FragmentationOrder::before, config::FragmentationOrder::after);
   const std::uint32_t seed = GENERATE(1U, 2U, 3U, 4U);
-  const std::size_t kinds = GENERATE(kTwoKinds, kAllKinds);
+  const std::size_t kinds = GENERATE(kTwoKinds, kAllKinds, kLargeAlone);
   CAPTURE(is_v6, fragmentation, seed, kinds);
   SaOptions options = with_families(false, is_v6);
   options.window = 1024;
@@ -117,7 +120,7 @@ TEST_CASE("order: no packet of a flow is overtaken on its way into a tunnel") {
 TEST_CASE("order: no packet of a flow is overtaken where it leaves as it is") {
   const bool is_v6 = GENERATE(false, true);
   const std::uint32_t seed = GENERATE(1U, 2U, 3U, 4U);
-  const std::size_t kinds = GENERATE(kTwoKinds, kAllKinds);
+  const std::size_t kinds = GENERATE(kTwoKinds, kAllKinds, kLargeAlone);
   CAPTURE(is_v6, seed, kinds);
   Gateway gateway;
   gateway.policy(PolicyAction::bypass, is_v6 ? "::/0" : "0.0.0.0/0", is_v6 ? "::/0" : "0.0.0.0/0");
