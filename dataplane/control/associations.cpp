@@ -217,7 +217,8 @@ std::set<ChildId> Associations::borne() const {
 
 void Associations::children_changed() {
   const auto is_gone = [&](ChildId child) { return children_.name(child).child.empty(); };
-  round_.end();  // what it is made of is another list of children
+  // Reports are by the list of children; sums are by child, whatever their order.
+  if (round_.phase() == ChildRound::Phase::counted) round_.end();
   round_.forget(is_gone);
   accounts_.forget(is_gone);
 }

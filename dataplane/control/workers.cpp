@@ -62,8 +62,12 @@ struct Furnishing {
  private:
   static int make(void* argument) {
     auto& wanted = *static_cast<Furnishing*>(argument);
-    wanted.context.reset(new (std::nothrow) WorkerContext);
-    if (wanted.context != nullptr) wanted.context->engine = wanted.make_engine();
+    try {
+      wanted.context = std::make_unique<WorkerContext>();
+      wanted.context->engine = wanted.make_engine();
+    } catch (const std::bad_alloc&) {  // nobody would catch it on this thread
+      wanted.context.reset();
+    }
     return 0;
   }
 };
