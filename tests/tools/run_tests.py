@@ -51,12 +51,13 @@ class Tally:
     skipped: int = 0
     reasons: list = dataclasses.field(default_factory=list)  # why skipped, each once
     failures: list = dataclasses.field(default_factory=list)  # what failed, by name
+    unsteady: list = dataclasses.field(default_factory=list)  # what failed beside others, not alone
 
     def __add__(self, other):
         return Tally(self.passed + other.passed, self.failed + other.failed,
                      self.skipped + other.skipped,
                      list(dict.fromkeys([*self.reasons, *other.reasons])),
-                     [*self.failures, *other.failures])
+                     [*self.failures, *other.failures], [*self.unsteady, *other.unsteady])
 
     def __str__(self):
         text = f"{self.passed} passed, {self.failed} failed"
@@ -102,20 +103,36 @@ def count_cases(result):
 
 
 def run_meson_tests(build, environment=None, timeout_factor=1, names=()):
-    run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs",
-         "--timeout-multiplier", timeout_factor, *names], environment)
-    log = build / "meson-logs/testlog.json"
-    if not log.exists():
+    """Few programs that failed are tried again one by one, like scenarios (`tried_alone`)."""
+    def results_of(names, *options):
+        log = build / "meson-logs/testlog.json"
+        log.unlink(missing_ok=True)
+        run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs",
+             "--timeout-multiplier", timeout_factor, *options, *names], environment)
+        lines = log.read_text().splitlines() if log.exists() else []
+        return {result["name"]: result for result in map(json.loads, lines)}
+
+    results = results_of(names)
+    if not results:
         print(f"{build.name}: meson ran no test", flush=True)
         return Tally(failed=1)
-    tally = Tally()
-    for line in log.read_text().splitlines():
-        tally += count_cases(json.loads(line))
-    return tally
+    tallies = {name: count_cases(result) for name, result in results.items()}
+    failed = {name: tally for name, tally in tallies.items() if tally.failed}
+    if 0 < len(failed) <= MAX_TRIED_AGAIN:
+        for name, again in results_of([short_name(name) for name in failed],
+                                      "--num-processes", 1).items():
+            tallies[name] = count_cases(again)
+            if not tallies[name].failed:
+                tallies[name].unsteady = failed[name].failures
+    return sum(tallies.values(), Tally())
+
+
+def short_name(name):
+    """As meson takes it, of `project:suite / name` as it writes it."""
+    return name.rsplit(" / ", 1)[-1]
 
 
 def units():
-    (BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
     return run_meson_tests(BUILD)
 
 
@@ -160,7 +177,6 @@ def sanitizers():
     """ASan and UBSan over the units, storms of bad input among them."""
     if not build_sanitized():
         return Tally(failed=1)
-    (SANITIZED_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
     with concurrent.futures.ThreadPoolExecutor() as beside:  # one long process beside many short
         storm = beside.submit(worker_storm)
         units_tally = run_meson_tests(SANITIZED_BUILD, SANITIZER_ENVIRONMENT, timeout_factor=10)
@@ -307,7 +323,8 @@ def tried_alone(report):
     again = run_pytest("again", what=report.failed)
     for name in report.failed:
         print(f"{name}: {'failed twice' if name in again.failed else 'UNSTEADY, passes alone'}")
-    return Tally(report.tally.passed, 0, report.tally.skipped) + again.tally
+    unsteady = [name for name in report.failed if name not in again.failed]
+    return Tally(report.tally.passed, 0, report.tally.skipped, unsteady=unsteady) + again.tally
 
 
 def vm():
@@ -348,7 +365,6 @@ def ipsec_mb_2():
                                           *newer_ipsec_mb.meson_options(root)]) \
             or run(["ninja", "-C", IPSEC_MB_BUILD, *tests, *IPSEC_MB_PROGRAMS]) != 0:
         return Tally(failed=1)
-    (IPSEC_MB_BUILD / "meson-logs/testlog.json").unlink(missing_ok=True)
     # They fail with another library than this.
     version = {"CULVERT_TEST_IPSEC_MB": newer_ipsec_mb.VERSION}
     units_tally = run_meson_tests(IPSEC_MB_BUILD, version, names=IPSEC_MB_TESTS)
@@ -400,7 +416,8 @@ class Result:
     def __str__(self):
         return "\n".join([f"{self.stage:12} {self.seconds:6.0f} s   {self.tally}",
                           *[f"{'':24}skipped: {reason}" for reason in self.tally.reasons],
-                          *[f"{'':24}failed: {name}" for name in self.tally.failures]])
+                          *[f"{'':24}failed: {name}" for name in self.tally.failures],
+                          *[f"{'':24}UNSTEADY, passed when run alone: {name}" for name in self.tally.unsteady]])
 
 
 def timed(name, stage):
