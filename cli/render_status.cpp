@@ -128,7 +128,7 @@ std::string render_daemon(const char* name, const json& daemon) {
 /// "wan", "wan (vlan 100)", "wan (vlan 200.100)".
 std::string interface_name(const json& interface) {
   const json& vlan = member(interface, "vlan");
-  const std::string name = text(interface, "name");
+  std::string name = text(interface, "name");
   if (vlan.is_number()) return fmt::format("{} (vlan {})", name, vlan.get<int>());
   if (!vlan.is_array() || vlan.size() != 2) return name;
   return fmt::format("{} (vlan {}.{})", name, vlan[0].dump(), vlan[1].dump());

@@ -14,6 +14,7 @@ using wire::Prefix;
 
 std::string list_interfaces(const Dataplane& dataplane) {
   std::vector<std::string_view> names;
+  names.reserve(dataplane.interfaces.size());
   for (const Interface& interface : dataplane.interfaces) names.push_back(interface.name);
   return alternatives(names);
 }

@@ -98,9 +98,9 @@ class PolicyTable {
     }
   }
 
-  void add(Entry entry) {
+  void add(const Entry& entry) {
     if (entries_.size() < limits::kComparedSelectors) {
-      entries_.push_back(std::move(entry));
+      entries_.push_back(entry);
     } else {
       incomplete_ = true;
     }

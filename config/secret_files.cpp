@@ -58,7 +58,8 @@ Secret decode_base64(crypto::Bytes text, const std::filesystem::path& file) {
 }
 
 bool begins_with(crypto::Bytes bytes, char first, char second) {
-  return bytes.size() >= 2 && bytes[0] == first && bytes[1] == second;
+  return bytes.size() >= 2 && bytes[0] == static_cast<std::uint8_t>(first) &&
+         bytes[1] == static_cast<std::uint8_t>(second);
 }
 
 }  // namespace

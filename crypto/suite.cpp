@@ -104,6 +104,7 @@ std::string Proposal::to_string() const {
   for (const Cipher& cipher : encryption) append(text, cipher_name(cipher.id, cipher.key_bits));
   for (const Integrity id : integrity) append(text, find(id)->name);
   std::vector<Prf> implied;
+  implied.reserve(integrity.size());
   for (const Integrity id : integrity) implied.push_back(implied_prf(id));
   if (prf != implied) {
     for (const Prf id : prf) append(text, find(id)->name);

@@ -235,7 +235,7 @@ std::expected<void, Rejection> check_status(ValidPath& path, const Walk& walk, b
                            ? unlisted->second
                            : "no revocation list is configured, so whether \"" + one.subject() +
                                  "\" is revoked is not known";
-    if (!answer.what.empty()) what = answer.what + "; " + what;
+    if (!answer.what.empty()) what.insert(0, answer.what + "; ");
     if (rules.revocation == RevocationPolicy::strict) {
       return std::unexpected(Rejection{reason_of(answer.word), what});
     }

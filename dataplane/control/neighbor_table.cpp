@@ -9,7 +9,6 @@ std::string_view to_string(NeighborState state) {
     case NeighborState::incomplete:
       return "incomplete";
     case NeighborState::reachable:
-      return "reachable";
     case NeighborState::probing:
       return "reachable";
     case NeighborState::failed:

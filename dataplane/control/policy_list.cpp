@@ -78,6 +78,7 @@ std::vector<PolicyEntry> ordered_policies(const config::Config& config,
                                           const NegotiatedPolicies& negotiated,
                                           const std::vector<ManualPolicy>& manual) {
   std::vector<PolicyEntry> entries;
+  entries.reserve(config.policies.size());  // and more
   for (const config::Policy& policy : config.policies) {
     entries.push_back(explicit_entry(policy, entries.size()));
   }

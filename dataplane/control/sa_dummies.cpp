@@ -62,7 +62,7 @@ void Associations::send_dummies(Packets& packets, Instant now) {
 void Associations::fill_turns(Packets& packets, const SaRecord& record, DummySource& source,
                               std::uint64_t turns, Instant now) {
   constexpr Rate kOfAll{config::limits::kDummyPacketsTotal,
-                        config::limits::kDummyPacketsTotal / 100};
+                        config::limits::kDummyPacketsTotal / 100.0};
   SaUsage usage = tables_.sad->usage(record);
   const std::uint64_t before = usage.sequence;
   for (std::uint64_t left = source.missing(turns, before); left != 0; --left) {

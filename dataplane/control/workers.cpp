@@ -137,9 +137,10 @@ std::expected<std::unique_ptr<Workers>, std::string> Workers::create(Tables& tab
                                                                      const Equipment& equipment) {
   std::unique_ptr<Workers> workers(new Workers);
   unsigned int lcore = rte_get_next_lcore(~0U, 1, 0);
-  for (std::uint16_t worker = 0; worker < tables.workers; ++worker) {
+  for (std::uint32_t worker = 0; worker < tables.workers; ++worker) {
     if (lcore >= RTE_MAX_LCORE) return std::unexpected(std::string("too few lcores for workers"));
-    if (auto done = workers->add_lane(tables, equipment, worker, lcore); !done) {
+    if (auto done = workers->add_lane(tables, equipment, static_cast<std::uint16_t>(worker), lcore);
+        !done) {
       return std::unexpected(done.error());
     }
     lcore = rte_get_next_lcore(lcore, 1, 0);

@@ -258,7 +258,8 @@ ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking
       if (taking.is_over) [[unlikely]]
         return next;
     }
-  } while (++next != end && run.has(*next));
+    ++next;
+  } while (next != end && run.has(*next));
   return next;
 }
 
