@@ -35,10 +35,10 @@ std::string known_names(const config::Config& configuration) {
 }  // namespace
 
 void Daemon::handle_verbs() {
-  control_->handle("status", [this](const nlohmann::json&, runtime::Responder responder) {
+  control_->handle("status", [this](const nlohmann::json&, const runtime::Responder& responder) {
     responder.ok(status());
   });
-  control_->handle("counters", [this](const nlohmann::json&, runtime::Responder responder) {
+  control_->handle("counters", [this](const nlohmann::json&, const runtime::Responder& responder) {
     nlohmann::json result = render_counters(machine_->counters());
     if (client_ != nullptr) result["channel"] = render_channel(client_->statistics());
     responder.ok(result);

@@ -64,7 +64,7 @@ void Recovery::look_back() {
     return;
   }
   if (const auto refused = checkpoint_->recover(records_)) {
-    report_.nothing_to_resume = *refused;
+    report_.nothing_to_resume = refused;
     if (*refused == NotResumed::none_recorded) return;
     runtime::log(runtime::Level::warning, "checkpoint_refused",
                  {{"reason", info(*refused).name},

@@ -83,8 +83,7 @@ void Core::take_connections(const config::Config& config) {
     if (const config::Connection* known = connection_index_.find(connection.name)) {
       previous_connections_[connection.name] = *known;
       ConnectionState& old = before[*connection_index_.place_of(*known)];
-      state = std::move(old);
-      old.connection = nullptr;
+      state = std::exchange(old, {});
       // What failed was asked for in other words.
       const Attempt failed = state.concern.attempt;
       if (failed != Attempt::none && failed != Attempt::standing &&

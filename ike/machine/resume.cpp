@@ -21,6 +21,7 @@ void Core::take_records(bool all, Records& records) {
     Record record{{RecordKind::ike_sa, spi}, {}};
     if (const IkeSa* ike = std::as_const(*this).find_ike(spi)) {
       std::vector<const ChildSa*> children;
+      children.reserve(ike->children.size());
       for (const channel::SaId id : ike->children) children.push_back(&children_.at(id));
       ConnectionState& state = state_of(*ike->connection);
       if (!state.fingerprint) state.fingerprint = fingerprint(*ike->connection);
@@ -71,6 +72,7 @@ class Resumption {
     report_.resumed = static_cast<std::uint64_t>(std::ranges::count_if(
         core_.ike_sas_, [](const auto& entry) { return entry.second->state != IkeState::closed; }));
     std::vector<std::uint64_t> all;
+    all.reserve(core_.ike_sas_.size());
     for (const auto& [spi, ike] : core_.ike_sas_) all.push_back(spi);
     for (const std::uint64_t spi : all) go_on(*core_.find_ike(spi));
     see_to_connections();
@@ -145,6 +147,7 @@ class Resumption {
       if (!ours(child.child_id) || named_twice) return NotResumed::malformed;
     }
     std::vector<const Task*> tasks;
+    tasks.reserve(ike.queue.size() + 1);
     for (const Task& task : ike.queue) tasks.push_back(&task);
     if (ike.exchange) tasks.push_back(&ike.exchange->task);
     for (const Task* task : tasks) {
