@@ -9,7 +9,7 @@
 #include "dataplane/control/associations.hpp"
 #include "dataplane/control/packets.hpp"
 #include "dataplane/tables/sa.hpp"
-#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/pipeline/one_connection.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -23,23 +23,6 @@ using Frame = test::Packet;  // or an IP packet
 
 constexpr Instant kStep = 1ms;
 
-config::Config configuration(const HeaderOptions& headers) {
-  const test::Addresses ours;
-  config::Interface wan;
-  wan.name = "wan";
-  wan.addresses = {wire::Prefix::parse(ours.wan).value(), wire::Prefix::parse(ours.wan6).value()};
-  config::Child child;
-  child.name = "net";
-  child.headers = headers;
-  config::Connection connection;
-  connection.name = "peer";
-  connection.children = {child};
-  config::Config config;
-  config.dataplane.interfaces = {wan};
-  config.connections = {connection};
-  return config;
-}
-
 HeaderOptions with_dummies(std::uint16_t per_second, std::uint16_t bytes = 0) {
   HeaderOptions headers;
   headers.dummy_packets = {per_second, bytes};
@@ -52,7 +35,7 @@ std::size_t size_of(const Frame& frame) { return frame.size() - 14; }
 
 /// A gateway with a main thread's part in dummies, and its peer.
 struct Site {
-  explicit Site(const HeaderOptions& headers) : config(configuration(headers)) {}
+  explicit Site(const HeaderOptions& headers) : config(test::one_connection(headers)) {}
 
   channel::InstallSa establish(std::uint32_t spi, const test::SaOptions& options = {}) {
     channel::InstallSa out = test::outbound_sa(options, spi);

@@ -7,7 +7,7 @@
 #include "dataplane/control/associations.hpp"
 #include "dataplane/tables/sa.hpp"
 #include "tests/unit/channel/fixture.hpp"
-#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "tests/unit/dataplane/pipeline/one_connection.hpp"
 
 namespace culvert::dataplane::control::expiry {
 namespace {
@@ -18,21 +18,6 @@ using test::kLan;
 
 constexpr std::uint64_t kPacketBytes = 52;
 constexpr std::uint64_t kLastNumber = 0xffffffff;  // RFC 4303 §3.3.3
-
-config::Config configuration() {
-  config::Interface wan;
-  wan.name = "wan";
-  wan.addresses = {wire::Prefix::parse(test::Addresses{}.wan).value()};
-  config::Child child;
-  child.name = "net";
-  config::Connection connection;
-  connection.name = "peer";
-  connection.children = {child};
-  config::Config config;
-  config.dataplane.interfaces = {wan};
-  config.connections = {connection};
-  return config;
-}
 
 /// A gateway with its main thread's scan, and a key daemon that comes when it is told to.
 struct Site {
@@ -70,7 +55,7 @@ struct Site {
   }
 
   test::Gateway gateway;
-  config::Config config = configuration();
+  config::Config config = test::one_connection();
   Topology topology{config.dataplane};
   ChildDirectory children{config};
   std::unique_ptr<Steering> steering =

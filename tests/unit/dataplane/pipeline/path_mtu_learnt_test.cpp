@@ -5,6 +5,7 @@
 #include "dataplane/control/associations.hpp"
 #include "runtime/log.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
+#include "tests/unit/dataplane/pipeline/one_connection.hpp"
 #include "tests/unit/dataplane/pipeline/sizes.hpp"
 #include "tests/unit/dataplane/too_big_bytes.hpp"
 
@@ -18,23 +19,6 @@ using test::kLan;
 using test::kWan;
 using Frame = test::Packet;  // or an IP packet
 
-config::Config configuration_of(const HeaderOptions& headers) {
-  const test::Addresses ours;
-  config::Interface wan;
-  wan.name = "wan";
-  wan.addresses = {wire::Prefix::parse(ours.wan).value(), wire::Prefix::parse(ours.wan6).value()};
-  config::Child child;
-  child.name = "net";
-  child.headers = headers;
-  config::Connection connection;
-  connection.name = "peer";
-  connection.children = {child};
-  config::Config config;
-  config.dataplane.interfaces = {wan};
-  config.connections = {connection};
-  return config;
-}
-
 wire::IpAddress router(bool is_v4) { return address(is_v4 ? "198.51.100.9" : "2001:db8:ff::9"); }
 
 HeaderOptions cut_after() {
@@ -45,7 +29,7 @@ HeaderOptions cut_after() {
 
 /// Main thread and worker of a gateway that sends.
 struct Sending {
-  explicit Sending(const HeaderOptions& headers = {}) : config(configuration_of(headers)) {}
+  explicit Sending(const HeaderOptions& headers = {}) : config(test::one_connection(headers)) {}
 
   channel::SaId install(std::uint32_t spi, const test::SaOptions& options = {}) {
     channel::InstallSa out = test::outbound_sa(options, spi);
