@@ -119,7 +119,7 @@ inline constexpr std::size_t kPlainIvBytes = 8, kPlainIcvBytes = 16;
 
 struct alignas(64) InboundSa {
   // Written by main before `spi` is published.
-  std::atomic<std::uint32_t> spi{0};  ///< host order; 0: vacant
+  std::atomic<std::uint32_t> spi{0};  ///< host order; vacant: one that is not for this place
   std::uint32_t salt = 0;             ///< as in KEYMAT's memory; AES-CCM: its last byte is zero
   const crypto::esp::ExpandedKey* key = nullptr;
   ReplayWord* window = nullptr;

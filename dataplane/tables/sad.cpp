@@ -15,7 +15,7 @@ Outcome SadTable::remove(channel::SaId id) {
   if (direction == Direction::in) {
     // Relaxed: workers that still hold it may finish their burst; the grace period covers them.
     inbound_[raw(slot)].leased.store(0, std::memory_order_relaxed);
-    inbound_[raw(slot)].spi.store(0, std::memory_order_relaxed);
+    inbound_[raw(slot)].spi.store(spi_of_vacant(slot), std::memory_order_relaxed);
     foreign_.remove(static_cast<std::uint32_t>(installed->record.spec.spi));
   } else {
     outbound_[raw(slot)].stopped.store(true, std::memory_order_relaxed);
@@ -25,6 +25,7 @@ Outcome SadTable::remove(channel::SaId id) {
     installed->block.wipe();
     if (direction == Direction::in) {
       inbound_[raw(slot)].salt = 0;
+      inbound_[raw(slot)].plain_in_front = 0;
       inbound_[raw(slot)].key = nullptr;
       inbound_[raw(slot)].window = nullptr;
       inbound_[raw(slot)].details = nullptr;

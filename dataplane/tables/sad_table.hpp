@@ -60,6 +60,13 @@ inline std::uint64_t limit_or_none(std::uint64_t configured) {
 std::uint64_t inbound_addresses(const SaEndpoints& outer);
 std::uint32_t inbound_ports(const SaEndpoints& outer);
 
+/// The SPI of a vacant place: one that is never looked for there. In the first, 0 would be: it is
+/// what a packet without an SPI has there, as IKE behind UDP (RFC 3948 §2.2). 1 is reserved
+/// (RFC 4303 §2.1), and another place's.
+[[nodiscard]] constexpr std::uint32_t spi_of_vacant(SlotIndex slot) {
+  return raw(slot) == 0 ? 1 : 0;
+}
+
 class SadTable final : public Sad {
  public:
   SadTable(std::uint32_t capacity, const crypto::esp::Engine& engine, Reclaimer& reclaimer)
@@ -95,6 +102,7 @@ class SadTable final : public Sad {
     for (std::uint32_t slot = 0; slot < capacity_; ++slot) {
       new (&outbound_[slot]) OutboundSa;  // stopped is not zero
     }
+    inbound_[0].spi.store(spi_of_vacant(SlotIndex{0}), std::memory_order_relaxed);
     places_ = &inbound_[0];
     place_mask_ = capacity_ - 1;
     displaced_ = &foreign_.count();
@@ -203,7 +211,7 @@ class SadTable final : public Sad {
   std::vector<bool> abandoned_;  ///< leased, by a key daemon that is gone
   bool any_abandoned_ = false;
   ForeignSpis foreign_;
-  MappedArray<InboundSa> inbound_;  ///< vacant: zero bytes
+  MappedArray<InboundSa> inbound_;  ///< vacant: zero bytes but for the first SPI
   MappedArray<OutboundSa> outbound_;
   MappedArray<SlotWindow> windows_;                            ///< inbound
   std::array<MappedArray<crypto::esp::ExpandedKey>, 2> keys_;  ///< by direction and slot

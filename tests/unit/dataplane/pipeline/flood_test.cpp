@@ -194,6 +194,39 @@ TEST_CASE("flood: an SPI of nobody is no end for what is in transit, IKE, or a d
   }
 }
 
+TEST_CASE("flood: no SPI finds the place of an SA that has gone") {
+  SaOptions options;
+  const bool is_v6 = GENERATE(false, true);
+  if (is_v6) {
+    options.outer_local = "2001:db8:ff::1";
+    options.outer_remote = "2001:db8:ff::2";
+  }
+  options.udp = !is_v6 && GENERATE(false, true);
+  const bool is_reclaimed = GENERATE(false, true);
+  Pair pair({}, options);
+  Sad& sad = *pair.right.tables().sad;
+  const Packet first = pair.sealed(), second = pair.sealed();
+  CHECK(pair.right.receive(kWan, first).lan.size() == 1);
+  // In the first place, where packets with the marker of IKE (RFC 3948 §2.2) are looked for, too.
+  REQUIRE(raw(sad.find(pair.in_id)->slot) == 0);
+  REQUIRE(sad.remove(pair.in_id) == channel::Outcome::ok);
+  if (is_reclaimed) pair.right.tables().reclaimer->drain();
+  const std::size_t esp_at = is_v6 ? 54 : options.udp ? 42 : 34;
+  for (const std::uint32_t spi : {0U, 1U, 0x1000U}) {
+    const Packet packet = with_spi(second, spi, esp_at);
+    const Result result = pair.right.receive(kWan, packet);
+    CHECK(result.lan.empty());
+    CHECK(result.dropped(icv_mismatch) == 0);
+    CHECK(result.dropped(sa_not_found) + result.punts.size() == 1);
+    if (spi == 0 && options.udp) {
+      REQUIRE(result.punts.size() == 1);
+      CHECK(result.punts[0].what.reason == PuntReason::ike_nat_traversal);
+      // As it came: nobody has decrypted it.
+      CHECK(result.punts[0].bytes == packet);
+    }
+  }
+}
+
 TEST_CASE("flood: IPv6 outside goes the general way, with the same bounds") {
   SaOptions options;
   options.outer_local = "2001:db8:ff::1";
