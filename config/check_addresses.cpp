@@ -65,9 +65,17 @@ void check_overlaps(std::vector<Placed> placed, Diagnostics& diagnostics) {
   }
 }
 
-/// "net_tap0" of "net_tap0,iface=lan"; a PCI address as it is.
-std::string_view device_name(const Interface& interface) {
-  return std::string_view(interface.device).substr(0, interface.device.find(','));
+/// "net_tap0" of "net_tap0,iface=lan"; a PCI address with its domain, in lower case.
+std::string device_name(const Interface& interface) {
+  std::string name = interface.device.substr(0, interface.device.find(','));
+  const bool is_without_domain = name.size() == 7 && name[2] == ':' && name[5] == '.';
+  if (is_without_domain) name.insert(0, "0000:");
+  const bool is_pci = name.size() == 12 && name[4] == ':' && name[7] == ':' && name[10] == '.';
+  if (!is_pci) return name;
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'A' && c <= 'F' ? static_cast<char>(c | 0x20) : c;
+  });
+  return name;
 }
 
 std::string describe_vlan(const wire::vlan::Ids& vlan) {

@@ -1,6 +1,7 @@
 // The policy table is ordered and the first match wins (RFC 4301 §4.4.1): explicit policies, then
-// children, then manual SAs. An entry behind one that covers it is never used; two children of the
-// same peers whose selectors meet split their traffic in a way nobody reads off the file.
+// children, then manual SAs. An entry behind one that covers it is never used; two children whose
+// selectors meet split their traffic in a way nobody reads off the file, unless they are of
+// different peers and the first is an exception within the second.
 #include <algorithm>
 #include <map>
 #include <optional>
@@ -19,6 +20,7 @@ struct Entry {
   TrafficSelector local, remote;
   std::size_t order = 0;   ///< of the policy, child or manual SA in the table
   std::string_view peers;  ///< equal for children of the same peers; empty for others
+  bool protects = false;   ///< of a child or a manual SA
   bool mirrored = false;   ///< a policy's other direction: covers, but is not reported itself
   Location location;
 };
@@ -32,6 +34,7 @@ struct Owner {
 struct Meeting {
   std::size_t earlier = 0;
   bool covered = false;
+  bool same_peers = false;
   Location location;
   std::string selectors;
 };
@@ -55,8 +58,8 @@ class PolicyTable {
       const char* action = policy.action == PolicyAction::bypass ? "bypass" : "discard";
       owners_.push_back({"policies", std::string("the ") + action + " policy", policy.location});
       const std::size_t order = owners_.size() - 1;
-      add({policy.source, policy.destination, order, {}, false, policy.location});
-      add({policy.destination, policy.source, order, {}, true, policy.location});
+      add({policy.source, policy.destination, order, {}, false, false, policy.location});
+      add({policy.destination, policy.source, order, {}, false, true, policy.location});
     }
   }
 
@@ -93,7 +96,7 @@ class PolicyTable {
       const Location location = diagnostics_.place_of(indexed(path + ".remote_ts", index));
       for (const TrafficSelector& one : local) {
         if (one.first.family != remote[index].first.family) continue;
-        add({one, remote[index], owners_.size() - 1, peers, false, location});
+        add({one, remote[index], owners_.size() - 1, peers, true, false, location});
       }
     }
   }
@@ -139,14 +142,17 @@ class PolicyTable {
     if (earlier.order == later.order || later.mirrored) return;
     const bool covered = earlier.local.covers(later.local) && earlier.remote.covers(later.remote);
     const bool same_peers = !later.peers.empty() && earlier.peers == later.peers;
-    if (!covered && !same_peers) return;
+    const bool is_exception =
+        later.local.covers(earlier.local) && later.remote.covers(earlier.remote);
+    const bool splits = earlier.protects && (same_peers || !is_exception);
+    if (!covered && !splits) return;
     if (!earlier.local.overlaps(later.local) || !earlier.remote.overlaps(later.remote)) return;
     const auto [place, is_new] = meetings_.try_emplace(later.order);
     Meeting& worst = place->second;
     const bool worse = is_new || (covered && !worst.covered) ||
                        (covered == worst.covered && earlier.order < worst.earlier);
     if (!worse) return;
-    worst = {earlier.order, covered, later.location,
+    worst = {earlier.order, covered, same_peers, later.location,
              later.local.to_string() + " to " + later.remote.to_string()};
   }
 
@@ -161,10 +167,12 @@ class PolicyTable {
                             "selectors that no earlier entry covers (the first match wins)",
                             "move it in front of " + earlier.name + ", or remove it"});
       } else {
-        diagnostics_.warning(meeting.location, later.path,
-                             {quote(meeting.selectors) + ", which overlaps " + where,
-                              "children of the same peers with disjoint selectors",
-                              "the earlier child takes what both match; narrow one of them"});
+        diagnostics_.warning(
+            meeting.location, later.path,
+            {quote(meeting.selectors) + ", which overlaps " + where,
+             meeting.same_peers ? "children of the same peers with disjoint selectors"
+                                : "disjoint selectors, or the narrower ones first",
+             "the earlier one takes what both match; narrow one of them"});
       }
     }
     if (incomplete_) {

@@ -33,6 +33,7 @@ constexpr std::array kForeignKeys{
     ForeignKey{"certs", "write certificate: a file"},
     ForeignKey{"dpd_timeout", "leave it out: retransmission decides when a peer is gone"},
     ForeignKey{"dpd_action", "leave it out: a child comes back as its start_action says"},
+    ForeignKey{"close_action", "leave it out: a child comes back as its start_action says"},
     ForeignKey{"version", "leave it out: this gateway speaks IKEv2 only"},
     ForeignKey{"keyexchange", "leave it out: this gateway speaks IKEv2 only"},
     ForeignKey{"copy_df", "write df: copy, set or clear"},

@@ -41,10 +41,17 @@ void read_esp_proposals(const Field& field, std::vector<crypto::Proposal>& propo
   }
 }
 
-/// A hard limit that does not lie beyond the soft one stops traffic before a rekey can happen.
+/// A hard limit that does not lie beyond a soft one stops traffic before a rekey can happen.
 void check_order(const Field& life, std::uint64_t hard, std::uint64_t soft,
                  std::string_view soft_name) {
-  if (!life.present() || hard == 0 || soft == 0 || hard > soft) return;
+  if (!life.present() || hard == 0) return;
+  if (soft == 0) {
+    life.warning({describe(life) + " without " + std::string(soft_name),
+                  std::string(soft_name) + ", some 10 % less, so that a rekey comes before",
+                  "packets are lost at each end of the SA until another one is negotiated"});
+    return;
+  }
+  if (hard > soft) return;
   life.error({describe(life), "more than " + std::string(soft_name),
               "leave it out, or write some 10 % more than " + std::string(soft_name)});
 }

@@ -79,6 +79,43 @@ std::optional<std::uint64_t> scale(const Quantity& quantity, std::span<const Uni
   return quantity.number * unit->factor;
 }
 
+/// A time in parts, or in weeks: as one number; empty: it is neither.
+std::string time_advice(std::string_view text) {
+  static constexpr std::array kUnits{Unit{"s", 1},    Unit{"m", 60},    Unit{"min", 60},
+                                     Unit{"h", 3600}, Unit{"d", 86400}, Unit{"w", 604800}};
+  constexpr std::string_view kDigits = "0123456789";
+  std::uint64_t seconds = 0;
+  while (!text.empty()) {
+    const std::size_t unit = std::min(text.find_first_not_of(kDigits), text.size());
+    const std::size_t end = std::min(text.find_first_of(kDigits, unit), text.size());
+    const auto part = parse_quantity(text.substr(0, end));
+    const auto value = part ? scale(*part, kUnits) : std::nullopt;
+    const auto most = static_cast<std::uint64_t>(limits::kTimeMax.count());
+    if (!value || *value > most || seconds + *value > most) return "";
+    seconds += *value;
+    text.remove_prefix(end);
+  }
+  for (const Unit& unit : {Unit{"d", 86400}, Unit{"h", 3600}, Unit{"m", 60}, Unit{"s", 1}}) {
+    if (seconds != 0 && seconds % unit.factor == 0) {
+      return "write " + std::to_string(seconds / unit.factor) + std::string(unit.name);
+    }
+  }
+  return "";
+}
+
+/// A unit in other letters, or its first alone, as it is written here; empty: none is near.
+std::string size_advice(const Quantity& quantity) {
+  const auto lower = [](char c) { return static_cast<char>(c | 0x20); };
+  const auto is_meant = [&](const Unit& unit) {
+    return std::ranges::equal(unit.name, quantity.unit, {}, lower, lower) ||
+           (quantity.unit.size() == 1 && unit.name.size() == 3 &&
+            lower(unit.name[0]) == lower(quantity.unit[0]));
+  };
+  const auto meant = std::ranges::find_if(kSizeUnits, is_meant);
+  if (quantity.unit.empty() || meant == kSizeUnits.end()) return "";
+  return "write " + std::to_string(quantity.number) + std::string(meant->name);
+}
+
 /// An address that stands where another form was expected, for the advice.
 std::string network_advice(std::string_view text) {
   const std::size_t bracket = std::min(text.find('['), text.size());
@@ -86,6 +123,28 @@ std::string network_advice(std::string_view text) {
   if (!prefix || !prefix->has_host_bits()) return "";
   return "write \"" + wire::Prefix{prefix->first(), prefix->length}.to_string() +
          std::string(text.substr(bracket)) + "\"";
+}
+
+/// What is wrong with a selector, as far as it can be told; empty: it cannot.
+std::string selector_advice(std::string_view text) {
+  if (text.find(',') != std::string_view::npos) {
+    return "write several as a list: [" + std::string(text) + "]";
+  }
+  const std::size_t bracket = text.find('[');
+  if (bracket == std::string_view::npos || !text.ends_with(']')) return network_advice(text);
+  const std::string_view inside = text.substr(bracket + 1, text.size() - bracket - 2);
+  const std::size_t slash = std::min(inside.find('/'), inside.size());
+  const std::string protocol(inside.substr(0, slash));
+  if (!wire::protocol::parse(protocol)) {
+    static constexpr std::array<std::string_view, 6> kNames{"icmp", "icmpv6", "tcp",
+                                                            "udp",  "sctp",   "esp"};
+    const std::string_view near = nearest(protocol, kNames);
+    return near.empty() ? "write the protocol's number"
+                        : "write \"" + std::string(near) + "\" for the protocol";
+  }
+  if (!wire::TrafficSelector::parse(text.substr(0, bracket))) return network_advice(text);
+  if (wire::protocol::parse(protocol) == 0) return "write which protocol has these ports";
+  return "write ports as numbers from 0 to 65535, the lower one first";
 }
 
 /// What to write where ICMP's types and codes are not as we read them; nullopt: another thing is
@@ -145,8 +204,8 @@ std::optional<std::chrono::seconds> read_duration(const Field& field) {
     field.error({quote(*text), "at most 365d", "write 0 for never"});
   } else {
     const bool bare = quantity && quantity->unit.empty();
-    field.error(
-        {quote(*text), std::string(kExpected), bare ? "write \"" + *text + "s\" for seconds" : ""});
+    field.error({quote(*text), std::string(kExpected),
+                 bare ? "write \"" + *text + "s\" for seconds" : time_advice(*text)});
   }
   return std::nullopt;
 }
@@ -158,7 +217,13 @@ std::optional<std::uint64_t> read_size(const Field& field) {
   const auto quantity = parse_quantity(*text);
   const auto bytes = quantity ? scale(*quantity, kSizeUnits) : std::nullopt;
   if (bytes) return bytes;
-  field.error({quote(*text), std::string(kExpected), ""});
+  const bool is_too_large =
+      quantity && std::ranges::find(kSizeUnits, quantity->unit, &Unit::name) != kSizeUnits.end();
+  field.error({quote(*text),
+               is_too_large ? "a size of less than 2^64 bytes" : std::string(kExpected),
+               is_too_large ? "write 0 for none"
+               : quantity   ? size_advice(*quantity)
+                            : ""});
   return std::nullopt;
 }
 
@@ -185,8 +250,11 @@ std::optional<wire::IpAddress> read_address(const Field& field) {
   if (auto address = wire::IpAddress::parse(*text)) return address;
   const std::size_t slash = text->find('/');
   const bool prefix = slash != std::string::npos && wire::Prefix::parse(*text);
+  const bool is_name = std::ranges::any_of(*text, [](char c) { return c >= 'g' && c <= 'z'; });
   field.error({quote(*text), "an IPv4 or IPv6 address",
-               prefix ? "write \"" + text->substr(0, slash) + "\"" : ""});
+               prefix    ? "write \"" + text->substr(0, slash) + "\""
+               : is_name ? "names are not resolved: write the address"
+                         : ""});
   return std::nullopt;
 }
 
@@ -246,7 +314,7 @@ std::optional<wire::TrafficSelector> read_selector(const Field& field) {
         {quote(*text), "ICMP types from 0 to 255, each with all its codes or one", *advice});
     return std::nullopt;
   }
-  field.error({quote(*text), std::string(kExpected), network_advice(*text)});
+  field.error({quote(*text), std::string(kExpected), selector_advice(*text)});
   return std::nullopt;
 }
 
@@ -266,8 +334,15 @@ std::optional<wire::Endpoint> read_endpoint(const Field& field) {
   if (address && address->is_v4() != bracketed && port >= 1 && port <= 65535) {
     return wire::Endpoint{*address, static_cast<std::uint16_t>(port)};
   }
-  field.error({quote(*text), std::string(kExpected),
-               address && colon == std::string::npos ? "write \"" + *text + ":9464\"" : ""});
+  std::string advice;
+  if (address && colon == std::string::npos) advice = "write \"" + *text + ":9464\"";
+  // A port by itself, or behind a name.
+  const auto alone = colon == std::string::npos ? parse_unsigned(*text) : std::optional(port);
+  if (!address && alone && *alone >= 1 && *alone <= 65535 &&
+      (host.empty() || host == *text || host == "localhost")) {
+    advice = "write \"127.0.0.1:" + std::to_string(*alone) + "\"";
+  }
+  field.error({quote(*text), std::string(kExpected), advice});
   return std::nullopt;
 }
 
