@@ -1,12 +1,15 @@
 // The verbs of ike.sock (docs/reference/control-protocol.md). Negotiations answer when they end;
 // nothing here waits.
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <unistd.h>
 
 #include "ike/daemon/daemon.hpp"
 #include "ike/daemon/status.hpp"
+#include "ike/machine/named.hpp"
 
 namespace culvert::ike {
 namespace {
@@ -14,22 +17,15 @@ namespace {
 constexpr std::int64_t kDefaultTimeoutSeconds = 30;
 constexpr std::int64_t kLongestTimeoutSeconds = 3600;
 
-bool is_known(const config::Config& configuration, CommandVerb verb, const std::string& name) {
-  if (configuration.find_connection(name) != nullptr) return verb != CommandVerb::rekey_child;
-  if (verb == CommandVerb::rekey_ike) return false;
-  return std::ranges::any_of(configuration.connections, [&](const config::Connection& connection) {
-    return std::ranges::any_of(connection.children,
-                               [&](const config::Child& child) { return child.name == name; });
-  });
-}
-
-std::string known_names(const config::Config& configuration) {
-  std::string text;
+/// What is wrong with a name; nullopt: nothing.
+std::optional<std::string> problem_of(const config::Config& configuration, CommandVerb verb,
+                                      const std::string& name) {
+  std::vector<const config::Connection*> connections;
   for (const config::Connection& connection : configuration.connections) {
-    text += (text.empty() ? "" : ", ") + connection.name;
-    for (const config::Child& child : connection.children) text += ", " + child.name;
+    connections.push_back(&connection);
   }
-  return text.empty() ? "none is configured" : text;
+  const auto named = find_named(connections, verb, name);
+  return named ? std::nullopt : std::optional(named.error());
 }
 
 }  // namespace
@@ -57,9 +53,8 @@ void Daemon::handle_verbs() {
 
 void Daemon::command(CommandVerb verb, const nlohmann::json& args, runtime::Responder responder) {
   const std::string name = args.value("name", "");
-  if (!is_known(*configuration_, verb, name)) {
-    responder.fail("unknown_name", "there is no such connection or child: \"" + name +
-                                       "\"; there are: " + known_names(*configuration_));
+  if (const auto problem = problem_of(*configuration_, verb, name)) {
+    responder.fail("unknown_name", *problem);
     return;
   }
   if (phase_ != Phase::running) {

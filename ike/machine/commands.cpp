@@ -2,28 +2,9 @@
 #include <algorithm>
 
 #include "ike/machine/core.hpp"
+#include "ike/machine/named.hpp"
 
 namespace culvert::ike {
-namespace {
-
-/// The connection a name means, and the one child of it; nullptr child: all of them.
-struct Target {
-  ConnectionState* state = nullptr;
-  const config::Child* child = nullptr;
-};
-Target find_target(std::vector<ConnectionState>& connections, const std::string& name) {
-  for (ConnectionState& state : connections) {
-    if (state.connection->name == name) return {&state, nullptr};
-  }
-  for (ConnectionState& state : connections) {
-    for (const config::Child& child : state.connection->children) {
-      if (child.name == name) return {&state, &child};
-    }
-  }
-  return {};
-}
-
-}  // namespace
 
 void Core::start(Instant now, std::vector<Action>& actions) {
   begin(now, actions);
@@ -32,22 +13,25 @@ void Core::start(Instant now, std::vector<Action>& actions) {
 
 void Core::on_command(const Command& command, Instant now, std::vector<Action>& actions) {
   begin(now, actions);
-  const Target target = find_target(connections_, command.name);
-  if (target.state == nullptr) {
-    finish_commands({command.id}, false,
-                    "there is no connection or child \"" + command.name + "\"");
+  std::vector<const config::Connection*> connections;
+  for (const ConnectionState& state : connections_) connections.push_back(state.connection);
+  const auto named = find_named(connections, command.verb, command.name);
+  if (!named) {
+    finish_commands({command.id}, false, named.error());
     return;
   }
+  ConnectionState& state =
+      *std::ranges::find(connections_, named->connection, &ConnectionState::connection);
   switch (command.verb) {
     case CommandVerb::initiate:
-      initiate_target(*target.state, target.child, command.id);
+      initiate_target(state, named->child, command.id);
       return;
     case CommandVerb::terminate:
-      terminate_target(*target.state, target.child, command.id);
+      terminate_target(state, named->child, command.id);
       return;
     case CommandVerb::rekey_child:
     case CommandVerb::rekey_ike:
-      rekey_target(*target.state, target.child, command);
+      rekey_target(state, named->child, command);
       return;
   }
 }
@@ -140,13 +124,9 @@ void Core::rekey_target(ConnectionState& state, const config::Child* only, const
     enqueue(*ike, std::move(task));
     return;
   }
-  if (only == nullptr && state.connection->children.size() == 1) {
-    only = &state.connection->children.front();
-  }
-  const ChildSa* child = only != nullptr ? live_child(only->id) : nullptr;
+  const ChildSa* const child = live_child(only->id);
   if (child == nullptr) {
-    finish_commands({command.id}, false,
-                    only != nullptr ? only->name + " is not up" : "name one child");
+    finish_commands({command.id}, false, only->name + " is not up");
     return;
   }
   Task task{.kind = TaskKind::rekey_child, .child_id = child->child_id, .child = child->inbound_sa};

@@ -71,9 +71,9 @@ using Action = std::variant<SendDatagram, DataplaneRequest, Report, CommandDone>
 // ---- inputs -------------------------------------------------------------------------------------
 
 enum class CommandVerb : std::uint8_t {
-  initiate,     ///< name: connection or child
+  initiate,     ///< name (find_named): connection or child
   terminate,    ///< name: connection (IKE SA and children) or child
-  rekey_child,  ///< name: child
+  rekey_child,  ///< name: child, or connection that has one
   rekey_ike,    ///< name: connection
 };
 struct Command {
