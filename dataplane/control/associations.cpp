@@ -118,10 +118,11 @@ std::optional<std::string> Associations::why_not_manual(const channel::InstallSa
 
 std::expected<SlotIndex, std::string> Associations::install_manual(
     const channel::InstallSa& request, const config::ManualSa& configured, Instant now,
-    std::optional<std::uint32_t> iv_start) {
+    std::optional<std::uint32_t> iv_start, std::vector<std::uint64_t> missing) {
   SaSettings settings = settings_of(request, configured.headers, now);
   settings.first_sequence = configured.first_sequence;
   settings.iv_start = iv_start;
+  settings.missing = std::move(missing);
   const auto slot = tables_.sad->install_manual(request, rte_get_tsc_cycles(), settings);
   if (!slot) return std::unexpected(std::string(channel::to_string(slot.error())));
   index_outbound(request);
@@ -185,15 +186,25 @@ void Associations::set_end(const SaRecord& record, const LifetimeWatch& watch, I
 Outcome Associations::remove(channel::SaId sa) {
   const SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr || is_manual(*record)) return Outcome::unknown_sa;
-  return take_out(*record);
+  take_out(*record);
+  return tables_.sad->remove(sa);
 }
 
-Outcome Associations::remove_manual(channel::SaId sa) {
+Outcome Associations::remove_manual(channel::SaId sa, TakeLastNumbers then) {
   const SaRecord* const record = tables_.sad->find(sa);
-  return record == nullptr ? Outcome::unknown_sa : take_out(*record);
+  if (record == nullptr) return Outcome::unknown_sa;
+  take_out(*record);
+  return tables_.sad->remove(sa, std::move(then));
 }
 
-Outcome Associations::take_out(const SaRecord& record) {
+Outcome Associations::remove_for_successor(channel::SaId sa, TakeLastNumbers then) {
+  const SaRecord* const record = tables_.sad->find(sa);
+  if (record == nullptr) return Outcome::unknown_sa;
+  take_out(*record);
+  return tables_.sad->remove_for_successor(sa, std::move(then));
+}
+
+void Associations::take_out(const SaRecord& record) {
   const channel::SaId sa = record.spec.sa;
   if (record.spec.direction == channel::Direction::out) {
     tables_.spd->unbind(record.slot);
@@ -206,7 +217,6 @@ Outcome Associations::take_out(const SaRecord& record) {
   log_sa("sa_removed", record.spec, children_.name(record.spec.child_id));
   watches_.erase(sa);
   unindex_outbound(record.spec);
-  return tables_.sad->remove(sa);
 }
 
 std::set<ChildId> Associations::borne() const {

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "channel/server.hpp"
 #include "dataplane/control/child_accounts.hpp"
@@ -40,13 +41,16 @@ class Associations {
   channel::Outcome install(const channel::InstallSa& request, Instant now);
   /// What stands against a manual SA, in words; nullopt: neither addresses nor routes.
   [[nodiscard]] std::optional<std::string> why_not_manual(const channel::InstallSa& request) const;
-  /// `iv_start`: SaSettings'. The error is a sentence.
+  /// `iv_start`, `missing`: SaSettings'. The error is a sentence.
   std::expected<SlotIndex, std::string> install_manual(const channel::InstallSa& request,
                                                        const config::ManualSa& configured,
                                                        Instant now,
-                                                       std::optional<std::uint32_t> iv_start = {});
-  /// As `remove`, for the configuration to ask.
-  channel::Outcome remove_manual(channel::SaId sa);
+                                                       std::optional<std::uint32_t> iv_start = {},
+                                                       std::vector<std::uint64_t> missing = {});
+  /// As `remove`, for the configuration to ask. `then`: Sad::remove's.
+  channel::Outcome remove_manual(channel::SaId sa, TakeLastNumbers then);
+  /// The same of an inbound one that another follows under its SPI.
+  channel::Outcome remove_for_successor(channel::SaId sa, TakeLastNumbers then);
   /// Its policies become traps first: not a packet leaves in clear meanwhile.
   channel::Outcome remove(channel::SaId sa);
   channel::Outcome update_endpoints(const channel::UpdateEndpoints& request, Instant now);
@@ -111,7 +115,8 @@ class Associations {
   [[nodiscard]] bool send_dummy(Packets& packets, const SaRecord& record, std::size_t bytes);
   void steer(const channel::InstallSa& spec, SlotIndex slot);
   void set_end(const SaRecord& record, const LifetimeWatch& watch, Instant now);
-  channel::Outcome take_out(const SaRecord& record);
+  /// All but the SA itself.
+  void take_out(const SaRecord& record);
   void examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel, Instant now);
 
   Tables& tables_;

@@ -186,31 +186,36 @@ std::optional<std::string> ManualSas::lacks_room(const Plan& additions) const {
   return std::nullopt;
 }
 
-void ManualSas::remember(const Standing& standing) {
-  const SaRecord* const record = tables_.sad->find(standing.id);
-  if (record == nullptr) return;
-  keys_.used({standing.key, record->spec.direction, record->spec.spi},
-             tables_.sad->usage(*record).sequence);
+ManualKeys::Use ManualSas::use_of(const config::ManualSa& sa, const Digest& key) {
+  return {key, is_inbound(sa) ? channel::Direction::in : channel::Direction::out,
+          channel::Spi{sa.spi}};
 }
 
-/// How far those have come that are to go: who comes may take their place.
+/// How far those have come by now that are to go: who comes may take their place.
 void ManualSas::remember_leaving() {
   for (const Standing& standing : standing_) {
-    if (!standing.stays) remember(standing);
+    const SaRecord* const record = standing.stays ? nullptr : tables_.sad->find(standing.id);
+    if (record == nullptr) continue;
+    keys_.used(use_of(standing.configured, standing.key), tables_.sad->usage(*record).sequence);
   }
 }
 
-void ManualSas::take_out(const Standing& standing) {
-  remember(standing);
-  associations_.remove_manual(standing.id);
+/// Waits until no worker has one of them any more, an iteration of theirs at most: what they have
+/// received and sent until then is remembered, too.
+void ManualSas::take_out(const std::vector<Standing>& leaving) {
+  for (const Standing& standing : leaving) {
+    associations_.remove_manual(standing.id, [&](const LastNumbers& last) {
+      keys_.used(use_of(standing.configured, standing.key), last.highest);
+    });
+  }
+  if (!leaving.empty()) tables_.reclaimer->drain();
 }
 
 /// Under the same key and SPI numbers never go back, whatever else of an SA changes and however
 /// long it was away: packets that were received would be taken again, and the peer would take ours
 /// for such (RFC 4303 §3.4.3).
 std::uint64_t ManualSas::first_sequence(const config::ManualSa& wanted, const Digest& key) const {
-  const auto direction = is_inbound(wanted) ? channel::Direction::in : channel::Direction::out;
-  const std::uint64_t* const highest = keys_.highest({key, direction, channel::Spi{wanted.spi}});
+  const std::uint64_t* const highest = keys_.highest(use_of(wanted, key));
   if (highest == nullptr) return wanted.first_sequence;
   const std::uint64_t room = is_inbound(wanted) ? 0 : kSentMeanwhile;
   return std::max(wanted.first_sequence, *highest + room + 1);
@@ -227,15 +232,46 @@ std::expected<config::ManualSa, std::string> ManualSas::continued(const config::
                  wanted.key_file + ", or esn: true at both ends");
 }
 
-/// An inbound SA has its SPI for itself: one that is replaced under the same one ends first.
-void ManualSas::make_way(const channel::InstallSa& request) {
-  if (request.direction == channel::Direction::out) return;
-  const SaRecord* const bears_it = tables_.sad->find_inbound(request.spi);
-  if (bears_it == nullptr) return;
+/// An inbound SA has its SPI for itself: one that is replaced under the same one ends first, and is
+/// waited for, so that its successor knows all that it has received (RFC 4303 §3.4.3). The
+/// successor's packets wait meanwhile.
+LastNumbers ManualSas::make_way(const Addition& addition) {
+  LastNumbers last;
+  if (addition.request.direction == channel::Direction::out) return last;
+  const SaRecord* const bears_it = tables_.sad->find_inbound(addition.request.spi);
+  if (bears_it == nullptr) return last;
   const auto goes = std::ranges::find(standing_, bears_it->spec.sa, &Standing::id);
-  if (goes == standing_.end()) return;  // why_not has seen that there is none
-  take_out(*goes);
+  if (goes == standing_.end()) return last;  // why_not has seen that there is none
+  const Standing before = *goes;
   standing_.erase(goes);
+  associations_.remove_for_successor(before.id, [&](const LastNumbers& its) { last = its; });
+  tables_.reclaimer->drain();
+  keys_.used(use_of(before.configured, before.key), last.highest);
+  return before.key == addition.key ? last : LastNumbers{};
+}
+
+/// Outbound SAs that are to go under this key and SPI give out no number beyond `last`. False: one
+/// may have come further.
+bool ManualSas::end_numbers(const ManualKeys::Use& use, std::uint64_t last) {
+  bool done = true;
+  for (const Standing& standing : standing_) {
+    if (standing.stays || use_of(standing.configured, standing.key) != use) continue;
+    const SaRecord* const record = tables_.sad->find(standing.id);
+    if (record != nullptr) done = tables_.sad->end_numbers(*record, last) && done;
+  }
+  return done;
+}
+
+/// Those before it go on sending until the policies name it: up to where it begins and no further
+/// (RFC 4303 §3.3.3), however long that takes.
+std::expected<config::ManualSa, std::string> ManualSas::begin_behind_others(
+    const config::ManualSa& wanted, const Digest& key) {
+  auto sa = continued(wanted, key);
+  while (sa && !end_numbers(use_of(wanted, key), sa->first_sequence - 1)) {
+    remember_leaving();
+    sa = continued(wanted, key);
+  }
+  return sa;
 }
 
 std::expected<void, std::string> ManualSas::install(const config::Config& config, Plan& additions,
@@ -250,10 +286,14 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
   std::vector<Standing> made;
   for (const Addition& addition : additions) {
     const config::ManualSa& wanted = config.manual_sas[addition.place];
-    make_way(addition.request);
-    auto slot = install_one(wanted, addition, now);
+    const LastNumbers before = make_way(addition);
+    auto slot = install_one(wanted, addition, before, now);
     if (!slot) {
-      for (const Standing& one : made) take_out(one);
+      for (const Standing& one : standing_) {
+        if (is_inbound(one.configured)) continue;
+        static_cast<void>(end_numbers(use_of(one.configured, one.key), ~0ULL));
+      }
+      take_out(made);
       return Failure(slot.error());
     }
     made.push_back({wanted, addition.request.sa, *slot, addition.key, true});
@@ -262,14 +302,26 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
   return {};
 }
 
+/// `before`: what the one in whose place it comes had received under the same key.
 std::expected<SlotIndex, std::string> ManualSas::install_one(const config::ManualSa& wanted,
                                                              const Addition& addition,
+                                                             const LastNumbers& before,
                                                              Instant now) {
-  const auto sa = continued(wanted, addition.key);
-  if (!sa) return Failure(sa.error());
+  std::expected<config::ManualSa, std::string> sa = wanted;
   std::optional<std::uint32_t> iv_start;
-  if (!is_inbound(wanted)) iv_start = keys_.take_iv_start(addition.key, sa->first_sequence);
-  const auto slot = associations_.install_manual(addition.request, *sa, now, iv_start);
+  std::vector<std::uint64_t> missing;
+  if (is_inbound(wanted)) {
+    sa->first_sequence = first_sequence(wanted, addition.key);
+    // What the file says is received is received.
+    if (sa->first_sequence == before.highest + 1) missing = before.missing;
+    std::erase_if(missing, [&](std::uint64_t one) { return one < wanted.first_sequence; });
+  } else {
+    sa = begin_behind_others(wanted, addition.key);
+    if (!sa) return Failure(sa.error());
+    iv_start = keys_.take_iv_start(addition.key, sa->first_sequence);
+  }
+  const auto slot =
+      associations_.install_manual(addition.request, *sa, now, iv_start, std::move(missing));
   if (!slot) return Failure(title(wanted) + slot.error());
   if (sa->first_sequence != wanted.first_sequence) {
     runtime::log(runtime::Level::info, "manual_sa_continued",
@@ -297,8 +349,6 @@ void ManualSas::settle(const config::Config& config) {
   policies_.set_manual(std::move(policies));
 }
 
-void ManualSas::remove_replaced() {
-  for (const Standing& standing : std::exchange(replaced_, {})) take_out(standing);
-}
+void ManualSas::remove_replaced() { take_out(std::exchange(replaced_, {})); }
 
 }  // namespace culvert::dataplane::control

@@ -73,6 +73,7 @@ class ManualSas {
   };
   using Failure = std::unexpected<std::string>;
 
+  [[nodiscard]] static ManualKeys::Use use_of(const config::ManualSa& sa, const Digest& key);
   [[nodiscard]] Standing* find(const config::ManualSa& wanted);
   [[nodiscard]] std::expected<Plan, std::string> compare(const config::Config& wanted);
   [[nodiscard]] std::optional<std::string> why_not(const config::ManualSa& wanted,
@@ -81,15 +82,18 @@ class ManualSas {
   std::expected<void, std::string> install(const config::Config& config, Plan& additions,
                                            Instant now);
   std::expected<SlotIndex, std::string> install_one(const config::ManualSa& wanted,
-                                                    const Addition& addition, Instant now);
-  void remember(const Standing& standing);
+                                                    const Addition& addition,
+                                                    const LastNumbers& before, Instant now);
+  std::expected<config::ManualSa, std::string> begin_behind_others(const config::ManualSa& wanted,
+                                                                   const Digest& key);
+  [[nodiscard]] bool end_numbers(const ManualKeys::Use& use, std::uint64_t last);
   void remember_leaving();
-  void take_out(const Standing& standing);
+  void take_out(const std::vector<Standing>& leaving);
   [[nodiscard]] std::uint64_t first_sequence(const config::ManualSa& wanted,
                                              const Digest& key) const;
   [[nodiscard]] std::expected<config::ManualSa, std::string> continued(
       const config::ManualSa& wanted, const Digest& key) const;
-  void make_way(const channel::InstallSa& request);
+  [[nodiscard]] LastNumbers make_way(const Addition& addition);
   void settle(const config::Config& config);
 
   Tables& tables_;

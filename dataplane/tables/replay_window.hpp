@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace culvert::dataplane {
 
@@ -71,6 +72,17 @@ class ReplayWindow {
       word_of(sequence) = {tag_of(sequence), received_of_block(sequence) | bit_of(sequence)};
     }
     return verdict;
+  }
+
+  /// Numbers below the highest that it would still take, in order.
+  [[nodiscard]] std::vector<std::uint64_t> missing() const {
+    std::vector<std::uint64_t> numbers;
+    if (packets_ == 0) return numbers;
+    std::uint64_t number = highest_ >= packets_ ? highest_ - packets_ + 1 : 1;
+    for (; number < highest_; ++number) {
+      if (check(number) == ReplayVerdict::fresh) numbers.push_back(number);
+    }
+    return numbers;
   }
 
  private:

@@ -33,8 +33,9 @@ SequenceBlock reserve_sequence(OutboundSa& sa, std::uint32_t count, SharedAdd ad
   std::uint64_t last = sa.sequence.load(std::memory_order_relaxed);
   std::uint32_t given = 0;
   do {
-    if (last >= sa.sequence_limit) return {};
-    given = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, sa.sequence_limit - last));
+    const std::uint64_t limit = sa.sequence_limit.load(std::memory_order_relaxed);
+    if (last >= limit) return {};
+    given = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, limit - last));
   } while (!add.step(sa.sequence, last, last + given));
   return {last + 1, given};
 }

@@ -132,7 +132,7 @@ struct alignas(64) InboundSa {
   /// general stage, as with `stopped`. The SA's worker's.
   std::atomic<bool> resync_due{false};
   /// Of the place: the SPI that the key daemon has for it, host order; 0: none. From its lease
-  /// until its SA is removed.
+  /// until its SA is removed. Also that of a manual SA which another one follows.
   std::atomic<std::uint32_t> leased{0};
   bool is_tunnel : 1 = true;
   bool has_esn : 1 = false;
@@ -210,7 +210,9 @@ struct alignas(64) OutboundSa {
   std::atomic<std::uint64_t> last_tsc{0};
   std::atomic<std::uint64_t> bytes_left{~0ULL};    ///< as inbound; any worker: SharedAdd::take
   std::atomic<std::uint64_t> ends_at{kNeverEnds};  ///< as inbound
-  std::uint64_t sequence_limit = 0;                ///< the last number that may be given out
+  /// The last number that may be given out. Written by main; of an SA that another one follows it
+  /// is lowered while workers send.
+  std::atomic<std::uint64_t> sequence_limit{0};
   alignas(64) std::array<OuterHeader, 2> headers;
 
   [[nodiscard]] const OuterHeader& outer() const {
@@ -278,6 +280,9 @@ class SharedAdd {
   bool has_many_;
 };
 
+/// Numbers that a worker takes at once are fewer.
+inline constexpr std::uint64_t kReservedAtOnce = 4096;
+
 /// Numbers `first` .. `first + count - 1` are the caller's; fewer than asked when a limit is near.
 struct SequenceBlock {
   std::uint64_t first = 0;
@@ -290,7 +295,8 @@ struct SequenceBlock {
 /// Whether so many are left behind `last`.
 [[nodiscard]] inline bool has_numbers(const OutboundSa& sa, std::uint32_t count,
                                       std::uint64_t last) {
-  return last < sa.sequence_limit && sa.sequence_limit - last >= count;
+  const std::uint64_t limit = sa.sequence_limit.load(std::memory_order_relaxed);
+  return last < limit && limit - last >= count;
 }
 /// The same of all that are asked for, or none: the SA goes on with the fewer that are left. `last`
 /// is the number before them.

@@ -4,7 +4,19 @@
 
 namespace culvert::dataplane {
 
-Outcome SadTable::remove(channel::SaId id) {
+/// Precondition: no worker has it any more.
+LastNumbers SadTable::last_numbers(const Installed& installed) {
+  const std::size_t slot = raw(installed.record.slot);
+  if (installed.record.spec.direction == Direction::out) {
+    const OutboundSa& sa = outbound_[slot];
+    return {
+        std::min(sa.sequence.load(std::memory_order_relaxed), last_number(installed.record.spec)),
+        {}};
+  }
+  return {inbound_[slot].highest, inbound_[slot].replay_window().missing()};
+}
+
+Outcome SadTable::remove(channel::SaId id, bool is_followed, TakeLastNumbers then) {
   const auto found = installed_.find(raw(id));
   if (found == installed_.end()) return Outcome::unknown_sa;
   std::shared_ptr<Installed> installed = std::move(found->second);
@@ -13,15 +25,20 @@ Outcome SadTable::remove(channel::SaId id) {
   const Direction direction = installed->record.spec.direction;
   --counts_[raw(direction)];
   if (direction == Direction::in) {
-    // Relaxed: workers that still hold it may finish their burst; the grace period covers them.
-    inbound_[raw(slot)].leased.store(0, std::memory_order_relaxed);
-    inbound_[raw(slot)].spi.store(spi_of_vacant(slot), std::memory_order_relaxed);
-    foreign_.remove(static_cast<std::uint32_t>(installed->record.spec.spi));
+    const auto spi = static_cast<std::uint32_t>(installed->record.spec.spi);
+    const bool is_at_its_place = (spi & (capacity_ - 1)) == raw(slot);
+    inbound_[raw(slot)].leased.store(is_followed && is_at_its_place ? spi : 0,
+                                     std::memory_order_relaxed);
+    // Workers that still hold it may finish their burst; the grace period covers them. Release
+    // pairs with the acquire in `inbound`: who misses it knows whether another one follows.
+    inbound_[raw(slot)].spi.store(spi_of_vacant(slot), std::memory_order_release);
+    foreign_.remove(spi);
   } else {
     outbound_[raw(slot)].stopped.store(true, std::memory_order_relaxed);
   }
   reclaimer_.outdate();
-  reclaimer_.retire([this, installed, direction, slot] {
+  reclaimer_.retire([this, installed, direction, slot, then = std::move(then)] {
+    if (then) then(last_numbers(*installed));
     installed->block.wipe();
     if (direction == Direction::in) {
       inbound_[raw(slot)].salt = 0;
@@ -102,6 +119,16 @@ void SadTable::stop(channel::SaId id, StopCause cause) {
   }
 }
 
+bool SadTable::end_numbers(const SaRecord& record, std::uint64_t last) {
+  OutboundSa& sa = outbound_[raw(record.slot)];
+  sa.sequence_limit.store(std::min(last, last_number(record.spec)), std::memory_order_relaxed);
+  // A worker that has looked at the limit before counts from what the SA has given out by now, or
+  // from less: the store goes before the look.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const std::uint64_t given = sa.sequence.load(std::memory_order_relaxed);
+  return given <= last && last - given >= kReservedAtOnce;
+}
+
 void SadTable::set_end(const SaRecord& record, std::uint64_t tsc) {
   // Relaxed: a worker that sees it a burst later ends the SA a burst later.
   if (record.spec.direction == Direction::in) {
@@ -131,7 +158,8 @@ SaUsage SadTable::usage(const SaRecord& record) const {
   } else {
     const OutboundSa& sa = outbound_[slot];
     // The counter may stand beyond the limit by what was asked for and not given.
-    usage.sequence = std::min(sa.sequence.load(std::memory_order_relaxed), sa.sequence_limit);
+    usage.sequence =
+        std::min(sa.sequence.load(std::memory_order_relaxed), last_number(record.spec));
     const Installed& installed = *installed_.at(raw(record.spec.sa));
     usage.packets = usage.sequence - (installed.settings.first_sequence - 1);
     usage.bytes = most_bytes - sa.bytes_left.load(std::memory_order_relaxed);

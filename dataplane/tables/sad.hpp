@@ -67,7 +67,16 @@ struct SaSettings {
   std::uint64_t first_sequence = 1;     ///< outbound: sent first; inbound: what is before is old
   std::uint16_t path_mtu = kNoPathMtu;  ///< outbound: learnt before, as `set_path_mtu`
   std::optional<std::uint32_t> iv_start{};  ///< outbound: OutboundSa's; nullopt: drawn
+  /// Inbound: of those before `first_sequence`, in order, what was not received.
+  std::vector<std::uint64_t> missing{};
 };
+
+/// How far an SA had come when the last worker was done with it.
+struct LastNumbers {
+  std::uint64_t highest = 0;           ///< received and verified, or sent
+  std::vector<std::uint64_t> missing;  ///< inbound: ReplayWindow's
+};
+using TakeLastNumbers = std::function<void(const LastNumbers&)>;
 
 inline constexpr std::uint64_t kNeverEnds = ~0ULL;  ///< of a moment in TSC cycles
 
@@ -112,8 +121,15 @@ class Sad {
       const channel::InstallSa& request, std::uint64_t now_tsc,
       const SaSettings& settings = {}) = 0;
   /// Stops it at once; slot and key are wiped and reusable after a grace period. Final traffic is
-  /// what `traffic` says before the call.
-  virtual channel::Outcome remove(channel::SaId sa) = 0;
+  /// what `traffic` says before the call. `then` is told when no worker has it any more: by the
+  /// reclaimer.
+  virtual channel::Outcome remove(channel::SaId sa, TakeLastNumbers then = {}) = 0;
+  /// The same of an inbound SA that another one follows under its SPI: packets wait for that one as
+  /// they do for one that is being negotiated, unless the place of the SPI is another SA's.
+  virtual channel::Outcome remove_for_successor(channel::SaId sa, TakeLastNumbers then) = 0;
+  /// Outbound: it gives out no number beyond `last`, which its successor begins behind; ~0 takes
+  /// that back. False: it may have come further already.
+  [[nodiscard]] virtual bool end_numbers(const SaRecord& record, std::uint64_t last) = 0;
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
   /// Outbound: the largest outer packet that the way to the peer takes, as ICMP says; kNoPathMtu:
   /// the link's. Never more than the SA's `path_mtu` option.

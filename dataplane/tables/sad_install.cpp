@@ -86,11 +86,12 @@ void apply(const SaSettings& settings, SaDetails& details) {
 }
 
 /// What a window that begins at a number above 1 has behind it counts as received: it was, in the
-/// life before.
-void fill_window(InboundSa& sa, std::uint64_t highest) {
+/// life before, unless that knows better.
+void fill_window(InboundSa& sa, std::uint64_t highest, std::span<const std::uint64_t> missing) {
   sa.highest = sa.newest = 0;
   std::uint64_t low = highest >= sa.window_packets ? highest - sa.window_packets + 1 : 1;
   for (; low <= highest && sa.window_packets != 0; ++low) {
+    if (std::ranges::binary_search(missing, low)) continue;
     static_cast<void>(sa.replay_window().commit(low));
   }
   sa.highest = highest;
@@ -269,7 +270,8 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
       (sa.has_udp ? wire::udp::kHeaderBytes : 0U);
   sa.plain_in_front = is_plain ? static_cast<std::uint8_t>(in_front) : std::uint8_t{0};
   sa.stopped.store(false, std::memory_order_relaxed);
-  fill_window(sa, installed.settings.first_sequence - 1);
+  fill_window(sa, installed.settings.first_sequence - 1,
+              std::exchange(installed.settings.missing, {}));
   sa.packets.store(0, std::memory_order_relaxed);
   sa.bytes_left.store(limit_or_none(spec.lifetime.hard_bytes), std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);
@@ -299,8 +301,7 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   sa.bytes_left.store(limit_or_none(spec.lifetime.hard_bytes), std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);
   sa.ends_at.store(kNeverEnds, std::memory_order_relaxed);
-  sa.sequence_limit = std::min<std::uint64_t>(limit_or_none(spec.lifetime.hard_packets),
-                                              spec.esn ? ~0ULL : 0xffffffffULL);
+  sa.sequence_limit.store(last_number(spec), std::memory_order_relaxed);
   // Release pairs with the acquire in the outbound stage.
   sa.stopped.store(false, std::memory_order_release);
 }
@@ -354,6 +355,8 @@ std::expected<SlotIndex, Outcome> SadTable::install_manual(const InstallSa& requ
   if (!slot) return slot;
   auto done = install_at(*slot, request, now_tsc, settings);
   if (!done) {
+    // Packets may wait for it: see remove_for_successor.
+    if (is_expected(spi)) place_of(spi)->leased.store(0, std::memory_order_relaxed);
     foreign_.remove(spi);
     inbound_slots_.give_back(*slot);
   }

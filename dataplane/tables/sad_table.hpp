@@ -56,6 +56,12 @@ inline std::uint64_t limit_or_none(std::uint64_t configured) {
   return configured == 0 ? ~0ULL : configured;
 }
 
+/// The last number that an outbound SA may give out.
+inline std::uint64_t last_number(const InstallSa& spec) {
+  return std::min<std::uint64_t>(limit_or_none(spec.lifetime.hard_packets),
+                                 spec.esn ? ~0ULL : 0xffffffffULL);
+}
+
 /// Source and destination as an IPv4 packet from the peer holds them, and its UDP ports.
 std::uint64_t inbound_addresses(const SaEndpoints& outer);
 std::uint32_t inbound_ports(const SaEndpoints& outer);
@@ -119,7 +125,13 @@ class SadTable final : public Sad {
                                             const SaSettings& settings) override;
   std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request, std::uint64_t now_tsc,
                                                    const SaSettings& settings) override;
-  Outcome remove(channel::SaId sa) override;
+  Outcome remove(channel::SaId sa, TakeLastNumbers then) override {
+    return remove(sa, false, std::move(then));
+  }
+  Outcome remove_for_successor(channel::SaId sa, TakeLastNumbers then) override {
+    return remove(sa, true, std::move(then));
+  }
+  [[nodiscard]] bool end_numbers(const SaRecord& record, std::uint64_t last) override;
   Outcome update_endpoints(const channel::UpdateEndpoints& request) override;
   void set_path_mtu(channel::SaId sa, std::uint16_t mtu) override;
   [[nodiscard]] std::uint16_t path_mtu(const SaRecord& record) const override {
@@ -183,6 +195,8 @@ class SadTable final : public Sad {
     ++generation;
     if (generation >> (32U - slot_bits_) != 0) generation = first_generation();
   }
+  Outcome remove(channel::SaId sa, bool is_followed, TakeLastNumbers then);
+  [[nodiscard]] LastNumbers last_numbers(const Installed& installed);
   void return_abandoned();
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_of_lease(channel::Spi spi) const;
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_for_manual(std::uint32_t spi);

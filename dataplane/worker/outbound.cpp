@@ -106,7 +106,8 @@ std::uint32_t take_bytes(WorkerState& worker, const Burst& burst, const FitPacke
 
 StopCause cause_of_sequence_limit(const OutboundSa& sa) {
   const std::uint64_t end_of_numbers = sa.has_esn ? ~0ULL : 0xffffffffULL;
-  return sa.sequence_limit < end_of_numbers ? StopCause::hard_packets : StopCause::sequence;
+  const std::uint64_t limit = sa.sequence_limit.load(std::memory_order_relaxed);
+  return limit < end_of_numbers ? StopCause::hard_packets : StopCause::sequence;
 }
 
 /// Builds one packet and its operation.

@@ -9,6 +9,7 @@
 
 #include "ike/machine/bindings.hpp"
 #include "ike/machine/connection_index.hpp"
+#include "ike/machine/lost_address.hpp"
 #include "ike/machine/payload_access.hpp"
 #include "ike/machine/peer_index.hpp"
 #include "ike/machine/proposals.hpp"
@@ -54,7 +55,7 @@ class Core final : public Machine {
  private:
   friend class Resumption;  // resume.cpp
   friend class HeldAuth;    // held_auth.cpp
-  // machine.cpp: entry and dispatch
+  friend class LostAddresses;
   void begin(Instant now, std::vector<Action>& actions);
 
   // receive.cpp: opening, reassembly, what is new
@@ -201,10 +202,8 @@ class Core final : public Machine {
   static void learn_mobike(IkeSa& ike, const Payloads& payloads);
   void endpoints_changed(IkeSa& ike);
   void update_children(const IkeSa& ike);
-  void update_endpoints(channel::SaId half);
+  std::optional<channel::RequestId> update_endpoints(channel::SaId half);
   void move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote);
-  void leave_lost_address(IkeSa& ike);
-  void give_up_lost_address(IkeSa& ike, const Task& task);
   void cookie_differs(IkeSa& ike, const std::string& detail);
   void start_update_addresses(IkeSa& ike, Task task);
   void finish_update_addresses(IkeSa& ike, const Exchange& exchange, const Payloads& payloads);
@@ -429,6 +428,7 @@ class Core final : public Machine {
   std::set<std::uint64_t> half_open_;  ///< IKE SAs in that state, by our SPI
   std::map<channel::RequestId, std::uint64_t> liveness_requests_;  ///< to our SPI of the IKE SA
   std::map<channel::RequestId, Installation> installations_;
+  LostAddresses lost_addresses_{*this};
   std::vector<ConnectionState> connections_;
   ConnectionIndex connection_index_;
   std::vector<WaitingCommand> waiting_;

@@ -121,6 +121,7 @@ void Core::on_completion(const channel::Completion& completion, Instant now,
     enqueue(*ike, Task{.kind = TaskKind::liveness});
     return;
   }
+  if (lost_addresses_.take(completion)) return;
   if (completion.outcome != channel::Outcome::ok) {
     report(Level::warning, "dataplane_refused",
            {{"request", std::to_string(static_cast<std::uint64_t>(completion.request))},
@@ -175,6 +176,7 @@ void Core::on_dataplane_lost(Instant now, std::vector<Action>& actions) {
   retired_.clear();
   installations_.clear();
   liveness_requests_.clear();
+  lost_addresses_.dataplane_lost();
   children_.clear();
   inbound_of_outbound_.clear();
   std::vector<std::uint64_t> forgotten;

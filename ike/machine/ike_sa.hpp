@@ -155,6 +155,9 @@ struct IkeSa {
   [[nodiscard]] std::uint64_t initiator_spi() const { return initiator ? local_spi : remote_spi; }
   [[nodiscard]] std::uint64_t responder_spi() const { return initiator ? remote_spi : local_spi; }
   [[nodiscard]] bool usable() const { return state == IkeState::established && !redundant; }
+  void drop_queued(TaskKind kind) {
+    std::erase_if(queue, [&](const Task& task) { return task.kind == kind; });
+  }
   [[nodiscard]] const wire::Endpoint& esp_remote() const {
     return checked_remote ? *checked_remote : remote;
   }

@@ -293,6 +293,9 @@ void Core::dispatch(const Timer& timer) {
         retry_connection(connections_[timer.subject]);
       }
       return;
+    case TimerKind::lost_addresses:
+      lost_addresses_.look_again();
+      return;
   }
 }
 

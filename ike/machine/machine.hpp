@@ -212,6 +212,8 @@ struct Tuning {
   /// From the peer's answer to our word that an address of ours is gone to its move, several tries
   /// of a request included.
   std::chrono::seconds move_patience{10};
+  /// Between two questions whether the data plane still has an address that the file does not have.
+  std::chrono::seconds lost_address_interval{10};
   double rekey_jitter = 0.1;  ///< fraction of rekey_time, subtracted
 };
 

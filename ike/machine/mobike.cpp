@@ -74,9 +74,6 @@ bool has_left(const IkeSa& ike, const wire::Endpoint& remote) {
 bool is_queued(const IkeSa& ike, TaskKind kind) {
   return std::ranges::find(ike.queue, kind, &Task::kind) != ike.queue.end();
 }
-void drop_queued(IkeSa& ike, TaskKind kind) {
-  std::erase_if(ike.queue, [&](const Task& task) { return task.kind == kind; });
-}
 
 }  // namespace
 
@@ -117,7 +114,7 @@ void Core::endpoints_changed(IkeSa& ike) {
   report(Level::info, "peer_moved",
          {{"connection", ike.connection->name}, {"remote", ike.remote.to_string()}});
   ike.checked_remote.reset();
-  drop_queued(ike, TaskKind::await_move);
+  ike.drop_queued(TaskKind::await_move);
   update_children(ike);
 }
 
@@ -129,16 +126,16 @@ void Core::update_children(const IkeSa& ike) {
 }
 
 /// This half of a child goes where its IKE SA goes.
-void Core::update_endpoints(channel::SaId half) {
+std::optional<channel::RequestId> Core::update_endpoints(channel::SaId half) {
   const ChildSa* child = child_of_sa(half);
   const IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
-  if (ike == nullptr) return;
+  if (ike == nullptr) return std::nullopt;
   wire::Endpoint local = ike->local, remote = ike->esp_remote();
   if (!child->udp_encapsulation) local.port = remote.port = 0;
   channel::Request message;
   message.type = channel::RequestType::update_endpoints;
   message.body.update_endpoints = {half, local, remote};
-  request(message);
+  return request(message);
 }
 
 // ---- the side that decides ----------------------------------------------------------------------
@@ -158,52 +155,6 @@ void Core::move_ike(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoin
   if (!is_queued(ike, TaskKind::update_addresses)) {
     enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
   }
-}
-
-/// Another configuration may have taken the address in use away. Who decides moves (RFC 4555 §3.5);
-/// who does not says from another address where it is, and the other side moves (§3.6).
-void Core::leave_lost_address(IkeSa& ike) {
-  if (!ike.mobike || !ike.usable() || !environment_.local_addresses_for) return;
-  // It may be on another interface than the one that leads to the peer.
-  if (!environment_.is_own_address || environment_.is_own_address(ike.local.address)) return;
-  const auto ours = environment_.local_addresses_for(ike.remote.address);
-  // The data plane's SAs keep their family.
-  const auto other = std::ranges::find(ours, ike.local.address.family, &wire::IpAddress::family);
-  if (other == ours.end()) return;
-  const wire::Endpoint local{*other, ike.local.port};
-  report(Level::info, "address_lost",
-         {{"connection", ike.connection->name},
-          {"was", ike.local.to_string()},
-          {"now", local.to_string()}});
-  if (ike.moves) {
-    // It counts whatever else there is to tell.
-    drop_queued(ike, TaskKind::update_addresses);
-    ike.queue.push_front(Task{.kind = TaskKind::update_addresses, .address_lost = true});
-    move_ike(ike, local, ike.remote);
-    return pump(ike);
-  }
-  // What we send has to come from an address of ours at once; the peer may move without a word.
-  ike.local = local;
-  update_children(ike);
-  enqueue(ike, Task{.kind = TaskKind::update_addresses}, true);
-}
-
-/// The peer has heard that an address of ours is gone and has not moved: what it sends goes
-/// nowhere. Where only the peer can begin anew it hears that this one is over, if it has not moved
-/// at last.
-void Core::give_up_lost_address(IkeSa& ike, const Task& task) {
-  if (!ike.usable()) return;
-  if (task.attempts > 0) return enqueue(ike, Task{.kind = TaskKind::delete_ike}, true);
-  fail(ike.connection, Failure::peer_unreachable,
-       "the peer does not move to " + ike.local.to_string() + ", where we told it that we are",
-       Level::warning, Attempt::ike_sa);
-  if (!address_of_peer(*ike.connection)) {
-    const Instant when = now_ + tuning_.outdated_grace;
-    enqueue(ike, Task{.kind = TaskKind::await_move, .not_before = when, .attempts = 1});
-    return;
-  }
-  ike.outdated = true;
-  renew_outdated(ike);
 }
 
 void Core::start_update_addresses(IkeSa& ike, Task task) {
@@ -247,7 +198,7 @@ void Core::finish_update_addresses(IkeSa& ike, const Exchange& exchange, const P
     // is lost as long as both can be reached where they were.
     const bool is_lost = !ike.moves || exchange.task.address_lost || ike.checked_remote;
     if (is_overtaken || !is_lost) return;
-    drop_queued(ike, TaskKind::await_move);
+    ike.drop_queued(TaskKind::await_move);
     const Instant when = now_ + tuning_.move_patience;
     enqueue(ike, Task{.kind = TaskKind::await_move, .not_before = when});
     return;

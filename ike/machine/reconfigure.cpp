@@ -125,6 +125,7 @@ void Core::take_connections(const config::Config& config) {
     }
   }
   environment_.config = &config;
+  lost_addresses_.configuration_changed();
 }
 
 /// What an earlier life left of children that are not configured any more, and what asked for them.
@@ -203,7 +204,7 @@ void Core::reconfigure_ike(IkeSa& ike) {
     renew_outdated(ike);
     return;
   }
-  leave_lost_address(ike);
+  lost_addresses_.look_at(ike);
   reconfigure_children(ike, before);
   renew_suite(ike);
   if (before.rekey_time != ike.connection->rekey_time ||

@@ -107,10 +107,13 @@ class Resumption {
     core_.touched_.insert(record.name.id);  // written anew, or removed
     if (refused) {
       ++report_.refused[*refused];
+      const bool is_gone =
+          recorded && core_.connection_index_.find(recorded->connection) == nullptr;
       core_.report(Level::warning, "record_refused",
                    {{"reason", std::string(info(*refused).name)},
                     {"connection", recorded ? recorded->connection : std::string()},
-                    {"effect", "established anew beside the SAs that stand"}});
+                    {"effect", is_gone ? "its SAs are taken out: the configuration does not have it"
+                                       : "established anew beside the SAs that stand"}});
       return;
     }
     IkeSa& ike = *recorded->ike;
@@ -348,7 +351,7 @@ class Resumption {
   void see_to_connections() {
     for (const channel::SaId id : moved_) core_.update_endpoints(id);
     // The file may have changed while nobody read it.
-    for (const auto& [spi, ike] : core_.ike_sas_) core_.leave_lost_address(*ike);
+    core_.lost_addresses_.look_again();
     for (const channel::SaId id : lost_) {
       // The peer believes in it: it has to go there too, and another takes its place.
       ChildSa* child = core_.find_child(id);

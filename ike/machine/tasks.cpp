@@ -55,7 +55,7 @@ void Core::pump(IkeSa& ike) {
         start_check_route(ike, std::move(task));
         break;
       case TaskKind::await_move:
-        give_up_lost_address(ike, task);
+        lost_addresses_.give_up(ike, task);
         break;
       case TaskKind::init:
       case TaskKind::auth:

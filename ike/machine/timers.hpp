@@ -28,6 +28,7 @@ enum class TimerKind : std::uint8_t {
   rehearse,          ///< child, by inbound SaId: its first rekey
   delete_sa,         ///< one SA of the data plane, by SaId
   retry_connection,  ///< connection, by its position in the configuration
+  lost_addresses,    ///< all IKE SAs
 };
 struct Timer {
   Instant when{};

@@ -87,6 +87,7 @@ Outcome DataPlane::apply(const channel::Request& request, Instant now) {
       const auto& update = request.body.update_endpoints;
       const auto sa = sas.find(update.sa);
       if (sa == sas.end()) return refuse(Outcome::unknown_sa, "UpdateEndpoints");
+      if (gone_addresses.contains(update.local.address)) return Outcome::no_route;
       sa->second.sa.local = update.local;
       sa->second.sa.remote = update.remote;
       return Outcome::ok;

@@ -66,6 +66,7 @@ class DataPlane final : public ike::SpiSource {
   channel::Outcome next_install = channel::Outcome::ok;  ///< refuse the next InstallSa with this
   std::optional<channel::Direction> refuse_install;      ///< the next one of that direction
   bool spis_exhausted = false;
+  std::set<wire::IpAddress> gone_addresses;  ///< refused as local ones
 
  private:
   channel::Outcome install(const channel::InstallSa& sa, Instant now);

@@ -133,11 +133,15 @@ Gateway::Gateway(std::string its_name, const Site& site, std::uint64_t seed,
 }
 
 void Gateway::take_addresses(const GatewayOptions& options) {
+  data_plane.gone_addresses.insert(addresses.begin(), addresses.end());
+  if (address_elsewhere) data_plane.gone_addresses.insert(*address_elsewhere);
   addresses = {*wire::IpAddress::parse(options.address)};
   address_elsewhere = wire::IpAddress::parse(options.address_elsewhere);
   for (const std::string& address : options.other_addresses) {
     addresses.push_back(*wire::IpAddress::parse(address));
   }
+  for (const wire::IpAddress& address : addresses) data_plane.gone_addresses.erase(address);
+  if (address_elsewhere) data_plane.gone_addresses.erase(*address_elsewhere);
 }
 
 void Gateway::empty_memory() {
@@ -355,11 +359,12 @@ void World::shut_down(int side) {
   carry_out(side, std::move(actions));
 }
 
-void World::reconfigure(int side, const Site& site) {
+void World::reconfigure(int side, const Site& site, bool ahead) {
   Gateway& gateway = *gateways.at(static_cast<std::size_t>(side));
   note(gateway.name + ": reloads");
   auto config = std::make_unique<config::Config>(make_config(site));
   gateway.take_addresses(site.front());
+  if (ahead) gateway.data_plane.gone_addresses.clear();
   std::vector<ike::Action> actions;
   gateway.machine->reconfigure(*config, gateway.secrets, now, actions);
   // The old one goes: what still pointed there would be found by a sanitizer.

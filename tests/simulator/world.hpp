@@ -146,8 +146,11 @@ class World {
   void shut_down(int side);
   /// What the gateway's SignatureSource called `awaits` has come.
   void status_came(int side, std::string_view name);
-  void reconfigure(int side, const Site& site);  ///< SIGHUP after the file changed
-  void reconfigure(int side, const GatewayOptions& options) { reconfigure(side, Site{options}); }
+  /// SIGHUP after the file changed. `ahead`: its data plane has not read it yet.
+  void reconfigure(int side, const Site& site, bool ahead = false);
+  void reconfigure(int side, const GatewayOptions& options, bool ahead = false) {
+    reconfigure(side, Site{options}, ahead);
+  }
   /// Timers and expiries up to `until`, in their order; the network is left alone.
   void run_timers(Instant until);
   [[nodiscard]] std::optional<Instant> next_timer() const;

@@ -1,133 +1,9 @@
 // Manual SAs that come, go and change while the gateway runs.
-#include <filesystem>
-#include <fstream>
-#include <utility>
-
 #include <catch2/catch.hpp>
-#include <unistd.h>
 
-#include "crypto/esp/esp_crypto.hpp"
-#include "dataplane/control/manual_sas.hpp"
-#include "dataplane/control/steering.hpp"
-#include "dataplane/tables/sa.hpp"
-#include "tests/unit/dataplane/control_bytes.hpp"
-#include "tests/unit/dataplane/dpdk_environment.hpp"
+#include "tests/unit/dataplane/manual_gateway.hpp"
 
 namespace culvert::dataplane::control::manual_reload {
-namespace {
-
-using config::ManualSa;
-using runtime::Instant;
-
-constexpr const char* kKey = "000102030405060708090a0b0c0d0e0f10111213";
-constexpr const char* kOtherKey = "f00102030405060708090a0b0c0d0e0f10111213";
-
-class KeyFolder {
- public:
-  KeyFolder() { std::filesystem::create_directory(folder_); }
-  ~KeyFolder() { std::filesystem::remove_all(folder_); }
-  KeyFolder(const KeyFolder&) = delete;
-  KeyFolder& operator=(const KeyFolder&) = delete;
-
-  [[nodiscard]] std::string write(const std::string& name, const std::string& hex) const {
-    const auto file = folder_ / name;
-    std::ofstream(file) << hex << '\n';
-    std::filesystem::permissions(
-        file, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
-    return file.string();
-  }
-
- private:
-  std::filesystem::path folder_ = std::filesystem::temp_directory_path() /
-                                  ("culvert_manual_reload_" + std::to_string(getpid()));
-};
-
-config::Limits few() {
-  config::Limits limits;
-  limits.sas = 16;
-  limits.policies = 16;
-  limits.flows = 16;
-  return limits;
-}
-
-config::Dataplane network() {
-  config::Dataplane dataplane;
-  dataplane.interfaces.resize(1);
-  dataplane.interfaces[0].name = "wan";
-  dataplane.interfaces[0].addresses = {test::prefix("198.51.100.1/24")};
-  return dataplane;
-}
-
-/// A data plane's main thread without ports and workers.
-class Gateway {
- public:
-  Gateway() {
-    file.dataplane = network();
-    file.dataplane.limits = few();
-  }
-
-  ManualSa& add(std::string name, ManualSa::Direction direction, std::uint32_t spi) {
-    ManualSa& sa = file.manual_sas.emplace_back();
-    sa.name = std::move(name);
-    sa.id = config::manual_id(sa.name);
-    sa.direction = direction;
-    sa.spi = spi;
-    sa.local = test::address("198.51.100.1");
-    sa.remote = test::address("198.51.100.2");
-    sa.local_ts = {wire::TrafficSelector::of(test::prefix("10.1.0.0/24"))};
-    sa.remote_ts = {wire::TrafficSelector::of(test::prefix("10.2.0.0/24"))};
-    sa.suite = {crypto::Encryption::aes_gcm_16, 128, crypto::Integrity::none};
-    sa.key_file = keys.write("key", kKey);
-    return sa;
-  }
-  /// What the gateway does of a reload; empty: it is done.
-  std::string reload() {
-    auto plan = manual_sas.plan(file);
-    if (!plan) return plan.error();
-    if (auto done = manual_sas.apply(file, *std::move(plan), Instant{}); !done) return done.error();
-    directory.take(file, associations.borne());
-    policies.publish();
-    manual_sas.remove_replaced();
-    return {};
-  }
-  [[nodiscard]] const SaRecord* inbound(std::uint32_t spi) {
-    return tables->sad->find_inbound(channel::Spi{spi});
-  }
-  [[nodiscard]] std::uint32_t count(channel::Direction direction) const {
-    return tables->sad->count(direction);
-  }
-  /// SPIs that traffic leaves with, in the order of the policies.
-  [[nodiscard]] std::vector<std::uint32_t> outbound_spis() {
-    std::vector<std::uint32_t> spis;
-    for (const PolicyEntry& entry : tables->spd->entries()) {
-      tables->sad->for_each([&](const SaRecord& record) {
-        if (record.spec.direction != channel::Direction::out || record.slot != entry.outbound)
-          return;
-        spis.push_back(static_cast<std::uint32_t>(record.spec.spi));
-      });
-    }
-    return spis;
-  }
-
-  struct Dpdk {
-    Dpdk() { test::need_dpdk(); }
-  } dpdk;  ///< first
-  KeyFolder keys;
-  config::Config file;
-  std::unique_ptr<crypto::esp::Engine> engine = crypto::esp::make_engine();
-  std::unique_ptr<Tables> tables = *Tables::create(few(), 1, *engine);
-  Topology topology{network()};
-  ChildDirectory directory{file};
-  std::unique_ptr<Steering> steering = Steering::create({}, 1, tables->sad->slots()).value();
-  Associations associations{*tables, topology, directory, *steering};
-  PolicyBook policies{*tables, file, directory};
-  ManualSas manual_sas{*tables, associations, policies};
-};
-
-constexpr auto kIn = ManualSa::Direction::in;
-constexpr auto kOut = ManualSa::Direction::out;
-
-}  // namespace
 
 TEST_CASE("manual reload: one that stays is the same SA, whatever comes and goes around it") {
   Gateway gateway;
@@ -180,9 +56,9 @@ TEST_CASE("manual reload: under the same key and SPI numbers never go back (RFC 
   gateway.add("pair", kIn, 0x1001);
   gateway.add("pair", kOut, 0x2001);
   REQUIRE(gateway.reload() == "");
-  static_cast<void>(gateway.tables->sad->inbound(0x1001)->replay_window().commit(5000));
-  SlotIndex slot = gateway.tables->spd->entries().front().outbound;
-  gateway.tables->sad->outbound(slot)->sequence.store(7000);
+  gateway.receive(4999);
+  gateway.receive(5000);
+  gateway.sends().sequence.store(7000);
 
   for (ManualSa& sa : gateway.file.manual_sas) sa.replay_window = 64;
   const bool renamed = GENERATE(false, true);
@@ -191,31 +67,24 @@ TEST_CASE("manual reload: under the same key and SPI numbers never go back (RFC 
     sa.id = config::manual_id(sa.name);
   }
   REQUIRE(gateway.reload() == "");
-  const auto seen = [&](std::uint64_t sequence) {
-    return gateway.tables->sad->inbound(0x1001)->replay_window().check(sequence) !=
-           ReplayVerdict::fresh;
-  };
-  CHECK(seen(5000));
-  CHECK(seen(4999));
-  CHECK_FALSE(seen(5001));
-  slot = gateway.tables->spd->entries().front().outbound;
-  CHECK(gateway.tables->sad->outbound(slot)->sequence.load() > 7000);
+  CHECK(gateway.verdict(5000) == ReplayVerdict::duplicate);
+  CHECK(gateway.verdict(4999) == ReplayVerdict::duplicate);
+  CHECK(gateway.verdict(5001) == ReplayVerdict::fresh);
+  CHECK(gateway.sends().sequence.load() > 7000);
 
   static_cast<void>(gateway.keys.write("key", kOtherKey));
   REQUIRE(gateway.reload() == "");
-  slot = gateway.tables->spd->entries().front().outbound;
-  CHECK(gateway.tables->sad->outbound(slot)->sequence.load() == 0);
+  CHECK(gateway.verdict(5000) == ReplayVerdict::fresh);
+  CHECK(gateway.sends().sequence.load() == 0);
 }
 
 TEST_CASE("manual reload: one that was away goes on behind its numbers and IVs (RFC 4106 §3.1)") {
   Gateway gateway;
   gateway.add("pair", kIn, 0x1001);
   gateway.add("pair", kOut, 0x2001);
-  const auto sends = [&]() -> OutboundSa& {
-    return *gateway.tables->sad->outbound(gateway.tables->spd->entries().front().outbound);
-  };
+  const auto sends = [&]() -> OutboundSa& { return gateway.sends(); };
   REQUIRE(gateway.reload() == "");
-  static_cast<void>(gateway.tables->sad->inbound(0x1001)->replay_window().commit(5000));
+  gateway.receive(5000);
   sends().sequence.store(7000);
   const std::uint64_t last_iv = sends().iv(7000);
 
@@ -229,11 +98,8 @@ TEST_CASE("manual reload: one that was away goes on behind its numbers and IVs (
     for (ManualSa& sa : gateway.file.manual_sas) sa.id = config::manual_id(sa.name = "again");
   }
   REQUIRE(gateway.reload() == "");
-  const auto verdict = [&](std::uint64_t number) {
-    return gateway.tables->sad->inbound(0x1001)->replay_window().check(number);
-  };
-  CHECK(verdict(5000) != ReplayVerdict::fresh);
-  CHECK(verdict(5001) == ReplayVerdict::fresh);
+  CHECK(gateway.verdict(5000) != ReplayVerdict::fresh);
+  CHECK(gateway.verdict(5001) == ReplayVerdict::fresh);
   const std::uint64_t next = sends().sequence.load() + 1;
   CHECK(next > 7000);
   CHECK(sends().iv(next) - last_iv > 1ULL << 40U);  // and of what is sent from now on, none is old

@@ -9,7 +9,7 @@ namespace {
 using test::address;
 using test::prefix;
 
-Topology gateway() {
+Topology topology_of_gateway() {
   config::Dataplane dataplane;
   config::Interface wan;
   wan.name = "wan";
@@ -28,7 +28,7 @@ Topology gateway() {
 }  // namespace
 
 TEST_CASE("topology: the longest prefix decides the next hop") {
-  const Topology topology = gateway();
+  const Topology topology = topology_of_gateway();
   CHECK(topology.next_hop(address("10.1.0.5")) == NextHop{PortId{1}, address("10.1.0.5")});
   CHECK(topology.next_hop(address("203.0.113.7")) == NextHop{PortId{0}, address("198.51.100.254")});
   CHECK_FALSE(topology.next_hop(address("10.1.0.1")));          // that is us
@@ -53,7 +53,7 @@ TEST_CASE("topology: interfaces are the ports that they were given, wherever the
 }
 
 TEST_CASE("topology: own addresses, and which one a neighbour knows us by") {
-  const Topology topology = gateway();
+  const Topology topology = topology_of_gateway();
   CHECK(topology.is_own(address("10.1.0.1")));
   CHECK_FALSE(topology.is_own(address("10.1.0.2")));
   CHECK(topology.is_own_on(PortId{1}, address("10.1.0.1")));
@@ -83,7 +83,7 @@ TEST_CASE("topology: neighbours that are written down, and links where nobody an
 }
 
 TEST_CASE("topology: who can be a neighbour") {
-  const Topology topology = gateway();
+  const Topology topology = topology_of_gateway();
   CHECK(topology.is_on_link(PortId{1}, address("10.1.0.5")));
   CHECK_FALSE(topology.is_on_link(PortId{0}, address("10.1.0.5")));
   CHECK_FALSE(topology.is_on_link(PortId{1}, address("10.1.0.255")));  // broadcast
@@ -142,7 +142,7 @@ TEST_CASE("topology: link-local addresses are on every link with IPv6 (RFC 4861 
   const Topology topology = with_link_local_router("lan");
   CHECK(topology.is_on_link(PortId{0}, address("fe80::1")));
   CHECK(topology.is_on_link(PortId{1}, address("fe80::1")));
-  CHECK_FALSE(gateway().is_on_link(PortId{1}, address("fe80::1")));
+  CHECK_FALSE(topology_of_gateway().is_on_link(PortId{1}, address("fe80::1")));
 }
 
 TEST_CASE("topology: a route that leads to no interface is not lost silently") {

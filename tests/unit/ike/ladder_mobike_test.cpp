@@ -386,6 +386,49 @@ TEST_CASE("mobike: an address that went while the key daemon was away is left af
   ladder.converged();
 }
 
+TEST_CASE("mobike: an address that the data plane still has is left when it is gone there") {
+  const int early = GENERATE(kA, kB);
+  const bool is_restart = GENERATE(true, false);
+  GatewayOptions a = fixed();
+  a.names_address = early == kB;
+  const GatewayOptions b = early == kB ? following() : mirrored(gateway_a());
+  Ladder ladder(a, b);
+  ladder.connect();
+  const auto before = ends_of(ladder, early);
+  const std::string was = early == kA ? "192.0.2.1" : "192.0.2.2";
+  const std::string now = early == kA ? "192.0.2.9" : "192.0.2.8";
+  const GatewayOptions edited = moved_to(early == kA ? a : b, now);
+  auto& gone = ladder.gateway(early).data_plane.gone_addresses;
+  // The file was written, and the key daemon alone has read it.
+  ladder.expect_no_loss();
+  if (is_restart) {
+    ladder.world.kill(early);
+    ladder.gateway(early).take_addresses(edited);
+    gone.clear();
+    ladder.world.resume(early);
+  } else {
+    ladder.world.reconfigure(early, edited, true);
+  }
+  ladder.settle(25);
+  CHECK(ends_of(ladder, early) == before);
+  CHECK(ladder.reported(early, "address_lost") == 0);
+  CHECK(ladder.reported(early, "address_kept") == 1);
+  if (GENERATE(false, true)) {
+    ladder.rekey_ike(early);  // what it is asked by is another one
+    ladder.settle(5);
+  }
+  gone.insert(*wire::IpAddress::parse(was));
+  ladder.pass(seconds(10));
+  run_without(ladder, was);
+  ladder.settle(5);
+  CHECK(ladder.reported(early, "address_lost") == 1);
+  CHECK(ladder.reported(early, "address_kept") == 1);
+  const std::string peer = early == kA ? "192.0.2.2" : "192.0.2.1";
+  CHECK(ends_of(ladder, early) == std::set<std::string>{now + " " + peer});
+  CHECK(ends_of(ladder, 1 - early) == std::set<std::string>{peer + " " + now});
+  ladder.converged();
+}
+
 TEST_CASE("mobike: an address that stays is not left when others come and go") {
   GatewayOptions options = mobile();
   options.names_address = false;

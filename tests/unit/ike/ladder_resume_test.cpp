@@ -285,6 +285,45 @@ TEST_CASE("resume: children and what an operator held down are known wherever th
   CHECK(recorded->held_children == std::set{config::ChildId{1}});
 }
 
+TEST_CASE("resume: what the configuration does not have any more goes, and nothing else") {
+  Ladder ladder;
+  ladder.connect();
+  auto& data_plane = ladder.gateway(kA).data_plane;
+  const bool has_records = GENERATE(true, false);
+  const auto stays = data_plane.sas;
+  // Of an IKE SA whose connection, and whose record, the file does not have.
+  channel::Request install;
+  install.type = channel::RequestType::install_sa;
+  install.id = channel::RequestId{1U << 20U};
+  install.body.install_sa = stays.begin()->second.sa;
+  install.body.install_sa.child_id = config::ChildId{1};
+  install.body.install_sa.sa = channel::SaId{77};
+  install.body.install_sa.direction = channel::Direction::out;
+  install.body.install_sa.key.bytes[0] ^= 1U;
+  REQUIRE(data_plane.execute(install, ladder.world.now).outcome == channel::Outcome::ok);
+  channel::Request policy;
+  policy.type = channel::RequestType::install_policy;
+  policy.id = channel::RequestId{1U << 20U};
+  policy.body.install_policy = data_plane.policies.begin()->second.policy;
+  policy.body.install_policy.policy = channel::PolicyId{77};
+  policy.body.install_policy.child_id = config::ChildId{1};
+  policy.body.install_policy.outbound = channel::SaId{77};
+  REQUIRE(data_plane.execute(policy, ladder.world.now).outcome == channel::Outcome::ok);
+  ladder.world.kill(kA);
+  ladder.expect_no_loss();
+  if (has_records) {
+    ladder.world.resume(kA);
+    CHECK(ladder.gateway(kA).resumed.resumed == 1);
+  } else {
+    ladder.world.kill_and_restart(kA);
+  }
+  CHECK_FALSE(data_plane.policies.contains(channel::PolicyId{77}));
+  for (const auto& [id, sa] : stays) CHECK(data_plane.find(id) != nullptr);
+  ladder.settle(110);
+  CHECK(data_plane.find(channel::SaId{77}) == nullptr);
+  ladder.converged();
+}
+
 TEST_CASE("resume: an SPI that the data plane does not hold any more is not used") {
   Ladder ladder;
   ladder.connect();

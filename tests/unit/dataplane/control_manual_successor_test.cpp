@@ -1,0 +1,196 @@
+// What a manual SA hands to the one that comes in its place under the same key and SPI: what it has
+// received and sent, to the last packet.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <catch2/catch.hpp>
+
+#include "tests/unit/dataplane/manual_gateway.hpp"
+
+namespace culvert::dataplane::control::manual_reload {
+namespace {
+
+/// A worker in the middle of an iteration. It has found an inbound SA, and goes on with it until
+/// the tables have another one, or none, under its SPI: what it receives then is as late as can be.
+class LateWorker {
+ public:
+  /// `numbers`: received behind the change.
+  LateWorker(Gateway& gateway, std::vector<std::uint64_t> numbers)
+      : gateway_(gateway), numbers_(std::move(numbers)), thread_([this] { run(); }) {
+    while (!is_online_) std::this_thread::yield();
+  }
+  ~LateWorker() { join(); }
+  LateWorker(const LateWorker&) = delete;
+  LateWorker& operator=(const LateWorker&) = delete;
+  void join() {
+    if (thread_.joinable()) thread_.join();
+  }
+  /// Whether packets could wait when the SA had just gone.
+  bool waits = false;
+
+ private:
+  void run() {
+    Reclaimer& reclaimer = *gateway_.tables->reclaimer;
+    const Sad& sad = *gateway_.tables->sad;
+    reclaimer.online(WorkerId{0});
+    InboundSa* const found = sad.inbound(0x1001);
+    is_online_ = true;
+    // A reload that was refused leaves it where it is.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (found->spi.load(std::memory_order_acquire) == 0x1001 &&
+           std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    waits = sad.is_expected(0x1001);
+    for (const std::uint64_t number : numbers_) {
+      static_cast<void>(found->replay_window().commit(number));
+    }
+    reclaimer.quiescent(WorkerId{0});
+    reclaimer.offline(WorkerId{0});
+  }
+
+  Gateway& gateway_;
+  std::vector<std::uint64_t> numbers_;
+  std::atomic<bool> is_online_{false};
+  std::thread thread_;  ///< last
+};
+
+constexpr auto kFresh = ReplayVerdict::fresh;
+
+}  // namespace
+
+TEST_CASE("manual successor: what a worker receives while the SA changes is received") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001).esn = true;
+  REQUIRE(gateway.reload() == "");
+  const std::uint64_t high = GENERATE(std::uint64_t{0}, std::uint64_t{1} << 32U);
+  gateway.receive(high + 5000);
+  {
+    LateWorker worker(gateway, {high + 5001, high + 5003});
+    gateway.file.manual_sas[0].remote = test::address("198.51.100.3");
+    REQUIRE(gateway.reload() == "");
+    worker.join();
+    CHECK(worker.waits);
+  }
+  REQUIRE(gateway.inbound(0x1001)->spec.remote.address == test::address("198.51.100.3"));
+  CHECK(gateway.verdict(high + 5000) == ReplayVerdict::duplicate);
+  CHECK(gateway.verdict(high + 5001) == ReplayVerdict::duplicate);
+  CHECK(gateway.verdict(high + 5003) == ReplayVerdict::duplicate);
+  CHECK(gateway.verdict(high + 5002) == kFresh);
+  CHECK(gateway.verdict(high + 5004) == kFresh);
+  CHECK(gateway.tables->sad->inbound(0x1001)->extend(5004) == high + 5004);
+}
+
+TEST_CASE(
+    "manual successor: what a worker receives while the SA goes is known when it comes again") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  REQUIRE(gateway.reload() == "");
+  gateway.receive(5000);
+  const std::vector<ManualSa> before = std::exchange(gateway.file.manual_sas, {});
+  {
+    LateWorker worker(gateway, {5001, 5002});
+    REQUIRE(gateway.reload() == "");
+    worker.join();
+    CHECK_FALSE(worker.waits);  // nobody follows
+  }
+  gateway.file.manual_sas = before;
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.verdict(5002) != kFresh);
+  CHECK(gateway.verdict(5003) == kFresh);
+}
+
+TEST_CASE("manual successor: what was not received yet is still taken, within both windows") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001).replay_window = 64;
+  REQUIRE(gateway.reload() == "");
+  for (const std::uint64_t number : {4999U, 5000U, 4937U}) gateway.receive(number);
+  ManualSa& sa = gateway.file.manual_sas[0];
+  sa.replay_window = GENERATE(64U, 32U, 1024U);
+  sa.headers.hop_limit = 9;
+  CAPTURE(sa.replay_window);
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.verdict(5000) != kFresh);
+  CHECK(gateway.verdict(4999) != kFresh);
+  CHECK(gateway.verdict(4998) == kFresh);
+  CHECK(gateway.verdict(4969) == kFresh);  // the last of 32
+  CHECK((gateway.verdict(4968) == kFresh) == (sa.replay_window >= 64));
+  CHECK(gateway.verdict(4937) != kFresh);
+  CHECK(gateway.verdict(4936) != kFresh);  // left of the first window: nobody knows
+
+  sa.first_sequence = 4999;  // and what the file says was received was
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.verdict(4998) != kFresh);
+  CHECK(gateway.verdict(5001) == kFresh);
+}
+
+TEST_CASE("manual successor: without a window nothing was kept, and all of it counts as received") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001).replay_window = 0;
+  REQUIRE(gateway.reload() == "");
+  gateway.receive(5000);
+  gateway.file.manual_sas[0].replay_window = 64;
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.verdict(4990) != kFresh);
+  CHECK(gateway.verdict(5001) == kFresh);
+}
+
+TEST_CASE("manual successor: another key begins anew, and the first one is not forgotten") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  REQUIRE(gateway.reload() == "");
+  gateway.receive(5000);
+  static_cast<void>(gateway.keys.write("key", kOtherKey));
+  {
+    LateWorker worker(gateway, {5001});
+    REQUIRE(gateway.reload() == "");
+  }
+  CHECK(gateway.verdict(1) == kFresh);
+  static_cast<void>(gateway.keys.write("key", kKey));
+  REQUIRE(gateway.reload() == "");
+  CHECK(gateway.verdict(5001) != kFresh);
+  CHECK(gateway.verdict(5002) == kFresh);
+}
+
+TEST_CASE("manual successor: the one before sends no number of its own (RFC 4303 §3.3.3)") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  OutboundSa& before = gateway.sends();
+  const SharedAdd add(GENERATE(1U, 2U));
+  REQUIRE(reserve_sequence(before, 100, add).first == 1);
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  REQUIRE(gateway.apply() == "");
+  REQUIRE(&gateway.sends() == &before);  // until the policies say otherwise
+
+  // More than the successor has left out.
+  const SequenceBlock block = reserve_sequence(before, 1U << 20U, add);
+  CHECK(block.count > 100000);
+  std::uint64_t last = 0;
+  CHECK(reserve_sequence(before, 1, add).count == 0);
+  CHECK_FALSE(reserve_all(before, 1, add, last));
+  gateway.publish();
+  REQUIRE(&gateway.sends() != &before);
+  CHECK(reserve_sequence(gateway.sends(), 1, add).first == block.first + block.count);
+}
+
+TEST_CASE("manual successor: a reload that fails leaves the numbers to the one that stays") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  auto plan = gateway.manual_sas.plan(gateway.file);
+  REQUIRE(plan);
+  // The slots went to others between the plan and its execution.
+  for (std::uint64_t id = 1; gateway.tables->sad->free_slots(channel::Direction::out) != 0; ++id) {
+    channel::InstallSa other = plan->front().request;
+    other.sa = channel::SaId{id};
+    REQUIRE(gateway.tables->sad->install_manual(other, 1));
+  }
+  REQUIRE_FALSE(gateway.manual_sas.apply(gateway.file, *std::move(plan), Instant{}));
+  const SharedAdd add(1);
+  CHECK(reserve_sequence(gateway.sends(), 1U << 20U, add).count == 1U << 20U);
+}
+
+}  // namespace culvert::dataplane::control::manual_reload
