@@ -39,6 +39,8 @@ TypeAndCode icmpv4_code(IcmpErrorKind kind) {
       return {3, 0};
     case IcmpErrorKind::port_unreachable:
       return {3, 3};
+    case IcmpErrorKind::reassembly_timeout:
+      return {11, 1};
   }
   return {3, 0};
 }
@@ -55,6 +57,8 @@ TypeAndCode icmpv6_code(IcmpErrorKind kind) {
       return {1, 0};
     case IcmpErrorKind::port_unreachable:
       return {1, 4};
+    case IcmpErrorKind::reassembly_timeout:
+      return {3, 1};
   }
   return {1, 0};
 }

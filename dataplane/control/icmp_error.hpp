@@ -11,11 +11,12 @@
 namespace culvert::dataplane::control {
 
 enum class IcmpErrorKind : std::uint8_t {
-  time_exceeded,     ///< TTL or hop limit came to zero
-  packet_too_big,    ///< IPv4: fragmentation needed and DF set (RFC 1191)
-  host_unreachable,  ///< the neighbour does not answer; IPv6: address unreachable
-  no_route,          ///< IPv4: network unreachable
-  port_unreachable,  ///< nobody listens on our port
+  time_exceeded,       ///< TTL or hop limit came to zero
+  packet_too_big,      ///< IPv4: fragmentation needed and DF set (RFC 1191)
+  host_unreachable,    ///< the neighbour does not answer; IPv6: address unreachable
+  no_route,            ///< IPv4: network unreachable
+  port_unreachable,    ///< nobody listens on our port
+  reassembly_timeout,  ///< of the fragments for us some did not come: about the first of them
 };
 
 /// Why no error may be sent about a packet.

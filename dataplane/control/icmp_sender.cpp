@@ -5,6 +5,7 @@
 #include "dataplane/tables/return_flow.hpp"
 #include "wire/ip.hpp"
 #include "wire/neighbor_discovery.hpp"
+#include "wire/udp.hpp"
 
 namespace culvert::dataplane::control {
 
@@ -27,6 +28,10 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
   if (origin.originated) return;  // our own packet: nobody to tell
   const auto pair = addresses_of(bytes_of(offending));
   if (!pair) return;
+  if (kind == IcmpErrorKind::reassembly_timeout &&
+      would_be_refused(spd_.snapshot(), bytes_of(offending), origin.from_tunnel)) {
+    return;
+  }
   const auto source = source_for(origin, pair->source, pair->destination);
   if (!source) return;
 
@@ -54,6 +59,25 @@ std::optional<wire::IpAddress> IcmpSender::source_for(const PuntedPacket& origin
     }
   }
   return topology_.source_on(origin.received_on, sender);
+}
+
+bool would_be_refused(const SpdSnapshot& policies, wire::Bytes packet, bool from_tunnel) {
+  const auto header = wire::parse_ip(packet);
+  const auto pair = addresses_of(packet);
+  if (!header || !pair) return true;
+  const wire::Ports ports = wire::read_ports(packet, *header);
+  if (!from_tunnel && header->protocol == wire::protocol::kEsp) return false;
+  if (header->protocol == wire::protocol::kUdp && ports.known &&
+      (ports.destination == wire::udp::kIkePort ||
+       ports.destination == wire::udp::kNatTraversalPort)) {
+    return false;
+  }
+  const FlowKey flow{pair->source,      pair->destination, ports.source,
+                     ports.destination, header->protocol,  ports.known};
+  SlotIndex outbound = kNoSlot;
+  const Verdict verdict = policies.verdict(
+      policies.find(flow, from_tunnel ? PacketOrigin::tunnel : PacketOrigin::clear), outbound);
+  return verdict == Verdict::discard || verdict == Verdict::cleartext_violation;
 }
 
 bool would_be_protected(const SpdSnapshot& policies, wire::Bytes error) {

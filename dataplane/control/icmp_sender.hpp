@@ -45,6 +45,12 @@ struct IpPair {
 };
 [[nodiscard]] std::optional<IpPair> addresses_of(wire::Bytes ip_packet);
 
+/// Whether policy will not have a packet for us, whose first fragment is all there is of it: it is
+/// asked when a packet is whole (RFC 4301 §5.2), and not about ESP in clear or IKE. Who is refused
+/// is told nothing; and no forged fragment in clear makes us speak of it under an SA's protection.
+[[nodiscard]] bool would_be_refused(const SpdSnapshot& policies, wire::Bytes first_fragment,
+                                    bool from_tunnel);
+
 /// Whether an ICMP error of ours, a whole IP packet, would leave by an SA: by what the policies say
 /// of it or, when none names it, of what answers the packet that it quotes (RFC 4301 §6.2).
 [[nodiscard]] bool would_be_protected(const SpdSnapshot& policies, wire::Bytes error);

@@ -23,8 +23,8 @@ using runtime::Instant;
 class PortDirectory {
  public:
   /// How long the number of a removed interface is no other's: packets name their port where they
-  /// wait, fragments for 15 seconds, what is held for an SA or goes through a ring for less.
-  static constexpr Instant kRest = std::chrono::seconds(30);
+  /// wait, fragments for 60 seconds, what is held for an SA or goes through a ring for less.
+  static constexpr Instant kRest = std::chrono::seconds(90);
 
   /// What has a PortId.
   struct Place {

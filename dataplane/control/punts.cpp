@@ -58,6 +58,10 @@ void Punts::arrived(rte_mbuf* mbuf, Instant now) {
       refuse(std::move(packet), origin, IcmpErrorKind::port_unreachable,
              DropReason::local_port_closed, now);
       break;
+    case PuntReason::reassembly_timeout:
+      refuse(std::move(packet), origin, IcmpErrorKind::reassembly_timeout,
+             DropReason::reassembly_timeout, now);
+      break;
     case PuntReason::policy_discarded:
       // Nobody is told what the policy refuses: an error would map it for a scanner.
       packets_.drop(std::move(packet), direction_of(origin), DropReason::policy_discard);
@@ -74,8 +78,9 @@ void Punts::arrived(rte_mbuf* mbuf, Instant now) {
 void Punts::refuse(Packet packet, const PuntedPacket& origin, IcmpErrorKind error,
                    DropReason reason, Instant now) {
   icmp_.report(error, origin.mtu, packet, origin, now);
-  const DropDirection direction =
-      error == IcmpErrorKind::port_unreachable ? DropDirection::local : direction_of(origin);
+  const bool was_for_us =
+      error == IcmpErrorKind::port_unreachable || error == IcmpErrorKind::reassembly_timeout;
+  const DropDirection direction = was_for_us ? DropDirection::local : direction_of(origin);
   packets_.drop(std::move(packet), direction, reason);
 }
 

@@ -69,7 +69,8 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "twice.",
      "A path that doubles packets is harmless; overlaps that differ are an attack."},
     {reassembly_timeout, "reassembly_timeout", "RFC 1122 §3.3.2",
-     "Fragments whose packet did not become whole in time.",
+     "Fragments whose packet did not become whole in 60 seconds; its source was told if the first "
+     "was among them.",
      "Some of the fragments are lost: lower the peer's MTU so that it need not fragment."},
     {reassembly_full, "reassembly_full", "RFC 1122 §3.3.2",
      "Fragments of a packet for which there was no room: it came in too many, became too large, "

@@ -24,6 +24,7 @@ void settle(WorkerState& worker) {
       worker.give_back(ended.buffer);
     }
   }
+  for (const Fragment& first : worker.reassembler.overdue()) punt_overdue(worker, first);
   worker.reassembler.forget_ended();
 }
 
@@ -158,9 +159,10 @@ void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
   if (!fragments_meet_here(worker, burst, position, DropDirection::local)) return;
   const bool from_clear = burst.origin[position] == PacketOrigin::clear;
   const PortId port = burst.received_on[position];
-  const auto outcome = worker.reassembler.accept(
-      {burst.packets[position], burst.ip[position], burst.header[position], burst.origin[position]},
-      burst.tsc);
+  const auto outcome =
+      worker.reassembler.accept({burst.packets[position], burst.ip[position],
+                                 burst.header[position], burst.origin[position], port},
+                                burst.tsc);
   if (outcome == Reassembler::Outcome::whole) {
     rte_mbuf* const whole = worker.pending.has_room(1) ? write_whole(worker, port) : nullptr;
     if (whole == nullptr) {

@@ -97,4 +97,13 @@ void punt_frame(WorkerState& worker, Burst& burst, std::uint32_t position, PuntR
   hand_over(worker, burst.packets[position], what, DropDirection::in);
 }
 
+void punt_overdue(WorkerState& worker, const Fragment& first) {
+  set_data(first.buffer, first.packet, first.header.total_bytes);
+  PuntedPacket what;
+  what.reason = PuntReason::reassembly_timeout;
+  what.received_on = first.received_on;
+  what.from_tunnel = first.origin == PacketOrigin::tunnel;
+  hand_over(worker, first.buffer, what, DropDirection::local);
+}
+
 }  // namespace culvert::dataplane

@@ -25,6 +25,7 @@ enum class PuntReason : std::uint8_t {
   packet_too_big,      ///< IP packet; `mtu` is what would have fitted
   no_route,            ///< IP packet
   port_unreachable,    ///< IP packet to one of our addresses, UDP port closed
+  reassembly_timeout,  ///< IP packet to one of our addresses, the first fragment of one not whole
   policy_discarded,  ///< IP packet refused by policy: ICMP administratively prohibited may be sent
   path_too_big,      ///< IP packet to us: an ICMP error that may be about an SA of ours
   unknown_spi,       ///< Ethernet frame: a hint

@@ -98,17 +98,35 @@ void Reassembler::end(rte_mbuf* buffer, DropReason reason, bool is_merged) {
   ended_[ended_count_++] = {buffer, reason, is_merged};
 }
 
-void Reassembler::end_pieces(Partial& partial, DropReason reason, bool is_merged) {
-  for (std::size_t i = 0; i < partial.count; ++i) {
+void Reassembler::end_pieces(Partial& partial, DropReason reason, bool is_merged,
+                             std::size_t first) {
+  for (std::size_t i = first; i < partial.count; ++i) {
     end(partial.pieces[i].fragment.buffer, reason, is_merged);
   }
   held_ -= partial.count;
   partial.count = 0;
 }
 
+/// "If this timeout expires, the partially-reassembled datagram MUST be discarded and an ICMP Time
+/// Exceeded message sent to the source host (if fragment zero has been received)" (RFC 1122
+/// §3.3.2); "if the first fragment (i.e., the one with a Fragment Offset of zero) has been
+/// received" (RFC 8200 §4.5). Of one that was refused no fragment is here: about overlaps "no ICMP
+/// error messages should be sent".
+void Reassembler::time_out(Partial& partial) {
+  const bool has_first = partial.count != 0 && partial.pieces[0].offset_words == 0;
+  if (has_first) {
+    assert(overdue_count_ < overdue_.size());
+    overdue_[overdue_count_++] = partial.pieces[0].fragment;
+  }
+  end_pieces(partial, DropReason::reassembly_timeout, false, has_first ? 1 : 0);
+  partial.is_used = false;
+}
+
+/// Nobody is told of a packet that had its time before it: the errors are about timers, and a flood
+/// of fragments would be answered one by one.
 void Reassembler::give_way(Partial& partial, std::uint64_t now) {
-  const bool is_over = partial.deadline <= now;  // `expire` would have come to it
-  end_pieces(partial, is_over ? DropReason::reassembly_timeout : DropReason::reassembly_full);
+  if (partial.deadline <= now) return time_out(partial);  // `expire` would have come to it
+  end_pieces(partial, DropReason::reassembly_full);
   partial.is_used = false;
 }
 
@@ -298,9 +316,7 @@ void Reassembler::give_up(DropReason reason) {
 
 void Reassembler::expire(std::uint64_t now) {
   for (Partial& partial : *partials_) {
-    if (!partial.is_used || partial.deadline > now + clock_ahead) continue;
-    end_pieces(partial, DropReason::reassembly_timeout);
-    partial.is_used = false;
+    if (partial.is_used && partial.deadline <= now + clock_ahead) time_out(partial);
   }
 }
 

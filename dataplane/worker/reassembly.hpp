@@ -2,9 +2,10 @@
 // is no room, of the source that takes most the packet that began first gives way: whose fragments
 // come close together are put together whatever others begin and never end, and a source that
 // floods displaces its own. Fragments that overlap end their packet (RFC
-// 5722 §4). Only what is for us is put together: ESP and IKE that a router cut on its way.
-// Worker-local. The bytes of a fragment stay where they are until its packet is whole; `rte_mbuf`
-// is only a name here.
+// 5722 §4). Only what is for us is put together: ESP and IKE that a router cut on its way. The
+// first fragment of a packet that is not whole in time is handed back, for its source is to be
+// told. Worker-local. The bytes of a fragment stay where they are until its packet is whole;
+// `rte_mbuf` is only a name here.
 #pragma once
 
 #include <array>
@@ -13,6 +14,7 @@
 #include <span>
 
 #include "dataplane/tables/drop_reason.hpp"
+#include "dataplane/tables/ids.hpp"
 #include "dataplane/tables/spd.hpp"
 #include "wire/cursor.hpp"
 #include "wire/ip.hpp"
@@ -28,6 +30,7 @@ struct Fragment {
   const std::uint8_t* packet = nullptr;
   wire::IpHeader header;
   PacketOrigin origin = PacketOrigin::clear;
+  PortId received_on{};
 };
 
 /// What is known of a fragment's place; the key of the packet that it is part of.
@@ -75,8 +78,8 @@ class Reassembler {
   enum class Outcome : std::uint8_t { held, whole, refused };
 
   /// Takes the fragment over. `whole`: `write` gives the packet, then `ended` names all its
-  /// buffers, beside those of packets that gave way to it. Buffers in `ended` are the caller's
-  /// again; it empties the list before the next call.
+  /// buffers, beside those of packets that gave way to it. Buffers in `ended` and `overdue` are the
+  /// caller's again; it empties the lists before the next call.
   Outcome accept(const Fragment& fragment, std::uint64_t now);
   /// Length of the packet that `accept` found whole.
   [[nodiscard]] std::size_t whole_bytes() const;
@@ -91,7 +94,11 @@ class Reassembler {
   void clear(DropReason reason);
 
   [[nodiscard]] std::span<const Ended> ended() const { return {ended_.data(), ended_count_}; }
-  void forget_ended() { ended_count_ = 0; }
+  /// First fragments of packets whose lifetime was over, their sources not told yet.
+  [[nodiscard]] std::span<const Fragment> overdue() const {
+    return {overdue_.data(), overdue_count_};
+  }
+  void forget_ended() { ended_count_ = overdue_count_ = 0; }
   [[nodiscard]] std::size_t held() const { return held_; }
 
  private:
@@ -119,12 +126,14 @@ class Reassembler {
   Partial& first_of_the_greediest(Share share);
   Partial& partial_for(const FragmentPlace& place, std::uint64_t now);
   void give_way(Partial& partial, std::uint64_t now);
+  void time_out(Partial& partial);
   void make_room_for(const Partial& newcomer, std::uint64_t now);
   Outcome refuse(Partial& partial, const Fragment& fragment, DropReason reason);
   static bool is_same(const Piece& piece, const Piece& other);
   static unsigned ecn_fields_of(const Partial& partial);
   void end(rte_mbuf* buffer, DropReason reason, bool is_merged = false);
-  void end_pieces(Partial& partial, DropReason reason, bool is_merged = false);
+  void end_pieces(Partial& partial, DropReason reason, bool is_merged = false,
+                  std::size_t first = 0);
 
   std::uint64_t lifetime_;
   std::unique_ptr<std::array<Partial, kPackets>> partials_;
@@ -135,6 +144,8 @@ class Reassembler {
   std::size_t whole_ = 0;  ///< which one `accept` found whole
   std::array<Ended, kBuffers + kFragments> ended_;
   std::size_t ended_count_ = 0;
+  std::array<Fragment, kPackets> overdue_;
+  std::size_t overdue_count_ = 0;
 };
 
 }  // namespace culvert::dataplane

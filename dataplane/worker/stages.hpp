@@ -412,6 +412,8 @@ void transmit_all(WorkerState& worker);
 void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what);
 /// The data begins at the Ethernet header of a received frame.
 void punt_frame(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason);
+/// The first fragment of a packet that did not become whole in time. No burst has it any more.
+void punt_overdue(WorkerState& worker, const Fragment& first);
 
 // leaf: an mbuf's bytes.
 /// The bytes from `begin` on become the mbuf's data.

@@ -15,8 +15,14 @@
 namespace culvert::dataplane {
 namespace {
 
-/// RFC 791 §3.2 begins at 15 seconds; fragments of one packet are a burst's length apart.
-constexpr std::uint64_t kReassemblySeconds = 15;
+/// "within 60 seconds of the reception of the first-arriving fragment" (RFC 8200 §4.5); of IPv4,
+/// "It is recommended that the value lie between 60 seconds and 120 seconds" (RFC 1122 §3.3.2). A
+/// source that cuts more than 1092 packets of IPv4 a second comes to the identification of one that
+/// still waits (RFC 4963), the sooner the longer that waits. No time that is worth waiting is short
+/// enough for fast sources, and there are bounds: what waits has at most 64 (Reassembler::kPackets)
+/// of the 65 536 identifications, pieces that overlap are dropped, and what is put together of two
+/// packets fails the ICV of ESP, or the authentication of IKE.
+constexpr std::uint64_t kReassemblySeconds = 60;
 /// Fragments of one packet leave their source together.
 constexpr std::uint64_t kBypassedSeconds = 2;
 /// A response that was lost on its way is asked for again within this time.

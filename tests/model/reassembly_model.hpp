@@ -17,7 +17,7 @@ namespace culvert::model {
 class ReassemblyModel {
  public:
   static constexpr std::size_t kPackets = 64, kFragments = 1024, kFragmentsOfOne = 48;
-  static constexpr std::uint64_t kMilliseconds = 15'000;
+  static constexpr std::uint64_t kMilliseconds = 60'000;
 
   /// What a fragment came to. `dropped`: one reason for each fragment that has ended.
   struct Arrival {
@@ -68,12 +68,28 @@ class ReassemblyModel {
     return beside.arrive(ip, origin, largest).whole;
   }
 
-  /// How many fragments have waited too long.
-  std::size_t time_is(std::uint64_t milliseconds) {
+  /// Fragments that have waited too long. RFC 1122 §3.3.2, RFC 8200 §4.5: the source is told, about
+  /// the one at offset zero if it is there.
+  struct Ended {
+    std::vector<ByteString> firsts;
+    std::size_t others = 0;
+    [[nodiscard]] std::size_t count() const { return firsts.size() + others; }
+  };
+  Ended time_is(std::uint64_t milliseconds) {
     now_ = milliseconds;
-    const std::size_t before = held();
+    Ended ended;
+    for (const Packet& packet : packets_) {
+      if (age(packet) < kMilliseconds) continue;
+      for (const Piece& piece : packet.pieces) {
+        if (piece.what.offset == 0) {
+          ended.firsts.push_back(piece.ip);
+        } else {
+          ++ended.others;
+        }
+      }
+    }
     std::erase_if(packets_, [&](const Packet& packet) { return age(packet) >= kMilliseconds; });
-    return before - held();
+    return ended;
   }
   /// Whether it can be part of a packet.
   static bool is_sound(const ByteString& ip, const Fragment& piece) {

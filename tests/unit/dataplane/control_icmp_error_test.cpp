@@ -40,6 +40,17 @@ TEST_CASE("icmp errors: time exceeded is scapy's, byte for byte (RFC 792)") {
                  "0a0100050a02000903e807d0000d9c3968656c6c6f"));
 }
 
+TEST_CASE("icmp errors: fragment reassembly time exceeded is code 1 (RFC 792, RFC 4443 §3.3)") {
+  const auto v4 = error_about(IcmpErrorKind::reassembly_timeout, from_hex(kPacket4));
+  REQUIRE(v4);
+  CHECK((*v4)[20] == 11);
+  CHECK((*v4)[21] == 1);
+  const auto v6 = error_about(IcmpErrorKind::reassembly_timeout, from_hex(kPacket6));
+  REQUIRE(v6);
+  CHECK((*v6)[40] == 3);
+  CHECK((*v6)[41] == 1);
+}
+
 TEST_CASE("icmp errors: fragmentation needed names the next hop's MTU (RFC 1191 §4)") {
   CHECK(error_about(IcmpErrorKind::packet_too_big, from_hex(kPacket4), 1438) ==
         from_hex("45c0003d00000000400165f90a0100010a01000503040b8d0000059e45000021000700000111a5b5"

@@ -150,7 +150,7 @@ TEST_CASE("ports: more changes than numbers are refused until some have rested")
   CHECK(full.size() == kMaxPorts);
   const auto refused = full.changed(all_from(2001), 2s);
   REQUIRE_FALSE(refused.has_value());
-  CHECK(refused.error().find("reload again in 30 seconds") != std::string::npos);
+  CHECK(refused.error().find("reload again in 90 seconds") != std::string::npos);
   CHECK(full.changed(all_from(2001), 1s + PortDirectory::kRest).has_value());
 }
 

@@ -100,15 +100,21 @@ class Assembly {
     for (const auto& ended : reassembler.ended()) {
       ++(ended.is_merged ? merged : dropped[static_cast<std::size_t>(ended.reason)]);
     }
+    for (const auto& first : reassembler.overdue()) overdue.push_back(*name_of(first.buffer));
     reassembler.forget_ended();
   }
   std::size_t count(DropReason reason) const { return dropped[static_cast<std::size_t>(reason)]; }
 
   Reassembler reassembler{1000};
   std::size_t merged = 0;
+  std::vector<Bytes> overdue;
   std::array<std::size_t, kDropReasons> dropped{};
 
  private:
+  static const Bytes* name_of(const rte_mbuf* buffer) {
+    return reinterpret_cast<const Bytes*>(buffer);
+  }
+
   std::vector<std::unique_ptr<Bytes>> pieces_;
 };
 
@@ -321,13 +327,27 @@ TEST_CASE("reassembly: a packet that stays incomplete ends after its lifetime") 
   std::mt19937 random(9);
   const auto pieces = cut_up(v4(3000, random), 1400);
   Assembly assembly;
-  CHECK(assembly.give(pieces[0], 0) == Outcome::held);
+  CHECK(assembly.give(pieces[2], 0) == Outcome::held);
+  CHECK(assembly.give(pieces[0], 500) == Outcome::held);  // which does not begin it anew
   assembly.reassembler.expire(999);
   assembly.settle();
-  CHECK(assembly.count(DropReason::reassembly_timeout) == 0);
-  assembly.reassembler.expire(1000);
-  assembly.settle();
+  CHECK(assembly.reassembler.held() == 2);
+  SECTION("when somebody looks") {
+    assembly.reassembler.expire(1000);
+    assembly.settle();
+    CHECK(assembly.reassembler.held() == 0);
+  }
+  SECTION("or when its room is another's") {
+    for (std::size_t i = 0; i < Reassembler::kPackets; ++i) {
+      Bytes other = pieces[1];
+      wire::store_u16(&other[wire::ipv4::kIdentification], static_cast<std::uint16_t>(i));
+      wire::write_ipv4_checksum(other.data(), 20);
+      CHECK(assembly.give(other, 1000) == Outcome::held);
+    }
+    CHECK(assembly.count(DropReason::reassembly_full) == 0);
+  }
   CHECK(assembly.count(DropReason::reassembly_timeout) == 1);
+  CHECK(assembly.overdue == std::vector<Bytes>{pieces[0]});
   CHECK(assembly.give(pieces[1], 1001) == Outcome::held);
   CHECK(assembly.give(pieces[2], 1001) == Outcome::held);
 }
@@ -439,14 +459,14 @@ TEST_CASE("reassembly: no sequence of odd fragments breaks its accounts") {
       wire::store_u16(piece.data() + wire::ipv4::kIdentification,
                       static_cast<std::uint16_t>(random() % 3));
       wire::write_ipv4_checksum(piece.data(), 20);
-      if (assembly.give(piece, static_cast<std::uint64_t>(i)) == Outcome::whole) {
+      if (assembly.give(piece, 20 * static_cast<std::uint64_t>(i)) == Outcome::whole) {
         ++whole;
         CHECK(wire::parse_ip(assembly.whole()));
       }
     }
     assembly.reassembler.clear(DropReason::shutting_down);
     assembly.settle();
-    std::size_t ended = assembly.merged;
+    std::size_t ended = assembly.merged + assembly.overdue.size();
     for (const std::size_t count : assembly.dropped) ended += count;
     INFO("round " << round);
     CHECK(ended == given);

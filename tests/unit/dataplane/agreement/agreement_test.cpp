@@ -235,7 +235,8 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
   for (const PuntReason reason :
        {PuntReason::acquire, PuntReason::ttl_exceeded, PuntReason::no_route,
         PuntReason::resolve_neighbor, PuntReason::port_unreachable, PuntReason::packet_too_big,
-        PuntReason::ike, PuntReason::ike_nat_traversal, PuntReason::ike_newcomer}) {
+        PuntReason::ike, PuntReason::ike_nat_traversal, PuntReason::ike_newcomer,
+        PuntReason::reassembly_timeout}) {
     INFO(static_cast<int>(reason));
     CHECK(came_up.punts.contains(reason));
   }

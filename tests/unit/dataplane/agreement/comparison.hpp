@@ -139,14 +139,14 @@ class Comparison : protected RandomEsp {
   std::string time_passes() {
     milliseconds_ += kBurstMilliseconds;
     // The worker's goes on within a burst: what is so near its end that this matters is left out.
-    while (model_.reassembly.ends_about(milliseconds_, 20 * kBurstMilliseconds) ||
-           model_.bypassed.ends_about(milliseconds_, 5 * kBurstMilliseconds)) {
+    while (model_.reassembly.ends_about(milliseconds_, 400) ||
+           model_.bypassed.ends_about(milliseconds_, 100)) {
       milliseconds_ += kBurstMilliseconds;
     }
-    const std::size_t ended = model_.reassembly.time_is(milliseconds_);
+    ended_unseen_ = model_.reassembly.time_is(milliseconds_);
+    const std::size_t ended = ended_unseen_.count();
     if (ended == 0) return {};
     // Where they do not take the room of others.
-    ended_unseen_ = ended;
     if (one_in(2) && ended + model_.reassembly.held() < model::ReassemblyModel::kFragments / 2) {
       for_each_worker([](WorkerState& worker) { worker.last_expiry = rte_rdtsc(); });
       return {};
@@ -162,6 +162,7 @@ class Comparison : protected RandomEsp {
     }
     for (auto* side : {&expected, &actual}) {
       std::ranges::sort(side->closed);
+      std::ranges::sort(side->overdue);
       std::ranges::sort(side->moved);
       for (auto& [port, packets] : side->clear) std::ranges::sort(packets);
       for (auto& [spi, packets] : side->sealed) std::ranges::sort(packets);
@@ -204,12 +205,16 @@ class Comparison : protected RandomEsp {
  private:
   /// All that has waited too long has ended in the worker, too.
   void see_what_ended(Expected& expected, Expected& actual) {
-    if (ended_unseen_ == 0) return;
-    expected.drops[DropReason::reassembly_timeout] += ended_unseen_;
-    ended_unseen_ = 0;
+    const auto [firsts, others] = std::exchange(ended_unseen_, {});
+    if (firsts.empty() && others == 0) return;
+    if (others != 0) expected.drops[DropReason::reassembly_timeout] += others;
+    if (!firsts.empty()) expected.punts[{PuntReason::reassembly_timeout, 0}] += firsts.size();
+    expected.overdue.insert(expected.overdue.end(), firsts.begin(), firsts.end());
     for_each_worker([](WorkerState& worker) { worker.last_expiry = 0; });
     const Expected more = observed(gateway_.receive(kWan, std::vector<Packet>{}));
     for (const auto& [reason, count] : more.drops) actual.drops[reason] += count;
+    for (const auto& [punt, count] : more.punts) actual.punts[punt] += count;
+    actual.overdue.insert(actual.overdue.end(), more.overdue.begin(), more.overdue.end());
   }
 
   void remember(const Expected& burst) {
@@ -247,9 +252,10 @@ class Comparison : protected RandomEsp {
 
   /// A burst takes as long on the clock of what waits to be put together, which is more than it
   /// does on a machine.
-  static constexpr std::uint64_t kBurstMilliseconds = 20;
+  static constexpr std::uint64_t kBurstMilliseconds = 80;
   std::uint64_t seed_;
-  std::size_t ended_unseen_ = 0;  ///< fragments that have waited too long, in the model only
+  /// What has waited too long, in the model only.
+  model::ReassemblyModel::Ended ended_unseen_;
 };
 
 }  // namespace culvert::test

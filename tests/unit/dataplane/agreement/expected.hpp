@@ -27,7 +27,8 @@ struct Expected {
   /// With the MTU that the sender is told; 0: this is not about sizes.
   std::map<std::pair<dataplane::PuntReason, std::size_t>, std::uint64_t> punts;
   std::uint64_t unknown_spis = 0;
-  std::vector<Packet> closed;  ///< packets to a UDP port that nobody listens on
+  std::vector<Packet> closed;   ///< packets to a UDP port that nobody listens on
+  std::vector<Packet> overdue;  ///< first fragments of packets that were not whole in time
   /// Packets that came from elsewhere, as `told_moved` has it.
   std::vector<Packet> moved;
   friend bool operator==(const Expected&, const Expected&) = default;
@@ -87,6 +88,7 @@ inline std::string told(const Expected& what) {
             std::to_string(punt.second) + "): " + std::to_string(count);
   }
   if (!what.closed.empty()) text += " closed: " + std::to_string(what.closed.size());
+  if (!what.overdue.empty()) text += " overdue: " + std::to_string(what.overdue.size());
   if (!what.moved.empty()) text += " moved: " + std::to_string(what.moved.size());
   return text + " unknown SPIs: " + std::to_string(what.unknown_spis);
 }

@@ -59,6 +59,7 @@ class Observer {
     for (const auto& punt : result.punts) {
       ++seen.punts[{punt.what.reason, punt.what.mtu}];
       if (punt.what.reason == PuntReason::port_unreachable) seen.closed.push_back(punt.bytes);
+      if (punt.what.reason == PuntReason::reassembly_timeout) seen.overdue.push_back(punt.bytes);
     }
     seen.unknown_spis = result.dropped(DropReason::sa_not_found);
     seen.drops.erase(DropReason::sa_not_found);

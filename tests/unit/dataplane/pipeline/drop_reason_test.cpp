@@ -376,7 +376,7 @@ TEST_CASE("worker drops: no reason that a worker raises is without its packet") 
       multi_segment_unsupported,  // segments_test
       path_mtu_below_minimum,     // control_path_mtu_test
       link_local_address,         // addresses_test
-      // worker_fragment_test, sizes_test
+      // worker_fragment_test, sizes_test, fragment_timeout_test
       fragment_overlap, reassembly_timeout, reassembly_full};
   for (const DropReasonInfo& row : all_drop_reasons()) {
     INFO(row.name);
