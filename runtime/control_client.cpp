@@ -23,10 +23,11 @@ std::unexpected<ControlError> error(std::string_view code, std::string message) 
   return std::unexpected(ControlError{std::string(code), std::move(message)});
 }
 
-/// A connection with a deadline for everything done on it.
+/// A connection on which something has to come within a time.
 class Connection {
  public:
-  Connection(std::string name, Instant deadline) : name_(std::move(name)), deadline_(deadline) {}
+  Connection(std::string name, std::chrono::milliseconds timeout)
+      : name_(std::move(name)), timeout_(timeout), deadline_(now() + timeout) {}
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
   ~Connection() {
@@ -82,6 +83,7 @@ class Connection {
     while (line.size() <= kMaxAnswerBytes) {
       const ssize_t count = ::recv(descriptor_, buffer.data(), buffer.size(), MSG_DONTWAIT);
       if (count > 0) {
+        deadline_ = now() + timeout_;
         const std::string_view chunk(buffer.data(), static_cast<std::size_t>(count));
         const std::size_t end = chunk.find('\n');
         line += chunk.substr(0, end);
@@ -123,6 +125,7 @@ class Connection {
   }
 
   std::string name_;
+  std::chrono::milliseconds timeout_;
   Instant deadline_;
   int descriptor_ = -1;
 };
@@ -152,7 +155,7 @@ std::expected<nlohmann::json, ControlError> control_request(const std::filesyste
   const nlohmann::json request = {{"verb", verb}, {"args", args}};
   const std::string line =
       request.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  Connection connection(socket.string(), now() + timeout);
+  Connection connection(socket.string(), timeout);
   if (auto connected = connection.connect(*address); !connected) {
     return std::unexpected(std::move(connected.error()));
   }

@@ -1,5 +1,5 @@
 // One question over a daemon's control socket (docs/reference/control-protocol.md). Blocking, with
-// a deadline.
+// a timeout.
 #pragma once
 
 #include <chrono>
@@ -19,7 +19,8 @@ struct ControlError {
   std::string message;  ///< a sentence for the operator
 };
 
-/// Sends one request and waits for the `result` of its answer.
+/// Sends one request and waits for the `result` of its answer. `timeout`: how long the daemon may
+/// be silent; a long answer comes in parts.
 [[nodiscard]] std::expected<nlohmann::json, ControlError> control_request(
     const std::filesystem::path& socket, std::string_view verb, const nlohmann::json& args,
     std::chrono::milliseconds timeout);

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <string_view>
 #include <utility>
 
 #include <sys/socket.h>
@@ -13,6 +14,8 @@ namespace {
 constexpr std::size_t kReadBytes = 16U << 10U;
 /// Per call of read_some: a client that writes without pause gets its turn, not the whole loop.
 constexpr int kReadsPerCall = 4;
+/// An answer in slices, before and behind its result: as `control_result` has it.
+constexpr std::string_view kBeforeResult = R"({"ok":true,"result":)", kBehindResult = "}\n";
 
 }  // namespace
 
@@ -27,13 +30,13 @@ ControlConnection::~ControlConnection() { ::close(descriptor_); }
 
 bool ControlConnection::wants_input() const {
   // One request at a time: what a client sends ahead waits in the socket, not in our memory.
-  return !waits_for_answer_ && !wants_output() && !peer_finished_ && !refused_ && !broken_ &&
-         input_.find('\n', searched_) == std::string::npos;
+  return !waits_for_answer_ && slices_ == nullptr && !wants_output() && !peer_finished_ &&
+         !refused_ && !broken_ && input_.find('\n', searched_) == std::string::npos;
 }
 
 bool ControlConnection::is_done() const {
   if (broken_) return true;
-  if (waits_for_answer_ || wants_output()) return false;
+  if (waits_for_answer_ || slices_ != nullptr || wants_output()) return false;
   return refused_ || (peer_finished_ && input_.find('\n', searched_) == std::string::npos);
 }
 
@@ -73,7 +76,9 @@ void ControlConnection::write_some() {
 }
 
 std::optional<std::string> ControlConnection::take_line() {
-  if (waits_for_answer_ || wants_output() || refused_ || broken_) return std::nullopt;
+  if (waits_for_answer_ || slices_ != nullptr || wants_output() || refused_ || broken_) {
+    return std::nullopt;
+  }
   const std::size_t end = input_.find('\n', searched_);
   if (end == std::string::npos) return std::nullopt;
   std::string line = input_.substr(0, end);
@@ -90,8 +95,7 @@ bool ControlConnection::line_too_long(std::size_t line_bytes) const {
 
 void ControlConnection::answer(const nlohmann::json& message) {
   if (broken_) return;
-  // A peer's bytes may stand in a result: what is not UTF-8 is replaced rather than thrown over.
-  std::string line = message.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string line = control_text(message);
   if (line.size() > answer_bytes_) {
     line = control_error("too_large", "the answer is larger than a control socket carries").dump();
   }
@@ -103,11 +107,35 @@ void ControlConnection::answer(const nlohmann::json& message) {
   wake_();
 }
 
+void ControlConnection::answer_in_slices(std::unique_ptr<SlicedResult> result) {
+  if (broken_) return;
+  slices_ = std::move(result);
+  output_ = kBeforeResult;
+  sent_ = 0;
+  waits_for_answer_ = false;
+  write_some();
+  wake_();
+}
+
+void ControlConnection::make_slice() {
+  const bool was_last = slices_->make_slice(output_);
+  last_progress_ = now();
+  if (was_last) {
+    output_ += kBehindResult;
+    slices_.reset();
+  }
+  write_some();
+}
+
 void ControlConnection::refuse(const nlohmann::json& message) {
   answer(message);
   input_.clear();
   searched_ = 0;
   refused_ = true;
+}
+
+std::string control_text(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 nlohmann::json control_error(std::string_view code, std::string_view message) {
@@ -123,11 +151,20 @@ void Responder::Pending::answer(const nlohmann::json& message) {
   if (const auto alive = connection.lock()) alive->answer(message);
 }
 
+void Responder::Pending::answer_in_slices(std::unique_ptr<SlicedResult> result) {
+  if (std::exchange(answered, true)) return;
+  if (const auto alive = connection.lock()) alive->answer_in_slices(std::move(result));
+}
+
 Responder::Pending::~Pending() {
   if (!answered) answer(control_error("unanswered", "the daemon dropped the request"));
 }
 
 void Responder::ok(const nlohmann::json& result) const { pending_->answer(control_result(result)); }
+
+void Responder::ok_in_slices(std::unique_ptr<SlicedResult> result) const {
+  pending_->answer_in_slices(std::move(result));
+}
 
 void Responder::fail(std::string_view code, std::string_view message) const {
   pending_->answer(control_error(code, message));

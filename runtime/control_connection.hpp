@@ -39,8 +39,13 @@ class ControlConnection {
   /// The buffered input is over the limit without a line's end.
   [[nodiscard]] bool line_too_long(std::size_t line_bytes) const;
 
+  /// The answer is made in slices, and the next can be made.
+  [[nodiscard]] bool wants_slice() const { return slices_ != nullptr && !wants_output(); }
+  void make_slice();
+
   /// Answers the request that was taken.
   void answer(const nlohmann::json& message);
+  void answer_in_slices(std::unique_ptr<SlicedResult> result);
   /// Answers, and closes once the answer is written.
   void refuse(const nlohmann::json& message);
 
@@ -52,9 +57,10 @@ class ControlConnection {
   std::size_t sent_ = 0;      ///< bytes of output_ that are written
   std::size_t searched_ = 0;  ///< bytes of input_ known to hold no newline
   bool waits_for_answer_ = false;
-  bool peer_finished_ = false;  ///< no more requests will come
-  bool refused_ = false;        ///< close after the output
-  bool broken_ = false;         ///< nobody is there
+  std::unique_ptr<SlicedResult> slices_;  ///< of an answer that has begun
+  bool peer_finished_ = false;            ///< no more requests will come
+  bool refused_ = false;                  ///< close after the output
+  bool broken_ = false;                   ///< nobody is there
   Instant last_progress_;
 };
 
@@ -74,6 +80,7 @@ struct Responder::Pending {
   ~Pending();
 
   void answer(const nlohmann::json& message);
+  void answer_in_slices(std::unique_ptr<SlicedResult> result);
 };
 
 }  // namespace culvert::runtime

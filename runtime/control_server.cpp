@@ -1,5 +1,6 @@
 #include "runtime/control_server.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -71,6 +72,7 @@ class EpollControlServer final : public ControlServer {
     served.reserve(connections_.size());
     for (const auto& [descriptor, connection] : connections_) served.push_back(connection.client);
     for (const auto& connection : served) serve(connection);
+    slice();
   }
 
   /// Registers a descriptor of the server's own.
@@ -153,6 +155,25 @@ class EpollControlServer final : public ControlServer {
     update_interest(*client);
   }
 
+  /// Who waits for a slice has his turn: one each time, whoever asked for how much.
+  void slice() {
+    const auto client = next_to_slice();
+    if (client == nullptr) return;
+    last_sliced_ = client->descriptor();
+    client->make_slice();
+    serve(client);
+    if (next_to_slice() != nullptr) wake_later();
+  }
+
+  [[nodiscard]] std::shared_ptr<ControlConnection> next_to_slice() const {
+    const auto first = connections_.upper_bound(last_sliced_);
+    const auto wants = [](const auto& entry) { return entry.second.client->wants_slice(); };
+    auto found = std::find_if(first, connections_.end(), wants);
+    if (found != connections_.end()) return found->second.client;
+    found = std::find_if(connections_.begin(), first, wants);
+    return found != first ? found->second.client : nullptr;
+  }
+
   void dispatch(const std::shared_ptr<ControlConnection>& client, const std::string& line) {
     const nlohmann::json request = nlohmann::json::parse(line, nullptr, false);
     const auto refuse = [&](std::string_view message) {
@@ -220,6 +241,7 @@ class EpollControlServer final : public ControlServer {
   ControlLimits limits_;
   std::map<std::string, Handler, std::less<>> handlers_;
   std::map<int, Entry> connections_;
+  int last_sliced_ = -1;  ///< the descriptor that had the last slice
   ControlStatistics statistics_;
 };
 

@@ -21,15 +21,30 @@ namespace culvert::runtime {
 /// Limits of a control socket, in one place.
 struct ControlLimits {
   std::size_t connections = 32;
-  std::size_t line_bytes = 1U << 20;      ///< a request (1 MiB)
-  std::size_t answer_bytes = 256U << 20;  ///< a larger answer is an error: no verb needs it
+  std::size_t line_bytes = 1U << 20;  ///< a request (1 MiB)
+  /// A larger answer is an error, but where it is made in slices: of those none is kept.
+  std::size_t answer_bytes = 256U << 20;
   /// A connection that neither asked nor read for so long gives its place to a new one when all
   /// are taken.
   std::chrono::milliseconds stalled{10'000};
 };
 
+/// A result that is too much for one turn of the daemon, as text in slices. Each is made when the
+/// client has read those before: a slow one costs a slice of memory, and one that leaves ends it.
+class SlicedResult {
+ public:
+  virtual ~SlicedResult() = default;
+  /// Appends the next part of the result's JSON, as `control_text` has it, or nothing yet: bounded
+  /// work. True: it was the last.
+  virtual bool make_slice(std::string& text) = 0;
+};
+
+/// JSON as answers have it: on one line; what is not UTF-8 (a peer's bytes may stand in a result)
+/// is replaced rather than thrown over.
+[[nodiscard]] std::string control_text(const nlohmann::json& json);
+
 /// Answers one request, now or later (on the server's thread). Copies share the one answer: the
-/// first `ok` or `fail` counts, later ones are ignored. If the last copy goes away unanswered, the
+/// first `ok…` or `fail` counts, later ones are ignored. If the last copy goes away unanswered, the
 /// client gets the error "unanswered". A client that left meanwhile is no error.
 class Responder {
  public:
@@ -37,6 +52,8 @@ class Responder {
   explicit Responder(std::shared_ptr<Pending> pending) : pending_(std::move(pending)) {}
 
   void ok(const nlohmann::json& result) const;
+  /// Slices are made by the server's `poll`, one a call for all clients together.
+  void ok_in_slices(std::unique_ptr<SlicedResult> result) const;
   /// `code`: snake_case, stable; `message`: a sentence for the operator.
   void fail(std::string_view code, std::string_view message) const;
   /// Whether the client is still there to be answered.

@@ -137,7 +137,9 @@ void Associations::watch(const channel::InstallSa& request, Instant now) {
   const auto [added, is_new] =
       watches_.emplace(request.sa, LifetimeWatch(request.lifetime, request.esn, now));
   set_end(*tables_.sad->find(request.sa), added->second, now);
+  by_child_.emplace(request.child_id, request.sa);
   round_.installed(request.sa, request.child_id, request.direction);
+  for (ChildCount* const count : counts_) count->installed(request.child_id, request.direction);
 }
 
 /// By the port that has the address which the peer sends to: nearly always it comes in there.
@@ -213,15 +215,19 @@ void Associations::take_out(const SaRecord& record) {
   }
   const SaTraffic traffic = tables_.sad->traffic(record);
   round_.ending(sa, record.spec.child_id, record.spec.direction, traffic);
+  for (ChildCount* const count : counts_) {
+    count->ending(sa, record.spec.child_id, record.spec.direction, traffic);
+  }
   accounts_.fold(record.spec.child_id, record.spec.direction, traffic);
   log_sa("sa_removed", record.spec, children_.name(record.spec.child_id));
   watches_.erase(sa);
+  by_child_.erase({record.spec.child_id, sa});
   unindex_outbound(record.spec);
 }
 
 std::set<ChildId> Associations::borne() const {
   std::set<ChildId> all;
-  tables_.sad->for_each([&](const SaRecord& record) { all.insert(record.spec.child_id); });
+  for (const auto& [child, sa] : by_child_) all.insert(all.end(), child);
   return all;
 }
 
@@ -242,6 +248,33 @@ void Associations::count_some(std::size_t count) {
   }
   if (item == watches_.end()) return round_.all_passed();
   round_.passed(item->first);
+}
+
+std::size_t Associations::count_some(ChildCount& count, std::size_t most) {
+  std::size_t counted = 0;
+  auto item = by_child_.lower_bound({count.child(), count.next()});
+  const auto is_over = [&] { return item == by_child_.end() || item->first != count.child(); };
+  for (; counted < most && !is_over(); ++counted, ++item) {
+    const SaRecord& record = *tables_.sad->find(item->second);
+    count.count(record.spec.direction, tables_.sad->traffic(record), is_live(record));
+  }
+  if (is_over()) {
+    count.all_passed();
+  } else {
+    count.passed(item->second);
+  }
+  return counted;
+}
+
+bool Associations::visit_some(std::optional<channel::SaId>& below, std::size_t most,
+                              const std::function<void(const SaRecord&)>& visit) const {
+  auto item = below ? watches_.lower_bound(*below) : watches_.end();
+  for (; most != 0 && item != watches_.begin(); --most) {
+    --item;
+    visit(*tables_.sad->find(item->first));
+    below = item->first;
+  }
+  return item == watches_.begin();
 }
 
 Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request, Instant now) {

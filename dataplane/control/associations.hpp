@@ -3,15 +3,18 @@
 #pragma once
 
 #include <expected>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "channel/server.hpp"
 #include "dataplane/control/child_accounts.hpp"
+#include "dataplane/control/child_count.hpp"
 #include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/child_round.hpp"
 #include "dataplane/control/dummy_packets.hpp"
@@ -92,6 +95,16 @@ class Associations {
   [[nodiscard]] ChildRound& round() { return round_; }
   /// Up to `count` SAs more have their turn in the round.
   void count_some(std::size_t count);
+  /// Up to `most` SAs of its child have their turn. How many had.
+  std::size_t count_some(ChildCount& count, std::size_t most);
+  /// It is told of SAs that come and end from here on, until it is `left_alone`.
+  void keep_whole(ChildCount& count) { counts_.push_back(&count); }
+  void left_alone(ChildCount& count) { std::erase(counts_, &count); }
+  /// Visits up to `most` SAs by falling identifier, as a rule the newest first: those below `below`
+  /// (nullopt: all), which becomes the last one's. True: there are no more. SAs may come and go
+  /// between two calls.
+  bool visit_some(std::optional<channel::SaId>& below, std::size_t most,
+                  const std::function<void(const SaRecord&)>& visit) const;
   /// When it was installed.
   [[nodiscard]] std::optional<Instant> installed(channel::SaId sa) const;
 
@@ -125,6 +138,8 @@ class Associations {
   Steering& steering_;
   ChildAccounts accounts_;
   ChildRound round_{accounts_};
+  std::vector<ChildCount*> counts_;  ///< one a client who asks
+  std::set<std::pair<ChildId, channel::SaId>> by_child_;
   std::map<channel::SaId, LifetimeWatch> watches_;
   channel::SaId scan_from_{}, steer_from_{};
   bool steers_again_ = false;

@@ -6,15 +6,16 @@ namespace culvert::dataplane::control {
 
 void ChildDirectory::take(const config::Config& config, const std::set<ChildId>& borne) {
   auto before = std::exchange(entries_, {});
-  in_order_.clear();
+  const auto order = std::make_shared<std::vector<ChildId>>();
   for (const config::Connection& connection : config.connections) {
     for (const config::Child& child : connection.children) {
-      const auto position = static_cast<std::uint32_t>(in_order_.size());
+      const auto position = static_cast<std::uint32_t>(order->size());
       entries_[child.id] = {{connection.name, child.name}, &child, position};
-      in_order_.push_back(child.id);
+      order->push_back(child.id);
     }
   }
-  for (const config::ManualSa& sa : config.manual_sas) take_manual(sa);
+  for (const config::ManualSa& sa : config.manual_sas) take_manual(sa, *order);
+  in_order_ = order;
   for (const ChildId child : borne) {
     const auto known = before.find(child);
     if (known == before.end()) continue;
@@ -24,11 +25,11 @@ void ChildDirectory::take(const config::Config& config, const std::set<ChildId>&
 }
 
 /// Both directions of a name are one.
-void ChildDirectory::take_manual(const config::ManualSa& sa) {
+void ChildDirectory::take_manual(const config::ManualSa& sa, std::vector<ChildId>& order) {
   const auto [entry, is_new] = entries_.try_emplace(sa.id);
   if (is_new) {
     entry->second.name = {std::string(kManualConnection), sa.name, true, false, false};
-    in_order_.push_back(sa.id);
+    order.push_back(sa.id);
   }
   const bool is_in = sa.direction == config::ManualSa::Direction::in;
   (is_in ? entry->second.name.in : entry->second.name.out) = true;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -46,7 +47,9 @@ class ChildDirectory {
   /// Of a connection's child: which one of the file it is, from 0. Policy order.
   [[nodiscard]] std::optional<std::uint32_t> position(ChildId child) const;
   /// What is configured, in the order of the file, then the names of manual SAs.
-  [[nodiscard]] const std::vector<ChildId>& in_order() const { return in_order_; }
+  [[nodiscard]] const std::vector<ChildId>& in_order() const { return *in_order_; }
+  /// The same, for whoever goes through it while another configuration may come.
+  [[nodiscard]] std::shared_ptr<const std::vector<ChildId>> order() const { return in_order_; }
 
  private:
   struct Entry {
@@ -54,10 +57,11 @@ class ChildDirectory {
     const config::Child* configured = nullptr;
     std::uint32_t position = 0;  ///< of what is configured
   };
-  void take_manual(const config::ManualSa& sa);
+  void take_manual(const config::ManualSa& sa, std::vector<ChildId>& order);
 
   std::unordered_map<ChildId, Entry> entries_;
-  std::vector<ChildId> in_order_;
+  std::shared_ptr<const std::vector<ChildId>> in_order_ =
+      std::make_shared<const std::vector<ChildId>>();
 };
 
 }  // namespace culvert::dataplane::control

@@ -76,7 +76,13 @@ class ChildRound {
   [[nodiscard]] ChildSums of(config::ChildId child) const {
     const auto found = sums_.find(child);
     if (found != sums_.end() && found->second.round == round_) return found->second.sums;
-    return account_of(child);
+    return account_of(accounts_, child);
+  }
+  /// What those that are gone have carried.
+  [[nodiscard]] static ChildSums account_of(const ChildAccounts& accounts, config::ChildId child) {
+    return {
+        {accounts.of(child, channel::Direction::in), accounts.of(child, channel::Direction::out)},
+        {}};
   }
 
   /// Of children that are no more.
@@ -94,14 +100,9 @@ class ChildRound {
   [[nodiscard]] bool is_passed(channel::SaId sa) const {
     return phase_ == Phase::counted || sa < next_;
   }
-  [[nodiscard]] ChildSums account_of(config::ChildId child) const {
-    return {
-        {accounts_.of(child, channel::Direction::in), accounts_.of(child, channel::Direction::out)},
-        {}};
-  }
   ChildSums& of_this_round(config::ChildId child) {
     Entry& entry = sums_[child];
-    if (entry.round != round_) entry = {round_, account_of(child)};
+    if (entry.round != round_) entry = {round_, account_of(accounts_, child)};
     return entry.sums;
   }
 

@@ -171,7 +171,26 @@ json child_traffic_json(const ChildTrafficReport& traffic) {
           {"last_refused", refusal_json(traffic.last_refused)}};
 }
 
-json child_json(const ChildReport& child) {
+json lifetime_json(const channel::Lifetime& lifetime) {
+  return {{"soft_seconds", lifetime.soft_seconds}, {"hard_seconds", lifetime.hard_seconds},
+          {"soft_bytes", lifetime.soft_bytes},     {"hard_bytes", lifetime.hard_bytes},
+          {"soft_packets", lifetime.soft_packets}, {"hard_packets", lifetime.hard_packets}};
+}
+
+std::string outer(const wire::Endpoint& endpoint, bool with_port) {
+  return with_port ? endpoint.to_string() : endpoint.address.to_string();
+}
+
+template <typename Item, typename Render>
+json list(std::string_view name, const std::vector<Item>& items, Render render) {
+  json array = json::array();
+  for (const Item& item : items) array.push_back(render(item));
+  return {{std::string(name), std::move(array)}};
+}
+
+}  // namespace
+
+json to_json(const ChildReport& child) {
   json directions = json::array();
   if (child.has_in) directions.push_back("in");
   if (child.has_out) directions.push_back("out");
@@ -185,17 +204,30 @@ json child_json(const ChildReport& child) {
           {"out", child_traffic_json(child.out)}};
 }
 
-json lifetime_json(const channel::Lifetime& lifetime) {
-  return {{"soft_seconds", lifetime.soft_seconds}, {"hard_seconds", lifetime.hard_seconds},
-          {"soft_bytes", lifetime.soft_bytes},     {"hard_bytes", lifetime.hard_bytes},
-          {"soft_packets", lifetime.soft_packets}, {"hard_packets", lifetime.hard_packets}};
+json to_json(const StatusReport& status) {
+  json result = {
+      {"version", status.version},
+      {"instance", status.instance},
+      {"pid", status.pid},
+      {"uptime_seconds", status.uptime_seconds},
+      {"config_version", status.config_version},
+      {"engine", status.engine},
+      {"engine_reason", status.engine_reason.empty() ? json(nullptr) : json(status.engine_reason)},
+      {"suites", status.suites},
+      {"huge_pages", status.huge_pages},
+      {"tables_placed", placement_json(status.placement)},
+      {"channel", channel_json(status)},
+      {"sa_count", status.sas_in + status.sas_out},
+      {"policy_count", status.policies},
+      {"default_policy", status.default_policy}};
+  result.update(list("workers", status.workers, worker_json));
+  result.update(list("interfaces", status.interfaces, interface_json));
+  result.update(
+      list("children", status.children, [](const ChildReport& child) { return to_json(child); }));
+  return result;
 }
 
-std::string outer(const wire::Endpoint& endpoint, bool with_port) {
-  return with_port ? endpoint.to_string() : endpoint.address.to_string();
-}
-
-json sa_json(const SaReport& sa) {
+json to_json(const SaReport& sa) {
   return {{"id", sa.id},
           {"connection", sa.connection},
           {"child", sa.child},
@@ -223,53 +255,17 @@ json sa_json(const SaReport& sa) {
           {"last_refused", refusal_json(sa.last_refused)}};
 }
 
-template <typename Item, typename Render>
-json list(std::string_view name, const std::vector<Item>& items, Render render) {
-  json array = json::array();
-  for (const Item& item : items) array.push_back(render(item));
-  return {{std::string(name), std::move(array)}};
-}
-
-}  // namespace
-
-json to_json(const StatusReport& status) {
-  json result = {
-      {"version", status.version},
-      {"instance", status.instance},
-      {"pid", status.pid},
-      {"uptime_seconds", status.uptime_seconds},
-      {"config_version", status.config_version},
-      {"engine", status.engine},
-      {"engine_reason", status.engine_reason.empty() ? json(nullptr) : json(status.engine_reason)},
-      {"suites", status.suites},
-      {"huge_pages", status.huge_pages},
-      {"tables_placed", placement_json(status.placement)},
-      {"channel", channel_json(status)},
-      {"sa_count", status.sas_in + status.sas_out},
-      {"policy_count", status.policies},
-      {"default_policy", status.default_policy}};
-  result.update(list("workers", status.workers, worker_json));
-  result.update(list("interfaces", status.interfaces, interface_json));
-  result.update(list("children", status.children, child_json));
-  return result;
-}
-
-json to_json(const std::vector<SaReport>& sas) { return list("sas", sas, sa_json); }
-
-json to_json(const std::vector<PolicyReport>& policies) {
-  std::size_t position = 0;
-  return list("policies", policies, [&](const PolicyReport& policy) {
-    return json{{"position", position++},
-                {"origin", policy.origin},
-                {"action", policy.action},
-                {"connection", policy.connection},
-                {"child", policy.child},
-                {"source", wire::to_string(policy.source)},
-                {"destination", wire::to_string(policy.destination)},
-                {"outbound_spi",
-                 policy.outbound_spi ? json(spi_text(*policy.outbound_spi)) : json(nullptr)},
-                {"packets", policy.packets}};
-  });
+json to_json(const PolicyReport& policy, std::size_t position) {
+  return {
+      {"position", position},
+      {"origin", policy.origin},
+      {"action", policy.action},
+      {"connection", policy.connection},
+      {"child", policy.child},
+      {"source", wire::to_string(policy.source)},
+      {"destination", wire::to_string(policy.destination)},
+      {"outbound_spi", policy.outbound_spi ? json(spi_text(*policy.outbound_spi)) : json(nullptr)},
+      {"packets", policy.packets}};
 }
 
 json to_json(const std::vector<RouteReport>& routes) {

@@ -1,51 +1,19 @@
 #include "dataplane/control/reporter.hpp"
 
 #include <span>
-#include <unordered_map>
 #include <utility>
 
-#include <rte_cycles.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include "crypto/esp/transform.hpp"
-#include "dataplane/control/child_reports.hpp"
 #include "dataplane/control/hardware.hpp"
+#include "dataplane/control/long_answers.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
 
 double seconds(Instant time) { return std::chrono::duration<double>(time).count(); }
-
-std::string_view origin_name(PolicyOrigin origin) {
-  switch (origin) {
-    case PolicyOrigin::configured:
-      return "configured";
-    case PolicyOrigin::negotiated:
-      return "negotiated";
-    case PolicyOrigin::trap:
-      return "trap";
-    case PolicyOrigin::manual:
-      return "manual";
-  }
-  return "";
-}
-
-std::string_view action_name(PolicyAction action) {
-  switch (action) {
-    case PolicyAction::bypass:
-      return "bypass";
-    case PolicyAction::discard:
-      return "discard";
-    case PolicyAction::protect:
-      return "protect";
-  }
-  return "";
-}
-
-std::string_view action_name(config::PolicyAction action) {
-  return action == config::PolicyAction::bypass ? "bypass" : "discard";
-}
 
 std::vector<std::string> suites_of(const crypto::esp::Engine& engine) {
   std::vector<std::string> names;
@@ -64,6 +32,7 @@ std::string mac_text(const wire::MacAddress& mac) {
 
 Reporter::Reporter(const Sources& sources, const Hardware& hardware, Instant started)
     : sources_(sources),
+      lists_{sources.tables, sources.associations, sources.children},
       engine_(hardware.engine->name()),
       engine_reason_(hardware.engine_choice.reason),
       suites_(suites_of(*hardware.engine)),
@@ -71,10 +40,16 @@ Reporter::Reporter(const Sources& sources, const Hardware& hardware, Instant sta
       huge_pages_(hardware.huge_pages),
       started_(started) {}
 
-StatusReport Reporter::status(Instant now) {
-  StatusReport report = gateway(now);
-  report.children = children();
-  return report;
+std::unique_ptr<runtime::SlicedResult> Reporter::status(Instant now) {
+  return std::make_unique<StatusAnswer>(lists_, gateway(now));
+}
+
+std::unique_ptr<runtime::SlicedResult> Reporter::sas() const {
+  return std::make_unique<SasAnswer>(lists_);
+}
+
+std::unique_ptr<runtime::SlicedResult> Reporter::policies() const {
+  return std::make_unique<PoliciesAnswer>(lists_);
 }
 
 StatusReport Reporter::gateway(Instant now) {
@@ -147,102 +122,6 @@ std::vector<InterfaceReport> Reporter::interfaces() const {
                        ports::hashed_fields(device.queue_hash()), device.numa_node(),
                        sources_.steering.report(of[index])});
   }
-  return reports;
-}
-
-std::vector<ChildReport> Reporter::children() const {
-  const ChildDirectory& names = sources_.children;
-  std::unordered_map<ChildId, ChildSums> sums;
-  for (const ChildId child : names.in_order()) {
-    for (const channel::Direction direction : {channel::Direction::in, channel::Direction::out}) {
-      sums[child].totals[static_cast<std::size_t>(direction)] =
-          sources_.associations.accounts().of(child, direction);
-    }
-  }
-  sources_.tables.sad->for_each([&](SaRecord& record) {
-    sums[record.spec.child_id].add(record.spec.direction, sources_.tables.sad->traffic(record),
-                                   sources_.associations.is_live(record));
-  });
-  std::vector<ChildReport> reports;
-  const std::uint64_t now_tsc = rte_get_tsc_cycles();
-  for (const ChildId child : names.in_order()) {
-    reports.push_back(child_report(child, names.name(child), sums[child], now_tsc));
-  }
-  return reports;
-}
-
-std::vector<SaReport> Reporter::sas(Instant now) const {
-  std::vector<SaReport> reports;
-  sources_.tables.sad->for_each([&](SaRecord& record) { reports.push_back(sa(record, now)); });
-  return reports;
-}
-
-SaReport Reporter::sa(const SaRecord& record, Instant now) const {
-  const channel::InstallSa& spec = record.spec;
-  const SaTraffic traffic = sources_.tables.sad->traffic(record);
-  SaReport report;
-  report.id = fmt::format("{:016x}", static_cast<std::uint64_t>(spec.sa));
-  report.connection = sources_.children.name(spec.child_id).connection;
-  report.child = sources_.children.name(spec.child_id).child;
-  report.direction = spec.direction;
-  report.spi = spec.spi;
-  report.mode = spec.mode;
-  report.local = spec.local;
-  report.remote = spec.remote;
-  report.udp_encapsulation = spec.udp_encapsulation;
-  report.esn = spec.esn;
-  report.live = sources_.associations.is_live(record);
-  report.suite = spec.suite.name();
-  report.replay_window = spec.replay_window;
-  const std::uint16_t path_mtu = sources_.tables.sad->path_mtu(record);
-  const bool is_out = spec.direction == channel::Direction::out;
-  if (is_out && path_mtu != kNoPathMtu) report.path_mtu = path_mtu;
-  report.packets = traffic.packets;
-  report.bytes = traffic.bytes;
-  report.sequence = traffic.sequence;
-  report.dummies =
-      traffic.dummies + traffic.drops[static_cast<std::size_t>(DropReason::dummy_packet)];
-  report.age_seconds = seconds(now - sources_.associations.installed(spec.sa).value_or(now));
-  report.last_packet_age_seconds = seconds_since(traffic.last_packet_tsc);
-  report.lifetime = spec.lifetime;
-  report.local_ts = selectors_of(spec.local_selectors);
-  report.remote_ts = selectors_of(spec.remote_selectors);
-  report.drops = named_drops(traffic.drops);
-  report.last_refused = refusal_report(traffic.last_refusal, rte_get_tsc_cycles());
-  return report;
-}
-
-std::vector<PolicyReport> Reporter::policies() const {
-  std::map<SlotIndex, channel::Spi> outbound_spis;
-  sources_.tables.sad->for_each([&](SaRecord& record) {
-    if (record.spec.direction == channel::Direction::out) {
-      outbound_spis[record.slot] = record.spec.spi;
-    }
-  });
-  std::vector<PolicyReport> reports;
-  for (const PolicyEntry& entry : sources_.tables.spd->entries()) {
-    PolicyReport report;
-    report.origin = origin_name(entry.origin);
-    report.action = action_name(entry.action);
-    if (entry.action == PolicyAction::protect) {
-      report.connection = sources_.children.name(entry.child_id).connection;
-      report.child = sources_.children.name(entry.child_id).child;
-    }
-    report.source = entry.local;
-    report.destination = entry.remote;
-    const auto spi = outbound_spis.find(entry.outbound);
-    if (spi != outbound_spis.end()) report.outbound_spi = spi->second;
-    report.packets = entry.packets;
-    reports.push_back(std::move(report));
-  }
-  PolicyReport last;
-  last.origin = "default";
-  last.action = action_name(sources_.tables.spd->default_policy());
-  for (const wire::Family family : {wire::Family::v4, wire::Family::v6}) {
-    last.source.push_back(wire::TrafficSelector::everything(family));
-  }
-  last.destination = last.source;
-  reports.push_back(std::move(last));
   return reports;
 }
 

@@ -10,11 +10,13 @@
 #include "crypto/esp/esp_crypto.hpp"
 #include "dataplane/control/associations.hpp"
 #include "dataplane/control/interfaces.hpp"
+#include "dataplane/control/list_reports.hpp"
 #include "dataplane/control/neighbors.hpp"
 #include "dataplane/control/policy_book.hpp"
 #include "dataplane/control/report.hpp"
 #include "dataplane/control/steering.hpp"
 #include "dataplane/control/workers.hpp"
+#include "runtime/control_server.hpp"
 
 namespace culvert::dataplane::control {
 
@@ -32,7 +34,7 @@ class Reporter {
     const channel::Server& channel;
     const Topology& topology;
     const ChildDirectory& children;
-    const Associations& associations;
+    Associations& associations;
     const PolicyBook& policies;
     const Neighbors& neighbors;
     const Steering& steering;
@@ -42,12 +44,12 @@ class Reporter {
   /// Names the configuration in force, for `config_version`.
   void configuration_changed(std::string version) { config_version_ = std::move(version); }
 
-  /// Walks all SAs at once.
-  [[nodiscard]] StatusReport status(Instant now);
-  /// The same without the children.
+  /// Answers that tell of every child, SA or policy. They read what this reads, in slices.
+  [[nodiscard]] std::unique_ptr<runtime::SlicedResult> status(Instant now);
+  [[nodiscard]] std::unique_ptr<runtime::SlicedResult> sas() const;
+  [[nodiscard]] std::unique_ptr<runtime::SlicedResult> policies() const;
+  /// The status without the children.
   [[nodiscard]] StatusReport gateway(Instant now);
-  [[nodiscard]] std::vector<SaReport> sas(Instant now) const;
-  [[nodiscard]] std::vector<PolicyReport> policies() const;
   [[nodiscard]] std::vector<RouteReport> routes() const;
   [[nodiscard]] std::vector<NeighborReport> neighbors(Instant now) const;
   /// By reason and direction; those without packets only with `all`.
@@ -64,11 +66,10 @@ class Reporter {
     std::uint64_t busy = 0, idle = 0;
   };
   [[nodiscard]] std::vector<InterfaceReport> interfaces() const;
-  [[nodiscard]] std::vector<ChildReport> children() const;
-  [[nodiscard]] SaReport sa(const SaRecord& record, Instant now) const;
   [[nodiscard]] std::string interface_name(PortId port) const;
 
   Sources sources_;
+  ListSources lists_;
   std::string engine_, engine_reason_;
   std::vector<std::string> suites_;
   ports::Placement placement_;

@@ -8,13 +8,13 @@ void register_verbs(runtime::ControlServer& server, Reporter& reporter) {
   using nlohmann::json;
   using runtime::Responder;
   server.handle("status", [&reporter](const json&, const Responder& responder) {
-    responder.ok(to_json(reporter.status(runtime::now())));
+    responder.ok_in_slices(reporter.status(runtime::now()));
   });
   server.handle("sas", [&reporter](const json&, const Responder& responder) {
-    responder.ok(to_json(reporter.sas(runtime::now())));
+    responder.ok_in_slices(reporter.sas());
   });
   server.handle("policies", [&reporter](const json&, const Responder& responder) {
-    responder.ok(to_json(reporter.policies()));
+    responder.ok_in_slices(reporter.policies());
   });
   server.handle("counters", [&reporter](const json& args, const Responder& responder) {
     const bool all = args.value("all", false);

@@ -146,6 +146,8 @@ class Sad {
   [[nodiscard]] virtual SaRecord* find(channel::SaId sa) = 0;
   /// An inbound SA by SPI; nullptr when unknown.
   [[nodiscard]] virtual SaRecord* find_inbound(channel::Spi spi) = 0;
+  /// An outbound SA by its place; nullptr when there is none.
+  [[nodiscard]] virtual SaRecord* find_outbound(SlotIndex slot) = 0;
   virtual void for_each(const std::function<void(SaRecord&)>& visit) = 0;
   [[nodiscard]] virtual std::uint32_t count(channel::Direction direction) const = 0;
   /// How many more there can be at this moment: neither installed, nor leased, nor in their grace.

@@ -149,6 +149,12 @@ class SadTable final : public Sad {
     const InboundSa* const sa = inbound(static_cast<std::uint32_t>(spi));
     return sa == nullptr ? nullptr : find(channel::SaId{sa->details->sa_id});
   }
+  [[nodiscard]] SaRecord* find_outbound(SlotIndex slot) override {
+    const OutboundSa* const sa = outbound(slot);
+    // Of one that was removed they last until its grace is over.
+    return sa == nullptr || sa->details == nullptr ? nullptr
+                                                   : find(channel::SaId{sa->details->sa_id});
+  }
   void for_each(const std::function<void(SaRecord&)>& visit) override {
     for (auto& [id, installed] : installed_) visit(installed->record);
   }

@@ -231,9 +231,17 @@ void Spd::unbind(SlotIndex outbound) {
 }
 
 std::vector<PolicyEntry> Spd::entries() const {
+  std::optional<Place> after;
+  return entries(after, list_.size());
+}
+
+std::vector<PolicyEntry> Spd::entries(std::optional<Place>& after, std::size_t most) const {
   std::vector<PolicyEntry> result;
-  result.reserve(list_.size());
-  for (const auto& [place, kept] : list_) {
+  result.reserve(std::min(most, list_.size()));
+  auto next = after ? list_.upper_bound(*after) : list_.begin();
+  for (; result.size() < most && next != list_.end(); ++next) {
+    const auto& [place, kept] = *next;
+    after = place;
     result.push_back(kept.entry);
     for (std::uint32_t worker = 0; worker < workers_; ++worker) {
       result.back().packets += kept.counters.place.of(static_cast<WorkerId>(worker)).read();

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -146,6 +147,13 @@ class SpdSnapshot {
 
 class Spd {
  public:
+  /// Where a policy stands: in the order of the list.
+  struct Place {
+    PolicyRank rank;
+    std::uint32_t index;  ///< in the snapshot
+    friend auto operator<=>(const Place&, const Place&) = default;
+  };
+
   /// `room`: for so many policies one can be added without building the whole list.
   Spd(std::uint32_t workers, Reclaimer& reclaimer, std::uint32_t room = 1024);
   ~Spd();
@@ -171,6 +179,10 @@ class Spd {
   [[nodiscard]] bool names(SlotIndex outbound) const { return bound_.contains(outbound); }
   /// The current list with summed packet counts.
   [[nodiscard]] std::vector<PolicyEntry> entries() const;
+  /// Up to `most` of them behind `after` (nullopt: from the first), which becomes the last one's
+  /// place. None: that was the end. Policies may come and go between two calls.
+  [[nodiscard]] std::vector<PolicyEntry> entries(std::optional<Place>& after,
+                                                 std::size_t most) const;
   [[nodiscard]] config::PolicyAction default_policy() const { return default_policy_; }
 
   // ---- workers ----
@@ -182,11 +194,6 @@ class Spd {
   }
 
  private:
-  struct Place {
-    PolicyRank rank;
-    std::uint32_t index;  ///< in the snapshot
-    friend auto operator<=>(const Place&, const Place&) = default;
-  };
   struct Kept {
     PolicyEntry entry;
     PolicyCounters::Taken counters;  ///< shared between versions

@@ -140,13 +140,13 @@ TEST_CASE("report: an SA's JSON shows ports only with UDP encapsulation, and no 
   sa.spi = channel::Spi{0xc0000101};
   sa.local = {test::address("192.0.2.1"), 0};
   sa.remote = {test::address("192.0.2.2"), 4500};
-  const auto plain = to_json(std::vector{sa})["sas"][0];
+  const auto plain = to_json(sa);
   CHECK(plain["spi"] == "0xc0000101");
   CHECK(plain["remote"] == "192.0.2.2");
   CHECK(plain["last_packet_seconds"].is_null());
   CHECK_FALSE(plain.contains("key"));
   sa.udp_encapsulation = true;
-  CHECK(to_json(std::vector{sa})["sas"][0]["remote"] == "192.0.2.2:4500");
+  CHECK(to_json(sa)["remote"] == "192.0.2.2:4500");
 }
 
 TEST_CASE("report: the last packet that selectors refused, beside what they take (RFC 4301 §5.2)") {
@@ -173,12 +173,12 @@ TEST_CASE("report: the last packet that selectors refused, beside what they take
   sa.last_refused = refusal;
   sa.last_refused->seen.protocol = 1;
   sa.last_refused->seen.source_port = sa.last_refused->seen.destination_port = 0x0301;
-  const auto icmp = to_json(std::vector{sa})["sas"][0]["last_refused"]["seen"];
+  const auto icmp = to_json(sa)["last_refused"]["seen"];
   CHECK(icmp["icmp_type"] == 3);
   CHECK(icmp["icmp_code"] == 1);
   CHECK(icmp["source_port"].is_null());
   sa.last_refused->seen.ports_known = false;  // a later fragment
-  CHECK(to_json(std::vector{sa})["sas"][0]["last_refused"]["seen"]["icmp_type"].is_null());
+  CHECK(to_json(sa)["last_refused"]["seen"]["icmp_type"].is_null());
 }
 
 TEST_CASE("report: a child shows the latest refusal of its SAs, past ones too") {
@@ -224,17 +224,16 @@ TEST_CASE("report: dummy packets of a child, of SAs that are gone too, in JSON a
   CHECK(counted[1].counter.value == 80);
   SaReport sa;
   sa.dummies = 40;
-  CHECK(to_json(std::vector{sa})["sas"][0]["dummy_packets"] == 40);
+  CHECK(to_json(sa)["dummy_packets"] == 40);
 }
 
-TEST_CASE("report: policies are numbered in the order of matching") {
-  PolicyReport first, second;
-  first.outbound_spi = channel::Spi{0x100};
-  const auto json = to_json(std::vector{first, second})["policies"];
-  CHECK(json[0]["position"] == 0);
-  CHECK(json[0]["outbound_spi"] == "0x00000100");
-  CHECK(json[1]["position"] == 1);
-  CHECK(json[1]["outbound_spi"].is_null());
+TEST_CASE("report: a policy has its place and its outbound SA's SPI") {
+  PolicyReport policy;
+  CHECK(to_json(policy, 1)["position"] == 1);
+  CHECK(to_json(policy, 1)["outbound_spi"].is_null());
+  policy.outbound_spi = channel::Spi{0x100};
+  CHECK(to_json(policy, 0)["position"] == 0);
+  CHECK(to_json(policy, 0)["outbound_spi"] == "0x00000100");
 }
 
 TEST_CASE("report: a configured child that is down has its metrics, with up at zero") {

@@ -3,7 +3,7 @@
 #include "dataplane/control/topology.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 
-namespace culvert::dataplane::control {
+namespace culvert::dataplane::control::topology_test {
 namespace {
 
 using test::address;
@@ -151,4 +151,4 @@ TEST_CASE("topology: a route that leads to no interface is not lost silently") {
   CHECK(topology.unplaced()[0].to == prefix("::/0"));
 }
 
-}  // namespace culvert::dataplane::control
+}  // namespace culvert::dataplane::control::topology_test
