@@ -38,7 +38,9 @@ class Server {
   /// Descriptors to wait on (listening socket, connection, wake-up eventfd); may change after
   /// `poll`.
   [[nodiscard]] virtual std::span<const int> descriptors() const = 0;
-  /// Accepts, notices disconnects. Returns true when a key daemon connected or went away.
+  /// Accepts, notices disconnects. Returns true when a key daemon connected or went away; once,
+  /// when one went away and another is connected: the descriptors may have the same numbers all the
+  /// same.
   virtual bool poll() = 0;
   [[nodiscard]] virtual bool connected() const = 0;
   /// Why there is no held memory although it was asked for; empty: there is, or it was not.

@@ -1,6 +1,7 @@
 #include "dataplane/control/requests.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/log.hpp"
 
@@ -124,12 +125,17 @@ void Requests::collect_snapshot() {
   }
 }
 
+/// One may have gone and the next come since the last look: then this is called once, for both.
 void Requests::peer_changed(Instant now) {
-  runtime::log(runtime::Level::info,
-               channel_.connected() ? "key_daemon_connected" : "key_daemon_disconnected");
-  if (!channel_.connected()) tables_.sad->abandon_leases();
+  if (std::exchange(is_connected_, false)) {
+    runtime::log(runtime::Level::info, "key_daemon_disconnected");
+  }
+  // Whoever is there now has leased nothing yet: what is leased was somebody else's.
+  tables_.sad->abandon_leases();
   waiting_.clear();
   if (!channel_.connected()) return;
+  is_connected_ = true;
+  runtime::log(runtime::Level::info, "key_daemon_connected");
   associations_.forget_announcements();
   acquires_.key_daemon_connected(now);
 }

@@ -25,7 +25,8 @@ class Requests {
 
   /// True when requests are left.
   bool handle_waiting(Instant now);
-  /// Connected or gone: leases wait to be kept, announcements start over.
+  /// Connected, gone, or both: leases wait to be kept, announcements start over. Before the first
+  /// request of whoever is there now.
   void peer_changed(Instant now);
 
  private:
@@ -42,6 +43,7 @@ class Requests {
   Acquires& acquires_;
   channel::Server& channel_;
   std::deque<channel::Event> waiting_;  ///< completions and snapshot pieces, in order
+  bool is_connected_ = false;           ///< and said so
 };
 
 }  // namespace culvert::dataplane::control

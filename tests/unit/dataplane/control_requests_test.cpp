@@ -1,0 +1,163 @@
+// What the main thread does for the key daemon, over a channel with a key daemon at its other end
+// that comes and goes as it is told to.
+#include <optional>
+#include <vector>
+
+#include <catch2/catch.hpp>
+#include <unistd.h>
+
+#include "channel/client.hpp"
+#include "crypto/esp/esp_crypto.hpp"
+#include "dataplane/control/requests.hpp"
+#include "dataplane/control/steering.hpp"
+#include "runtime/log.hpp"
+#include "tests/unit/channel/fixture.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
+#include "tests/unit/dataplane/dpdk_environment.hpp"
+
+namespace culvert::dataplane::control::requests {
+namespace {
+
+using namespace std::chrono_literals;
+using channel::Direction;
+using channel::EventType;
+using channel::RequestType;
+using channel::SaId;
+using channel::Spi;
+
+config::Config configuration() {
+  config::Config file;
+  file.dataplane.limits.sas = 16384;
+  file.dataplane.limits.policies = file.dataplane.limits.flows = 16;
+  file.dataplane.interfaces.resize(1);
+  file.dataplane.interfaces[0].name = "wan";
+  file.dataplane.interfaces[0].addresses = {test::prefix("198.51.100.1/24")};
+  config::Connection& connection = file.connections.emplace_back();
+  connection.name = "branch";
+  config::Child& child = connection.children.emplace_back();
+  child.name = "net";
+  child.id = config::child_id(connection.name, child.name);
+  return file;
+}
+
+/// A data plane's main thread without ports and workers.
+class Site {
+ public:
+  Site() { runtime::set_log_level(runtime::Level::error); }
+  ~Site() { runtime::set_log_level(runtime::Level::info); }
+  Site(const Site&) = delete;
+  Site& operator=(const Site&) = delete;
+
+  /// As the gateway does when a descriptor of the channel is readable.
+  bool turn() {
+    if (server->poll()) main.peer_changed(now);
+    const bool more = main.handle_waiting(now);
+    server->flush();
+    return more;
+  }
+  /// The key daemon connects; the main thread has not looked yet.
+  void knock() { knocking = channel::Client::begin(folder.socket()).value(); }
+  void enter() { client = channel::Client::finish(folder.socket(), std::move(knocking)).value(); }
+  void connect() {
+    knock();
+    turn();
+    enter();
+  }
+  channel::Completion ask(const channel::Request& request) {
+    REQUIRE(client->send(request));
+    turn();
+    const auto event = client->next_event();
+    REQUIRE(event.has_value());
+    REQUIRE(event->type == EventType::completion);
+    return event->body.completion;
+  }
+  std::vector<Spi> lease(std::uint32_t count) {
+    auto request = channel::test::request(RequestType::lease_spis);
+    request.body.lease_spis = {count};
+    const auto done = ask(request);
+    return {done.spis.begin(), done.spis.begin() + done.spi_count};
+  }
+  std::vector<Spi> keep(std::vector<Spi> spis) {
+    auto request = channel::test::request(RequestType::keep_spis);
+    request.body.keep_spis = channel::KeepSpis{};
+    for (const Spi spi : spis) {
+      request.body.keep_spis.spis[request.body.keep_spis.count++] = spi;
+    }
+    const auto done = ask(request);
+    return {done.spis.begin(), done.spis.begin() + done.spi_count};
+  }
+  channel::Request install_request(std::uint64_t id, Direction direction, Spi spi) {
+    auto request = channel::test::install_sa();
+    channel::InstallSa& sa = request.body.install_sa;
+    sa.sa = SaId{id};
+    sa.child_id = child();
+    sa.direction = direction;
+    sa.spi = spi;
+    sa.local = {test::address("198.51.100.1"), 0};
+    sa.remote = {test::address("198.51.100.2"), 0};
+    return request;
+  }
+  [[nodiscard]] config::ChildId child() const { return directory.in_order()[0]; }
+  [[nodiscard]] std::uint32_t free_slots() const { return tables->sad->free_slots(Direction::in); }
+
+  struct Dpdk {
+    Dpdk() { test::need_dpdk(); }
+  } dpdk;  ///< first
+  Instant now = 1h;
+  config::Config file = configuration();
+  std::unique_ptr<crypto::esp::Engine> engine = crypto::esp::make_engine();
+  std::unique_ptr<Tables> tables = *Tables::create(file.dataplane.limits, 1, *engine);
+  Topology topology{file.dataplane};
+  ChildDirectory directory{file};
+  std::unique_ptr<Steering> steering = Steering::create({}, 1, tables->sad->slots()).value();
+  Associations associations{*tables, topology, directory, *steering};
+  PolicyBook policies{*tables, file, directory};
+  channel::test::Folder folder;
+  std::unique_ptr<channel::Server> server =
+      channel::Server::create({folder.socket(), ::geteuid()}).value();
+  Packets packets{*tables, nullptr, nullptr};
+  Acquires acquires{directory, packets, *server};
+  Requests main{*tables, associations, policies, acquires, *server};
+  channel::Descriptor knocking;
+  std::unique_ptr<channel::Client> client;
+};
+
+}  // namespace
+
+TEST_CASE("requests: what a dead key daemon leased returns, whenever the next one is there") {
+  const bool is_seen_between = GENERATE(true, false);
+  CAPTURE(is_seen_between);
+  Site site;
+  const std::uint32_t at_first = site.free_slots();
+  site.connect();
+  const auto leased = site.lease(16);
+  REQUIRE(leased.size() == 16);
+  REQUIRE(site.ask(site.install_request(1, Direction::in, leased[0])).outcome ==
+          channel::Outcome::ok);
+
+  site.client.reset();
+  if (is_seen_between) {
+    site.turn();
+    REQUIRE_FALSE(site.server->connected());
+  }
+  site.connect();
+  REQUIRE(site.server->statistics().connects == 2);
+  // What a peer may know of stays; the rest returns when the new one leases its own.
+  CHECK(site.keep({leased[1], leased[0]}) == std::vector{leased[1]});
+  REQUIRE(site.lease(2).size() == 2);
+  CHECK(site.free_slots() == at_first - 1 - 1 - 2);
+  CHECK_FALSE(site.tables->sad->is_expected(static_cast<std::uint32_t>(leased[2])));
+}
+
+TEST_CASE("requests: key daemons that die one after the other leave no slot behind") {
+  Site site;
+  const std::uint32_t at_first = site.free_slots();
+  for (int life = 0; life < 50; ++life) {
+    site.connect();
+    REQUIRE(site.lease(32).size() == 32);
+    site.client.reset();
+  }
+  CHECK(site.free_slots() == at_first - 32);
+}
+
+}  // namespace culvert::dataplane::control::requests
