@@ -56,6 +56,9 @@ class Server {
   /// completions of all requests taken, so a completion is not lost to a snapshot or to a client
   /// that reads late: `next_request` holds back until they are read.
   virtual bool send(const Event& event) = 0;
+  /// How many more events that are no completions the key daemon's ring takes; 0 without a key
+  /// daemon.
+  [[nodiscard]] virtual std::size_t event_room() = 0;
   virtual bool send(const Datagram& datagram) = 0;  ///< network → IKE
   /// How many more datagrams the key daemon's ring takes; 0 without a key daemon.
   [[nodiscard]] virtual std::size_t datagram_room() = 0;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <catch2/catch.hpp>
+#include <rte_mbuf.h>
 #include <unistd.h>
 
 #include "channel/client.hpp"
@@ -11,6 +12,7 @@
 #include "dataplane/control/requests.hpp"
 #include "dataplane/control/steering.hpp"
 #include "runtime/log.hpp"
+#include "tests/model/packet.hpp"
 #include "tests/unit/channel/fixture.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 #include "tests/unit/dataplane/dpdk_environment.hpp"
@@ -38,6 +40,12 @@ config::Config configuration() {
   child.name = "net";
   child.id = config::child_id(connection.name, child.name);
   return file;
+}
+
+rte_mempool* pool() {
+  static rte_mempool* const made = rte_pktmbuf_pool_create("requests", 127, 0, kPuntPrivateBytes,
+                                                           2048 + RTE_PKTMBUF_HEADROOM, 0);
+  return made;
 }
 
 /// A data plane's main thread without ports and workers.
@@ -97,6 +105,28 @@ class Site {
     sa.remote = {test::address("198.51.100.2"), 0};
     return request;
   }
+  /// A datagram of the child's meets its trap.
+  void meet_trap() {
+    const auto bytes = model::ip({.source = "10.1.0.5", .destination = "10.2.0.9"},
+                                 model::udp(1000, 53, model::counting(8)));
+    Packet packet = packets.make(bytes);
+    REQUIRE(packet != nullptr);
+    PuntedPacket origin;
+    origin.child_id = child();
+    acquires.arrived(std::move(packet), origin, now);
+  }
+  /// Until the key daemon reads nothing more goes in.
+  void fill_events() {
+    while (server->event_room() > 0) REQUIRE(server->send(channel::test::soft_expire(1)));
+  }
+  /// What the key daemon reads of that type.
+  std::vector<channel::Event> read(EventType type) {
+    std::vector<channel::Event> found;
+    while (const auto event = client->next_event()) {
+      if (event->type == type) found.push_back(*event);
+    }
+    return found;
+  }
   [[nodiscard]] config::ChildId child() const { return directory.in_order()[0]; }
   [[nodiscard]] std::uint32_t free_slots() const { return tables->sad->free_slots(Direction::in); }
 
@@ -115,7 +145,7 @@ class Site {
   channel::test::Folder folder;
   std::unique_ptr<channel::Server> server =
       channel::Server::create({folder.socket(), ::geteuid()}).value();
-  Packets packets{*tables, nullptr, nullptr};
+  Packets packets{*tables, pool(), nullptr};
   Acquires acquires{directory, packets, *server};
   Requests main{*tables, associations, policies, acquires, *server};
   channel::Descriptor knocking;
@@ -158,6 +188,51 @@ TEST_CASE("requests: key daemons that die one after the other leave no slot behi
     site.client.reset();
   }
   CHECK(site.free_slots() == at_first - 32);
+}
+
+TEST_CASE("requests: a question that the ring had no room for is asked when there is some") {
+  Site site;
+  site.connect();
+  site.fill_events();
+  site.meet_trap();
+  CHECK(site.read(EventType::acquire).empty());  // and has made room
+  SECTION("without another packet") {
+    site.now += AcquireTracker::kAskAgain;
+    site.acquires.tick(site.now);
+  }
+  SECTION("by the next packet") {
+    site.now += AcquireTracker::kAskAgain;
+    site.meet_trap();
+  }
+  SECTION("later, when there was no room for it again") {
+    site.fill_events();
+    site.now += AcquireTracker::kAskAgain;
+    site.acquires.tick(site.now);
+    CHECK(site.read(EventType::acquire).empty());
+    site.now += AcquireTracker::kAskAgain;
+    site.acquires.tick(site.now);
+  }
+  const auto asked = site.read(EventType::acquire);
+  REQUIRE(asked.size() == 1);
+  CHECK(asked[0].body.acquire.child_id == site.child());
+  CHECK(asked[0].body.acquire.destination == test::address("10.2.0.9"));
+  // Heard: once is enough.
+  site.now += AcquireTracker::kAskAgain;
+  site.acquires.tick(site.now);
+  site.meet_trap();
+  CHECK(site.read(EventType::acquire).empty());
+}
+
+TEST_CASE("requests: who connects is asked for what waits, once") {
+  Site site;
+  site.meet_trap();  // nobody is there
+  site.now += 1s;
+  site.acquires.tick(site.now);
+  site.connect();
+  CHECK(site.read(EventType::acquire).size() == 1);
+  site.now += 1s;
+  site.acquires.tick(site.now);
+  CHECK(site.read(EventType::acquire).empty());
 }
 
 }  // namespace culvert::dataplane::control::requests
