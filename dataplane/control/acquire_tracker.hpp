@@ -54,6 +54,11 @@ class AcquireTracker {
     return gone;
   }
   [[nodiscard]] bool is_pending(config::ChildId child) const { return pending_.contains(child); }
+  [[nodiscard]] std::vector<config::ChildId> pending() const {
+    std::vector<config::ChildId> all;
+    for (const auto& [child, question] : pending_) all.push_back(child);
+    return all;
+  }
 
  private:
   struct Pending {

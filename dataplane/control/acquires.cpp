@@ -58,8 +58,7 @@ void Acquires::ask_again(Instant now) {
 }
 
 void Acquires::key_daemon_connected(Instant now) {
-  for (const ChildId child : children_.in_order()) {
-    if (!tracker_.is_pending(child)) continue;
+  for (const ChildId child : tracker_.pending()) {
     auto waiting = held_.take(child);
     tracker_.answered(child);
     for (Held& held : waiting) arrived(std::move(held.packet), held.origin, now);

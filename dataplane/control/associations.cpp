@@ -234,6 +234,17 @@ void Associations::count_some(std::size_t count) {
   round_.passed(item->first);
 }
 
+bool Associations::visit_some(std::optional<channel::SaId>& below, std::size_t most,
+                              const std::function<void(const SaRecord&)>& visit) const {
+  auto item = below ? watches_.lower_bound(*below) : watches_.end();
+  for (; most != 0 && item != watches_.begin(); --most) {
+    --item;
+    visit(*tables_.sad->find(item->first));
+    below = item->first;
+  }
+  return item == watches_.begin();
+}
+
 Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request, Instant now) {
   const SaRecord* const record = tables_.sad->find(request.sa);
   if (record == nullptr || is_manual(*record)) return Outcome::unknown_sa;
@@ -270,6 +281,7 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
                            Instant now) {
   SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr) return;
+  watch.set_listener(listener_);
   const SaUsage usage = tables_.sad->usage(*record);
   auto due = watch.due({usage.packets, usage.bytes, usage.sequence}, now);
   // The worker stops at the very packet; its word goes before our arithmetic.
@@ -286,10 +298,6 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
     }
   }
   if (channel.connected() && channel.send(event_of(sa, *due))) watch.announced(due->level);
-}
-
-void Associations::forget_announcements() {
-  for (auto& [sa, watch] : watches_) watch.forget_announcements();
 }
 
 bool Associations::is_live(const SaRecord& record) const {

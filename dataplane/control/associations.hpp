@@ -3,6 +3,7 @@
 #pragma once
 
 #include <expected>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -68,7 +69,7 @@ class Associations {
   /// a second.
   void scan(channel::Server& channel, Instant now);
   /// A new key daemon is to be told again what is over.
-  void forget_announcements();
+  void forget_announcements() { ++listener_; }
   /// Children and manual SAs that SAs bear, configured or not.
   [[nodiscard]] std::set<ChildId> borne() const;
   /// The directory is another one: what a child carried is forgotten when nobody knows it any more.
@@ -88,6 +89,11 @@ class Associations {
   [[nodiscard]] ChildRound& round() { return round_; }
   /// Up to `count` SAs more have their turn in the round.
   void count_some(std::size_t count);
+  /// Visits up to `most` SAs by falling identifier, as a rule the newest first: those below `below`
+  /// (nullopt: all), which becomes the last one's. True: there are no more. SAs may come and go
+  /// between two calls.
+  bool visit_some(std::optional<channel::SaId>& below, std::size_t most,
+                  const std::function<void(const SaRecord&)>& visit) const;
   /// When it was installed.
   [[nodiscard]] std::optional<Instant> installed(channel::SaId sa) const;
 
@@ -123,6 +129,7 @@ class Associations {
   std::map<channel::SaId, LifetimeWatch> watches_;
   channel::SaId scan_from_{}, steer_from_{};
   bool steers_again_ = false;
+  std::uint32_t listener_ = 0;  ///< how many key daemons there have been
   std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
   PathMtus path_mtus_;
   DummySchedule dummies_;

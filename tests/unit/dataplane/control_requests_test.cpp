@@ -1,6 +1,7 @@
 // What the main thread does for the key daemon, over a channel with a key daemon at its other end
 // that comes and goes as it is told to.
 #include <optional>
+#include <set>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -57,11 +58,11 @@ class Site {
   Site& operator=(const Site&) = delete;
 
   /// As the gateway does when a descriptor of the channel is readable.
-  bool turn() {
+  std::optional<Instant> turn() {
     if (server->poll()) main.peer_changed(now);
-    const bool more = main.handle_waiting(now);
+    const auto pause = main.handle_waiting(now);
     server->flush();
-    return more;
+    return pause;
   }
   /// The key daemon connects; the main thread has not looked yet.
   void knock() { knocking = channel::Client::begin(folder.socket()).value(); }
@@ -127,6 +128,14 @@ class Site {
     }
     return found;
   }
+  void install(std::uint64_t id) {
+    const auto request = install_request(
+        id, Direction::out, Spi{static_cast<std::uint32_t>(id + channel::kFirstFreeSpi)});
+    REQUIRE(associations.install(request.body.install_sa, now) == channel::Outcome::ok);
+  }
+  void install(std::uint64_t first, std::uint64_t last) {
+    for (std::uint64_t id = first; id <= last; ++id) install(id);
+  }
   [[nodiscard]] config::ChildId child() const { return directory.in_order()[0]; }
   [[nodiscard]] std::uint32_t free_slots() const { return tables->sad->free_slots(Direction::in); }
 
@@ -151,6 +160,47 @@ class Site {
   channel::Descriptor knocking;
   std::unique_ptr<channel::Client> client;
 };
+
+/// What a key daemon reads of a snapshot and behind it.
+struct Read {
+  std::vector<std::uint64_t> sas;
+  std::vector<std::uint64_t> policies;
+  std::vector<std::uint64_t> completions;
+  std::size_t after_completion = 0;  ///< pieces, which there must not be
+  std::size_t others = 0;
+
+  /// How many events there were.
+  std::size_t all(channel::Client& client) {
+    std::size_t count = 0;
+    for (; const auto event = client.next_event(); ++count) {
+      const bool is_sa = event->type == EventType::snapshot_sa;
+      const bool is_policy = event->type == EventType::snapshot_policy;
+      if (is_sa) sas.push_back(raw(event->body.snapshot_sa.sa));
+      if (is_policy) policies.push_back(raw(event->body.snapshot_policy.policy));
+      if ((is_sa || is_policy) && !completions.empty()) ++after_completion;
+      if (event->type == EventType::completion) {
+        completions.push_back(raw(event->body.completion.request));
+      } else if (!is_sa && !is_policy) {
+        ++others;
+      }
+    }
+    return count;
+  }
+  /// Each once, whatever their order. They are too many to be printed.
+  [[nodiscard]] std::set<std::uint64_t> distinct_sas() const {
+    std::set<std::uint64_t> all(sas.begin(), sas.end());
+    CHECK(all.size() == sas.size());
+    return all;
+  }
+};
+
+std::set<std::uint64_t> numbers(std::uint64_t first, std::uint64_t last) {
+  std::set<std::uint64_t> all;
+  for (std::uint64_t number = first; number <= last; ++number) all.insert(number);
+  return all;
+}
+
+constexpr std::uint64_t kSnapshot = 100, kBehind = 101;
 
 }  // namespace
 
@@ -233,6 +283,126 @@ TEST_CASE("requests: who connects is asked for what waits, once") {
   site.now += 1s;
   site.acquires.tick(site.now);
   CHECK(site.read(EventType::acquire).empty());
+}
+
+TEST_CASE("requests: every key daemon is told of what is over, once") {
+  Site site;
+  auto request = site.install_request(1, Direction::out, Spi{0x1000});
+  request.body.install_sa.lifetime.hard_seconds = 60;
+  REQUIRE(site.associations.install(request.body.install_sa, site.now) == channel::Outcome::ok);
+  site.now += 60s;
+  for (int life = 0; life < 3; ++life) {
+    site.connect();
+    site.associations.scan(*site.server, site.now);
+    CHECK(site.read(EventType::hard_expire).size() == 1);
+    site.associations.scan(*site.server, site.now);
+    CHECK(site.read(EventType::hard_expire).empty());
+    site.client.reset();
+  }
+}
+
+TEST_CASE("requests: a snapshot of more than a ring holds comes whole, in short turns") {
+  constexpr std::uint64_t kSas = channel::kEventSlots + 900;
+  Site site;
+  site.connect();
+  site.install(1, kSas);
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    auto policy = channel::test::install_policy().body.install_policy;
+    policy.policy = channel::PolicyId{id};
+    policy.child_id = site.child();
+    policy.outbound = SaId{id};
+    REQUIRE(site.policies.install(policy) == channel::Outcome::ok);
+  }
+  REQUIRE(site.client->send(channel::test::request(RequestType::take_snapshot, kSnapshot)));
+  auto behind = channel::test::request(RequestType::delete_sa, kBehind);
+  behind.body.delete_sa = {SaId{5}};
+  REQUIRE(site.client->send(behind));
+
+  Read read;
+  while (read.completions.size() < 2) {
+    const bool is_over = !read.completions.empty();
+    const auto pause = site.turn();
+    REQUIRE((is_over || pause.has_value()));
+    REQUIRE(read.all(*site.client) <= Snapshot::kPiecesAtOnce + 1);
+  }
+  CHECK((read.distinct_sas() == numbers(1, kSas)));
+  CHECK(read.policies == std::vector<std::uint64_t>{1, 2, 3});
+  CHECK(read.completions == std::vector{kSnapshot, kBehind});
+  CHECK(read.after_completion == 0);
+  CHECK(site.tables->sad->find(SaId{5}) == nullptr);
+}
+
+TEST_CASE("requests: a snapshot that nobody reads waits, and leaves room for what happens") {
+  constexpr std::uint64_t kSas = channel::kEventSlots + 900;
+  Site site;
+  site.connect();
+  site.install(1, kSas);
+  REQUIRE(site.client->send(channel::test::request(RequestType::take_snapshot, kSnapshot)));
+  std::optional<Instant> pause;
+  std::size_t turns = 0;
+  while ((pause = site.turn()) == Instant::zero()) REQUIRE(++turns < kSas);
+  CHECK(pause == Requests::kReadingPause);
+  CHECK_FALSE(site.turn().has_value());  // nothing moves: the scan is soon enough
+  CHECK(site.server->event_room() == Snapshot::kRoomForOthers);
+  site.meet_trap();
+  const std::uint64_t lost = site.server->statistics().events_lost;
+
+  Read read;
+  while (read.completions.empty()) {
+    read.all(*site.client);
+    site.turn();
+  }
+  CHECK((read.distinct_sas() == numbers(1, kSas)));
+  CHECK(read.others == 1);  // what met the trap
+  CHECK(site.server->statistics().events_lost == lost);
+  CHECK(lost == 0);
+}
+
+TEST_CASE("requests: a snapshot tells of what is there, whatever comes and goes meanwhile") {
+  constexpr std::uint64_t kSas = 3 * Snapshot::kPiecesAtOnce;
+  Site site;
+  site.connect();
+  site.install(2, kSas);
+  REQUIRE(site.client->send(channel::test::request(RequestType::take_snapshot, kSnapshot)));
+  Read read;
+  site.turn();
+  read.all(*site.client);
+  const auto told = read.distinct_sas();
+  REQUIRE(told.size() == Snapshot::kPiecesAtOnce);
+
+  // As a reload might: one that was told of, where the snapshot stands, and some to come.
+  std::set<std::uint64_t> expected = numbers(2, kSas);
+  for (const std::uint64_t gone : {kSas, *told.begin() - 1, std::uint64_t{2}, std::uint64_t{700}}) {
+    REQUIRE(site.associations.remove(SaId{gone}) == channel::Outcome::ok);
+    if (!told.contains(gone)) expected.erase(gone);
+  }
+  site.install(1);
+  expected.insert(1);
+  while (read.completions.empty()) {
+    site.turn();
+    read.all(*site.client);
+  }
+  CHECK((read.distinct_sas() == expected));
+}
+
+TEST_CASE("requests: who connects in the middle of somebody's snapshot begins its own") {
+  constexpr std::uint64_t kSas = 2 * Snapshot::kPiecesAtOnce;
+  Site site;
+  site.connect();
+  site.install(1, kSas);
+  REQUIRE(site.client->send(channel::test::request(RequestType::take_snapshot, kSnapshot)));
+  site.turn();
+  site.client.reset();
+  site.connect();
+  Read read;
+  CHECK(read.all(*site.client) == 0);
+  REQUIRE(site.client->send(channel::test::request(RequestType::take_snapshot, kSnapshot + 7)));
+  while (read.completions.empty()) {
+    site.turn();
+    read.all(*site.client);
+  }
+  CHECK((read.distinct_sas() == numbers(1, kSas)));
+  CHECK(read.completions == std::vector{kSnapshot + 7});
 }
 
 }  // namespace culvert::dataplane::control::requests
