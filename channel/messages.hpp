@@ -118,8 +118,9 @@ struct KeepSpis {
 struct QuerySa {
   SaId sa{};
 };
-/// Which SAs and policies are there? Answered by SnapshotSa/SnapshotPolicy events, then the
-/// completion.
+/// Which SAs and policies are there? Answered by SnapshotSa/SnapshotPolicy events, each once, then
+/// the completion. That takes as long as the key daemon takes to read them; other events may come
+/// in between. Requests behind it are handled after it: none of them changes what it tells of.
 struct TakeSnapshot {};
 
 // ---- completions and events: data plane → key daemon ------------------------------------------

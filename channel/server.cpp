@@ -1,5 +1,6 @@
 #include "channel/server.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -76,7 +77,7 @@ class MemfdServer final : public Server {
     // At most what a ring holds: a peer that writes as fast as we read gets no more of this call.
     for (std::size_t taken = 0; taken < kRequestSlots && session_; ++taken) {
       // A request is taken only when its completion has a place.
-      if (!has_room_for(1)) return std::nullopt;
+      if (event_room() == 0) return std::nullopt;
       Request request;
       switch (session_->requests.pop_and_wipe(request)) {
         case RingState::ok:
@@ -122,12 +123,22 @@ class MemfdServer final : public Server {
     const bool is_completion = event.type == EventType::completion;
     if (session_ && is_completion && session_->unanswered > 0) --session_->unanswered;
     // What is not a completion leaves the places of those that are still owed.
-    const bool has_place = session_ && has_room_for(1);
-    if (!has_place || !push(session_->events, event)) {
+    if (event_room() == 0 || !push(session_->events, event)) {
       ++statistics_.events_lost;
       return false;
     }
     return true;
+  }
+
+  /// Beside the places owed to requests already taken.
+  std::size_t event_room() override {
+    std::size_t slots = 0;
+    if (!session_) return 0;
+    if (session_->events.free(slots) == RingState::torn) {
+      drop_torn();
+      return 0;
+    }
+    return slots - std::min(slots, session_->unanswered);
   }
 
   bool send(const Datagram& datagram) override {
@@ -152,16 +163,6 @@ class MemfdServer final : public Server {
   }
 
  private:
-  /// Whether the event ring has `more` places beside those owed to requests already taken.
-  bool has_room_for(std::size_t more) {
-    std::size_t slots = 0;
-    if (session_->events.free(slots) == RingState::torn) {
-      drop_torn();
-      return false;
-    }
-    return slots >= session_->unanswered + more;
-  }
-
   template <typename Ring, typename Message>
   bool push(Ring& ring, const Message& message) {
     switch (ring.push(message, meaningful_bytes(message))) {

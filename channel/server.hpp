@@ -38,7 +38,9 @@ class Server {
   /// Descriptors to wait on (listening socket, connection, wake-up eventfd); may change after
   /// `poll`.
   [[nodiscard]] virtual std::span<const int> descriptors() const = 0;
-  /// Accepts, notices disconnects. Returns true when a key daemon connected or went away.
+  /// Accepts, notices disconnects. Returns true when a key daemon connected or went away; once,
+  /// when one went away and another is connected: the descriptors may have the same numbers all the
+  /// same.
   virtual bool poll() = 0;
   [[nodiscard]] virtual bool connected() const = 0;
   /// Why there is no held memory although it was asked for; empty: there is, or it was not.
@@ -54,6 +56,9 @@ class Server {
   /// completions of all requests taken, so a completion is not lost to a snapshot or to a client
   /// that reads late: `next_request` holds back until they are read.
   virtual bool send(const Event& event) = 0;
+  /// How many more events that are no completions the key daemon's ring takes; 0 without a key
+  /// daemon.
+  [[nodiscard]] virtual std::size_t event_room() = 0;
   virtual bool send(const Datagram& datagram) = 0;  ///< network → IKE
   /// How many more datagrams the key daemon's ring takes; 0 without a key daemon.
   [[nodiscard]] virtual std::size_t datagram_room() = 0;

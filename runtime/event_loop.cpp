@@ -36,8 +36,9 @@ class EpollLoop final : public EventLoop {
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.fd = descriptor;
-    const bool known = callbacks_.contains(descriptor);
-    if (::epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, descriptor, &event) != 0) {
+    // Whether it is watched only the kernel knows: the number may have been another's, which was
+    // closed and with that not watched any more. What is watched already needs no change.
+    if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) != 0 && errno != EEXIST) {
       return std::unexpected(system_error("epoll_ctl"));
     }
     callbacks_[descriptor] = std::make_shared<Callback>(std::move(on_readable));

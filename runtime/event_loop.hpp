@@ -25,8 +25,8 @@ class EventLoop {
   virtual ~EventLoop() = default;
 
   /// Calls `on_readable` (level-triggered) while `descriptor` is readable or hung up. The
-  /// descriptor stays the caller's, who removes it before closing it. Adding it again replaces the
-  /// callback.
+  /// descriptor stays the caller's, who removes it before closing it, or adds what has its number
+  /// next. Adding it again replaces the callback.
   virtual std::expected<void, std::string> add(int descriptor, Callback on_readable) = 0;
   virtual void remove(int descriptor) = 0;
 

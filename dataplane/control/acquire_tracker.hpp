@@ -19,9 +19,27 @@ class AcquireTracker {
   /// loss takes milliseconds; the first retransmission of one comes after seconds.
   static constexpr Instant kPatience = std::chrono::seconds{5};
 
-  /// A packet met the child's trap. True: ask now.
+  /// Between two attempts to ask where the first was not heard.
+  static constexpr Instant kAskAgain = std::chrono::milliseconds{100};
+
+  /// A packet met the child's trap. True: ask now, and say when that was `asked`.
   [[nodiscard]] bool want(config::ChildId child, Instant now) {
-    return pending_.emplace(child, now).second;
+    const auto [item, is_new] = pending_.try_emplace(child, Pending{now, now});
+    return is_new || try_again(item->second, now);
+  }
+  /// The question is on its way.
+  void asked(config::ChildId child) {
+    if (const auto found = pending_.find(child); found != pending_.end()) {
+      found->second.is_asked = true;
+    }
+  }
+  /// Children whose question was not heard: ask again now.
+  [[nodiscard]] std::vector<config::ChildId> unasked(Instant now) {
+    std::vector<config::ChildId> again;
+    for (auto& [child, pending] : pending_) {
+      if (try_again(pending, now)) again.push_back(child);
+    }
+    return again;
   }
   /// A policy was installed for the child.
   void answered(config::ChildId child) { pending_.erase(child); }
@@ -29,16 +47,31 @@ class AcquireTracker {
   [[nodiscard]] std::vector<config::ChildId> expire(Instant now) {
     std::vector<config::ChildId> gone;
     std::erase_if(pending_, [&](const auto& item) {
-      const bool late = now - item.second >= kPatience;
+      const bool late = now - item.second.since >= kPatience;
       if (late) gone.push_back(item.first);
       return late;
     });
     return gone;
   }
   [[nodiscard]] bool is_pending(config::ChildId child) const { return pending_.contains(child); }
+  [[nodiscard]] std::vector<config::ChildId> pending() const {
+    std::vector<config::ChildId> all;
+    for (const auto& [child, question] : pending_) all.push_back(child);
+    return all;
+  }
 
  private:
-  std::map<config::ChildId, Instant> pending_;
+  struct Pending {
+    Instant since, tried;
+    bool is_asked = false;
+  };
+  static bool try_again(Pending& pending, Instant now) {
+    if (pending.is_asked || now - pending.tried < kAskAgain) return false;
+    pending.tried = now;
+    return true;
+  }
+
+  std::map<config::ChildId, Pending> pending_;
 };
 
 }  // namespace culvert::dataplane::control

@@ -21,13 +21,15 @@ void Acquires::arrived(Packet packet, const PuntedPacket& origin, Instant now) {
 }
 
 void Acquires::ask(ChildId child_id, wire::Bytes packet) {
+  // Without room the question waits: for a tick, or for the key daemon that connects.
+  if (channel_.event_room() == 0) return;
   const auto flow = flow_of(packet);
-  if (!flow || !channel_.connected()) return;  // asked again when the key daemon connects
+  if (!flow) return;
   channel::Event event;
   event.type = channel::EventType::acquire;
   event.body.acquire = {child_id,       flow->source,      flow->destination,
                         flow->protocol, flow->source_port, flow->destination_port};
-  channel_.send(event);
+  if (channel_.send(event)) tracker_.asked(child_id);
 }
 
 void Acquires::answered(ChildId child_id) {
@@ -43,11 +45,20 @@ void Acquires::tick(Instant now) {
       packets_.drop(std::move(held.packet), DropDirection::out, DropReason::no_sa);
     }
   }
+  ask_again(now);
+}
+
+/// As long as the ring has room, and for as long as packets are held.
+void Acquires::ask_again(Instant now) {
+  if (channel_.event_room() == 0) return;
+  for (const ChildId child_id : tracker_.unasked(now)) {
+    const Held* const first = held_.first(child_id);
+    if (first != nullptr) ask(child_id, bytes_of(first->packet));
+  }
 }
 
 void Acquires::key_daemon_connected(Instant now) {
-  for (const ChildId child : children_.in_order()) {
-    if (!tracker_.is_pending(child)) continue;
+  for (const ChildId child : tracker_.pending()) {
     auto waiting = held_.take(child);
     tracker_.answered(child);
     for (Held& held : waiting) arrived(std::move(held.packet), held.origin, now);

@@ -1,5 +1,6 @@
-// Packets that met a trap: the key daemon is asked for an SA once, a bounded number of packets
-// waits for it, and goes on when the policy is there, or is dropped.
+// Packets that met a trap: the key daemon is asked for an SA once (again where the channel had no
+// room for the question), a bounded number of packets waits for it, and goes on when the policy is
+// there, or is dropped.
 #pragma once
 
 #include "channel/server.hpp"
@@ -22,6 +23,7 @@ class Acquires {
   void arrived(Packet packet, const PuntedPacket& origin, Instant now);
   /// A policy of the child was installed: what waits meets it.
   void answered(ChildId child_id);
+  /// Gives up what waited too long; asks what was not heard. Call about ten times a second.
   void tick(Instant now);
   /// A key daemon connected: what still waits is asked for again.
   void key_daemon_connected(Instant now);
@@ -33,6 +35,7 @@ class Acquires {
     PuntedPacket origin;
   };
   void ask(ChildId child_id, wire::Bytes packet);
+  void ask_again(Instant now);
 
   const ChildDirectory& children_;
   Packets& packets_;

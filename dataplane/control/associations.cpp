@@ -313,6 +313,7 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
                            Instant now) {
   SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr) return;
+  watch.set_listener(listener_);
   const SaUsage usage = tables_.sad->usage(*record);
   auto due = watch.due({usage.packets, usage.bytes, usage.sequence}, now);
   // The worker stops at the very packet; its word goes before our arithmetic.
@@ -329,10 +330,6 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
     }
   }
   if (channel.connected() && channel.send(event_of(sa, *due))) watch.announced(due->level);
-}
-
-void Associations::forget_announcements() {
-  for (auto& [sa, watch] : watches_) watch.forget_announcements();
 }
 
 bool Associations::is_live(const SaRecord& record) const {

@@ -75,7 +75,7 @@ class Associations {
   /// a second.
   void scan(channel::Server& channel, Instant now);
   /// A new key daemon is to be told again what is over.
-  void forget_announcements();
+  void forget_announcements() { ++listener_; }
   /// Children and manual SAs that SAs bear, configured or not.
   [[nodiscard]] std::set<ChildId> borne() const;
   /// The directory is another one: what a child carried is forgotten when nobody knows it any more.
@@ -143,6 +143,7 @@ class Associations {
   std::map<channel::SaId, LifetimeWatch> watches_;
   channel::SaId scan_from_{}, steer_from_{};
   bool steers_again_ = false;
+  std::uint32_t listener_ = 0;  ///< how many key daemons there have been
   std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
   PathMtus path_mtus_;
   DummySchedule dummies_;

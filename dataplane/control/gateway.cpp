@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
@@ -246,13 +247,15 @@ void RunningGateway::channel_called() {
       runtime::log(runtime::Level::error, "channel_not_watched", {{"error", done.error()}});
     }
   }
-  const bool more = requests_->handle_waiting(now);
+  const auto pause = requests_->handle_waiting(now);
   ike_->send_waiting(now);
   channel_->flush();
-  if (more)
-    loop_.set_timer(now, [this] {
-      if (running_) channel_called();
-    });
+  // One timer, however often somebody calls meanwhile.
+  if (!pause || std::exchange(channel_is_due_, true)) return;
+  loop_.set_timer(now + *pause, [this] {
+    channel_is_due_ = false;
+    if (running_) channel_called();
+  });
 }
 
 void RunningGateway::scan() {

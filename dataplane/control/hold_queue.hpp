@@ -24,6 +24,11 @@ class HoldQueue {
     queues_[key].push_back(std::move(item));
     ++size_;
   }
+  /// What has waited longest for `key`; nullptr: nothing does. Until the next call of another.
+  [[nodiscard]] const Item* first(const Key& key) const {
+    const auto found = queues_.find(key);
+    return found == queues_.end() ? nullptr : &found->second.front();
+  }
   /// All that waits for `key`, in order of arrival; they are the caller's now.
   [[nodiscard]] std::vector<Item> take(const Key& key) {
     const auto found = queues_.find(key);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "channel/messages.hpp"
 #include "dataplane/tables/sad.hpp"
@@ -43,8 +44,10 @@ class LifetimeWatch {
   [[nodiscard]] std::optional<Instant> time_left(Instant now) const;
   /// The key daemon was told.
   void announced(ExpiryLevel level);
-  /// A new key daemon has been told nothing.
-  void forget_announcements() { soft_announced_ = hard_announced_ = false; }
+  /// The key daemon is the `listener`th that there has been. A new one has been told nothing.
+  void set_listener(std::uint32_t listener) {
+    if (std::exchange(listener_, listener) != listener) soft_announced_ = hard_announced_ = false;
+  }
   [[nodiscard]] bool hard_announced() const { return hard_announced_; }
   [[nodiscard]] Instant installed() const { return installed_; }
   [[nodiscard]] const channel::Lifetime& limits() const { return limits_; }
@@ -60,6 +63,7 @@ class LifetimeWatch {
   Instant installed_;
   bool soft_announced_ = false;
   bool hard_announced_ = false;
+  std::uint32_t listener_ = 0;  ///< whom what was announced was announced to
 };
 
 }  // namespace culvert::dataplane::control

@@ -1,6 +1,7 @@
 #include "dataplane/control/requests.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/log.hpp"
 
@@ -9,39 +10,58 @@ namespace culvert::dataplane::control {
 using channel::Outcome;
 using channel::RequestType;
 
-bool Requests::handle_waiting(Instant now) {
+std::optional<Instant> Requests::handle_waiting(Instant now) {
+  // What is behind a snapshot waits for its end, as if that were one step.
+  if (snapshot_) return go_on_with_snapshot();
   for (int handled = 0; handled < kHandledAtOnce; ++handled) {
-    if (!send_waiting()) return false;  // the key daemon reads first; we come back with the scan
     auto request = channel_.next_request();
-    if (!request) return false;
-    channel::Event event;
-    event.type = channel::EventType::completion;
-    event.body.completion = handle(*request, now);
-    event.body.completion.request = request->id;
+    if (!request) return std::nullopt;
+    if (request->type == RequestType::take_snapshot) {
+      snapshot_.emplace(associations_, policies_, channel_, request->id);
+      return go_on_with_snapshot();
+    }
+    const channel::Completion completion = handle(*request, now);
     // The key daemon asks for a lease ahead of need, every second where there is no room.
-    if (event.body.completion.outcome != Outcome::ok && request->type != RequestType::lease_spis) {
+    if (completion.outcome != Outcome::ok && request->type != RequestType::lease_spis) {
       runtime::log(runtime::Level::warning, "request_refused",
                    {{"request", channel::to_string(request->type)},
-                    {"outcome", channel::to_string(event.body.completion.outcome)}});
+                    {"outcome", channel::to_string(completion.outcome)}});
     }
-    waiting_.push_back(event);
+    answer(request->id, completion);
   }
-  return send_waiting();
+  return Instant::zero();
 }
 
-/// A snapshot may be longer than the ring. True: nothing waits any more.
-bool Requests::send_waiting() {
-  while (!waiting_.empty()) {
-    if (!channel_.send(waiting_.front())) return false;
-    waiting_.pop_front();
+/// The ring has kept its place: it is lost only together with its key daemon.
+void Requests::answer(channel::RequestId request, const channel::Completion& completion) {
+  channel::Event event;
+  event.type = channel::EventType::completion;
+  event.body.completion = completion;
+  event.body.completion.request = request;
+  channel_.send(event);
+}
+
+std::optional<Instant> Requests::go_on_with_snapshot() {
+  switch (snapshot_->work()) {
+    case Snapshot::Progress::more:
+      return Instant::zero();
+    case Snapshot::Progress::full:
+      return kReadingPause;
+    case Snapshot::Progress::stuck:
+      return std::nullopt;
+    case Snapshot::Progress::ended:
+      break;
   }
-  return true;
+  answer(snapshot_->request(), {});
+  snapshot_.reset();
+  return Instant::zero();
 }
 
 channel::Completion Requests::handle(channel::Request& request, Instant now) {
   channel::Completion completion;
   switch (request.type) {
     case RequestType::none:
+    case RequestType::take_snapshot:  // no single step
       completion.outcome = Outcome::unknown_request;
       break;
     case RequestType::install_sa:
@@ -73,9 +93,6 @@ channel::Completion Requests::handle(channel::Request& request, Instant now) {
         completion.outcome = traffic.error();
       }
       break;
-    case RequestType::take_snapshot:
-      collect_snapshot();
-      break;
     case RequestType::keep_spis:
       keep(request.body.keep_spis, completion);
       break;
@@ -105,31 +122,17 @@ void Requests::keep(const channel::KeepSpis& request, channel::Completion& compl
   }
 }
 
-/// What the key daemon made and may take over again; manual SAs are not its business.
-void Requests::collect_snapshot() {
-  tables_.sad->for_each([&](SaRecord& record) {
-    if (associations_.is_manual(record)) return;
-    const channel::InstallSa& spec = record.spec;
-    channel::Event event;
-    event.type = channel::EventType::snapshot_sa;
-    event.body.snapshot_sa = {spec.sa,    spec.child_id, spec.direction,        spec.spi,
-                              spec.local, spec.remote,   spec.udp_encapsulation};
-    waiting_.push_back(event);
-  });
-  for (const auto& [id, policy] : policies_.negotiated()) {
-    channel::Event event;
-    event.type = channel::EventType::snapshot_policy;
-    event.body.snapshot_policy = {id, policy.child_id, policy.outbound_sa};
-    waiting_.push_back(event);
-  }
-}
-
+/// One may have gone and the next come since the last look: then this is called once, for both.
 void Requests::peer_changed(Instant now) {
-  runtime::log(runtime::Level::info,
-               channel_.connected() ? "key_daemon_connected" : "key_daemon_disconnected");
-  if (!channel_.connected()) tables_.sad->abandon_leases();
-  waiting_.clear();
+  if (std::exchange(is_connected_, false)) {
+    runtime::log(runtime::Level::info, "key_daemon_disconnected");
+  }
+  // Whoever is there now has leased nothing yet: what is leased was somebody else's.
+  tables_.sad->abandon_leases();
+  snapshot_.reset();
   if (!channel_.connected()) return;
+  is_connected_ = true;
+  runtime::log(runtime::Level::info, "key_daemon_connected");
   associations_.forget_announcements();
   acquires_.key_daemon_connected(now);
 }

@@ -103,6 +103,7 @@ class RunningGateway final : public Gateway {
   std::optional<FigureRounds> figures_;
   std::vector<int> channel_descriptors_;  ///< those the loop watches
   bool running_ = false;
+  bool channel_is_due_ = false;   ///< a timer is set for the rest of its requests
   bool dummies_are_due_ = false;  ///< a timer is set for them
   bool is_gathering_ = false;     ///< figures, and a timer is set for more
 };

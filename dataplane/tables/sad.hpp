@@ -107,8 +107,8 @@ class Sad {
 
   /// Up to `count` inbound SPIs that only an InstallSa of the same connection may use.
   virtual std::vector<channel::Spi> lease_spis(std::uint32_t count) = 0;
-  /// The key daemon is gone: what it leased and did not install waits for the next one, which keeps
-  /// what peers know of; its first `lease_spis` returns the rest.
+  /// The key daemon is gone, another may be there: what it leased and did not install waits for the
+  /// next one, which keeps what peers know of; its first `lease_spis` returns the rest.
   virtual void abandon_leases() = 0;
   /// True: `spi` was leased before, and is again.
   [[nodiscard]] virtual bool keep_lease(channel::Spi spi) = 0;

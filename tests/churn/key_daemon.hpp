@@ -27,6 +27,8 @@ class KeyDaemon {
 
   [[nodiscard]] std::uint64_t sent() const { return sent_; }
   [[nodiscard]] std::uint64_t answered() const { return answered_; }
+  /// SAs that a snapshot had.
+  [[nodiscard]] std::uint64_t told() const { return told_; }
   [[nodiscard]] std::map<channel::Outcome, std::uint64_t>& outcomes() { return outcomes_; }
 
  protected:
@@ -77,6 +79,7 @@ class KeyDaemon {
     removal.body.delete_sa = {sa};
     send(removal);
   }
+  void take_snapshot() { send(request(channel::RequestType::take_snapshot)); }
   void install_policy(channel::PolicyId id, channel::SaId outbound) {
     channel::Request policy = request(channel::RequestType::install_policy);
     policy.body.install_policy = {};
@@ -105,6 +108,7 @@ class KeyDaemon {
   void take_events() {
     client_.acknowledge();
     while (const auto event = client_.next_event()) {
+      if (event->type == channel::EventType::snapshot_sa) ++told_;
       if (event->type != channel::EventType::completion) continue;
       const channel::Completion& completion = event->body.completion;
       ++answered_;
@@ -127,7 +131,7 @@ class KeyDaemon {
   channel::Client& client_;
   Place place_;
   std::uint64_t next_id_;
-  std::uint64_t sent_ = 0, answered_ = 0;
+  std::uint64_t sent_ = 0, answered_ = 0, told_ = 0;
   std::vector<channel::Spi> spis_;
   std::map<channel::Outcome, std::uint64_t> outcomes_;
 };

@@ -1,7 +1,7 @@
 // Very many SAs, in the place of the key daemon: as many inbound as outbound ones are installed,
-// and removed again when a line comes on standard input. Prints the rates.
+// told of by a snapshot, and removed again. Prints the rates.
 //
-// usage: many_sas CHANNEL.SOCK PAIRS LOCAL REMOTE LOCAL_TS REMOTE_TS
+// usage: many_sas CHANNEL.SOCK PID PAIRS LOCAL REMOTE LOCAL_TS REMOTE_TS
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -33,6 +33,13 @@ class ManySas : public KeyDaemon {
         next_ = SaId{static_cast<std::uint64_t>(next_) + 1};
       }
     });
+  }
+  /// All of them, told of by a snapshot.
+  double snapshot(std::uint64_t pairs) {
+    const double rate = rate_of(2 * pairs, [&] { take_snapshot(); });
+    if (told() == 2 * pairs) return rate;
+    std::printf("told of %llu SAs\n", static_cast<unsigned long long>(told()));
+    return 0;
   }
   double remove_all() {
     const auto count = static_cast<std::uint64_t>(next_) - kFirst;
@@ -98,8 +105,13 @@ int main(int argc, char** argv) {
   const double before = culvert::test::resident_bytes(argv[2]);
   const double installed = daemon.install_pairs(pairs);
   const double grown = culvert::test::resident_bytes(argv[2]) - before;
-  const double removed = installed == 0 ? 0 : daemon.remove_all();
-  std::printf("installed %.0f a second, %.0f bytes each; removed %.0f a second\n", installed,
-              grown / (2.0 * static_cast<double>(pairs)), removed);
+  const double told = installed == 0 ? 0 : daemon.snapshot(pairs);
+  const double peak = culvert::test::resident_bytes(argv[2]) - before - grown;
+  const double removed = told == 0 ? 0 : daemon.remove_all();
+  std::printf(
+      "installed %.0f a second, %.0f bytes each; told of %.0f a second, %.0f bytes each more; "
+      "removed %.0f a second\n",
+      installed, grown / (2.0 * static_cast<double>(pairs)), told,
+      peak / (2.0 * static_cast<double>(pairs)), removed);
   return removed == 0 ? 1 : 0;
 }

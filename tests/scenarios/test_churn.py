@@ -119,7 +119,7 @@ def test_many_sas_come_and_go_through_the_channel(bed):
     gateway = bed.add_gateway("a", configuration, start=False)
     gateway.start_dataplane()
     ping = SteadyPing(bed["client-a"], SIDE_A.lan_address(), bed.directory)
-    # When they are installed and removed again as fast as they are answered
+    # When they are installed, told of and removed again as fast as they are answered
     many = Process([build_directory() / "tests/churn/many_sas", gateway.socket("channel.sock"),
                     gateway.dataplane.pid, PAIRS, SIDE_A.wan_address, SIDE_B.wan_address,
                     SIDE_A.network(), SIDE_B.network()], bed.directory / "many.log")

@@ -72,6 +72,33 @@ def test_both_key_daemons_are_killed_and_return(pair):
     assert steady.stop().lost_packets == []
 
 
+def watched_descriptors(pid):
+    """How many descriptors the process's epolls watch: what was closed is in none."""
+    return sum(line.startswith("tfd:")
+               for entry in Path(f"/proc/{pid}/fdinfo").iterdir()
+               for line in entry.read_text().splitlines())
+
+
+def test_a_key_daemon_returns_before_its_end_was_seen(pair):
+    """The data plane's main thread sees both at once, and new descriptors that have the old ones'
+    numbers: it listens to them all the same."""
+    gateway = pair.gateways["a"]
+    watched = watched_descriptors(gateway.dataplane.pid)
+    gateway.dataplane.send_signal(signal.SIGSTOP)
+    try:
+        gateway.kill_ike()
+        gateway.launch_ike()
+    finally:
+        gateway.dataplane.send_signal(signal.SIGCONT)
+    gateway.wait_for_channel()
+    wait_until(lambda: gateway.children(), 10, "control of the tunnel again")
+    log = gateway.dataplane.text()
+    assert log.count("key_daemon_connected") == 2 and log.count("key_daemon_disconnected") == 1
+    assert "channel_not_watched" not in log
+    wait_until(lambda: watched_descriptors(gateway.dataplane.pid) == watched, 5,
+               "as many descriptors to be watched as before")
+
+
 def test_nothing_leaves_in_clear_while_no_key_daemon_runs(bed):
     """The trap is the data plane's own (docs/decisions/0001): no key daemon, no clear text."""
     gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()), start=False)

@@ -60,9 +60,16 @@ class Gateway:
                 f"the data plane of {self.instance}")
 
     def start_ike(self):
+        self.launch_ike()
+        self.wait_for_channel()
+
+    def launch_ike(self):
+        """Until it answers; by then it has asked the data plane for the channel."""
         self.ike = self._daemon("culvert-ike", "ike/culvert-ike")
         require(self.ike, lambda: self._answers("ike.sock"), 10,
                 f"the key daemon of {self.instance}")
+
+    def wait_for_channel(self):
         wait_until(lambda: self.ike_status().get("dataplane_connected"), 5,
                    "the key daemon's channel")
 

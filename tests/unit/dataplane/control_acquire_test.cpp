@@ -10,11 +10,26 @@ using namespace std::chrono_literals;
 TEST_CASE("acquire: one question a child until it is answered") {
   AcquireTracker tracker;
   CHECK(tracker.want(config::ChildId{3}, 1s));
+  tracker.asked(config::ChildId{3});
   CHECK_FALSE(tracker.want(config::ChildId{3}, 2s));
+  CHECK(tracker.unasked(2s).empty());
   CHECK(tracker.want(config::ChildId{4}, 2s));
   tracker.answered(config::ChildId{3});
   CHECK_FALSE(tracker.is_pending(config::ChildId{3}));
   CHECK(tracker.want(config::ChildId{3}, 3s));
+}
+
+TEST_CASE("acquire: a question that was not heard is asked again, ten times a second at most") {
+  AcquireTracker tracker;
+  REQUIRE(tracker.want(config::ChildId{3}, 1s));
+  CHECK_FALSE(tracker.want(config::ChildId{3}, 1099ms));
+  CHECK(tracker.want(config::ChildId{3}, 1100ms));  // by the next packet
+  CHECK(tracker.unasked(1199ms).empty());
+  CHECK(tracker.unasked(1200ms) == std::vector{config::ChildId{3}});  // or without one
+  CHECK(tracker.unasked(1299ms).empty());
+  tracker.asked(config::ChildId{3});
+  CHECK(tracker.unasked(2s).empty());
+  CHECK(tracker.expire(6s) == std::vector{config::ChildId{3}});
 }
 
 TEST_CASE("acquire: an unanswered question ends after five seconds and may be asked again") {
@@ -33,6 +48,8 @@ TEST_CASE("hold queue: bounded a key and in total, first in first out") {
   queue.push(1, 11);
   CHECK(queue.is_full(1));
   CHECK_FALSE(queue.is_full(2));
+  CHECK(*queue.first(1) == 10);
+  CHECK(queue.first(2) == nullptr);
   queue.push(2, 20);
   CHECK(queue.is_full(3));  // three in all
   CHECK(queue.take(1) == std::vector<int>{10, 11});

@@ -111,7 +111,7 @@ TEST_CASE(
   CHECK(watch.due({}, kStart + 10s));
   watch.announced(ExpiryLevel::soft);
   CHECK_FALSE(watch.due({}, kStart + 11s));
-  watch.forget_announcements();
+  watch.set_listener(1);
   CHECK(watch.due({}, kStart + 11s) == Expiry{ExpiryLevel::soft, ExpiryCause::time});
 }
 

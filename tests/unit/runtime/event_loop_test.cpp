@@ -67,6 +67,25 @@ TEST_CASE("event_loop: a callback may remove itself and others of the same turn"
   CHECK(calls == 1);
 }
 
+TEST_CASE("event_loop: what has the number of a closed descriptor is watched in its place") {
+  const auto loop = *EventLoop::create();
+  const Pipe first, second;
+  int calls_of_first = 0, calls_of_second = 0;
+  REQUIRE(loop->add(first.ends[0], [&] { ++calls_of_first; }));
+  REQUIRE(::dup2(second.ends[0], first.ends[0]) == first.ends[0]);  // closes the first
+  REQUIRE(loop->add(first.ends[0], [&] { ++calls_of_second; }));
+  second.write();
+  loop->run_once(0ms);
+  CHECK(calls_of_first == 0);
+  CHECK(calls_of_second == 1);
+  // Watched already: another callback, no more.
+  int calls_of_third = 0;
+  REQUIRE(loop->add(first.ends[0], [&] { ++calls_of_third; }));
+  loop->run_once(0ms);
+  CHECK(calls_of_second == 1);
+  CHECK(calls_of_third == 1);
+}
+
 TEST_CASE("event_loop: a descriptor that epoll cannot watch is an error, not a surprise") {
   const auto loop = *EventLoop::create();
   CHECK_FALSE(loop->add(-1, [] {}));
