@@ -3,6 +3,23 @@
 #include "dataplane/tables/sad_table.hpp"
 
 namespace culvert::dataplane {
+namespace {
+
+void add_inbound(const InboundDetails& details, SaTraffic& traffic) {
+  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
+    traffic.ecn_alarms[alarm] = details.ecn_alarms[alarm].load(std::memory_order_relaxed);
+  }
+  for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
+    traffic.late.accepted[bucket] = details.late[bucket].load(std::memory_order_relaxed);
+    traffic.late.missed[bucket] = details.missed[bucket].load(std::memory_order_relaxed);
+  }
+  if (const auto refused = details.last_refusal.read()) {
+    traffic.last_refusal = SaRefusal{*refused, details.remote, details.local};
+  }
+  traffic.resynchronized = details.resynchronized.load(std::memory_order_relaxed);
+}
+
+}  // namespace
 
 Outcome SadTable::remove(channel::SaId id) {
   const auto found = installed_.find(raw(id));
@@ -142,22 +159,13 @@ SaUsage SadTable::usage(const SaRecord& record) const {
 SaTraffic SadTable::traffic(const SaRecord& record) const {
   SaTraffic traffic;
   static_cast<SaUsage&>(traffic) = usage(record);
-  const SaDetails& details = *installed_.at(raw(record.spec.sa))->details;
+  const Installed& installed = *installed_.at(raw(record.spec.sa));
+  const SaDetails& details = *installed.details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);
   }
-  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
-    traffic.ecn_alarms[alarm] = details.ecn_alarms[alarm].load(std::memory_order_relaxed);
-  }
-  for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
-    traffic.late.accepted[bucket] = details.late[bucket].load(std::memory_order_relaxed);
-    traffic.late.missed[bucket] = details.missed[bucket].load(std::memory_order_relaxed);
-  }
-  if (const auto refused = details.last_refusal.read()) {
-    traffic.last_refusal = SaRefusal{*refused, details.remote, details.local};
-  }
-  traffic.resynchronized = details.resynchronized.load(std::memory_order_relaxed);
   traffic.dummies = details.dummies.load(std::memory_order_relaxed);
+  if (installed.inbound != nullptr) add_inbound(*installed.inbound, traffic);
   return traffic;
 }
 

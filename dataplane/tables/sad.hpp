@@ -31,9 +31,9 @@ struct OutboundSa;  // sa.hpp
 /// By how far packets came late: bucket k counts distances below 2^k from the highest number.
 inline constexpr std::size_t kLateBuckets = 21;
 struct LatePackets {
-  std::array<std::uint32_t, kLateBuckets> accepted{};  ///< within the window, verified
+  std::array<std::uint64_t, kLateBuckets> accepted{};  ///< within the window, verified
   /// Left of the window: dropped before their ICV was looked at, so that a forger can make some.
-  std::array<std::uint32_t, kLateBuckets> missed{};
+  std::array<std::uint64_t, kLateBuckets> missed{};
 };
 
 /// What an SA has carried: every packet that it sealed, or that was authentic, whatever became of
@@ -50,11 +50,11 @@ struct SaRefusal {
   std::vector<wire::TrafficSelector> source, destination;
 };
 struct SaTraffic : SaUsage {
-  std::array<std::uint32_t, kDropReasons> drops{};
-  std::array<std::uint32_t, kEcnAlarms> ecn_alarms{};  ///< inbound
+  std::array<std::uint64_t, kDropReasons> drops{};
+  std::array<std::uint64_t, kEcnAlarms> ecn_alarms{};  ///< inbound
   LatePackets late;                                    ///< inbound
   std::optional<SaRefusal> last_refusal;               ///< inbound
-  std::uint32_t resynchronized = 0;                    ///< inbound (RFC 4303 appendix A3)
+  std::uint64_t resynchronized = 0;                    ///< inbound (RFC 4303 appendix A3)
   std::uint64_t dummies = 0;                           ///< outbound, of `packets`
 };
 

@@ -44,6 +44,7 @@ struct KeyBlock {
 struct Installed {
   SaRecord record;
   std::unique_ptr<SaDetails> details;
+  InboundDetails* inbound = nullptr;  ///< the same, if that is what it is
   KeyBlock block;
   crypto::esp::TransformId transform{};
   std::uint32_t salt = 0;  ///< until it is published
