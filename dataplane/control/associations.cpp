@@ -200,13 +200,20 @@ Outcome Associations::take_out(const SaRecord& record) {
   } else {
     steering_.remove(record.slot);
   }
-  const SaTraffic traffic = tables_.sad->traffic(record);
-  round_.ending(sa, record.spec.child_id, record.spec.direction, traffic);
-  accounts_.fold(record.spec.child_id, record.spec.direction, traffic);
-  log_sa("sa_removed", record.spec, children_.name(record.spec.child_id));
+  const ChildId child = record.spec.child_id;
+  const channel::Direction direction = record.spec.direction;
+  SaTraffic traffic = tables_.sad->traffic(record);
+  round_.ending(sa, child, direction, traffic);
+  accounts_->fold(child, direction, traffic);
+  log_sa("sa_removed", record.spec, children_.name(child));
   watches_.erase(sa);
   unindex_outbound(record.spec);
-  return tables_.sad->remove(sa);
+  traffic.last_refusal.reset();  // not asked for again, and the largest part of it
+  // Workers pass packets until it is removed, and the burst in hand behind that.
+  return tables_.sad->remove(sa, [accounts = accounts_, child, direction,
+                                  before = std::move(traffic)](const SaTraffic& all) {
+    accounts->fold_rest(child, direction, traffic_since(before, all));
+  });
 }
 
 std::set<ChildId> Associations::borne() const {
@@ -220,7 +227,7 @@ void Associations::children_changed() {
   // Reports are by the list of children; sums are by child, whatever their order.
   if (round_.phase() == ChildRound::Phase::counted) round_.end();
   round_.forget(is_gone);
-  accounts_.forget(is_gone);
+  accounts_->forget(is_gone);
 }
 
 void Associations::count_some(std::size_t count) {

@@ -4,6 +4,7 @@
 
 #include <expected>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -83,7 +84,7 @@ class Associations {
   [[nodiscard]] bool is_manual(const SaRecord& record) const {
     return children_.is_manual(record.spec.child_id);
   }
-  [[nodiscard]] const ChildAccounts& accounts() const { return accounts_; }
+  [[nodiscard]] const ChildAccounts& accounts() const { return *accounts_; }
   /// Whoever began it goes on with it by `count_some`, and ends it.
   [[nodiscard]] ChildRound& round() { return round_; }
   /// Up to `count` SAs more have their turn in the round.
@@ -118,8 +119,9 @@ class Associations {
   const Topology& topology_;
   const ChildDirectory& children_;
   Steering& steering_;
-  ChildAccounts accounts_;
-  ChildRound round_{accounts_};
+  /// Shared with SAs in their grace, which may outlive this.
+  std::shared_ptr<ChildAccounts> accounts_ = std::make_shared<ChildAccounts>();
+  ChildRound round_{*accounts_};
   std::map<channel::SaId, LifetimeWatch> watches_;
   channel::SaId scan_from_{}, steer_from_{};
   bool steers_again_ = false;

@@ -21,7 +21,7 @@ void add_inbound(const InboundDetails& details, SaTraffic& traffic) {
 
 }  // namespace
 
-Outcome SadTable::remove(channel::SaId id) {
+Outcome SadTable::remove(channel::SaId id, std::function<void(const SaTraffic&)> ended) {
   const auto found = installed_.find(raw(id));
   if (found == installed_.end()) return Outcome::unknown_sa;
   std::shared_ptr<Installed> installed = std::move(found->second);
@@ -38,7 +38,8 @@ Outcome SadTable::remove(channel::SaId id) {
     outbound_[raw(slot)].stopped.store(true, std::memory_order_relaxed);
   }
   reclaimer_.outdate();
-  reclaimer_.retire([this, installed, direction, slot] {
+  reclaimer_.retire([this, installed, direction, slot, ended = std::move(ended)] {
+    if (ended) ended(traffic_of(*installed));
     installed->block.wipe();
     if (direction == Direction::in) {
       inbound_[raw(slot)].salt = 0;
@@ -134,7 +135,8 @@ std::uint64_t SadTable::end_of(const SaRecord& record) const {
              : outbound_[slot].ends_at.load(std::memory_order_relaxed);
 }
 
-SaUsage SadTable::usage(const SaRecord& record) const {
+SaUsage SadTable::usage_of(const Installed& installed) const {
+  const SaRecord& record = installed.record;
   SaUsage usage;
   const std::size_t slot = raw(record.slot);
   const std::uint64_t most_bytes = limit_or_none(record.spec.lifetime.hard_bytes);
@@ -148,7 +150,6 @@ SaUsage SadTable::usage(const SaRecord& record) const {
     const OutboundSa& sa = outbound_[slot];
     // The counter may stand beyond the limit by what was asked for and not given.
     usage.sequence = std::min(sa.sequence.load(std::memory_order_relaxed), sa.sequence_limit);
-    const Installed& installed = *installed_.at(raw(record.spec.sa));
     usage.packets = usage.sequence - (installed.settings.first_sequence - 1);
     usage.bytes = most_bytes - sa.bytes_left.load(std::memory_order_relaxed);
     usage.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
@@ -156,10 +157,9 @@ SaUsage SadTable::usage(const SaRecord& record) const {
   return usage;
 }
 
-SaTraffic SadTable::traffic(const SaRecord& record) const {
+SaTraffic SadTable::traffic_of(const Installed& installed) const {
   SaTraffic traffic;
-  static_cast<SaUsage&>(traffic) = usage(record);
-  const Installed& installed = *installed_.at(raw(record.spec.sa));
+  static_cast<SaUsage&>(traffic) = usage_of(installed);
   const SaDetails& details = *installed.details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);

@@ -111,9 +111,10 @@ class Sad {
   virtual std::expected<SlotIndex, channel::Outcome> install_manual(
       const channel::InstallSa& request, std::uint64_t now_tsc,
       const SaSettings& settings = {}) = 0;
-  /// Stops it at once; slot and key are wiped and reusable after a grace period. Final traffic is
-  /// what `traffic` says before the call.
-  virtual channel::Outcome remove(channel::SaId sa) = 0;
+  /// Stops it at once; slot and key are wiped and reusable after a grace period. Until then workers
+  /// may count what they have in hand: `ended` is called at its end, with all the SA ever carried.
+  virtual channel::Outcome remove(channel::SaId sa,
+                                  std::function<void(const SaTraffic&)> ended = {}) = 0;
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
   /// Outbound: the largest outer packet that the way to the peer takes, as ICMP says; kNoPathMtu:
   /// the link's. Never more than the SA's `path_mtu` option.

@@ -112,7 +112,7 @@ class SadTable final : public Sad {
                                             const SaSettings& settings) override;
   std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request, std::uint64_t now_tsc,
                                                    const SaSettings& settings) override;
-  Outcome remove(channel::SaId sa) override;
+  Outcome remove(channel::SaId sa, std::function<void(const SaTraffic&)> ended) override;
   Outcome update_endpoints(const channel::UpdateEndpoints& request) override;
   void set_path_mtu(channel::SaId sa, std::uint16_t mtu) override;
   [[nodiscard]] std::uint16_t path_mtu(const SaRecord& record) const override {
@@ -143,8 +143,12 @@ class SadTable final : public Sad {
   [[nodiscard]] bool supports(const crypto::EspSuite& suite) const override {
     return crypto::esp::find_transform(suite).has_value() && engine_.supports(suite);
   }
-  [[nodiscard]] SaTraffic traffic(const SaRecord& record) const override;
-  [[nodiscard]] SaUsage usage(const SaRecord& record) const override;
+  [[nodiscard]] SaTraffic traffic(const SaRecord& record) const override {
+    return traffic_of(*installed_.at(raw(record.spec.sa)));
+  }
+  [[nodiscard]] SaUsage usage(const SaRecord& record) const override {
+    return usage_of(*installed_.at(raw(record.spec.sa)));
+  }
   [[nodiscard]] StopCause stopped(const SaRecord& record) const override {
     return installed_.at(raw(record.spec.sa))->details->stop_cause.load(std::memory_order_relaxed);
   }
@@ -192,6 +196,9 @@ class SadTable final : public Sad {
                                                      std::uint64_t now_tsc,
                                                      const SaSettings& settings);
   void give_back(Direction direction, SlotIndex slot);
+  /// Until its slot is given back.
+  [[nodiscard]] SaTraffic traffic_of(const Installed& installed) const;
+  [[nodiscard]] SaUsage usage_of(const Installed& installed) const;
 
   std::uint32_t capacity_;
   unsigned slot_bits_;
