@@ -66,8 +66,9 @@ struct ChildTotals {
   return traffic;
 }
 
-/// The smallest window that would have dropped nothing; 0: no packet came late. Beyond 65536, the
-/// largest there is, nothing helps.
+/// The smallest window that would have dropped nothing, replays of old packets among it; 0: no
+/// packet came late. Windows are powers of two, and the bounds of the buckets with them: the
+/// greatest distance itself would not say more. Beyond 65536, the largest there is, nothing helps.
 [[nodiscard]] inline std::uint32_t advised_window(const ChildTotals& totals) {
   for (std::size_t bucket = kLateBuckets; bucket-- > 1;) {
     if (totals.late[bucket] == 0 && totals.missed[bucket] == 0) continue;

@@ -32,7 +32,8 @@ struct OutboundSa;  // sa.hpp
 inline constexpr std::size_t kLateBuckets = 21;
 struct LatePackets {
   std::array<std::uint64_t, kLateBuckets> accepted{};  ///< within the window, verified
-  /// Left of the window: dropped before their ICV was looked at, so that a forger can make some.
+  /// Left of the window: dropped before their ICV was looked at, so that a forger can make some,
+  /// and whoever sends old packets again.
   std::array<std::uint64_t, kLateBuckets> missed{};
 };
 
