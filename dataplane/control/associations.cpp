@@ -188,41 +188,44 @@ void Associations::set_end(const SaRecord& record, const LifetimeWatch& watch, I
 Outcome Associations::remove(channel::SaId sa) {
   const SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr || is_manual(*record)) return Outcome::unknown_sa;
-  take_out(*record);
-  return tables_.sad->remove(sa);
+  return tables_.sad->remove(sa, {.traffic = take_out(*record)});
 }
 
 Outcome Associations::remove_manual(channel::SaId sa, TakeLastNumbers then) {
   const SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr) return Outcome::unknown_sa;
-  take_out(*record);
-  return tables_.sad->remove(sa, std::move(then));
+  return tables_.sad->remove(sa, {take_out(*record), std::move(then)});
 }
 
 Outcome Associations::remove_for_successor(channel::SaId sa, TakeLastNumbers then) {
   const SaRecord* const record = tables_.sad->find(sa);
   if (record == nullptr) return Outcome::unknown_sa;
-  take_out(*record);
-  return tables_.sad->remove_for_successor(sa, std::move(then));
+  return tables_.sad->remove_for_successor(sa, {take_out(*record), std::move(then)});
 }
 
-void Associations::take_out(const SaRecord& record) {
+TakeTraffic Associations::take_out(const SaRecord& record) {
   const channel::SaId sa = record.spec.sa;
   if (record.spec.direction == channel::Direction::out) {
     tables_.spd->unbind(record.slot);
   } else {
     steering_.remove(record.slot);
   }
-  const SaTraffic traffic = tables_.sad->traffic(record);
-  round_.ending(sa, record.spec.child_id, record.spec.direction, traffic);
-  for (ChildCount* const count : counts_) {
-    count->ending(sa, record.spec.child_id, record.spec.direction, traffic);
-  }
-  accounts_.fold(record.spec.child_id, record.spec.direction, traffic);
-  log_sa("sa_removed", record.spec, children_.name(record.spec.child_id));
+  const ChildId child = record.spec.child_id;
+  const channel::Direction direction = record.spec.direction;
+  SaTraffic traffic = tables_.sad->traffic(record);
+  round_.ending(sa, child, direction, traffic);
+  for (ChildCount* const count : counts_) count->ending(sa, child, direction, traffic);
+  accounts_->fold(child, direction, traffic);
+  log_sa("sa_removed", record.spec, children_.name(child));
   watches_.erase(sa);
   by_child_.erase({record.spec.child_id, sa});
   unindex_outbound(record.spec);
+  traffic.last_refusal.reset();  // not asked for again, and the largest part of it
+  // Workers pass packets until it is removed, and the burst in hand behind that.
+  return
+      [accounts = accounts_, child, direction, before = std::move(traffic)](const SaTraffic& all) {
+        accounts->fold_rest(child, direction, traffic_since(before, all));
+      };
 }
 
 std::set<ChildId> Associations::borne() const {
@@ -236,7 +239,7 @@ void Associations::children_changed() {
   // Reports are by the list of children; sums are by child, whatever their order.
   if (round_.phase() == ChildRound::Phase::counted) round_.end();
   round_.forget(is_gone);
-  accounts_.forget(is_gone);
+  accounts_->forget(is_gone);
 }
 
 void Associations::count_some(std::size_t count) {

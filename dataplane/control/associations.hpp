@@ -5,6 +5,7 @@
 #include <expected>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -90,7 +91,7 @@ class Associations {
   [[nodiscard]] bool is_manual(const SaRecord& record) const {
     return children_.is_manual(record.spec.child_id);
   }
-  [[nodiscard]] const ChildAccounts& accounts() const { return accounts_; }
+  [[nodiscard]] const ChildAccounts& accounts() const { return *accounts_; }
   /// Whoever began it goes on with it by `count_some`, and ends it.
   [[nodiscard]] ChildRound& round() { return round_; }
   /// Up to `count` SAs more have their turn in the round.
@@ -129,15 +130,16 @@ class Associations {
   void steer(const channel::InstallSa& spec, SlotIndex slot);
   void set_end(const SaRecord& record, const LifetimeWatch& watch, Instant now);
   /// All but the SA itself.
-  void take_out(const SaRecord& record);
+  [[nodiscard]] TakeTraffic take_out(const SaRecord& record);
   void examine(channel::SaId sa, LifetimeWatch& watch, channel::Server& channel, Instant now);
 
   Tables& tables_;
   const Topology& topology_;
   const ChildDirectory& children_;
   Steering& steering_;
-  ChildAccounts accounts_;
-  ChildRound round_{accounts_};
+  /// Shared with SAs in their grace, which may outlive this.
+  std::shared_ptr<ChildAccounts> accounts_ = std::make_shared<ChildAccounts>();
+  ChildRound round_{*accounts_};
   std::vector<ChildCount*> counts_;  ///< one a client who asks
   std::set<std::pair<ChildId, channel::SaId>> by_child_;
   std::map<channel::SaId, LifetimeWatch> watches_;

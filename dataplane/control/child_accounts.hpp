@@ -46,8 +46,29 @@ struct ChildTotals {
   }
 };
 
-/// The smallest window that would have dropped nothing; 0: no packet came late. Beyond 65536, the
-/// largest there is, nothing helps.
+/// What an SA has carried since it had carried `before`. Bytes that a worker took from its limit
+/// and gave back since are none: a total does not go back.
+[[nodiscard]] inline SaTraffic traffic_since(const SaTraffic& before, SaTraffic traffic) {
+  const auto subtract = [](std::uint64_t& from, std::uint64_t what) {
+    from -= std::min(from, what);
+  };
+  const auto subtract_each = [&](auto& from, const auto& what) {
+    for (std::size_t at = 0; at < from.size(); ++at) subtract(from[at], what[at]);
+  };
+  subtract(traffic.packets, before.packets);
+  subtract(traffic.bytes, before.bytes);
+  subtract_each(traffic.drops, before.drops);
+  subtract_each(traffic.ecn_alarms, before.ecn_alarms);
+  subtract_each(traffic.late.accepted, before.late.accepted);
+  subtract_each(traffic.late.missed, before.late.missed);
+  subtract(traffic.resynchronized, before.resynchronized);
+  subtract(traffic.dummies, before.dummies);
+  return traffic;
+}
+
+/// The smallest window that would have dropped nothing, replays of old packets among it; 0: no
+/// packet came late. Windows are powers of two, and the bounds of the buckets with them: the
+/// greatest distance itself would not say more. Beyond 65536, the largest there is, nothing helps.
 [[nodiscard]] inline std::uint32_t advised_window(const ChildTotals& totals) {
   for (std::size_t bucket = kLateBuckets; bucket-- > 1;) {
     if (totals.late[bucket] == 0 && totals.missed[bucket] == 0) continue;
@@ -62,6 +83,11 @@ class ChildAccounts {
   /// An SA of the child ends with this traffic.
   void fold(config::ChildId child, channel::Direction direction, const SaTraffic& traffic) {
     totals_[child][static_cast<std::size_t>(direction)].add(traffic);
+  }
+  /// Its SA has ended, and this came to it yet. Nothing for a child that was forgotten meanwhile.
+  void fold_rest(config::ChildId child, channel::Direction direction, const SaTraffic& traffic) {
+    const auto found = totals_.find(child);
+    if (found != totals_.end()) found->second[static_cast<std::size_t>(direction)].add(traffic);
   }
   /// Nothing where no SA of it has ended.
   [[nodiscard]] ChildTotals of(config::ChildId child, channel::Direction direction) const {

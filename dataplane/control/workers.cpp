@@ -73,11 +73,11 @@ struct Furnishing {
 };
 
 /// What every worker has done, at one time.
-struct Snapshot {
+struct Progress {
   std::vector<std::uint64_t> iterations;
   std::uint64_t packets = 0;
 
-  explicit Snapshot(std::span<WorkerContext* const> workers) {
+  explicit Progress(std::span<WorkerContext* const> workers) {
     for (const WorkerContext* worker : workers) {
       // Acquire: pairs with the release in drain_iteration.
       iterations.push_back(worker->drained.iterations.load(std::memory_order_acquire));
@@ -86,7 +86,7 @@ struct Snapshot {
   }
   /// Whether every worker has done `more` iterations since then.
   [[nodiscard]] bool is_behind(std::span<WorkerContext* const> workers, std::uint64_t more) const {
-    const Snapshot now(workers);
+    const Progress now(workers);
     for (std::size_t worker = 0; worker < iterations.size(); ++worker) {
       if (now.iterations[worker] < iterations[worker] + more) return false;
     }
@@ -107,27 +107,27 @@ Drained drain_workers(std::span<WorkerContext* const> workers,
   constexpr std::uint64_t kOneThatIsWhole = 2;
   constexpr auto kStep = std::chrono::microseconds(50);
   const auto end = std::chrono::steady_clock::now() + patience;
-  const auto wait_for = [&](const Snapshot& from, std::uint64_t more) {
+  const auto wait_for = [&](const Progress& from, std::uint64_t more) {
     while (!from.is_behind(workers, more)) {
       if (std::chrono::steady_clock::now() >= end) return false;
       std::this_thread::sleep_for(kStep);
     }
     return true;
   };
-  const Snapshot start(workers);
+  const Progress start(workers);
   // Relaxed: a worker that sees it an iteration later leaves its ports an iteration later.
   for (WorkerContext* worker : workers) worker->drain.store(true, std::memory_order_relaxed);
   Drained drained;
   bool in_time = wait_for(start, 1);
   while (in_time && !drained.is_all) {
     // Before the punts: a packet that serving them injects may be taken, and punted, at once.
-    const std::uint64_t before = Snapshot(workers).packets;
+    const std::uint64_t before = Progress(workers).packets;
     drained.packets += serve_punts();
-    in_time = wait_for(Snapshot(workers), kOneThatIsWhole);
-    drained.is_all = in_time && Snapshot(workers).packets == before;
+    in_time = wait_for(Progress(workers), kOneThatIsWhole);
+    drained.is_all = in_time && Progress(workers).packets == before;
   }
   drained.packets += serve_punts();
-  drained.packets += Snapshot(workers).packets - start.packets;
+  drained.packets += Progress(workers).packets - start.packets;
   return drained;
 }
 

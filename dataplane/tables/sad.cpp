@@ -3,6 +3,23 @@
 #include "dataplane/tables/sad_table.hpp"
 
 namespace culvert::dataplane {
+namespace {
+
+void add_inbound(const InboundDetails& details, SaTraffic& traffic) {
+  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
+    traffic.ecn_alarms[alarm] = details.ecn_alarms[alarm].load(std::memory_order_relaxed);
+  }
+  for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
+    traffic.late.accepted[bucket] = details.late[bucket].load(std::memory_order_relaxed);
+    traffic.late.missed[bucket] = details.missed[bucket].load(std::memory_order_relaxed);
+  }
+  if (const auto refused = details.last_refusal.read()) {
+    traffic.last_refusal = SaRefusal{*refused, details.remote, details.local};
+  }
+  traffic.resynchronized = details.resynchronized.load(std::memory_order_relaxed);
+}
+
+}  // namespace
 
 /// Precondition: no worker has it any more.
 LastNumbers SadTable::last_numbers(const Installed& installed) {
@@ -16,7 +33,7 @@ LastNumbers SadTable::last_numbers(const Installed& installed) {
   return {inbound_[slot].highest, inbound_[slot].replay_window().missing()};
 }
 
-Outcome SadTable::remove(channel::SaId id, bool is_followed, TakeLastNumbers then) {
+Outcome SadTable::remove(channel::SaId id, bool is_followed, WhenEnded ended) {
   const auto found = installed_.find(raw(id));
   if (found == installed_.end()) return Outcome::unknown_sa;
   std::shared_ptr<Installed> installed = std::move(found->second);
@@ -37,8 +54,9 @@ Outcome SadTable::remove(channel::SaId id, bool is_followed, TakeLastNumbers the
     outbound_[raw(slot)].stopped.store(true, std::memory_order_relaxed);
   }
   reclaimer_.outdate();
-  reclaimer_.retire([this, installed, direction, slot, then = std::move(then)] {
-    if (then) then(last_numbers(*installed));
+  reclaimer_.retire([this, installed, direction, slot, ended = std::move(ended)] {
+    if (ended.traffic) ended.traffic(traffic_of(*installed));
+    if (ended.numbers) ended.numbers(last_numbers(*installed));
     installed->block.wipe();
     if (direction == Direction::in) {
       inbound_[raw(slot)].salt = 0;
@@ -145,7 +163,8 @@ std::uint64_t SadTable::end_of(const SaRecord& record) const {
              : outbound_[slot].ends_at.load(std::memory_order_relaxed);
 }
 
-SaUsage SadTable::usage(const SaRecord& record) const {
+SaUsage SadTable::usage_of(const Installed& installed) const {
+  const SaRecord& record = installed.record;
   SaUsage usage;
   const std::size_t slot = raw(record.slot);
   const std::uint64_t most_bytes = limit_or_none(record.spec.lifetime.hard_bytes);
@@ -160,7 +179,6 @@ SaUsage SadTable::usage(const SaRecord& record) const {
     // The counter may stand beyond the limit by what was asked for and not given.
     usage.sequence =
         std::min(sa.sequence.load(std::memory_order_relaxed), last_number(record.spec));
-    const Installed& installed = *installed_.at(raw(record.spec.sa));
     usage.packets = usage.sequence - (installed.settings.first_sequence - 1);
     usage.bytes = most_bytes - sa.bytes_left.load(std::memory_order_relaxed);
     usage.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
@@ -168,25 +186,15 @@ SaUsage SadTable::usage(const SaRecord& record) const {
   return usage;
 }
 
-SaTraffic SadTable::traffic(const SaRecord& record) const {
+SaTraffic SadTable::traffic_of(const Installed& installed) const {
   SaTraffic traffic;
-  static_cast<SaUsage&>(traffic) = usage(record);
-  const SaDetails& details = *installed_.at(raw(record.spec.sa))->details;
+  static_cast<SaUsage&>(traffic) = usage_of(installed);
+  const SaDetails& details = *installed.details;
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);
   }
-  for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
-    traffic.ecn_alarms[alarm] = details.ecn_alarms[alarm].load(std::memory_order_relaxed);
-  }
-  for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
-    traffic.late.accepted[bucket] = details.late[bucket].load(std::memory_order_relaxed);
-    traffic.late.missed[bucket] = details.missed[bucket].load(std::memory_order_relaxed);
-  }
-  if (const auto refused = details.last_refusal.read()) {
-    traffic.last_refusal = SaRefusal{*refused, details.remote, details.local};
-  }
-  traffic.resynchronized = details.resynchronized.load(std::memory_order_relaxed);
   traffic.dummies = details.dummies.load(std::memory_order_relaxed);
+  if (installed.inbound != nullptr) add_inbound(*installed.inbound, traffic);
   return traffic;
 }
 

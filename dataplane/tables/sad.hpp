@@ -31,9 +31,10 @@ struct OutboundSa;  // sa.hpp
 /// By how far packets came late: bucket k counts distances below 2^k from the highest number.
 inline constexpr std::size_t kLateBuckets = 21;
 struct LatePackets {
-  std::array<std::uint32_t, kLateBuckets> accepted{};  ///< within the window, verified
-  /// Left of the window: dropped before their ICV was looked at, so that a forger can make some.
-  std::array<std::uint32_t, kLateBuckets> missed{};
+  std::array<std::uint64_t, kLateBuckets> accepted{};  ///< within the window, verified
+  /// Left of the window: dropped before their ICV was looked at, so that a forger can make some,
+  /// and whoever sends old packets again.
+  std::array<std::uint64_t, kLateBuckets> missed{};
 };
 
 /// What an SA has carried: every packet that it sealed, or that was authentic, whatever became of
@@ -50,11 +51,11 @@ struct SaRefusal {
   std::vector<wire::TrafficSelector> source, destination;
 };
 struct SaTraffic : SaUsage {
-  std::array<std::uint32_t, kDropReasons> drops{};
-  std::array<std::uint32_t, kEcnAlarms> ecn_alarms{};  ///< inbound
+  std::array<std::uint64_t, kDropReasons> drops{};
+  std::array<std::uint64_t, kEcnAlarms> ecn_alarms{};  ///< inbound
   LatePackets late;                                    ///< inbound
   std::optional<SaRefusal> last_refusal;               ///< inbound
-  std::uint32_t resynchronized = 0;                    ///< inbound (RFC 4303 appendix A3)
+  std::uint64_t resynchronized = 0;                    ///< inbound (RFC 4303 appendix A3)
   std::uint64_t dummies = 0;                           ///< outbound, of `packets`
 };
 
@@ -77,6 +78,13 @@ struct LastNumbers {
   std::vector<std::uint64_t> missing;  ///< inbound: ReplayWindow's
 };
 using TakeLastNumbers = std::function<void(const LastNumbers&)>;
+using TakeTraffic = std::function<void(const SaTraffic&)>;
+/// What is told of an SA that was removed when no worker has it any more, by the reclaimer: all
+/// that it ever carried, and how far it came.
+struct WhenEnded {
+  TakeTraffic traffic{};
+  TakeLastNumbers numbers{};
+};
 
 inline constexpr std::uint64_t kNeverEnds = ~0ULL;  ///< of a moment in TSC cycles
 
@@ -120,13 +128,12 @@ class Sad {
   virtual std::expected<SlotIndex, channel::Outcome> install_manual(
       const channel::InstallSa& request, std::uint64_t now_tsc,
       const SaSettings& settings = {}) = 0;
-  /// Stops it at once; slot and key are wiped and reusable after a grace period. Final traffic is
-  /// what `traffic` says before the call. `then` is told when no worker has it any more: by the
-  /// reclaimer.
-  virtual channel::Outcome remove(channel::SaId sa, TakeLastNumbers then = {}) = 0;
+  /// Stops it at once; slot and key are wiped and reusable after a grace period. Until then workers
+  /// may count what they have in hand.
+  virtual channel::Outcome remove(channel::SaId sa, WhenEnded ended = {}) = 0;
   /// The same of an inbound SA that another one follows under its SPI: packets wait for that one as
   /// they do for one that is being negotiated, unless the place of the SPI is another SA's.
-  virtual channel::Outcome remove_for_successor(channel::SaId sa, TakeLastNumbers then) = 0;
+  virtual channel::Outcome remove_for_successor(channel::SaId sa, WhenEnded ended) = 0;
   /// Outbound: it gives out no number beyond `last`, which its successor begins behind; ~0 takes
   /// that back. False: it may have come further already.
   [[nodiscard]] virtual bool end_numbers(const SaRecord& record, std::uint64_t last) = 0;

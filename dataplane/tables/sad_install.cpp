@@ -214,7 +214,14 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
   installed->record.spec = request;
   installed->record.spec.key.wipe();
   installed->record.installed_tsc = now_tsc;
-  auto details = std::make_unique<SaDetails>();
+  std::unique_ptr<SaDetails> details;
+  if (request.direction == Direction::in) {
+    auto inbound = std::make_unique<InboundDetails>();
+    installed->inbound = inbound.get();
+    details = std::move(inbound);
+  } else {
+    details = std::make_unique<SaDetails>();
+  }
   details->sa_id = raw(request.sa);
   details->suite = request.suite;
   const auto copy = [](const channel::SelectorSet& from, std::vector<wire::TrafficSelector>& to) {
@@ -247,7 +254,7 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.transform = installed.transform;
   sa.key = installed.block.key;
   sa.window = installed.block.window.data();
-  sa.details = installed.details.get();
+  sa.details = installed.inbound;
   sa.outer_addresses.store(inbound_addresses(installed.details->endpoints[0]),
                            std::memory_order_relaxed);
   sa.outer_ports.store(inbound_ports(installed.details->endpoints[0]), std::memory_order_relaxed);
@@ -260,7 +267,7 @@ void SadTable::publish_inbound(SlotIndex slot, Installed& installed) {
   sa.has_udp = spec.udp_encapsulation;
   sa.outer_is_v4 = spec.local.address.is_v4();
   sa.selectors_are_simple = make_simple(*installed.details, sa.selectors);
-  sa.selectors_are_simple_v6 = make_simple(*installed.details, installed.details->simple_v6);
+  sa.selectors_are_simple_v6 = make_simple(*installed.inbound, installed.inbound->simple_v6);
   sa.checks_icmp_errors = installed.details->headers.icmp_errors == config::IcmpErrors::check;
   const bool is_plain = sa.is_tunnel && (sa.outer_is_v4 || !sa.has_udp) &&
                         (sa.selectors_are_simple || sa.selectors_are_simple_v6) &&

@@ -44,6 +44,7 @@ struct KeyBlock {
 struct Installed {
   SaRecord record;
   std::unique_ptr<SaDetails> details;
+  InboundDetails* inbound = nullptr;  ///< the same, if that is what it is
   KeyBlock block;
   crypto::esp::TransformId transform{};
   std::uint32_t salt = 0;  ///< until it is published
@@ -125,11 +126,11 @@ class SadTable final : public Sad {
                                             const SaSettings& settings) override;
   std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request, std::uint64_t now_tsc,
                                                    const SaSettings& settings) override;
-  Outcome remove(channel::SaId sa, TakeLastNumbers then) override {
-    return remove(sa, false, std::move(then));
+  Outcome remove(channel::SaId sa, WhenEnded ended) override {
+    return remove(sa, false, std::move(ended));
   }
-  Outcome remove_for_successor(channel::SaId sa, TakeLastNumbers then) override {
-    return remove(sa, true, std::move(then));
+  Outcome remove_for_successor(channel::SaId sa, WhenEnded ended) override {
+    return remove(sa, true, std::move(ended));
   }
   [[nodiscard]] bool end_numbers(const SaRecord& record, std::uint64_t last) override;
   Outcome update_endpoints(const channel::UpdateEndpoints& request) override;
@@ -168,8 +169,12 @@ class SadTable final : public Sad {
   [[nodiscard]] bool supports(const crypto::EspSuite& suite) const override {
     return crypto::esp::find_transform(suite).has_value() && engine_.supports(suite);
   }
-  [[nodiscard]] SaTraffic traffic(const SaRecord& record) const override;
-  [[nodiscard]] SaUsage usage(const SaRecord& record) const override;
+  [[nodiscard]] SaTraffic traffic(const SaRecord& record) const override {
+    return traffic_of(*installed_.at(raw(record.spec.sa)));
+  }
+  [[nodiscard]] SaUsage usage(const SaRecord& record) const override {
+    return usage_of(*installed_.at(raw(record.spec.sa)));
+  }
   [[nodiscard]] StopCause stopped(const SaRecord& record) const override {
     return installed_.at(raw(record.spec.sa))->details->stop_cause.load(std::memory_order_relaxed);
   }
@@ -201,7 +206,7 @@ class SadTable final : public Sad {
     ++generation;
     if (generation >> (32U - slot_bits_) != 0) generation = first_generation();
   }
-  Outcome remove(channel::SaId sa, bool is_followed, TakeLastNumbers then);
+  Outcome remove(channel::SaId sa, bool is_followed, WhenEnded ended);
   [[nodiscard]] LastNumbers last_numbers(const Installed& installed);
   void return_abandoned();
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_of_lease(channel::Spi spi) const;
@@ -219,6 +224,9 @@ class SadTable final : public Sad {
                                                      std::uint64_t now_tsc,
                                                      const SaSettings& settings);
   void give_back(Direction direction, SlotIndex slot);
+  /// Until its slot is given back.
+  [[nodiscard]] SaTraffic traffic_of(const Installed& installed) const;
+  [[nodiscard]] SaUsage usage_of(const Installed& installed) const;
 
   std::uint32_t capacity_;
   unsigned slot_bits_;

@@ -29,34 +29,32 @@ std::size_t BypassedPackets::index_of(const FragmentPlace& fragment) const {
   return index;
 }
 
-void BypassedPackets::remember(const FragmentPlace& first, const SpdSnapshot::Match& policy,
-                               std::uint32_t generation, std::uint64_t now) {
+void BypassedPackets::remember(const FragmentPlace& first, const FragmentBypass& bypass,
+                               std::uint64_t now) {
   forget(first);
   names_[next_] = name_of(first);
-  packets_[next_] = {.first = first,
-                     .policy = policy,
-                     .deadline = now + lifetime_,
-                     .generation = generation,
-                     .have = first.data_bytes};
+  packets_[next_] = {
+      .first = first, .bypass = bypass, .deadline = now + lifetime_, .have = first.data_bytes};
   next_ = (next_ + 1) % kPackets;
 }
 
-std::optional<SpdSnapshot::Match> BypassedPackets::find(const FragmentPlace& later,
-                                                        std::uint32_t generation,
-                                                        std::uint64_t now) {
+std::size_t BypassedPackets::index_behind_first(const FragmentPlace& later, std::uint64_t now) {
   const std::size_t index = index_of(later);
-  if (index == kPackets) return std::nullopt;
-  Packet& packet = packets_[index];
-  if (packet.generation != generation || packet.deadline <= now) {
+  if (index == kPackets) return kPackets;
+  if (packets_[index].deadline <= now) {
     names_[index] = 0;
-    return std::nullopt;
+    return kPackets;
   }
   // Over the headers that the policy looked at another one's could be written (RFC 1858 §4).
-  if (later.offset < packet.first.data_bytes) return std::nullopt;
+  return later.offset < packets_[index].first.data_bytes ? kPackets : index;
+}
+
+SpdSnapshot::Match BypassedPackets::pass(std::size_t index, const FragmentPlace& later) {
+  Packet& packet = packets_[index];
   packet.have += later.data_bytes;
   if (later.is_last) packet.total = later.offset + later.data_bytes;
   if (packet.total != 0 && packet.have >= packet.total) names_[index] = 0;
-  return packet.policy;
+  return packet.bypass.policy;
 }
 
 void BypassedPackets::forget(const FragmentPlace& first) {

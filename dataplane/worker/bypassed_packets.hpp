@@ -11,6 +11,13 @@
 
 namespace culvert::dataplane {
 
+/// Why a first fragment was let pass: the policy that its flow met, and under which generation.
+struct FragmentBypass {
+  FlowKey flow;
+  SpdSnapshot::Match policy;
+  std::uint32_t generation = 0;
+};
+
 class BypassedPackets {
  public:
   static constexpr std::size_t kPackets = 256;  ///< known at once: one more, and the oldest is not
@@ -19,27 +26,38 @@ class BypassedPackets {
   /// identifications (RFC 4963) have one packet's fragments taken for another's.
   explicit BypassedPackets(std::uint64_t lifetime) : lifetime_(lifetime) {}
 
-  /// A first fragment was let pass by `policy`, found under `generation` of the policies.
-  void remember(const FragmentPlace& first, const SpdSnapshot::Match& policy,
-                std::uint32_t generation, std::uint64_t now);
-  /// The policy that lets a later fragment pass, unless the policies have changed since, or it
-  /// reaches back into the first. Call it once a fragment: with its last byte the packet is over.
+  /// A first fragment was let pass.
+  void remember(const FragmentPlace& first, const FragmentBypass& bypass, std::uint64_t now);
+  /// The policy that lets a later fragment pass, unless it reaches back into the first.
+  /// `holds(bypass)`: whether what was found then is so by the policies of today, or is made so;
+  /// else the packet is forgotten. Call it once a fragment: with its last byte the packet is over.
+  template <typename Holds>
   [[nodiscard]] std::optional<SpdSnapshot::Match> find(const FragmentPlace& later,
-                                                       std::uint32_t generation, std::uint64_t now);
+                                                       std::uint64_t now, const Holds& holds) {
+    const std::size_t index = index_behind_first(later, now);
+    if (index == kPackets) return std::nullopt;
+    if (!holds(packets_[index].bypass)) {
+      names_[index] = 0;
+      return std::nullopt;
+    }
+    return pass(index, later);
+  }
   /// Another packet of the same name begins.
   void forget(const FragmentPlace& first);
 
  private:
   struct Packet {
     FragmentPlace first;
-    SpdSnapshot::Match policy;
+    FragmentBypass bypass;
     std::uint64_t deadline = 0;
-    std::uint32_t generation = 0;
     std::uint32_t have = 0;   ///< bytes of data that have passed
     std::uint32_t total = 0;  ///< 0: the last fragment has not come
   };
   /// The index of the packet that the fragment is of; kPackets: of none.
   [[nodiscard]] std::size_t index_of(const FragmentPlace& fragment) const;
+  /// The same of one whose time is not over and whose first the fragment does not reach into.
+  [[nodiscard]] std::size_t index_behind_first(const FragmentPlace& later, std::uint64_t now);
+  SpdSnapshot::Match pass(std::size_t index, const FragmentPlace& later);
 
   const std::uint64_t lifetime_;
   /// Beside the packets: what is looked through for each fragment. 0: there is none.

@@ -10,7 +10,7 @@ namespace {
 
 /// False: congestion was marked on a flow that cannot be told of it; the packet is dropped so that
 /// its sender slows down all the same (RFC 6040 §4.2).
-bool propagate(SaDetails& details, std::uint8_t* inner, const std::uint8_t* outer) {
+bool propagate(InboundDetails& details, std::uint8_t* inner, const std::uint8_t* outer) {
   constexpr std::uint8_t kEcnMask = 3;
   if (!details.copies_dscp_in && (traffic_class_at(outer) & kEcnMask) == 0) [[likely]]
     return true;
@@ -52,7 +52,7 @@ FlowKey flow_key(const std::uint8_t* ip, const wire::IpHeader& header, const wir
   return key;
 }
 
-std::expected<Decapsulated, DropReason> decapsulate_tunnel(SaDetails& details,
+std::expected<Decapsulated, DropReason> decapsulate_tunnel(InboundDetails& details,
                                                            wire::MutableBytes text,
                                                            const std::uint8_t* outer) {
   const auto trailer = trailer_of(text);

@@ -20,7 +20,7 @@ struct Decapsulated {
 
 /// Tunnel mode. `text`: payload and trailer, verified. `outer`: the outer IP header. Copies ECN by
 /// RFC 6040 §4.2, the DSCP if the SA says so; the rest of the inner header stays.
-[[nodiscard]] std::expected<Decapsulated, DropReason> decapsulate_tunnel(SaDetails& details,
+[[nodiscard]] std::expected<Decapsulated, DropReason> decapsulate_tunnel(InboundDetails& details,
                                                                          wire::MutableBytes text,
                                                                          const std::uint8_t* outer);
 

@@ -52,7 +52,7 @@ std::optional<DropReason> reason_to_refuse(const SaDetails& details, const Decap
 
 std::optional<DropReason> refused_by_any_selectors(const InboundSa& sa, const Decapsulated& packet,
                                                    std::uint64_t tsc) {
-  SaDetails& details = *sa.details;
+  InboundDetails& details = *sa.details;
   const wire::Bytes bytes(packet.ip, packet.header.total_bytes);
   const FlowKey flow = flow_key(packet.ip, packet.header, wire::read_ports(bytes, packet.header));
   const auto refused = reason_to_refuse(details, packet, bytes, flow);

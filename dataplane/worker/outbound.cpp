@@ -174,10 +174,11 @@ void number_and_prepare(WorkerState& worker, Burst& burst, const FitPackets& fit
 /// No packet leaves by an SA that has stopped: its cause says why; none, that it is gone.
 void drop_run(WorkerState& worker, Burst& burst, std::uint32_t begin, std::uint32_t end,
               const OutboundSa& sa) {
-  const StopCause cause = sa.details == nullptr
-                              ? StopCause::none
-                              : sa.details->stop_cause.load(std::memory_order_relaxed);
+  SaDetails* const details = sa.details;
+  const StopCause cause =
+      details == nullptr ? StopCause::none : details->stop_cause.load(std::memory_order_relaxed);
   const DropReason reason = cause == StopCause::none ? DropReason::no_sa : drop_reason_of(cause);
+  if (details != nullptr) details->count_drop(reason, end - begin);
   for (std::uint32_t i = begin; i < end; ++i) {
     worker.drop(burst.packets[burst.protect[i]], DropDirection::out, reason);
   }

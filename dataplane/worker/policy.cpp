@@ -237,6 +237,23 @@ std::expected<FragmentPlace, DropReason> fragment_at(const Burst& burst, std::ui
                    burst.origin[position]});
 }
 
+/// Whether a first fragment is let pass by today's policies as well, in front of what a later one
+/// of its packet meets by itself. As with what flow caches remember: a change that its flow does
+/// not meet is none, and after any other its policy is searched for again.
+bool still_passes(WorkerState& worker, const SpdSnapshot& policies, std::uint32_t generation,
+                  const SpdSnapshot::Match& later, FragmentBypass& first) {
+  if (first.generation == generation) [[likely]]
+    return true;
+  if (!policies.stays(first.flow, PacketOrigin::clear, first.generation, generation)) {
+    worker.pace.count_search();
+    first.policy = policies.find(first.flow, PacketOrigin::clear);
+    SlotIndex outbound = kNoSlot;
+    if (policies.verdict(first.policy, outbound) != Verdict::bypass) return false;
+  }
+  first.generation = generation;
+  return later.entry == SpdSnapshot::kNoEntry || policies.is_before(first.policy, later);
+}
+
 /// "All implementations MUST support stateful fragment checking to accommodate BYPASS traffic for
 /// which a non-trivial port range is specified" (RFC 4301 §7.4): a later fragment is let pass by
 /// the policy that its first one met. That policy stands in front of what the fragment meets by
@@ -255,8 +272,10 @@ bool follow_first(WorkerState& worker, const SpdSnapshot& policies, Burst& burst
     worker.bypassed.forget(*place);
     return true;
   }
-  const auto policy =
-      worker.bypassed.find(*place, generation, worker.reassembler.time_at(burst.tsc));
+  const auto policy = worker.bypassed.find(
+      *place, worker.reassembler.time_at(burst.tsc), [&](FragmentBypass& first) {
+        return still_passes(worker, policies, generation, flow.match, first);
+      });
   if (policy) flow.match = *policy;
   return true;
 }
@@ -272,11 +291,15 @@ void remember_first(WorkerState& worker, const SpdSnapshot& policies, const Burs
   }
   const auto place = fragment_at(burst, position);
   if (!place || place->offset != 0) return;
+  const std::uint8_t* const ip = burst.ip[position];
+  const wire::IpHeader& header = burst.header[position];
   const wire::Ports unknown{0, 0, false};
-  const SpdSnapshot::Match later = policies.find(
-      flow_key(burst.ip[position], burst.header[position], unknown), burst.origin[position]);
+  const SpdSnapshot::Match later =
+      policies.find(flow_key(ip, header, unknown), burst.origin[position]);
   if (later.entry != SpdSnapshot::kNoEntry && !policies.is_before(policy, later)) return;
-  worker.bypassed.remember(*place, policy, generation, worker.reassembler.time_at(burst.tsc));
+  const wire::Ports ports = wire::read_ports(wire::Bytes(ip, header.total_bytes), header);
+  worker.bypassed.remember(*place, {flow_key(ip, header, ports), policy, generation},
+                           worker.reassembler.time_at(burst.tsc));
 }
 
 void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,

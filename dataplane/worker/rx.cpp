@@ -46,15 +46,18 @@ void begin(Burst& burst) {
 }
 
 /// Few at once, of those that the device gives.
-[[gnu::cold, gnu::noinline]] std::uint16_t take_few(HeldFrames& held, std::uint16_t dpdk_port,
+[[gnu::cold, gnu::noinline]] std::uint16_t take_few(WorkerState& worker, PortId port,
                                                     std::uint16_t queue, rte_mbuf** frames,
                                                     std::uint16_t most) {
+  HeldFrames& held = worker.held[raw(port)];
   if (held.is_empty()) {
     held.fill([&](rte_mbuf** to, std::uint16_t asked) {
-      return rte_eth_rx_burst(dpdk_port, queue, to, asked);
+      return rte_eth_rx_burst(worker.tables.ports[raw(port)].dpdk_port, queue, to, asked);
     });
   }
-  return held.take(frames, most);
+  const std::uint16_t taken = held.take(frames, most);
+  worker.may_hold |= !held.is_empty();
+  return taken;
 }
 
 /// RFC 4303 §2.6: a dummy, for the SA that it was made for and no other.
@@ -80,13 +83,12 @@ void receive(WorkerState& worker, PortId port, Burst& burst) {
   const PortInfo& info = worker.tables.ports[raw(port)];
   const auto queue = static_cast<std::uint16_t>(worker.context.id);
   const std::uint16_t most = std::min(worker.burst_packets[raw(port)], worker.pace.most());
-  HeldFrames& held = worker.held[raw(port)];
   const auto asked =
       static_cast<std::uint16_t>(most / HeldFrames::kLeastAsked * HeldFrames::kLeastAsked);
   const std::uint32_t received =
-      asked != 0 && held.is_empty()
+      asked != 0 && worker.held[raw(port)].is_empty()
           ? rte_eth_rx_burst(info.dpdk_port, queue, burst.packets.data(), asked)
-          : take_few(held, info.dpdk_port, queue, burst.packets.data(), most);
+          : take_few(worker, port, queue, burst.packets.data(), most);
   if (received == 0) return;
   begin(burst);
   std::uint64_t bytes = 0, flags = 0, rearmed = 0;

@@ -131,6 +131,7 @@ class WorkerState {
   std::array<std::uint16_t, kMaxPorts> burst_packets;
   std::uint16_t short_burst;               ///< where the last one went the short way
   std::array<HeldFrames, kMaxPorts> held;  ///< received, by port
+  bool may_hold = false;                   ///< false: `held` has none
   CryptoScratch scratch;
   std::array<TransmitQueue, kMaxPorts> transmit;
   PendingPackets pending;

@@ -104,6 +104,24 @@ std::uint32_t serve_ports(WorkerState& worker, Burst& burst) {
   return found;
 }
 
+/// What a port has given before a reload let another one of its device receive for it: it has no
+/// queue any more, and what it holds came before what the other one has. While policies have just
+/// changed, one port's. How many frames they had.
+std::uint32_t serve_left(WorkerState& worker, Burst& burst) {
+  std::uint32_t found = 0;
+  bool holds = false;
+  for (std::size_t port = 0; port < worker.held.size(); ++port) {
+    const HeldFrames& held = worker.held[port];
+    const bool may_serve = found == 0 || !worker.pace.is_small();
+    if (!held.is_empty() && !has_queue_of(worker, port) && may_serve) {
+      found += serve_port(worker, burst, port);
+    }
+    holds |= !held.is_empty();
+  }
+  worker.may_hold = holds;
+  return found;
+}
+
 /// What ports have given already.
 std::uint32_t serve_held(WorkerState& worker, Burst& burst) {
   std::uint32_t found = 0;
@@ -266,11 +284,13 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   if (worker.early.count() != 0) [[unlikely]]
     serve_early(worker, burst, &process_whole);
   std::uint32_t found = 0;
-  if (worker.pace.is_small()) [[unlikely]] {
-    found = serve_one_in_turn(worker, burst);
-  } else {
-    found = serve_ports(worker, burst);
+  if (worker.may_hold) [[unlikely]]
+    found = serve_left(worker, burst);
+  if (!worker.pace.is_small()) [[likely]] {
+    found += serve_ports(worker, burst);
     found += serve_rings(worker, burst);
+  } else if (found == 0) {
+    found = serve_one_in_turn(worker, burst);
   }
   end_iteration(worker, burst);
   return found != 0;

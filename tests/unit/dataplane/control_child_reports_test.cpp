@@ -166,6 +166,80 @@ TEST_CASE("child reports: one that ends in a round, before its turn or after it,
   CHECK(main.made.at(2).out.packets == 8);
 }
 
+TEST_CASE("child reports: what an SA carries while it ends is its child's, once") {
+  MainThread main(2);
+  const WorkerId worker{0};
+  Reclaimer& reclaimer = *main.tables->reclaimer;
+  reclaimer.online(worker);
+  main.install(1, 0);
+  main.install(2, 0, Direction::in);
+  main.install(3, 1);
+  main.carry(1, 5);
+  OutboundSa& out = *main.tables->sad->outbound(main.tables->sad->find(SaId{1})->slot);
+  InboundSa& in = *main.tables->sad->inbound(
+      static_cast<std::uint32_t>(main.tables->sad->find(SaId{2})->spec.spi));
+  in.packets = 7;
+  in.details->count_drop(DropReason::replay_duplicate, 2);
+  // Given: a worker has packets in hand when both are removed.
+  main.remove(1);
+  main.remove(2);
+  main.finish();
+  CHECK(main.made.at(0).out.packets == 5);
+  CHECK(main.made.at(0).in.packets == 7);
+  out.sequence += 3;
+  out.bytes_left = out.bytes_left - 300;
+  in.packets = 11;
+  in.details->count_drop(DropReason::replay_duplicate, 4);
+  in.details->count_late(3, true);
+  // When it is done with them, perhaps in a round which the child has had its turn in,
+  const bool in_a_round = GENERATE(false, true);
+  if (in_a_round) {
+    main.install(4, 0);
+    for (std::uint64_t id = 1001; id <= 1000 + kAtOnce; ++id) main.install(id, 1);
+    REQUIRE_FALSE(main.work());
+  }
+  reclaimer.quiescent(worker);
+  reclaimer.poll();
+  if (in_a_round) {
+    main.finish();
+    CHECK(main.made.at(0).out.packets == 5);
+  }
+  // then all of it is in the next round, and in none after that once more.
+  for (int round = 0; round < 2; ++round) {
+    main.finish();
+    CHECK(main.made.at(0).out.packets == 8);
+    CHECK(main.made.at(0).out.bytes == 300);
+    CHECK(main.made.at(0).in.packets == 11);
+    REQUIRE(main.made.at(0).in.drops.size() == 1);
+    CHECK(main.made.at(0).in.drops[0].second == 6);
+    CHECK(main.made.at(0).in.missed[2] == 1);
+    CHECK(main.made.at(1).out.packets == 0);
+  }
+  // What is in its grace when the main thread's part ends asks nobody who is gone.
+  main.remove(3);
+  reclaimer.offline(worker);
+}
+
+TEST_CASE("child reports: an SA that ends after its child was forgotten brings it not back") {
+  MainThread main(2);
+  const WorkerId worker{0};
+  main.tables->reclaimer->online(worker);
+  main.install(1, 1);
+  main.carry(1, 5);
+  OutboundSa& sa = *main.tables->sad->outbound(main.tables->sad->find(SaId{1})->slot);
+  const ChildId child = main.directory.in_order()[1];
+  main.remove(1);
+  CHECK(main.associations.accounts().of(child, Direction::out).packets == 5);
+  main.file.connections[0].children.pop_back();
+  main.directory.take(main.file, main.associations.borne());
+  main.associations.children_changed();
+  sa.sequence += 3;
+  main.tables->reclaimer->quiescent(worker);
+  main.tables->reclaimer->poll();
+  CHECK(main.associations.accounts().of(child, Direction::out).packets == 0);
+  main.tables->reclaimer->offline(worker);
+}
+
 TEST_CASE("child reports: a child is up all the time when its SAs are replaced in a round") {
   MainThread main(2);
   for (std::uint64_t id = 1001; id <= 1000 + kAtOnce; ++id) main.install(id, 1);

@@ -65,6 +65,12 @@ PolicyEntry names(bool v6) {
             : entry(PolicyAction::bypass, "10.1.0.0/24[udp]", "10.2.0.0/16[udp/53]");
 }
 
+/// Behind those of a smaller section, then place.
+PolicyEntry ranked(PolicyEntry entry, std::uint64_t section, std::uint64_t place = 0) {
+  entry.rank = {section, place};
+  return entry;
+}
+
 const Drops kUnnamed = {{DropReason::no_policy_match, 1}};
 
 /// Whether the piece leaves; if not, for what reason it does not.
@@ -125,12 +131,77 @@ TEST_CASE("bypassed fragments: a first that did not go on lets nothing pass") {
   CHECK(refusal(gateway, {.offset = 64}) == kUnnamed);
 }
 
-TEST_CASE("bypassed fragments: nothing outlives a change of the policies") {
+TEST_CASE("bypassed fragments: what a change of the policies does not concern stays") {
+  const bool v6 = GENERATE(false, true);
   Gateway gateway;
-  gateway.tables().spd->replace({names(false)});
+  Spd& spd = *gateway.tables().spd;
+  spd.replace({ranked(names(v6), 10)});
+  CHECK(refusal(gateway, {.v6 = v6}).empty());
+  const Piece later{.offset = 64, .v6 = v6};
+  SECTION("policies come and go, more of them than are remembered, in front and behind") {
+    const PolicyEntry elsewhere =
+        v6 ? entry(PolicyAction::discard, "2001:db8:1::/64[udp]", "2001:db8:3::/64")
+           : entry(PolicyAction::discard, "10.1.0.0/24[udp]", "10.3.0.0/16");
+    for (std::uint64_t change = 0; change < RecentRules::kChanges + 8; ++change) {
+      PolicyEntry other = ranked(elsewhere, change % 2 == 0 ? 1 : 20, change);
+      other.origin = PolicyOrigin::negotiated;
+      other.policy = channel::PolicyId{change};
+      spd.insert(other);
+      if (change % 3 == 0) spd.erase(other.policy);
+      CHECK(refusal(gateway, later).empty());
+    }
+  }
+  SECTION("all of them at once, whatever has happened to others") {
+    const PolicyEntry other = entry(PolicyAction::discard, "10.1.0.0/24", "10.3.0.0/16");
+    spd.replace({other, ranked(names(v6), 20)});
+    CHECK(refusal(gateway, later).empty());
+    CHECK(spd.entries()[1].packets == 2);
+    spd.replace({ranked(names(v6), 20)});
+    CHECK(refusal(gateway, later).empty());
+  }
+}
+
+TEST_CASE("bypassed fragments: what a change of the policies does concern does not outlive it") {
+  const bool is_another_list = GENERATE(false, true);
+  Gateway gateway;
+  Spd& spd = *gateway.tables().spd;
+  PolicyEntry bypass = ranked(names(false), 10);
+  bypass.origin = PolicyOrigin::negotiated;
+  bypass.policy = channel::PolicyId{1};
+  spd.replace({bypass});
   CHECK(refusal(gateway, {}).empty());
-  gateway.tables().spd->replace({names(false)});
-  CHECK(refusal(gateway, {.offset = 64}) == kUnnamed);
+  CHECK(refusal(gateway, {.offset = 64}).empty());
+  const Drops discarded = {{DropReason::policy_discard, 1}};
+  Drops expected = discarded;
+  PolicyEntry in_front;
+  SECTION("a discard of the flow in front") {
+    in_front = entry(PolicyAction::discard, "10.1.0.0/24[udp]", "10.2.0.0/16[udp/53]");
+    expected = kUnnamed;
+  }
+  SECTION("a discard of all in front") {
+    in_front = entry(PolicyAction::discard, "10.1.0.0/24", "10.2.0.0/16");
+  }
+  SECTION("a discard of fragments in front (OPAQUE ports), which the first does not meet") {
+    in_front = entry(PolicyAction::discard, "10.1.0.0/24[udp]", "10.2.0.0/16[udp]");
+    in_front.remote[0].port_first = 65535;
+    in_front.remote[0].port_last = 0;
+  }
+  SECTION("its own is gone") {
+    if (is_another_list) {
+      spd.replace({});
+    } else {
+      REQUIRE(spd.erase(bypass.policy));
+    }
+    CHECK(refusal(gateway, {.offset = 64}) == kUnnamed);
+    return;
+  }
+  in_front = ranked(in_front, 5);
+  if (is_another_list) {
+    spd.replace({in_front, bypass});
+  } else {
+    spd.insert(in_front);
+  }
+  CHECK(refusal(gateway, {.offset = 64}) == expected);
 }
 
 TEST_CASE("bypassed fragments: for two seconds") {

@@ -178,8 +178,8 @@ TEST_CASE("headers: how late packets come is kept, and what window they would ha
   CHECK(traffic.late.accepted[5] == 1);
   CHECK(traffic.late.missed[7] == 1);
   std::uint64_t all = 0;
-  for (const std::uint32_t count : traffic.late.accepted) all += count;
-  for (const std::uint32_t count : traffic.late.missed) all += count;
+  for (const std::uint64_t count : traffic.late.accepted) all += count;
+  for (const std::uint64_t count : traffic.late.missed) all += count;
   CHECK(all == 3);
 }
 

@@ -37,6 +37,12 @@ StopCause stop_cause(Gateway& gateway, channel::SaId id) {
   return sad.stopped(*gateway.tables().sad->find(id));
 }
 
+/// What is counted for it.
+std::uint64_t drops_of_sa(Gateway& gateway, channel::SaId id, DropReason reason) {
+  Sad& sad = *gateway.tables().sad;
+  return sad.traffic(*sad.find(id)).drops[static_cast<std::size_t>(reason)];
+}
+
 /// A burst of `count`, sealed.
 std::vector<Packet> sealed(Pair& pair, std::size_t count) {
   auto frames = pair.left.receive(kLan, std::vector<Packet>(count, frame(client_packet()))).wan;
@@ -58,14 +64,32 @@ TEST_CASE("lifetime: a worker sends nothing once the time of an SA is over") {
   CHECK(stop_cause(pair.left, pair.out_id) == StopCause::none);
   const SaUsage before = sad.usage(*sad.find(pair.out_id));
   end_now(pair.left, pair.out_id);
-  for (int burst = 0; burst < 2; ++burst) {
+  for (std::uint32_t burst = 0; burst < 2; ++burst) {
     const Result result = pair.left.receive(kLan, std::vector<Packet>(3, frame(client_packet())));
     CHECK(result.wan.empty());
     CHECK(result.dropped(DropReason::sa_expired) == 3);
+    CHECK(drops_of_sa(pair.left, pair.out_id, DropReason::sa_expired) == 3U * (burst + 1U));
   }
   CHECK(stop_cause(pair.left, pair.out_id) == StopCause::hard_time);
   CHECK(sad.usage(*sad.find(pair.out_id)).packets == before.packets);
   CHECK(sad.usage(*sad.find(pair.out_id)).bytes == before.bytes);
+}
+
+TEST_CASE("lifetime: what a stopped SA does not send is counted for it, by why it stopped") {
+  SaOptions options;
+  SECTION("the general way") { options.suite = kNotPlain; }
+  SECTION("the short way") {}
+  const StopCause cause =
+      GENERATE(StopCause::hard_bytes, StopCause::hard_packets, StopCause::sequence);
+  const DropReason reason = drop_reason_of(cause);
+  Pair pair({}, options);
+  sealed(pair, 2);
+  pair.left.tables().sad->stop(pair.out_id, cause);
+  for (const std::uint32_t packets : {1U, 5U}) {
+    const std::vector<Packet> frames(packets, frame(client_packet()));
+    CHECK(pair.left.receive(kLan, frames).dropped(reason) == packets);
+  }
+  CHECK(drops_of_sa(pair.left, pair.out_id, reason) == 6);
 }
 
 TEST_CASE("lifetime: a worker takes nothing once the time of an SA is over, whatever it is") {

@@ -1,6 +1,7 @@
 // Policies that change while a worker knows flows: what they meet from then on, how many packets
 // the worker takes at once until it knows them again, and how an operator sees that it came late.
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -174,6 +175,56 @@ TEST_CASE("worker: after a change an iteration takes packets from one port, and 
   CHECK(gateway.receive(kLan, frames).dropped(DropReason::policy_discard) == 12);
   for (std::size_t iteration = 0; iteration < 4; ++iteration) CHECK(taken[iteration] == 1);
   CHECK(both_had_turns);
+}
+
+TEST_CASE("worker: what a port holds is received though another one receives for its device now") {
+  Gateway gateway;
+  Spd& spd = *gateway.tables().spd;
+  spd.insert(entry(100, PolicyAction::bypass, "10.2.0.0/16"));
+  add_shapes(spd, 256);
+  // The LAN's device has a VLAN, which is a port without a queue.
+  const PortId vlan{2};
+  auto ports = gateway.tables().ports.copy();
+  ports[raw(kWan)].queues = 0;  // nobody takes what is sent for received
+  ports[raw(kLan)].shares_device = true;
+  ports.push_back(ports[raw(kLan)]);
+  ports[raw(vlan)].queues = 0;
+  ports[raw(vlan)].vlan = {{100, 0}};
+  gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
+  const bool is_removed = GENERATE(false, true);
+  const bool is_paced = GENERATE(false, true);
+  gateway.iterate = [&](WorkerState& worker, Burst& burst) {
+    // Given: after a change it takes one frame of those that the device gave.
+    worker.pace = {};
+    run_iteration(worker, burst);
+    REQUIRE(worker.counters.received.read() == 1);
+    REQUIRE_FALSE(worker.held[raw(kLan)].is_empty());
+    // When the VLAN's port comes to receive for the device, and more comes,
+    ports[raw(vlan)].queues = std::exchange(ports[raw(kLan)].queues, std::uint16_t{0});
+    ports[raw(kLan)].is_used = !is_removed;
+    gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
+    put_into(kLan, to("10.2.0.200"));
+    // then what is held is next, within the pace,
+    if (is_paced) worker.pace = {};
+    if (!is_paced) take_whole_bursts(worker);
+    run_iteration(worker, burst);
+    CHECK(worker.counters.received.read() >= 2);
+    if (!is_paced) CHECK(worker.held[raw(kLan)].is_empty());
+    for (int iteration = 0; iteration < 10; ++iteration) run_iteration(worker, burst);
+    CHECK(worker.held[raw(kLan)].is_empty());
+    CHECK(worker.counters.received.read() == 7);
+    run_iteration(worker, burst);
+    CHECK_FALSE(worker.may_hold);
+  };
+  std::vector<Packet> frames;
+  for (int flow = 0; flow < 6; ++flow) frames.push_back(to("10.2.0." + std::to_string(flow + 1)));
+  const Result result = gateway.receive(kLan, frames);
+  // in the order in which it came: untagged frames, if there is still a port for them.
+  CHECK(result.dropped(DropReason::unknown_vlan) == (is_removed ? 6 : 0));
+  REQUIRE(result.wan.size() == (is_removed ? 1U : 7U));
+  for (std::size_t at = 0; at < result.wan.size(); ++at) {
+    CHECK(ip_of(result.wan[at])[19] == (at == 6 ? 200 : at + 1));
+  }
 }
 
 TEST_CASE("search pace: flows that are new all the time keep bursts small for a while only") {

@@ -1,7 +1,11 @@
 // The anti-replay window beside bursts: a number is judged by those that came before it, whichever
 // way through the worker its packet and the others of its burst go (RFC 4303 §3.4.3).
+#include <vector>
+
 #include <catch2/catch.hpp>
 
+#include "dataplane/control/child_accounts.hpp"
+#include "dataplane/tables/sa.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/ethernet.hpp"
 #include "wire/ip.hpp"
@@ -88,4 +92,52 @@ TEST_CASE("window: packets that look otherwise are judged in order among the oth
   const Result result = pair.right.receive(kWan, packets);
   CHECK(result.drops.empty());
   CHECK(result.lan.size() == packets.size());
+}
+
+namespace {
+
+/// Whether a window of so many packets takes one that comes so far behind the highest.
+bool takes(std::uint32_t packets, std::uint32_t distance) {
+  std::uint64_t highest = 1'000'000;
+  std::uint32_t newest = 0;
+  std::vector<ReplayWord> words(replay_words(packets));
+  const ReplayWindow window(highest, newest, words.data(), packets, replay_words(packets) - 1);
+  return window.check(highest - distance) == ReplayVerdict::fresh;
+}
+
+/// After one packet that came so late, taken or not.
+std::uint32_t advised_after(std::uint32_t distance, bool is_missed) {
+  InboundDetails details;
+  details.count_late(distance, is_missed);
+  SaTraffic traffic;
+  for (std::size_t bucket = 0; bucket < kLateBuckets; ++bucket) {
+    traffic.late.accepted[bucket] = details.late[bucket];
+    traffic.late.missed[bucket] = details.missed[bucket];
+  }
+  control::ChildTotals totals;
+  totals.add(traffic);
+  return control::advised_window(totals);
+}
+
+}  // namespace
+
+TEST_CASE("window: the advised one is the smallest that there is and that takes what came late") {
+  CHECK(control::advised_window({}) == 0);
+  // Windows are powers of two, and so are the bounds of what is counted: it needs no more.
+  for (std::uint32_t packets = channel::kMinReplayWindow; packets <= channel::kMaxReplayWindow;
+       packets *= 2) {
+    for (const bool is_missed : {false, true}) {
+      for (const std::uint32_t distance : {packets / 2, packets / 2 + 1, packets - 1}) {
+        const std::uint32_t advised = advised_after(distance, is_missed);
+        CAPTURE(distance, advised);
+        CHECK(advised == packets);
+        CHECK(takes(advised, distance));
+        if (advised > channel::kMinReplayWindow) CHECK_FALSE(takes(advised / 2, distance));
+      }
+    }
+  }
+  CHECK(advised_after(1, false) == channel::kMinReplayWindow);
+  // Nothing takes what came later than this.
+  CHECK(advised_after(channel::kMaxReplayWindow, true) == channel::kMaxReplayWindow);
+  CHECK(advised_after(~0U, true) == channel::kMaxReplayWindow);
 }

@@ -183,6 +183,36 @@ TEST_CASE("sad: bytes are counted from none, with a hard limit and without one")
   }
 }
 
+TEST_CASE("sad: what an SA counts beside its packets goes on beyond 32 bits") {
+  Database db;
+  constexpr std::uint64_t kNearly = 0xffff'ffff;
+  constexpr auto kReason = static_cast<std::size_t>(DropReason::replay_duplicate);
+  const std::uint32_t spi = db.lease();
+  REQUIRE(db.try_install(sa_request(1, Direction::in, spi)) == Outcome::ok);
+  const auto slot = db.sad->install(sa_request(2, Direction::out, 0x7000), 1);
+  REQUIRE(slot);
+  InboundDetails& in = *db.sad->inbound(spi)->details;
+  SaDetails& out = *db.sad->outbound(*slot)->details;
+  in.count_drop(DropReason::replay_duplicate, kNearly);
+  out.count_drop(DropReason::replay_duplicate, kNearly);
+  in.ecn_alarms[0] = in.late[3] = in.missed[3] = in.resynchronized = kNearly;
+  in.count_drop(DropReason::replay_duplicate, 2);
+  out.count_drop(DropReason::replay_duplicate, 2);
+  for (int more = 0; more < 2; ++more) {
+    in.count_alarm(EcnAlarm::not_ect_in_ect0);
+    in.count_late(7, false);
+    in.count_late(7, true);
+    ++in.resynchronized;
+  }
+  const SaTraffic into = db.sad->traffic(*db.sad->find(SaId{1}));
+  CHECK(into.drops[kReason] == kNearly + 2);
+  CHECK(into.ecn_alarms[0] == kNearly + 2);
+  CHECK(into.late.accepted[3] == kNearly + 2);
+  CHECK(into.late.missed[3] == kNearly + 2);
+  CHECK(into.resynchronized == kNearly + 2);
+  CHECK(db.sad->traffic(*db.sad->find(SaId{2})).drops[kReason] == kNearly + 2);
+}
+
 TEST_CASE("sad: an unknown outbound slot is nobody") {
   Database db;
   CHECK(db.sad->outbound(kNoSlot) == nullptr);
