@@ -297,7 +297,8 @@ class GatewayModel {
     }
     if (bytes < 8) return DropReason::truncated_packet;
     const bool is_request = ip[view.header_bytes] == (view.protocol == 1 ? 8 : 128);
-    if (!is_request || ip[view.header_bytes + 1] != 0 || icmp_checksum(ip, view) != 0) {
+    if (!is_request || ip[view.header_bytes + 1] != 0 || icmp_checksum(ip, view) != 0 ||
+        has_source_route(ip)) {
       return DropReason::icmp_ignored;
     }
     return own(echo_reply(ip, view));
