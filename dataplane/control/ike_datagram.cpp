@@ -42,17 +42,25 @@ wire::Parsed<UdpPacket> read_ipv4(Reader reader) {
                    whole.subspan(header_bytes, total - header_bytes)};
 }
 
+/// Behind extension headers, as the worker has found it (RFC 8200 §4.1): "IPv6 nodes must accept
+/// and attempt to process extension headers in any order".
 wire::Parsed<UdpPacket> read_ipv6(Reader reader) {
-  const auto header = reader.bytes(wire::ipv6::kHeaderBytes, "IPv6 header");
-  if (!header) return std::unexpected(header.error());
-  if ((*header)[6] != wire::protocol::kUdp) {
+  const Bytes whole = reader.rest();
+  const auto fixed = reader.bytes(wire::ipv6::kHeaderBytes, "IPv6 header");
+  if (!fixed) return std::unexpected(fixed.error());
+  const auto header = wire::parse_ipv6(whole);
+  if (!header && header.error() == wire::IpError::truncated) {
+    return std::unexpected(reader.invalid("IPv6 payload", "is not all there"));
+  }
+  if (!header) return std::unexpected(reader.invalid("IPv6 headers", "do not hold together"));
+  if (header->is_fragment) {
+    return std::unexpected(reader.invalid("IPv6 fragment", "IKE messages are not reassembled"));
+  }
+  if (header->protocol != wire::protocol::kUdp) {
     return std::unexpected(reader.invalid("IPv6 next header", "not UDP"));
   }
-  const auto length = static_cast<std::size_t>((*header)[4] << 8 | (*header)[5]);
-  const auto udp = reader.bytes(length, "IPv6 payload");
-  if (!udp) return std::unexpected(udp.error());
-  return UdpPacket{IpAddress::v6(header->subspan(8, 16)), IpAddress::v6(header->subspan(24, 16)),
-                   *udp};
+  return UdpPacket{IpAddress::v6(fixed->subspan(8, 16)), IpAddress::v6(fixed->subspan(24, 16)),
+                   whole.subspan(header->payload_offset, header->payload_bytes())};
 }
 
 wire::Parsed<UdpPacket> read_ip(Bytes packet) {

@@ -97,8 +97,9 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The peer holds an SA that is gone here: after a restart it clears up at the peer's next "
      "liveness check or rekey."},
     {sa_endpoint_mismatch, "sa_endpoint_mismatch", "RFC 4301 §4.1",
-     "ESP for a known SPI arrived at an address that is not the SA's.",
-     "Check for address translation between the peers."},
+     "ESP for a known SPI arrived at an address that is not the SA's: in transport mode at another "
+     "of ours, in tunnel mode at one of the other family.",
+     "Check for address translation between the peers, and which address the peer sends to."},
     {sa_expired, "sa_expired", "RFC 4301 §4.4.2.1",
      "The SA has reached its hard lifetime in bytes, packets or time.",
      "The rekey before it did not succeed: see `culvert status`."},

@@ -43,7 +43,8 @@ void build_ipv6(OuterHeader& outer, std::uint8_t protocol, const wire::Endpoint&
 
 }  // namespace
 
-OuterHeader build_outer_header(const channel::InstallSa& spec, std::uint8_t hop_limit) {
+OuterHeader build_outer_header(const channel::InstallSa& spec, std::uint8_t hop_limit,
+                               std::uint16_t identification_start) {
   OuterHeader outer;
   outer.spi = wire::Be32{static_cast<std::uint32_t>(spec.spi)}.raw();
   const std::uint8_t protocol =
@@ -51,6 +52,8 @@ OuterHeader build_outer_header(const channel::InstallSa& spec, std::uint8_t hop_
   if (spec.mode == channel::SaMode::tunnel) {
     if (spec.remote.address.is_v4()) {
       build_ipv4(outer, protocol, spec.local, spec.remote, hop_limit);
+      // Behind the sum, which is of what is the same in each packet.
+      wire::store_u16(outer.bytes.data() + wire::ipv4::kIdentification, identification_start);
     } else {
       build_ipv6(outer, protocol, spec.local, spec.remote, hop_limit);
     }

@@ -8,8 +8,11 @@ namespace culvert::dataplane {
 
 /// RFC 4301 §5.1.2: what of the outer header does not depend on the packet. Ports as negotiated;
 /// the UDP checksum is zero (RFC 3948 §2.1, RFC 6935 for IPv6). Without the salt, which is part of
-/// the key.
-[[nodiscard]] OuterHeader build_outer_header(const channel::InstallSa& spec,
-                                             std::uint8_t hop_limit);
+/// the key. IPv4: a packet's identification is its number's lower half, changed by (exclusive or)
+/// `identification_start`, which stands in its place here. Drawn for each SA, it has SAs of one
+/// peer begin apart; nothing keeps them so, and 16 bits go round (RFC 6864 §4.3, RFC 4963): pieces
+/// of two packets that are put together have no right ICV.
+[[nodiscard]] OuterHeader build_outer_header(const channel::InstallSa& spec, std::uint8_t hop_limit,
+                                             std::uint16_t identification_start);
 
 }  // namespace culvert::dataplane

@@ -110,7 +110,8 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
   OutboundSa& sa = outbound_[raw(installed.record.slot)];
   const auto unused =
       static_cast<std::uint8_t>(1 - sa.current_header.load(std::memory_order_relaxed));
-  sa.headers[unused] = build_outer_header(spec, details.headers.hop_limit);
+  sa.headers[unused] =
+      build_outer_header(spec, details.headers.hop_limit, static_cast<std::uint16_t>(sa.iv_start));
   sa.headers[unused].salt = sa.outer().salt;
   sa.headers[unused].transform = sa.outer().transform;
   sa.current_header.store(unused, std::memory_order_release);

@@ -300,10 +300,11 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   sa.is_plain = sa.is_tunnel && !has_checksum && is_plain_suite(spec.suite) &&
                 !sa.details->changes_outer && sa.details->headers.tfc_padding == 0;
   sa.current_header.store(0, std::memory_order_relaxed);
-  sa.headers[0] = build_outer_header(spec, installed.settings.headers.hop_limit);
+  sa.iv_start = installed.settings.iv_start.value_or(random_());
+  sa.headers[0] = build_outer_header(spec, installed.settings.headers.hop_limit,
+                                     static_cast<std::uint16_t>(sa.iv_start));
   sa.headers[0].salt = installed.salt;
   sa.headers[0].transform = installed.transform;
-  sa.iv_start = installed.settings.iv_start.value_or(random_());
   sa.sequence.store(installed.settings.first_sequence - 1, std::memory_order_relaxed);
   sa.bytes_left.store(limit_or_none(spec.lifetime.hard_bytes), std::memory_order_relaxed);
   sa.last_tsc.store(0, std::memory_order_relaxed);

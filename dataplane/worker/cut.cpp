@@ -46,8 +46,8 @@ bool is_our_v6(const Burst& burst, std::uint32_t position) {
   return !wire::is_v4(burst.ip[position]) && burst.origin[position] == PacketOrigin::originated;
 }
 
-/// A sealed packet's identification is its SA's number; another SA to the same peer may have sent
-/// the same one, and pieces are told apart by it. RFC 6864 §4.3: "Sources emitting non-atomic
+/// A sealed packet's identification follows its SA's numbers; another SA to the same peer may have
+/// sent the same one, and pieces are told apart by it. RFC 6864 §4.3: "Sources emitting non-atomic
 /// datagrams MUST NOT repeat IPv4 ID values within one MDL for a given source address/destination
 /// address/protocol tuple."
 void name_anew(WorkerState& worker, std::uint8_t* ip) {

@@ -32,11 +32,11 @@ std::uint16_t fold(std::uint64_t sum) {
 void finish_ipv4(std::uint8_t* outer_ip, const OuterHeader& outer, std::uint16_t packet_bytes,
                  const std::uint8_t* inner, std::uint64_t sequence) {
   const std::uint8_t traffic_class = traffic_class_of(inner);
-  const bool dont_fragment = wants_dont_fragment(inner);
-  // RFC 6864 §4: the identification matters only for what may be fragmented.
+  // RFC 6864 §4.1 leaves it open where nobody may fragment the packet; as the short way has it.
   const std::uint16_t identification =
-      dont_fragment ? 0 : wire::Be16{static_cast<std::uint16_t>(sequence)}.raw();
-  const std::uint16_t flags = dont_fragment ? wire::Be16{wire::ipv4::kDontFragment}.raw() : 0;
+      wire::is_v4(inner) ? wire::Be16{identification_of(outer, sequence)}.raw() : std::uint16_t{0};
+  const std::uint16_t flags =
+      wants_dont_fragment(inner) ? wire::Be16{wire::ipv4::kDontFragment}.raw() : 0;
   const std::uint16_t length = wire::Be16{packet_bytes}.raw();
   const auto first_word = static_cast<std::uint16_t>(traffic_class << 8U);  // memory order
   const std::uint16_t checksum = static_cast<std::uint16_t>(

@@ -41,6 +41,13 @@ struct EspShape {
           static_cast<std::uint16_t>(padding), static_cast<std::uint16_t>(total)};
 }
 
+/// Of an outer IPv4 header that may be fragmented (build_outer_header).
+[[nodiscard]] inline std::uint16_t identification_of(const OuterHeader& outer,
+                                                     std::uint64_t sequence) {
+  const std::uint16_t start = wire::load_u16(outer.bytes.data() + wire::ipv4::kIdentification);
+  return static_cast<std::uint16_t>(start ^ sequence);
+}
+
 /// The largest packet that, protected, fits `mtu`: what ICMP tells the sender (RFC 4301 §8.2).
 [[nodiscard]] std::uint16_t mtu_inside(const OutboundSa& sa, const OuterHeader& outer,
                                        const wire::IpHeader& header, std::uint16_t mtu);

@@ -88,7 +88,7 @@ bool has_moved(const InboundSa& sa, const std::uint8_t* ip, const EspAt& at) {
   return at.in_udp && wire::load_u16(at.esp - wire::udp::kHeaderBytes) != outer.remote.port;
 }
 
-/// The common case by one compare; else by parts. nullopt: not this SA's destination.
+/// The common case by one compare; else by parts. nullopt: not where this SA says that we are.
 std::optional<bool> peer_has_moved(const InboundSa& sa, const std::uint8_t* ip, const EspAt& at) {
   const bool as_expected = sa.outer_is_v4 && (ip[0] >> 4U) == 4 &&
                            wire::load_raw<std::uint64_t>(ip + wire::ipv4::kSource) ==
@@ -100,6 +100,16 @@ std::optional<bool> peer_has_moved(const InboundSa& sa, const std::uint8_t* ip, 
     return false;
   if (destination_of(ip) != sa.details->outer().local.address) return std::nullopt;
   return has_moved(sa, ip, at);
+}
+
+/// Whether the SA takes a packet that came to another address of ours. RFC 4301 §4.1: "For an SA
+/// used to carry unicast traffic, the Security Parameters Index (SPI) by itself suffices to specify
+/// an SA." When we move, what the peer sends until it hears of it (RFC 4555 §3.5) comes to our
+/// address before; when it moves us, it may send to the new one before we have checked the way
+/// back. SAs keep their family, and MOBIKE moves tunnels: in transport mode the outer header, which
+/// no ICV covers, is that of the packet.
+bool takes_at_other_address(const InboundSa& sa, const std::uint8_t* ip) {
+  return sa.is_tunnel && sa.outer_is_v4 == wire::is_v4(ip);
 }
 
 void drop_of_sa(WorkerState& worker, Burst& burst, std::uint32_t position, const InboundSa& sa,
@@ -173,7 +183,7 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
   const std::optional<bool> moved = peer_has_moved(*sa, ip, at);
   if (!moved) [[unlikely]] {
     if (!is_for_us(worker, ip)) return burst.undecided.push(position);
-    return drop(DropReason::sa_endpoint_mismatch);
+    if (!takes_at_other_address(*sa, ip)) return drop(DropReason::sa_endpoint_mismatch);
   }
   if (is_over(*sa, burst.tsc)) [[unlikely]]
     return drop(DropReason::sa_expired);
@@ -189,7 +199,9 @@ void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, Inboun
     if (*reason == DropReason::replay_left_of_window) count_left(*sa, sequence);
     return drop(*reason);
   }
-  add_candidate(worker, position, *sa, at, sequence, *moved, form, candidates);
+  // At an address that is not in use, a NAT of the peer may have another mapping: it says nothing
+  // of where ours should go.
+  add_candidate(worker, position, *sa, at, sequence, moved.value_or(false), form, candidates);
   if (sa->resync_due.load(std::memory_order_relaxed)) [[unlikely]] {
     const std::uint32_t k = candidates.count - 1;
     worker.resynchronizer.keep(*sa, k, worker.scratch.operations[k], burst.tsc);

@@ -54,25 +54,33 @@ template <typename Family>
   return wire::Be32{0x60000000U | std::uint32_t{inner[1]} << 20U}.raw();
 }
 
+/// Identification and flags: `ready`, the outer header that a packet has a copy of, says where the
+/// SA's identifications begin. RFC 6864 §4.1 leaves it open where nobody may
+/// fragment the packet, as with IPv6 inside.
+template <typename Family>
+[[nodiscard]] std::uint32_t second_word(const std::uint8_t* ready, const std::uint8_t* inner,
+                                        std::uint64_t sequence) {
+  const std::uint32_t flags = dont_fragment_of<Family>(inner) << 16U;
+  if constexpr (std::is_same_v<Family, Ipv6>) return flags;
+  const std::uint32_t number = wire::Be32{static_cast<std::uint32_t>(sequence)}.raw();
+  const auto start = wire::load_raw<std::uint32_t>(ready + wire::ipv4::kIdentification);
+  return (number >> 16U ^ start) | flags;
+}
+
 /// The outer IPv4 header (RFC 4301 §5.1.2.1: DSCP and DF of the inner packet; RFC 6040 §4.1: ECN
 /// too).
 template <typename Family>
 void put_outer_ipv4(std::uint8_t* ip, const Around& around, std::uint32_t packet_bytes,
                     const std::uint8_t* inner, std::uint64_t sequence) {
-  const std::uint32_t dont_fragment = dont_fragment_of<Family>(inner);
+  const std::uint8_t* const ready = around.outer.bytes.data();
   // Version, length of the header and traffic class, as inside; total length.
   const std::uint32_t first = wire::Be32{packet_bytes}.raw() | begin_of_ipv4<Family>(inner);
-  // Identification and flags. RFC 6864 §4: the identification matters only for what may be
-  // fragmented.
-  const std::uint32_t may_be_fragmented = dont_fragment - 1U;  // the upper half: all ones, or none
-  const std::uint32_t number = wire::Be32{static_cast<std::uint32_t>(sequence)}.raw();
-  const std::uint32_t second = (number & may_be_fragmented) >> 16U | dont_fragment << 16U;
+  const std::uint32_t second = second_word<Family>(ready, inner, sequence);
   // Folded to 32 bits, and to 16 in the upper half, which is where the checksum stands.
   std::uint64_t sum = std::uint64_t{first} + second + around.ipv4_sum;
   sum = (sum & 0xffffffffU) + (sum >> 32U);
   const auto both_halves = static_cast<std::uint32_t>(sum);
   const std::uint32_t checksum = ~(both_halves + std::rotl(both_halves, 16)) & 0xffff0000U;
-  const std::uint8_t* const ready = around.outer.bytes.data();
   wire::store_raw(ip, first);
   wire::store_raw(ip + 4, second);
   wire::store_raw(ip + 8, wire::load_raw<std::uint64_t>(ready + 8) | checksum);

@@ -1,6 +1,7 @@
 // Packets for our own addresses: echo is answered in place, IKE goes to the main thread, the rest
 // ends here with a reason.
 #include <algorithm>
+#include <cstring>
 
 #include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/sizes.hpp"
@@ -23,31 +24,69 @@ bool checksum_is_right(const std::uint8_t* ip, const wire::IpHeader& header) {
   return sum.finish() == 0;
 }
 
-/// Request → reply where it stands (RFC 792, RFC 4443 §4.2): addresses change places, which keeps
-/// their sums; the type changes, which the checksum follows (RFC 1624).
-void turn_around(std::uint8_t* ip, const wire::IpHeader& header, std::uint8_t reply_type) {
+/// Whether an IPv4 header says by which way its packet goes (RFC 791 §3.1). Options that do not
+/// hold together end there.
+bool has_source_route(const std::uint8_t* ip) {
+  constexpr std::uint8_t kEnd = 0, kNothing = 1, kLoose = 131, kStrict = 137;
+  const std::size_t end = (ip[0] & 0x0fU) * std::size_t{4};
+  std::size_t at = wire::ipv4::kHeaderBytes;
+  while (at < end && ip[at] != kEnd) {
+    if (ip[at] == kLoose || ip[at] == kStrict) return true;
+    if (ip[at] == kNothing) {
+      ++at;
+      continue;
+    }
+    if (at + 1 == end || ip[at + 1] < 2) return false;
+    at += ip[at + 1];
+  }
+  return false;
+}
+
+/// The header of an IPv4 reply, right in front of the message: where it begins. It is a header of
+/// ours: without the options of the request; routers may cut it, and so may we, for what DF said of
+/// the way here it did not say of the way back; named so that its pieces are told apart (RFC 6864
+/// §4.3). The type of service stays (RFC 1349 §5.1: "sent with the same value").
+std::uint8_t* write_reply_header(WorkerState& worker, std::uint8_t* request,
+                                 wire::IpHeader& header) {
+  const auto options_bytes =
+      static_cast<std::uint16_t>(header.payload_offset - wire::ipv4::kHeaderBytes);
+  std::uint8_t* const ip = request + options_bytes;
+  std::memmove(ip, request, wire::ipv4::kHeaderBytes);
+  header.payload_offset = wire::ipv4::kHeaderBytes;
+  header.total_bytes = static_cast<std::uint16_t>(header.total_bytes - options_bytes);
+  ip[0] = 0x45;
+  wire::store_u16(ip + wire::ipv4::kTotalLength, header.total_bytes);
+  wire::store_u16(ip + wire::ipv4::kIdentification,
+                  static_cast<std::uint16_t>(worker.next_identification()));
+  wire::store_u16(ip + wire::ipv4::kFragment, 0);
+  std::swap_ranges(ip + wire::ipv4::kSource, ip + wire::ipv4::kDestination,
+                   ip + wire::ipv4::kDestination);
+  ip[wire::ipv4::kTtl] = wire::kOurHopLimit;
+  wire::write_ipv4_checksum(ip, wire::ipv4::kHeaderBytes);
+  return ip;
+}
+
+/// Request → reply in its buffer (RFC 792, RFC 4443 §4.2): addresses change places, which keeps
+/// their sums; the type changes, which the checksum follows (RFC 1624). Where the reply begins.
+std::uint8_t* turn_around(WorkerState& worker, std::uint8_t* ip, wire::IpHeader& header,
+                          std::uint8_t reply_type) {
   std::uint8_t* const icmp = ip + header.payload_offset;
   // The code beside the type is 0 before and after.
   wire::store_u16(icmp + 2, wire::updated_checksum(wire::load_u16(icmp + 2),
                                                    static_cast<std::uint16_t>(icmp[0] << 8U),
                                                    static_cast<std::uint16_t>(reply_type << 8U)));
   icmp[0] = reply_type;
-  if ((ip[0] >> 4U) == 4) {
-    std::swap_ranges(ip + wire::ipv4::kSource, ip + wire::ipv4::kDestination,
-                     ip + wire::ipv4::kDestination);
-    ip[wire::ipv4::kTtl] = wire::kOurHopLimit;
-    wire::write_ipv4_checksum(ip, (ip[0] & 0x0fU) * 4U);
-  } else {
-    std::swap_ranges(ip + wire::ipv6::kSource, ip + wire::ipv6::kDestination,
-                     ip + wire::ipv6::kDestination);
-    ip[wire::ipv6::kHopLimit] = wire::kOurHopLimit;
-  }
+  if (wire::is_v4(ip)) return write_reply_header(worker, ip, header);
+  std::swap_ranges(ip + wire::ipv6::kSource, ip + wire::ipv6::kDestination,
+                   ip + wire::ipv6::kDestination);
+  ip[wire::ipv6::kHopLimit] = wire::kOurHopLimit;
+  return ip;
 }
 
 /// The reply is ours: it meets policy as what we originate, so that an echo that came through a
 /// tunnel returns through it.
 void answer(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint8_t reply_type) {
-  turn_around(burst.ip[position], burst.header[position], reply_type);
+  burst.ip[position] = turn_around(worker, burst.ip[position], burst.header[position], reply_type);
   worker.counters.delivered.add(1);
   worker.counters.originated.add(1);
   burst.origin[position] = PacketOrigin::originated;
@@ -77,6 +116,10 @@ void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
   if (icmp[0] != request_type || icmp[1] != 0 || !checksum_is_right(ip, header)) {
     return drop(DropReason::icmp_ignored);
   }
+  // RFC 1122 §3.2.2.6 wants the answer to go back by the same route, reversed: "the return route
+  // MUST be reversed and used as a Source Route option". Whom the sender chooses to see our answers
+  // is not the sender's to say: who is asked so does not answer (RFC 7126).
+  if (wire::is_v4(ip) && has_source_route(ip)) return drop(DropReason::icmp_ignored);
   answer(worker, burst, position, reply_type);
 }
 

@@ -118,7 +118,7 @@ void prepare(WorkerState& worker, Burst& burst, std::uint32_t position, const Es
       encapsulate(run.sa, run.outer, shape, burst.ip[position], header, sequence);
   if (run.sa.details->changes_outer && run.sa.is_tunnel) [[unlikely]] {
     apply_to_outer(made.ip, burst.ip[position], run.sa.details->headers,
-                   static_cast<std::uint16_t>(sequence));
+                   identification_of(run.outer, sequence));
   }
   const std::uint32_t k = burst.sealed.size();
   CryptoScratch& scratch = worker.scratch;

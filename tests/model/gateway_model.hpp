@@ -68,6 +68,7 @@ class GatewayModel {
     unsigned port = 0;  ///< with UDP
   };
   std::vector<Moved> moved;
+  std::uint64_t at_other_address = 0;  ///< authentic packets, at one of ours that is not their SA's
 
   /// The clock, in seconds: whose time has come is over from here on.
   void time_is(std::uint64_t now) {
@@ -124,7 +125,10 @@ class GatewayModel {
     const ByteString& esp = encrypted->esp;
     const auto found = esp.size() < 8 ? inbound.end() : inbound.find(get32(esp, 0));
     if (found == inbound.end()) return without_sa(ip, *encrypted);
-    if (to != found->second.here) return DropReason::sa_endpoint_mismatch;
+    // RFC 4301 §4.1: a tunnel's SPI names its SA at whatever address of ours of its family.
+    const InboundModel& sa = found->second;
+    const bool is_of_tunnel = !sa.transport && to.is_v4() == sa.here.is_v4();
+    if (to != sa.here && !is_of_tunnel) return DropReason::sa_endpoint_mismatch;
     return esp_from_peer(found->second, *encrypted, ip);
   }
   Outcomes without_sa(const ByteString& ip, const Encrypted& encrypted) {
@@ -163,7 +167,7 @@ class GatewayModel {
     const bool is_newest = opened->sequence > sa.replay.highest();
     if (const auto refused = refusal(sa.replay.commit(opened->sequence))) return *refused;
     sa.failed_in_a_row = 0;
-    if (is_newest) see_where_from(sa, encrypted, view_ip(around).value().source);
+    if (is_newest) see_where_from(sa, encrypted, view_ip(around).value());
     // RFC 4301 §4.4.2.1: whatever is in it, the key was used for it.
     const ByteString& payload = opened->payload;
     const std::size_t bytes =
@@ -171,13 +175,17 @@ class GatewayModel {
     if (!sa.take(bytes)) return DropReason::sa_expired;
     return decapsulate(sa, *opened, around);
   }
-  void see_where_from(const InboundModel& sa, const Encrypted& encrypted,
-                      const wire::IpAddress& source) {
+  void see_where_from(const InboundModel& sa, const Encrypted& encrypted, const IpView& outer) {
     // RFC 7296 §2.23: how the peer sends is its own choice.
     if (encrypted.source_port.has_value() != sa.udp) return;
+    // A NAT may show it as somebody else to another address of ours.
+    if (outer.destination != sa.here) {
+      ++at_other_address;
+      return;
+    }
     const unsigned port = encrypted.source_port.value_or(0);
-    if (source != sa.peer || (sa.udp && port != sa.peer_port)) {
-      moved.push_back({sa.id, source, port});
+    if (outer.source != sa.peer || (sa.udp && port != sa.peer_port)) {
+      moved.push_back({sa.id, outer.source, port});
     }
   }
 
@@ -289,7 +297,8 @@ class GatewayModel {
     }
     if (bytes < 8) return DropReason::truncated_packet;
     const bool is_request = ip[view.header_bytes] == (view.protocol == 1 ? 8 : 128);
-    if (!is_request || ip[view.header_bytes + 1] != 0 || icmp_checksum(ip, view) != 0) {
+    if (!is_request || ip[view.header_bytes + 1] != 0 || icmp_checksum(ip, view) != 0 ||
+        has_source_route(ip)) {
       return DropReason::icmp_ignored;
     }
     return own(echo_reply(ip, view));

@@ -152,14 +152,35 @@ inline unsigned icmp_checksum(const ByteString& ip, const IpView& view) {
   return internet_checksum(slice(ip, view.header_bytes, view.total_bytes - view.header_bytes));
 }
 
-/// RFC 792, RFC 4443 §4.2: what an echo request is answered with, from the address it was for.
+/// RFC 791 §3.1: loose or strict, a source route among an IPv4 packet's options.
+inline bool has_source_route(const ByteString& ip) {
+  if (ip[0] >> 4U != 4) return false;
+  const ByteString options = slice(ip, 20, (ip[0] & 0x0fU) * std::size_t{4} - 20);
+  for (std::size_t at = 0; at < options.size() && options[at] != 0;) {
+    if (options[at] == 131 || options[at] == 137) return true;
+    at += options[at] == 1 ? 1 : options[at + 1];
+  }
+  return false;
+}
+
+/// RFC 792, RFC 4443 §4.2: what an echo request is answered with, from the address it was for. In
+/// IPv4 with a header that is the answer's own but for the type of service: no options, may be cut;
+/// an identification is its source's to choose.
 inline ByteString echo_reply(ByteString ip, const IpView& view) {
   constexpr std::uint8_t kFirstHops = 64;
   const bool v4 = view.protocol == 1;
+  if (v4) {
+    const ByteString message = slice(ip, view.header_bytes, view.total_bytes - view.header_bytes);
+    ip.resize(20);
+    ip[0] = 0x45;
+    put(ip, message);
+    set16(ip, 2, static_cast<unsigned>(ip.size()));
+    std::fill_n(ip.begin() + 4, 4, std::uint8_t{0});
+  }
   const std::ptrdiff_t source = v4 ? 12 : 8, bytes = v4 ? 4 : 16;
   std::swap_ranges(ip.begin() + source, ip.begin() + source + bytes, ip.begin() + source + bytes);
   ip[v4 ? 8 : 7] = kFirstHops;
-  const std::size_t icmp = view.header_bytes;
+  const std::size_t icmp = v4 ? 20 : view.header_bytes;
   ip[icmp] = v4 ? 0 : 129;
   ip[icmp + 2] = ip[icmp + 3] = 0;
   const unsigned sum = icmp_checksum(ip, view_ip(ip).value());

@@ -88,6 +88,19 @@ TEST_CASE("path MTU: a router's message is read, in both families, plain and in 
   }
 }
 
+TEST_CASE("path MTU: eight quoted bytes (RFC 792) name the SA of ESP, and none of ESP in UDP") {
+  constexpr std::size_t kQuoted = wire::ipv4::kHeaderBytes + 8;
+  const auto read_first = [&](const Message& what) {
+    const Packet quoted = quoted_of(what);
+    return read_too_big(test::too_big_about(wire::Bytes(quoted).first(kQuoted), what.mtu,
+                                            router(true), local(true)));
+  };
+  const auto plain = read_first({});
+  REQUIRE(plain);
+  CHECK(plain->spi == 0x1001);
+  CHECK_FALSE(read_first({.in_udp = true}));
+}
+
 TEST_CASE(
     "path MTU: the first piece of what was sealed and then cut names its SA, later ones none") {
   for (const bool in_udp : {false, true}) {

@@ -34,6 +34,7 @@ struct CameUp {
   std::uint64_t followed = 0;  ///< another packet of their flow in the burst
   bool handed_over = false;    ///< from one worker to the other
   std::uint64_t sealed_in_udp = 0, sealed_to_vlans = 0, moved = 0;
+  std::uint64_t at_other_address = 0;  ///< of ours than their SA's
   std::set<crypto::Encryption> sealed_by, opened_by;
   std::uint64_t resynchronized = 0;  ///< SAs that had lost 2^32 packets or more
   std::set<std::uint32_t> inbound_over_by_bytes, outbound_over_by_bytes;  ///< by SPI
@@ -156,6 +157,7 @@ class Comparison : protected RandomEsp {
   /// How the two differ, or nothing.
   std::string compare(Expected expected, Expected actual, std::size_t count) {
     see_what_ended(expected, actual);
+    came_up_.at_other_address = model_.at_other_address;
     for (const auto& [sa, source, port] : std::exchange(model_.moved, {})) {
       ++came_up_.moved;
       expected.moved.push_back(told_moved(sa, source, port));

@@ -88,9 +88,20 @@ class Observer {
     for (const auto& [slot, sa] : model_.outbound) kept[sa.keys.spi] = std::move(ivs_[sa.keys.spi]);
     ivs_ = std::move(kept);
   }
-  /// Of a fragment: it is the worker's to choose where the piece is ours.
+  /// It is the worker's to choose of an IPv6 fragment that is ours, and of an IPv4 packet.
   static void forget_identification(Packet& ip) {
-    if (ip[0] >> 4U == 6 && ip[41] != kNotOurs) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
+    if (ip[0] >> 4U == 6) {
+      const bool is_ours = model::is_fragment(ip) && ip[41] != kNotOurs;
+      if (is_ours) std::fill_n(ip.begin() + 44, 4, std::uint8_t{0});
+      return;
+    }
+    const auto view = model::view_ip(ip);
+    const bool is_ours = view && std::ranges::any_of(kOwn4, [&](const std::string& own) {
+                           return view->source == model::parsed(own);
+                         });
+    if (!is_ours || !has_right_checksum(ip)) return;
+    model::set16(ip, 4, 0);
+    ip = model::with_checksum(std::move(ip));
   }
   /// By the frame's tags, which are the port's and no more; a wrong header is of no port.
   [[nodiscard]] unsigned port_of(unsigned device, const Packet& frame) const {
@@ -110,7 +121,7 @@ class Observer {
     return kNoPort;
   }
   static void add_clear(Packet ip, unsigned port, Expected& seen) {
-    if (model::is_fragment(ip)) forget_identification(ip);
+    forget_identification(ip);
     add_to_flow(port, ip, seen);
     seen.clear[port].push_back(std::move(ip));
   }
@@ -181,9 +192,8 @@ class Observer {
       return;
     }
     Packet inside = opened->payload;
-    const bool is_packet = opened->next_header == 41;
-    if (is_packet && model::is_fragment(inside)) forget_identification(inside);
-    const bool is_in_tunnel = is_packet || opened->next_header == 4;
+    const bool is_in_tunnel = opened->next_header == 41 || opened->next_header == 4;
+    if (is_in_tunnel) forget_identification(inside);
     if (is_in_tunnel && pieces.size() == 1) add_to_flow(spi, inside, seen);
     seen.sealed[spi].push_back(
         told_sealed(pieces[0].port, told_each(pieces, payload), opened->next_header, inside));

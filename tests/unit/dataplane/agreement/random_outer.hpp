@@ -37,7 +37,15 @@ class RandomOuter : protected RandomTrains {
         way.udp = !way.udp;
         break;
       case 1:
+        if (one_in(8)) {
+          way.v6 = !way.v6;
+          way.source = kThere.at(way.v6);
+        }
         way.destination = any(way.v6 ? kOwn6 : kOwn4);
+        // To its SA's own it would be a peer that has moved, which stands alone.
+        if (way.destination != kHere.at(way.v6) && one_in(3)) {
+          way.source = any(way.v6 ? kSayable6 : kSayable4);
+        }
         break;
       case 2:
         way.udp = true;

@@ -40,9 +40,21 @@ class RandomPackets {
     }
     const bool is_for_us = one_in(15);
     PacketOptions options = any_options(is_for_us);
-    if (is_for_us && one_in(2)) return echo_request(options.source, options.destination);
+    if (is_for_us && one_in(2)) return with_ip_options(any_echo(options));
     if (!is_for_us) follow_latest(options);
     return with_flow_label(with_fragment_header(with_ip_options(ip_packet(options))));
+  }
+  /// A request, now and then as large as a link takes.
+  Packet any_echo(const PacketOptions& options) {
+    Packet ip = echo_request(options.source, options.destination);
+    if (!one_in(4)) return ip;
+    const bool v4 = ip[0] >> 4U == 4;
+    const std::size_t message = v4 ? 20 : 40;
+    model::put(ip, model::counting(1300 + below(100)));
+    model::set16(ip, v4 ? 2 : 4, static_cast<unsigned>(v4 ? ip.size() : ip.size() - message));
+    model::set16(ip, message + 2, 0);
+    model::set16(ip, message + 2, model::icmp_checksum(ip, model::view_ip(ip).value()));
+    return model::with_checksum(std::move(ip));
   }
   /// Often of the flow of the one before, whatever else is different.
   void follow_latest(PacketOptions& options) {
@@ -232,7 +244,9 @@ class RandomPackets {
         {1, 0x94, 4, 0, 0, 0, 0, 0},              // nothing, router alert
         {7, 7, 4, 0, 0, 0, 0, 0x94, 4, 0, 0, 0},  // record route, router alert
         {1, 1, 1, 1},
-        {0x82, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};  // security
+        {0x82, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1},  // security
+        {1, 0x83, 7, 8, 10, 1, 0, 9},              // a source route, at its end
+        {0x89, 7, 4, 10, 1, 0, 9, 0}};             // a strict one
     const Packet& options = any(kOptions);
     ip.insert(ip.begin() + 20, options.begin(), options.end());
     ip[0] = static_cast<std::uint8_t>(0x45U + options.size() / 4);

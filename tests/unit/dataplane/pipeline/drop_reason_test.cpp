@@ -95,11 +95,15 @@ TEST_CASE("worker drops: ESP that meets no SA, or not its own (RFC 4303 §3.4.2)
     packet[14 + 20] ^= 0x40;
     expect(pair.right.receive(kWan, {packet, packet}), sa_not_found);
   }
-  SECTION("the SA's SPI at another of our addresses") {
-    Packet packet = pair.sealed();
-    wire::store_u32(&packet[14 + 16], 0x0a020001);
-    fix_checksum(packet);
-    expect(pair.right.receive(kWan, packet), sa_endpoint_mismatch);
+  SECTION("a tunnel's SPI at an address of ours of the other family") {
+    const Packet packet = pair.sealed();
+    expect(pair.right.receive(kWan,
+                              frame(ip_packet({.source = "2001:db8:ff::1",
+                                               .destination = "2001:db8:ff::2",
+                                               .protocol = 50,
+                                               .payload = {packet.begin() + 34, packet.end()}}))),
+           sa_endpoint_mismatch);
+    CHECK(pair.right.receive(kWan, packet).lan.size() == 1);
   }
   SECTION("truncated") {
     for (const std::size_t esp_bytes : {8U, 16U, 32U, 35U}) {

@@ -1,5 +1,7 @@
 // What a whole worker does to headers: the fields that go out and come in, padding that hides, and
 // what a NAT needs.
+#include <set>
+
 #include <catch2/catch.hpp>
 
 #include "dataplane/worker/header_fields.hpp"
@@ -53,6 +55,66 @@ TEST_CASE("headers: df: clear cuts no transport packet whose own DF is set (RFC 
   REQUIRE(refused.punts.size() == 1);
   CHECK(refused.punts[0].what.reason == PuntReason::packet_too_big);
   CHECK(sent(0).wan.size() == 2);
+}
+
+TEST_CASE("headers: identifications follow an SA's numbers, each SA from where it begins") {
+  const std::uint32_t start = GENERATE(7U, 0x1234U, 0xabcdfff0U);
+  const bool udp = GENERATE(false, true);
+  config::HeaderOptions headers;
+  // The short way from the second burst on, and the way of headers by configuration.
+  if (GENERATE(false, true)) headers.df = config::DontFragment::clear;
+  SaOptions options;
+  options.udp = udp;
+  Gateway left;
+  left.protect("10.1.0.0/24", "10.2.0.0/16",
+               left.install(outbound_sa(options), {.headers = headers, .iv_start = start}));
+  std::uint16_t number = 0;
+  for (int burst = 0; burst < 3; ++burst) {
+    const Packet sent = frame(ip_packet({.fragment = 0}));
+    for (const Packet& outer : left.receive(kLan, std::vector<Packet>(3, sent)).wan) {
+      CHECK(wire::load_u16(&outer[14 + 4]) == (++number ^ (start & 0xffffU)));
+      CHECK(wire::parse_ipv4(ip_of(outer)).has_value());
+    }
+  }
+  CHECK(number == 9);
+}
+
+TEST_CASE("headers: two SAs to one peer begin with identifications of their own") {
+  // By chance: of so many at most a few begin alike.
+  Gateway left;
+  std::set<std::uint16_t> first;
+  for (std::uint32_t spi = 0x1000; spi < 0x1010; ++spi) {
+    const SlotIndex slot = left.install(outbound_sa({}, spi));
+    if (spi == 0x1000) {
+      left.protect("10.1.0.0/24", "10.2.0.0/16", slot);
+    } else {
+      REQUIRE(left.tables().spd->rebind(channel::PolicyId{1}, slot));
+    }
+    const Result sent = left.receive(kLan, frame(ip_packet({.fragment = 0})));
+    first.insert(wire::load_u16(&sent.wan.at(0)[14 + 4]));
+  }
+  CHECK(first.size() > 8);
+}
+
+TEST_CASE("headers: pieces of what two SAs sealed are told apart, however alike both begin") {
+  config::HeaderOptions headers;
+  headers.fragmentation = config::FragmentationOrder::after;
+  Gateway left;
+  std::set<std::uint16_t> names;
+  for (const std::uint32_t spi : {0x1000U, 0x1001U}) {
+    const SlotIndex slot = left.install(outbound_sa({}, spi), {.headers = headers, .iv_start = 7});
+    if (spi == 0x1000) {
+      left.protect("10.1.0.0/24", "10.2.0.0/16", slot);
+    } else {
+      REQUIRE(left.tables().spd->rebind(channel::PolicyId{1}, slot));
+    }
+    const PacketOptions packet{.fragment = 0, .payload = Packet(1480, 1)};
+    const Result sent = left.receive(kLan, frame(ip_packet(packet)));
+    REQUIRE(sent.wan.size() == 2);
+    CHECK(wire::load_u16(&sent.wan[0][14 + 4]) == wire::load_u16(&sent.wan[1][14 + 4]));
+    names.insert(wire::load_u16(&sent.wan[0][14 + 4]));
+  }
+  CHECK(names.size() == 2);
 }
 
 TEST_CASE("headers: without options, the outer header is what it always was") {

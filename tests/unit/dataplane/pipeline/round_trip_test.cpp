@@ -163,7 +163,6 @@ TEST_CASE(
   const Packet plain = outer_of({.fragment = 0});
   CHECK(plain[1] == 0);
   CHECK(wire::load_u16(&plain[6]) == 0);
-  CHECK(wire::load_u16(&plain[4]) != 0);  // may be fragmented, so it has an identification
   CHECK(wire::ipv4_header_sum(plain.data(), 20) == 0xffff);
 }
 

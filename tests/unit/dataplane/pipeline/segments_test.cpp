@@ -49,8 +49,7 @@ struct CutTwins {
   explicit CutTwins(const SaOptions& given = {}) : options(given) {
     const auto out = outbound_sa(options);
     for (Gateway* gateway : {&left, &left_of_cut}) {
-      const SlotIndex slot = gateway->install(out);
-      gateway->tables().sad->outbound(slot)->iv_start = 7;  // both begin alike
+      const SlotIndex slot = gateway->install(out, {.headers = {}, .iv_start = 7});  // both alike
       gateway->protect(options.local_selectors[0], options.remote_selectors[0], slot);
     }
     const auto in = inbound_sa(options);

@@ -115,6 +115,46 @@ TEST_CASE("wholes: an IKE message in six fragments reaches the main thread (RFC 
   CHECK(all_are_back());
 }
 
+TEST_CASE("wholes: IKE behind IPv6 extension headers is read, whole or in fragments") {
+  channel::Datagram sent;
+  sent.local = {wire::IpAddress::parse("2001:db8:ff::2").value(), 500};
+  sent.remote = {wire::IpAddress::parse("2001:db8:ff::1").value(), 500};
+  sent.length = 3000;
+  std::ranges::copy(counting(sent.length), sent.bytes.begin());
+  std::vector<Packet> frames;
+  const auto built = [&] {
+    Packet packet(control::ike_packet_bytes(sent));
+    wire::Writer writer(packet);
+    control::build_ike_packet(writer, sent, 0);
+    return packet;
+  };
+  const Packet options = {0, 0, 1, 4, 0, 0, 0, 0};  // PadN
+  SECTION("destination options") {
+    sent.length = 300;
+    frames = {frame(behind_extension(built(), 60, options))};
+  }
+  SECTION("an atomic fragment (RFC 6946)") {
+    sent.length = 300;
+    frames = {frame(behind_extension(built(), 44, {0, 0, 0, 0, 0, 0, 0, 7}))};
+  }
+  SECTION("in front of each fragment's header (RFC 8200 §4.5)") {
+    for (const Packet& piece : control::fragments_of(built(), 1400, 99)) {
+      frames.push_back(frame(behind_extension(piece, 60, options)));
+    }
+    REQUIRE(frames.size() == 3);
+  }
+  Gateway gateway;
+  const Result result = gateway.receive(kWan, frames);
+  CHECK(result.drops.empty());
+  REQUIRE(result.punts.size() == 1);
+  CHECK(result.punts[0].what.reason == PuntReason::ike);
+  const auto arrived = control::parse_ike_packet(ip_of(result.punts[0].bytes));
+  REQUIRE(arrived);
+  CHECK(arrived->length == sent.length);
+  CHECK(arrived->remote == sent.local);
+  CHECK(std::ranges::equal(std::span(arrived->bytes).first(sent.length), counting(sent.length)));
+}
+
 TEST_CASE("wholes: an echo of 8 KB is answered with each of its bytes") {
   const bool is_v6 = GENERATE(false, true);
   const std::string here = is_v6 ? "2001:db8:1::9" : "10.1.0.9";

@@ -1,0 +1,116 @@
+// ESP that is under way while an end of its tunnel moves (RFC 4555).
+#include <algorithm>
+#include <string>
+
+#include <catch2/catch.hpp>
+#include <rte_ring.h>
+
+#include "dataplane/tables/sa.hpp"
+#include "tests/unit/dataplane/pipeline/pair.hpp"
+#include "wire/ip.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+/// The right gateway's: in the SA, and another.
+const std::string kBefore = "198.51.100.2", kAfter = "10.2.0.1";
+const std::string kPeer = "198.51.100.1", kElsewhere = "198.51.100.77";
+
+/// The same ESP between other addresses.
+Packet between(Packet sealed, const std::string& source, const std::string& destination) {
+  const auto put = [&](std::size_t at, const std::string& address) {
+    const wire::IpAddress parsed = wire::IpAddress::parse(address).value();
+    std::ranges::copy(parsed.view(), sealed.begin() + 14 + static_cast<std::ptrdiff_t>(at));
+  };
+  put(wire::ipv4::kSource, source);
+  put(wire::ipv4::kDestination, destination);
+  fix_checksum(sealed);
+  return sealed;
+}
+
+/// As MOBIKE moves the right one's inbound SA.
+void move_right(Pair& pair, const std::string& local, const std::string& remote) {
+  Sad& sad = *pair.right.tables().sad;
+  channel::UpdateEndpoints moved;
+  moved.sa = pair.in_id;
+  moved.local = sad.find(pair.in_id)->spec.local;
+  moved.remote = sad.find(pair.in_id)->spec.remote;
+  moved.local.address = wire::IpAddress::parse(local).value();
+  moved.remote.address = wire::IpAddress::parse(remote).value();
+  REQUIRE(sad.update_endpoints(moved) == channel::Outcome::ok);
+}
+
+Pair pair_with(bool udp) {
+  SaOptions options;
+  options.udp = udp;
+  return Pair({}, options);
+}
+
+}  // namespace
+
+TEST_CASE("moved: what the peer sent to our address before arrives (RFC 4555 §3.5)") {
+  const bool udp = GENERATE(false, true);
+  Pair pair = pair_with(udp);
+  const std::vector<Packet> under_way = {pair.sealed(), pair.sealed()};
+  move_right(pair, kAfter, kPeer);
+  CHECK(pair.right.receive(kWan, under_way).lan.size() == 2);
+  CHECK(pair.right.receive(kWan, between(pair.sealed(), kPeer, kAfter)).lan.size() == 1);
+  CHECK(pair.traffic().packets == 3);
+}
+
+TEST_CASE("moved: a peer that moves us may send there before we have checked it (RFC 4555 §3.5)") {
+  const bool udp = GENERATE(false, true);
+  Pair pair = pair_with(udp);
+  // With an address of its own that we have not been told of.
+  CHECK(pair.right.receive(kWan, between(pair.sealed(), kElsewhere, kAfter)).lan.size() == 1);
+  CHECK(pair.right.receive(kWan, pair.sealed()).lan.size() == 1);
+}
+
+TEST_CASE("moved: what comes to another address of ours does not say where the peer is") {
+  const bool udp = GENERATE(false, true);
+  Pair pair = pair_with(udp);
+  CHECK(pair.right.receive(kWan, between(pair.sealed(), kElsewhere, kAfter)).lan.size() == 1);
+  CHECK(rte_ring_count(pair.right.hints()) == 0);
+  // To the one in use it does, as ever.
+  CHECK(pair.right.receive(kWan, between(pair.sealed(), kElsewhere, kBefore)).lan.size() == 1);
+  CHECK(rte_ring_count(pair.right.hints()) == 1);
+}
+
+TEST_CASE("moved: there too a packet is taken once, and only when it is authentic") {
+  Pair pair;
+  const Packet sealed = between(pair.sealed(), kPeer, kAfter);
+  Packet forged = sealed;
+  forged.back() ^= 1U;
+  CHECK(pair.right.receive(kWan, forged).dropped(DropReason::icv_mismatch) == 1);
+  CHECK(pair.right.receive(kWan, sealed).lan.size() == 1);
+  CHECK(pair.right.receive(kWan, sealed).dropped(DropReason::replay_duplicate) == 1);
+  CHECK(pair.right.receive(kWan, between(sealed, kPeer, kBefore))
+            .dropped(DropReason::replay_duplicate) == 1);
+}
+
+TEST_CASE("moved: an address that is not ours is not the SA's, whatever its SPI") {
+  Pair pair;
+  const Result result = pair.right.receive(kWan, between(pair.sealed(), kPeer, "198.51.100.77"));
+  CHECK(result.lan.empty());
+  CHECK(result.dropped(DropReason::no_policy_match) == 1);
+  CHECK(pair.traffic().packets == 0);
+}
+
+TEST_CASE("moved: in transport mode the destination is the packet's own, and no other is taken") {
+  SaOptions options;
+  options.mode = channel::SaMode::transport;
+  options.local_selectors = {"198.51.100.1/32"};
+  options.remote_selectors = {"0.0.0.0/0"};
+  Pair pair({}, options);
+  const Packet inner = echo_request(kPeer, kBefore);
+  const Result sent = pair.left.inject(inner, {InjectKind::outbound_local, kWan, false});
+  REQUIRE(sent.wan.size() == 1);
+  const Result result = pair.right.receive(kWan, between(sent.wan[0], kPeer, kAfter));
+  CHECK(result.dropped(DropReason::sa_endpoint_mismatch) == 1);
+  CHECK(pair.traffic().packets == 0);
+  static_cast<void>(pair.right.receive(kWan, sent.wan[0]));
+  CHECK(pair.traffic().packets == 1);
+}
