@@ -55,10 +55,11 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {packet_too_big, "packet_too_big", "RFC 4301 §8.2",
      "The packet, with ESP's overhead, is larger than the outgoing link's MTU.",
      "Let clients hear ICMP too big, or lower their MTU or TCP MSS."},
-    {fragment_unsupported, "fragment_unsupported", "RFC 4303 §3.4.1",
-     "An IP fragment that would have to be reassembled first: ESP, IKE or for a selector with "
-     "ports.",
-     "Lower the MTU of the sender so that outer packets are not fragmented on the way."},
+    {fragment_unsupported, "fragment_unsupported", "RFC 4301 §4.4.1.1",
+     "A fragment behind the first, which does not show whether it is what a policy with ports, ICMP "
+     "types or (IPv6) a protocol protects or discards; or a fragment for a transport mode SA.",
+     "Use selectors without ports ([udp] for [udp/53]), or have the sender send no fragments: lower "
+     "its MTU or TCP MSS."},
     {fragment_invalid, "fragment_invalid", "RFC 8200 §4.5",
      "A fragment to one of our addresses that can be part of no packet: its length or place is "
      "impossible.",

@@ -1,4 +1,4 @@
-// Fragments in transit whose first one a policy with ports let pass (RFC 4301 §7.4). How many are
+// Fragments in transit whose first one was let pass by its ports (RFC 4301 §7.4). How many are
 // known, and for how long, from docs/reference/configuration.md.
 #pragma once
 
@@ -32,12 +32,12 @@ class BypassModel {
     for (Packet& packet : packets_) packet.is_over |= packet.of == first.of;
   }
   /// It was let pass.
-  void passed(const Fragment& first, const PolicyHit& policy, std::uint64_t now) {
+  void passed(const Fragment& first, const std::optional<PolicyHit>& policy, std::uint64_t now) {
     packets_.push_back({first.of, policy, first.payload.size(), now});
     if (packets_.size() > kPackets) packets_.pop_front();
   }
-  /// What lets a later one pass, if anything does.
-  std::optional<PolicyHit> policy_of(const Fragment& later, std::uint64_t now) {
+  /// The policy that lets a later one pass, or that it is none; nullopt: the first is not known.
+  std::optional<std::optional<PolicyHit>> policy_of(const Fragment& later, std::uint64_t now) {
     const auto packet = std::ranges::find_if(packets_, [&](const Packet& one) {
       return !one.is_over && one.of == later.of && now - one.began < kMilliseconds;
     });
@@ -52,7 +52,7 @@ class BypassModel {
  private:
   struct Packet {
     ByteString of;
-    PolicyHit policy;
+    std::optional<PolicyHit> policy;
     std::size_t first_bytes;
     std::uint64_t began;
     std::size_t seen = first_bytes;

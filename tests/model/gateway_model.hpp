@@ -268,7 +268,7 @@ class GatewayModel {
     // RFC 4301 §4.4.1: IKE's own traffic passes the policies that it makes SAs for.
     const bool is_ike = port == 500 || port == kNatTraversalPort;
     const auto hit = first_policy(policies, flow_of(ip, view), origin);
-    if (hit && !is_ike) {
+    if (hit && !hit->unclear && !is_ike) {
       const PolicyAction action = policies[hit->index].action;
       if (action == PolicyAction::discard) return DropReason::policy_discard;
       if (action == PolicyAction::protect && hit->reverse) {
@@ -318,14 +318,24 @@ class GatewayModel {
     const IpView view = view_ip(ip).value();
     const bool is_ours = origin == dataplane::PacketOrigin::originated;
     const bool may_go_on = is_ours || view.hops > 1;
+    // RFC 4301 §4.4.1: what a gateway says in fragments is IKE, which passes its policies.
+    if (is_ours && is_fragment(ip)) return route(ip, view, true);
     auto hit = first_policy(policies, flow_of(ip, view), origin);
-    // RFC 4301 §7.4: of packets in clear, later fragments go where their first one went.
+    // RFC 4301 §7.4: of packets in clear, later fragments are let pass as their first one was.
     auto piece = origin == dataplane::PacketOrigin::clear ? fragment_of(ip) : std::nullopt;
     if (piece && !ReassemblyModel::is_sound(ip, *piece)) piece.reset();
     if (piece && piece->offset == 0) bypassed.begins(*piece);
     if (piece && piece->offset != 0) {
       if (const auto first = bypassed.policy_of(*piece, reassembly.now())) hit = first;
     }
+    if (hit && hit->unclear) {
+      return is_fragment(ip) ? DropReason::fragment_unsupported : DropReason::truncated_packet;
+    }
+    const auto note_first = [&] {
+      if (piece && piece->offset == 0 && is_news_to_later_ones(hit, ip, view)) {
+        bypassed.passed(*piece, hit, reassembly.now());
+      }
+    };
     if (!hit) {
       if (auto way = as_return_traffic(ip, view, origin)) return *way;
       // What was decrypted has passed its SA's selectors.
@@ -335,7 +345,9 @@ class GatewayModel {
       if (origin == dataplane::PacketOrigin::clear && speaks_of_protected(ip, view, policies)) {
         return DropReason::cleartext_violates_policy;
       }
-      return may_go_on ? route(ip, view, is_ours) : Outcomes(PuntReason::ttl_exceeded);
+      if (!may_go_on) return PuntReason::ttl_exceeded;
+      note_first();
+      return route(ip, view, is_ours);
     }
     const dataplane::PolicyEntry& policy = policies[hit->index];
     if (policy.action == PolicyAction::discard) return DropReason::policy_discard;
@@ -344,9 +356,7 @@ class GatewayModel {
     }
     if (!may_go_on) return PuntReason::ttl_exceeded;
     if (policy.action == PolicyAction::bypass) {
-      if (piece && piece->offset == 0 && is_news_to_later_ones(*hit, ip, view, origin)) {
-        bypassed.passed(*piece, *hit, reassembly.now());
-      }
+      note_first();
       return route(ip, view, is_ours);
     }
     if (policy.outbound == dataplane::kNoSlot) return PuntReason::acquire;
@@ -366,6 +376,9 @@ class GatewayModel {
                            !is_broadcast(networks, answer->source);
     if (!is_ours && !is_behind) return std::nullopt;
     const auto hit = first_policy(policies, *answer, dataplane::PacketOrigin::originated);
+    // What may be protected must not be quoted in clear.
+    if (hit && hit->unclear && is_ours) return dataplane::DropReason::no_sa;
+    if (hit && hit->unclear) return std::nullopt;
     if (!hit || policies[hit->index].action != dataplane::PolicyAction::protect) {
       return std::nullopt;
     }
@@ -376,15 +389,20 @@ class GatewayModel {
     return seal(slot, is_ours ? ip : one_hop_on(ip), view, is_ours);
   }
 
-  /// Whether later fragments of a first one, which have no ports, would by themselves meet no
-  /// policy, or one behind the first's.
-  [[nodiscard]] bool is_news_to_later_ones(const PolicyHit& first, const ByteString& ip,
-                                           const IpView& view,
-                                           dataplane::PacketOrigin origin) const {
+  /// Whether later fragments of a first one in clear, which have no ports, would by themselves not
+  /// go its way: they meet another policy, or one that stops them for what they hide. Those that
+  /// show to be of a policy in front of the first's are that one's.
+  [[nodiscard]] bool is_news_to_later_ones(const std::optional<PolicyHit>& first,
+                                           const ByteString& ip, const IpView& view) const {
+    constexpr std::size_t kBehindAll = ~std::size_t{0};
     dataplane::FlowKey flow = flow_of(ip, view);
     flow.ports_known = false;
-    const auto later = first_policy(policies, flow, origin);
-    return !later || later->index > first.index;
+    const auto clear = dataplane::PacketOrigin::clear;
+    const auto later = first_policy(policies, flow, clear);
+    const auto shown = first_policy(policies, flow, clear, true);
+    const std::size_t mine = first ? first->index : kBehindAll;
+    if (shown && shown->index < mine) return false;
+    return later ? later->unclear || later->index != mine : first.has_value();
   }
 
   /// `ip` is about to be sealed, its hop counted.
