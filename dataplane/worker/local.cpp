@@ -1,6 +1,7 @@
 // Packets for our own addresses: echo is answered in place, IKE goes to the main thread, the rest
 // ends here with a reason.
 #include <algorithm>
+#include <cstring>
 
 #include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/sizes.hpp"
@@ -44,9 +45,29 @@ void turn_around(std::uint8_t* ip, const wire::IpHeader& header, std::uint8_t re
   }
 }
 
+/// What answers a packet with a Routing header "must not include a Routing header that was
+/// automatically derived" from it (RFC 8200 §8.4): the reply has no extension headers then.
+void leave_extensions(Burst& burst, std::uint32_t position) {
+  std::uint8_t* const ip = burst.ip[position];
+  wire::IpHeader& header = burst.header[position];
+  const std::size_t gone = header.payload_offset - wire::ipv6::kHeaderBytes;
+  std::uint8_t* const moved = ip + gone;
+  std::memmove(moved, ip, wire::ipv6::kHeaderBytes);
+  moved[wire::ipv6::kNextHeader] = header.protocol;
+  wire::store_u16(moved + wire::ipv6::kPayloadLength,
+                  static_cast<std::uint16_t>(header.payload_bytes()));
+  burst.ip[position] = moved;
+  header.total_bytes = static_cast<std::uint16_t>(header.total_bytes - gone);
+  header.payload_offset = wire::ipv6::kHeaderBytes;
+  header.protocol_offset = wire::ipv6::kNextHeader;
+  header.has_routing = false;
+}
+
 /// The reply is ours: it meets policy as what we originate, so that an echo that came through a
 /// tunnel returns through it.
 void answer(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint8_t reply_type) {
+  if (burst.header[position].has_routing) [[unlikely]]
+    leave_extensions(burst, position);
   turn_around(burst.ip[position], burst.header[position], reply_type);
   worker.counters.delivered.add(1);
   worker.counters.originated.add(1);
@@ -127,6 +148,9 @@ void serve_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
     worker.drop(burst.packets[position], DropDirection::local, reason);
   };
   const wire::IpHeader& header = burst.header[position];
+  // "If Segments Left is non-zero, the node must discard the packet" (RFC 8200 §4.4): we know no
+  // type of Routing header.
+  if (header.is_routed_on) return drop(DropReason::ipv6_extension_unsupported);
   if (header.is_fragment) return gather(worker, burst, position);
   switch (header.protocol) {
     case wire::protocol::kIcmp:

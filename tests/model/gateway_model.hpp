@@ -116,6 +116,7 @@ class GatewayModel {
   /// RFC 4301 §5.2: ESP for us is opened, all else meets the policies.
   Outcomes arrive(const ByteString& ip) {
     using dataplane::DropReason;
+    if (lacks_upper_header(ip, view_ip(ip).value())) return DropReason::fragment_invalid;
     const auto encrypted = encrypted_in(ip);
     const wire::IpAddress to = view_ip(ip).value().destination;
     if (!encrypted || routes.lookup(to) != dataplane::Adjacencies::kLocal) {
@@ -214,6 +215,7 @@ class GatewayModel {
       if (!view || view->source.is_v4() != (opened.next_header == 4)) {
         return DropReason::inner_header_invalid;
       }
+      if (lacks_upper_header(opened.payload, *view)) return DropReason::inner_header_invalid;
       inner = slice(opened.payload, 0, view->total_bytes);  // §2.7: padding goes
       const auto ecn = ecn_inside(ecn_of(inner), ecn_of(around));
       if (!ecn) return DropReason::congestion_marked;
@@ -326,7 +328,7 @@ class GatewayModel {
     if (piece && !ReassemblyModel::is_sound(ip, *piece)) piece.reset();
     if (piece && piece->offset == 0) bypassed.begins(*piece);
     if (piece && piece->offset != 0) {
-      if (const auto first = bypassed.policy_of(*piece, reassembly.now())) hit = first;
+      if (const auto first = bypassed.policy_of(*piece, reassembly.now())) hit = *first;
     }
     if (hit && hit->unclear) {
       return is_fragment(ip) ? DropReason::fragment_unsupported : DropReason::truncated_packet;
