@@ -18,6 +18,7 @@ enum class IpError : std::uint8_t {
   header_invalid,
   checksum_wrong,
   extension_unsupported,
+  first_fragment_short,
 };
 
 struct IpHeader {
@@ -27,6 +28,8 @@ struct IpHeader {
   std::uint8_t protocol = 0;          ///< upper layer, behind IPv6 extension headers
   bool is_fragment : 1 = false;
   bool has_upper_header : 1 = true;  ///< false for fragments that are not the first
+  bool has_routing : 1 = false;      ///< a Routing header
+  bool is_routed_on : 1 = false;     ///< one that names more hops to come (Segments Left is not 0)
 
   [[nodiscard]] std::size_t payload_bytes() const {
     return static_cast<std::size_t>(total_bytes - payload_offset);
@@ -166,6 +169,10 @@ inline void decrement_ttl(std::uint8_t* ipv4_header) {
     std::size_t extension_bytes = 8;
     if (is_options) {
       extension_bytes = (extension[1] + 1U) * 8U;
+      if (type == ipv6::kRouting) {
+        parsed.has_routing = true;
+        if (extension[3] != 0) parsed.is_routed_on = true;
+      }
     } else {
       const std::uint16_t fragment = load_u16(extension + 2);
       // Offset and M; neither: RFC 6946 atomic, which makes no whole of a piece that has it inside.
@@ -181,14 +188,44 @@ inline void decrement_ttl(std::uint8_t* ipv4_header) {
   return parsed;
 }
 
-/// `packet` as in `parse_ipv4`. The upper layer is behind all extension headers.
+/// How much of an upper layer's header a first fragment has at least.
+[[nodiscard]] constexpr std::size_t least_upper_bytes(std::uint8_t upper) {
+  switch (upper) {
+    case protocol::kTcp:
+      return 20;
+    case protocol::kUdp:
+    case protocol::kEsp:
+      return 8;
+    case protocol::kIcmpv6:
+      return 4;
+    case protocol::kSctp:
+      return 12;
+    case protocol::kIpv4:
+      return ipv4::kHeaderBytes;
+    case protocol::kIpv6:
+      return ipv6::kHeaderBytes;
+    case protocol::kNoNextHeader:
+      return 0;
+    default:  // a number, not an enum
+      return 1;
+  }
+}
+
+/// `packet` as in `parse_ipv4`. The upper layer is behind all extension headers. "If the first
+/// fragment does not include all headers through an Upper-Layer header, then that fragment should
+/// be discarded" (RFC 8200 §4.5; RFC 7112 §5): policy would not see what it is.
 [[nodiscard]] inline std::expected<IpHeader, IpError> parse_ipv6(Bytes packet) {
   if (packet.size() < ipv6::kHeaderBytes) return std::unexpected(IpError::truncated);
   if ((packet[0] >> 4U) != 6) return std::unexpected(IpError::header_invalid);
   const std::size_t total = ipv6::kHeaderBytes + load_u16(packet.data() + ipv6::kPayloadLength);
   if (total > packet.size()) return std::unexpected(IpError::truncated);
   if (total > UINT16_MAX) return std::unexpected(IpError::header_invalid);
-  return follow_extensions(packet, total);
+  const auto parsed = follow_extensions(packet, total);
+  if (parsed && parsed->is_fragment && parsed->has_upper_header &&
+      parsed->payload_bytes() < least_upper_bytes(parsed->protocol)) [[unlikely]] {
+    return std::unexpected(IpError::first_fragment_short);
+  }
+  return parsed;
 }
 
 /// By the version in the first byte.

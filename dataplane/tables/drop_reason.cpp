@@ -27,7 +27,9 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {ipv6_header_invalid, "ipv6_header_invalid", "RFC 8200 §3",
      "The IPv6 version or payload length is impossible.", "Find the sender by a capture."},
     {ipv6_extension_unsupported, "ipv6_extension_unsupported", "RFC 8200 §4",
-     "The IPv6 extension headers are malformed or more than we follow.",
+     "The IPv6 extension headers are malformed, more than we follow, or for us with a Routing "
+     "header "
+     "that names hops to come.",
      "Find the sender by a capture; ordinary traffic has none."},
     {multi_segment_unsupported, "multi_segment_unsupported", "",
      "The packet arrived in several buffers and could not be joined into one.",
@@ -55,13 +57,16 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {packet_too_big, "packet_too_big", "RFC 4301 §8.2",
      "The packet, with ESP's overhead, is larger than the outgoing link's MTU.",
      "Let clients hear ICMP too big, or lower their MTU or TCP MSS."},
-    {fragment_unsupported, "fragment_unsupported", "RFC 4303 §3.4.1",
-     "An IP fragment that would have to be reassembled first: ESP, IKE or for a selector with "
-     "ports.",
-     "Lower the MTU of the sender so that outer packets are not fragmented on the way."},
+    {fragment_unsupported, "fragment_unsupported", "RFC 4301 §4.4.1.1",
+     "A fragment behind the first, which does not show whether it is what a policy with ports, "
+     "ICMP "
+     "types or (IPv6) a protocol protects or discards; or a fragment for a transport mode SA.",
+     "Use selectors without ports ([udp] for [udp/53]), or have the sender send no fragments: "
+     "lower "
+     "its MTU or TCP MSS."},
     {fragment_invalid, "fragment_invalid", "RFC 8200 §4.5",
-     "A fragment to one of our addresses that can be part of no packet: its length or place is "
-     "impossible.",
+     "A fragment to one of our addresses whose length or place is impossible, or an IPv6 packet's "
+     "first one without the header of its upper layer.",
      "Find the sender by a capture."},
     {fragment_overlap, "fragment_overlap", "RFC 5722 §4",
      "Fragments of one packet that overlap: refused with all of the packet, or a fragment that "

@@ -19,7 +19,8 @@ struct FlowKey {
   wire::IpAddress source, destination;
   std::uint16_t source_port = 0, destination_port = 0;
   std::uint8_t protocol = 0;
-  bool ports_known = true;  ///< false for non-first fragments: only any-port and OPAQUE match
+  bool ports_known =
+      true;  ///< false for non-first fragments: only any-port and OPAQUE match them clearly
   friend bool operator==(const FlowKey&, const FlowKey&) = default;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "dataplane/tables/unclear_rules.hpp"
+
 namespace culvert::dataplane {
 namespace {
 
@@ -126,18 +128,24 @@ std::uint32_t salt_of(const RuleShape<Address>& shape) {
   return static_cast<std::uint32_t>(mixed(rest, shape.source, shape.destination)) & 0xffffffU;
 }
 
+bool within(auto value, auto first, auto last) { return first <= value && value <= last; }
+
+/// Whether the rule is about these addresses, and such a packet.
+template <typename Address>
+bool is_between(const CompiledRule<Address>& rule, const CompiledFlow<Address>& flow,
+                bool in_clear) {
+  if (rule.in_clear_only && !in_clear) return false;
+  return within(flow.source, rule.source_first, rule.source_last) &&
+         within(flow.destination, rule.destination_first, rule.destination_last);
+}
+
 template <typename Address>
 bool is_met(const CompiledRule<Address>& rule, const CompiledFlow<Address>& flow, bool in_clear) {
-  const auto within = [](auto value, auto first, auto last) {
-    return first <= value && value <= last;
-  };
   const auto is_of = [&](std::uint8_t protocol) {
     return protocol == 0 || protocol == flow.protocol;
   };
-  if (rule.in_clear_only && !in_clear) return false;
-  if (!within(flow.source, rule.source_first, rule.source_last) ||
-      !within(flow.destination, rule.destination_first, rule.destination_last) ||
-      !is_of(rule.source_protocol) || !is_of(rule.destination_protocol)) {
+  if (!is_between(rule, flow, in_clear) || !is_of(rule.source_protocol) ||
+      !is_of(rule.destination_protocol)) {
     return false;
   }
   if (!flow.ports_known) return rule.takes_unknown_ports;
@@ -168,11 +176,26 @@ CompiledFlow<Address> compiled(const FlowKey& flow) {
 }
 
 template <typename Table>
-PolicyIndex::Match match_in(const Table& table, const FlowKey& flow, bool in_clear) {
-  const auto* const node =
-      table.find(compiled<decltype(typename Table::Flow{}.source)>(flow), in_clear);
+const typename Table::Node* node_in(const Table& table, const FlowKey& flow, bool in_clear) {
+  return table.find(compiled<decltype(typename Table::Flow{}.source)>(flow), in_clear);
+}
+
+PolicyIndex::Match match_of(const auto* node, bool unclear) {
   if (node == nullptr) return {};
-  return {node->rule.entry, node->rule.reverse};
+  return {node->rule.entry, node->rule.reverse, unclear};
+}
+
+/// What the packet is seen to be of, or what stands before it and it may be of.
+template <typename Table>
+PolicyIndex::Match match_in(const Table& table, const Table& unclear, const FlowKey& flow,
+                            bool in_clear) {
+  const auto* const shown = node_in(table, flow, in_clear);
+  if (flow.ports_known) [[likely]]
+    return match_of(shown, false);
+  const auto* const hidden = node_in(unclear, UnclearRules::as_shown(flow), in_clear);
+  const bool is_hidden_first =
+      hidden != nullptr && (shown == nullptr || is_before(*hidden, *shown));
+  return is_hidden_first ? match_of(hidden, true) : match_of(shown, false);
 }
 
 }  // namespace
@@ -231,8 +254,7 @@ void RuleTable<Address>::erase(const PolicyRule& rule, Retired& retired) {
   const Shape shape = shape_of(gone);
   std::atomic<Node*>* place = &bucket(hash_of(shape, salt_of(shape), example_of(gone)));
   Node* node = place->load(std::memory_order_relaxed);
-  while (node != nullptr && (node->rule.entry != gone.entry || node->rule.reverse != gone.reverse ||
-                             shape_of(node->rule) != shape)) {
+  while (node != nullptr && node->rule != gone) {
     place = &node->next;
     node = place->load(std::memory_order_relaxed);
   }
@@ -302,7 +324,15 @@ const typename RuleTable<Address>::Node* RuleTable<Address>::better_of(const Pro
 template class RuleTable<std::uint32_t>;
 template class RuleTable<unsigned __int128>;
 
+PolicyIndex::PolicyIndex(std::size_t rules, Reclaimer& reclaimer)
+    : v4_(rules, reclaimer),
+      v6_(rules, reclaimer),
+      unclear_(std::make_unique<UnclearRules>(rules, reclaimer)) {}
+
+PolicyIndex::~PolicyIndex() = default;
+
 void PolicyIndex::insert(const PolicyRule& rule) {
+  unclear_->insert(rule);
   if (rule.source.first.is_v4()) {
     v4_.insert(rule);
   } else {
@@ -317,6 +347,7 @@ void PolicyIndex::erase(std::span<const PolicyRule> rules, Reclaimer& reclaimer)
   };
   const auto retired = std::make_shared<Both>();
   for (const PolicyRule& rule : rules) {
+    unclear_->erase(rule);
     if (rule.source.first.is_v4()) {
       v4_.erase(rule, retired->v4);
     } else {
@@ -327,12 +358,19 @@ void PolicyIndex::erase(std::span<const PolicyRule> rules, Reclaimer& reclaimer)
 }
 
 void PolicyIndex::publish() {
+  unclear_->publish();
   v4_.publish();
   v6_.publish();
 }
 
 PolicyIndex::Match PolicyIndex::find(const FlowKey& flow, bool in_clear) const {
-  return flow.source.is_v4() ? match_in(v4_, flow, in_clear) : match_in(v6_, flow, in_clear);
+  return flow.source.is_v4() ? match_in(v4_, unclear_->v4(), flow, in_clear)
+                             : match_in(v6_, unclear_->v6(), flow, in_clear);
+}
+
+PolicyIndex::Match PolicyIndex::find_shown(const FlowKey& flow, bool in_clear) const {
+  return flow.source.is_v4() ? match_of(node_in(v4_, flow, in_clear), false)
+                             : match_of(node_in(v6_, flow, in_clear), false);
 }
 
 RecentRules::~RecentRules() {
@@ -361,9 +399,12 @@ bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint32_t sinc
                           std::uint32_t now) const {
   if (now - since > kChanges) return false;
   std::size_t looked_at = 0;
-  const auto meets_none = [in_clear](const auto& rules, const auto& packet) {
-    return std::ranges::none_of(rules,
-                                [&](const auto& rule) { return is_met(rule, packet, in_clear); });
+  // Of a packet that does not show all, rules between its addresses may be unclear.
+  const bool shows_all = flow.ports_known;
+  const auto meets_none = [in_clear, shows_all](const auto& rules, const auto& packet) {
+    return std::ranges::none_of(rules, [&](const auto& rule) {
+      return shows_all ? is_met(rule, packet, in_clear) : is_between(rule, packet, in_clear);
+    });
   };
   const bool is_v4 = flow.source.is_v4();
   const auto v4 = is_v4 ? compiled<std::uint32_t>(flow) : CompiledFlow<std::uint32_t>{};

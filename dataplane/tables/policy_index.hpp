@@ -35,6 +35,8 @@ struct PolicyRule {
   std::uint32_t entry = 0;     ///< among rules of one rank the lower one is first
   bool reverse = false;        ///< comes behind the same entry's other direction
   bool in_clear_only = false;  ///< only packets that were received unprotected meet it
+  /// A later fragment that may be of it goes no further: what is of it must not pass otherwise.
+  bool must_be_ruled_out = false;
 };
 
 /// A rule as it is compared, addresses as numbers.
@@ -48,6 +50,7 @@ struct CompiledRule {
   bool in_clear_only : 1;
   bool takes_unknown_ports : 1;
   std::uint32_t entry;
+  friend bool operator==(const CompiledRule&, const CompiledRule&) = default;
 };
 
 /// A packet as it is compared.
@@ -145,6 +148,8 @@ class RuleTable {
 extern template class RuleTable<std::uint32_t>;
 extern template class RuleTable<unsigned __int128>;
 
+class UnclearRules;
+
 /// Both families.
 class PolicyIndex {
  public:
@@ -152,10 +157,13 @@ class PolicyIndex {
   struct Match {
     std::uint32_t entry = kNoEntry;
     bool reverse = false;
+    bool unclear = false;  ///< a later fragment, which does not show whether it is of the entry
   };
 
-  PolicyIndex(std::size_t rules, Reclaimer& reclaimer)
-      : v4_(rules, reclaimer), v6_(rules, reclaimer) {}
+  PolicyIndex(std::size_t rules, Reclaimer& reclaimer);
+  ~PolicyIndex();
+  PolicyIndex(const PolicyIndex&) = delete;
+  PolicyIndex& operator=(const PolicyIndex&) = delete;
 
   /// Quickest from the last in order to the first. `publish` when all are in.
   void insert(const PolicyRule& rule);
@@ -167,10 +175,13 @@ class PolicyIndex {
   [[nodiscard]] std::size_t probes() const { return std::max(v4_.probes(), v6_.probes()); }
   /// `entry` is kNoEntry when there is none. Worker threads.
   [[nodiscard]] Match find(const FlowKey& flow, bool in_clear) const;
+  /// The same, but by what the packet shows: no match is unclear.
+  [[nodiscard]] Match find_shown(const FlowKey& flow, bool in_clear) const;
 
  private:
   RuleTable<std::uint32_t> v4_;
   RuleTable<unsigned __int128> v6_;
+  std::unique_ptr<UnclearRules> unclear_;
 };
 
 /// The rules of the last changes: whether what a flow met before them is what it meets now, told

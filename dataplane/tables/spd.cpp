@@ -36,11 +36,19 @@ std::size_t policy_hash(const PolicyEntry& entry) {
   return hash;
 }
 
+bool is_any_side(const PolicyEntry& entry, auto is_it) {
+  return std::ranges::any_of(entry.local, is_it) || std::ranges::any_of(entry.remote, is_it);
+}
 bool asks_for_ports(const PolicyEntry& entry) {
-  const auto asks = [](const wire::TrafficSelector& selector) {
+  return is_any_side(entry, [](const wire::TrafficSelector& selector) {
     return !selector.any_port() && !selector.opaque_port();
-  };
-  return std::ranges::any_of(entry.local, asks) || std::ranges::any_of(entry.remote, asks);
+  });
+}
+/// IPv6 fragments but the first may hide it behind an extension header.
+bool asks_for_protocol_in_v6(const PolicyEntry& entry) {
+  return is_any_side(entry, [](const wire::TrafficSelector& selector) {
+    return !selector.any_protocol() && !selector.first.is_v4();
+  });
 }
 
 /// Every pair of selectors, both ways; a protect policy's reverse is what must not come in clear.
@@ -55,7 +63,8 @@ std::vector<PolicyRule> rules_of(const PolicyEntry& entry, std::uint32_t index) 
                          .rank = entry.rank,
                          .entry = index,
                          .reverse = reverse,
-                         .in_clear_only = reverse && entry.action == PolicyAction::protect});
+                         .in_clear_only = reverse && entry.action == PolicyAction::protect,
+                         .must_be_ruled_out = entry.action != PolicyAction::bypass});
       }
     }
   }
@@ -89,8 +98,14 @@ void Spd::keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
                PolicyCounters::Taken counters) {
   std::construct_at(&in.live_[index], entry.outbound, entry.action, entry.child_id, counters.place,
                     entry.rank);
-  if (entry.action == PolicyAction::bypass && asks_for_ports(entry)) {
-    in.bypasses_by_port_.store(true, std::memory_order_relaxed);
+  const auto set_if = [](std::atomic<bool>& flag, bool is_so) {
+    if (is_so) flag.store(true, std::memory_order_relaxed);
+  };
+  const bool is_by_port = asks_for_ports(entry);
+  if (entry.action == PolicyAction::bypass) {
+    set_if(in.bypasses_by_port_, is_by_port);
+  } else {
+    set_if(in.has_unclear_, is_by_port || asks_for_protocol_in_v6(entry));
   }
   const Place place{entry.rank, index};
   const auto kept =

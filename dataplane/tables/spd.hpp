@@ -51,6 +51,7 @@ enum class Verdict : std::uint8_t {
   protect,
   trap,                 ///< protect, but no SA
   cleartext_violation,  ///< in clear although its reverse is protected
+  unclear,              ///< may be what is protected or discarded, and does not show it
   no_match,             ///< default_policy decides
 };
 
@@ -70,6 +71,10 @@ class SpdSnapshot {
   [[nodiscard]] Match find(const FlowKey& flow, PacketOrigin origin) const {
     return index_.find(flow, origin == PacketOrigin::clear);
   }
+  /// First match in order of those that the packet shows to be of: no match is unclear.
+  [[nodiscard]] Match find_shown(const FlowKey& flow, PacketOrigin origin) const {
+    return index_.find_shown(flow, origin == PacketOrigin::clear);
+  }
   /// How dear a search is: hash tables that it asks.
   [[nodiscard]] std::size_t probes() const { return index_.probes(); }
   /// Whether what a flow met under the generation `since` is what it meets under `now`: it meets
@@ -82,6 +87,7 @@ class SpdSnapshot {
   [[nodiscard]] Verdict verdict(const Match& match, SlotIndex& outbound) const {
     outbound = kNoSlot;
     if (match.entry == kNoEntry) return Verdict::no_match;
+    if (match.unclear) return Verdict::unclear;
     const Live& live = live_[match.entry];
     switch (live.action) {
       case PolicyAction::bypass:
@@ -101,10 +107,12 @@ class SpdSnapshot {
     return std::pair(live_[match.entry].rank, match.entry) <
            std::pair(live_[other.entry].rank, other.entry);
   }
-  /// Whether there may be a policy that lets pass by ports, which fragments but the first have not.
-  [[nodiscard]] bool bypasses_by_port() const {
+  /// Whether there may be packets in fragments all but the first of which do not show what they are
+  /// to meet.
+  [[nodiscard]] bool lets_pass_by_first() const {
     // Relaxed: who has found such a policy has seen what was written before it.
-    return bypasses_by_port_.load(std::memory_order_relaxed);
+    return bypasses_by_port_.load(std::memory_order_relaxed) ||
+           has_unclear_.load(std::memory_order_relaxed);
   }
   /// What is done with what no policy names: fixed for the life of a snapshot.
   [[nodiscard]] config::PolicyAction default_policy() const { return default_policy_; }
@@ -142,7 +150,9 @@ class SpdSnapshot {
   RecentRules recent_;
   Live* live_;  ///< raw memory: what no entry had is never touched
   std::atomic<std::uint32_t> generation_{0};
-  std::atomic<bool> bypasses_by_port_{false};  ///< stays when the last one goes
+  // These stay when the last such policy goes.
+  std::atomic<bool> bypasses_by_port_{false};
+  std::atomic<bool> has_unclear_{false};  ///< whose packets not all fragments show to be of it
 };
 
 class Spd {

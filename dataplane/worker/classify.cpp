@@ -22,15 +22,17 @@ DropReason reason_of(wire::IpError error, bool is_v4) {
       return DropReason::ipv4_checksum_wrong;
     case wire::IpError::extension_unsupported:
       return DropReason::ipv6_extension_unsupported;
+    case wire::IpError::first_fragment_short:
+      return DropReason::fragment_invalid;
   }
   return DropReason::truncated_packet;
 }
 
 /// Whether it may be an encrypted packet for us: ESP, or ESP in UDP on port 4500 (RFC 3948 §2.1).
 /// The inbound stage asks whether the SA and the address are ours. Fragments never are: they would
-/// have to be reassembled first.
+/// have to be reassembled first; nor is what a Routing header sends on.
 bool may_be_encrypted(const std::uint8_t* ip, const wire::IpHeader& header) {
-  if (header.is_fragment) return false;
+  if (header.is_fragment || header.is_routed_on) return false;
   if (header.protocol == wire::protocol::kEsp) return true;
   if (header.protocol != wire::protocol::kUdp) return false;
   if (header.payload_bytes() < wire::udp::kHeaderBytes) return false;
@@ -40,7 +42,7 @@ bool may_be_encrypted(const std::uint8_t* ip, const wire::IpHeader& header) {
 
 bool is_neighbor_discovery(const std::uint8_t* ip, const wire::IpHeader& header) {
   return header.protocol == wire::protocol::kIcmpv6 && !header.is_fragment &&
-         header.payload_bytes() >= 4 &&
+         !header.is_routed_on && header.payload_bytes() >= 4 &&
          wire::icmpv6::is_neighbor_discovery(ip[header.payload_offset]);
 }
 

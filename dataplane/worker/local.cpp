@@ -83,9 +83,29 @@ std::uint8_t* turn_around(WorkerState& worker, std::uint8_t* ip, wire::IpHeader&
   return ip;
 }
 
+/// What answers a packet with a Routing header "must not include a Routing header that was
+/// automatically derived" from it (RFC 8200 §8.4): the reply has no extension headers then.
+void leave_extensions(Burst& burst, std::uint32_t position) {
+  std::uint8_t* const ip = burst.ip[position];
+  wire::IpHeader& header = burst.header[position];
+  const std::size_t gone = header.payload_offset - wire::ipv6::kHeaderBytes;
+  std::uint8_t* const moved = ip + gone;
+  std::memmove(moved, ip, wire::ipv6::kHeaderBytes);
+  moved[wire::ipv6::kNextHeader] = header.protocol;
+  wire::store_u16(moved + wire::ipv6::kPayloadLength,
+                  static_cast<std::uint16_t>(header.payload_bytes()));
+  burst.ip[position] = moved;
+  header.total_bytes = static_cast<std::uint16_t>(header.total_bytes - gone);
+  header.payload_offset = wire::ipv6::kHeaderBytes;
+  header.protocol_offset = wire::ipv6::kNextHeader;
+  header.has_routing = false;
+}
+
 /// The reply is ours: it meets policy as what we originate, so that an echo that came through a
 /// tunnel returns through it.
 void answer(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint8_t reply_type) {
+  if (burst.header[position].has_routing) [[unlikely]]
+    leave_extensions(burst, position);
   burst.ip[position] = turn_around(worker, burst.ip[position], burst.header[position], reply_type);
   worker.counters.delivered.add(1);
   worker.counters.originated.add(1);
@@ -170,6 +190,9 @@ void serve_one(WorkerState& worker, Burst& burst, std::uint32_t position) {
     worker.drop(burst.packets[position], DropDirection::local, reason);
   };
   const wire::IpHeader& header = burst.header[position];
+  // "If Segments Left is non-zero, the node must discard the packet" (RFC 8200 §4.4): we know no
+  // type of Routing header.
+  if (header.is_routed_on) return drop(DropReason::ipv6_extension_unsupported);
   if (header.is_fragment) return gather(worker, burst, position);
   switch (header.protocol) {
     case wire::protocol::kIcmp:

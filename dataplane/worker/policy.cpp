@@ -54,7 +54,8 @@ CachedFlow decide_local(const SpdSnapshot::Match& match, const SpdSnapshot& poli
   }
   CachedFlow flow;
   flow.decision = FlowDecision::local;
-  flow.match = match;
+  // A fragment is asked again when it is whole.
+  if (verdict != Verdict::unclear) flow.match = match;
   return flow;
 }
 
@@ -194,7 +195,8 @@ bool goes_as_return_traffic(WorkerState& worker, const SpdSnapshot& policies, Bu
   const SpdSnapshot::Match match = policies.find(*flow, PacketOrigin::originated);
   SlotIndex outbound = kNoSlot;
   const Verdict verdict = policies.verdict(match, outbound);
-  if (verdict == Verdict::trap) {
+  // It may be about protected traffic; that of ours which no policy names would leave in clear.
+  if (verdict == Verdict::trap || (is_ours && verdict == Verdict::unclear)) {
     worker.drop(burst.packets[position], direction_of(burst.origin[position]), DropReason::no_sa);
     return true;
   }
@@ -229,7 +231,8 @@ bool is_error_about_protected(const SpdSnapshot& policies, const Burst& burst,
   if (!quoted) return true;
   const SpdSnapshot::Match match = policies.find(answer_to(*quoted), PacketOrigin::clear);
   SlotIndex outbound = kNoSlot;
-  return policies.verdict(match, outbound) == Verdict::cleartext_violation;
+  const Verdict verdict = policies.verdict(match, outbound);
+  return verdict == Verdict::cleartext_violation || verdict == Verdict::unclear;
 }
 
 std::expected<FragmentPlace, DropReason> fragment_at(const Burst& burst, std::uint32_t position) {
@@ -237,66 +240,85 @@ std::expected<FragmentPlace, DropReason> fragment_at(const Burst& burst, std::ui
                    burst.origin[position]});
 }
 
-/// Whether a first fragment is let pass by today's policies as well, in front of what a later one
-/// of its packet meets by itself. As with what flow caches remember: a change that its flow does
-/// not meet is none, and after any other its policy is searched for again.
-bool still_passes(WorkerState& worker, const SpdSnapshot& policies, std::uint32_t generation,
-                  const SpdSnapshot::Match& later, FragmentBypass& first) {
+/// Whether what a first fragment met is what its later ones are to meet, of which `met` is what
+/// they meet by themselves: nothing that they show to be of stands in front of it. They do not
+/// follow it into an SA for ports: "If the SA requires a port value other than ANY or OPAQUE, an
+/// arriving fragment without ports MUST be discarded" (RFC 4301 §4.4.1.1).
+bool speaks_for_later(const SpdSnapshot& policies, const SpdSnapshot::Match& first,
+                      const FlowKey& later, const SpdSnapshot::Match& met, PacketOrigin origin) {
+  const SpdSnapshot::Match shown = met.unclear ? policies.find_shown(later, origin) : met;
+  SlotIndex outbound = kNoSlot;
+  const Verdict verdict = policies.verdict(first, outbound);
+  if (verdict == Verdict::protect || verdict == Verdict::trap) return shown.entry == first.entry;
+  if (shown.entry == SpdSnapshot::kNoEntry) return true;
+  return first.entry != SpdSnapshot::kNoEntry && !policies.is_before(shown, first);
+}
+
+/// Makes what a first fragment met that of today's policies. As with what flow caches remember: a
+/// change that its flow does not meet is none, and after any other its policy is searched for
+/// again. False: it does not speak for a later one any more.
+bool still_speaks(WorkerState& worker, const SpdSnapshot& policies, std::uint32_t generation,
+                  const FlowKey& later, const SpdSnapshot::Match& met, PacketOrigin origin,
+                  FragmentBypass& first) {
   if (first.generation == generation) [[likely]]
     return true;
-  if (!policies.stays(first.flow, PacketOrigin::clear, first.generation, generation)) {
+  if (!policies.stays(first.flow, origin, first.generation, generation)) {
     worker.pace.count_search();
-    first.policy = policies.find(first.flow, PacketOrigin::clear);
-    SlotIndex outbound = kNoSlot;
-    if (policies.verdict(first.policy, outbound) != Verdict::bypass) return false;
+    first.policy = policies.find(first.flow, origin);
   }
   first.generation = generation;
-  return later.entry == SpdSnapshot::kNoEntry || policies.is_before(first.policy, later);
+  return speaks_for_later(policies, first.policy, later, met, origin);
 }
 
 /// "All implementations MUST support stateful fragment checking to accommodate BYPASS traffic for
 /// which a non-trivial port range is specified" (RFC 4301 §7.4): a later fragment is let pass by
-/// the policy that its first one met. That policy stands in front of what the fragment meets by
-/// itself, or it would not be remembered. False: another worker knows, and goes on with it.
+/// the policy that its first one met, or because that one met none. What the fragment meets by
+/// itself stands behind, or is unclear without the first, or it would not be remembered. So it is
+/// protected by a policy without ports behind one with them. False: another worker knows, and goes
+/// on with it.
 bool follow_first(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
                   std::uint32_t position, std::uint32_t generation, CachedFlow& flow) {
-  // What came through an SA has passed its selectors, every fragment by itself.
-  if (flow.decision != FlowDecision::by_policy || burst.origin[position] != PacketOrigin::clear ||
-      !policies.bypasses_by_port()) {
+  const PacketOrigin origin = burst.origin[position];
+  if (flow.decision != FlowDecision::by_policy || origin == PacketOrigin::originated ||
+      !policies.lets_pass_by_first()) {
     return true;
   }
   const auto place = fragment_at(burst, position);
   if (!place) return true;
-  if (!fragments_meet_here(worker, burst, position, DropDirection::out)) return false;
+  // All of a packet that came through an SA came to the worker that the SA belongs to.
+  if (origin == PacketOrigin::clear &&
+      !fragments_meet_here(worker, burst, position, DropDirection::out)) {
+    return false;
+  }
   if (place->offset == 0) {
     worker.bypassed.forget(*place);
     return true;
   }
+  const FlowKey later = flow_key(burst.ip[position], burst.header[position], {0, 0, false});
   const auto policy = worker.bypassed.find(
       *place, worker.reassembler.time_at(burst.tsc), [&](FragmentBypass& first) {
-        return still_passes(worker, policies, generation, flow.match, first);
+        return still_speaks(worker, policies, generation, later, flow.match, origin, first);
       });
   if (policy) flow.match = *policy;
   return true;
 }
 
-/// A first fragment is let pass by `policy`. Later ones that meet the same, or one in front of it,
-/// by themselves need not be told.
+/// A first fragment goes on by `policy`, or as what none names. Later ones that meet the same by
+/// themselves need not be told; nor those that are of one in front of it, as by OPAQUE ports.
 void remember_first(WorkerState& worker, const SpdSnapshot& policies, const Burst& burst,
                     std::uint32_t position, std::uint32_t generation,
                     const SpdSnapshot::Match& policy) {
-  if (policy.entry == SpdSnapshot::kNoEntry || burst.origin[position] != PacketOrigin::clear ||
-      !policies.bypasses_by_port()) {
-    return;
-  }
+  const PacketOrigin origin = burst.origin[position];
+  if (origin == PacketOrigin::originated || !policies.lets_pass_by_first()) return;
   const auto place = fragment_at(burst, position);
   if (!place || place->offset != 0) return;
   const std::uint8_t* const ip = burst.ip[position];
   const wire::IpHeader& header = burst.header[position];
-  const wire::Ports unknown{0, 0, false};
-  const SpdSnapshot::Match later =
-      policies.find(flow_key(ip, header, unknown), burst.origin[position]);
-  if (later.entry != SpdSnapshot::kNoEntry && !policies.is_before(policy, later)) return;
+  FlowKey later = flow_key(ip, header, {0, 0, false});
+  later.protocol = place->next_header;
+  const SpdSnapshot::Match met = policies.find(later, origin);
+  if (met.entry == policy.entry && !met.unclear) return;
+  if (!speaks_for_later(policies, policy, later, met, origin)) return;
   const wire::Ports ports = wire::read_ports(wire::Bytes(ip, header.total_bytes), header);
   worker.bypassed.remember(*place, {flow_key(ip, header, ports), policy, generation},
                            worker.reassembler.time_at(burst.tsc));
@@ -307,7 +329,11 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
   const bool is_fragment = burst.header[position].is_fragment;
   // Before the search: what is remembered of its answer goes with a change that it has not seen.
   const std::uint32_t generation = policies.generation();
-  CachedFlow flow = look_up(worker, policies, burst, position);
+  // What we make in fragments is IKE, whose ports its later ones do not show either.
+  const bool is_of_our_ike = is_fragment && burst.origin[position] == PacketOrigin::originated;
+  CachedFlow flow;
+  if (!is_of_our_ike) [[likely]]
+    flow = look_up(worker, policies, burst, position);
   if (is_fragment && !follow_first(worker, policies, burst, position, generation, flow))
       [[unlikely]] {
     return;
@@ -326,6 +352,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
   switch (policies.verdict(flow.match, outbound)) {
     case Verdict::protect:
       if (!may_go_on(worker, burst, position)) return;
+      if (is_fragment) [[unlikely]]
+        remember_first(worker, policies, burst, position, generation, flow.match);
       burst.outbound[position] = outbound;
       if (is_tcp_syn(burst.ip[position], burst.header[position])) [[unlikely]]
         clamp_syn(worker, policies, burst, position, outbound);
@@ -358,9 +386,15 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
       return drop(DropReason::policy_discard);
     case Verdict::cleartext_violation:
       return drop(DropReason::cleartext_violates_policy);
+    case Verdict::unclear:
+      // "If the SA requires a port value other than ANY or OPAQUE, an arriving fragment without
+      // ports MUST be discarded" (RFC 4301 §4.4.1.1). What is whole is too short to have any.
+      return drop(is_fragment ? DropReason::fragment_unsupported : DropReason::truncated_packet);
     case Verdict::trap:
       // Held as it came: its hop is counted when it goes on.
       if (!may_go_on(worker, burst, position)) return;
+      if (is_fragment) [[unlikely]]
+        remember_first(worker, policies, burst, position, generation, flow.match);
       return punt_ip(worker, burst, position,
                      {.reason = PuntReason::acquire, .child_id = policies.child_id(flow.match)});
   }

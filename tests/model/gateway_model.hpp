@@ -37,6 +37,7 @@ class GatewayModel {
  public:
   std::vector<dataplane::PolicyEntry> policies;
   bool bypass_by_default = false;
+  std::uint64_t policies_version = 0;  ///< another one whenever they change
   RouteModel routes;
   std::vector<wire::Prefix> networks;  ///< that its ports are connected to
   struct NextHop {
@@ -117,6 +118,7 @@ class GatewayModel {
   /// RFC 4301 §5.2: ESP for us is opened, all else meets the policies.
   Outcomes arrive(const ByteString& ip) {
     using dataplane::DropReason;
+    if (lacks_upper_header(ip, view_ip(ip).value())) return DropReason::fragment_invalid;
     const auto encrypted = encrypted_in(ip);
     const wire::IpAddress to = view_ip(ip).value().destination;
     if (!encrypted || routes.lookup(to) != dataplane::Adjacencies::kLocal) {
@@ -222,6 +224,7 @@ class GatewayModel {
       if (!view || view->source.is_v4() != (opened.next_header == 4)) {
         return DropReason::inner_header_invalid;
       }
+      if (lacks_upper_header(opened.payload, *view)) return DropReason::inner_header_invalid;
       inner = slice(opened.payload, 0, view->total_bytes);  // §2.7: padding goes
       const auto ecn = ecn_inside(ecn_of(inner), ecn_of(around));
       if (!ecn) return DropReason::congestion_marked;
@@ -276,7 +279,7 @@ class GatewayModel {
     // RFC 4301 §4.4.1: IKE's own traffic passes the policies that it makes SAs for.
     const bool is_ike = port == 500 || port == kNatTraversalPort;
     const auto hit = first_policy(policies, flow_of(ip, view), origin);
-    if (hit && !is_ike) {
+    if (hit && !hit->unclear && !is_ike) {
       const PolicyAction action = policies[hit->index].action;
       if (action == PolicyAction::discard) return DropReason::policy_discard;
       if (action == PolicyAction::protect && hit->reverse) {
@@ -327,14 +330,32 @@ class GatewayModel {
     const IpView view = view_ip(ip).value();
     const bool is_ours = origin == dataplane::PacketOrigin::originated;
     const bool may_go_on = is_ours || view.hops > 1;
+    // RFC 4301 §4.4.1: what a gateway says in fragments is IKE, which passes its policies.
+    if (is_ours && is_fragment(ip)) return route(ip, view, true);
     auto hit = first_policy(policies, flow_of(ip, view), origin);
-    // RFC 4301 §7.4: of packets in clear, later fragments go where their first one went.
-    auto piece = origin == dataplane::PacketOrigin::clear ? fragment_of(ip) : std::nullopt;
+    // RFC 4301 §7.4: later fragments go on as their first one did.
+    auto piece = is_ours ? std::nullopt : fragment_of(ip);
     if (piece && !ReassemblyModel::is_sound(ip, *piece)) piece.reset();
+    if (piece) piece->of.push_back(static_cast<std::uint8_t>(origin));
     if (piece && piece->offset == 0) bypassed.begins(*piece);
     if (piece && piece->offset != 0) {
-      if (const auto first = bypassed.policy_of(*piece, reassembly.now())) hit = first;
+      const auto holds = [&](BypassModel::First& first) {
+        if (first.version == policies_version) return true;
+        first.policy = first_policy(policies, first.flow, origin);
+        first.version = policies_version;
+        return speaks_for_later(first.policy, flow_of(ip, view), origin);
+      };
+      const auto first = bypassed.first_of(*piece, reassembly.now(), holds);
+      if (first) hit = first->policy;
     }
+    if (hit && hit->unclear) {
+      return is_fragment(ip) ? DropReason::fragment_unsupported : DropReason::truncated_packet;
+    }
+    const auto note_first = [&] {
+      if (piece && piece->offset == 0 && is_news_to_later_ones(hit, ip, view, origin)) {
+        bypassed.passed(*piece, {flow_of(ip, view), hit, policies_version}, reassembly.now());
+      }
+    };
     if (!hit) {
       if (auto way = as_return_traffic(ip, view, origin)) return *way;
       // What was decrypted has passed its SA's selectors.
@@ -344,7 +365,9 @@ class GatewayModel {
       if (origin == dataplane::PacketOrigin::clear && speaks_of_protected(ip, view, policies)) {
         return DropReason::cleartext_violates_policy;
       }
-      return may_go_on ? route(ip, view, is_ours) : Outcomes(PuntReason::ttl_exceeded);
+      if (!may_go_on) return PuntReason::ttl_exceeded;
+      note_first();
+      return route(ip, view, is_ours);
     }
     const dataplane::PolicyEntry& policy = policies[hit->index];
     if (policy.action == PolicyAction::discard) return DropReason::policy_discard;
@@ -353,11 +376,10 @@ class GatewayModel {
     }
     if (!may_go_on) return PuntReason::ttl_exceeded;
     if (policy.action == PolicyAction::bypass) {
-      if (piece && piece->offset == 0 && is_news_to_later_ones(*hit, ip, view, origin)) {
-        bypassed.passed(*piece, *hit, reassembly.now());
-      }
+      note_first();
       return route(ip, view, is_ours);
     }
+    note_first();
     if (policy.outbound == dataplane::kNoSlot) return PuntReason::acquire;
     return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view, is_ours);
   }
@@ -375,6 +397,9 @@ class GatewayModel {
                            !is_broadcast(networks, answer->source);
     if (!is_ours && !is_behind) return std::nullopt;
     const auto hit = first_policy(policies, *answer, dataplane::PacketOrigin::originated);
+    // What may be protected must not be quoted in clear.
+    if (hit && hit->unclear && is_ours) return dataplane::DropReason::no_sa;
+    if (hit && hit->unclear) return std::nullopt;
     if (!hit || policies[hit->index].action != dataplane::PolicyAction::protect) {
       return std::nullopt;
     }
@@ -385,15 +410,29 @@ class GatewayModel {
     return seal(slot, is_ours ? ip : one_hop_on(ip), view, is_ours);
   }
 
-  /// Whether later fragments of a first one, which have no ports, would by themselves meet no
-  /// policy, or one behind the first's.
-  [[nodiscard]] bool is_news_to_later_ones(const PolicyHit& first, const ByteString& ip,
-                                           const IpView& view,
+  /// Whether later fragments of a first one, which have no ports, would by themselves not go its
+  /// way, and are to: they meet another policy, or one that stops them for what they hide. Those
+  /// that show to be of a policy in front of the first's are that one's; none goes into an SA that
+  /// it does not show to be for (RFC 4301 §4.4.1.1).
+  [[nodiscard]] bool is_news_to_later_ones(const std::optional<PolicyHit>& first,
+                                           const ByteString& ip, const IpView& view,
                                            dataplane::PacketOrigin origin) const {
     dataplane::FlowKey flow = flow_of(ip, view);
     flow.ports_known = false;
     const auto later = first_policy(policies, flow, origin);
-    return !later || later->index > first.index;
+    const bool is_same = later ? first && !later->unclear && later->index == first->index : !first;
+    return !is_same && speaks_for_later(first, flow, origin);
+  }
+  [[nodiscard]] bool speaks_for_later(const std::optional<PolicyHit>& first,
+                                      const dataplane::FlowKey& later,
+                                      dataplane::PacketOrigin origin) const {
+    constexpr std::size_t kBehindAll = ~std::size_t{0};
+    const auto shown = first_policy(policies, later, origin, true);
+    if (first && !first->reverse &&
+        policies[first->index].action == dataplane::PolicyAction::protect) {
+      return shown && shown->index == first->index;
+    }
+    return !shown || shown->index >= (first ? first->index : kBehindAll);
   }
 
   /// `ip` is about to be sealed, its hop counted.

@@ -66,7 +66,9 @@ inline bool speaks_of_protected(const ByteString& ip, const IpView& view,
   const auto answer = answer_of_any(ip, view);
   if (!answer) return true;
   const auto hit = first_policy(policies, *answer, dataplane::PacketOrigin::clear);
-  return hit && hit->reverse && policies[hit->index].action == dataplane::PolicyAction::protect;
+  if (!hit) return false;
+  const bool is_protected = policies[hit->index].action == dataplane::PolicyAction::protect;
+  return hit->unclear || (hit->reverse && is_protected);
 }
 
 /// nullopt: the packet is one that the SA with these selectors was made for. `checks_errors`: it

@@ -53,6 +53,19 @@ inline std::optional<IpView> view_ip(const ByteString& ip) {
   return view;
 }
 
+/// RFC 8200 §4.5, RFC 7112 §5: of an IPv6 packet's first fragment, which has all headers through
+/// the upper layer's or is none.
+inline bool lacks_upper_header(const ByteString& ip, const IpView& view) {
+  const bool is_first =
+      ip[0] >> 4U == 6 && ip[6] == 44 && !view.later_fragment && (get16(ip, 42) & 1U) != 0;
+  if (!is_first) return false;
+  std::size_t least = 1;
+  if (view.protocol == 6) least = 20;                         // RFC 9293 §3.1
+  if (view.protocol == 17 || view.protocol == 50) least = 8;  // RFC 768, RFC 4303 §2
+  if (view.protocol == 58) least = 4;                         // RFC 4443 §2.1
+  return view.total_bytes - view.header_bytes < least;
+}
+
 /// RFC 4301 §4.4.1.1: ports of TCP and UDP, type and code of ICMP on both sides; OPAQUE where a
 /// fragment or a packet's end hides them.
 inline dataplane::FlowKey flow_of(const ByteString& ip, const IpView& view) {

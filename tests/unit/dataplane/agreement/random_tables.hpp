@@ -168,7 +168,7 @@ class RandomTables : protected RandomShapes {
                      between_us_and_the_peer(channel::ChildId{entries.size()}));
     }
     model_.policies = entries;
-    model_.bypassed.clear();
+    ++model_.policies_version;
     if (one_in(4)) model_.bypass_by_default = one_in(2);
     gateway_.tables().spd->replace(entries, model_.bypass_by_default
                                                 ? config::PolicyAction::bypass

@@ -225,14 +225,16 @@ TEST_CASE("extensions: in front of ESP they pass there and back (RFC 4303 §3.1.
   REQUIRE(outer.has_value());
   CHECK(outer->protocol == (in_udp ? 17 : 50));
 
-  // Answered where it stands, so the answer has the same headers in front.
+  // Answered where it stands, so the answer has the same headers in front; none when one is a
+  // Routing header.
   const Result answered = hosts.right.receive(kWan, sealed.wan[0]);
   CHECK(answered.drops.empty());
   REQUIRE(answered.wan.size() == 1);
   const auto back = wire::parse_ip(ip_of(answered.wan[0]));
   REQUIRE(back.has_value());
   CHECK(back->protocol == (in_udp ? 17 : 50));
-  CHECK(back->payload_offset == 40 + bytes_of(chain));
+  const bool is_left = std::ranges::any_of(chain, [](const auto& one) { return one.type == 43; });
+  CHECK(back->payload_offset == 40 + (is_left ? 0 : bytes_of(chain)));
 
   // Nobody here waits for a reply: that it was one says that all of it was read.
   const Result arrived = hosts.left.receive(kWan, answered.wan[0]);
@@ -269,4 +271,80 @@ TEST_CASE("extensions: what is broken under the encryption is dropped with its r
   const Packet sealed = sealed_by_hand(hosts.left, hosts.there, {}, with_trailer(inner, 60));
   const Result result = hosts.right.receive(kWan, frame(sealed));
   CHECK(result.dropped(DropReason::inner_header_invalid) == 1);
+}
+
+TEST_CASE(
+    "extensions: a first fragment that ends before its upper layer is dropped (RFC 7112 §5)") {
+  // In transit and for us.
+  const std::string to = GENERATE(std::string("2001:db8:2::7"), std::string("2001:db8:1::1"));
+  const auto [upper, least] = GENERATE(std::pair(std::uint8_t{6}, std::size_t{24}),
+                                       std::pair(std::uint8_t{17}, std::size_t{8}),
+                                       std::pair(std::uint8_t{58}, std::size_t{8}));
+  const bool has_options = GENERATE(false, true);
+  Gateway gateway;
+  gateway.policy(PolicyAction::bypass, "2001:db8:1::/64", "2001:db8:2::/64");
+  const auto first_with = [&](std::size_t bytes) {
+    Chain chain = {{44, {0, 0, 0, 1, 0, 0, 0, 7}}};
+    if (has_options) chain.push_back({60, kHopByHop.bytes});
+    return frame(with_chain("2001:db8:1::9", to, chain, upper, Packet(bytes, 0x80)));
+  };
+  for (std::size_t bytes = 0; bytes < least; bytes += 8) {
+    const Result result = gateway.receive(kLan, first_with(bytes));
+    CHECK(result.wan.empty());
+    CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::fragment_invalid, 1}});
+  }
+  CHECK(gateway.receive(kLan, first_with(least)).drops.empty());
+}
+
+TEST_CASE("extensions: a first fragment that ends among them is dropped") {
+  Gateway gateway;
+  gateway.policy(PolicyAction::bypass, "2001:db8:1::/64", "2001:db8:2::/64");
+  const Packet whole = with_chain("2001:db8:1::9", "2001:db8:2::7",
+                                  {{44, {0, 0, 0, 1, 0, 0, 0, 7}}, {60, Packet(8)}}, 17, {});
+  Packet cut(whole.begin(), whole.end() - 8);
+  wire::store_u16(&cut[4], 8);
+  CHECK(gateway.receive(kLan, frame(cut)).dropped(DropReason::ipv6_extension_unsupported) == 1);
+}
+
+TEST_CASE("extensions: for us a routing header with hops to come is the end (RFC 8200 §4.4)") {
+  const std::uint8_t type = GENERATE(std::uint8_t{0}, std::uint8_t{2}, std::uint8_t{4});
+  const std::string us = "2001:db8:1::1", client = "2001:db8:1::9", far = "2001:db8:2::7";
+  Gateway gateway;
+  gateway.policy(PolicyAction::bypass, "2001:db8:1::/64", "2001:db8:2::/64");
+  const auto refused = [](const Result& result) {
+    return result.dropped(DropReason::ipv6_extension_unsupported) == 1 && result.lan.empty() &&
+           result.wan.empty();
+  };
+  CHECK(refused(gateway.receive(kLan, frame(echo_behind({routing(type, 1, far)}, client, us)))));
+  // ESP and what is in fragments no less.
+  CHECK(refused(gateway.receive(
+      kLan, frame(with_chain(client, us, {routing(type, 1, far)}, 50, Packet(64, 1))))));
+  CHECK(refused(gateway.receive(
+      kLan, frame(with_chain(client, us, {routing(type, 1, far), {44, {0, 0, 0, 1, 0, 0, 0, 7}}},
+                             17, Packet(64, 1))))));
+  // In transit it is its destination's.
+  CHECK(gateway.receive(kLan, frame(echo_behind({routing(type, 1, us)}, client, far))).wan.size() ==
+        1);
+}
+
+TEST_CASE("extensions: an echo reply takes no routing header back (RFC 8200 §8.4)") {
+  const std::string us = "2001:db8:1::1", client = "2001:db8:1::9";
+  const bool has_routing = GENERATE(false, true);
+  Chain chain = {kHopByHop, kDestination};
+  if (has_routing) chain.push_back(routing(2, 0, us));
+  Gateway gateway;
+  const Result result = gateway.receive(kLan, frame(echo_behind(chain, client, us)));
+  REQUIRE(result.lan.size() == 1);
+  const Packet reply = ip_of(result.lan[0]);
+  const auto header = wire::parse_ip(reply).value();
+  CHECK(header.payload_offset == 40 + (has_routing ? 0 : bytes_of(chain)));
+  CHECK(reply.size() == header.total_bytes);
+  // The same message, its checksum right.
+  CHECK(reply[header.payload_offset] == 129);
+  const wire::Bytes message = wire::Bytes(reply).subspan(header.payload_offset);
+  wire::ChecksumSum sum;
+  sum.add_pseudo_header(wire::IpAddress::parse(us).value(), wire::IpAddress::parse(client).value(),
+                        58, static_cast<std::uint32_t>(message.size()));
+  sum.add(message);
+  CHECK(sum.finish() == 0);
 }

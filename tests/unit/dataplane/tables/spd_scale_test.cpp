@@ -97,4 +97,43 @@ TEST_CASE("spd: 100 000 policies within two seconds, and one change of them with
   }
 }
 
+TEST_CASE("spd: to a later fragment sixty thousand ports of one network are one rule") {
+  constexpr std::uint32_t kPorts = 60'000;
+  Reclaimer reclaimer(1);
+  Spd spd(1, reclaimer, kPorts + 1);
+  const auto of_port = [](std::uint32_t port) {
+    PolicyEntry entry = site(port);
+    entry.remote = {network(kSites, 16)};
+    entry.local[0].protocol = entry.remote[0].protocol = wire::protocol::kTcp;
+    entry.remote[0].port_first = entry.remote[0].port_last = static_cast<std::uint16_t>(port);
+    return entry;
+  };
+  std::vector<PolicyEntry> all;
+  for (std::uint32_t port = 1; port <= kPorts; ++port) all.push_back(of_port(port));
+  spd.replace(all);
+  const auto met_first = [&] {
+    FlowKey later = flow_to(0);
+    later.ports_known = false;
+    const SpdSnapshot& snapshot = spd.snapshot();
+    const auto match = snapshot.find(later, PacketOrigin::clear);
+    CHECK(match.unclear);
+    CHECK(snapshot.find_shown(later, PacketOrigin::clear).entry == SpdSnapshot::kNoEntry);
+    return snapshot.child_id(match);
+  };
+  CHECK(met_first() == channel::ChildId{1});
+  // Were they compared one by one, each of these would take as long as the whole list.
+  for (std::uint32_t port = 1; port < 20'000; ++port) {
+    spd.erase(channel::PolicyId{port});
+    reclaimer.poll();
+  }
+  CHECK(met_first() == channel::ChildId{20'000});
+  for (std::uint32_t port = kPorts - 1; port > 40'000; --port) spd.erase(channel::PolicyId{port});
+  CHECK(met_first() == channel::ChildId{20'000});
+  spd.insert(of_port(7));
+  CHECK(met_first() == channel::ChildId{7});
+  spd.erase(channel::PolicyId{7});
+  for (std::uint32_t port = 20'000; port <= 40'000; ++port) spd.erase(channel::PolicyId{port});
+  CHECK(met_first() == channel::ChildId{kPorts});
+}
+
 }  // namespace culvert::dataplane
