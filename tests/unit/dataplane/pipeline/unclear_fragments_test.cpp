@@ -41,9 +41,9 @@ PolicyEntry opaque(PolicyAction action, bool v6) {
 
 /// Policies in order in front of `default_policy: bypass`; what protects has an SA.
 struct Guarded {
-  explicit Guarded(std::vector<PolicyEntry> policies, std::uint32_t workers = 1,
+  explicit Guarded(std::vector<PolicyEntry> in_order, std::uint32_t workers = 1,
                    std::uint16_t worker = 0)
-      : gateway({}, workers, worker) {
+      : gateway({}, workers, worker), policies(std::move(in_order)) {
     for (PolicyEntry& policy : policies) {
       if (policy.action != PolicyAction::protect) continue;
       policy.origin = PolicyOrigin::negotiated;
@@ -63,6 +63,7 @@ struct Guarded {
   }
 
   Gateway gateway;
+  std::vector<PolicyEntry> policies;
   Drops drops;  ///< of the last packet
 };
 using Way = Guarded::Way;
@@ -186,7 +187,8 @@ TEST_CASE("unclear fragments: they follow their first into an SA for all ports")
   CHECK(guarded.way_of({.port = 54, .v6 = v6}) == Way::sealed);
   CHECK(guarded.way_of({.offset = 64, .v6 = v6}) == Way::sealed);
   // After a change that leaves the first its way, too.
-  guarded.gateway.policy(PolicyAction::bypass, "192.0.2.0/24", "192.0.2.0/24");
+  guarded.policies.push_back(entry(PolicyAction::bypass, "192.0.2.0/24", "192.0.2.0/24"));
+  guarded.gateway.tables().spd->replace(guarded.policies, config::PolicyAction::bypass);
   CHECK(guarded.way_of({.offset = 128, .v6 = v6}) == Way::sealed);
   CHECK(guarded.way_of({.offset = 192, .more = false, .v6 = v6}) == Way::sealed);
   // Of one that is for the ports, not.
