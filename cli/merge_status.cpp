@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cli/json_text.hpp"
+#include "cli/problems.hpp"
 #include "cli/render.hpp"
 
 namespace culvert::cli {
@@ -12,12 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-/// Traffic went out for longer than this after the last packet came in: one-way.
-constexpr double kOneWaySeconds = 10;
 /// A refused stranger is of interest this long.
 constexpr double kStrangerSeconds = 300;
-/// Packets sent before silence from the other side means anything.
-constexpr double kOneWayPackets = 5;
 
 /// The key daemon's entry of a child; null when there is none.
 const json& negotiated_child(const json& ike, const std::string& connection,
@@ -42,90 +39,6 @@ const json& by_connection(const json& list, const std::string& connection) {
   return nothing;
 }
 
-/// Packets of somebody: dummies are sent whether there is traffic or not, and nobody answers them.
-double with_contents(const json& direction) {
-  return number(direction, "packets") - number(direction, "dummy_packets");
-}
-
-/// Sent lately, and nothing came back since before the first of it. Beside dummies nobody knows
-/// when the last packet was that somebody would answer: there it is only said if nothing came ever.
-bool is_one_way(const json& sending, const json& receiving) {
-  if (with_contents(sending) < kOneWayPackets) return false;
-  const json& last_received = member(receiving, "last_packet_seconds");
-  const json& last_sent = member(sending, "last_packet_seconds");
-  if (!last_sent.is_number()) return false;
-  if (!last_received.is_number()) return true;
-  if (number(receiving, "dummy_packets") != 0) return with_contents(receiving) == 0;
-  if (number(sending, "dummy_packets") != 0) return false;
-  return last_received.get<double>() - last_sent.get<double>() > kOneWaySeconds;
-}
-
-struct Judgement {
-  std::string state;
-  std::string reason;
-  std::string remedy;
-};
-
-Judgement judge_down(const json& child, const json& negotiated, const json& connection,
-                     bool ike_running) {
-  if (is_true(child, "manual")) {
-    return {"down", "an SA without IKE has ended, its sequence numbers are used up",
-            "write new keys for it (key_file) on both sides, then culvert reload"};
-  }
-  if (!negotiated.is_null()) {
-    return {"down", "negotiated, but the data plane has no SA for it",
-            "see the data plane's log for the refused installation; `culvert rekey` tries again"};
-  }
-  const json& failure = member(connection, "last_failure");
-  if (failure.is_object() && !is_true(failure, "while_up")) {
-    return {"down", text(failure, "failure") + ": " + text(failure, "detail"),
-            text(failure, "remedy")};
-  }
-  if (!ike_running) {
-    return {"down", "culvert-ike is not running and no SA is installed", "start culvert-ike"};
-  }
-  if (text(connection, "state") == "negotiating") {
-    return {"down", "negotiation is under way", "wait a moment"};
-  }
-  return {"down", "no negotiation has been started",
-          "`culvert initiate` starts it, or set start_action: start"};
-}
-
-Judgement judge(const json& child, const json& negotiated, const json& connection,
-                bool ike_running) {
-  if (!is_true(child, "up")) {
-    return judge_down(child, negotiated, connection, ike_running);
-  }
-  const json& in = member(child, "in");
-  const json& out = member(child, "out");
-  // A manual SA may have one direction alone, and be right so.
-  const json& directions = member(child, "directions");
-  const bool has_both = !directions.is_array() || directions.size() == 2;
-  if (has_both && is_one_way(out, in)) {
-    return {
-        "one-way", "packets go out, none arrive",
-        "check at the peer: does it receive ESP (firewall for protocol 50 or UDP 4500 on the way), "
-        "does it have a route back into the tunnel, do its selectors match ours"};
-  }
-  if (has_both && is_one_way(in, out)) {
-    return {"one-way", "packets arrive, none go out",
-            "check here: does the client answer (its firewall, its route back through this "
-            "gateway), do the answers match local_ts and remote_ts"};
-  }
-  if (with_contents(in) == 0 && with_contents(out) == 0) {
-    return {"idle", "no packet has passed yet", ""};
-  }
-  return {"up", "", ""};
-}
-
-void add_problem(json& problems, const char* severity, std::string what, std::string detail,
-                 std::string remedy) {
-  problems.push_back({{"severity", severity},
-                      {"what", std::move(what)},
-                      {"detail", std::move(detail)},
-                      {"remedy", std::move(remedy)}});
-}
-
 /// Children of a connection that nothing passes through, for one reason: one problem.
 class Stopped {
  public:
@@ -137,11 +50,12 @@ class Stopped {
     names_ = alike ? names_ + ", " + child : child;
     const std::string what = names_ + (alike ? " are " : " is ") + judgement.state;
     if (alike) {
-      problems.back()["what"] = what;
+      problems[place_]["what"] = what;
       return;
     }
     connection_ = connection;
     judgement_ = judgement;
+    place_ = problems.size();
     add_problem(problems, judgement.state == "down" ? "error" : "warning", what, judgement.reason,
                 judgement.remedy);
   }
@@ -149,6 +63,7 @@ class Stopped {
  private:
   std::string connection_, names_;
   Judgement judgement_;
+  std::size_t place_ = 0;  ///< of their problem
 };
 
 /// Traffic passes for now, and something will not go on like that, or somebody waits outside.
@@ -271,7 +186,10 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     const json& negotiated = negotiated_child(ike, name, text(child, "child"));
     const json& state = by_connection(member(ike, "connections"), name);
     const json& sa = by_connection(member(ike, "ike_sas"), name);
-    const Judgement judgement = judge(child, negotiated, state, is_true(ike, "running"));
+    const json drops =
+        is_true(child, "up") ? large_drops(child, counters) : json(json::value_t::array);
+    const Judgement judgement =
+        judge_child(child, {negotiated, state, counters, drops, is_true(ike, "running")});
     if (connections.empty() || text(connections.back(), "connection") != name) {
       connections.push_back(
           {{"connection", name},
@@ -286,6 +204,7 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     }
     connections.back()["children"].push_back(merge_child(child, negotiated, judgement));
     stopped.add(name, text(child, "child"), judgement, problems);
+    problems.insert(problems.end(), drops.begin(), drops.end());
   }
   judge_negotiations(ike, problems);
   judge_revocation(member(ike, "revocation"), problems);
