@@ -5,6 +5,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "cli/json_text.hpp"
+#include "cli/next_hop.hpp"
 #include "cli/problems.hpp"
 
 namespace culvert::cli {
@@ -28,6 +29,15 @@ bool is_one_way(const json& sending, const json& receiving) {
   return last_received.get<double>() - last_sent.get<double>() > kOneWaySeconds;
 }
 
+/// What ends behind our SAs, or is never sent, is no fault of the peer's or of a firewall between.
+Judgement or_dead_way(Judgement judgement, const std::optional<DeadWay>& way) {
+  if (way) {
+    judgement.reason += ": " + way->why;
+    judgement.remedy = way->remedy;
+  }
+  return judgement;
+}
+
 Judgement judge_down(const json& child, const Around& around) {
   if (is_true(child, "manual")) {
     return {"down", "an SA without IKE has ended, its sequence numbers are used up",
@@ -39,14 +49,17 @@ Judgement judge_down(const json& child, const Around& around) {
   }
   const json& failure = member(around.connection, "last_failure");
   if (failure.is_object() && !is_true(failure, "while_up")) {
-    return {"down", text(failure, "failure") + ": " + text(failure, "detail"),
-            text(failure, "remedy")};
+    const Judgement failed{"down", text(failure, "failure") + ": " + text(failure, "detail"),
+                           text(failure, "remedy")};
+    const bool is_silence = text(failure, "failure") == "peer_unreachable";
+    return is_silence ? or_dead_way(failed, dead_way(around.peer, around.links)) : failed;
   }
   if (!around.ike_running) {
     return {"down", "culvert-ike is not running and no SA is installed", "start culvert-ike"};
   }
   if (text(around.connection, "state") == "negotiating") {
-    return {"down", "negotiation is under way", "wait a moment"};
+    return or_dead_way({"down", "negotiation is under way", "wait a moment"},
+                       dead_way(around.peer, around.links));
   }
   return {"down", "no negotiation has been started",
           "`culvert initiate` starts it, or set start_action: start"};
@@ -84,6 +97,9 @@ Judgement judge_child(const json& child, const Around& around) {
   const bool has_both = !directions.is_array() || directions.size() == 2;
   // What arrives and is dropped here is no fault of the way or the peer's.
   if (has_both && is_one_way(out, in) && !drops_much(around, "in")) {
+    auto way = dead_way(around.peer, around.links);
+    if (!way) way = never_left(out, around.counters);
+    if (way) return or_dead_way({"one-way", "packets go out, none arrive", ""}, way);
     return one_way(
         child, "in", around, "packets go out, none arrive",
         "check at the peer: does it receive ESP (firewall for protocol 50 or UDP 4500 on the way), "

@@ -39,6 +39,11 @@ const json& by_connection(const json& list, const std::string& connection) {
   return nothing;
 }
 
+/// Where the IKE SA's peer is, else where it is configured to be; "-".
+std::string peer_of(const json& sa, const json& connection) {
+  return member(sa, "remote").is_string() ? text(sa, "remote") : text(connection, "remote");
+}
+
 /// Children of a connection that nothing passes through, for one reason: one problem.
 class Stopped {
  public:
@@ -176,7 +181,8 @@ bool needs_key_daemon(const json& dataplane) {
 }
 
 json merge_status(const std::string& instance, const json& dataplane, const json& ike,
-                  const json& counters) {
+                  const json& counters, json links) {
+  if (links.is_object()) links["interfaces"] = member(dataplane, "interfaces");
   json connections = json::array();
   json problems = json::array();
   judge_daemons(dataplane, ike, problems);
@@ -188,8 +194,8 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     const json& sa = by_connection(member(ike, "ike_sas"), name);
     const json drops =
         is_true(child, "up") ? large_drops(child, counters) : json(json::value_t::array);
-    const Judgement judgement =
-        judge_child(child, {negotiated, state, counters, drops, is_true(ike, "running")});
+    const Judgement judgement = judge_child(child, {negotiated, state, counters, drops, links,
+                                                    peer_of(sa, state), is_true(ike, "running")});
     if (connections.empty() || text(connections.back(), "connection") != name) {
       connections.push_back(
           {{"connection", name},

@@ -8,9 +8,11 @@
 namespace culvert::cli {
 
 /// What `culvert status` knows: both daemons' `status`, merged and judged
-/// (docs/reference/control-protocol.md, The command). `counters`: the data plane's, or null.
+/// (docs/reference/control-protocol.md, The command). `counters`: the data plane's, or null;
+/// `links`: its `routes` and `neighbors` in one object, or null.
 nlohmann::json merge_status(const std::string& instance, const nlohmann::json& dataplane,
-                            const nlohmann::json& ike, const nlohmann::json& counters = nullptr);
+                            const nlohmann::json& ike, const nlohmann::json& counters = nullptr,
+                            nlohmann::json links = nullptr);
 /// Whether a data plane with that `status` has children that only IKE can keep up, or none that are
 /// known: with manual SAs alone a gateway is whole without it.
 bool needs_key_daemon(const nlohmann::json& dataplane);
