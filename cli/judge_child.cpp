@@ -15,8 +15,11 @@ using nlohmann::json;
 
 /// Traffic went out for longer than this after the last packet came in: one-way.
 constexpr double kOneWaySeconds = 10;
+/// What was sent before this says nothing of now: an exchange that ends without an answer is usual.
+constexpr double kLatelySeconds = 300;
 
-/// Sent lately, and nothing came back since before the first of it. Beside dummies nobody knows
+/// Sent lately, and nothing came back since before the first of it; what nothing has ever answered
+/// stays so until something does, however long ago it was sent. Beside dummies nobody knows
 /// when the last packet was that somebody would answer: there it is only said if nothing came ever.
 bool is_one_way(const json& sending, const json& receiving) {
   if (with_contents(sending) < kFewPackets) return false;
@@ -26,6 +29,7 @@ bool is_one_way(const json& sending, const json& receiving) {
   if (!last_received.is_number()) return true;
   if (number(receiving, "dummy_packets") != 0) return with_contents(receiving) == 0;
   if (number(sending, "dummy_packets") != 0) return false;
+  if (last_sent.get<double>() > kLatelySeconds) return false;
   return last_received.get<double>() - last_sent.get<double>() > kOneWaySeconds;
 }
 

@@ -144,6 +144,11 @@ TEST_CASE("status: what came in a minute ago does not excuse silence while we se
   CHECK(state(traffic(50, 60), traffic(500, 0)) == "one-way");
   CHECK(state(traffic(50, 5), traffic(500, 0)) == "up");
   CHECK(state(traffic(50, 600), traffic(500, 600)) == "up");
+  CHECK(state(traffic(50, 320), traffic(500, 300)) == "one-way");
+  // Nobody sends any more: how the last exchange ended says nothing of now.
+  CHECK(state(traffic(50, 321), traffic(500, 301)) == "up");
+  CHECK(state(traffic(500, 259200), traffic(50, 259220)) == "up");
+  CHECK(state(traffic(0, nullptr), traffic(500, 259200)) == "one-way");
   CHECK(state(traffic(0, nullptr), traffic(2, 0)) == "up");
   CHECK(state(traffic(500, 0), traffic(0, nullptr)) == "one-way");
   CHECK(state(traffic(0, nullptr), traffic(0, nullptr)) == "idle");
