@@ -29,9 +29,6 @@ constexpr double kRefusedLatelySeconds = 300;
 constexpr std::array<std::string_view, 6> kBesideInPackets{
     "icv_mismatch",  "replay_duplicate",     "replay_left_of_window",
     "esp_truncated", "sa_endpoint_mismatch", "sa_expired"};
-/// Dropped as they should be (RFC 4303 §2.6).
-constexpr std::string_view kDummy = "dummy_packet";
-
 /// What a reason means, {} when the data plane does not say.
 json row_of(const json& counters, const std::string& reason) {
   for (const json& row : member(counters, "drops")) {
@@ -46,12 +43,15 @@ struct Dropped {
 };
 
 /// The most first.
-std::vector<Dropped> dropped_of(const json& traffic) {
+std::vector<Dropped> dropped_of(const json& traffic, const json& counters) {
   std::vector<Dropped> all;
   const json& drops = member(traffic, "drops");
   if (!drops.is_object()) return all;
   for (const auto& [reason, packets] : drops.items()) {
-    if (reason == kDummy || !packets.is_number()) continue;
+    // A dummy ends as it should (RFC 4303 §2.6), also where nobody says what is ordinary.
+    const bool is_ordinary =
+        reason == "dummy_packet" || text(row_of(counters, reason), "severity") == "ordinary";
+    if (is_ordinary || !packets.is_number()) continue;
     all.push_back({reason, packets.get<double>()});
   }
   std::ranges::stable_sort(all, {}, [](const Dropped& one) { return -one.packets; });
@@ -118,7 +118,7 @@ json large_drops(const json& child, const json& counters) {
   json problems = json::array();
   for (const char* direction : {"in", "out"}) {
     const json& traffic = member(child, direction);
-    const std::vector<Dropped> all = dropped_of(traffic);
+    const std::vector<Dropped> all = dropped_of(traffic, counters);
     const double of = offered(traffic, all, std::string_view(direction) == "in");
     for (const Dropped& one : all) {
       if (one.packets < kFewPackets || one.packets < kLargePart * of) break;
@@ -130,7 +130,7 @@ json large_drops(const json& child, const json& counters) {
 }
 
 json most_dropped(const json& child, const char* direction, const json& counters) {
-  const std::vector<Dropped> all = dropped_of(member(child, direction));
+  const std::vector<Dropped> all = dropped_of(member(child, direction), counters);
   if (all.empty() || all.front().packets < kFewPackets) return nullptr;
   const auto& [reason, packets] = all.front();
   const json row = row_of(counters, reason);

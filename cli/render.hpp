@@ -16,8 +16,8 @@ nlohmann::json merge_status(const std::string& instance, const nlohmann::json& d
 /// Whether a data plane with that `status` has children that only IKE can keep up, or none that are
 /// known: with manual SAs alone a gateway is whole without it.
 bool needs_key_daemon(const nlohmann::json& dataplane);
-/// The few drop reasons of `counters` that an operator should know of, most packets first; what a
-/// healthy network always drops is left out.
+/// The few drop reasons of `counters` that an operator should know of, the serious ones and then
+/// most packets first; what a healthy network always drops is left out.
 nlohmann::json notable_drops(const nlohmann::json& counters);
 /// For a person at 3 a.m.: the verdict first, then what to do, then the details.
 std::string render_status(const nlohmann::json& status);

@@ -51,7 +51,7 @@ struct InterfaceReport {
 
 /// Packets that ended for one reason.
 struct DropReport {
-  std::string reason, direction, rfc, meaning, remedy;
+  std::string reason, direction, severity, rfc, meaning, remedy;
   std::uint64_t packets = 0;
 };
 

@@ -294,8 +294,10 @@ json to_json(const std::vector<NeighborReport>& neighbors) {
 json counters_json(const std::vector<DropReport>& drops, const TotalsReport& totals,
                    const std::vector<WorkerReport>& workers) {
   json result = list("drops", drops, [](const DropReport& drop) {
-    return json{{"reason", drop.reason}, {"direction", drop.direction}, {"packets", drop.packets},
-                {"rfc", drop.rfc},       {"meaning", drop.meaning},     {"remedy", drop.remedy}};
+    return json{{"reason", drop.reason},     {"direction", drop.direction},
+                {"severity", drop.severity}, {"packets", drop.packets},
+                {"rfc", drop.rfc},           {"meaning", drop.meaning},
+                {"remedy", drop.remedy}};
   });
   result["totals"] = {
       {"received", totals.received},       {"sent", totals.sent},

@@ -304,8 +304,8 @@ std::vector<DropReport> Reporter::drops(bool all) const {
       if (packets == 0 && !all) continue;
       reports.push_back({std::string(reason.name),
                          std::string(to_string(static_cast<DropDirection>(direction))),
-                         std::string(reason.rfc), std::string(reason.meaning),
-                         std::string(reason.remedy), packets});
+                         std::string(to_string(reason.severity)), std::string(reason.rfc),
+                         std::string(reason.meaning), std::string(reason.remedy), packets});
     }
   }
   return reports;

@@ -49,6 +49,32 @@ json refused(double age_seconds) {
 
 }  // namespace
 
+TEST_CASE("status: drops worth knowing come with their remedy, ordinary ones stay away") {
+  const auto drop = [](const char* reason, const char* severity, int packets) {
+    return json{{"reason", reason},
+                {"direction", "in"},
+                {"severity", severity},
+                {"packets", packets},
+                {"remedy", "same keys?"}};
+  };
+  const json counters{
+      {"drops",
+       {drop("not_for_us", "ordinary", 900000), drop("no_policy_match", "notable", 7),
+        drop("replay_duplicate", "notable", 70000), drop("icv_mismatch", "serious", 5),
+        drop("no_route", "serious", 0), drop("ttl_exceeded", "notable", 6)}}};
+  const json drops = notable_drops(counters);
+  REQUIRE(drops.size() == 3);
+  CHECK(drops[0]["reason"] == "icv_mismatch");
+  CHECK(drops[1]["reason"] == "replay_duplicate");
+  CHECK(drops[2]["reason"] == "no_policy_match");
+  const std::string text = render_status(status_of(traffic(1, 1), traffic(1, 1), counters));
+  CHECK_THAT(text, Contains("5 icv_mismatch (in)") && Contains("same keys?") &&
+                       !Contains("not_for_us") && !Contains("ttl_exceeded"));
+  CHECK(notable_drops(nullptr).empty());
+  // A data plane that does not say is of another version: better named than left out.
+  CHECK(notable_drops({{"drops", {{{"reason", "no_route"}, {"packets", 2}}}}}).size() == 1);
+}
+
 TEST_CASE("status: a child whose every packet is refused is a problem, with the packet that was") {
   json in = dropping(5000, 1, {{"inner_selector_mismatch", 5000}});
   in["last_refused"] = refused(1);
@@ -101,6 +127,14 @@ TEST_CASE("status: a tenth of a direction's packets, and five, are many; half of
   CHECK(severity(dummies) == "none");
   dummies["drops"]["inner_header_invalid"] = 5;
   CHECK(severity(dummies) == "error");
+}
+
+TEST_CASE("status: what the data plane calls ordinary is no problem of a child's") {
+  const json in = dropping(100, 1, {{"arp_ignored", 90}});
+  json counters = counters_of({"arp_ignored"});
+  CHECK(status_of(in, traffic(100, 1), counters)["problems"].size() == 1);
+  counters["drops"][0]["severity"] = "ordinary";
+  CHECK(status_of(in, traffic(100, 1), counters)["problems"].empty());
 }
 
 TEST_CASE("status: what comes and is dropped here is no fault of the peer's firewall") {

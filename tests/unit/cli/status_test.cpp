@@ -252,25 +252,6 @@ TEST_CASE("status: without the data plane nothing passes, and the error comes be
              Contains("PROBLEM, no children known: the data plane"));
 }
 
-TEST_CASE("status: drops worth knowing come with their remedy, ordinary ones stay away") {
-  const json counters{
-      {"drops",
-       {{{"reason", "nat_keepalive"}, {"direction", "in"}, {"packets", 9999}},
-        {{"reason", "no_route"}, {"direction", "out"}, {"packets", 2}, {"remedy", "add a route"}},
-        {{"reason", "icv_mismatch"}, {"direction", "in"}, {"packets", 5}, {"remedy", "same keys?"}},
-        {{"reason", "replay_duplicate"}, {"direction", "in"}, {"packets", 0}}}}};
-  const json drops = notable_drops(counters);
-  REQUIRE(drops.size() == 2);
-  CHECK(drops[0]["reason"] == "icv_mismatch");
-  CHECK(drops[1]["reason"] == "no_route");
-  const std::string text =
-      render_status(merge_status("hq", dataplane_with(true, traffic(1, 1), traffic(1, 1)),
-                                 key_daemon_with(installed_child()), counters));
-  CHECK_THAT(text, Contains("5 icv_mismatch (in)") && Contains("same keys?") &&
-                       !Contains("nat_keepalive"));
-  CHECK(notable_drops(nullptr).empty());
-}
-
 TEST_CASE("status: fields of the wrong type or missing altogether never throw") {
   for (const json& odd :
        {json(nullptr), json(7), json("text"), json::array(), json::object(),
