@@ -114,33 +114,6 @@ void judge_revocation(const json& revocation, json& problems) {
   }
 }
 
-/// Each packet of such an interface crosses the link between two processors, more than once. Where
-/// the interfaces themselves are on several nodes there is nothing better: each worker serves all.
-void judge_numa(const json& dataplane, json& problems) {
-  const json* first = nullptr;
-  for (const json& interface : member(dataplane, "interfaces")) {
-    const json& node = member(interface, "numa_node");
-    if (!node.is_number()) continue;
-    if (first != nullptr && *first != node) return;
-    first = &node;
-  }
-  for (const json& interface : member(dataplane, "interfaces")) {
-    const json& node = member(interface, "numa_node");
-    std::string workers;
-    for (const json& worker : member(dataplane, "workers")) {
-      const json& other = member(worker, "numa_node");
-      if (!node.is_number() || !other.is_number() || node == other) continue;
-      workers += (workers.empty() ? "" : ", ") + text(worker, "id") + " (core " +
-                 text(worker, "core") + ", node " + text(worker, "numa_node") + ")";
-    }
-    if (workers.empty()) continue;
-    add_problem(
-        problems, "warning", text(interface, "name") + " is far from its workers",
-        "its device is on NUMA node " + text(interface, "numa_node") + ", not so worker " + workers,
-        "name cores of the device's node in dataplane.workers, or move the card");
-  }
-}
-
 json merge_child(const json& child, const json& negotiated, const Judgement& judgement) {
   return {{"child", member(child, "child")},
           {"state", judgement.state},
@@ -214,7 +187,7 @@ json merge_status(const std::string& instance, const json& dataplane, const json
   }
   judge_negotiations(ike, problems);
   judge_revocation(member(ike, "revocation"), problems);
-  judge_numa(dataplane, problems);
+  judge_dataplane(dataplane, problems);
   return {{"schema", "culvert.status.v1"},
           {"instance", instance},
           {"dataplane", dataplane},

@@ -27,6 +27,9 @@ nlohmann::json large_drops(const nlohmann::json& child, const nlohmann::json& co
 nlohmann::json most_dropped(const nlohmann::json& child, const char* direction,
                             const nlohmann::json& counters);
 
+/// Problems of links, losses, workers, NUMA nodes and the default policy.
+void judge_dataplane(const nlohmann::json& dataplane, nlohmann::json& problems);
+
 /// A child's state, and why where it is not `up`.
 struct Judgement {
   std::string state;

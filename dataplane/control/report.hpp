@@ -33,7 +33,7 @@ struct WorkerReport {
   std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
   std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};
   std::array<std::uint64_t, kLongIterations.size()> long_iterations{};
-  double idle_percent = 100;  ///< since the last report
+  double idle_percent = 100;  ///< of the past second or two
 };
 
 struct InterfaceReport {

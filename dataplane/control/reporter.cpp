@@ -71,13 +71,13 @@ Reporter::Reporter(const Sources& sources, const Hardware& hardware, Instant sta
       huge_pages_(hardware.huge_pages),
       started_(started) {}
 
-StatusReport Reporter::status(Instant now) {
+StatusReport Reporter::status(Instant now) const {
   StatusReport report = gateway(now);
   report.children = children();
   return report;
 }
 
-StatusReport Reporter::gateway(Instant now) {
+StatusReport Reporter::gateway(Instant now) const {
   StatusReport report;
   report.version = CULVERT_VERSION;
   report.instance = sources_.config.instance;
@@ -100,9 +100,21 @@ StatusReport Reporter::gateway(Instant now) {
   return report;
 }
 
-std::vector<WorkerReport> Reporter::workers() {
+Reporter::Cycles Reporter::cycles_of(std::uint32_t worker) const {
+  const WorkerCounters& counters = sources_.tables.counters[worker];
+  return {counters.busy_cycles.read(), counters.idle_cycles.read()};
+}
+
+void Reporter::take_cycles() {
+  cycles_before_ = std::move(last_cycles_);
+  last_cycles_.clear();
+  for (std::uint32_t worker = 0; worker < sources_.tables.workers; ++worker) {
+    last_cycles_.push_back(cycles_of(worker));
+  }
+}
+
+std::vector<WorkerReport> Reporter::workers() const {
   std::vector<WorkerReport> reports;
-  last_cycles_.resize(sources_.tables.workers);
   for (std::uint32_t worker = 0; worker < sources_.tables.workers; ++worker) {
     const WorkerCounters& counters = sources_.tables.counters[worker];
     WorkerReport report;
@@ -115,21 +127,21 @@ std::vector<WorkerReport> Reporter::workers() {
     report.tx_bytes = counters.sent_bytes.read();
     report.handed_over = counters.handed_over.read();
     report.bursts = counters.bursts.read();
-    report.busy_cycles = counters.busy_cycles.read();
-    report.idle_cycles = counters.idle_cycles.read();
+    const Cycles cycles = cycles_of(worker);
+    report.busy_cycles = cycles.busy;
+    report.idle_cycles = cycles.idle;
     for (std::size_t size = 0; size < report.burst_sizes.size(); ++size) {
       report.burst_sizes[size] = counters.burst_sizes[size].read();
     }
     for (std::size_t bound = 0; bound < report.long_iterations.size(); ++bound) {
       report.long_iterations[bound] = counters.long_iterations[bound].read();
     }
-    Cycles& last = last_cycles_[worker];
-    const std::uint64_t busy = report.busy_cycles - last.busy;
-    const std::uint64_t idle = report.idle_cycles - last.idle;
+    const Cycles since = worker < cycles_before_.size() ? cycles_before_[worker] : Cycles{};
+    const std::uint64_t busy = report.busy_cycles - since.busy;
+    const std::uint64_t idle = report.idle_cycles - since.idle;
     if (busy + idle != 0) {
       report.idle_percent = 100.0 * static_cast<double>(idle) / static_cast<double>(busy + idle);
     }
-    last = {report.busy_cycles, report.idle_cycles};
     reports.push_back(std::move(report));
   }
   return reports;

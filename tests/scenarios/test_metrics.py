@@ -16,7 +16,7 @@ DATAPLANE_NAMES = {
     "culvert_worker_burst_packets_bucket", "culvert_worker_long_iterations_total",
     "culvert_worker_handed_over_packets_total", "culvert_drops_total",
     "culvert_interface_packets_total", "culvert_interface_bytes_total",
-    "culvert_interface_missed_total", "culvert_interface_errors_total",
+    "culvert_interface_missed_total", "culvert_interface_errors_total", "culvert_interface_up",
     "culvert_child_packets_total", "culvert_child_bytes_total",
     "culvert_child_last_packet_timestamp_seconds", "culvert_child_up", "culvert_sas",
     "culvert_channel_connected", "culvert_config_info", "culvert_build_info",

@@ -335,27 +335,4 @@ TEST_CASE(
         "rules)");
 }
 
-TEST_CASE("status: an interface on another NUMA node than a worker is a warning") {
-  const auto problems_of = [](const json& node_of_device, int node_of_second) {
-    json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));
-    dataplane["interfaces"] = {{{"name", "wan"}, {"numa_node", node_of_device}}};
-    dataplane["workers"] = {{{"id", 0}, {"core", "2"}, {"numa_node", 0}},
-                            {{"id", 1}, {"core", "18"}, {"numa_node", node_of_second}}};
-    return merge_status("hq", dataplane, key_daemon_with(installed_child())).at("problems");
-  };
-  CHECK(problems_of(0, 0).empty());
-  CHECK(problems_of(nullptr, 1).empty());  // it does not tell
-  json spread = dataplane_with(true, traffic(10, 1), traffic(12, 2));
-  spread["interfaces"] = {{{"name", "lan"}, {"numa_node", 0}}, {{"name", "wan"}, {"numa_node", 1}}};
-  spread["workers"] = {{{"id", 0}, {"core", "2"}, {"numa_node", 0}},
-                       {{"id", 1}, {"core", "0,1,2,3"}, {"numa_node", nullptr}}};
-  CHECK(merge_status("hq", spread, key_daemon_with(installed_child())).at("problems").empty());
-  const json problems = problems_of(0, 1);
-  REQUIRE(problems.size() == 1);
-  CHECK(problems[0].at("severity") == "warning");
-  CHECK(problems[0].at("what") == "wan is far from its workers");
-  CHECK(problems[0].at("detail") ==
-        "its device is on NUMA node 0, not so worker 1 (core 18, node 1)");
-}
-
 }  // namespace culvert::cli
