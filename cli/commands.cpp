@@ -99,13 +99,13 @@ int check(const Options& options, const std::string& file) {
 int status(const Options& options) {
   const json dataplane = running_or_error(ask(options, DaemonSocket::dataplane, "status"));
   const json ike = running_or_error(ask(options, DaemonSocket::ike, "status"));
-  const auto also = [&](const char* verb) -> json {
+  const auto also = [&](const char* verb, const json& args = json::object()) -> json {
     if (dataplane["running"] != true)
       return nullptr;  // who does not answer is not waited for again
-    const Answer answer = ask(options, DaemonSocket::dataplane, verb);
+    const Answer answer = ask(options, DaemonSocket::dataplane, verb, args);
     return answer ? *answer : json(nullptr);
   };
-  const json counters = also("counters");
+  const json counters = also("counters", {{"all", true}});  // what each reason means
   json links = also("routes");
   if (const json neighbors = also("neighbors"); links.is_object() && neighbors.is_object()) {
     links.update(neighbors);

@@ -17,6 +17,8 @@ using nlohmann::json;
 /// were: TCP is slower by half with one in a thousand at a few milliseconds.
 constexpr double kFewLost = 100;
 constexpr double kLostPart = 0.001;
+/// To an empty packet pool none should be lost, whatever the load.
+constexpr double kFewWithoutBuffer = 10;
 /// A worker that is idle less than this loses packets at the next larger burst.
 constexpr double kHardlyIdlePercent = 5;
 
@@ -45,7 +47,16 @@ void judge_losses(const json& interface, json& problems) {
   }
 }
 
-void judge_interfaces(const json& dataplane, json& problems) {
+void judge_buffers(const json& interface, const json& counters, json& problems) {
+  const double lost = number(interface, "rx_no_buffer");
+  if (lost < kFewWithoutBuffer) return;
+  const json row = drop_row(counters, "no_buffer");
+  add_problem(problems, "error", fmt::format("{} loses packets", text(interface, "name")),
+              fmt::format("{} received while the packet pool was empty (rx_no_buffer)", lost),
+              text(row, "remedy"));
+}
+
+void judge_interfaces(const json& dataplane, const json& counters, json& problems) {
   for (const json& interface : member(dataplane, "interfaces")) {
     if (text(interface, "link") == "down") {
       add_problem(problems, "error", text(interface, "name") + " has no link",
@@ -53,6 +64,7 @@ void judge_interfaces(const json& dataplane, json& problems) {
                   "Check the cable, the switch port and the device on the other end.");
     }
     judge_losses(interface, problems);
+    judge_buffers(interface, counters, problems);
   }
 }
 
@@ -106,8 +118,8 @@ void judge_default_policy(const json& dataplane, json& problems) {
 
 }  // namespace
 
-void judge_dataplane(const json& dataplane, json& problems) {
-  judge_interfaces(dataplane, problems);
+void judge_dataplane(const json& dataplane, const json& counters, json& problems) {
+  judge_interfaces(dataplane, counters, problems);
   judge_workers(dataplane, problems);
   judge_numa(dataplane, problems);
   judge_default_policy(dataplane, problems);

@@ -29,14 +29,6 @@ constexpr double kRefusedLatelySeconds = 300;
 constexpr std::array<std::string_view, 6> kBesideInPackets{
     "icv_mismatch",  "replay_duplicate",     "replay_left_of_window",
     "esp_truncated", "sa_endpoint_mismatch", "sa_expired"};
-/// What a reason means, {} when the data plane does not say.
-json row_of(const json& counters, const std::string& reason) {
-  for (const json& row : member(counters, "drops")) {
-    if (text(row, "reason") == reason) return row;
-  }
-  return json::object();
-}
-
 struct Dropped {
   std::string reason;
   double packets = 0;
@@ -50,7 +42,7 @@ std::vector<Dropped> dropped_of(const json& traffic, const json& counters) {
   for (const auto& [reason, packets] : drops.items()) {
     // A dummy ends as it should (RFC 4303 §2.6), also where nobody says what is ordinary.
     const bool is_ordinary =
-        reason == "dummy_packet" || text(row_of(counters, reason), "severity") == "ordinary";
+        reason == "dummy_packet" || text(drop_row(counters, reason), "severity") == "ordinary";
     if (is_ordinary || !packets.is_number()) continue;
     all.push_back({reason, packets.get<double>()});
   }
@@ -86,7 +78,7 @@ std::string remedy_of(const std::string& reason, const json& row, const json& tr
 json problem_of(const json& child, const char* direction, const Dropped& dropped, double of,
                 const json& counters) {
   const json& traffic = member(child, direction);
-  const json row = row_of(counters, dropped.reason);
+  const json row = drop_row(counters, dropped.reason);
   const bool is_in = std::string_view(direction) == "in";
   json problem = {{"severity", dropped.packets >= kMostPart * of ? "error" : "warning"},
                   {"what", fmt::format("{} drops {} of {} packets {}", text(child, "child"),
@@ -114,6 +106,13 @@ void add_problem(json& problems, const char* severity, std::string what, std::st
                       {"remedy", std::move(remedy)}});
 }
 
+json drop_row(const json& counters, const std::string& reason) {
+  for (const json& row : member(counters, "drops")) {
+    if (text(row, "reason") == reason) return row;
+  }
+  return json::object();
+}
+
 json large_drops(const json& child, const json& counters) {
   json problems = json::array();
   for (const char* direction : {"in", "out"}) {
@@ -133,7 +132,7 @@ json most_dropped(const json& child, const char* direction, const json& counters
   const std::vector<Dropped> all = dropped_of(member(child, direction), counters);
   if (all.empty() || all.front().packets < kFewPackets) return nullptr;
   const auto& [reason, packets] = all.front();
-  const json row = row_of(counters, reason);
+  const json row = drop_row(counters, reason);
   return {{"reason", reason},
           {"packets", packets},
           {"meaning", member(row, "meaning")},

@@ -187,7 +187,7 @@ json merge_status(const std::string& instance, const json& dataplane, const json
   }
   judge_negotiations(ike, problems);
   judge_revocation(member(ike, "revocation"), problems);
-  judge_dataplane(dataplane, problems);
+  judge_dataplane(dataplane, counters, problems);
   return {{"schema", "culvert.status.v1"},
           {"instance", instance},
           {"dataplane", dataplane},

@@ -17,6 +17,9 @@ double with_contents(const nlohmann::json& direction);
 /// Of fewer packets nobody can say anything.
 inline constexpr double kFewPackets = 5;
 
+/// What a drop reason means, {} when `counters` does not say.
+nlohmann::json drop_row(const nlohmann::json& counters, const std::string& reason);
+
 /// Problems of an up child that drops a large part of its packets, one for each direction and
 /// reason, the most packets first; what a reason means stands in `counters`, the data plane's or
 /// null. They have `connection`, `child`, `direction` and `reason`, and `last_refused` where there
@@ -28,7 +31,8 @@ nlohmann::json most_dropped(const nlohmann::json& child, const char* direction,
                             const nlohmann::json& counters);
 
 /// Problems of links, losses, workers, NUMA nodes and the default policy.
-void judge_dataplane(const nlohmann::json& dataplane, nlohmann::json& problems);
+void judge_dataplane(const nlohmann::json& dataplane, const nlohmann::json& counters,
+                     nlohmann::json& problems);
 
 /// A child's state, and why where it is not `up`.
 struct Judgement {

@@ -98,6 +98,7 @@ json interface_json(const InterfaceReport& interface) {
           {"tx_packets", statistics.tx_packets},
           {"tx_bytes", statistics.tx_bytes},
           {"rx_missed", statistics.rx_missed},
+          {"rx_no_buffer", statistics.rx_no_buffer},
           {"rx_errors", statistics.rx_errors},
           {"tx_errors", statistics.tx_errors}};
 }

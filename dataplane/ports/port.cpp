@@ -229,6 +229,7 @@ PortStatistics Port::statistics() {
           .tx_packets = stats.opackets,
           .tx_bytes = stats.obytes,
           .rx_missed = stats.imissed + ring_full_,
+          .rx_no_buffer = stats.rx_nombuf,
           .rx_errors = stats.ierrors,
           .tx_errors = stats.oerrors};
 }

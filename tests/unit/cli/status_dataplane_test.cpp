@@ -52,6 +52,23 @@ TEST_CASE("status: losses of a hundred packets and one in a thousand are a warni
             .empty());
 }
 
+TEST_CASE("status: packets that came while the pool was empty are an error with that remedy") {
+  json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));
+  dataplane["interfaces"] = {
+      {{"name", "wan"}, {"link", "up"}, {"rx_packets", 90000000}, {"rx_no_buffer", 10}}};
+  const json counters{
+      {"drops", {{{"reason", "no_buffer"}, {"packets", 0}, {"remedy", "Raise memory_mib."}}}}};
+  const auto problems = [&] {
+    return merge_status("hq", dataplane, key_daemon_with(installed_child()), counters)["problems"];
+  };
+  REQUIRE(problems().size() == 1);
+  CHECK(problems()[0]["severity"] == "error");
+  CHECK(problems()[0]["detail"] == "10 received while the packet pool was empty (rx_no_buffer)");
+  CHECK(problems()[0]["remedy"] == "Raise memory_mib.");
+  dataplane["interfaces"][0]["rx_no_buffer"] = 9;
+  CHECK(problems().empty());
+}
+
 TEST_CASE("status: a worker that is hardly ever idle is a warning, a busy one is none") {
   json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));
   dataplane["workers"] = {{{"id", 0}, {"core", "2"}, {"idle_percent", 5.0}},

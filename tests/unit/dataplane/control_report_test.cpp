@@ -138,6 +138,14 @@ TEST_CASE("report: whether an interface has a link, in the metrics too") {
   CHECK(up().gauge.value == 1);
 }
 
+TEST_CASE("report: packets that came while the pool was empty") {
+  StatusReport status = gateway_with_one_child();
+  status.interfaces[0].statistics.rx_no_buffer = 9;
+  CHECK(to_json(status)["interfaces"][0]["rx_no_buffer"] == 9);
+  const auto metrics = to_metrics(status, {}, 0);
+  CHECK(family(metrics, "culvert_interface_no_buffer_total").metric.at(0).counter.value == 9);
+}
+
 TEST_CASE("report: a link is news when it changes, and at first when it is down") {
   LinkWatch links;
   CHECK_FALSE(links.is_news("wan", true));
