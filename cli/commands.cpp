@@ -60,13 +60,6 @@ int show(const Options& options, const std::string& verb, const json& args,
   return 0;
 }
 
-json running_or_error(const Answer& answer) {
-  if (!answer) return {{"running", false}, {"error", answer.error().message}};
-  json result = *answer;
-  result["running"] = true;
-  return result;
-}
-
 json to_json(const config::Diagnostic& diagnostic) {
   return {{"severity", diagnostic.severity == config::Severity::error ? "error" : "warning"},
           {"line", diagnostic.location.line},

@@ -58,7 +58,11 @@ Judgement judge_down(const json& child, const Around& around) {
     const bool is_silence = text(failure, "failure") == "peer_unreachable";
     return is_silence ? or_dead_way(failed, dead_way(around.peer, around.links)) : failed;
   }
-  if (!around.ike_running) {
+  if (!is_true(around.ike, "running")) {
+    const std::string code = text(around.ike, "error_code");
+    if (code != "-" && code != "not_running") {
+      return {"down", "no SA is installed, and the key daemon does not answer", ""};
+    }
     return {"down", "culvert-ike is not running and no SA is installed", "start culvert-ike"};
   }
   if (text(around.connection, "state") == "negotiating") {

@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include <spdlog/fmt/fmt.h>
+
 #include "cli/json_text.hpp"
 #include "cli/problems.hpp"
 #include "cli/render.hpp"
@@ -130,15 +132,31 @@ json merge_child(const json& child, const json& negotiated, const Judgement& jud
           {"remote_ts", member(negotiated, "remote_ts")}};
 }
 
+/// About a daemon that has not answered: whether it is to be started depends on why.
+std::string what_to_do(const json& daemon, const char* start, const char* name) {
+  const std::string code = text(daemon, "error_code");
+  if (code == "permission_denied") return "run it as root or as the service user (sudo)";
+  if (code == "-" || code == "not_running") return start;
+  return fmt::format(
+      "it is there: ask again; if that lasts, see its log and its processor (journalctl -u "
+      "'{}@*', top), for traffic may pass all the same",
+      name);
+}
+
 void judge_daemons(const json& dataplane, const json& ike, json& problems) {
+  const bool may_not_ask = text(dataplane, "error_code") == "permission_denied";
   if (!is_true(dataplane, "running")) {
-    add_problem(problems, "error", "the data plane does not answer", text(dataplane, "error"),
-                "start culvert-dataplane; no packet passes without it");
+    add_problem(problems, "error",
+                may_not_ask ? "the daemons may not be asked" : "the data plane does not answer",
+                text(dataplane, "error"),
+                what_to_do(dataplane, "start culvert-dataplane; no packet passes without it",
+                           "culvert-dataplane"));
   }
-  if (!needs_key_daemon(dataplane)) return;
+  if (may_not_ask || !needs_key_daemon(dataplane)) return;  // both are the same user's
   if (!is_true(ike, "running")) {
     add_problem(problems, "warning", "the key daemon does not answer", text(ike, "error"),
-                "start culvert-ike; installed SAs carry traffic until they expire");
+                what_to_do(ike, "start culvert-ike; installed SAs carry traffic until they expire",
+                           "culvert-ike"));
   } else if (is_true(dataplane, "running") && !is_true(ike, "dataplane_connected")) {
     add_problem(problems, "error", "the key daemon has no channel to the data plane", "",
                 "see the log of culvert-ike for the reason");
@@ -146,6 +164,18 @@ void judge_daemons(const json& dataplane, const json& ike, json& problems) {
 }
 
 }  // namespace
+
+json running_or_error(const std::expected<json, runtime::ControlError>& answer) {
+  if (!answer) {
+    const runtime::ControlError& error = answer.error();
+    return {{"running", error.code == "not_running" ? json(false) : json(nullptr)},
+            {"error", error.message},
+            {"error_code", error.code}};
+  }
+  json result = *answer;
+  result["running"] = true;
+  return result;
+}
 
 bool needs_key_daemon(const json& dataplane) {
   const json& children = member(dataplane, "children");
@@ -167,8 +197,8 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     const json& sa = by_connection(member(ike, "ike_sas"), name);
     const json drops =
         is_true(child, "up") ? large_drops(child, counters) : json(json::value_t::array);
-    const Judgement judgement = judge_child(child, {negotiated, state, counters, drops, links,
-                                                    peer_of(sa, state), is_true(ike, "running")});
+    const Judgement judgement =
+        judge_child(child, {negotiated, state, ike, counters, drops, links, peer_of(sa, state)});
     if (connections.empty() || text(connections.back(), "connection") != name) {
       connections.push_back(
           {{"connection", name},

@@ -44,11 +44,11 @@ struct Judgement {
 struct Around {
   const nlohmann::json& negotiated;  ///< the key daemon's entry of the child
   const nlohmann::json& connection;  ///< and of its connection
+  const nlohmann::json& ike;         ///< its whole answer, or why there is none
   const nlohmann::json& counters;
   const nlohmann::json& drops;  ///< its `large_drops`
   const nlohmann::json& links;  ///< as `dead_way` takes them
   std::string peer;             ///< its address, "-" when it is not known
-  bool ike_running = false;
 };
 Judgement judge_child(const nlohmann::json& child, const Around& around);
 

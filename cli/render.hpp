@@ -1,12 +1,18 @@
 // JSON from the daemons in, text for the operator out. Pure: no sockets, no clock.
 #pragma once
 
+#include <expected>
 #include <string>
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/control_client.hpp"
+
 namespace culvert::cli {
 
+/// A daemon's `status` with `running`, which is known only from an answer, or where nobody listens:
+/// {running: true, …} or {running: false or null, error, error_code}.
+nlohmann::json running_or_error(const std::expected<nlohmann::json, runtime::ControlError>& answer);
 /// What `culvert status` knows: both daemons' `status`, merged and judged
 /// (docs/reference/control-protocol.md, The command). `counters`: the data plane's, or null;
 /// `links`: its `routes` and `neighbors` in one object, or null.

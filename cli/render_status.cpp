@@ -135,8 +135,15 @@ std::string render_connection(const json& connection, const json& problems) {
   return lines;
 }
 
+std::string why_silent(const json& daemon) {
+  const std::string code = text(daemon, "error_code");
+  if (code == "permission_denied") return "not known: no permission to ask it";
+  if (code == "-" || code == "not_running") return "not running";
+  return fmt::format("does not answer ({})", code);
+}
+
 std::string render_daemon(const char* name, const json& daemon) {
-  if (!is_true(daemon, "running")) return fmt::format("{}: not running\n", name);
+  if (!is_true(daemon, "running")) return fmt::format("{}: {}\n", name, why_silent(daemon));
   return fmt::format("{}: running, version {}, pid {}, up {}\n", name, text(daemon, "version"),
                      text(daemon, "pid"), human_duration(member(daemon, "uptime_seconds")));
 }

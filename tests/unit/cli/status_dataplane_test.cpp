@@ -25,6 +25,55 @@ json problems_of_interface(const json& counters) {
 
 }  // namespace
 
+TEST_CASE("status: whether a daemon runs is known from an answer, or where nobody listens") {
+  const auto running = [](const char* code) {
+    const json daemon = running_or_error(std::unexpected(runtime::ControlError{code, "why"}));
+    CHECK(daemon.at("error") == "why");
+    CHECK(daemon.at("error_code") == code);
+    return daemon.at("running");
+  };
+  CHECK(running("not_running") == false);
+  CHECK(running("permission_denied").is_null());
+  CHECK(running("timeout").is_null());
+  CHECK(running_or_error(json{{"pid", 7}}) == json{{"pid", 7}, {"running", true}});
+}
+
+TEST_CASE("status: who may not ask is told so, not that nothing runs") {
+  const json forbidden{{"running", nullptr},
+                       {"error", "no permission to open dataplane.sock"},
+                       {"error_code", "permission_denied"}};
+  const json status = merge_status("hq", forbidden, forbidden);
+  REQUIRE(status["problems"].size() == 1);
+  CHECK(first_line(render_status(status)) ==
+        "hq: PROBLEM, no children known: the daemons may not be asked: no permission to open "
+        "dataplane.sock");
+  CHECK_THAT(render_status(status),
+             Contains("what to do: run it as root") &&
+                 Contains("culvert-dataplane: not known: no permission to ask it") &&
+                 !Contains("start culvert-") && !Contains("not running"));
+}
+
+TEST_CASE("status: a daemon that does not answer in time is not said to be stopped") {
+  const json late{{"running", nullptr}, {"error", "no answer in time"}, {"error_code", "timeout"}};
+  const std::string text = render_status(merge_status("hq", late, late));
+  CHECK_THAT(text, Contains("the data plane does not answer: no answer in time") &&
+                       Contains("culvert-dataplane: does not answer (timeout)") &&
+                       Contains("culvert-ike: does not answer (timeout)") &&
+                       Contains("what to do: it is there: ask again") &&
+                       !Contains("start culvert-") && !Contains("not running"));
+  const json stopped{
+      {"running", false}, {"error", "nothing answers"}, {"error_code", "not_running"}};
+  const json down = dataplane_with(false, traffic(0, nullptr), traffic(0, nullptr));
+  CHECK_THAT(render_status(merge_status("hq", down, late)),
+             Contains("office is down: no SA is installed, and the key daemon does not answer\n"));
+  CHECK_THAT(render_status(merge_status("hq", down, stopped)),
+             Contains("office is down: culvert-ike is not running") &&
+                 Contains("what to do: start culvert-ike\n"));
+  CHECK_THAT(render_status(merge_status("hq", stopped, late)),
+             Contains("what to do: start culvert-dataplane") &&
+                 Contains("culvert-dataplane: not running"));
+}
+
 TEST_CASE("status: an interface without a link is an error in the first line") {
   json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));
   dataplane["interfaces"] = {{{"name", "lan"}, {"device", "0000:02:00.0"}, {"link", "up"}},
