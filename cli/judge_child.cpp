@@ -45,7 +45,8 @@ Judgement or_dead_way(Judgement judgement, const std::optional<DeadWay>& way) {
 Judgement judge_down(const json& child, const Around& around) {
   if (is_true(child, "manual")) {
     return {"down", "an SA without IKE has ended, its sequence numbers are used up",
-            "write new keys for it (key_file) on both sides, then culvert reload"};
+            "write new keys for it (key_file) on both sides, then systemctl reload "
+            "culvert-dataplane@NAME"};
   }
   if (!around.negotiated.is_null()) {
     return {"down", "negotiated, but the data plane has no SA for it",

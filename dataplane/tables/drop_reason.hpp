@@ -1,5 +1,5 @@
-// Why a packet ended without being sent or delivered: one enum, one table. Counters, logs, explain,
-// diagnose and docs read it; nobody repeats its text.
+// Why a packet ended without being sent or delivered: one enum, one table. Counters, logs, the
+// command and docs read it; nobody repeats its text.
 #pragma once
 
 #include <array>

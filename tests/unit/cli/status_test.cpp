@@ -195,7 +195,8 @@ TEST_CASE("status: a manual SA of one direction is up, and needs neither an answ
 
   child["up"] = false;
   CHECK_THAT(render_status(merge_status("hq", dataplane, kStopped)),
-             Contains("office is down: an SA without IKE has ended") && Contains("key_file"));
+             Contains("office is down: an SA without IKE has ended") && Contains("key_file") &&
+                 Contains("systemctl reload culvert-dataplane@NAME"));
 }
 
 TEST_CASE("status: a packet that was not for the tunnel is shown beside what was agreed upon") {
