@@ -114,6 +114,31 @@ def test_command_and_metrics_tell_the_same(tunnel_bed):
     assert child["out"]["packets"] == gateway.child_packets("out")
 
 
+def test_a_link_that_goes_down_is_in_the_log_the_metrics_and_the_status(bed):
+    """Of a packet socket, whose driver says up whatever the kernel knows."""
+    gateway, client = bed.add_gateway("a", bed.configuration("a"), start=False), bed["client-a"]
+    bed.topology.wait_until_up()
+    gateway.start_dataplane()
+
+    def is_up():
+        return gateway.dataplane_metrics().total("culvert_interface_up", interface="lan")
+
+    def told(link):
+        return sum("link_changed" in line and "lan" in line and link in line
+                   for line in gateway.dataplane.text().splitlines())
+
+    assert is_up() == 1
+    client.ip("link", "set", "eth0", "down")
+    wait_until(lambda: is_up() == 0, 5, "culvert_interface_up 0")
+    wait_until(lambda: told("down") == 1, 3, "link_changed in the log")
+    assert "lan has no link" in gateway.text("status").splitlines()[0]
+    assert gateway.dataplane_metrics().total("culvert_interface_up", interface="wan") == 1
+    client.ip("link", "set", "eth0", "up")
+    wait_until(lambda: is_up() == 1, 5, "culvert_interface_up 1")
+    wait_until(lambda: told("up") == 1, 3, "link_changed in the log")
+    assert "has no link" not in gateway.text("status")
+
+
 def test_status_for_people_names_the_connection_and_its_state(tunnel_bed):
     text = tunnel_bed.gateways["a"].text("status")
     assert "to-branch" in text and "net" in text and "up" in text
