@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from harness.configuration import SIDE_B
-from harness.gateway import METRICS_SECONDS
+from harness.configuration import SIDE_B, TunnelOptions
+from harness.gateway import METRICS_SECONDS, CommandError
 from harness.shell import run, wait_until
 from harness.traffic import ping
 
@@ -137,6 +137,29 @@ def test_a_link_that_goes_down_is_in_the_log_the_metrics_and_the_status(bed):
     wait_until(lambda: is_up() == 1, 5, "culvert_interface_up 1")
     wait_until(lambda: told("up") == 1, 3, "link_changed in the log")
     assert "has no link" not in gateway.text("status")
+
+
+def test_status_names_the_next_hop_that_does_not_answer(bed):
+    """Beside a connection that is down, before anybody looks at the peer's firewall."""
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()))
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net", "--timeout", "1")
+    silent = f"the next hop {SIDE_B.wan_address} on wan does not answer ARP"
+    wait_until(lambda: silent in gateway.text("status").splitlines()[0], 15, "the next hop by name")
+    wait_until(lambda: any(neighbor["state"] == "failed" for neighbor
+                           in gateway.culvert("neighbors")["neighbors"]), 15, "it to have failed")
+    assert silent in gateway.text("status").splitlines()[0]
+
+
+def test_an_ordinary_user_is_not_told_that_nothing_runs(bed):
+    gateway = bed.add_gateway("a", bed.configuration("a"), start=False)
+    gateway.start_dataplane()
+    program = shutil.copy(gateway.build / "cli/culvert", bed.directory)  # a home may be closed to him
+    asked = run("setpriv", "--reuid", "65534", "--clear-groups", program, "status", "--instance",
+                gateway.instance, check=False, environment=gateway.environment)
+    assert asked.returncode == 1
+    assert "the daemons may not be asked: no permission to open" in asked.stdout.splitlines()[0]
+    assert "start culvert-dataplane" not in asked.stdout and "not running" not in asked.stdout
 
 
 def test_status_for_people_names_the_connection_and_its_state(tunnel_bed):
