@@ -3,6 +3,7 @@
 #include <expected>
 #include <functional>
 #include <iostream>
+#include <utility>
 
 #include "cli/render.hpp"
 #include "config/config.hpp"
@@ -59,13 +60,6 @@ int show(const Options& options, const std::string& verb, const json& args,
   return 0;
 }
 
-json running_or_error(const Answer& answer) {
-  if (!answer) return {{"running", false}, {"error", answer.error().message}};
-  json result = *answer;
-  result["running"] = true;
-  return result;
-}
-
 json to_json(const config::Diagnostic& diagnostic) {
   return {{"severity", diagnostic.severity == config::Severity::error ? "error" : "warning"},
           {"line", diagnostic.location.line},
@@ -98,9 +92,18 @@ int check(const Options& options, const std::string& file) {
 int status(const Options& options) {
   const json dataplane = running_or_error(ask(options, DaemonSocket::dataplane, "status"));
   const json ike = running_or_error(ask(options, DaemonSocket::ike, "status"));
-  const Answer counters = ask(options, DaemonSocket::dataplane, "counters");
-  const json merged =
-      merge_status(options.instance, dataplane, ike, counters ? *counters : json(nullptr));
+  const auto also = [&](const char* verb, const json& args = json::object()) -> json {
+    if (dataplane["running"] != true)
+      return nullptr;  // who does not answer is not waited for again
+    const Answer answer = ask(options, DaemonSocket::dataplane, verb, args);
+    return answer ? *answer : json(nullptr);
+  };
+  const json counters = also("counters", {{"all", true}});  // what each reason means
+  json links = also("routes");
+  if (const json neighbors = also("neighbors"); links.is_object() && neighbors.is_object()) {
+    links.update(neighbors);
+  }
+  const json merged = merge_status(options.instance, dataplane, ike, counters, std::move(links));
   std::cout << (options.json ? printable(merged) : render_status(merged));
   const bool is_whole = ike["running"] == true || !needs_key_daemon(dataplane);
   return dataplane["running"] == true && is_whole ? 0 : 1;

@@ -4,7 +4,10 @@
 #include <string>
 #include <utility>
 
+#include <spdlog/fmt/fmt.h>
+
 #include "cli/json_text.hpp"
+#include "cli/problems.hpp"
 #include "cli/render.hpp"
 
 namespace culvert::cli {
@@ -12,12 +15,8 @@ namespace {
 
 using nlohmann::json;
 
-/// Traffic went out for longer than this after the last packet came in: one-way.
-constexpr double kOneWaySeconds = 10;
 /// A refused stranger is of interest this long.
 constexpr double kStrangerSeconds = 300;
-/// Packets sent before silence from the other side means anything.
-constexpr double kOneWayPackets = 5;
 
 /// The key daemon's entry of a child; null when there is none.
 const json& negotiated_child(const json& ike, const std::string& connection,
@@ -42,88 +41,9 @@ const json& by_connection(const json& list, const std::string& connection) {
   return nothing;
 }
 
-/// Packets of somebody: dummies are sent whether there is traffic or not, and nobody answers them.
-double with_contents(const json& direction) {
-  return number(direction, "packets") - number(direction, "dummy_packets");
-}
-
-/// Sent lately, and nothing came back since before the first of it. Beside dummies nobody knows
-/// when the last packet was that somebody would answer: there it is only said if nothing came ever.
-bool is_one_way(const json& sending, const json& receiving) {
-  if (with_contents(sending) < kOneWayPackets) return false;
-  const json& last_received = member(receiving, "last_packet_seconds");
-  const json& last_sent = member(sending, "last_packet_seconds");
-  if (!last_sent.is_number()) return false;
-  if (!last_received.is_number()) return true;
-  if (number(receiving, "dummy_packets") != 0) return with_contents(receiving) == 0;
-  if (number(sending, "dummy_packets") != 0) return false;
-  return last_received.get<double>() - last_sent.get<double>() > kOneWaySeconds;
-}
-
-struct Judgement {
-  std::string state;
-  std::string reason;
-  std::string remedy;
-};
-
-Judgement judge_down(const json& child, const json& negotiated, const json& connection,
-                     bool ike_running) {
-  if (is_true(child, "manual")) {
-    return {"down", "an SA without IKE has ended, its sequence numbers are used up",
-            "write new keys for it (key_file) on both sides, then culvert reload"};
-  }
-  if (!negotiated.is_null()) {
-    return {"down", "negotiated, but the data plane has no SA for it",
-            "see the data plane's log for the refused installation; `culvert rekey` tries again"};
-  }
-  const json& failure = member(connection, "last_failure");
-  if (failure.is_object() && !is_true(failure, "while_up")) {
-    return {"down", text(failure, "failure") + ": " + text(failure, "detail"),
-            text(failure, "remedy")};
-  }
-  if (!ike_running) {
-    return {"down", "culvert-ike is not running and no SA is installed", "start culvert-ike"};
-  }
-  if (text(connection, "state") == "negotiating") {
-    return {"down", "negotiation is under way", "wait a moment"};
-  }
-  return {"down", "no negotiation has been started",
-          "`culvert initiate` starts it, or set start_action: start"};
-}
-
-Judgement judge(const json& child, const json& negotiated, const json& connection,
-                bool ike_running) {
-  if (!is_true(child, "up")) {
-    return judge_down(child, negotiated, connection, ike_running);
-  }
-  const json& in = member(child, "in");
-  const json& out = member(child, "out");
-  // A manual SA may have one direction alone, and be right so.
-  const json& directions = member(child, "directions");
-  const bool has_both = !directions.is_array() || directions.size() == 2;
-  if (has_both && is_one_way(out, in)) {
-    return {
-        "one-way", "packets go out, none arrive",
-        "check at the peer: does it receive ESP (firewall for protocol 50 or UDP 4500 on the way), "
-        "does it have a route back into the tunnel, do its selectors match ours"};
-  }
-  if (has_both && is_one_way(in, out)) {
-    return {"one-way", "packets arrive, none go out",
-            "check here: does the client answer (its firewall, its route back through this "
-            "gateway), do the answers match local_ts and remote_ts"};
-  }
-  if (with_contents(in) == 0 && with_contents(out) == 0) {
-    return {"idle", "no packet has passed yet", ""};
-  }
-  return {"up", "", ""};
-}
-
-void add_problem(json& problems, const char* severity, std::string what, std::string detail,
-                 std::string remedy) {
-  problems.push_back({{"severity", severity},
-                      {"what", std::move(what)},
-                      {"detail", std::move(detail)},
-                      {"remedy", std::move(remedy)}});
+/// Where the IKE SA's peer is, else where it is configured to be; "-".
+std::string peer_of(const json& sa, const json& connection) {
+  return member(sa, "remote").is_string() ? text(sa, "remote") : text(connection, "remote");
 }
 
 /// Children of a connection that nothing passes through, for one reason: one problem.
@@ -137,11 +57,12 @@ class Stopped {
     names_ = alike ? names_ + ", " + child : child;
     const std::string what = names_ + (alike ? " are " : " is ") + judgement.state;
     if (alike) {
-      problems.back()["what"] = what;
+      problems[place_]["what"] = what;
       return;
     }
     connection_ = connection;
     judgement_ = judgement;
+    place_ = problems.size();
     add_problem(problems, judgement.state == "down" ? "error" : "warning", what, judgement.reason,
                 judgement.remedy);
   }
@@ -149,6 +70,7 @@ class Stopped {
  private:
   std::string connection_, names_;
   Judgement judgement_;
+  std::size_t place_ = 0;  ///< of their problem
 };
 
 /// Traffic passes for now, and something will not go on like that, or somebody waits outside.
@@ -194,33 +116,6 @@ void judge_revocation(const json& revocation, json& problems) {
   }
 }
 
-/// Each packet of such an interface crosses the link between two processors, more than once. Where
-/// the interfaces themselves are on several nodes there is nothing better: each worker serves all.
-void judge_numa(const json& dataplane, json& problems) {
-  const json* first = nullptr;
-  for (const json& interface : member(dataplane, "interfaces")) {
-    const json& node = member(interface, "numa_node");
-    if (!node.is_number()) continue;
-    if (first != nullptr && *first != node) return;
-    first = &node;
-  }
-  for (const json& interface : member(dataplane, "interfaces")) {
-    const json& node = member(interface, "numa_node");
-    std::string workers;
-    for (const json& worker : member(dataplane, "workers")) {
-      const json& other = member(worker, "numa_node");
-      if (!node.is_number() || !other.is_number() || node == other) continue;
-      workers += (workers.empty() ? "" : ", ") + text(worker, "id") + " (core " +
-                 text(worker, "core") + ", node " + text(worker, "numa_node") + ")";
-    }
-    if (workers.empty()) continue;
-    add_problem(
-        problems, "warning", text(interface, "name") + " is far from its workers",
-        "its device is on NUMA node " + text(interface, "numa_node") + ", not so worker " + workers,
-        "name cores of the device's node in dataplane.workers, or move the card");
-  }
-}
-
 json merge_child(const json& child, const json& negotiated, const Judgement& judgement) {
   return {{"child", member(child, "child")},
           {"state", judgement.state},
@@ -237,15 +132,31 @@ json merge_child(const json& child, const json& negotiated, const Judgement& jud
           {"remote_ts", member(negotiated, "remote_ts")}};
 }
 
+/// About a daemon that has not answered: whether it is to be started depends on why.
+std::string what_to_do(const json& daemon, const char* start, const char* name) {
+  const std::string code = text(daemon, "error_code");
+  if (code == "permission_denied") return "run it as root or as the service user (sudo)";
+  if (code == "-" || code == "not_running") return start;
+  return fmt::format(
+      "it is there: ask again; if that lasts, see its log and its processor (journalctl -u "
+      "'{}@*', top), for traffic may pass all the same",
+      name);
+}
+
 void judge_daemons(const json& dataplane, const json& ike, json& problems) {
+  const bool may_not_ask = text(dataplane, "error_code") == "permission_denied";
   if (!is_true(dataplane, "running")) {
-    add_problem(problems, "error", "the data plane does not answer", text(dataplane, "error"),
-                "start culvert-dataplane; no packet passes without it");
+    add_problem(problems, "error",
+                may_not_ask ? "the daemons may not be asked" : "the data plane does not answer",
+                text(dataplane, "error"),
+                what_to_do(dataplane, "start culvert-dataplane; no packet passes without it",
+                           "culvert-dataplane"));
   }
-  if (!needs_key_daemon(dataplane)) return;
+  if (may_not_ask || !needs_key_daemon(dataplane)) return;  // both are the same user's
   if (!is_true(ike, "running")) {
     add_problem(problems, "warning", "the key daemon does not answer", text(ike, "error"),
-                "start culvert-ike; installed SAs carry traffic until they expire");
+                what_to_do(ike, "start culvert-ike; installed SAs carry traffic until they expire",
+                           "culvert-ike"));
   } else if (is_true(dataplane, "running") && !is_true(ike, "dataplane_connected")) {
     add_problem(problems, "error", "the key daemon has no channel to the data plane", "",
                 "see the log of culvert-ike for the reason");
@@ -254,6 +165,18 @@ void judge_daemons(const json& dataplane, const json& ike, json& problems) {
 
 }  // namespace
 
+json running_or_error(const std::expected<json, runtime::ControlError>& answer) {
+  if (!answer) {
+    const runtime::ControlError& error = answer.error();
+    return {{"running", error.code == "not_running" ? json(false) : json(nullptr)},
+            {"error", error.message},
+            {"error_code", error.code}};
+  }
+  json result = *answer;
+  result["running"] = true;
+  return result;
+}
+
 bool needs_key_daemon(const json& dataplane) {
   const json& children = member(dataplane, "children");
   const auto is_manual = [](const json& child) { return is_true(child, "manual"); };
@@ -261,7 +184,8 @@ bool needs_key_daemon(const json& dataplane) {
 }
 
 json merge_status(const std::string& instance, const json& dataplane, const json& ike,
-                  const json& counters) {
+                  const json& counters, json links) {
+  if (links.is_object()) links["interfaces"] = member(dataplane, "interfaces");
   json connections = json::array();
   json problems = json::array();
   judge_daemons(dataplane, ike, problems);
@@ -271,7 +195,10 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     const json& negotiated = negotiated_child(ike, name, text(child, "child"));
     const json& state = by_connection(member(ike, "connections"), name);
     const json& sa = by_connection(member(ike, "ike_sas"), name);
-    const Judgement judgement = judge(child, negotiated, state, is_true(ike, "running"));
+    const json drops =
+        is_true(child, "up") ? large_drops(child, counters) : json(json::value_t::array);
+    const Judgement judgement =
+        judge_child(child, {negotiated, state, ike, counters, drops, links, peer_of(sa, state)});
     if (connections.empty() || text(connections.back(), "connection") != name) {
       connections.push_back(
           {{"connection", name},
@@ -286,10 +213,11 @@ json merge_status(const std::string& instance, const json& dataplane, const json
     }
     connections.back()["children"].push_back(merge_child(child, negotiated, judgement));
     stopped.add(name, text(child, "child"), judgement, problems);
+    problems.insert(problems.end(), drops.begin(), drops.end());
   }
   judge_negotiations(ike, problems);
   judge_revocation(member(ike, "revocation"), problems);
-  judge_numa(dataplane, problems);
+  judge_dataplane(dataplane, counters, problems);
   return {{"schema", "culvert.status.v1"},
           {"instance", instance},
           {"dataplane", dataplane},

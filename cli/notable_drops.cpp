@@ -1,8 +1,9 @@
-// Which drops belong into a status: those that say that something is wrong somewhere.
+// Which drops belong into a status: those that say that something is wrong somewhere, by the
+// severity that the data plane gives each reason.
 #include <algorithm>
 #include <array>
 #include <string_view>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "cli/json_text.hpp"
@@ -14,21 +15,24 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kShown = 3;
-/// What a healthy network always drops, or what the operator asked to drop.
-constexpr std::array<std::string_view, 6> kOrdinary{"dummy_packet", "nat_keepalive",
-                                                    "arp_ignored",  "neighbor_discovery_ignored",
-                                                    "icmp_ignored", "policy_discard"};
+constexpr std::array<std::string_view, 3> kBySeverity{"serious", "notable", "ordinary"};
+
+/// Its place among kBySeverity; one that is not known is as good as notable.
+std::size_t rank(const json& drop) {
+  const auto found = std::ranges::find(kBySeverity, text(drop, "severity"));
+  return found == kBySeverity.end() ? 1 : static_cast<std::size_t>(found - kBySeverity.begin());
+}
 
 }  // namespace
 
 json notable_drops(const json& counters) {
   std::vector<json> notable;
   for (const json& drop : member(counters, "drops")) {
-    const bool ordinary = std::ranges::find(kOrdinary, text(drop, "reason")) != kOrdinary.end();
-    if (!ordinary && number(drop, "packets") > 0) notable.push_back(drop);
+    const bool is_ordinary = text(drop, "severity") == "ordinary";
+    if (!is_ordinary && number(drop, "packets") > 0) notable.push_back(drop);
   }
   std::ranges::sort(notable, {}, [](const json& drop) {
-    return std::pair(-number(drop, "packets"), text(drop, "reason"));
+    return std::tuple(rank(drop), -number(drop, "packets"), text(drop, "reason"));
   });
   if (notable.size() > kShown) notable.resize(kShown);
   return notable;

@@ -50,6 +50,11 @@ const json* worst_of(const json& problems) {
   return error == problems.end() ? &problems.front() : &*error;
 }
 
+/// What to do, and the packet that says why.
+std::string below(const json& problem) {
+  return remedy_line(problem, "  ") + render_refusal(member(problem, "last_refused"), "  ");
+}
+
 std::string verdict(const json& status, const json* worst) {
   const Tally tally = count(status);
   // Without the data plane's answer nobody knows how many there are.
@@ -62,12 +67,11 @@ std::string verdict(const json& status, const json* worst) {
   return fmt::format("{}: {}, {}: {}\n", name,
                      text(*worst, "severity") == "error" ? "PROBLEM" : "WARNING", children,
                      sentence(*worst)) +
-         remedy_line(*worst, "  ");
+         below(*worst);
 }
 
 std::string render_problem(const json& problem) {
-  return fmt::format("\n{}: {}\n", text(problem, "severity"), sentence(problem)) +
-         remedy_line(problem, "  ");
+  return fmt::format("\n{}: {}\n", text(problem, "severity"), sentence(problem)) + below(problem);
 }
 
 std::string traffic(const json& direction) {
@@ -81,11 +85,12 @@ std::string traffic(const json& direction) {
                      last.is_number() ? "last " + human_duration(last) + " ago" : "none yet");
 }
 
-/// The name, the state and what is odd about it. Why it is down or one-way stands above, among the
-/// problems.
+/// The name, the state and what is odd about it. Why it is down, one-way or dropping stands above,
+/// among the problems.
 std::string render_child_state(const json& child) {
   const std::string state = text(child, "state"), reason = text(child, "reason");
-  const bool told = state == "down" || state == "one-way" || reason.empty() || reason == "-";
+  const bool told = state == "down" || state == "one-way" || state == "dropping" ||
+                    reason.empty() || reason == "-";
   std::string lines =
       fmt::format("  {}  {}{}\n", text(child, "child"), state, told ? "" : "  (" + reason + ")");
   if (const json& notice = member(child, "notice"); notice.is_object()) {
@@ -95,7 +100,16 @@ std::string render_child_state(const json& child) {
   return lines;
 }
 
-std::string render_connection(const json& connection) {
+/// Whether the child's last refused packet stands with a problem above.
+bool refusal_is_told(const json& problems, const json& connection, const json& child) {
+  return std::ranges::any_of(problems, [&](const json& problem) {
+    return member(problem, "last_refused").is_object() &&
+           text(problem, "connection") == text(connection, "connection") &&
+           text(problem, "child") == text(child, "child");
+  });
+}
+
+std::string render_connection(const json& connection, const json& problems) {
   std::string lines = fmt::format("\n{}  {}  {} -> {}  {}\n", text(connection, "connection"),
                                   text(connection, "state"), text(connection, "local"),
                                   text(connection, "remote"), text(connection, "suite"));
@@ -113,14 +127,23 @@ std::string render_connection(const json& connection) {
                            human_duration(member(child, "rekey_in_seconds")));
     }
     lines += "    in  " + traffic(member(child, "in")) + "\n";
-    lines += render_refusal(member(member(child, "in"), "last_refused"), "        ");
+    if (!refusal_is_told(problems, connection, child)) {
+      lines += render_refusal(member(member(child, "in"), "last_refused"), "        ");
+    }
     lines += "    out " + traffic(member(child, "out")) + "\n";
   }
   return lines;
 }
 
+std::string why_silent(const json& daemon) {
+  const std::string code = text(daemon, "error_code");
+  if (code == "permission_denied") return "not known: no permission to ask it";
+  if (code == "-" || code == "not_running") return "not running";
+  return fmt::format("does not answer ({})", code);
+}
+
 std::string render_daemon(const char* name, const json& daemon) {
-  if (!is_true(daemon, "running")) return fmt::format("{}: not running\n", name);
+  if (!is_true(daemon, "running")) return fmt::format("{}: {}\n", name, why_silent(daemon));
   return fmt::format("{}: running, version {}, pid {}, up {}\n", name, text(daemon, "version"),
                      text(daemon, "pid"), human_duration(member(daemon, "uptime_seconds")));
 }
@@ -228,7 +251,7 @@ std::string render_status(const json& status) {
     if (&problem != worst) lines += render_problem(problem);
   }
   for (const json& connection : member(status, "connections")) {
-    lines += render_connection(connection);
+    lines += render_connection(connection, problems);
   }
   const json& dataplane = member(status, "dataplane");
   lines += render_drops(member(status, "drops"));

@@ -75,6 +75,9 @@ std::string render_counters(const json& counters, bool drops_only) {
     lines += fmt::format("received {}  originated {}  sent {}  delivered {}  dropped {}\n",
                          text(totals, "received"), text(totals, "originated"), text(totals, "sent"),
                          text(totals, "delivered"), text(totals, "dropped"));
+    for (const char* rare : {"mss_clamped", "fragments_made", "reassembled"}) {
+      if (number(totals, rare) > 0) lines += fmt::format("{} {}\n", rare, text(totals, rare));
+    }
     Table workers({"worker", "rx packets", "rx bytes", "tx packets", "tx bytes", "bursts"});
     for (const json& worker : member(counters, "workers")) {
       workers.add({text(worker, "id"), text(worker, "rx_packets"),

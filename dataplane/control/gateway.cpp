@@ -300,7 +300,19 @@ void RunningGateway::neighbors_tick() {
 void RunningGateway::each_second() {
   runtime::notify_watchdog();
   reporter_->take_cycles();
+  watch_links();
   if (!is_gathering_) gather_figures();
+}
+
+void RunningGateway::watch_links() {
+  const auto& configured = config_.dataplane.interfaces;
+  for (std::size_t index = 0; index < configured.size(); ++index) {
+    const PortId port = interfaces_->directory().ports()[index];
+    const bool is_up = interfaces_->device_of(port).link_is_up();
+    if (!links_.is_news(configured[index].name, is_up)) continue;
+    runtime::log(is_up ? runtime::Level::info : runtime::Level::warning, "link_changed",
+                 {{"interface", configured[index].name}, {"link", is_up ? "up" : "down"}});
+  }
 }
 
 /// With few SAs it is one turn; with many each is short, and the next round begins in the second

@@ -40,7 +40,10 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
   if (!build_icmp_error(writer, kind, mtu, *source, bytes_of(offending))) return;
   // The error quotes the packet: what came encrypted must not go back in clear (RFC 4301 §6).
   if (origin.from_tunnel && !would_be_protected(spd_.snapshot(), writer.written())) return;
-  if (!per_destination_.admit(pair->source, now) || !in_all_.take(kInAll, now)) return;
+  if (!per_destination_.admit(pair->source, now) || !in_all_.take(kInAll, now)) {
+    packets_.suppress(DropReason::icmp_rate_limited);
+    return;
+  }
   if (Packet error = packets_.make(writer.written())) packets_.originate(std::move(error));
 }
 

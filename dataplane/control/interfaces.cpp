@@ -12,8 +12,8 @@ using ports::PortStatistics;
 
 constexpr std::array kCounted{&PortStatistics::rx_packets, &PortStatistics::rx_bytes,
                               &PortStatistics::tx_packets, &PortStatistics::tx_bytes,
-                              &PortStatistics::rx_missed,  &PortStatistics::rx_errors,
-                              &PortStatistics::tx_errors};
+                              &PortStatistics::rx_missed,  &PortStatistics::rx_no_buffer,
+                              &PortStatistics::rx_errors,  &PortStatistics::tx_errors};
 static_assert(sizeof(PortStatistics) == kCounted.size() * sizeof(std::uint64_t));
 
 }  // namespace

@@ -26,10 +26,13 @@ const NeighborTable::Entry* NeighborTable::find(const NeighborKey& key) const {
 
 bool NeighborTable::want(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out) {
   const auto found = entries_.find(key);
-  if (found != entries_.end()) {
-    return found->second.state != NeighborState::failed;
+  if (found == entries_.end()) {
+    if (!make_room()) return false;
+  } else if (found->second.state != NeighborState::failed) {
+    return true;
+  } else if (now - found->second.since < kFailedHold) {
+    return false;
   }
-  if (!make_room()) return false;
   entries_[key] = {NeighborState::incomplete, {}, 1, now, now + kRetransmit};
   out.emplace_back(Solicit{key, std::nullopt});
   return true;
@@ -143,7 +146,7 @@ bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
       }
       entry.state = NeighborState::failed;
       entry.since = now;
-      entry.due = now + kFailedHold;
+      entry.due = now + kFailedKnown;
       out.emplace_back(Failed{key});
       return false;
     case NeighborState::reachable:

@@ -62,6 +62,8 @@ class NeighborTable {
   static constexpr Instant kRetransmit = std::chrono::seconds{1};  ///< RFC 4861 §10 RetransTimer
   static constexpr Instant kReachable = std::chrono::seconds{30};  ///< RFC 4861 §10
   static constexpr Instant kFailedHold = std::chrono::seconds{3};
+  /// A neighbour that failed is still named so long, also when packets for it are rare.
+  static constexpr Instant kFailedKnown = std::chrono::minutes{2};
 
   struct Entry {
     NeighborState state = NeighborState::incomplete;

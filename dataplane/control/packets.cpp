@@ -76,6 +76,11 @@ void Packets::deliver(Packet packet) {
   packet.reset();
 }
 
+void Packets::suppress(DropReason reason) {
+  tables_.main_counters().originated.add(1);
+  tables_.main_counters().drop(DropDirection::local, reason);
+}
+
 void Packets::drop(Packet packet, DropDirection direction, DropReason reason) {
   tables_.main_counters().drop(direction, reason);
   packet.reset();

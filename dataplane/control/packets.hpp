@@ -59,6 +59,8 @@ class Packets {
   [[nodiscard]] std::size_t most_bytes() const;
   void deliver(Packet packet);
   void drop(Packet packet, DropDirection direction, DropReason reason);
+  /// A packet of ours that was due and is not made: as if it had been, and was dropped.
+  void suppress(DropReason reason);
 
   [[nodiscard]] const wire::MacAddress& mac(PortId port) const {
     return tables_.ports[raw(port)].mac;

@@ -33,7 +33,7 @@ struct WorkerReport {
   std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
   std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};
   std::array<std::uint64_t, kLongIterations.size()> long_iterations{};
-  double idle_percent = 100;  ///< since the last report
+  double idle_percent = 100;  ///< of the past second or two
 };
 
 struct InterfaceReport {
@@ -51,7 +51,7 @@ struct InterfaceReport {
 
 /// Packets that ended for one reason.
 struct DropReport {
-  std::string reason, direction, rfc, meaning, remedy;
+  std::string reason, direction, severity, rfc, meaning, remedy;
   std::uint64_t packets = 0;
 };
 

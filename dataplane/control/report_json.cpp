@@ -98,6 +98,7 @@ json interface_json(const InterfaceReport& interface) {
           {"tx_packets", statistics.tx_packets},
           {"tx_bytes", statistics.tx_bytes},
           {"rx_missed", statistics.rx_missed},
+          {"rx_no_buffer", statistics.rx_no_buffer},
           {"rx_errors", statistics.rx_errors},
           {"tx_errors", statistics.tx_errors}};
 }
@@ -290,8 +291,10 @@ json to_json(const std::vector<NeighborReport>& neighbors) {
 json counters_json(const std::vector<DropReport>& drops, const TotalsReport& totals,
                    const std::vector<WorkerReport>& workers) {
   json result = list("drops", drops, [](const DropReport& drop) {
-    return json{{"reason", drop.reason}, {"direction", drop.direction}, {"packets", drop.packets},
-                {"rfc", drop.rfc},       {"meaning", drop.meaning},     {"remedy", drop.remedy}};
+    return json{{"reason", drop.reason},     {"direction", drop.direction},
+                {"severity", drop.severity}, {"packets", drop.packets},
+                {"rfc", drop.rfc},           {"meaning", drop.meaning},
+                {"remedy", drop.remedy}};
   });
   result["totals"] = {
       {"received", totals.received},       {"sent", totals.sent},

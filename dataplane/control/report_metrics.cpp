@@ -51,7 +51,10 @@ void add_interfaces(runtime::MetricFamilies& families,
   auto bytes = Family::counter("culvert_interface_bytes_total", "Bytes of a port");
   auto missed = Family::counter("culvert_interface_missed_total",
                                 "Packets lost because the receive queue was full");
+  auto no_buffer = Family::counter("culvert_interface_no_buffer_total",
+                                   "Packets lost because the packet pool was empty");
   auto errors = Family::counter("culvert_interface_errors_total", "Packets the device failed on");
+  auto up = Family::gauge("culvert_interface_up", "1 while the device has a link");
   auto steering = Family::gauge("culvert_interface_steering_sas",
                                 "Inbound SAs by whether the device has a rule that brings their "
                                 "packets to their worker's queue");
@@ -61,19 +64,23 @@ void add_interfaces(runtime::MetricFamilies& families,
       steering.add({{"interface", name}, {"rule", "yes"}}, number(interface.steering.with_rule));
       steering.add({{"interface", name}, {"rule", "no"}}, number(interface.steering.without_rule));
     }
+    up.add({{"interface", name}}, interface.link_is_up ? 1 : 0);
     const ports::PortStatistics& statistics = interface.statistics;
     packets.add({{"interface", name}, {"direction", "rx"}}, number(statistics.rx_packets));
     packets.add({{"interface", name}, {"direction", "tx"}}, number(statistics.tx_packets));
     bytes.add({{"interface", name}, {"direction", "rx"}}, number(statistics.rx_bytes));
     bytes.add({{"interface", name}, {"direction", "tx"}}, number(statistics.tx_bytes));
     missed.add({{"interface", name}}, number(statistics.rx_missed));
+    no_buffer.add({{"interface", name}}, number(statistics.rx_no_buffer));
     errors.add({{"interface", name}, {"direction", "rx"}}, number(statistics.rx_errors));
     errors.add({{"interface", name}, {"direction", "tx"}}, number(statistics.tx_errors));
   }
   families.push_back(packets.take());
   families.push_back(bytes.take());
   families.push_back(missed.take());
+  families.push_back(no_buffer.take());
   families.push_back(errors.take());
+  families.push_back(up.take());
   families.push_back(steering.take());
 }
 

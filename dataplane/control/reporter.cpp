@@ -40,7 +40,7 @@ Reporter::Reporter(const Sources& sources, const Hardware& hardware, Instant sta
       huge_pages_(hardware.huge_pages),
       started_(started) {}
 
-std::unique_ptr<runtime::SlicedResult> Reporter::status(Instant now) {
+std::unique_ptr<runtime::SlicedResult> Reporter::status(Instant now) const {
   return std::make_unique<StatusAnswer>(lists_, gateway(now));
 }
 
@@ -52,7 +52,7 @@ std::unique_ptr<runtime::SlicedResult> Reporter::policies() const {
   return std::make_unique<PoliciesAnswer>(lists_);
 }
 
-StatusReport Reporter::gateway(Instant now) {
+StatusReport Reporter::gateway(Instant now) const {
   StatusReport report;
   report.version = CULVERT_VERSION;
   report.instance = sources_.config.instance;
@@ -75,9 +75,21 @@ StatusReport Reporter::gateway(Instant now) {
   return report;
 }
 
-std::vector<WorkerReport> Reporter::workers() {
+Reporter::Cycles Reporter::cycles_of(std::uint32_t worker) const {
+  const WorkerCounters& counters = sources_.tables.counters[worker];
+  return {counters.busy_cycles.read(), counters.idle_cycles.read()};
+}
+
+void Reporter::take_cycles() {
+  cycles_before_ = std::move(last_cycles_);
+  last_cycles_.clear();
+  for (std::uint32_t worker = 0; worker < sources_.tables.workers; ++worker) {
+    last_cycles_.push_back(cycles_of(worker));
+  }
+}
+
+std::vector<WorkerReport> Reporter::workers() const {
   std::vector<WorkerReport> reports;
-  last_cycles_.resize(sources_.tables.workers);
   for (std::uint32_t worker = 0; worker < sources_.tables.workers; ++worker) {
     const WorkerCounters& counters = sources_.tables.counters[worker];
     WorkerReport report;
@@ -90,21 +102,21 @@ std::vector<WorkerReport> Reporter::workers() {
     report.tx_bytes = counters.sent_bytes.read();
     report.handed_over = counters.handed_over.read();
     report.bursts = counters.bursts.read();
-    report.busy_cycles = counters.busy_cycles.read();
-    report.idle_cycles = counters.idle_cycles.read();
+    const Cycles cycles = cycles_of(worker);
+    report.busy_cycles = cycles.busy;
+    report.idle_cycles = cycles.idle;
     for (std::size_t size = 0; size < report.burst_sizes.size(); ++size) {
       report.burst_sizes[size] = counters.burst_sizes[size].read();
     }
     for (std::size_t bound = 0; bound < report.long_iterations.size(); ++bound) {
       report.long_iterations[bound] = counters.long_iterations[bound].read();
     }
-    Cycles& last = last_cycles_[worker];
-    const std::uint64_t busy = report.busy_cycles - last.busy;
-    const std::uint64_t idle = report.idle_cycles - last.idle;
+    const Cycles since = worker < cycles_before_.size() ? cycles_before_[worker] : Cycles{};
+    const std::uint64_t busy = report.busy_cycles - since.busy;
+    const std::uint64_t idle = report.idle_cycles - since.idle;
     if (busy + idle != 0) {
       report.idle_percent = 100.0 * static_cast<double>(idle) / static_cast<double>(busy + idle);
     }
-    last = {report.busy_cycles, report.idle_cycles};
     reports.push_back(std::move(report));
   }
   return reports;
@@ -183,8 +195,8 @@ std::vector<DropReport> Reporter::drops(bool all) const {
       if (packets == 0 && !all) continue;
       reports.push_back({std::string(reason.name),
                          std::string(to_string(static_cast<DropDirection>(direction))),
-                         std::string(reason.rfc), std::string(reason.meaning),
-                         std::string(reason.remedy), packets});
+                         std::string(to_string(reason.severity)), std::string(reason.rfc),
+                         std::string(reason.meaning), std::string(reason.remedy), packets});
     }
   }
   return reports;

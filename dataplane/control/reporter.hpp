@@ -45,11 +45,11 @@ class Reporter {
   void configuration_changed(std::string version) { config_version_ = std::move(version); }
 
   /// Answers that tell of every child, SA or policy. They read what this reads, in slices.
-  [[nodiscard]] std::unique_ptr<runtime::SlicedResult> status(Instant now);
+  [[nodiscard]] std::unique_ptr<runtime::SlicedResult> status(Instant now) const;
   [[nodiscard]] std::unique_ptr<runtime::SlicedResult> sas() const;
   [[nodiscard]] std::unique_ptr<runtime::SlicedResult> policies() const;
   /// The status without the children.
-  [[nodiscard]] StatusReport gateway(Instant now);
+  [[nodiscard]] StatusReport gateway(Instant now) const;
   [[nodiscard]] std::vector<RouteReport> routes() const;
   [[nodiscard]] std::vector<NeighborReport> neighbors(Instant now) const;
   /// By reason and direction; those without packets only with `all`.
@@ -57,14 +57,16 @@ class Reporter {
   /// Packets that ended for this reason, whichever way they went.
   [[nodiscard]] std::uint64_t dropped(DropReason reason) const;
   [[nodiscard]] TotalsReport totals() const;
-  [[nodiscard]] std::vector<WorkerReport> workers();
-  /// A worker's idle time is reported since this, or its last report. Call each second.
-  void take_cycles() { static_cast<void>(workers()); }
+  [[nodiscard]] std::vector<WorkerReport> workers() const;
+  /// A worker's idle time is reported since the call of this before the last: a second or two, when
+  /// it is called each second, whoever asks how often.
+  void take_cycles();
 
  private:
   struct Cycles {
     std::uint64_t busy = 0, idle = 0;
   };
+  [[nodiscard]] Cycles cycles_of(std::uint32_t worker) const;
   [[nodiscard]] std::vector<InterfaceReport> interfaces() const;
   [[nodiscard]] std::string interface_name(PortId port) const;
 
@@ -76,7 +78,7 @@ class Reporter {
   bool huge_pages_;
   Instant started_;
   std::string config_version_;
-  std::vector<Cycles> last_cycles_;  ///< by worker, at the last report
+  std::vector<Cycles> last_cycles_, cycles_before_;  ///< by worker, at take_cycles
 };
 
 }  // namespace culvert::dataplane::control

@@ -16,6 +16,7 @@
 #include "dataplane/control/gateway.hpp"
 #include "dataplane/control/hardware.hpp"
 #include "dataplane/control/interfaces.hpp"
+#include "dataplane/control/link_watch.hpp"
 #include "dataplane/control/manual_sas.hpp"
 #include "dataplane/control/punts.hpp"
 #include "dataplane/control/reporter.hpp"
@@ -67,6 +68,7 @@ class RunningGateway final : public Gateway {
   void scan();
   void neighbors_tick();
   void each_second();
+  void watch_links();
   void gather_figures();
   void arm_dummies(Instant now);
   void send_dummies();
@@ -83,6 +85,7 @@ class RunningGateway final : public Gateway {
 
   std::unique_ptr<Hardware> hardware_;
   std::optional<Interfaces> interfaces_;
+  LinkWatch links_;
   Bell bell_;
   std::unique_ptr<channel::Server> channel_;
   std::unique_ptr<Workers> workers_;

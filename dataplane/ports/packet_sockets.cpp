@@ -21,6 +21,17 @@ bool is_bound_to(int file, std::uint32_t interface_index) {
          address.sll_ifindex == static_cast<int>(interface_index);
 }
 
+/// About the interface; nullopt where it is not in the sockets' namespace any more.
+std::optional<ifreq> ask_kernel(const std::vector<int>& sockets, std::uint32_t interface_index,
+                                unsigned long question) {
+  if (sockets.empty()) return std::nullopt;
+  ifreq request{};
+  request.ifr_ifindex = static_cast<int>(interface_index);
+  if (::ioctl(sockets.front(), SIOCGIFNAME, &request) != 0) return std::nullopt;
+  if (::ioctl(sockets.front(), question, &request) != 0) return std::nullopt;
+  return request;
+}
+
 }  // namespace
 
 PacketSockets::PacketSockets(std::uint32_t interface_index) : interface_index_(interface_index) {
@@ -46,12 +57,15 @@ std::uint64_t PacketSockets::take_dropped() const {
 }
 
 std::optional<std::uint16_t> PacketSockets::kernel_mtu() const {
-  if (sockets_.empty()) return std::nullopt;
-  ifreq request{};
-  request.ifr_ifindex = static_cast<int>(interface_index_);
-  if (::ioctl(sockets_.front(), SIOCGIFNAME, &request) != 0) return std::nullopt;
-  if (::ioctl(sockets_.front(), SIOCGIFMTU, &request) != 0) return std::nullopt;
-  return static_cast<std::uint16_t>(std::clamp(request.ifr_mtu, 0, int{UINT16_MAX}));
+  const auto answer = ask_kernel(sockets_, interface_index_, SIOCGIFMTU);
+  if (!answer) return std::nullopt;
+  return static_cast<std::uint16_t>(std::clamp(answer->ifr_mtu, 0, int{UINT16_MAX}));
+}
+
+std::optional<bool> PacketSockets::has_link() const {
+  const auto answer = ask_kernel(sockets_, interface_index_, SIOCGIFFLAGS);
+  if (!answer) return std::nullopt;
+  return (answer->ifr_flags & IFF_UP) != 0 && (answer->ifr_flags & IFF_RUNNING) != 0;
 }
 
 }  // namespace culvert::dataplane::ports

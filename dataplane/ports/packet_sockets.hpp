@@ -20,6 +20,9 @@ class PacketSockets {
   [[nodiscard]] std::uint64_t take_dropped() const;
   /// Bytes of IP packet that the kernel's interface takes; nullopt: it does not tell.
   [[nodiscard]] std::optional<std::uint16_t> kernel_mtu() const;
+  /// Whether the kernel's interface has a link; nullopt: it does not tell. The driver says up,
+  /// whatever the kernel knows.
+  [[nodiscard]] std::optional<bool> has_link() const;
 
  private:
   std::vector<int> sockets_;

@@ -215,6 +215,7 @@ void Port::stop() {
 }
 
 bool Port::link_is_up() const {
+  if (const auto has_link = packet_sockets_.has_link()) return *has_link;
   rte_eth_link link{};
   return rte_eth_link_get_nowait(dpdk_port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 }
@@ -229,6 +230,7 @@ PortStatistics Port::statistics() {
           .tx_packets = stats.opackets,
           .tx_bytes = stats.obytes,
           .rx_missed = stats.imissed + ring_full_,
+          .rx_no_buffer = stats.rx_nombuf,
           .rx_errors = stats.ierrors,
           .tx_errors = stats.oerrors};
 }

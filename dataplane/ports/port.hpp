@@ -22,7 +22,8 @@ namespace culvert::dataplane::ports {
 struct PortStatistics {
   std::uint64_t rx_packets = 0, rx_bytes = 0;
   std::uint64_t tx_packets = 0, tx_bytes = 0;
-  std::uint64_t rx_missed = 0;  ///< no room in the receive queue, the kernel's ring included
+  std::uint64_t rx_missed = 0;     ///< no room in the receive queue, the kernel's ring included
+  std::uint64_t rx_no_buffer = 0;  ///< the packet pool was empty
   std::uint64_t rx_errors = 0, tx_errors = 0;
 };
 

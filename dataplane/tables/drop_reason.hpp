@@ -1,5 +1,5 @@
-// Why a packet ended without being sent or delivered: one enum, one table. Counters, logs, explain,
-// diagnose and docs read it; nobody repeats its text.
+// Why a packet ended without being sent or delivered: one enum, one table. Counters, logs, the
+// command and docs read it; nobody repeats its text.
 #pragma once
 
 #include <array>
@@ -88,9 +88,28 @@ enum class DropReason : std::uint8_t {
 };
 inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(DropReason::shutting_down) + 1;
 
+/// What a packet of it says to an operator who looks for what is wrong.
+enum class DropSeverity : std::uint8_t {
+  ordinary,  ///< every healthy network has it, or the operator asked for it
+  notable,   ///< it may be somebody's mistake, here or elsewhere, or nothing
+  serious,   ///< what should have passed did not, or somebody attacks
+};
+[[nodiscard]] constexpr std::string_view to_string(DropSeverity severity) {
+  switch (severity) {
+    case DropSeverity::ordinary:
+      return "ordinary";
+    case DropSeverity::notable:
+      return "notable";
+    case DropSeverity::serious:
+      return "serious";
+  }
+  return "";
+}
+
 struct DropReasonInfo {
   DropReason reason;
-  std::string_view name;     ///< snake_case, stable: metrics label
+  std::string_view name;  ///< snake_case, stable: metrics label
+  DropSeverity severity;
   std::string_view rfc;      ///< the rule, or empty
   std::string_view meaning;  ///< one sentence in the operator's words
   std::string_view remedy;   ///< what to do

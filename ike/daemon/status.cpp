@@ -129,7 +129,11 @@ json render_connections(const std::vector<ConnectionStatus>& connections,
   for (const ConnectionStatus& status : connections) {
     const auto connection = configured.find(status.name);
     const bool is_up = connection != configured.end() && standing.is_up(*connection->second);
+    const bool has_address =
+        connection != configured.end() && connection->second->remote.address.has_value();
     json row{{"connection", status.name},
+             {"remote",
+              has_address ? json(connection->second->remote.address->to_string()) : json(nullptr)},
              {"state", is_up                                  ? "up"
                        : standing.is_negotiating(status.name) ? "negotiating"
                                                               : "down"},

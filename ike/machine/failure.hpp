@@ -1,5 +1,5 @@
-// Why a negotiation failed, or did not end as configured: one enum, one table. Logs, status,
-// diagnose and docs read it.
+// Why a negotiation failed, or did not end as configured: one enum, one table. Logs, the
+// command and docs read it.
 #pragma once
 
 #include <cstdint>

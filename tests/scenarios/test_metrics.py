@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from harness.configuration import SIDE_B
-from harness.gateway import METRICS_SECONDS
+from harness.configuration import SIDE_B, TunnelOptions
+from harness.gateway import METRICS_SECONDS, CommandError
 from harness.shell import run, wait_until
 from harness.traffic import ping
 
@@ -16,7 +16,8 @@ DATAPLANE_NAMES = {
     "culvert_worker_burst_packets_bucket", "culvert_worker_long_iterations_total",
     "culvert_worker_handed_over_packets_total", "culvert_drops_total",
     "culvert_interface_packets_total", "culvert_interface_bytes_total",
-    "culvert_interface_missed_total", "culvert_interface_errors_total",
+    "culvert_interface_missed_total", "culvert_interface_no_buffer_total",
+    "culvert_interface_errors_total", "culvert_interface_up",
     "culvert_child_packets_total", "culvert_child_bytes_total",
     "culvert_child_last_packet_timestamp_seconds", "culvert_child_up", "culvert_sas",
     "culvert_channel_connected", "culvert_config_info", "culvert_build_info",
@@ -111,6 +112,54 @@ def test_command_and_metrics_tell_the_same(tunnel_bed):
     assert child["up"] is True and child["state"] in ("up", "idle")
     assert child["in"]["packets"] == gateway.child_packets("in")
     assert child["out"]["packets"] == gateway.child_packets("out")
+
+
+def test_a_link_that_goes_down_is_in_the_log_the_metrics_and_the_status(bed):
+    """Of a packet socket, whose driver says up whatever the kernel knows."""
+    gateway, client = bed.add_gateway("a", bed.configuration("a"), start=False), bed["client-a"]
+    bed.topology.wait_until_up()
+    gateway.start_dataplane()
+
+    def is_up():
+        return gateway.dataplane_metrics().total("culvert_interface_up", interface="lan")
+
+    def told(link):
+        return sum("link_changed" in line and "lan" in line and link in line
+                   for line in gateway.dataplane.text().splitlines())
+
+    assert is_up() == 1
+    client.ip("link", "set", "eth0", "down")
+    wait_until(lambda: is_up() == 0, 5, "culvert_interface_up 0")
+    wait_until(lambda: told("down") == 1, 3, "link_changed in the log")
+    assert "lan has no link" in gateway.text("status").splitlines()[0]
+    assert gateway.dataplane_metrics().total("culvert_interface_up", interface="wan") == 1
+    client.ip("link", "set", "eth0", "up")
+    wait_until(lambda: is_up() == 1, 5, "culvert_interface_up 1")
+    wait_until(lambda: told("up") == 1, 3, "link_changed in the log")
+    assert "has no link" not in gateway.text("status")
+
+
+def test_status_names_the_next_hop_that_does_not_answer(bed):
+    """Beside a connection that is down, before anybody looks at the peer's firewall."""
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()))
+    with pytest.raises(CommandError):
+        gateway.culvert("initiate", "net", "--timeout", "1")
+    silent = f"the next hop {SIDE_B.wan_address} on wan does not answer ARP"
+    wait_until(lambda: silent in gateway.text("status").splitlines()[0], 15, "the next hop by name")
+    wait_until(lambda: any(neighbor["state"] == "failed" for neighbor
+                           in gateway.culvert("neighbors")["neighbors"]), 15, "it to have failed")
+    assert silent in gateway.text("status").splitlines()[0]
+
+
+def test_an_ordinary_user_is_not_told_that_nothing_runs(bed):
+    gateway = bed.add_gateway("a", bed.configuration("a"), start=False)
+    gateway.start_dataplane()
+    program = shutil.copy(gateway.build / "cli/culvert", bed.directory)  # a home may be closed to him
+    asked = run("setpriv", "--reuid", "65534", "--clear-groups", program, "status", "--instance",
+                gateway.instance, check=False, environment=gateway.environment)
+    assert asked.returncode == 1
+    assert "the daemons may not be asked: no permission to open" in asked.stdout.splitlines()[0]
+    assert "start culvert-dataplane" not in asked.stdout and "not running" not in asked.stdout
 
 
 def test_status_for_people_names_the_connection_and_its_state(tunnel_bed):

@@ -39,6 +39,18 @@ TEST_CASE("tables: an SA is a row, and its drops are named below") {
                        Contains("agreed upon: 10.2.0.0/24, 10.3.0.0/16 -> 10.1.0.0/24\n"));
 }
 
+TEST_CASE("tables: what a gateway seldom does is counted below the totals, when it has done it") {
+  json counters{{"totals", {{"received", 9}, {"mss_clamped", 77}, {"fragments_made", 0}}}};
+  CHECK_THAT(render_counters(counters, false),
+             Contains("received 9  ") && Contains("\nmss_clamped 77\n") &&
+                 !Contains("fragments_made") && !Contains("reassembled"));
+  counters["totals"]["fragments_made"] = 3;
+  counters["totals"]["reassembled"] = 4;
+  CHECK_THAT(render_counters(counters, false),
+             Contains("\nmss_clamped 77\nfragments_made 3\nreassembled 4\n"));
+  CHECK_THAT(render_counters(counters, true), !Contains("mss_clamped"));
+}
+
 TEST_CASE("tables: what is empty is said in words") {
   CHECK(render_sas({{"sas", json::array()}}) == "no SA is installed\n");
   CHECK(render_policies({{"policies", json::array()}}) == "no policy\n");

@@ -65,6 +65,26 @@ TEST_CASE("neighbours: three questions a second apart, then failed and left alon
   CHECK(link.count<Solicit>() == 4);
 }
 
+TEST_CASE(
+    "neighbours: one that failed is known as such for two minutes, and asked again meanwhile") {
+  Link link;
+  CHECK(link.want());
+  for (int second = 0; second < 3; ++second) link.pass(1s);
+  REQUIRE(link.table.find(kPeer) != nullptr);
+  link.pass(119s);
+  REQUIRE(link.table.find(kPeer) != nullptr);
+  CHECK(link.table.find(kPeer)->state == NeighborState::failed);
+  link.pass(1s);
+  CHECK(link.table.find(kPeer) == nullptr);
+
+  CHECK(link.want());
+  for (int second = 0; second < 60; ++second) link.pass(1s);
+  CHECK(link.want());
+  CHECK(link.table.find(kPeer)->state == NeighborState::incomplete);
+  link.answer(kMac);
+  CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
+}
+
 TEST_CASE("neighbours: an answer nobody asked for is not believed") {
   Link link;
   link.answer(kMac);

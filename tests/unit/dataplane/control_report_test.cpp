@@ -4,6 +4,7 @@
 #include <rte_ethdev.h>
 
 #include "dataplane/control/child_accounts.hpp"
+#include "dataplane/control/link_watch.hpp"
 #include "dataplane/control/report_json.hpp"
 #include "dataplane/control/report_metrics.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
@@ -124,6 +125,35 @@ TEST_CASE("report: what a device was told of ESP, and null where there is one qu
   CHECK(sas[0].gauge.value == 120);
   CHECK(label(sas[1], "rule") == "no");
   CHECK(sas[1].gauge.value == 3);
+}
+
+TEST_CASE("report: whether an interface has a link, in the metrics too") {
+  StatusReport status = gateway_with_one_child();
+  const auto up = [&] {
+    return family(to_metrics(status, {}, 0), "culvert_interface_up").metric.at(0);
+  };
+  CHECK(label(up(), "interface") == "wan");
+  CHECK(up().gauge.value == 0);
+  status.interfaces[0].link_is_up = true;
+  CHECK(up().gauge.value == 1);
+}
+
+TEST_CASE("report: packets that came while the pool was empty") {
+  StatusReport status = gateway_with_one_child();
+  status.interfaces[0].statistics.rx_no_buffer = 9;
+  CHECK(to_json(status)["interfaces"][0]["rx_no_buffer"] == 9);
+  const auto metrics = to_metrics(status, {}, 0);
+  CHECK(family(metrics, "culvert_interface_no_buffer_total").metric.at(0).counter.value == 9);
+}
+
+TEST_CASE("report: a link is news when it changes, and at first when it is down") {
+  LinkWatch links;
+  CHECK_FALSE(links.is_news("wan", true));
+  CHECK(links.is_news("wan", false));
+  CHECK_FALSE(links.is_news("wan", false));
+  CHECK(links.is_news("lan", false));
+  CHECK(links.is_news("wan", true));
+  CHECK_FALSE(links.is_news("wan", true));
 }
 
 TEST_CASE("report: packets that a worker handed to another one") {

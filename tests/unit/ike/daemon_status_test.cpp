@@ -118,6 +118,18 @@ TEST_CASE("ike status: without a failure the fields are there and null") {
   CHECK(rows.at(0).at("state") == "down");  // no child: nothing that could be up
 }
 
+TEST_CASE("ike status: where the peer is configured to be, null where it may be anywhere") {
+  auto configuration = configuration_of({});
+  const auto remote = [&] {
+    return render_connections({{"branch", std::nullopt, "", std::nullopt}}, {}, configuration)
+        .at(0)
+        .at("remote");
+  };
+  CHECK(remote().is_null());
+  configuration.connections.at(0).remote.address = wire::IpAddress::v4(0xcb007107U);
+  CHECK(remote() == "203.0.113.7");
+}
+
 TEST_CASE("ike counters: each exchange in its place, initiated and answered apart") {
   MachineCounters counters;
   counters.exchanges[2][1][0] = 5;

@@ -374,11 +374,11 @@ TEST_CASE("worker drops: no reason that a worker raises is without its packet") 
   // Raised by the main thread, or only by hardware faults that no looped port has.
   const std::set<DropReason> elsewhere = {
       neighbor_unresolved, neighbor_queue_full, acquire_queue_full, arp_ignored,
-      neighbor_discovery_ignored, ike_policed, ike_not_connected, ike_datagram_invalid,
-      icmp_rate_limited, no_buffer, shutting_down, ttl_exceeded, no_route, packet_too_big,
-      handoff_queue_full,
+      neighbor_discovery_ignored, ike_policed, ike_not_connected, ike_datagram_invalid, no_buffer,
+      shutting_down, ttl_exceeded, no_route, packet_too_big, handoff_queue_full,
       multi_segment_unsupported,  // segments_test
       path_mtu_below_minimum,     // control_path_mtu_test
+      icmp_rate_limited,          // icmp_errors_test
       link_local_address,         // addresses_test
       // worker_fragment_test, sizes_test, fragment_timeout_test
       fragment_overlap, reassembly_timeout, reassembly_full};

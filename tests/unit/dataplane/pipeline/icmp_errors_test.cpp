@@ -2,8 +2,11 @@
 // quote, and only such are taken out of it (RFC 4301 §6.2). And what is kept of a packet that an
 // SA's selectors refuse.
 #include <catch2/catch.hpp>
+#include <rte_ring.h>
 
+#include "dataplane/control/icmp_sender.hpp"
 #include "dataplane/tables/sa.hpp"
+#include "tests/unit/dataplane/pipeline/one_connection.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
 
 using namespace culvert;
@@ -330,4 +333,31 @@ TEST_CASE("selectors: the last packet that an SA refused is kept, beside what it
   const Packet good = ip_packet({.payload = udp(kOurPort, kTheirPort, Packet(8, 1))});
   CHECK(peer.takes(good));
   CHECK(peer.last_refusal()->packet.tsc == later.tsc);
+}
+
+TEST_CASE("icmp errors: those that are not sent for their rate are counted (RFC 1812 §4.3.2.8)") {
+  Gateway gateway;
+  const control::Topology topology(one_connection().dataplane);
+  control::Packets packets(gateway.tables(), packet_pool(), gateway.context().inject);
+  const control::Instant now = std::chrono::hours{1};
+  control::IcmpSender sender(topology, *gateway.tables().spd, packets, now);
+  const auto offending =
+      packets.make(ip_packet({.source = "198.51.100.9", .destination = "203.0.113.1"}));
+  REQUIRE(offending != nullptr);
+
+  const PuntedPacket received;
+  constexpr auto kBurst = static_cast<unsigned int>(control::IcmpSender::kPerDestination.burst);
+  for (unsigned int i = 0; i < kBurst + 5; ++i) {
+    sender.report(control::IcmpErrorKind::host_unreachable, 0, offending, received, now);
+  }
+  const WorkerCounters& counters = gateway.tables().main_counters();
+  const std::uint64_t limited = counters
+                                    .drops[static_cast<std::size_t>(DropDirection::local)]
+                                          [static_cast<std::size_t>(icmp_rate_limited)]
+                                    .read();
+  CHECK(limited == 5);
+  const unsigned int waiting = rte_ring_count(gateway.context().inject);
+  CHECK(waiting == kBurst);
+  CHECK(counters.originated.read() == 1 + waiting + limited);
+  static_cast<void>(gateway.serve_main_thread());
 }

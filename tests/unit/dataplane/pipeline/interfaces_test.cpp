@@ -2,10 +2,14 @@
 // what was counted.
 #include "dataplane/control/interfaces.hpp"
 
+#include <filesystem>
+#include <fstream>
+
 #include <catch2/catch.hpp>
 #include <rte_dev.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <unistd.h>
 
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
@@ -243,4 +247,41 @@ TEST_CASE("interfaces: an MTU that does not come into force leaves the device as
   std::uint16_t told = 0;
   REQUIRE(rte_eth_dev_get_mtu(device.dpdk_port(), &told) == 0);
   CHECK(told == 1500);
+}
+
+TEST_CASE("interfaces: what comes while the packet pool is empty is counted") {
+  start_eal();
+  const auto capture = std::filesystem::temp_directory_path() /
+                       ("culvert-no-buffer-" + std::to_string(getpid()) + ".pcap");
+  {
+    // A little-endian header of version 2.4 for Ethernet, and one frame of 64 bytes.
+    constexpr std::array<std::uint32_t, 10> kHeaders{0xa1b2c3d4, 0x00040002, 0, 0,  65535,
+                                                     1,          0,          0, 64, 64};
+    std::ofstream file(capture, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(kHeaders.data()), sizeof(kHeaders));
+    file << std::string(64, 'x');
+  }
+  const std::string device = "net_pcap7";
+  REQUIRE(rte_eal_hotplug_add("vdev", device.c_str(), ("rx_pcap=" + capture.string()).c_str()) ==
+          0);
+  rte_mempool* const pool =
+      rte_pktmbuf_pool_create("none_left", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+  REQUIRE(pool != nullptr);
+  {
+    const auto port =
+        ports::Port::configure(interface(device), ports::parse_device(device, 1, 1500), 1, pool)
+            .value();
+    REQUIRE(port->start().has_value());
+    CHECK(port->statistics().rx_no_buffer == 0);
+    std::vector<rte_mbuf*> taken;
+    while (rte_mbuf* packet = rte_pktmbuf_alloc(pool)) taken.push_back(packet);
+    std::array<rte_mbuf*, 4> frames{};
+    CHECK(rte_eth_rx_burst(port->dpdk_port(), 0, frames.data(), frames.size()) == 0);
+    CHECK(port->statistics().rx_no_buffer == 1);
+    CHECK(port->statistics().rx_packets == 0);
+    rte_pktmbuf_free_bulk(taken.data(), static_cast<unsigned int>(taken.size()));
+  }
+  rte_eal_hotplug_remove("vdev", device.c_str());
+  rte_mempool_free(pool);
+  std::filesystem::remove(capture);
 }

@@ -36,6 +36,21 @@ TEST_CASE("drop reasons: names are snake_case labels, and each says what it mean
   }
 }
 
+TEST_CASE("drop reasons: what calls itself harmless is ordinary, and nothing serious does") {
+  for (const DropReasonInfo& row : all_drop_reasons()) {
+    CAPTURE(std::string(row.name));
+    const bool is_nothing = row.remedy.starts_with("Usually") || row.remedy == "Nothing.";
+    if (is_nothing) CHECK(row.severity == DropSeverity::ordinary);
+    if (row.remedy.contains("armless")) CHECK(row.severity != DropSeverity::serious);
+    CHECK_FALSE(to_string(row.severity).empty());
+  }
+  CHECK(info(DropReason::not_for_us).severity == DropSeverity::ordinary);
+  CHECK(info(DropReason::policy_discard).severity == DropSeverity::ordinary);
+  CHECK(info(DropReason::no_policy_match).severity == DropSeverity::notable);
+  CHECK(info(DropReason::icv_mismatch).severity == DropSeverity::serious);
+  CHECK(to_string(DropSeverity::serious) == "serious");
+}
+
 TEST_CASE("drop reasons: the three directions have names that differ") {
   CHECK(to_string(DropDirection::in) == "in");
   CHECK(to_string(DropDirection::out) == "out");
