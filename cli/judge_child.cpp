@@ -107,7 +107,7 @@ Judgement judge_child(const json& child, const Around& around) {
   // What arrives and is dropped here is no fault of the way or the peer's.
   if (has_both && is_one_way(out, in) && !drops_much(around, "in")) {
     auto way = dead_way(around.peer, around.links);
-    if (!way) way = never_left(out, around.counters);
+    if (!way) way = never_left(around.peer, around.links, out, around.counters);
     if (way) return or_dead_way({"one-way", "packets go out, none arrive", ""}, way);
     return one_way(
         child, "in", around, "packets go out, none arrive",

@@ -20,15 +20,16 @@ using nlohmann::json;
 /// that.
 constexpr double kLargePart = 0.1;
 constexpr double kMostPart = 0.5;
-/// Counters are of all the time since the start; of refusals by selectors it is known when the last
-/// was, and what has been mended since is no problem.
-constexpr double kRefusedLatelySeconds = 300;
+/// Counters are of all the time since the start: what has been mended since is no problem, nor does
+/// it say anything of silence.
+constexpr double kDroppedLatelySeconds = 300;
 
 /// `packets` of a direction in counts what has authenticated; these have not, or were beyond a
 /// limit. None of the direction out's drops are in it: they took no sequence number.
-constexpr std::array<std::string_view, 6> kBesideInPackets{
-    "icv_mismatch",  "replay_duplicate",     "replay_left_of_window",
-    "esp_truncated", "sa_endpoint_mismatch", "sa_expired"};
+constexpr std::array<std::string_view, 7> kBesideInPackets{
+    "icv_mismatch",       "replay_duplicate", "replay_left_of_window",
+    "handoff_queue_full", "esp_truncated",    "sa_endpoint_mismatch",
+    "sa_expired"};
 struct Dropped {
   std::string reason;
   double packets = 0;
@@ -62,9 +63,12 @@ double offered(const json& traffic, const std::vector<Dropped>& dropped, bool is
 }
 
 bool is_over(const Dropped& dropped, const json& traffic) {
-  const json& age = member(member(traffic, "last_refused"), "age_seconds");
-  return dropped.reason == "inner_selector_mismatch" && age.is_number() &&
-         age.get<double>() > kRefusedLatelySeconds;
+  const auto is_old = [](const json& age) {
+    return age.is_number() && age.get<double>() > kDroppedLatelySeconds;
+  };
+  if (is_old(member(traffic, "last_drop_seconds"))) return true;
+  return dropped.reason == "inner_selector_mismatch" &&
+         is_old(member(member(traffic, "last_refused"), "age_seconds"));
 }
 
 std::string remedy_of(const std::string& reason, const json& row, const json& traffic) {

@@ -20,8 +20,9 @@ struct DeadWay {
 /// against the way.
 std::optional<DeadWay> dead_way(const std::string& peer, const nlohmann::json& links);
 
-/// The same where nobody knows the peer's address or its next hop is well: packets of the gateway
+/// The same where nobody knows the peer's address, or which way leads there: packets of the gateway
 /// that ended behind the SAs, when they are as many as half of the child's.
-std::optional<DeadWay> never_left(const nlohmann::json& out, const nlohmann::json& counters);
+std::optional<DeadWay> never_left(const std::string& peer, const nlohmann::json& links,
+                                  const nlohmann::json& out, const nlohmann::json& counters);
 
 }  // namespace culvert::cli

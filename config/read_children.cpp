@@ -46,9 +46,11 @@ void check_order(const Field& life, std::uint64_t hard, std::uint64_t soft,
                  std::string_view soft_name) {
   if (!life.present() || hard == 0) return;
   if (soft == 0) {
-    life.warning({describe(life) + " without " + std::string(soft_name),
-                  std::string(soft_name) + ", some 10 % less, so that a rekey comes before",
-                  "packets are lost at each end of the SA until another one is negotiated"});
+    life.warning(
+        {describe(life) + " without " + std::string(soft_name),
+         std::string(soft_name) + ", some 10 % less, so that a rekey comes before",
+         "unless the peer rekeys before, packets are lost from the end of the SA until there is "
+         "another one"});
     return;
   }
   if (hard > soft) return;

@@ -15,7 +15,7 @@ namespace culvert::dataplane::control {
 
 struct ChildTotals {
   std::uint64_t packets = 0, bytes = 0;
-  std::uint64_t last_packet_tsc = 0;  ///< 0: never one
+  std::uint64_t last_packet_tsc = 0, last_drop_tsc = 0;  ///< 0: never one
   std::array<std::uint64_t, kDropReasons> drops{};
   std::array<std::uint64_t, kEcnAlarms> ecn_alarms{};
   std::array<std::uint64_t, kLateBuckets> late{}, missed{};
@@ -27,6 +27,7 @@ struct ChildTotals {
     packets += traffic.packets;
     bytes += traffic.bytes;
     last_packet_tsc = std::max(last_packet_tsc, traffic.last_packet_tsc);
+    last_drop_tsc = std::max(last_drop_tsc, traffic.last_drop_tsc);
     for (std::size_t reason = 0; reason < drops.size(); ++reason) {
       drops[reason] += traffic.drops[reason];
     }

@@ -13,6 +13,7 @@ ChildTrafficReport traffic_report(const ChildTotals& totals, std::uint64_t now_t
   report.bytes = totals.bytes;
   report.last_packet_age_seconds = seconds_between(totals.last_packet_tsc, now_tsc);
   report.drops = named_drops(totals.drops);
+  report.last_drop_age_seconds = seconds_between(totals.last_drop_tsc, now_tsc);
   for (std::size_t alarm = 0; alarm < kEcnAlarms; ++alarm) {
     if (totals.ecn_alarms[alarm] == 0) continue;
     report.ecn_alarms.emplace_back(kEcnAlarmNames[alarm], totals.ecn_alarms[alarm]);

@@ -72,6 +72,7 @@ struct ChildTrafficReport {
   std::uint64_t packets = 0, bytes = 0;
   std::optional<double> last_packet_age_seconds;
   std::vector<std::pair<std::string, std::uint64_t>> drops;  ///< by reason
+  std::optional<double> last_drop_age_seconds;
   std::vector<std::pair<std::string, std::uint64_t>> ecn_alarms;
   /// In: packets that came less than 2^k behind the newest, at place k, and how many of them were
   /// left of the window.

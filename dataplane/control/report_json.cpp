@@ -169,6 +169,7 @@ json child_traffic_json(const ChildTrafficReport& traffic) {
           {"bytes", traffic.bytes},
           {"last_packet_seconds", or_null(traffic.last_packet_age_seconds)},
           {"drops", counts(traffic.drops)},
+          {"last_drop_seconds", or_null(traffic.last_drop_age_seconds)},
           {"last_refused", refusal_json(traffic.last_refused)}};
 }
 

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <rte_cycles.h>
+
 #include "crypto/esp/esp_crypto.hpp"
 #include "crypto/esp/transform.hpp"
 #include "crypto/suite.hpp"
@@ -76,6 +78,7 @@ struct SaDetails {
   std::atomic<std::uint8_t> current_endpoints{0};
   std::atomic<StopCause> stop_cause{StopCause::none};
   std::array<std::atomic<std::uint64_t>, kDropReasons> drops{};
+  std::atomic<std::uint64_t> last_drop_tsc{0};  ///< 0: never; as `drops`
   config::HeaderOptions headers;
   bool changes_outer = false;  ///< the outer header is not the default rules' alone
   bool copies_dscp_in = false;
@@ -95,6 +98,9 @@ struct SaDetails {
   }
   void count_drop(DropReason reason, std::uint32_t packets = 1) {
     drops[static_cast<std::size_t>(reason)].fetch_add(packets, std::memory_order_relaxed);
+    // A dummy ends as it should.
+    if (reason != DropReason::dummy_packet)
+      last_drop_tsc.store(rte_rdtsc(), std::memory_order_relaxed);
   }
 };
 

@@ -111,7 +111,7 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
   const auto unused =
       static_cast<std::uint8_t>(1 - sa.current_header.load(std::memory_order_relaxed));
   sa.headers[unused] =
-      build_outer_header(spec, details.headers.hop_limit, static_cast<std::uint16_t>(sa.iv_start));
+      build_outer_header(spec, details.headers.hop_limit, identification_start(sa.iv_start));
   sa.headers[unused].salt = sa.outer().salt;
   sa.headers[unused].transform = sa.outer().transform;
   sa.current_header.store(unused, std::memory_order_release);
@@ -194,6 +194,7 @@ SaTraffic SadTable::traffic_of(const Installed& installed) const {
   for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
     traffic.drops[reason] = details.drops[reason].load(std::memory_order_relaxed);
   }
+  traffic.last_drop_tsc = details.last_drop_tsc.load(std::memory_order_relaxed);
   traffic.dummies = details.dummies.load(std::memory_order_relaxed);
   if (installed.inbound != nullptr) add_inbound(*installed.inbound, traffic);
   return traffic;

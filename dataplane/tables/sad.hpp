@@ -52,6 +52,7 @@ struct SaRefusal {
 };
 struct SaTraffic : SaUsage {
   std::array<std::uint64_t, kDropReasons> drops{};
+  std::uint64_t last_drop_tsc = 0;                     ///< 0: never
   std::array<std::uint64_t, kEcnAlarms> ecn_alarms{};  ///< inbound
   LatePackets late;                                    ///< inbound
   std::optional<SaRefusal> last_refusal;               ///< inbound

@@ -302,7 +302,7 @@ void SadTable::publish_outbound(SlotIndex slot, Installed& installed) {
   sa.current_header.store(0, std::memory_order_relaxed);
   sa.iv_start = installed.settings.iv_start.value_or(random_());
   sa.headers[0] = build_outer_header(spec, installed.settings.headers.hop_limit,
-                                     static_cast<std::uint16_t>(sa.iv_start));
+                                     identification_start(sa.iv_start));
   sa.headers[0].salt = installed.salt;
   sa.headers[0].transform = installed.transform;
   sa.sequence.store(installed.settings.first_sequence - 1, std::memory_order_relaxed);

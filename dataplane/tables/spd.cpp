@@ -103,7 +103,7 @@ void Spd::keep(SpdSnapshot& in, std::uint32_t index, PolicyEntry entry,
   };
   const bool is_by_port = asks_for_ports(entry);
   if (entry.action == PolicyAction::bypass) {
-    set_if(in.bypasses_by_port_, is_by_port);
+    set_if(in.bypasses_by_port_, is_by_port || asks_for_protocol_in_v6(entry));
   } else {
     set_if(in.has_unclear_, is_by_port || asks_for_protocol_in_v6(entry));
   }

@@ -109,6 +109,18 @@ void UnclearRules::hide(const Form& form, const Order& order, Retired& retired) 
   form.source.first.is_v4() ? v4_.erase(rule, retired.v4) : v6_.erase(rule, retired.v6);
 }
 
+/// A worker that is beyond the place of the one that has come in front may be on its way to this
+/// one, which does no harm behind the other.
+void UnclearRules::hide_later(const Form& form, const Order& order) {
+  reclaimer_.retire([self = std::weak_ptr(self_), form, order] {
+    const auto rules = self.lock();
+    if (rules == nullptr) return;
+    const auto retired = std::make_shared<Retired>();
+    (*rules)->hide(form, order, *retired);
+    (*rules)->reclaimer_.retire([retired] {});
+  });
+}
+
 void UnclearRules::publish() {
   if (changed_.empty()) return;
   const auto retired = std::make_shared<Retired>();
@@ -120,7 +132,11 @@ void UnclearRules::publish() {
     if (is_left && rules.is_shown && rules.shown == *rules.all.begin()) continue;
     // The next one comes before this one goes: no fragment passes by both.
     if (is_left) show(form, *rules.all.begin());
-    if (rules.is_shown) hide(form, rules.shown, *retired);
+    if (rules.is_shown && is_left && *rules.all.begin() < rules.shown) {
+      hide_later(form, rules.shown);
+    } else if (rules.is_shown) {
+      hide(form, rules.shown, *retired);
+    }
     if (!is_left) {
       rules_.erase(place);
       continue;

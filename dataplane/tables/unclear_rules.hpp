@@ -66,12 +66,14 @@ class UnclearRules {
   void note_change(ByForm::iterator place);
   void show(const Form& form, const Order& order);
   void hide(const Form& form, const Order& order, Retired& retired);
+  void hide_later(const Form& form, const Order& order);
 
   Reclaimer& reclaimer_;
   RuleTable<std::uint32_t> v4_;
   RuleTable<unsigned __int128> v6_;
   ByForm rules_;
   std::vector<ByForm::iterator> changed_;
+  std::shared_ptr<UnclearRules*> self_ = std::make_shared<UnclearRules*>(this);
 };
 
 }  // namespace culvert::dataplane

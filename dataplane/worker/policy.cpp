@@ -89,12 +89,8 @@ CachedFlow decide_flow(const WorkerState& worker, const SpdSnapshot& policies, c
   return flow;
 }
 
-CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const Burst& burst,
-                   std::uint32_t position) {
-  const std::uint8_t* const ip = burst.ip[position];
-  const wire::IpHeader& header = burst.header[position];
-  const PacketOrigin origin = burst.origin[position];
-  const wire::Ports ports = wire::read_ports(wire::Bytes(ip, header.total_bytes), header);
+CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const std::uint8_t* ip,
+                   const wire::IpHeader& header, const wire::Ports& ports, PacketOrigin origin) {
   const std::uint64_t tail = flow_tail(ports, header.protocol, origin);
   const std::uint32_t generation = policies.generation();
   const auto through = [&](auto& cache, const auto& key) {
@@ -119,6 +115,14 @@ CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const Burst
   std::memcpy(key.words, ip + wire::ipv6::kSource, 32);
   key.words[4] = tail;
   return through(worker.flows_v6, key);
+}
+
+CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const Burst& burst,
+                   std::uint32_t position) {
+  const std::uint8_t* const ip = burst.ip[position];
+  const wire::IpHeader& header = burst.header[position];
+  const wire::Ports ports = wire::read_ports(wire::Bytes(ip, header.total_bytes), header);
+  return look_up(worker, policies, ip, header, ports, burst.origin[position]);
 }
 
 /// "When a packet is forwarded, a router MUST decrement the TTL" (RFC 1812 §5.3.1); inside of a
@@ -244,8 +248,10 @@ std::expected<FragmentPlace, DropReason> fragment_at(const Burst& burst, std::ui
 /// they meet by themselves: nothing that they show to be of stands in front of it. They do not
 /// follow it into an SA for ports: "If the SA requires a port value other than ANY or OPAQUE, an
 /// arriving fragment without ports MUST be discarded" (RFC 4301 §4.4.1.1).
-bool speaks_for_later(const SpdSnapshot& policies, const SpdSnapshot::Match& first,
-                      const FlowKey& later, const SpdSnapshot::Match& met, PacketOrigin origin) {
+bool speaks_for_later(WorkerState& worker, const SpdSnapshot& policies,
+                      const SpdSnapshot::Match& first, const FlowKey& later,
+                      const SpdSnapshot::Match& met, PacketOrigin origin) {
+  if (met.unclear) worker.pace.count_search();
   const SpdSnapshot::Match shown = met.unclear ? policies.find_shown(later, origin) : met;
   SlotIndex outbound = kNoSlot;
   const Verdict verdict = policies.verdict(first, outbound);
@@ -267,7 +273,7 @@ bool still_speaks(WorkerState& worker, const SpdSnapshot& policies, std::uint32_
     first.policy = policies.find(first.flow, origin);
   }
   first.generation = generation;
-  return speaks_for_later(policies, first.policy, later, met, origin);
+  return speaks_for_later(worker, policies, first.policy, later, met, origin);
 }
 
 /// "All implementations MUST support stateful fragment checking to accommodate BYPASS traffic for
@@ -314,11 +320,13 @@ void remember_first(WorkerState& worker, const SpdSnapshot& policies, const Burs
   if (!place || place->offset != 0) return;
   const std::uint8_t* const ip = burst.ip[position];
   const wire::IpHeader& header = burst.header[position];
-  FlowKey later = flow_key(ip, header, {0, 0, false});
-  later.protocol = place->next_header;
-  const SpdSnapshot::Match met = policies.find(later, origin);
+  // As the later ones will be looked up, or have been: a search for each packet would be too dear.
+  wire::IpHeader shown = header;
+  shown.protocol = place->next_header;
+  const wire::Ports none{0, 0, false};
+  const SpdSnapshot::Match met = look_up(worker, policies, ip, shown, none, origin).match;
   if (met.entry == policy.entry && !met.unclear) return;
-  if (!speaks_for_later(policies, policy, later, met, origin)) return;
+  if (!speaks_for_later(worker, policies, policy, flow_key(ip, shown, none), met, origin)) return;
   const wire::Ports ports = wire::read_ports(wire::Bytes(ip, header.total_bytes), header);
   worker.bypassed.remember(*place, {flow_key(ip, header, ports), policy, generation},
                            worker.reassembler.time_at(burst.tsc));
@@ -345,7 +353,8 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     if (is_asked_when_whole(burst.header[position], flow.reason)) return burst.ours.push(position);
     return drop(flow.reason);
   }
-  policies.count(flow.match, worker.context.id, 1);
+  if (!flow.match.unclear) [[likely]]
+    policies.count(flow.match, worker.context.id, 1);
   if (flow.decision == FlowDecision::local) [[unlikely]]
     return burst.ours.push(position);
   SlotIndex outbound = kNoSlot;

@@ -53,7 +53,6 @@ ChildSa& Core::add_child(IkeSa& ike, ChildSa child) {
   }
   child.hard_seconds =
       static_cast<std::uint64_t>(std::max<std::int64_t>(0, config.life_time.count()));
-  if (config.rekey_time.count() == 0) child.hard_seconds = 0;
   touch(ike);
   ike.children.push_back(child.inbound_sa);
   inbound_of_outbound_[child.outbound_sa] = child.inbound_sa;

@@ -14,7 +14,9 @@ void Core::start(Instant now, std::vector<Action>& actions) {
 void Core::on_command(const Command& command, Instant now, std::vector<Action>& actions) {
   begin(now, actions);
   std::vector<const config::Connection*> connections;
-  for (const ConnectionState& state : connections_) connections.push_back(state.connection);
+  for (const ConnectionState& state : connections_) {
+    if (state.ghost == nullptr) connections.push_back(state.connection);
+  }
   const auto named = find_named(connections, command.verb, command.name);
   if (!named) {
     finish_commands({command.id}, false, named.error());

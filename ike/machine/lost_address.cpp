@@ -43,17 +43,20 @@ bool LostAddresses::take(const channel::Completion& answer) {
   if (ike == nullptr || other_address(*ike) == nullptr) return true;
   if (answer.outcome == channel::Outcome::no_route) {
     leave(*ike);
-  } else {
-    keep(*ike);
+    return true;
   }
+  ask_again_later();
+  // Else the SA that was asked by has gone meanwhile, and nothing is known.
+  if (answer.outcome == channel::Outcome::ok) keep(*ike);
   return true;
 }
 
+void LostAddresses::ask_again_later() {
+  if (std::exchange(looks_again_, true)) return;
+  core_.timers_.arm(core_.now_ + core_.tuning_.lost_address_interval, TimerKind::lost_addresses, 0);
+}
+
 void LostAddresses::keep(const IkeSa& ike) {
-  if (!std::exchange(looks_again_, true)) {
-    core_.timers_.arm(core_.now_ + core_.tuning_.lost_address_interval, TimerKind::lost_addresses,
-                      0);
-  }
   if (!kept_.insert(ike.local.address).second) return;
   core_.report(Level::warning, "address_kept",
                {{"address", ike.local.address.to_string()},

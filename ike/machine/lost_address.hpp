@@ -34,6 +34,7 @@ class LostAddresses {
  private:
   [[nodiscard]] const wire::IpAddress* other_address(const IkeSa& ike);
   [[nodiscard]] bool ask(const IkeSa& ike);
+  void ask_again_later();
   void keep(const IkeSa& ike);
   void leave(IkeSa& ike);
 

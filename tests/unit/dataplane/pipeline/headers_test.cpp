@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "dataplane/tables/outer_header.hpp"
 #include "dataplane/worker/header_fields.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/checksum.hpp"
@@ -72,11 +73,20 @@ TEST_CASE("headers: identifications follow an SA's numbers, each SA from where i
   for (int burst = 0; burst < 3; ++burst) {
     const Packet sent = frame(ip_packet({.fragment = 0}));
     for (const Packet& outer : left.receive(kLan, std::vector<Packet>(3, sent)).wan) {
-      CHECK(wire::load_u16(&outer[14 + 4]) == (++number ^ (start & 0xffffU)));
+      CHECK(wire::load_u16(&outer[14 + 4]) == (++number ^ identification_start(start)));
       CHECK(wire::parse_ipv4(ip_of(outer)).has_value());
     }
   }
   CHECK(number == 9);
+}
+
+TEST_CASE("headers: of manual SAs under one key, too, each begins with another identification") {
+  const std::uint32_t first = GENERATE(0U, 0xdeadbeefU);
+  std::set<std::uint16_t> starts;
+  for (std::uint32_t place = 0; place < 1000; ++place) {
+    starts.insert(identification_start(first + (place << 16U)));
+  }
+  CHECK(starts.size() == 1000);
 }
 
 TEST_CASE("headers: two SAs to one peer begin with identifications of their own") {
