@@ -31,6 +31,7 @@ std::size_t BypassedPackets::index_of(const FragmentPlace& fragment) const {
 
 void BypassedPackets::remember(const FragmentPlace& first, const FragmentBypass& bypass,
                                std::uint64_t now) {
+  has_any_ = true;
   forget(first);
   names_[next_] = name_of(first);
   packets_[next_] = {

@@ -42,6 +42,8 @@ class BypassedPackets {
     }
     return pass(index, later);
   }
+  /// Whether there was ever one.
+  [[nodiscard]] bool has_any() const { return has_any_; }
   /// Another packet of the same name begins.
   void forget(const FragmentPlace& first);
 
@@ -64,6 +66,7 @@ class BypassedPackets {
   std::array<std::uint32_t, kPackets> names_{};
   std::array<Packet, kPackets> packets_;
   std::size_t next_ = 0;  ///< the oldest
+  bool has_any_ = false;
 };
 
 }  // namespace culvert::dataplane

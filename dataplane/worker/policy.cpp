@@ -285,8 +285,9 @@ bool still_speaks(WorkerState& worker, const SpdSnapshot& policies, std::uint32_
 bool follow_first(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
                   std::uint32_t position, std::uint32_t generation, CachedFlow& flow) {
   const PacketOrigin origin = burst.origin[position];
-  if (flow.decision != FlowDecision::by_policy || origin == PacketOrigin::originated ||
-      !policies.lets_pass_by_first()) {
+  // What is remembered under other policies goes on being told apart.
+  const bool has_to = policies.lets_pass_by_first() || worker.bypassed.has_any();
+  if (flow.decision != FlowDecision::by_policy || origin == PacketOrigin::originated || !has_to) {
     return true;
   }
   const auto place = fragment_at(burst, position);
