@@ -8,13 +8,13 @@ namespace culvert::dataplane::control {
 namespace {
 
 using test::address;
-using Packet = std::vector<std::uint8_t>;
+using Octets = std::vector<std::uint8_t>;
 using namespace std::chrono_literals;
 
 /// An IPv6 extension header; what it names as next is filled in.
 struct Extension {
   std::uint8_t type = 0;
-  Packet bytes;
+  Octets bytes;
 };
 const Extension kHopByHop{0, {0, 0, 1, 4, 0, 0, 0, 0}};
 const Extension kDestinationOptions{60, {0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
@@ -22,7 +22,7 @@ const Extension kRouting{43,
                          {0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
 /// Of a packet that is cut: the place in octets, and whether more come.
 Extension piece(std::uint16_t offset, bool more) {
-  Packet bytes(8);
+  Octets bytes(8);
   wire::store_u16(&bytes[2], static_cast<std::uint16_t>(offset | (more ? 1U : 0U)));
   return {44, bytes};
 }
@@ -41,26 +41,26 @@ wire::IpAddress remote(bool is_v4) { return address(is_v4 ? "192.0.2.2" : "2001:
 wire::IpAddress router(bool is_v4) { return address(is_v4 ? "198.51.100.9" : "2001:db8:9::9"); }
 
 /// As the router quotes it, no more than what names the SA.
-Packet quoted_of(const Message& what) {
+Octets quoted_of(const Message& what) {
   const bool v4 = what.is_v4;
   const std::uint8_t upper = what.in_udp ? 17 : 50;
-  Packet quoted = test::ip_header(what.chain.empty() ? upper : what.chain.front().type,
+  Octets quoted = test::ip_header(what.chain.empty() ? upper : what.chain.front().type,
                                   what.packet_bytes, local(v4), remote(v4));
   if (v4) wire::store_u16(&quoted[wire::ipv4::kFragment], what.fragment);
   for (std::size_t i = 0; i < what.chain.size(); ++i) {
-    Packet extension = what.chain[i].bytes;
+    Octets extension = what.chain[i].bytes;
     extension[0] = i + 1 < what.chain.size() ? what.chain[i + 1].type : upper;
     quoted.insert(quoted.end(), extension.begin(), extension.end());
   }
   if (what.in_udp) quoted.resize(quoted.size() + 8, 0x11);
-  Packet esp(8);
+  Octets esp(8);
   wire::store_u32(&esp[0], what.spi);
   wire::store_u32(&esp[4], what.sequence);
   quoted.insert(quoted.end(), esp.begin(), esp.end());
   return quoted;
 }
 
-Packet message_of(const Message& what) {
+Octets message_of(const Message& what) {
   return test::too_big_about(quoted_of(what), what.mtu, router(what.is_v4), local(what.is_v4));
 }
 
@@ -91,7 +91,7 @@ TEST_CASE("path MTU: a router's message is read, in both families, plain and in 
 TEST_CASE("path MTU: eight quoted bytes (RFC 792) name the SA of ESP, and none of ESP in UDP") {
   constexpr std::size_t kQuoted = wire::ipv4::kHeaderBytes + 8;
   const auto read_first = [&](const Message& what) {
-    const Packet quoted = quoted_of(what);
+    const Octets quoted = quoted_of(what);
     return read_too_big(test::too_big_about(wire::Bytes(quoted).first(kQuoted), what.mtu,
                                             router(true), local(true)));
   };
@@ -140,7 +140,7 @@ TEST_CASE("path MTU: IPv6's extension headers stand in front of ESP in transport
       CHECK(message.local == local(false));
       CHECK(message.remote == remote(false));
       // However little a router quotes, nothing behind it is read.
-      const Packet quoted = quoted_of(what);
+      const Octets quoted = quoted_of(what);
       for (std::size_t length = 0; length < quoted.size(); ++length) {
         CHECK_FALSE(read_too_big(test::too_big_about(wire::Bytes(quoted).first(length), 1300,
                                                      router(false), local(false))));
@@ -163,12 +163,12 @@ TEST_CASE("path MTU: IPv6's extension headers stand in front of ESP in transport
 
 TEST_CASE("path MTU: a message cut anywhere, or changed anywhere in ICMP, is not believed") {
   for (const bool is_v4 : {true, false}) {
-    const Packet whole = message_of({.is_v4 = is_v4});
+    const Octets whole = message_of({.is_v4 = is_v4});
     for (std::size_t length = 0; length < whole.size(); ++length) {
       CHECK_FALSE(read_too_big(wire::Bytes(whole).first(length)));
     }
     for (std::size_t at = is_v4 ? 20 : 40; at < whole.size(); ++at) {
-      Packet changed = whole;
+      Octets changed = whole;
       changed[at] ^= 0x10;
       CHECK_FALSE(read_too_big(changed));
     }
