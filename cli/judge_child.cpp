@@ -7,6 +7,7 @@
 #include "cli/json_text.hpp"
 #include "cli/next_hop.hpp"
 #include "cli/problems.hpp"
+#include "cli/unreachable.hpp"
 
 namespace culvert::cli {
 namespace {
@@ -40,6 +41,13 @@ Judgement or_dead_way(Judgement judgement, const std::optional<DeadWay>& way) {
     judgement.remedy = way->remedy;
   }
   return judgement;
+}
+
+/// Somebody on the way says that what the child sends does not get through.
+std::optional<DeadWay> rejected_on_the_way(const json& child) {
+  const json said = unreachable_now(child);
+  if (!said.is_object()) return std::nullopt;
+  return DeadWay{said_of_esp(said), text(said, "remedy")};
 }
 
 Judgement judge_down(const json& child, const Around& around) {
@@ -108,6 +116,7 @@ Judgement judge_child(const json& child, const Around& around) {
   if (has_both && is_one_way(out, in) && !drops_much(around, "in")) {
     auto way = dead_way(around.peer, around.links);
     if (!way) way = never_left(around.peer, around.links, out, around.counters);
+    if (!way) way = rejected_on_the_way(child);
     if (way) return or_dead_way({"one-way", "packets go out, none arrive", ""}, way);
     return one_way(
         child, "in", around, "packets go out, none arrive",

@@ -9,6 +9,7 @@
 #include "cli/json_text.hpp"
 #include "cli/problems.hpp"
 #include "cli/render.hpp"
+#include "cli/unreachable.hpp"
 
 namespace culvert::cli {
 namespace {
@@ -124,6 +125,7 @@ json merge_child(const json& child, const json& negotiated, const Judgement& jud
           {"notice", member(negotiated, "notice")},
           {"in", member(child, "in")},
           {"out", member(child, "out")},
+          {"unreachable", unreachable_now(child)},
           {"spi_in", member(negotiated, "spi_in")},
           {"spi_out", member(negotiated, "spi_out")},
           {"suite", member(negotiated, "suite")},

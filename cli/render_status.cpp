@@ -8,6 +8,7 @@
 #include "cli/json_text.hpp"
 #include "cli/render.hpp"
 #include "cli/table.hpp"
+#include "cli/unreachable.hpp"
 
 namespace culvert::cli {
 namespace {
@@ -109,6 +110,13 @@ bool refusal_is_told(const json& problems, const json& connection, const json& c
   });
 }
 
+/// Whether a problem above has what to do about it.
+bool remedy_is_told(const json& problems, const json& unreachable) {
+  return std::ranges::any_of(problems, [&](const json& problem) {
+    return member(problem, "remedy") == member(unreachable, "remedy");
+  });
+}
+
 std::string render_connection(const json& connection, const json& problems) {
   std::string lines = fmt::format("\n{}  {}  {} -> {}  {}\n", text(connection, "connection"),
                                   text(connection, "state"), text(connection, "local"),
@@ -131,6 +139,8 @@ std::string render_connection(const json& connection, const json& problems) {
       lines += render_refusal(member(member(child, "in"), "last_refused"), "        ");
     }
     lines += "    out " + traffic(member(child, "out")) + "\n";
+    lines += render_unreachable(member(child, "unreachable"), "        ",
+                                remedy_is_told(problems, member(child, "unreachable")));
   }
   return lines;
 }

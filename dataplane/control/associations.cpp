@@ -240,6 +240,7 @@ void Associations::children_changed() {
   if (round_.phase() == ChildRound::Phase::counted) round_.end();
   round_.forget(is_gone);
   accounts_->forget(is_gone);
+  unreachables_.forget(is_gone);
 }
 
 void Associations::count_some(std::size_t count) {

@@ -24,6 +24,7 @@
 #include "dataplane/control/steering.hpp"
 #include "dataplane/control/token_bucket.hpp"
 #include "dataplane/control/topology.hpp"
+#include "dataplane/control/unreachable.hpp"
 #include "dataplane/tables/tables.hpp"
 
 namespace culvert::dataplane::control {
@@ -63,6 +64,13 @@ class Associations {
   /// An ICMP message to us that may say that packets of an SA are too big for their path. The SA
   /// sends smaller ones, or why it was not believed.
   [[nodiscard]] std::expected<void, DropReason> too_big(wire::Bytes packet, Instant now);
+  /// An ICMP message to us that may say that packets of an SA do not arrive: it is remembered for
+  /// the SA's child, and nothing else is done about it. Whether it was.
+  [[nodiscard]] bool unreachable(wire::Bytes packet);
+  /// What was said last of the child's packets.
+  [[nodiscard]] std::optional<Unreachable> unreachable_of(ChildId child) const {
+    return unreachables_.of(child);
+  }
   /// SAs whose learnt path MTU is old try the link's again. Call now and then.
   void expire_path_mtus(Instant now);
 
@@ -148,6 +156,7 @@ class Associations {
   std::uint32_t listener_ = 0;  ///< how many key daemons there have been
   std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
   PathMtus path_mtus_;
+  Unreachables unreachables_;
   DummySchedule dummies_;
   TokenBucket dummy_rate_{{}, Instant{}};  ///< of all SAs together
   bool dummies_bounded_ = false;           ///< and said so

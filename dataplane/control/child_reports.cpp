@@ -29,6 +29,21 @@ ChildTrafficReport traffic_report(const ChildTotals& totals, std::uint64_t now_t
   return report;
 }
 
+std::optional<UnreachableReport> unreachable_report(const std::optional<Unreachable>& message,
+                                                    std::uint64_t now_tsc) {
+  if (!message) return std::nullopt;
+  const UnreachableText text = text_of(*message);
+  return UnreachableReport{.from = message->from.to_string(),
+                           .to = message->to.to_string(),
+                           .meaning = std::string(text.meaning),
+                           .remedy = std::string(text.remedy),
+                           .is_in_udp = message->is_in_udp,
+                           .type = message->type,
+                           .code = message->code,
+                           .messages = message->messages,
+                           .age_seconds = seconds_between(message->tsc, now_tsc).value_or(0)};
+}
+
 }  // namespace
 
 std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refusal,
@@ -39,7 +54,7 @@ std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refu
 }
 
 ChildReport child_report(ChildId id, const ChildName& name, const ChildSums& sums,
-                         std::uint64_t now_tsc) {
+                         const std::optional<Unreachable>& unreachable, std::uint64_t now_tsc) {
   const auto is_up = [&](channel::Direction direction, bool is_wanted) {
     return sums.live[static_cast<std::size_t>(direction)] || !is_wanted;
   };
@@ -51,7 +66,8 @@ ChildReport child_report(ChildId id, const ChildName& name, const ChildSums& sum
           .has_out = name.out,
           .up = is_up(channel::Direction::in, name.in) && is_up(channel::Direction::out, name.out),
           .in = traffic_report(sums.totals[0], now_tsc),
-          .out = traffic_report(sums.totals[1], now_tsc)};
+          .out = traffic_report(sums.totals[1], now_tsc),
+          .unreachable = unreachable_report(unreachable, now_tsc)};
 }
 
 /// 1. SAs are counted; 2. when all are, reports are made of the sums, of the same moment.
@@ -71,7 +87,8 @@ bool ChildReports::work(std::vector<ChildReport>& reports) {
   const std::size_t end = std::min(ids.size(), reported_ + kChildrenAtOnce);
   for (; reported_ < end; ++reported_) {
     const ChildId id = ids[reported_];
-    ChildReport report = child_report(id, children_.name(id), round.of(id), as_of_tsc_);
+    ChildReport report = child_report(id, children_.name(id), round.of(id),
+                                      associations_.unreachable_of(id), as_of_tsc_);
     if (reported_ < reports.size()) {
       reports[reported_] = std::move(report);
     } else {

@@ -31,7 +31,7 @@ std::vector<std::pair<std::string, std::uint64_t>> named_drops(const Counts& dro
 std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refusal,
                                             std::uint64_t now_tsc);
 ChildReport child_report(ChildId id, const ChildName& name, const ChildSums& sums,
-                         std::uint64_t now_tsc);
+                         const std::optional<Unreachable>& unreachable, std::uint64_t now_tsc);
 
 /// Every child's report by one round over all SAs, in slices.
 class ChildReports {

@@ -16,8 +16,7 @@ std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& mes
   }
   // RFC 4301 §8.2.1: an unauthenticated message must not be believed blindly. One that quotes a
   // number we sent lately came from the path.
-  const std::uint32_t age = static_cast<std::uint32_t>(sa.sequence) - message.sequence;
-  if (age >= kRecentPackets || age >= sa.sequence) {
+  if (!is_recent(message.sequence, sa.sequence)) {
     return std::unexpected(TooBigRefusal::sequence_not_recent);
   }
   const std::uint16_t mtu = sa.remote.is_v4() ? std::max(message.mtu, kLeastIpv4) : message.mtu;
@@ -36,6 +35,11 @@ std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& mes
   learnt.sas.insert(sa.sa);
   result.mtu = learnt.mtu;
   return result;
+}
+
+bool PathMtus::is_recent(std::uint32_t quoted, std::uint64_t sent) {
+  const std::uint32_t age = static_cast<std::uint32_t>(sent) - quoted;
+  return age < kRecentPackets && age < sent;
 }
 
 std::vector<channel::SaId> PathMtus::evict() {

@@ -52,6 +52,8 @@ class PathMtus {
   /// Peers remembered; the one that would expire first gives way.
   static constexpr std::size_t kPeers = 65536;
 
+  /// Whether a quoted number, its low half, is of a packet under way; `sent`: the SA's last one.
+  [[nodiscard]] static bool is_recent(std::uint32_t quoted, std::uint64_t sent);
   /// What holds from now on: never more than before while the peer is remembered.
   std::expected<LearntMtu, TooBigRefusal> learn(const TooBigMessage& message, const QuotedSa& sa,
                                                 Instant now);

@@ -69,6 +69,9 @@ void Punts::arrived(rte_mbuf* mbuf, Instant now) {
     case PuntReason::path_too_big:
       path_too_big(std::move(packet), now);
       break;
+    case PuntReason::path_unreachable:
+      path_unreachable(std::move(packet), now);
+      break;
     case PuntReason::unknown_spi:
       unknown_spi(std::move(packet), now);
       break;
@@ -102,6 +105,13 @@ void Punts::path_too_big(Packet packet, Instant now) {
   if (too_big_.take(kTooBigMessages, now)) taken = associations_.too_big(bytes_of(packet), now);
   if (taken) return packets_.deliver(std::move(packet));
   packets_.drop(std::move(packet), DropDirection::local, taken.error());
+}
+
+void Punts::path_unreachable(Packet packet, Instant now) {
+  if (unreachable_.take(kUnreachableMessages, now) && associations_.unreachable(bytes_of(packet))) {
+    return packets_.deliver(std::move(packet));
+  }
+  packets_.drop(std::move(packet), DropDirection::local, DropReason::icmp_ignored);
 }
 
 void Punts::unknown_spi(Packet packet, Instant now) {

@@ -15,6 +15,7 @@ class Punts {
  public:
   static constexpr Rate kUnknownSpiEvents{10, 10};
   static constexpr Rate kTooBigMessages{1000, 1000};
+  static constexpr Rate kUnreachableMessages{100, 100};
 
   Punts(Packets& packets, Neighbors& neighbors, IcmpSender& icmp, IkePath& ike, Acquires& acquires,
         Associations& associations, channel::Server& channel, Instant now)
@@ -26,7 +27,8 @@ class Punts {
         associations_(associations),
         channel_(channel),
         unknown_spi_(kUnknownSpiEvents, now),
-        too_big_(kTooBigMessages, now) {}
+        too_big_(kTooBigMessages, now),
+        unreachable_(kUnreachableMessages, now) {}
 
   /// Takes over one packet from a punt ring.
   void arrived(rte_mbuf* packet, Instant now);
@@ -37,6 +39,7 @@ class Punts {
   void resolve(Packet packet, const PuntedPacket& origin, Instant now);
   void unknown_spi(Packet packet, Instant now);
   void path_too_big(Packet packet, Instant now);
+  void path_unreachable(Packet packet, Instant now);
   /// Reports an ICMP error, then drops.
   void refuse(Packet packet, const PuntedPacket& origin, IcmpErrorKind error, DropReason reason,
               Instant now);
@@ -50,6 +53,7 @@ class Punts {
   channel::Server& channel_;
   TokenBucket unknown_spi_;
   TokenBucket too_big_;
+  TokenBucket unreachable_;
 };
 
 }  // namespace culvert::dataplane::control

@@ -84,6 +84,15 @@ struct ChildTrafficReport {
   std::uint64_t dummies = 0;  ///< of `packets`, without contents (RFC 4303 §2.6)
 };
 
+/// Who said last that the child's ESP does not get through (Unreachable).
+struct UnreachableReport {
+  std::string from, to, meaning, remedy;
+  bool is_in_udp = false;
+  std::uint8_t type = 0, code = 0;
+  std::uint64_t messages = 0;
+  double age_seconds = 0;
+};
+
 struct ChildReport {
   std::string connection, child;
   channel::ChildId id{};
@@ -91,6 +100,7 @@ struct ChildReport {
   bool has_in = true, has_out = true;  ///< the directions that have SAs when it is up
   bool up = false;                     ///< a live SA in each of them
   ChildTrafficReport in, out;
+  std::optional<UnreachableReport> unreachable;
 };
 
 struct SaReport {

@@ -157,6 +157,19 @@ json refusal_json(const std::optional<RefusalReport>& refusal) {
             {"destination", text_array(refusal->destination)}}}};
 }
 
+json unreachable_json(const std::optional<UnreachableReport>& unreachable) {
+  if (!unreachable) return nullptr;
+  return {{"from", unreachable->from},
+          {"to", unreachable->to},
+          {"udp_encapsulation", unreachable->is_in_udp},
+          {"type", unreachable->type},
+          {"code", unreachable->code},
+          {"meaning", unreachable->meaning},
+          {"remedy", unreachable->remedy},
+          {"messages", unreachable->messages},
+          {"age_seconds", unreachable->age_seconds}};
+}
+
 json child_traffic_json(const ChildTrafficReport& traffic) {
   return {{"ecn_alarms", counts(traffic.ecn_alarms)},
           {"late",
@@ -203,7 +216,8 @@ json to_json(const ChildReport& child) {
           {"directions", std::move(directions)},
           {"up", child.up},
           {"in", child_traffic_json(child.in)},
-          {"out", child_traffic_json(child.out)}};
+          {"out", child_traffic_json(child.out)},
+          {"unreachable", unreachable_json(child.unreachable)}};
 }
 
 json to_json(const StatusReport& status) {

@@ -1,6 +1,8 @@
-// Associations' part in path MTU discovery: which SA a message is about, what its SAs send from
-// then on (RFC 4301 §8.2).
+// Associations' part in what the path says: which SA a message is about, what its SAs send from
+// then on (RFC 4301 §8.2), and what is shown of it.
 #include <algorithm>
+
+#include <rte_cycles.h>
 
 #include "dataplane/control/associations.hpp"
 #include "runtime/log.hpp"
@@ -40,6 +42,23 @@ std::expected<void, DropReason> Associations::too_big(wire::Bytes packet, Instan
                 {"remote", spec.remote.address.to_string()},
                 {"mtu", learnt->mtu}});
   return {};
+}
+
+bool Associations::unreachable(wire::Bytes packet) {
+  const auto message = read_unreachable(packet);
+  if (!message) return false;
+  const QuotedEsp& quoted = message->quoted;
+  const SaRecord* const record = find_outbound(quoted.spi, quoted.remote);
+  if (record == nullptr || !is_live(*record)) return false;
+  const channel::InstallSa& spec = record->spec;
+  // RFC 4301 §6.1.1 leaves it to us whether to heed an error that nobody authenticated. It is shown
+  // only; of whom that quotes no packet that we sent lately, not even that.
+  if (quoted.local != spec.local.address || quoted.is_in_udp != spec.udp_encapsulation ||
+      !PathMtus::is_recent(quoted.sequence, tables_.sad->usage(*record).sequence)) {
+    return false;
+  }
+  unreachables_.told(spec.child_id, *message, rte_get_tsc_cycles());
+  return true;
 }
 
 void Associations::take_links_mtu(const std::vector<channel::SaId>& sas) {

@@ -159,7 +159,9 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "A UDP or TCP packet to one of our addresses and a port that we do not serve.",
      "Usually a scan."},
     {icmp_ignored, "icmp_ignored", ordinary, "RFC 1122 §3.2.2",
-     "An ICMP message to one of our addresses that asks for nothing we do.", "Usually nothing."},
+     "An ICMP message to one of our addresses that asks for nothing we do, or an error that quotes "
+     "no packet which a live SA sent lately.",
+     "Usually nothing."},
     {path_mtu_below_minimum, "path_mtu_below_minimum", notable, "RFC 8201 §4",
      "An ICMPv6 Packet Too Big that speaks of less than the 1280 bytes which every IPv6 link "
      "carries: discarded, and nothing learnt from it.",

@@ -121,6 +121,13 @@ bool is_too_big_message(const std::uint8_t* icmp, std::uint8_t protocol) {
              : icmp[0] == wire::icmpv6::kPacketTooBig;
 }
 
+/// What a router or a firewall says of packets that it does not pass on, which may be an SA's: the
+/// main thread asks, and shows it.
+bool is_unreachable_message(const std::uint8_t* icmp, std::uint8_t protocol) {
+  return icmp[0] == (protocol == wire::protocol::kIcmp ? wire::icmp::kUnreachable
+                                                       : wire::icmpv6::kUnreachable);
+}
+
 void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
                 std::uint8_t request_type, std::uint8_t reply_type) {
   const std::uint8_t* const ip = burst.ip[position];
@@ -132,6 +139,11 @@ void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
   const std::uint8_t* const icmp = ip + header.payload_offset;
   if (is_too_big_message(icmp, header.protocol)) {
     return punt_ip(worker, burst, position, {.reason = PuntReason::path_too_big});
+  }
+  // Who rejects whatever we send, or forges that, leaves the main thread its time and its ring.
+  if (is_unreachable_message(icmp, header.protocol) && burst.tsc >= worker.next_unreachable) {
+    worker.next_unreachable = burst.tsc + worker.millisecond;
+    return punt_ip(worker, burst, position, {.reason = PuntReason::path_unreachable});
   }
   if (icmp[0] != request_type || icmp[1] != 0 || !checksum_is_right(ip, header)) {
     return drop(DropReason::icmp_ignored);

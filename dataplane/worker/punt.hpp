@@ -28,6 +28,7 @@ enum class PuntReason : std::uint8_t {
   reassembly_timeout,  ///< IP packet to one of our addresses, the first fragment of one not whole
   policy_discarded,  ///< IP packet refused by policy: ICMP administratively prohibited may be sent
   path_too_big,      ///< IP packet to us: an ICMP error that may be about an SA of ours
+  path_unreachable,  ///< IP packet to us: the same, of destination unreachable
   unknown_spi,       ///< Ethernet frame: a hint
 };
 

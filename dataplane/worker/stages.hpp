@@ -139,9 +139,10 @@ class WorkerState {
   OversizePackets oversize;
   Reassembler reassembler;
   BypassedPackets bypassed;
-  std::uint64_t last_expiry = 0;    ///< TSC
-  std::uint64_t next_spi_hint = 0;  ///< TSC: the main thread sees no unknown SPI before
-  const std::uint64_t millisecond;  ///< in TSC cycles
+  std::uint64_t last_expiry = 0;       ///< TSC
+  std::uint64_t next_spi_hint = 0;     ///< TSC: the main thread sees no unknown SPI before
+  std::uint64_t next_unreachable = 0;  ///< TSC: the main thread hears of no unreachable one before
+  const std::uint64_t millisecond;     ///< in TSC cycles
   Resynchronizer resynchronizer{millisecond};
   std::uint64_t early_patience;  ///< how long ESP waits for its SA, in TSC cycles
 

@@ -79,7 +79,7 @@ std::vector<ChildReport> children_at_once(MainThread& main) {
   });
   std::vector<ChildReport> reports;
   for (const ChildId child : main.directory.in_order()) {
-    reports.push_back(child_report(child, main.directory.name(child), sums[child], 0));
+    reports.push_back(child_report(child, main.directory.name(child), sums[child], {}, 0));
   }
   return reports;
 }

@@ -1,5 +1,5 @@
-// What a router says of a packet that it could not pass on: ICMP "fragmentation needed" and ICMPv6
-// "packet too big", with right checksums.
+// What a router says of a packet that it could not pass on, with right checksums: ICMP
+// "fragmentation needed", ICMPv6 "packet too big" and others.
 #pragma once
 
 #include <algorithm>
@@ -35,19 +35,16 @@ inline std::vector<std::uint8_t> ip_header(std::uint8_t protocol, std::size_t to
   return header;
 }
 
-/// `router` says to `to` that the packet which begins with `quoted` is larger than `mtu`.
-inline std::vector<std::uint8_t> too_big_about(wire::Bytes quoted, std::uint32_t mtu,
-                                               const wire::IpAddress& router,
-                                               const wire::IpAddress& to) {
+/// `router` says this to `to` of the packet which begins with `quoted`.
+inline std::vector<std::uint8_t> icmp_about(wire::Bytes quoted, std::uint8_t type,
+                                            std::uint8_t code, std::uint32_t rest,
+                                            const wire::IpAddress& router,
+                                            const wire::IpAddress& to) {
   const bool is_v4 = to.is_v4();
   std::vector<std::uint8_t> icmp(wire::icmp::kHeaderBytes);
-  icmp[0] = is_v4 ? wire::icmp::kUnreachable : wire::icmpv6::kPacketTooBig;
-  icmp[1] = is_v4 ? wire::icmp::kFragmentationNeeded : 0;
-  if (is_v4) {
-    wire::store_u16(&icmp[6], static_cast<std::uint16_t>(mtu));
-  } else {
-    wire::store_u32(&icmp[4], mtu);
-  }
+  icmp[0] = type;
+  icmp[1] = code;
+  wire::store_u32(&icmp[4], rest);
   icmp.insert(icmp.end(), quoted.begin(), quoted.end());
   const std::uint8_t protocol = is_v4 ? wire::protocol::kIcmp : wire::protocol::kIcmpv6;
   wire::ChecksumSum sum;
@@ -60,6 +57,15 @@ inline std::vector<std::uint8_t> too_big_about(wire::Bytes quoted, std::uint32_t
   auto packet = ip_header(protocol, header + icmp.size(), router, to);
   packet.insert(packet.end(), icmp.begin(), icmp.end());
   return packet;
+}
+
+/// That it is larger than `mtu`.
+inline std::vector<std::uint8_t> too_big_about(wire::Bytes quoted, std::uint32_t mtu,
+                                               const wire::IpAddress& router,
+                                               const wire::IpAddress& to) {
+  if (!to.is_v4()) return icmp_about(quoted, wire::icmpv6::kPacketTooBig, 0, mtu, router, to);
+  return icmp_about(quoted, wire::icmp::kUnreachable, wire::icmp::kFragmentationNeeded,
+                    mtu & 0xffffU, router, to);
 }
 
 }  // namespace culvert::test

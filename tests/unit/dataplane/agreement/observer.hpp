@@ -68,6 +68,12 @@ class Observer {
       seen.unknown_spis += hints->second;
       seen.punts.erase(hints);
     }
+    // The main thread hears of some, by the clock, and here of no SA's.
+    const auto unreachable = seen.punts.find({PuntReason::path_unreachable, 0});
+    if (unreachable != seen.punts.end()) {
+      seen.drops[DropReason::icmp_ignored] += unreachable->second;
+      seen.punts.erase(unreachable);
+    }
     return seen;
   }
   /// Some number was not the next of its SA.

@@ -273,7 +273,7 @@ TEST_CASE("worker drops: what is for us and not served") {
   };
   expect(gateway.receive(kLan, to_us(6, Packet(20, 1))), local_port_closed);
   expect(gateway.receive(kLan, to_us(89, Packet(20, 1))), local_protocol_unsupported);
-  expect(gateway.receive(kLan, to_us(1, Packet(20, 3))), icmp_ignored);
+  expect(gateway.receive(kLan, to_us(1, Packet(20, 5))), icmp_ignored);
   expect(gateway.receive(
              kLan, frame(ip_packet(
                        {.destination = "10.1.0.1", .fragment = 0x2000, .payload = Packet(33, 1)}))),
