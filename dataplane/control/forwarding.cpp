@@ -1,6 +1,7 @@
 #include "dataplane/control/forwarding.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/log.hpp"
 #include "wire/neighbor_discovery.hpp"
@@ -19,65 +20,125 @@ void log_failure(const wire::Prefix& prefix, const std::string& error) {
                {{"to", prefix.to_string()}, {"error", error}});
 }
 
+/// Where the longest that holds all of `to` leads.
+AdjacencyIndex way_of(const std::map<wire::Prefix, AdjacencyIndex>& ways, const wire::Prefix& to) {
+  for (unsigned length = to.length + 1U; length-- > 0;) {
+    const wire::Prefix shorter{to.address, static_cast<std::uint8_t>(length)};
+    const auto found = ways.find({shorter.first(), shorter.length});
+    if (found != ways.end()) return found->second;
+  }
+  return Adjacencies::kDrop;
+}
+
 }  // namespace
 
 std::expected<void, std::string> Forwarding::install(const Topology& topology) {
+  if (auto done = reserve(topology); !done) {
+    give_up();
+    return done;
+  }
+  commit();
+  return {};
+}
+
+std::expected<void, std::string> Forwarding::reserve(const Topology& topology) {
   if (!topology.unplaced().empty()) {
     const config::Route& route = topology.unplaced().front();
     return std::unexpected("no interface is known to reach " + route.via.to_string() +
                            ", through which dataplane.routes has " + route.to.to_string());
   }
-  std::map<wire::Prefix, AdjacencyIndex> installed;
-  if (auto done = lay(topology, installed); !done) {
-    take_back(installed);
-    return done;
-  }
-  for (const auto& [prefix, adjacency] : installed_) {
-    if (!installed.contains(prefix)) tables_.fib->remove(prefix);
-  }
-  installed_ = std::move(installed);
-  topology_ = topology;
-  settle_neighbors();
-  return {};
+  coming_.emplace();
+  coming_->topology = topology;
+  if (auto done = ways_of(topology, coming_->ways); !done) return done;
+  return make_room();
 }
 
-std::expected<void, std::string> Forwarding::lay(
-    const Topology& topology, std::map<wire::Prefix, AdjacencyIndex>& installed) {
+std::expected<void, std::string> Forwarding::ways_of(const Topology& topology, Ways& ways) {
   for (const Route& route : topology.routes()) {
     const auto adjacency = adjacency_of(route, topology);
     if (!adjacency) return std::unexpected(adjacency.error());
     // Longest first, own addresses before networks: the first route for a prefix is the one meant.
-    if (installed.contains(route.to)) continue;
-    if (auto done = add(route.to, *adjacency, installed); !done) return done;
+    if (!ways.emplace(route.to, *adjacency).second) continue;
     if (route.kind == RouteKind::connected && has_broadcast(route.to)) {
-      for (const wire::IpAddress& nobody : {route.to.first(), route.to.last()}) {
-        if (installed.contains(host(nobody))) continue;
-        if (auto done = add(host(nobody), Adjacencies::kBroadcast, installed); !done) return done;
-      }
+      ways.emplace(host(route.to.first()), Adjacencies::kBroadcast);
+      ways.emplace(host(route.to.last()), Adjacencies::kBroadcast);
     }
   }
   return {};
 }
 
-/// What a topology that found no room has put into the FIB makes place for what was there.
-void Forwarding::take_back(const std::map<wire::Prefix, AdjacencyIndex>& installed) {
-  const auto put = [&](const wire::Prefix& to, AdjacencyIndex adjacency) {
-    if (auto done = tables_.fib->add(to, adjacency); !done) log_failure(to, done.error());
+/// A place in the FIB for each that has none. What is there can lead elsewhere without room.
+std::expected<void, std::string> Forwarding::make_room() {
+  const Ways before = with_neighbors();
+  for (const auto& [prefix, adjacency] : coming_->ways) {
+    if (before.contains(prefix)) continue;
+    if (auto done = tables_.fib->add(prefix, way_of(before, prefix)); !done) return done;
+    coming_->added.push_back(prefix);
+  }
+  return {};
+}
+
+bool Forwarding::withdraw() {
+  const Ways before = with_neighbors(), after = with_neighbors_to_come();
+  const auto withdraw_changed = [&](const Ways& ways) {
+    for (const auto& [prefix, adjacency] : ways) {
+      if (way_of(before, prefix) == way_of(after, prefix)) continue;
+      if (!coming_->withdrawn.insert(prefix).second) continue;
+      put(prefix, Adjacencies::kWithdrawn);
+    }
   };
-  for (const auto& [prefix, adjacency] : installed) {
-    const auto before = installed_.find(prefix);
-    if (before == installed_.end()) {
-      tables_.fib->remove(prefix);
-    } else if (before->second != adjacency) {
-      put(prefix, before->second);
-    }
+  withdraw_changed(before);
+  withdraw_changed(coming_->ways);
+  return !coming_->withdrawn.empty();
+}
+
+void Forwarding::commit() {
+  const Ways before = std::exchange(installed_, std::move(coming_->ways));
+  topology_ = std::move(coming_->topology);
+  for (const auto& [prefix, adjacency] : installed_) {
+    const auto known = before.find(prefix);
+    const bool is_there =
+        known != before.end() && known->second == adjacency && !coming_->withdrawn.contains(prefix);
+    if (!is_there) put(prefix, adjacency);
   }
-  for (const auto& [key, entry] : neighbors_) {
-    if (entry.has_route && installed.contains(host(key.address))) {
-      put(host(key.address), entry.adjacency);
-    }
+  // Behind the others: what is shorter steps in.
+  for (const auto& [prefix, adjacency] : before) {
+    if (!installed_.contains(prefix)) tables_.fib->remove(prefix);
   }
+  coming_.reset();
   settle_neighbors();
+}
+
+void Forwarding::give_up() {
+  if (!coming_) return;
+  for (const wire::Prefix& prefix : coming_->added) tables_.fib->remove(prefix);
+  coming_.reset();
+  settle_neighbors();
+}
+
+/// What the FIB holds of ours.
+Forwarding::Ways Forwarding::with_neighbors() const {
+  Ways ways = installed_;
+  for (const auto& [key, entry] : neighbors_) {
+    if (entry.has_route) ways.emplace(host(key.address), entry.adjacency);
+  }
+  return ways;
+}
+
+Forwarding::Ways Forwarding::with_neighbors_to_come() const {
+  Ways ways = coming_->ways;
+  for (const auto& [key, entry] : neighbors_) {
+    const bool stays = is_known(key, entry, coming_->topology) ||
+                       (entry.has_route && is_gateway(key, coming_->topology));
+    if (stays && has_host_route(key, coming_->topology, coming_->ways)) {
+      ways.emplace(host(key.address), entry.adjacency);
+    }
+  }
+  return ways;
+}
+
+void Forwarding::put(const wire::Prefix& to, AdjacencyIndex adjacency) {
+  if (auto done = tables_.fib->add(to, adjacency); !done) log_failure(to, done.error());
 }
 
 void Forwarding::ports_changed() {
@@ -101,10 +162,7 @@ void Forwarding::settle_neighbors() {
   for (auto next = neighbors_.begin(); next != neighbors_.end();) {
     const auto known = next++;
     auto& [key, entry] = *known;
-    // Nobody loses an assumed one of an interface that is gone.
-    const bool is_known =
-        entry.resolved && !is_assumed(key) && tables_.ports[raw(key.port)].is_used;
-    if (!is_known && !is_gateway(key)) {
+    if (!is_known(key, entry, topology_) && !is_gateway(key)) {
       tables_.adjacencies->unresolve(entry.adjacency);
       forget(known);
     } else if (!has_host_route(key)) {
@@ -136,17 +194,6 @@ void Forwarding::take_host_route(const NeighborKey& key, Neighbor& entry) {
     tables_.fib->remove(host(key.address));
   }
   entry.has_route = false;
-}
-
-std::expected<void, std::string> Forwarding::add(
-    const wire::Prefix& to, AdjacencyIndex adjacency,
-    std::map<wire::Prefix, AdjacencyIndex>& installed) {
-  const auto before = installed_.find(to);
-  if (before == installed_.end() || before->second != adjacency) {
-    if (auto done = tables_.fib->add(to, adjacency); !done) return done;
-  }
-  installed[to] = adjacency;
-  return {};
 }
 
 std::expected<AdjacencyIndex, std::string> Forwarding::adjacency_of(const Route& route,
@@ -231,13 +278,14 @@ void Forwarding::neighbor_resolved(const NeighborKey& key, const wire::MacAddres
   if (old != entry.adjacency) release_later(old);
 }
 
-/// A host route that the operator wrote for the neighbour's address stands. A link-local address
-/// may be another neighbour's on each link: it leads to the one on the link that a connected
-/// network says, if one does.
-bool Forwarding::has_host_route(const NeighborKey& key) const {
-  if (installed_.contains(host(key.address))) return false;
+/// A host route that the operator wrote for the neighbour's address stands, and who is on the link
+/// no more has none. A link-local address may be another neighbour's on each link: it leads to the
+/// one on the link that a connected network says, if one does.
+bool Forwarding::has_host_route(const NeighborKey& key, const Topology& in, const Ways& installed) {
+  if (installed.contains(host(key.address))) return false;
+  if (!in.is_on_link(key.port, key.address)) return false;
   if (!wire::is_link_local(key.address)) return true;
-  const auto& routes = topology_.routes();
+  const auto& routes = in.routes();
   const auto route = std::ranges::find_if(
       routes, [&](const Route& candidate) { return candidate.to.contains(key.address); });
   return route != routes.end() && route->kind == RouteKind::connected && route->port == key.port;
@@ -266,14 +314,16 @@ void Forwarding::neighbor_lost(const NeighborKey& key) {
   forget(known);
 }
 
-bool Forwarding::is_gateway(const NeighborKey& key) const {
-  return std::ranges::any_of(topology_.routes(), [&](const Route& route) {
+bool Forwarding::is_gateway(const NeighborKey& key, const Topology& in) {
+  return std::ranges::any_of(in.routes(), [&](const Route& route) {
     return route.kind == RouteKind::fixed && route.port == key.port && route.via == key.address;
   });
 }
 
-bool Forwarding::is_assumed(const NeighborKey& key) const {
-  return topology_.answers_nobody(key.port) && !topology_.static_neighbors().contains(key);
+/// Nobody loses an assumed one of an interface that is gone.
+bool Forwarding::is_known(const NeighborKey& key, const Neighbor& entry, const Topology& in) const {
+  const bool is_assumed = in.answers_nobody(key.port) && !in.static_neighbors().contains(key);
+  return entry.resolved && !is_assumed && tables_.ports[raw(key.port)].is_used;
 }
 
 void Forwarding::release_later(AdjacencyIndex adjacency) {

@@ -1,6 +1,7 @@
 // Another configuration for the gateway that runs: all of it, or nothing.
 #include <set>
 
+#include "dataplane/control/change_over.hpp"
 #include "dataplane/control/config_version.hpp"
 #include "dataplane/control/reload.hpp"
 #include "dataplane/control/running_gateway.hpp"
@@ -16,8 +17,8 @@ using Failure = std::unexpected<std::string>;
 
 /// What may fail, all of it or nothing. Nothing has changed when one of the first three fails, and
 /// is put back when a later one does: 1. ports have numbers; 2. manual SAs have keys and room;
-/// 3. devices take what is wanted; 4. workers know the ports; 5. routes lead to them, and to none
-/// that is not used any more; 6. manual SAs.
+/// 3. devices take what is wanted; 4. workers know the ports; 5. routes have room, and lead where
+/// they led; 6. manual SAs, which no policy names yet.
 std::expected<void, std::string> RunningGateway::change_tables(const config::Config& wanted,
                                                                Instant now) {
   manual_sas_->remove_replaced();  // of a reload just before
@@ -37,18 +38,18 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     return Failure(raised.error());
   }
   interfaces_->publish(*next, wanted.dataplane);
-  Done done = forwarding_->install(topology_);
+  Done done = forwarding_->reserve(topology_);
   if (done) done = manual_sas_->apply(wanted, *std::move(plan), now);
   if (done) {
     interfaces_->adopt(std::move(*next));
   } else {
     topology_ = before;
     interfaces_->publish(interfaces_->directory(), config_.dataplane);
-    static_cast<void>(forwarding_->install(before));  // which was there: there is room
+    forwarding_->give_up();
     policies_->publish();  // what workers found of flows meanwhile is looked for again
     Interfaces::take_back(*raised);
+    forwarding_->ports_changed();
   }
-  forwarding_->ports_changed();
   return done;
 }
 
@@ -60,7 +61,8 @@ void RunningGateway::take_configuration(config::Config wanted) {
   for (const auto& [id, policy] : policies_->negotiated()) borne.insert(policy.child_id);
   children_.take(config_, borne);
   associations_->children_changed();
-  policies_->publish();
+  change_over(*forwarding_, *policies_, *hardware_->tables->reclaimer);
+  forwarding_->ports_changed();
 }
 
 void RunningGateway::reload(config::LoadResult loaded) {

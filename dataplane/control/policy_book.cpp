@@ -4,7 +4,7 @@ namespace culvert::dataplane::control {
 
 using channel::Outcome;
 
-void PolicyBook::publish() {
+void PolicyBook::publish(const std::function<void()>& before_swap) {
   // A slot whose SA was deleted must not be named again: another SA may own it by now.
   for (auto& [id, policy] : negotiated_) {
     const SaRecord* const record = outbound(policy.outbound_sa, policy.child_id);
@@ -12,7 +12,7 @@ void PolicyBook::publish() {
   }
   auto entries = ordered_policies(config_, children_, negotiated_, manual_);
   size_ = entries.size();
-  tables_.spd->replace(std::move(entries), config_.default_policy);
+  tables_.spd->replace(std::move(entries), config_.default_policy, before_swap);
 }
 
 const SaRecord* PolicyBook::outbound(channel::SaId sa, ChildId child_id) const {

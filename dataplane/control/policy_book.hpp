@@ -2,6 +2,7 @@
 // workers as one ordered list.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -19,7 +20,8 @@ class PolicyBook {
 
   /// Builds the list anew and swaps it in, with what is done with the rest: after a start or a
   /// reload. The key daemon's policies come and go one by one.
-  void publish();
+  /// `before_swap`: as of Spd::replace.
+  void publish(const std::function<void()>& before_swap = {});
   /// Those of manual SAs, in order, from the next `publish` on.
   void set_manual(std::vector<ManualPolicy> policies) { manual_ = std::move(policies); }
 

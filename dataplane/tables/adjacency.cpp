@@ -7,7 +7,7 @@ namespace culvert::dataplane {
 Adjacencies::Adjacencies(std::uint32_t capacity)
     : capacity_(capacity), table_(std::make_unique<Adjacency[]>(capacity)) {
   free_.reserve(capacity);
-  for (std::uint32_t index = capacity; index > raw(kBroadcast) + 1; --index) {
+  for (std::uint32_t index = capacity; index > raw(kWithdrawn) + 1; --index) {
     free_.push_back(AdjacencyIndex{index - 1});
   }
   table_[raw(kLocal)].kind.store(AdjacencyKind::local, std::memory_order_relaxed);

@@ -46,10 +46,12 @@ static_assert(sizeof(Adjacency) == 64);
 
 class Adjacencies {
  public:
-  /// Index 0 is the drop adjacency, 1 the local one, 2 the one of broadcast addresses.
+  /// Index 0 is the drop adjacency, 1 the local one, 2 the one of broadcast addresses, 3 that of
+  /// routes that lead nowhere for a moment: a drop, too, which no shorter route steps in for.
   static constexpr AdjacencyIndex kDrop{0};
   static constexpr AdjacencyIndex kLocal{1};
   static constexpr AdjacencyIndex kBroadcast{2};
+  static constexpr AdjacencyIndex kWithdrawn{3};
 
   explicit Adjacencies(std::uint32_t capacity);
 

@@ -47,6 +47,8 @@ void Reclaimer::poll() {
   }
 }
 
+void Reclaimer::wait() { rte_rcu_qsbr_check(qsbr_.get(), rte_rcu_qsbr_start(qsbr_.get()), true); }
+
 void Reclaimer::drain() {
   while (!waiting_.empty()) {
     rte_rcu_qsbr_check(qsbr_.get(), waiting_.front().token, true);

@@ -32,6 +32,9 @@ class Reclaimer {
   void retire(std::function<void()> free);
   /// Runs what is due; never waits.
   void poll();
+  /// Waits until every worker that is online now has passed a quiescent state: none decides by what
+  /// it read before this. Runs nothing.
+  void wait();
   /// Waits until everything retired so far has run (shutdown, tests).
   void drain();
   /// What a worker remembers of the tables (a flow's SA and next hop) is out of date. Call after

@@ -122,7 +122,8 @@ void Spd::announce(SpdSnapshot& changed, std::span<const PolicyRule> rules) {
   reclaimer_.outdate();
 }
 
-void Spd::replace(std::vector<PolicyEntry> entries, config::PolicyAction default_policy) {
+void Spd::replace(std::vector<PolicyEntry> entries, config::PolicyAction default_policy,
+                  const std::function<void()>& before_swap) {
   default_policy_ = default_policy;
   std::ranges::stable_sort(entries, {}, &PolicyEntry::rank);
   const auto count = static_cast<std::uint32_t>(entries.size());
@@ -161,6 +162,7 @@ void Spd::replace(std::vector<PolicyEntry> entries, config::PolicyAction default
   free_indices_ = std::make_shared<std::vector<std::uint32_t>>();
 
   next->generation_.store(++last_generation_, std::memory_order_relaxed);
+  if (before_swap) before_swap();
   // Release pairs with the acquire in `snapshot`.
   SpdSnapshot* const old = current_.exchange(next.release(), std::memory_order_acq_rel);
   reclaimer_.outdate();

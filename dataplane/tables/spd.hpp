@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -174,7 +175,10 @@ class Spd {
 
   /// The whole list, by rank; among equal ones the first given is first. Packet counts of entries
   /// that stay (same origin, child, policy id and selectors) go on.
-  void replace(std::vector<PolicyEntry> entries, config::PolicyAction default_policy);
+  /// `before_swap` is called when all of it is built, which may take seconds, and workers still
+  /// read the list before.
+  void replace(std::vector<PolicyEntry> entries, config::PolicyAction default_policy,
+               const std::function<void()>& before_swap = {});
   /// The same, and with what no policy names is done as before.
   void replace(std::vector<PolicyEntry> entries) { replace(std::move(entries), default_policy_); }
   /// One more policy. A worker meets it or not, whole, for each of its packets.

@@ -259,15 +259,16 @@ TEST_CASE("adjacencies: resolving writes the whole Ethernet header before it say
   CHECK(adjacencies[*v4].kind.load() == AdjacencyKind::incomplete);
 }
 
-TEST_CASE("adjacencies: three are there from the start; the rest run out and return") {
-  Adjacencies adjacencies(6);
+TEST_CASE("adjacencies: four are there from the start; the rest run out and return") {
+  Adjacencies adjacencies(7);
   CHECK(adjacencies[Adjacencies::kDrop].kind.load() == AdjacencyKind::drop);
   CHECK(adjacencies[Adjacencies::kLocal].kind.load() == AdjacencyKind::local);
   CHECK(adjacencies[Adjacencies::kBroadcast].kind.load() == AdjacencyKind::broadcast);
+  CHECK(adjacencies[Adjacencies::kWithdrawn].kind.load() == AdjacencyKind::drop);
   std::vector<AdjacencyIndex> taken;
   while (const auto index = adjacencies.add_glean(PortId{0}, 1500)) taken.push_back(*index);
   CHECK(taken.size() == 3);
-  for (const AdjacencyIndex index : taken) CHECK(raw(index) > raw(Adjacencies::kBroadcast));
+  for (const AdjacencyIndex index : taken) CHECK(raw(index) > raw(Adjacencies::kWithdrawn));
   adjacencies.release(taken[1]);
   CHECK(adjacencies[taken[1]].kind.load() == AdjacencyKind::drop);
   CHECK(adjacencies.add_glean(PortId{0}, 1500) == taken[1]);

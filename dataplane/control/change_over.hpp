@@ -1,0 +1,24 @@
+// Routes and policies of another configuration come into force together. Main thread.
+#pragma once
+
+#include "dataplane/control/forwarding.hpp"
+#include "dataplane/control/policy_book.hpp"
+
+namespace culvert::dataplane::control {
+
+/// `forwarding` has reserved the topology, `policies` see the configuration. No packet meets the
+/// policies of one configuration and a route that only the other one has, which may leave in clear
+/// what both protect: 1. the policies are built aside; 2. routes that go, come or lead elsewhere
+/// lead nowhere; 3. the policies are in force; 4. the routes are. Workers read the policies once a
+/// burst and routes after them, so that before 3 and before 4 each has begun another burst.
+inline void change_over(Forwarding& forwarding, PolicyBook& policies, Reclaimer& reclaimer) {
+  bool is_withdrawn = false;
+  policies.publish([&] {
+    is_withdrawn = forwarding.withdraw();
+    if (is_withdrawn) reclaimer.wait();
+  });
+  if (is_withdrawn) reclaimer.wait();
+  forwarding.commit();
+}
+
+}  // namespace culvert::dataplane::control
