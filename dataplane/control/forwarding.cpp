@@ -80,15 +80,13 @@ std::expected<void, std::string> Forwarding::make_room() {
 
 bool Forwarding::withdraw() {
   const Ways before = with_neighbors(), after = with_neighbors_to_come();
-  const auto withdraw_changed = [&](const Ways& ways) {
-    for (const auto& [prefix, adjacency] : ways) {
-      if (way_of(before, prefix) == way_of(after, prefix)) continue;
-      if (!coming_->withdrawn.insert(prefix).second) continue;
-      put(prefix, Adjacencies::kWithdrawn);
+  for (const Ways* const ways : {&before, &std::as_const(coming_->ways)}) {
+    for (const auto& [prefix, adjacency] : *ways) {
+      if (way_of(before, prefix) != way_of(after, prefix)) coming_->withdrawn.insert(prefix);
     }
-  };
-  withdraw_changed(before);
-  withdraw_changed(coming_->ways);
+  }
+  // All at once: they lead nowhere only as long as they have to.
+  for (const wire::Prefix& prefix : coming_->withdrawn) put(prefix, Adjacencies::kWithdrawn);
   return !coming_->withdrawn.empty();
 }
 
