@@ -144,7 +144,10 @@ class Comparison : protected RandomEsp {
            model_.bypassed.ends_about(milliseconds_, 100)) {
       milliseconds_ += kBurstMilliseconds;
     }
-    ended_unseen_ = model_.reassembly.time_is(milliseconds_);
+    // Beside what is unseen since before, when no burst came behind it.
+    const auto [firsts, others] = model_.reassembly.time_is(milliseconds_);
+    ended_unseen_.firsts.insert(ended_unseen_.firsts.end(), firsts.begin(), firsts.end());
+    ended_unseen_.others += others;
     const std::size_t ended = ended_unseen_.count();
     if (ended == 0) return {};
     // Where they do not take the room of others.
