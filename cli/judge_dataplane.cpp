@@ -57,12 +57,8 @@ void judge_buffers(const json& interface, const json& counters, json& problems) 
 }
 
 void judge_interfaces(const json& dataplane, const json& counters, json& problems) {
-  // Ports agree upon their speed when they are started.
-  constexpr double kStartSeconds = 10;
-  const json& uptime = member(dataplane, "uptime_seconds");
-  const bool is_starting = uptime.is_number() && uptime.get<double>() < kStartSeconds;
   for (const json& interface : member(dataplane, "interfaces")) {
-    if (text(interface, "link") == "down" && !is_starting) {
+    if (text(interface, "link") == "down") {
       add_problem(problems, "error", text(interface, "name") + " has no link",
                   "device " + text(interface, "device"),
                   "Check the cable, the switch port and the device on the other end.");
