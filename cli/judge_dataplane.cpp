@@ -13,10 +13,9 @@ namespace {
 
 using nlohmann::json;
 
-/// Packets that an interface lost are a problem when they are so many, and this part of all there
-/// were: TCP is slower by half with one in a thousand at a few milliseconds.
+/// Packets that an interface lost are a problem when they are so many, and one in so many of all.
 constexpr double kFewLost = 100;
-constexpr double kLostPart = 0.001;
+constexpr double kLostOneIn = 1000;
 /// To an empty packet pool none should be lost, whatever the load.
 constexpr double kFewWithoutBuffer = 10;
 /// A worker that is idle less than this loses packets at the next larger burst.
@@ -41,7 +40,7 @@ void judge_losses(const json& interface, json& problems) {
   for (const Loss& loss : kLosses) {
     const double lost = number(interface, loss.lost);
     const double all = number(interface, loss.passed) + lost;
-    if (lost < kFewLost || lost < kLostPart * all) continue;
+    if (lost < kFewLost || lost * kLostOneIn < all) continue;
     add_problem(problems, "warning", fmt::format("{} loses packets", text(interface, "name")),
                 fmt::format("{} of {} {} ({})", lost, all, loss.why, loss.lost), loss.remedy);
   }

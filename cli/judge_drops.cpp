@@ -16,9 +16,9 @@ namespace {
 
 using nlohmann::json;
 
-/// A reason is worth a warning when it takes this part of a direction's packets, an error with
-/// that.
-constexpr double kLargePart = 0.1;
+/// A reason is worth a warning when it takes one in so many of a direction's packets, an error when
+/// it takes that part.
+constexpr double kLargeOneIn = 10;
 constexpr double kMostPart = 0.5;
 /// Counters are of all the time since the start: what has been mended since is no problem, nor does
 /// it say anything of silence.
@@ -124,7 +124,7 @@ json large_drops(const json& child, const json& counters) {
     const std::vector<Dropped> all = dropped_of(traffic, counters);
     const double of = offered(traffic, all, std::string_view(direction) == "in");
     for (const Dropped& one : all) {
-      if (one.packets < kFewPackets || one.packets < kLargePart * of) break;
+      if (one.packets < kFewPackets || one.packets * kLargeOneIn < of) break;
       if (is_over(one, traffic)) continue;
       problems.push_back(problem_of(child, direction, one, of, counters));
     }
