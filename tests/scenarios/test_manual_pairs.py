@@ -32,6 +32,7 @@ def two_gateways(bed, of):
         configuration["manual_sas"] = of(letter)
         gateways[letter] = bed.add_gateway(letter, configuration, start=False)
         gateways[letter].start_dataplane()
+    bed.topology.wait_until_up()
     return gateways["a"], gateways["b"]
 
 
@@ -74,7 +75,6 @@ def test_a_circle_of_tunnels_ends_by_the_hop_limit_and_is_counted(bed):
 
     a, b = two_gateways(bed, sas)
     hops, count = 21, 5
-    bed.topology.wait_until_up()
     # When a client sends there
     with bed.capture() as capture:
         result = ping(bed["client-a"], "10.77.0.1", count=count, wait=0.5, extra=("-t", str(hops)))
