@@ -19,7 +19,7 @@ json problems_of_interface(const json& counters) {
   json dataplane = dataplane_with(true, traffic(10, 1), traffic(12, 2));
   json wan = {{"name", "wan"}, {"device", "0000:01:00.0"}, {"link", "up"}};
   wan.update(counters);
-  dataplane["interfaces"] = {wan};
+  dataplane["interfaces"] = json::array({wan});  // in braces alone clang copies it
   return status_of(dataplane).at("problems");
 }
 
