@@ -50,6 +50,10 @@ constexpr std::size_t kKeyPrefetchDistance = 6;
 void process_burst(aes_gcm_enc_dec_t process, std::span<const Operation> burst) {
   gcm_context_data context;
   const std::size_t count = burst.size();
+  // Those of the first packets, which none is far enough in front of.
+  for (std::size_t i = 1; i < std::min(count, kKeyPrefetchDistance); ++i) {
+    if (burst[i].key != burst[i - 1].key) prefetch_key(burst[i].key);
+  }
   for (std::size_t i = 0; i < count; ++i) {
     const Operation& operation = burst[i];
     if (i + kKeyPrefetchDistance < count) {

@@ -2,8 +2,11 @@
 // pass.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+
+#include <rte_prefetch.h>
 
 #include "dataplane/worker/stages.hpp"
 #include "wire/ethernet.hpp"
@@ -61,37 +64,44 @@ template <typename Family>
          (ip[kTcpFlagsAt] & flow.general_flags) == 0;
 }
 
-/// Packets for their ports' queues, one after another; those that met one policy are counted at
-/// once.
+/// Packets for their ports' queues, one after another, a burst's at most. Those that met one policy
+/// are counted at once, and behind all of them: with a policy for each SA a count is in memory,
+/// and is asked for while others are sent.
 template <typename Family>
 class AsItIs {
  public:
   using Flow = KnownFlowOf<typename Family::Key>;
 
-  explicit AsItIs(WorkerState& worker) : leaving_(worker) {}
+  explicit AsItIs(WorkerState& worker) : leaving_(worker) { counts_[0].policy = nullptr; }
   ~AsItIs() { count(); }
   AsItIs(const AsItIs&) = delete;
   AsItIs& operator=(const AsItIs&) = delete;
 
   void send(rte_mbuf* packet, std::uint8_t* ip, std::uint32_t bytes, const Flow& flow) {
     complete<Family>(packet, ip, bytes, flow);
-    if (flow.policy != policy_) [[unlikely]] {
-      count();
-      policy_ = flow.policy;
+    if (flow.policy != last_->policy) [[unlikely]] {
+      rte_prefetch0(flow.policy);
+      *++last_ = {flow.policy, 0};
     }
-    ++packets_;
+    ++last_->packets;
     leaving_.add(flow.port, packet);
   }
 
  private:
-  void count() {
-    if (packets_ != 0) policy_->add(packets_);
-    packets_ = 0;
+  struct Count {
+    Counter* policy;
+    std::uint64_t packets;
+  };
+  void count() const {
+    for (const Count* next = counts_.data(); next != last_;) {
+      ++next;
+      next->policy->add(next->packets);
+    }
   }
 
   EnqueueRun leaving_;
-  Counter* policy_ = nullptr;
-  std::uint32_t packets_ = 0;
+  std::array<Count, kBurstPackets + 1> counts_;  ///< behind the first, which is of no policy
+  Count* last_ = counts_.data();
 };
 
 }  // namespace culvert::dataplane

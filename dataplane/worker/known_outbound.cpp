@@ -147,6 +147,7 @@ class RunMaker {
       end();
       sa_ = flow.sa;
       policy_ = flow.policy;
+      rte_prefetch0(policy_);
     }
     bytes_ += bytes;
     sendings_.flows[count_++] = &flow;

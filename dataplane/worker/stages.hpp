@@ -293,10 +293,9 @@ class OfferRun {
     assert(next_ != worker_.offered<Family>().packets.data() + kBurstPackets);
     KnownCandidateOf<Key>& candidate = *next_++;
     const auto& pair = flows_.pair_of(key);
+    // The second line, too: of IPv4 it is the pair's other flow.
     rte_prefetch0(&pair);
-    if constexpr (sizeof(KnownFlowOf<Key>) > 64) {
-      rte_prefetch0(reinterpret_cast<const std::uint8_t*>(&pair) + 64);
-    }
+    rte_prefetch0(reinterpret_cast<const std::uint8_t*>(&pair) + 64);
     candidate.packet = packet;
     candidate.ip = ip;
     candidate.key = key;
