@@ -44,12 +44,13 @@ def arguments(words=None):
                         help="measure the gateway that is cabled to these two ports of ours instead")
     parser.add_argument("--directions", default="out,in", help="with --ports (out,in)")
     parser.add_argument("--sizes", default="64,512,1420,imix", help="with --ports (64,512,1420,imix)")
-    parser.add_argument("--rate", metavar="MPPS", type=float, default=14.88,
-                        help="with --ports: the most to try (14.88: 64 B at 10 Gbit/s)")
+    parser.add_argument("--rate", metavar="MPPS", type=float,
+                        help="with --ports: the most to try (what the links carry, with what Ethernet and ESP "
+                        f"add; {ports.MOST_MPPS} where their drivers do not know their speed)")
     parser.add_argument("--loss", metavar="PERCENT", type=float, default=0.0,
                         help="with --ports: what a trial may lose and pass (0)")
     parser.add_argument("--resolution", metavar="PERCENT", type=float, default=1.0,
-                        help="with --ports: how near the search goes, of --rate (1)")
+                        help="with --ports: how near the search goes, of what it finds (1)")
     parser.add_argument("--gateway-config", metavar="FOLDER",
                         help="write the configuration that --ports wants of the gateway, and stop")
     parser.add_argument("--suites", help="of rates,workers,policies,windows,floods,ipv6,forms,transforms,sas")
@@ -63,6 +64,10 @@ def arguments(words=None):
         parser.error("--compare takes one or two files")
     if chosen.fail_if_slower is not None and not chosen.compare:
         parser.error("--fail-if-slower goes with --compare")
+    if chosen.rate is not None and chosen.rate <= 0:
+        parser.error("--rate takes more than 0 Mpps")
+    if not 0.01 <= chosen.resolution < 100:
+        parser.error("--resolution takes 0.01 to 100 percent")
     return chosen
 
 
@@ -76,7 +81,8 @@ def measure_ports(chosen):
 
 
 def trial_rows(chosen, devices, settings, rows):
-    """`rows`: (direction, size) of each."""
+    """`rows`: (direction, size) of each. What there is stands in the file of --json after each row: a
+    trial that cannot be run ends the program, not what was measured before."""
     lan, wan = devices
     trials = ports.Trials(BUILD / "benchmarks/port_trial", lan, wan,
                           *(["--no-huge"] if chosen.no_huge else []))
@@ -85,14 +91,25 @@ def trial_rows(chosen, devices, settings, rows):
                     "measurement": {"devices": [lan, wan], **settings}}
         print(ports.HEADING, flush=True)
         for direction, size in rows:
-            row = ports.measure(trials, direction, size, settings)
+            row = ports.measure(trials, direction, size, settings, trials.tester.get("links"))
             document["ports"].append(row)
+            write(chosen.json, document)
             print("\n".join(ports.lines_of(row)), flush=True)
+    except ports.NoTrial as error:
+        kept = len(document["ports"]) if chosen.json else 0
+        raise ports.NoTrial(f"{error}" + (f"; {kept} of {len(rows)} rows are in {chosen.json}" if kept else "")) from error
     finally:
         trials.close()
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return document
+
+
+def write(file, document):
+    """Whole or not at all: a run may be interrupted. `file` None: nowhere."""
+    if not file:
+        return
+    unfinished = Path(f"{file}.part")
+    unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(file)
 
 
 def measure(chosen, only=None):

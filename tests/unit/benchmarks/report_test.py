@@ -3,6 +3,7 @@
 import copy
 import html.parser
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -157,6 +158,17 @@ class Comparison(unittest.TestCase):
         self.assertFalse(report(nothing, old, 0)[1])
         self.assertFalse(report(nothing, nothing, 0)[1])
 
+    def test_a_search_that_went_by_steps_of_its_own_says_so(self):
+        old = ports_document({**port_row(mpps=0.08), "step_mpps": 0.0008})
+        old["measurement"]["rate"] = None
+        self.assertIsNone(check(old))
+        worse = copy.deepcopy(old)
+        worse["ports"][0]["throughput_mpps"] = 0.07
+        self.assertTrue(report(old, worse, 5)[1], "a step of the rate was 0.1")
+        near = copy.deepcopy(old)
+        near["ports"][0]["throughput_mpps"] = 0.0794
+        self.assertFalse(report(old, near, 0)[1])
+
     def test_ports_latency_is_the_99th_percentile_beyond_the_unrest_of_a_trial(self):
         old = ports_document(port_row(p99=100.0))
         lines, failed = report(old, ports_document(port_row(p99=115.0)), 10)
@@ -176,6 +188,50 @@ class Comparison(unittest.TestCase):
             bad = ports_document(port_row())
             spoil(bad)
             self.assertIn(expected, check(bad) or "", expected)
+
+
+class Again(unittest.TestCase):
+    """A program that stands in for port_trial: what is kept of its trials."""
+
+    PORT_TRIAL = """#!/usr/bin/python3
+import json, sys
+open("words", "w").write(" ".join(sys.argv[1:]))
+print(json.dumps({"machine": {}, "versions": {}, "links": [1000, 1000]}), flush=True)
+for line in sys.stdin:
+    direction, size, mpps, seconds, *_ = line.split()
+    sent = min(float(mpps), 0.05) * 1e6 * float(seconds)
+    print(json.dumps({"error": "the gateway has gone"} if size == "512" else {
+        "sent": float(mpps) * 1e6 * float(seconds), "received": sent, "seconds": float(seconds),
+        "latency_us": dict.fromkeys(("p50", "p90", "p99", "p999", "max"), 7.0)}), flush=True)
+"""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        (self.folder / "benchmarks").mkdir()
+        program = self.folder / "benchmarks/port_trial"
+        program.write_text(self.PORT_TRIAL)
+        program.chmod(0o755)
+
+    def bench(self, *words):
+        return subprocess.run([sys.executable, ROOT / "benchmarks/bench.py", *words], cwd=self.folder, text=True,
+                              capture_output=True, env={**os.environ, "CULVERT_BENCH_BUILD": str(self.folder)})
+
+    def test_a_trial_that_fails_leaves_the_rows_before_it(self):
+        ended = self.bench("--ports", "a,b", "--directions", "out", "--sizes", "1420,512", "--seconds", "1",
+                           "--json", "ports.json")
+        self.assertEqual(ended.returncode, 2)
+        self.assertIn("the gateway has gone; 1 of 2 rows are in ports.json", ended.stderr)
+        kept = load(self.folder / "ports.json")
+        [found] = kept["ports"]
+        self.assertGreater(found["throughput_mpps"], 0.0495)
+        self.assertIsNone(kept["measurement"]["rate"])
+        self.assertEqual(kept["links"], [1000, 1000])
+
+    def test_what_cannot_be_searched_by_is_refused(self):
+        for words in (("--resolution", "0"), ("--rate", "0")):
+            self.assertEqual(self.bench("--ports", "a,b", *words).returncode, 2)
 
 
 class Summary(unittest.TestCase):
