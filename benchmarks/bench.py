@@ -56,7 +56,7 @@ def arguments(words=None):
     parser.add_argument("--suites", help="of rates,workers,policies,windows,floods,ipv6,forms,transforms,sas")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows by name: out/64/1")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
-    parser.add_argument("--no-huge", action="store_true", help="do without huge pages")
+    parser.add_argument("--no-huge", action="store_true", help="leave the kernel's pool of huge pages alone")
     parser.add_argument("--repeats", type=int, help="measurements a row (5)")
     parser.add_argument("--seconds", type=float, help="length of a measurement (0.4; with --quick 0.2; with --ports 10)")
     chosen = parser.parse_args(words)
@@ -132,13 +132,16 @@ def measure(chosen, only=None):
 
 
 def measure_again(chosen, old):
-    """The rows of an earlier run, now. Those between ports as they were measured then, by the same
-    devices unless --ports names others."""
+    """The rows of an earlier run, now, as they were measured then: kind of pages, length and number of
+    measurements, ports and their search. --no-huge, --seconds, --repeats and --ports go before."""
+    then = old.get("measurement", {})
+    chosen.no_huge = chosen.no_huge or old["machine"].get("huge_pages") is False
     if not old.get("ports"):
         if not old["results"]:
             raise BadResults(f"{chosen.compare[0]}: there is no row in it to measure again")
+        chosen.repeats = chosen.repeats or then.get("repeats")
+        chosen.seconds = chosen.seconds or then.get("seconds")
         return measure(chosen, [name_of(key_of(row)) for row in old["results"]])
-    then = old["measurement"]
     devices = chosen.ports and ports.split_devices(chosen.ports) or then.get("devices")
     if not devices:
         raise BadResults(f"{chosen.compare[0]}: it does not say which ports it measured; give --ports")

@@ -120,6 +120,25 @@ class Comparison(unittest.TestCase):
                 with self.assertRaisesRegex(BadResults, "no row in common"):
                     report(old, new, percent)
 
+    def test_what_else_is_not_as_it_was_is_said(self):
+        def said(old, new):
+            return [line for line in report(old, new, None)[0] if line.startswith("other ")]
+
+        old = {**document(row()), "measurement": {"repeats": 5, "seconds": 0.2}}
+        old["machine"] = {"cpu": "A", "huge_pages": True}
+        old["versions"] = {"culvert": "0.1.0", "engine": "ipsec-mb", "dpdk": "22.11"}
+        self.assertEqual(said(old, copy.deepcopy(old)), [])
+        cases = {"other machines: A before, B after": {"machine": {"cpu": "B", "huge_pages": True}},
+                 "other pages: huge before, ordinary after": {"machine": {"cpu": "A", "huge_pages": False}},
+                 "other pages: huge before, not said after": {"machine": {"cpu": "A"}},
+                 "other engine: ipsec-mb before, openssl after":
+                     {"versions": {"culvert": "0.1.0", "engine": "openssl", "dpdk": "22.11"}},
+                 "other seconds: 0.2 before, 0.4 after": {"measurement": {"repeats": 5, "seconds": 0.4}},
+                 "other pages of aes128gcm16/out/64/1/10/1: huge before, ordinary after":
+                     {"in_ordinary_pages": ["aes128gcm16/out/64/1/10/1"]}}
+        for line, changed in cases.items():
+            self.assertEqual(said(old, {**copy.deepcopy(old), **changed}), [line])
+
     def test_the_command_says_it_by_its_exit_status(self):
         with tempfile.TemporaryDirectory() as folder:
             files = {}
@@ -191,8 +210,14 @@ class Comparison(unittest.TestCase):
 
 
 class Again(unittest.TestCase):
-    """A program that stands in for port_trial: what is kept of its trials."""
+    """Programs that stand in for packet_rate and port_trial: what they are told, and what is kept of it."""
 
+    PACKET_RATE = """#!/usr/bin/python3
+import json, sys
+words = sys.argv[1:]
+open("words", "w").write(" ".join(words))
+open(words[words.index("--json") + 1], "w").write(open("old.json").read())
+"""
     PORT_TRIAL = """#!/usr/bin/python3
 import json, sys
 open("words", "w").write(" ".join(sys.argv[1:]))
@@ -210,13 +235,26 @@ for line in sys.stdin:
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         (self.folder / "benchmarks").mkdir()
-        program = self.folder / "benchmarks/port_trial"
-        program.write_text(self.PORT_TRIAL)
-        program.chmod(0o755)
+        for name, text in (("packet_rate", self.PACKET_RATE), ("port_trial", self.PORT_TRIAL)):
+            program = self.folder / "benchmarks" / name
+            program.write_text(text)
+            program.chmod(0o755)
 
     def bench(self, *words):
         return subprocess.run([sys.executable, ROOT / "benchmarks/bench.py", *words], cwd=self.folder, text=True,
                               capture_output=True, env={**os.environ, "CULVERT_BENCH_BUILD": str(self.folder)})
+
+    def told(self, **old):
+        (self.folder / "old.json").write_text(json.dumps({**document(row()), **old}))
+        ended = self.bench("--compare", "old.json")
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        return (self.folder / "words").read_text()
+
+    def test_rows_are_measured_again_as_they_were(self):
+        words = self.told(measurement={"repeats": 3, "seconds": 0.2}, machine={"huge_pages": False})
+        for expected in ("--repeats 3", "--seconds 0.2", "--no-huge", "--only aes128gcm16/out/64/1/10/1"):
+            self.assertIn(expected, words)
+        self.assertNotIn("--no-huge", self.told(machine={"huge_pages": True}))
 
     def test_a_trial_that_fails_leaves_the_rows_before_it(self):
         ended = self.bench("--ports", "a,b", "--directions", "out", "--sizes", "1420,512", "--seconds", "1",
