@@ -19,6 +19,7 @@
 
 #include "benchmarks/lcores.hpp"
 #include "benchmarks/machine.hpp"
+#include "benchmarks/memory.hpp"
 #include "benchmarks/tester/trial.hpp"
 #include "dataplane/ports/eal_arguments.hpp"
 
@@ -168,12 +169,12 @@ int main(int argc, char** argv) {
   bool may_use_huge_pages = true;
   app.add_option("lan", lan, "the device that is cabled to the gateway's LAN")->required();
   app.add_option("wan", wan, "the one that is cabled to its WAN")->required();
-  app.add_flag("!--no-huge", may_use_huge_pages, "do without huge pages");
+  app.add_flag("!--no-huge", may_use_huge_pages, "leave the kernel's pool of huge pages alone");
   CLI11_PARSE(app, argc, argv);
   const std::vector<Device> devices{culvert::dataplane::ports::parse_device(lan, 1, RTE_ETHER_MTU),
                                     culvert::dataplane::ports::parse_device(wan, 1, RTE_ETHER_MTU)};
   const std::vector<unsigned> cores = usable_cores();
-  const bool huge_pages = may_use_huge_pages && free_huge_mib() >= kMemoryMib;
+  const bool huge_pages = may_use_huge_pages && free_memory().huge >= kMemoryMib;
   start_eal(devices, cores.back(), huge_pages);
   rte_mempool* const pool = rte_pktmbuf_pool_create(
       "packets", kPackets, 256, 0, kMostFrameBytes + RTE_PKTMBUF_HEADROOM, SOCKET_ID_ANY);

@@ -345,6 +345,7 @@ class Report(unittest.TestCase):
         full["memory"] = [{"direction": "in", "sas": 65536, "policies": 10, "bytes_per_sa": 2048.0,
                            "bytes_per_policy": 0.0}]
         full["skipped"] = [{"row": "aes128gcm16/in/64/1000000/10/1", "reason": "8 MiB of memory"}]
+        full["in_ordinary_pages"] = ["aes128gcm16/out/64/1000000/1000009/1"]
         full["stages"] = [{"row": "aes128gcm16/in/64/1/10/1",
                            "nanoseconds": dict.fromkeys(("rx", "classify", "lookup", "header", "crypto",
                                                          "check", "forward", "tx", "loop"), 77.7),
@@ -355,6 +356,7 @@ class Report(unittest.TestCase):
             self.assertIn(figure, text)
         self.assertIn("134", text)  # megabytes of all
         self.assertIn("8 MiB of memory", text)
+        self.assertIn("aes128gcm16/out/64/1000000/1000009/1", text)
 
 
 if __name__ == "__main__":
