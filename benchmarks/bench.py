@@ -44,18 +44,19 @@ def arguments(words=None):
                         help="measure the gateway that is cabled to these two ports of ours instead")
     parser.add_argument("--directions", default="out,in", help="with --ports (out,in)")
     parser.add_argument("--sizes", default="64,512,1420,imix", help="with --ports (64,512,1420,imix)")
-    parser.add_argument("--rate", metavar="MPPS", type=float, default=14.88,
-                        help="with --ports: the most to try (14.88: 64 B at 10 Gbit/s)")
+    parser.add_argument("--rate", metavar="MPPS", type=float,
+                        help="with --ports: the most to try (what the links carry, with what Ethernet and ESP "
+                        f"add; {ports.MOST_MPPS} where their drivers do not know their speed)")
     parser.add_argument("--loss", metavar="PERCENT", type=float, default=0.0,
                         help="with --ports: what a trial may lose and pass (0)")
     parser.add_argument("--resolution", metavar="PERCENT", type=float, default=1.0,
-                        help="with --ports: how near the search goes, of --rate (1)")
+                        help="with --ports: how near the search goes, of what it finds (1)")
     parser.add_argument("--gateway-config", metavar="FOLDER",
                         help="write the configuration that --ports wants of the gateway, and stop")
     parser.add_argument("--suites", help="of rates,workers,policies,windows,floods,ipv6,forms,transforms,sas")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows by name: out/64/1")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
-    parser.add_argument("--no-huge", action="store_true", help="do without huge pages")
+    parser.add_argument("--no-huge", action="store_true", help="leave the kernel's pool of huge pages alone")
     parser.add_argument("--repeats", type=int, help="measurements a row (5)")
     parser.add_argument("--seconds", type=float, help="length of a measurement (0.4; with --quick 0.2; with --ports 10)")
     chosen = parser.parse_args(words)
@@ -63,6 +64,10 @@ def arguments(words=None):
         parser.error("--compare takes one or two files")
     if chosen.fail_if_slower is not None and not chosen.compare:
         parser.error("--fail-if-slower goes with --compare")
+    if chosen.rate is not None and chosen.rate <= 0:
+        parser.error("--rate takes more than 0 Mpps")
+    if not 0.01 <= chosen.resolution < 100:
+        parser.error("--resolution takes 0.01 to 100 percent")
     return chosen
 
 
@@ -76,7 +81,8 @@ def measure_ports(chosen):
 
 
 def trial_rows(chosen, devices, settings, rows):
-    """`rows`: (direction, size) of each."""
+    """`rows`: (direction, size) of each. What there is stands in the file of --json after each row: a
+    trial that cannot be run ends the program, not what was measured before."""
     lan, wan = devices
     trials = ports.Trials(BUILD / "benchmarks/port_trial", lan, wan,
                           *(["--no-huge"] if chosen.no_huge else []))
@@ -85,14 +91,25 @@ def trial_rows(chosen, devices, settings, rows):
                     "measurement": {"devices": [lan, wan], **settings}}
         print(ports.HEADING, flush=True)
         for direction, size in rows:
-            row = ports.measure(trials, direction, size, settings)
+            row = ports.measure(trials, direction, size, settings, trials.tester.get("links"))
             document["ports"].append(row)
+            write(chosen.json, document)
             print("\n".join(ports.lines_of(row)), flush=True)
+    except ports.NoTrial as error:
+        kept = len(document["ports"]) if chosen.json else 0
+        raise ports.NoTrial(f"{error}" + (f"; {kept} of {len(rows)} rows are in {chosen.json}" if kept else "")) from error
     finally:
         trials.close()
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return document
+
+
+def write(file, document):
+    """Whole or not at all: a run may be interrupted. `file` None: nowhere."""
+    if not file:
+        return
+    unfinished = Path(f"{file}.part")
+    unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(file)
 
 
 def measure(chosen, only=None):
@@ -115,13 +132,16 @@ def measure(chosen, only=None):
 
 
 def measure_again(chosen, old):
-    """The rows of an earlier run, now. Those between ports as they were measured then, by the same
-    devices unless --ports names others."""
+    """The rows of an earlier run, now, as they were measured then: kind of pages, length and number of
+    measurements, ports and their search. --no-huge, --seconds, --repeats and --ports go before."""
+    then = old.get("measurement", {})
+    chosen.no_huge = chosen.no_huge or old["machine"].get("huge_pages") is False
     if not old.get("ports"):
         if not old["results"]:
             raise BadResults(f"{chosen.compare[0]}: there is no row in it to measure again")
+        chosen.repeats = chosen.repeats or then.get("repeats")
+        chosen.seconds = chosen.seconds or then.get("seconds")
         return measure(chosen, [name_of(key_of(row)) for row in old["results"]])
-    then = old["measurement"]
     devices = chosen.ports and ports.split_devices(chosen.ports) or then.get("devices")
     if not devices:
         raise BadResults(f"{chosen.compare[0]}: it does not say which ports it measured; give --ports")

@@ -4,6 +4,8 @@
 #include <rte_bus_vdev.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
+#include <sys/mman.h>
 
 #include "benchmarks/clock.hpp"
 #include "benchmarks/lcores.hpp"
@@ -75,6 +77,39 @@ void FreePool::operator()(rte_mempool* pool) const { rte_mempool_free(pool); }
 Pool make_pool(std::uint32_t packets) {
   return Pool(rte_pktmbuf_pool_create("packets", packets, 256, dataplane::kPuntPrivateBytes,
                                       kPacketBytes + RTE_PKTMBUF_HEADROOM, SOCKET_ID_ANY));
+}
+
+Pool make_pool_in_ordinary_pages(std::uint32_t packets) {
+  constexpr std::uint16_t kRoom = kPacketBytes + RTE_PKTMBUF_HEADROOM;
+  constexpr unsigned kElement = sizeof(rte_mbuf) + dataplane::kPuntPrivateBytes + kRoom;
+  Pool pool(rte_mempool_create_empty("packets", packets, kElement, 256,
+                                     sizeof(rte_pktmbuf_pool_private), SOCKET_ID_ANY,
+                                     RTE_MEMPOOL_F_NO_IOVA_CONTIG));
+  if (!pool || rte_mempool_set_ops_byname(pool.get(), rte_mbuf_best_mempool_ops(), nullptr) != 0) {
+    return nullptr;
+  }
+  rte_pktmbuf_pool_private about{};
+  about.mbuf_data_room_size = kRoom;
+  about.mbuf_priv_size = dataplane::kPuntPrivateBytes;
+  rte_pktmbuf_pool_init(pool.get(), &about);
+  std::size_t least = 0, alignment = 0;
+  const ssize_t bytes =
+      rte_mempool_op_calc_mem_size_default(pool.get(), packets, 0, &least, &alignment);
+  if (bytes <= 0) return nullptr;
+  const auto size = static_cast<std::size_t>(bytes);
+  void* const memory =
+      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return nullptr;
+  const auto give_back = [](rte_mempool_memhdr* chunk, void*) {
+    ::munmap(chunk->addr, chunk->len);
+  };
+  // Nothing but the processor looks at these packets: no physical addresses.
+  const int made = rte_mempool_populate_iova(pool.get(), static_cast<char*>(memory), RTE_BAD_IOVA,
+                                             size, give_back, nullptr);
+  if (made < 0) ::munmap(memory, size);
+  if (made != static_cast<int>(packets)) return nullptr;
+  rte_mempool_obj_iter(pool.get(), rte_pktmbuf_init, nullptr);
+  return pool;
 }
 
 std::uint32_t pool_mib(std::uint32_t packets) {

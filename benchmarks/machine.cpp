@@ -43,17 +43,6 @@ std::vector<unsigned> usable_cores() {
   return cores;
 }
 
-std::uint64_t available_mib() {
-  const std::string text = field("/proc/meminfo", "MemAvailable");
-  return text.empty() ? 0 : std::stoull(text) / 1024;
-}
-
-std::uint64_t free_huge_mib() {
-  std::ifstream file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
-  std::uint64_t pages = 0;
-  return (file >> pages) ? pages * 2 : 0;
-}
-
 bool start_eal(std::size_t workers, const std::vector<unsigned>& cores, bool huge_pages,
                std::uint32_t memory_mib) {
   std::string lcores = "0@" + std::to_string(cores.at(0));

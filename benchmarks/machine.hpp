@@ -11,10 +11,6 @@ namespace culvert::benchmarks {
 [[nodiscard]] std::string kernel_release();
 /// Cores that this process may run on, ascending. Call before the EAL pins the main thread.
 [[nodiscard]] std::vector<unsigned> usable_cores();
-/// Memory that can be had without swapping, in MiB.
-[[nodiscard]] std::uint64_t available_mib();
-/// Free huge pages of 2 MiB, in MiB.
-[[nodiscard]] std::uint64_t free_huge_mib();
 
 /// Starts DPDK without PCI and files: a main lcore and `workers` others on the cores that there
 /// are, in turn from the second. With ordinary pages all of `memory_mib` must be told beforehand.

@@ -5,6 +5,7 @@
 // raw crypto call and the worker one after the other on the same core and packets; efficiency is
 // their ratio in that repeat, and the table shows medians.
 #include <algorithm>
+#include <expected>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -21,16 +22,22 @@
 #include "benchmarks/floor.hpp"
 #include "benchmarks/lcores.hpp"
 #include "benchmarks/machine.hpp"
+#include "benchmarks/memory.hpp"
 #include "benchmarks/results.hpp"
 #include "benchmarks/rig.hpp"
 #include "benchmarks/suites.hpp"
+#include "dataplane/tables/mapped_array.hpp"
 
 namespace {
 
 using namespace culvert::benchmarks;
+using culvert::dataplane::table_pages;
+using culvert::dataplane::TablePages;
 
 /// Less than this of free huge pages, and ordinary ones serve.
 constexpr std::uint64_t kLeastHugeMib = 256;
+/// The packets of every row but those with a million SAs.
+constexpr std::uint64_t kAdvisedHugeMib = 800;
 /// Ordinary pages: address space of which what is not touched costs nothing. The routing tables and
 /// rings; the largest pool, and half of it again for the pieces that it is made of.
 std::uint32_t ordinary_mib(std::uint32_t most_packets) {
@@ -79,16 +86,50 @@ std::vector<Case> chosen_cases(const Options& options) {
   return chosen;
 }
 
+Need need_of(const Case& test) {
+  constexpr std::uint64_t kSaBytes = 8192, kPolicyBytes = 1024;  // with room to spare
+  return {pool_mib(packets_in_memory(test)),
+          (test.sas * kSaBytes + policies_of(test) * kPolicyBytes) >> 20U};
+}
+
+/// What a run may have.
+Memory memory_for(bool huge_pages) {
+  Memory there = free_memory();
+  if (!huge_pages) there.huge = 0;
+  return there;
+}
+
 /// Why a case cannot be measured on this machine; empty when it can.
-std::string obstacle(const Case& test, std::size_t cores) {
+std::string obstacle(const Case& test, std::size_t cores, const Memory& there) {
   // The main thread only waits: a worker may share its core.
   if (test.workers > cores) return fmt::format("{} cores for {} workers", cores, test.workers);
-  constexpr std::uint64_t kSaBytes = 8192, kPolicyBytes = 1024;  // with room to spare
-  const std::uint64_t needed = pool_mib(packets_in_memory(test)) +
-                               ((test.sas * kSaBytes + policies_of(test) * kPolicyBytes) >> 20U);
-  const std::uint64_t there = available_mib();
-  if (needed > there) return fmt::format("{} MiB of memory, {} needed", there, needed);
-  return {};
+  const Need need = need_of(test);
+  if (pages_for(need, there) != Pages::none) return {};
+  return fmt::format("{} MiB of memory and {} MiB of huge pages, {} needed, {} of them in one kind",
+                     there.ordinary, there.huge, need.packets + need.tables, need.packets);
+}
+
+struct Packets {
+  Pool pool;
+  bool in_huge_pages = false;
+};
+/// A case's packets, or why it cannot be measured.
+std::expected<Packets, std::string> make_packets(const Case& test, std::size_t cores,
+                                                 bool huge_pages) {
+  const Memory there = memory_for(huge_pages);
+  if (std::string why_not = obstacle(test, cores, there); !why_not.empty()) {
+    return std::unexpected(std::move(why_not));
+  }
+  const std::uint32_t count = packets_in_memory(test);
+  const bool can_be_huge = pages_for(need_of(test), there) == Pages::huge;
+  // Without huge pages DPDK's memory is ordinary.
+  if (can_be_huge || !huge_pages) {
+    if (Pool pool = make_pool(count)) return Packets{std::move(pool), can_be_huge};
+  }
+  if (huge_pages && pages_for(need_of(test), {there.ordinary, 0}) == Pages::ordinary) {
+    if (Pool pool = make_pool_in_ordinary_pages(count)) return Packets{std::move(pool), false};
+  }
+  return std::unexpected(fmt::format("no {} MiB in one kind of pages", need_of(test).packets));
 }
 
 /// Good packets that bare I/O and the raw call let through: in a flood each waits for the others.
@@ -158,47 +199,52 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
-void introduce(const Run& run) {
+void introduce(const Run& run, bool may_use_huge_pages) {
   std::cout << fmt::format("{}, {}, {}, {} pages, {} x {} s a row, IMIX 64x7 570x4 1400x1\n",
                            cpu_model(), rte_version(), run.engine,
                            run.huge_pages ? "huge" : "ordinary", run.repeats, run.seconds);
-  if (!run.huge_pages) {
-    std::cout << "No huge pages: slower, the floor too. For them: sysctl vm.nr_hugepages=400\n";
-  }
+  if (run.huge_pages) return;
+  std::cout << "No huge pages: slower, the floor too.";
+  if (may_use_huge_pages) std::cout << " For them: " << how_to_reserve(kAdvisedHugeMib);
+  std::cout << '\n';
 }
 
 int run_all(const Options& options) {
   const std::vector<Case> cases = chosen_cases(options);
   if (cases.empty()) give_up("no row has such a name; --list shows them");
   const std::vector<unsigned> cores = usable_cores();
-  Run run{options.may_use_huge_pages && free_huge_mib() >= kLeastHugeMib, options.repeats,
+  Run run{options.may_use_huge_pages && free_memory().huge >= kLeastHugeMib, options.repeats,
           options.seconds, cores.size(), std::string(culvert::crypto::esp::make_engine()->name())};
+  const Memory at_first = memory_for(run.huge_pages);
   std::vector<Skipped> skipped;
   std::uint32_t most_packets = 0, most_workers = 1;
   for (const Case& test : cases) {
-    if (!obstacle(test, cores.size()).empty()) continue;
+    if (!obstacle(test, cores.size(), at_first).empty()) continue;
     most_packets = std::max(most_packets, packets_in_memory(test));
     most_workers = std::max(most_workers, test.workers);
   }
   if (!start_eal(most_workers, cores, run.huge_pages, ordinary_mib(most_packets))) return 1;
-  introduce(run);
+  introduce(run, options.may_use_huge_pages);
   if (options.stages) std::cout << "Nanoseconds a packet:\n";
   std::cout << (options.stages ? stage_heading() : heading(!options.quick)) << std::endl;
   const ScratchFolder folder;
   std::vector<Row> rows;
   for (const Case& test : cases) {
-    std::string why_not = obstacle(test, cores.size());
-    const Pool pool = why_not.empty() ? make_pool(packets_in_memory(test)) : nullptr;
-    if (why_not.empty() && !pool) {
-      why_not = fmt::format("no {} MiB of {} pages", pool_mib(packets_in_memory(test)),
-                            run.huge_pages ? "huge" : "ordinary");
-    }
-    if (!why_not.empty()) {
-      std::cout << fmt::format("skipped {}: {}", row_name(test), why_not) << std::endl;
-      skipped.push_back({row_name(test), why_not});
+    const auto packets = make_packets(test, cores.size(), run.huge_pages);
+    if (!packets) {
+      std::cout << fmt::format("skipped {}: {}", row_name(test), packets.error()) << std::endl;
+      skipped.push_back({row_name(test), packets.error()});
       continue;
     }
-    rows.push_back(measure(test, options, pool.get(), folder.path()));
+    const bool is_exception = run.huge_pages && !packets->in_huge_pages;
+    if (is_exception) {
+      std::cout << fmt::format("in ordinary pages, for its packets want {} MiB of huge ones: {}",
+                               need_of(test).packets, row_name(test))
+                << std::endl;
+    }
+    table_pages = packets->in_huge_pages ? TablePages::pool : TablePages::ordinary;
+    rows.push_back(measure(test, options, packets->pool.get(), folder.path()));
+    rows.back().in_ordinary_pages = is_exception;
     std::cout << (options.stages ? stage_line_of(rows.back())
                                  : line_of(rows.back(), !options.quick))
               << std::endl;
@@ -220,7 +266,8 @@ int main(int argc, char** argv) {
   app.add_flag("--quick", options.quick, "only the rows of the summary");
   app.add_flag("--stages", options.stages, "where a worker's time goes, by stage");
   app.add_flag("--list", options.lists, "names the rows and stops");
-  app.add_flag("!--no-huge", options.may_use_huge_pages, "do without huge pages");
+  app.add_flag("!--no-huge", options.may_use_huge_pages,
+               "leave the kernel's pool of huge pages alone");
   app.add_option("--repeats", options.repeats, "measurements a row")->check(CLI::Range(1, 101));
   app.add_option("--seconds", options.seconds, "length of a measurement: 0.4, with --quick 0.2")
       ->check(CLI::Range(0.01, 60.0));

@@ -107,9 +107,10 @@ std::string stage_line_of(const Row& row) {
 
 json to_json(const Run& run, const std::vector<Row>& rows, const std::vector<Skipped>& skipped) {
   json results = json::array(), memory = json::array(), left_out = json::array();
-  json stages = json::array();
+  json stages = json::array(), in_ordinary_pages = json::array();
   for (const Row& row : rows) {
     results.push_back(result(row));
+    if (row.in_ordinary_pages) in_ordinary_pages.push_back(row_name(row.test));
     if (!row.stages.empty()) stages.push_back(stages_of(row));
     if (row.state.per_sa == 0) continue;
     memory.push_back({{"direction", direction_name(row.test)},
@@ -123,6 +124,7 @@ json to_json(const Run& run, const std::vector<Row>& rows, const std::vector<Ski
           {"stages", std::move(stages)},
           {"memory", std::move(memory)},
           {"skipped", std::move(left_out)},
+          {"in_ordinary_pages", std::move(in_ordinary_pages)},
           {"measurement", {{"repeats", run.repeats}, {"seconds", run.seconds}}},
           {"machine",
            {{"cpu", cpu_model()},

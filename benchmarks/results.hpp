@@ -16,7 +16,8 @@ struct Row {
   Case test;
   std::vector<double> mpps, floor_mpps, efficiency;
   StateBytes state;
-  std::vector<StageTimes> stages;                          ///< empty: not asked for
+  bool in_ordinary_pages = false;  ///< of a run in huge pages: too few were free for this one
+  std::vector<StageTimes> stages;  ///< empty: not asked for
   std::vector<double> io_nanoseconds, crypto_nanoseconds;  ///< of the floor, first worker
 };
 /// A row that could not be measured here.

@@ -23,7 +23,9 @@ struct FreePool {
 using Pool = std::unique_ptr<rte_mempool, FreePool>;
 /// nullptr: not enough memory.
 [[nodiscard]] Pool make_pool(std::uint32_t packets);
-/// DPDK memory that a pool of so many packets takes, in MiB.
+/// The same beside DPDK's memory, in ordinary pages.
+[[nodiscard]] Pool make_pool_in_ordinary_pages(std::uint32_t packets);
+/// Memory that a pool of so many packets takes, in MiB.
 [[nodiscard]] std::uint32_t pool_mib(std::uint32_t packets);
 
 /// The devices of one case, a queue for each worker: the source plays the captures, one a queue.

@@ -86,7 +86,32 @@ def report(old, new, percent):
     failed |= ports_failed or (percent is not None and bool(missing))
     lines += [f"only before: {name}" for name in missing]
     lines += [f"only after:  {name}" for name in only_in(new, old)]
-    if old["machine"].get("cpu") != new["machine"].get("cpu"):
-        lines.append(f"other machines: {old['machine'].get('cpu')} before, "
-                     f"{new['machine'].get('cpu')} after")
-    return lines, failed
+    return lines + other_circumstances(old, new), failed
+
+
+def other_circumstances(old, new):
+    """A line for each thing beside what is compared that the runs do not have in common."""
+    pages = {True: "huge", False: "ordinary", None: None}
+    seen = []
+    for name, value_in in (("machines", lambda run: run["machine"].get("cpu")),
+                           ("pages", lambda run: pages[run["machine"].get("huge_pages")])):
+        seen.append((name, value_in(old), value_in(new)))
+    seen += [(f"pages of {name}", *kinds) for name, *kinds in pages_of_rows(old, new)]
+    for part in ("versions", "measurement"):
+        was, now = old.get(part) or {}, new.get(part) or {}
+        seen += [(name, was.get(name), now.get(name)) for name in dict.fromkeys((*was, *now))]
+    return [f"other {name}: {_said(before)} before, {_said(after)} after"
+            for name, before, after in seen if before != after]
+
+
+def pages_of_rows(old, new):
+    """(name, kind before, kind after) of rows in the pages of one run's machine, but not of the other's."""
+    def kind(run, name):
+        return "ordinary" if name in run.get("in_ordinary_pages", []) else "huge"
+    if not (old["machine"].get("huge_pages") and new["machine"].get("huge_pages")):
+        return []
+    return [(name, kind(old, name), kind(new, name)) for name in names_in(new) if name in names_in(old)]
+
+
+def _said(value):
+    return "not said" if value is None else ",".join(value) if isinstance(value, list) else value

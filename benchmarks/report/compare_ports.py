@@ -42,10 +42,11 @@ def latency_changes(old, new):
                          after["p99"], after["p90"] > before["p999"], after["p99"] / before["p99"] - 1)
 
 
-def step_of(document):
-    """Mpps between what passed and the least that did not, at the end of a search."""
+def step_of(document, row):
+    """Mpps between what passed and the least that did not, at the end of a search. Rows of earlier
+    versions do not have it: their searches went by a share of the rate."""
     measurement = document["measurement"]
-    return measurement["rate"] * measurement["resolution"]
+    return row.get("step_mpps", (measurement["rate"] or 0) * measurement["resolution"])
 
 
 def port_changes(old, new):
@@ -55,7 +56,7 @@ def port_changes(old, new):
         earlier = before.get(port_key_of(row))
         if earlier is None:
             continue
-        step = max(step_of(old), step_of(new))
+        step = max(step_of(old, earlier), step_of(new, row))
         yield throughput_change(earlier, row, step), "Mpps", row["limited_by"]
         for change in latency_changes(earlier, row):
             yield change, "us", row["limited_by"]

@@ -223,6 +223,11 @@ def skipped(document):
     return "<h2>Not measured here</h2>\n" + table(["row", "why"], lines) if lines else ""
 
 
+def in_ordinary_pages(document):
+    lines = [[name] for name in document.get("in_ordinary_pages", [])]
+    return "<h2>In ordinary pages, for want of huge ones</h2>\n" + table(["row"], lines) if lines else ""
+
+
 def page(document):
     """The whole file's text."""
     results = document["results"]
@@ -231,7 +236,8 @@ def page(document):
         rows = [row for row in results if chosen(row)]
         if len(rows) > 1:
             parts.append(section(heading, rows, label))
-    parts += [port_rows(document), stages(document), memory(document), skipped(document), facts(document), all_rows(results)]
+    parts += [port_rows(document), stages(document), memory(document), skipped(document),
+              in_ordinary_pages(document), facts(document), all_rows(results)]
     title = f"Culvert {document['versions'].get('culvert', '')}: packet rates"
     return "\n".join([
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',

@@ -4,11 +4,15 @@
 """
 
 import json
+import math
 import subprocess
 from dataclasses import dataclass
 
 LATENCY_LOADS = (0.5, 0.9)  # of the throughput
 AS_ASKED = 0.98  # a tester that sends less than this of what it was asked is at its own limit
+MOST_MPPS = 14.88  # to try where nobody says how fast the links are
+LEAST_SHARE = 0.001  # of the most: where even that is too much, nothing passes
+IMIX = (64,) * 7 + (570,) * 4 + (1400,)
 
 
 class NoTrial(Exception):
@@ -38,7 +42,7 @@ class Trials:
         self._process = subprocess.Popen(
             [str(program), *options, lan, wan], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True)
-        self.tester = self._answer()  # machine and versions
+        self.tester = self._answer()  # machine, versions and links
 
     def __call__(self, direction, size, mpps, seconds, forwarded=False):
         """What came of sending at a rate: port_trial's object. `forwarded`: the same packets between
@@ -84,51 +88,94 @@ def outcome(asked, seen, loss):
                    sent > 0 and lost <= loss)
 
 
-def search(trial, top, loss, resolution):
-    """The highest rate that passes, from `top` downwards; (the best Outcome or None, all of them).
+def wire_bytes(inner, sealed):
+    """What a packet takes on Ethernet: its header and FCS, preamble and gap around it; sealed with the
+    outer IPv4 header, SPI and number, IV, padding to four bytes, and ICV (RFC 4303 §2, RFC 4106)."""
+    packet = 20 + 8 + 8 + (inner + 2 + 3) // 4 * 4 + 16 if sealed else inner
+    return max(14 + packet + 4, 64) + 8 + 12
 
-    Halves what lies between the best that passed and the least that did not, until that is less than
-    `resolution` of `top`. The first step down goes to what came through, which is near as a rule.
+
+def link_mpps(links, size, forwarded=False):
+    """The most packets a second that both links carry, in millions; None: they do not say their speed.
+    `links`: Mbit/s of the LAN's, where packets are clear, and of the WAN's, null where unknown."""
+    sizes = IMIX if size == "imix" else (int(size),)
+    carried = []
+    for mbps, sealed in zip(links or (), (False, not forwarded)):
+        if mbps:
+            carried.append(mbps / 8 * len(sizes) / sum(wire_bytes(one, sealed) for one in sizes))
+    return min(carried, default=None)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ends with. All rates in million packets a second."""
+
+    best: Outcome | None
+    step: float  # from what passed to the least that did not; 0: nothing did not
+    tried: list
+
+
+def search(trial, top, loss, resolution):
+    """The highest rate that passes, from `top` downwards.
+
+    Ends when the best that passed and the least that did not are nearer than `resolution` of it, however
+    far below `top` they are. It goes down to what came through, which is near as a rule, and in steps
+    that double where that does not pass either; a step up from what came through and passes; then it
+    halves what is between.
     """
     tried = [outcome(top, trial(top), loss)]
     if tried[0].passed:
-        return tried[0], tried
+        return Found(tried[0], 0.0, tried)
     best, low, high = None, 0.0, min(top, tried[0].sent or top)
-    guess = tried[0].received
-    while high - low > resolution * top:
-        rate = guess if guess and low < guess < high else (low + high) / 2
-        guess = None
+    least, step, guess = high * LEAST_SHARE, resolution, tried[0].received or high / 10
+    while high - low > resolution * high and high > least:
+        rate = guess if low < guess < high else math.sqrt(low * high) or high * (1 - step)
+        came_through = tried[-1].received
         tried.append(outcome(rate, trial(rate), loss))
+        guess = 0.0
         if tried[-1].passed:
+            if rate == came_through:
+                guess = rate * (1 + resolution)
             best, low = tried[-1], rate
-        else:
-            high = rate
-    return best, tried
+            continue
+        high = rate
+        if best is None:
+            step = min(2 * step, 0.9)
+            guess = min(tried[-1].received, high * (1 - step)) or high / 10
+    return Found(best, high - low, tried)
 
 
-def limited_by(best, top):
+def limited_by(best, top, link=None):
+    """`link`: what the links carry. A driver that says less than was sent does not know its link's speed."""
     if best is None:
         return "gateway"
+    if link and AS_ASKED * link <= best.sent <= link / AS_ASKED:
+        return "link"
     if best.sent < AS_ASKED * best.asked:
         return "tester"
     return "rate" if best.asked >= top else "gateway"
 
 
-def measure(trial, direction, size, settings):
-    """One row: the floor, throughput, and latencies at shares of it. `settings`: rate, seconds, loss,
-    resolution. The floor is the throughput of the same packets merely forwarded, first."""
+def measure(trial, direction, size, settings, links=None):
+    """One row: the floor, throughput, and latencies at shares of it. `settings`: rate (None: what the
+    links carry), seconds, loss, resolution. The floor is the throughput of the same packets merely
+    forwarded, first."""
     def throughput(**how):
-        return search(lambda mpps: trial(direction, size, mpps, settings["seconds"], **how),
-                      settings["rate"], settings["loss"], settings["resolution"])
-    floor, _ = throughput(forwarded=True)
-    best, tried = throughput()
+        link = link_mpps(links, size, **how)
+        top = settings["rate"] or link or MOST_MPPS
+        found = search(lambda mpps: trial(direction, size, mpps, settings["seconds"], **how),
+                       top, settings["loss"], settings["resolution"])
+        return found, limited_by(found.best, top, link)
+    forwarded, floor_limit = throughput(forwarded=True)
+    found, limit = throughput()
+    floor, best = forwarded.best, found.best
     row = {"direction": direction, "size": size, "throughput_mpps": best.sent if best else 0.0,
-           "limited_by": limited_by(best, settings["rate"]),
+           "step_mpps": found.step, "limited_by": limit,
            "floor_mpps": floor.sent if floor else None,
-           "floor_limited_by": limited_by(floor, settings["rate"]),
+           "floor_limited_by": floor_limit,
            "efficiency": (best.sent if best else 0.0) / floor.sent if floor else None, "latency": [],
            "trials": [{"mpps": one.sent, "received_mpps": one.received, "lost": one.lost}
-                      for one in tried]}
+                      for one in found.tried]}
     for load in LATENCY_LOADS if best else ():
         seen = trial(direction, size, best.sent * load, settings["seconds"])
         row["latency"].append({"load": load, "mpps": seen["sent"] / seen["seconds"] / 1e6,

@@ -54,11 +54,16 @@ def check_ports(document):
     for key in keys:
         if keys.count(key) > 1:
             return f"two rows are of {port_name_of(key)}"
-    measurement = document.get("measurement")
-    if rows and not (isinstance(measurement, dict) and all(
-            _is_number(measurement.get(name)) for name in ("rate", "seconds", "loss", "resolution"))):
+    if rows and not _is_of_ports(document.get("measurement")):
         return "expected measurement to have the rate, seconds, loss and resolution of ports"
     return None
+
+
+def _is_of_ports(measurement):
+    """`rate` null: what the links carry."""
+    return (isinstance(measurement, dict) and "rate" in measurement
+            and (measurement["rate"] is None or _is_number(measurement["rate"]))
+            and all(_is_number(measurement.get(name)) for name in ("seconds", "loss", "resolution")))
 
 
 def check_port_row(row):
@@ -66,6 +71,8 @@ def check_port_row(row):
         return "expected direction out or in, and a size"
     if not _is_number(row.get("throughput_mpps")) or not isinstance(row.get("limited_by"), str):
         return "expected throughput_mpps to be a number, and limited_by"
+    if not _is_number(row.get("step_mpps", 0)):
+        return "expected step_mpps to be a number"
     latency = row.get("latency")
     if not isinstance(latency, list) or not all(
             isinstance(at, dict) and _is_number(at.get("load")) and isinstance(at.get("us"), dict)

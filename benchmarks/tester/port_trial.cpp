@@ -1,8 +1,9 @@
 // port_trial: trials of a gateway that is cabled to two ports, one a line of standard input:
 //   out|in SIZE|imix MPPS SECONDS [forwarded]
-// The first line of output is the tester's machine and versions; each trial is answered by a line
-// of JSON. report/ports.py searches with it for the throughput.
+// The first line of output is the tester's machine, versions and links; each trial is answered by a
+// line of JSON. report/ports.py searches with it for the throughput.
 #include <algorithm>
+#include <array>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -18,6 +19,7 @@
 
 #include "benchmarks/lcores.hpp"
 #include "benchmarks/machine.hpp"
+#include "benchmarks/memory.hpp"
 #include "benchmarks/tester/trial.hpp"
 #include "dataplane/ports/eal_arguments.hpp"
 
@@ -71,8 +73,15 @@ std::uint16_t open_port(const Device& device, rte_mempool* pool) {
   return port;
 }
 
-/// The first line: what the tester is.
-json introduction(std::size_t cores, bool huge_pages) {
+/// Mbit/s; null: the driver does not know.
+json speed_of(const rte_eth_link& link) {
+  const bool is_known =
+      link.link_speed != RTE_ETH_SPEED_NUM_NONE && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN;
+  return is_known ? json(link.link_speed) : json();
+}
+
+/// The first line: what the tester is. `links`: the LAN's, the WAN's.
+json introduction(std::size_t cores, bool huge_pages, const std::array<rte_eth_link, 2>& links) {
   return {{"machine",
            {{"cpu", cpu_model()},
             {"cores", cores},
@@ -81,7 +90,8 @@ json introduction(std::size_t cores, bool huge_pages) {
           {"versions",
            {{"culvert", CULVERT_VERSION},
             {"dpdk", rte_version()},
-            {"engine", culvert::crypto::esp::make_engine()->name()}}}};
+            {"engine", culvert::crypto::esp::make_engine()->name()}}},
+          {"links", {speed_of(links[0]), speed_of(links[1])}}};
 }
 
 json to_json(const Seen& seen) {
@@ -124,7 +134,7 @@ bool parse(const std::string& line, Stream& stream) {
 }
 
 /// A NIC takes seconds to agree with the other end; trials must not begin before.
-void wait_for_link(std::uint16_t port) {
+rte_eth_link wait_for_link(std::uint16_t port) {
   constexpr unsigned kTenths = 100;
   rte_eth_link link{};
   for (unsigned tenth = 0; tenth < kTenths && link.link_status != RTE_ETH_LINK_UP; ++tenth) {
@@ -132,6 +142,7 @@ void wait_for_link(std::uint16_t port) {
     rte_eth_link_get_nowait(port, &link);
   }
   if (link.link_status != RTE_ETH_LINK_UP) give_up("a port has no link");
+  return link;
 }
 
 void serve(Tester& tester) {
@@ -158,20 +169,20 @@ int main(int argc, char** argv) {
   bool may_use_huge_pages = true;
   app.add_option("lan", lan, "the device that is cabled to the gateway's LAN")->required();
   app.add_option("wan", wan, "the one that is cabled to its WAN")->required();
-  app.add_flag("!--no-huge", may_use_huge_pages, "do without huge pages");
+  app.add_flag("!--no-huge", may_use_huge_pages, "leave the kernel's pool of huge pages alone");
   CLI11_PARSE(app, argc, argv);
   const std::vector<Device> devices{culvert::dataplane::ports::parse_device(lan, 1, RTE_ETHER_MTU),
                                     culvert::dataplane::ports::parse_device(wan, 1, RTE_ETHER_MTU)};
   const std::vector<unsigned> cores = usable_cores();
-  const bool huge_pages = may_use_huge_pages && free_huge_mib() >= kMemoryMib;
+  const bool huge_pages = may_use_huge_pages && free_memory().huge >= kMemoryMib;
   start_eal(devices, cores.back(), huge_pages);
   rte_mempool* const pool = rte_pktmbuf_pool_create(
       "packets", kPackets, 256, 0, kMostFrameBytes + RTE_PKTMBUF_HEADROOM, SOCKET_ID_ANY);
   if (pool == nullptr) give_up("no memory for packets");
   const std::uint16_t lan_port = open_port(devices[0], pool),
                       wan_port = open_port(devices[1], pool);
-  for (const std::uint16_t port : {lan_port, wan_port}) wait_for_link(port);
-  std::cout << introduction(cores.size(), huge_pages).dump() << std::endl;
+  const std::array links{wait_for_link(lan_port), wait_for_link(wan_port)};
+  std::cout << introduction(cores.size(), huge_pages, links).dump() << std::endl;
   Tester tester(lan_port, wan_port, pool);
   serve(tester);
   for (const std::uint16_t port : {lan_port, wan_port}) {

@@ -11,6 +11,7 @@
 
 #include "dataplane/control/reporter.hpp"
 #include "dataplane/control/topology.hpp"
+#include "dataplane/tables/mapped_array.hpp"
 #include "dataplane/worker/punt.hpp"
 #include "runtime/log.hpp"
 
@@ -157,6 +158,8 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   }
   auto hardware = std::make_unique<Hardware>();
   hardware->huge_pages = plan->huge_pages;
+  // Too few for us: those that are free may be what the next gateway counts on.
+  table_pages = plan->huge_pages ? TablePages::pool : TablePages::ordinary;
   auto eal = ports::Eal::start(*plan);
   if (!eal) return Failure(eal.error());
   hardware->eal = std::move(*eal);

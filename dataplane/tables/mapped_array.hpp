@@ -3,13 +3,23 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <utility>
 
+#include <linux/mman.h>
 #include <sys/mman.h>
 
 namespace culvert::dataplane {
+
+/// Where `MappedArray::map` looks first.
+enum class TablePages : std::uint8_t {
+  pool,      ///< the kernel's pool of huge pages, where some are free
+  ordinary,  ///< what is free there was counted by another gateway of the machine
+};
+/// Single writer: the main thread, before the first array; it stays until the end.
+inline TablePages table_pages = TablePages::pool;
 
 template <typename T>
 class MappedArray {
@@ -52,9 +62,13 @@ class MappedArray {
   [[nodiscard]] bool map(std::size_t count) {
     constexpr int kPlain = MAP_PRIVATE | MAP_ANONYMOUS;
     constexpr int kAccess = PROT_READ | PROT_WRITE;
-    // Huge pages that are free are reserved whole, so that a later touch cannot fail.
+    // Huge pages that are free are reserved whole, so that a later touch cannot fail. Of 2 MiB by
+    // name: the kernel's default may be 1 GiB, of which such lengths are no multiples.
     bytes_ = (count * sizeof(T) + kHugePage - 1) / kHugePage * kHugePage;
-    void* memory = ::mmap(nullptr, bytes_, kAccess, kPlain | MAP_HUGETLB, -1, 0);
+    void* memory = MAP_FAILED;
+    if (table_pages == TablePages::pool) {
+      memory = ::mmap(nullptr, bytes_, kAccess, kPlain | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+    }
     if (memory == MAP_FAILED) {
       memory = ::mmap(nullptr, bytes_, kAccess, kPlain | MAP_NORESERVE, -1, 0);
     }

@@ -58,9 +58,9 @@ class Telemetry:
 
 class Daemon:
     """culvert-dataplane alone, of one family, with manual SAs; `incoming` is where the capture is: each
-    worker's queue plays it, over and over."""
+    worker's queue plays it, over and over. `dataplane`: what else the file says there."""
 
-    def __init__(self, folder, incoming, frames, family=4, neighbors=(), workers=1):
+    def __init__(self, folder, incoming, frames, family=4, neighbors=(), workers=1, dataplane=()):
         self.instance = f"looped{os.getpid()}"
         self.environment = {**os.environ, "CULVERT_RUN_DIR": str(folder / "run")}
         (folder / "run").mkdir()
@@ -70,14 +70,14 @@ class Daemon:
         self.configuration = folder / "gateway.yaml"
         self.configuration.write_text(json.dumps(self._configure(
             folder, {"lan": source, "wan": SINK} if incoming == "lan" else {"lan": SINK, "wan": source},
-            family, list(neighbors), workers)))
+            family, list(neighbors), workers, dict(dataplane))))
         self.process = Process([build_directory() / "dataplane/culvert-dataplane", "--config",
                                 self.configuration], folder / "dataplane.log", self.environment)
         require(self.process, (folder / f"run/{self.instance}/dataplane.sock").exists, 60, "the gateway")
         # As docs/reference/packet-rate.md says; an unprivileged user's is elsewhere.
         self.telemetry = Telemetry(Path("/var/run/dpdk") / f"culvert-{self.instance}" / "dpdk_telemetry.v2")
 
-    def _configure(self, folder, devices, family, neighbors, workers):
+    def _configure(self, folder, devices, family, neighbors, workers, dataplane):
         world = FAMILIES[family]
         pair = manual_pair(family)
         keys = []
@@ -91,7 +91,7 @@ class Daemon:
                           "interfaces": [{"name": name, "device": devices[name], "addresses": [world[name]]}
                                          for name in ("lan", "wan")],
                           "routes": default_routes(family),
-                          "neighbors": neighbors},
+                          "neighbors": neighbors, **dataplane},
             "default_policy": "discard",
             "metrics": {"listen": "off"},
             "manual_sas": pair.configuration(keys, [world["lan_net"]], [world["far_net"]], replay_window=0),

@@ -7,7 +7,8 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from report.ports import lines_of, limited_by, measure, search, split_devices  # noqa: E402
+from report.ports import (lines_of, limited_by, link_mpps, measure, search, split_devices,  # noqa: E402
+                          wire_bytes)
 
 SETTINGS = {"rate": 10.0, "seconds": 1.0, "loss": 0.0, "resolution": 0.01}
 
@@ -24,8 +25,9 @@ def gateway(capacity, tester=1e9, floor=None):
     return trial
 
 
-def find(capacity, tester=1e9, loss=0.0):
-    return search(lambda mpps: gateway(capacity, tester)("out", 64, mpps, 1.0), 10.0, loss, 0.01)
+def find(capacity, tester=1e9, loss=0.0, top=10.0):
+    found = search(lambda mpps: gateway(capacity, tester)("out", 64, mpps, 1.0), top, loss, 0.01)
+    return found.best, found.tried
 
 
 class Search(unittest.TestCase):
@@ -33,8 +35,42 @@ class Search(unittest.TestCase):
         for capacity in (0.2, 1.0, 3.3333, 7.0, 9.95):
             best, tried = find(capacity)
             self.assertLessEqual(best.sent, capacity)
-            self.assertGreater(best.sent, capacity - 0.1, "within the resolution")
+            self.assertGreater(best.sent, 0.99 * capacity, "within the resolution")
             self.assertLess(len(tried), 10)
+
+    def test_the_resolution_is_of_what_is_found_however_much_was_to_be_tried(self):
+        # 1420 B on links of 1 Gbit/s: full at 0.0857 in clear, at 0.0826 with ESP around.
+        for tester, capacity, top in ((0.0857, 0.0826, 14.88), (0.235, 0.203, 14.88), (0.857, 0.8256, 14.88),
+                                      (1e9, 0.02, 14.88), (1e9, 0.3, 148.8)):
+            best, tried = find(capacity, tester, top=top)
+            self.assertLessEqual(best.sent, capacity)
+            self.assertGreater(best.sent, 0.98 * capacity)
+            self.assertLess(len(tried), 10)
+
+    def test_a_gateway_that_passes_less_the_more_comes_is_found(self):
+        def trial(mpps):
+            return {"sent": round(mpps * 1e6), "received": round((mpps if mpps <= 3 else 9 / mpps) * 1e6),
+                    "seconds": 1.0}
+        found = search(trial, 10.0, 0.0, 0.01)
+        self.assertLessEqual(found.best.sent, 3)
+        self.assertGreater(found.best.sent, 2.97)
+        self.assertLessEqual(found.step, 0.03)
+
+    def test_every_rate_that_is_tried_is_one(self):
+        # A packet of ten million is lost, and the tester sends a little more than it was asked.
+        def trial(mpps):
+            self.assertGreater(mpps, 0)
+            return {"sent": round(mpps * 1e7) + 9, "received": round(mpps * 1e7) + 8, "seconds": 10.0}
+        self.assertIsNone(search(trial, 1.0, 0.0, 0.01).best)
+
+    def test_a_gateway_that_loses_a_little_above_what_it_passes_is_found(self):
+        def trial(mpps):
+            return {"sent": round(mpps * 1e6), "received": round(min(mpps if mpps <= 2.5 else 0.999 * mpps, 3) * 1e6),
+                    "seconds": 1.0}
+        found = search(trial, 10.0, 0.0, 0.01)
+        self.assertLessEqual(found.best.sent, 2.5)
+        self.assertGreater(found.best.sent, 2.475)
+        self.assertLess(len(found.tried), 12)
 
     def test_a_gateway_that_takes_all_is_limited_by_the_rate(self):
         best, tried = find(20.0)
@@ -59,6 +95,39 @@ class Search(unittest.TestCase):
         best, tried = find(0.0)
         self.assertIsNone(best)
         self.assertLess(len(tried), 10)
+
+
+class Links(unittest.TestCase):
+    def test_a_packet_takes_what_is_around_it_too(self):
+        self.assertEqual(wire_bytes(64, False), 102)
+        self.assertEqual(wire_bytes(40, False), 84, "the least frame is 64 bytes")
+        self.assertEqual(wire_bytes(64, True), 158)
+        self.assertEqual(wire_bytes(1420, True), 1514)
+
+    def test_the_slower_link_says_how_much_both_carry(self):
+        self.assertAlmostEqual(link_mpps([10000, 10000], "64", forwarded=True), 12.255, 3)
+        self.assertAlmostEqual(link_mpps([1000, 1000], "1420"), 0.08256, 5)
+        self.assertAlmostEqual(link_mpps([1000, 10000], "1420"), 0.08573, 5)
+        self.assertAlmostEqual(link_mpps([1000, None], "imix", forwarded=True),
+                               125 * 12 / (7 * 102 + 4 * 608 + 1438))
+        self.assertIsNone(link_mpps([None, None], "64"))
+        self.assertIsNone(link_mpps(None, "64"), "a tester of an earlier version")
+
+    def test_the_most_to_try_is_what_they_carry(self):
+        settings = {**SETTINGS, "rate": None}
+        row = measure(gateway(50.0), "out", "1420", settings, [1000, 1000])
+        self.assertAlmostEqual(row["throughput_mpps"], 0.08256, 5)
+        self.assertEqual((row["limited_by"], row["floor_limited_by"]), ("link", "link"))
+        self.assertEqual(len(row["trials"]), 1)
+        self.assertEqual(measure(gateway(0.05), "out", "1420", settings, [1000, 1000])["limited_by"], "gateway")
+        self.assertEqual(measure(gateway(50.0), "out", "64", settings)["throughput_mpps"], 14.88)
+
+    def test_a_full_wire_is_not_the_testers_end(self):
+        # Asked for more than the wire takes: what is sent fills it.
+        best, _ = find(20.0, tester=0.7911)
+        self.assertEqual(limited_by(best, 10.0, link_mpps([1000, 1000], "64")), "link")
+        self.assertEqual(limited_by(best, 10.0), "tester")
+        self.assertEqual(limited_by(best, 10.0, 0.5), "tester", "a driver that does not know its link's speed")
 
 
 class Row(unittest.TestCase):

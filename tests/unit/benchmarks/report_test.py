@@ -3,6 +3,7 @@
 import copy
 import html.parser
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -119,6 +120,25 @@ class Comparison(unittest.TestCase):
                 with self.assertRaisesRegex(BadResults, "no row in common"):
                     report(old, new, percent)
 
+    def test_what_else_is_not_as_it_was_is_said(self):
+        def said(old, new):
+            return [line for line in report(old, new, None)[0] if line.startswith("other ")]
+
+        old = {**document(row()), "measurement": {"repeats": 5, "seconds": 0.2}}
+        old["machine"] = {"cpu": "A", "huge_pages": True}
+        old["versions"] = {"culvert": "0.1.0", "engine": "ipsec-mb", "dpdk": "22.11"}
+        self.assertEqual(said(old, copy.deepcopy(old)), [])
+        cases = {"other machines: A before, B after": {"machine": {"cpu": "B", "huge_pages": True}},
+                 "other pages: huge before, ordinary after": {"machine": {"cpu": "A", "huge_pages": False}},
+                 "other pages: huge before, not said after": {"machine": {"cpu": "A"}},
+                 "other engine: ipsec-mb before, openssl after":
+                     {"versions": {"culvert": "0.1.0", "engine": "openssl", "dpdk": "22.11"}},
+                 "other seconds: 0.2 before, 0.4 after": {"measurement": {"repeats": 5, "seconds": 0.4}},
+                 "other pages of aes128gcm16/out/64/1/10/1: huge before, ordinary after":
+                     {"in_ordinary_pages": ["aes128gcm16/out/64/1/10/1"]}}
+        for line, changed in cases.items():
+            self.assertEqual(said(old, {**copy.deepcopy(old), **changed}), [line])
+
     def test_the_command_says_it_by_its_exit_status(self):
         with tempfile.TemporaryDirectory() as folder:
             files = {}
@@ -157,6 +177,17 @@ class Comparison(unittest.TestCase):
         self.assertFalse(report(nothing, old, 0)[1])
         self.assertFalse(report(nothing, nothing, 0)[1])
 
+    def test_a_search_that_went_by_steps_of_its_own_says_so(self):
+        old = ports_document({**port_row(mpps=0.08), "step_mpps": 0.0008})
+        old["measurement"]["rate"] = None
+        self.assertIsNone(check(old))
+        worse = copy.deepcopy(old)
+        worse["ports"][0]["throughput_mpps"] = 0.07
+        self.assertTrue(report(old, worse, 5)[1], "a step of the rate was 0.1")
+        near = copy.deepcopy(old)
+        near["ports"][0]["throughput_mpps"] = 0.0794
+        self.assertFalse(report(old, near, 0)[1])
+
     def test_ports_latency_is_the_99th_percentile_beyond_the_unrest_of_a_trial(self):
         old = ports_document(port_row(p99=100.0))
         lines, failed = report(old, ports_document(port_row(p99=115.0)), 10)
@@ -176,6 +207,69 @@ class Comparison(unittest.TestCase):
             bad = ports_document(port_row())
             spoil(bad)
             self.assertIn(expected, check(bad) or "", expected)
+
+
+class Again(unittest.TestCase):
+    """Programs that stand in for packet_rate and port_trial: what they are told, and what is kept of it."""
+
+    PACKET_RATE = """#!/usr/bin/python3
+import json, sys
+words = sys.argv[1:]
+open("words", "w").write(" ".join(words))
+open(words[words.index("--json") + 1], "w").write(open("old.json").read())
+"""
+    PORT_TRIAL = """#!/usr/bin/python3
+import json, sys
+open("words", "w").write(" ".join(sys.argv[1:]))
+print(json.dumps({"machine": {}, "versions": {}, "links": [1000, 1000]}), flush=True)
+for line in sys.stdin:
+    direction, size, mpps, seconds, *_ = line.split()
+    sent = min(float(mpps), 0.05) * 1e6 * float(seconds)
+    print(json.dumps({"error": "the gateway has gone"} if size == "512" else {
+        "sent": float(mpps) * 1e6 * float(seconds), "received": sent, "seconds": float(seconds),
+        "latency_us": dict.fromkeys(("p50", "p90", "p99", "p999", "max"), 7.0)}), flush=True)
+"""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        (self.folder / "benchmarks").mkdir()
+        for name, text in (("packet_rate", self.PACKET_RATE), ("port_trial", self.PORT_TRIAL)):
+            program = self.folder / "benchmarks" / name
+            program.write_text(text)
+            program.chmod(0o755)
+
+    def bench(self, *words):
+        return subprocess.run([sys.executable, ROOT / "benchmarks/bench.py", *words], cwd=self.folder, text=True,
+                              capture_output=True, env={**os.environ, "CULVERT_BENCH_BUILD": str(self.folder)})
+
+    def told(self, **old):
+        (self.folder / "old.json").write_text(json.dumps({**document(row()), **old}))
+        ended = self.bench("--compare", "old.json")
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        return (self.folder / "words").read_text()
+
+    def test_rows_are_measured_again_as_they_were(self):
+        words = self.told(measurement={"repeats": 3, "seconds": 0.2}, machine={"huge_pages": False})
+        for expected in ("--repeats 3", "--seconds 0.2", "--no-huge", "--only aes128gcm16/out/64/1/10/1"):
+            self.assertIn(expected, words)
+        self.assertNotIn("--no-huge", self.told(machine={"huge_pages": True}))
+
+    def test_a_trial_that_fails_leaves_the_rows_before_it(self):
+        ended = self.bench("--ports", "a,b", "--directions", "out", "--sizes", "1420,512", "--seconds", "1",
+                           "--json", "ports.json")
+        self.assertEqual(ended.returncode, 2)
+        self.assertIn("the gateway has gone; 1 of 2 rows are in ports.json", ended.stderr)
+        kept = load(self.folder / "ports.json")
+        [found] = kept["ports"]
+        self.assertGreater(found["throughput_mpps"], 0.0495)
+        self.assertIsNone(kept["measurement"]["rate"])
+        self.assertEqual(kept["links"], [1000, 1000])
+
+    def test_what_cannot_be_searched_by_is_refused(self):
+        for words in (("--resolution", "0"), ("--rate", "0")):
+            self.assertEqual(self.bench("--ports", "a,b", *words).returncode, 2)
 
 
 class Summary(unittest.TestCase):
@@ -251,6 +345,7 @@ class Report(unittest.TestCase):
         full["memory"] = [{"direction": "in", "sas": 65536, "policies": 10, "bytes_per_sa": 2048.0,
                            "bytes_per_policy": 0.0}]
         full["skipped"] = [{"row": "aes128gcm16/in/64/1000000/10/1", "reason": "8 MiB of memory"}]
+        full["in_ordinary_pages"] = ["aes128gcm16/out/64/1000000/1000009/1"]
         full["stages"] = [{"row": "aes128gcm16/in/64/1/10/1",
                            "nanoseconds": dict.fromkeys(("rx", "classify", "lookup", "header", "crypto",
                                                          "check", "forward", "tx", "loop"), 77.7),
@@ -261,6 +356,7 @@ class Report(unittest.TestCase):
             self.assertIn(figure, text)
         self.assertIn("134", text)  # megabytes of all
         self.assertIn("8 MiB of memory", text)
+        self.assertIn("aes128gcm16/out/64/1000000/1000009/1", text)
 
 
 if __name__ == "__main__":
