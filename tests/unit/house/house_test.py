@@ -164,6 +164,16 @@ class Tidiness(unittest.TestCase):
                      if (ROOT / folder).is_dir() and any(name.startswith(folder + "/") for name in FILES)
                      and not (ROOT / folder / "README.md").is_file()])
 
+    def test_every_script_says_what_it_does_before_it_does_anything(self):
+        problems = []
+        for script in sorted((ROOT / "scripts").iterdir()):
+            if script.suffix in (".md", ".txt") or script.name == "simulate":  # the program says it
+                continue
+            answer = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=20, check=False)
+            if answer.returncode != 0 or f"scripts/{script.name}" not in answer.stdout:
+                problems.append(f"scripts/{script.name} --help: exit {answer.returncode}: {answer.stderr or answer.stdout}")
+        self.report(problems)
+
     def test_a_file_is_one_idea(self):
         problems = []
         for name in SOURCES:
