@@ -9,8 +9,8 @@
 #include <system_error>
 
 #include <rte_common.h>
-#include <sched.h>
 
+#include "dataplane/ports/cores.hpp"
 #include "dataplane/ports/packet_pool.hpp"
 
 namespace culvert::dataplane::ports {
@@ -100,10 +100,10 @@ std::string lcores_argument(const EalPlan& plan, const config::Dataplane& datapl
 std::expected<void, std::string> check_cores(const config::Dataplane& dataplane,
                                              const Machine& machine) {
   for (const std::uint32_t core : dataplane.cores) {
-    if (std::ranges::find(machine.cores, core) == machine.cores.end()) {
+    if (std::ranges::find(machine.pinnable, core) == machine.pinnable.end()) {
       return std::unexpected("dataplane.workers names core " + std::to_string(core) +
                              ", but this process may run only on cores " +
-                             core_list(machine.cores));
+                             core_list(machine.pinnable));
     }
   }
   return {};
@@ -275,14 +275,10 @@ std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const
 
 Machine inspect_machine() {
   Machine machine;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-    for (std::uint32_t core = 0; core < CPU_SETSIZE; ++core) {
-      if (CPU_ISSET(core, &set)) machine.cores.push_back(core);
-    }
-  }
+  machine.cores = own_cores();
   if (machine.cores.empty()) machine.cores.push_back(0);
+  machine.pinnable = reachable_cores();
+  if (machine.pinnable.empty()) machine.pinnable = machine.cores;
 
   // hugepages-2048kB/free_hugepages; absent where the kernel has no huge pages.
   std::error_code ignored;

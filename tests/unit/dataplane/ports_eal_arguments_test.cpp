@@ -1,7 +1,13 @@
 #include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <thread>
 
 #include <catch2/catch.hpp>
+#include <sched.h>
 
+#include "config/limits.hpp"
+#include "dataplane/ports/cores.hpp"
 #include "dataplane/ports/eal_arguments.hpp"
 #include "dataplane/ports/packet_pool.hpp"
 
@@ -23,6 +29,7 @@ config::Config gateway(std::initializer_list<const char*> devices) {
 Machine machine(std::uint64_t free_huge_page_mib) {
   Machine result;
   result.cores = {0, 1, 2, 3};
+  result.pinnable = result.cores;
   result.free_huge_page_mib = free_huge_page_mib;
   return result;
 }
@@ -105,7 +112,37 @@ TEST_CASE("eal: workers float over the process's cores, or are pinned and left a
   config.dataplane.cores = {7};
   const auto refused = plan_eal(config, machine(0));
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().find("core 7") != std::string::npos);
+  CHECK(refused.error() ==
+        "dataplane.workers names core 7, but this process may run only on cores 0,1,2,3");
+}
+
+TEST_CASE("eal: workers are pinned to isolated cores, which the process does not run on") {
+  auto config = gateway({"net_null0"});
+  config.dataplane.cores = {2, 200};
+  Machine isolating = machine(0);
+  isolating.cores = {0, 1};  // isolcpus=2,3,200
+  isolating.pinnable = {0, 1, 2, 3, 200};
+  const auto plan = plan_eal(config, isolating);
+  REQUIRE(plan);
+  CHECK(value_of(*plan, "--lcores") == "0@(0,1),1@2,2@200");
+  config.dataplane.cores.clear();
+  config.dataplane.workers = 1;
+  CHECK(value_of(*plan_eal(config, isolating), "--lcores") == "0@(0,1),1@(0,1)");
+}
+
+TEST_CASE("eal: the mask that a process was started with does not keep workers from other cores") {
+  const std::vector<std::uint32_t> reachable = reachable_cores();
+  REQUIRE_FALSE(reachable.empty());
+  std::thread([&] {
+    cpu_set_t last;
+    CPU_ZERO(&last);
+    CPU_SET(reachable.back(), &last);
+    REQUIRE(sched_setaffinity(0, sizeof(last), &last) == 0);
+    const Machine machine = inspect_machine();
+    CHECK(machine.cores == std::vector<std::uint32_t>{reachable.back()});
+    CHECK(machine.pinnable == reachable);
+    CHECK(own_cores() == machine.cores);  // asking has changed nothing
+  }).join();
 }
 
 TEST_CASE("eal: net_null receives nothing, unless it is told to") {
