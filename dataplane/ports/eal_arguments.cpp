@@ -16,9 +16,8 @@
 namespace culvert::dataplane::ports {
 namespace {
 
-// RTE_MAX_LCORE less the main thread, and RTE_MAX_ETHPORTS, of DPDK as Debian builds it.
-constexpr std::uint32_t kMaxWorkers = 127;
-constexpr std::size_t kMaxDevices = 32;
+constexpr std::uint32_t kMaxWorkers = RTE_MAX_LCORE - 1;  // less the main thread
+constexpr std::size_t kMaxDevices = RTE_MAX_ETHPORTS;
 
 // Mebibytes that do not depend on limits: mbuf pools, the table of IPv4 routes (64 MiB), rings, the
 // drivers' descriptors.
