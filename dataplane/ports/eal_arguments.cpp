@@ -117,7 +117,8 @@ std::expected<void, std::string> plan_memory(EalPlan& plan, const config::Datapl
                                std::to_string(machine.free_huge_page_mib) + " MiB are free";
   if (dataplane.huge_pages_required) {
     return std::unexpected("the data plane " + shortage +
-                           "; reserve more (vm.nr_hugepages), or set dataplane.huge_pages to auto");
+                           "; reserve more (vm.nr_hugepages), or set "
+                           "dataplane.huge_pages_required to false");
   }
   plan.warnings.push_back("the data plane " + shortage +
                           ": going on with ordinary pages, which costs throughput");

@@ -1,4 +1,4 @@
-"""What a start finds of cores, and what it says when that is not enough."""
+"""What a start finds of cores and memory, and what it says of either when that is not enough."""
 
 import json
 import os
@@ -76,3 +76,9 @@ def test_a_core_outside_of_the_cpuset_is_refused(cpuset, start):
     log = start(*cpuset, workers=[CORES[1]])
     assert (f"dataplane.workers names core {CORES[1]}, but this process may run only on cores {CORES[0]}"
             in log), log
+
+
+def test_too_little_memory_in_ordinary_pages_is_a_matter_of_memory_mib(start):
+    log = start(memory_mib=64)
+    assert "start_failed" in log
+    assert "write more than the 64 there are now into dataplane.memory_mib" in log, log

@@ -9,6 +9,7 @@
 #include "config/limits.hpp"
 #include "dataplane/ports/cores.hpp"
 #include "dataplane/ports/eal_arguments.hpp"
+#include "dataplane/ports/memory_remedy.hpp"
 #include "dataplane/ports/packet_pool.hpp"
 
 namespace culvert::dataplane::ports {
@@ -97,7 +98,17 @@ TEST_CASE("eal: huge pages are used when there are enough of them") {
   CHECK(has(*with, "--in-memory"));
 
   config.dataplane.huge_pages_required = true;
-  CHECK_FALSE(plan_eal(config, machine(16)));
+  const auto refused = plan_eal(config, machine(16));
+  REQUIRE_FALSE(refused);
+  CHECK_THAT(refused.error(), Catch::EndsWith("set dataplane.huge_pages_required to false"));
+}
+
+TEST_CASE("eal: what helps when DPDK has no memory depends on where it takes it from") {
+  CHECK_THAT(memory_remedy(false, 412),
+             Catch::Contains("more than the 412") && Catch::Contains("dataplane.memory_mib"));
+  // More asked for in the file would only turn huge pages off.
+  CHECK_THAT(memory_remedy(true, 412),
+             Catch::Contains("vm.nr_hugepages") && !Catch::Contains("memory_mib"));
 }
 
 TEST_CASE("eal: workers float over the process's cores, or are pinned and left alone") {
@@ -225,6 +236,30 @@ TEST_CASE("eal: memory follows the limits, or the operator") {
   CHECK(memory_mib(dataplane) > usual + 3000);
   dataplane.memory_mib = 300;
   CHECK(memory_mib(dataplane) == 300);
+}
+
+TEST_CASE("eal: the memory that docs/deployment.md names is what is asked for") {
+  config::Dataplane dataplane;
+  dataplane.workers = 2;
+  dataplane.interfaces.resize(2);
+  dataplane.limits.sas = 1024;
+  const std::uint32_t needed = memory_mib(dataplane);
+  constexpr std::uint32_t kHugePageMib = 2;
+  const std::uint32_t pages = (needed + kHugePageMib - 1) / kHugePageMib;
+  std::ifstream file(CULVERT_SOURCE_DIR "/docs/deployment.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  CHECK_THAT(
+      text, Catch::Contains("Two workers, two interfaces and 1 024 SAs: " + std::to_string(needed) +
+                            " MiB, " + std::to_string(pages) + " pages of 2 MiB"));
+}
+
+TEST_CASE("eal: as many workers are taken as the configuration may name") {
+  auto config = gateway({"net_null0"});
+  config.dataplane.workers = config::limits::kWorkers;
+  const auto plan = plan_eal(config, machine(0));
+  REQUIRE(plan);
+  CHECK(plan->workers == config::limits::kWorkers);
+  CHECK_THAT(value_of(*plan, "--lcores"), Catch::EndsWith(",127@(0,1,2,3)"));
 }
 
 TEST_CASE("packet pool: buffers hold the largest frame and ESP around it") {

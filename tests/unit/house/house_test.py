@@ -270,6 +270,38 @@ class Enumerations(unittest.TestCase):
         self.assertFalse(missing, f"no test names Failure: {', '.join(missing)}")
 
 
+class Advice(unittest.TestCase):
+    """What messages and pages tell an operator to write can be written."""
+
+    def keys(self):
+        readers = "\n".join((ROOT / name).read_text() for name in FILES
+                            if name.startswith("config/") and name.endswith(".cpp"))
+        return set(re.findall(r'\b(?:take|require)\(\s*"(\w+)"', readers))
+
+    def test_keys_of_the_data_plane_exist(self):
+        reader = (ROOT / "config/read_dataplane.cpp").read_text()
+        keys = set(re.findall(r'\b(?:take|require)\(\s*"(\w+)"', reader[reader.index("void read_dataplane("):]))
+        self.assertIn("workers", keys)
+        problems = []
+        for name in FILES:
+            if name not in ROOM_SOURCES and not name.endswith((".md", ".yaml", ".service")):
+                continue
+            for number, line in enumerate(lines_of(name), 1):
+                text = " ".join(re.findall(r'"((?:\\.|[^"\\])*)"', line)) if name in ROOM_SOURCES else line
+                problems += [f"{name}:{number}: dataplane.{key} is no key" for key in
+                             re.findall(r"(?<![\w.-])dataplane\.([a-z_]+)", text)
+                             if key not in keys and key not in ("sock", "log")]
+        self.assertFalse(problems, "\n" + "\n".join(problems))
+
+    def test_words_of_a_drop_reasons_remedy_exist(self):
+        text = (ROOT / "dataplane/tables/drop_reason.cpp").read_text()
+        text = text[text.index("kTable{"):]
+        known = set(re.findall(r'\{(\w+), "\1"', text)) | self.keys()
+        self.assertIn("no_buffer", known)
+        unknown = sorted(set(re.findall(r"\b[a-z]+_[a-z_]+\b", " ".join(re.findall(r'"([^"]*)"', text)))) - known)
+        self.assertFalse(unknown, f"neither a reason nor a key: {', '.join(unknown)}")
+
+
 class Deployment(unittest.TestCase):
     """Alerts and dashboards speak of what the daemons export."""
 
