@@ -316,6 +316,22 @@ class Deployment(unittest.TestCase):
         unknown = sorted(name for name in used if name not in reference)
         self.assertFalse(unknown, f"not in docs/reference/control-protocol.md: {', '.join(unknown)}")
 
+    def test_a_service_that_does_not_start_is_started_again_without_end(self):
+        """systemd gives up after five starts in ten seconds: a device may come later than that."""
+        units = [name for name in FILES if name.startswith("deploy/") and name.endswith(".service")]
+        self.assertEqual(len(units), 2)
+        for name in units:
+            about, _, service = (ROOT / name).read_text().partition("[Service]")
+            self.assertRegex(about, r"(?m)^StartLimitIntervalSec=0$", name)
+            self.assertRegex(service, r"(?m)^Restart=(always|on-failure)$", name)
+
+    def test_the_guide_installs_the_key_that_the_configuration_names(self):
+        named = re.search(r"psk_file: ([\w.]+)", (ROOT / "README.md").read_text()).group(1)
+        for page in ("README.md", "docs/deployment.md"):
+            installed = re.search(r"install -m 0640 -o root -g culvert .*/etc/culvert/", (ROOT / page).read_text())
+            self.assertIsNotNone(installed, page)
+            self.assertIn(named, installed.group(0).split(), page)
+
     def test_every_drop_reason_in_an_alert_exists(self):
         header = ROOT / "dataplane/tables/drop_reason.hpp"
         if not header.is_file():
