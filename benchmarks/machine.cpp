@@ -3,8 +3,10 @@
 #include <fstream>
 
 #include <rte_eal.h>
-#include <sched.h>
 #include <sys/utsname.h>
+
+#include "benchmarks/cores.hpp"
+#include "dataplane/ports/cores.hpp"
 
 namespace culvert::benchmarks {
 namespace {
@@ -33,14 +35,11 @@ std::string kernel_release() {
 }
 
 std::vector<unsigned> usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<unsigned> cores;
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
-  for (unsigned core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
-  }
-  return cores;
+  std::ifstream file("/sys/devices/system/cpu/isolated");
+  std::string isolated;
+  std::getline(file, isolated);
+  return cores_to_measure_on(dataplane::ports::own_cores(), dataplane::ports::reachable_cores(),
+                             parse_core_list(isolated));
 }
 
 bool start_eal(std::size_t workers, const std::vector<unsigned>& cores, bool huge_pages,

@@ -9,7 +9,8 @@ namespace culvert::benchmarks {
 
 [[nodiscard]] std::string cpu_model();
 [[nodiscard]] std::string kernel_release();
-/// Cores that this process may run on, ascending. Call before the EAL pins the main thread.
+/// The main thread's core, then those for what is measured. Call before the EAL pins the main
+/// thread.
 [[nodiscard]] std::vector<unsigned> usable_cores();
 
 /// Starts DPDK without PCI and files: a main lcore and `workers` others on the cores that there

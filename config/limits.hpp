@@ -21,8 +21,8 @@ inline constexpr std::size_t kNameCharacters = 64;      ///< metric label and lo
 inline constexpr std::size_t kIdentityBytes = 255;      ///< ID payload we send
 
 // ---- the data plane ---------------------------------------------------------------------------
-inline constexpr std::uint32_t kWorkers = 128;  ///< DPDK's RTE_MAX_LCORE
-inline constexpr std::uint32_t kCore = 127;     ///< highest core number, the same
+inline constexpr std::uint32_t kWorkers = 127;  ///< DPDK's RTE_MAX_LCORE less the main thread
+inline constexpr std::uint32_t kCore = 1023;    ///< highest core number; CPU_SETSIZE, as DPDK's
 inline constexpr std::size_t kInterfaces = 64;  ///< VLANs of a device count each
 inline constexpr std::size_t kInterfaceAddresses = 64;
 inline constexpr std::size_t kRoutes = 65536;

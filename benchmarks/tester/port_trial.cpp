@@ -175,7 +175,7 @@ int main(int argc, char** argv) {
                                     culvert::dataplane::ports::parse_device(wan, 1, RTE_ETHER_MTU)};
   const std::vector<unsigned> cores = usable_cores();
   const bool huge_pages = may_use_huge_pages && free_memory().huge >= kMemoryMib;
-  start_eal(devices, cores.back(), huge_pages);
+  start_eal(devices, cores[1 % cores.size()], huge_pages);
   rte_mempool* const pool = rte_pktmbuf_pool_create(
       "packets", kPackets, 256, 0, kMostFrameBytes + RTE_PKTMBUF_HEADROOM, SOCKET_ID_ANY);
   if (pool == nullptr) give_up("no memory for packets");

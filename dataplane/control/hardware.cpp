@@ -63,7 +63,7 @@ std::expected<crypto::esp::EngineChoice, std::string> choose_engine(
 /// Workers that the poorest device has queues for.
 std::expected<std::uint16_t, std::string> usable_workers(const config::Config& config,
                                                          const ports::EalPlan& plan) {
-  auto workers = static_cast<std::uint16_t>(std::min<std::size_t>(plan.workers, kMaxWorkers));
+  auto workers = static_cast<std::uint16_t>(plan.workers);
   for (std::size_t index = 0; index < plan.device_of.size(); ++index) {
     const auto limit =
         ports::queue_limit(config.dataplane.interfaces[index], plan.devices[plan.device_of[index]]);

@@ -12,6 +12,7 @@
 #include <rte_ring_elem.h>
 
 #include "dataplane/ports/memory_placement.hpp"
+#include "dataplane/ports/memory_remedy.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -163,7 +164,7 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
   lane.peer_moved = rings.make("moved", kPeerMovedHints, kOneToOne, sizeof(PeerMovedHint));
   if (!lane.punt || !lane.punt_newcomers || !lane.inject || !lane.handoff || !lane.peer_moved) {
     return std::unexpected(std::string("no memory for a worker's rings (") +
-                           rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
+                           rte_strerror(rte_errno) + "); " + ports::memory_remedy());
   }
   Furnishing furnishing{equipment.make_engine, nullptr};
   if (!furnishing.run_on(lcore)) {

@@ -9,16 +9,15 @@
 #include <system_error>
 
 #include <rte_common.h>
-#include <sched.h>
 
+#include "dataplane/ports/cores.hpp"
 #include "dataplane/ports/packet_pool.hpp"
 
 namespace culvert::dataplane::ports {
 namespace {
 
-// RTE_MAX_LCORE less the main thread, and RTE_MAX_ETHPORTS, of DPDK as Debian builds it.
-constexpr std::uint32_t kMaxWorkers = 127;
-constexpr std::size_t kMaxDevices = 32;
+constexpr std::uint32_t kMaxWorkers = RTE_MAX_LCORE - 1;  // less the main thread
+constexpr std::size_t kMaxDevices = RTE_MAX_ETHPORTS;
 
 // Mebibytes that do not depend on limits: mbuf pools, the table of IPv4 routes (64 MiB), rings, the
 // drivers' descriptors.
@@ -100,10 +99,10 @@ std::string lcores_argument(const EalPlan& plan, const config::Dataplane& datapl
 std::expected<void, std::string> check_cores(const config::Dataplane& dataplane,
                                              const Machine& machine) {
   for (const std::uint32_t core : dataplane.cores) {
-    if (std::ranges::find(machine.cores, core) == machine.cores.end()) {
+    if (std::ranges::find(machine.pinnable, core) == machine.pinnable.end()) {
       return std::unexpected("dataplane.workers names core " + std::to_string(core) +
                              ", but this process may run only on cores " +
-                             core_list(machine.cores));
+                             core_list(machine.pinnable));
     }
   }
   return {};
@@ -118,7 +117,8 @@ std::expected<void, std::string> plan_memory(EalPlan& plan, const config::Datapl
                                std::to_string(machine.free_huge_page_mib) + " MiB are free";
   if (dataplane.huge_pages_required) {
     return std::unexpected("the data plane " + shortage +
-                           "; reserve more (vm.nr_hugepages), or set dataplane.huge_pages to auto");
+                           "; reserve more (vm.nr_hugepages), or set "
+                           "dataplane.huge_pages_required to false");
   }
   plan.warnings.push_back("the data plane " + shortage +
                           ": going on with ordinary pages, which costs throughput");
@@ -275,14 +275,10 @@ std::expected<EalPlan, std::string> plan_eal(const config::Config& config, const
 
 Machine inspect_machine() {
   Machine machine;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-    for (std::uint32_t core = 0; core < CPU_SETSIZE; ++core) {
-      if (CPU_ISSET(core, &set)) machine.cores.push_back(core);
-    }
-  }
+  machine.cores = own_cores();
   if (machine.cores.empty()) machine.cores.push_back(0);
+  machine.pinnable = reachable_cores();
+  if (machine.pinnable.empty()) machine.pinnable = machine.cores;
 
   // hugepages-2048kB/free_hugepages; absent where the kernel has no huge pages.
   std::error_code ignored;

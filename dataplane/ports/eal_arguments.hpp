@@ -15,10 +15,11 @@ namespace culvert::dataplane::ports {
 
 /// What the machine offers when the daemon starts.
 struct Machine {
-  std::vector<std::uint32_t> cores;      ///< this process may run on these, ascending
+  std::vector<std::uint32_t> cores;      ///< where what is not pinned runs, ascending
+  std::vector<std::uint32_t> pinnable;   ///< where a worker may be pinned, ascending
   std::uint64_t free_huge_page_mib = 0;  ///< over all page sizes
 };
-/// Reads the affinity mask and /sys/kernel/mm/hugepages.
+/// Asks the kernel for cores, and /sys/kernel/mm/hugepages for pages. Before a thread is pinned.
 Machine inspect_machine();
 
 enum class DeviceKind : std::uint8_t { pci, virtual_device };

@@ -19,13 +19,14 @@ std::string why_missing(const Device& device, const std::filesystem::path& pci_d
   std::error_code error;
   const std::filesystem::path folder = pci_devices / device.name;
   if (!std::filesystem::exists(folder, error)) {
-    return "; nor has this machine a PCI device of that address (dpdk-devbind.py --status)";
+    return "; nor has this machine a PCI device of that address (ls /sys/bus/pci/devices)";
   }
   const std::string driver =
       std::filesystem::read_symlink(folder / "driver", error).filename().string();
   if (std::ranges::find(kDriversForDpdk, driver) == kDriversForDpdk.end()) {
     return (driver.empty() ? "; no driver has it" : "; the kernel's driver " + driver + " has it") +
-           ": bind it to vfio-pci (dpdk-devbind.py -b vfio-pci " + device.name + ")";
+           ": bind it to vfio-pci (driverctl set-override " + device.name +
+           " vfio-pci; dpdk-devbind.py -b vfio-pci " + device.name + " lasts until the next boot)";
   }
   // What DPDK tried stands in its own log lines before this one, what the kernel refused in dmesg.
   return "; it is bound to " + driver +

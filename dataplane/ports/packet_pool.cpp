@@ -8,6 +8,7 @@
 #include <rte_mbuf_pool_ops.h>
 
 #include "dataplane/ports/eal_arguments.hpp"
+#include "dataplane/ports/memory_remedy.hpp"
 #include "runtime/log.hpp"
 
 namespace culvert::dataplane::ports {
@@ -70,7 +71,7 @@ PacketPool near(std::optional<std::uint32_t> numa_node, MakeOn make_on) {
 
 std::unexpected<std::string> no_memory(std::uint32_t packets) {
   return std::unexpected("no memory for " + std::to_string(packets) + " packets (" +
-                         rte_strerror(rte_errno) + "); raise dataplane.memory_mib");
+                         rte_strerror(rte_errno) + "); " + memory_remedy());
 }
 
 }  // namespace

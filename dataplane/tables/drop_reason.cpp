@@ -184,8 +184,11 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "An ICMP error was due but more were sent lately than is sensible.", "Usually nothing."},
     {no_headroom, "no_headroom", serious, "", "The buffer has no room for the outer headers.",
      "Report it: buffers are sized for the configured MTU."},
-    {no_buffer, "no_buffer", serious, "", "The packet pool is empty.",
-     "Raise dataplane.memory_mib; look for a queue that is not drained."},
+    {no_buffer, "no_buffer", serious, "",
+     "The packet pool is empty, or a worker has no room for more pieces of packets.",
+     "Buffers wait where somebody is behind: see in `culvert counters --drops` whether "
+     "punt_queue_full, handoff_queue_full or reassembly_full rises too, and do what is said there. "
+     "Another worker (dataplane.workers) brings buffers of its own; a larger memory_mib does not."},
     {punt_queue_full, "punt_queue_full", serious, "",
      "The main thread has more to do than it can take.",
      "A flood of ARP, IKE or errors: find its source by a capture."},

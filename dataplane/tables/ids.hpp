@@ -22,7 +22,6 @@ template <typename Index>
 /// Limits of the data plane, in one place.
 /// As many again as interfaces, for the numbers of such that were removed: they rest for a while.
 inline constexpr std::size_t kMaxPorts = 2 * config::limits::kInterfaces;
-inline constexpr std::size_t kMaxWorkers = 32;
 inline constexpr std::size_t kBurstPackets = 64;  ///< received at once from one queue
 
 }  // namespace culvert::dataplane

@@ -106,14 +106,14 @@ TEST_CASE("status: packets that came while the pool was empty are an error with 
   dataplane["interfaces"] = {
       {{"name", "wan"}, {"link", "up"}, {"rx_packets", 90000000}, {"rx_no_buffer", 10}}};
   const json counters{
-      {"drops", {{{"reason", "no_buffer"}, {"packets", 0}, {"remedy", "Raise memory_mib."}}}}};
+      {"drops", {{{"reason", "no_buffer"}, {"packets", 0}, {"remedy", "Look at the queues."}}}}};
   const auto problems = [&] {
     return merge_status("hq", dataplane, key_daemon_with(installed_child()), counters)["problems"];
   };
   REQUIRE(problems().size() == 1);
   CHECK(problems()[0]["severity"] == "error");
   CHECK(problems()[0]["detail"] == "10 received while the packet pool was empty (rx_no_buffer)");
-  CHECK(problems()[0]["remedy"] == "Raise memory_mib.");
+  CHECK(problems()[0]["remedy"] == "Look at the queues.");
   dataplane["interfaces"][0]["rx_no_buffer"] = 9;
   CHECK(problems().empty());
 }

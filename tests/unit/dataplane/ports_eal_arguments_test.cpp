@@ -1,8 +1,15 @@
 #include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <thread>
 
 #include <catch2/catch.hpp>
+#include <sched.h>
 
+#include "config/limits.hpp"
+#include "dataplane/ports/cores.hpp"
 #include "dataplane/ports/eal_arguments.hpp"
+#include "dataplane/ports/memory_remedy.hpp"
 #include "dataplane/ports/packet_pool.hpp"
 
 namespace culvert::dataplane::ports {
@@ -23,6 +30,7 @@ config::Config gateway(std::initializer_list<const char*> devices) {
 Machine machine(std::uint64_t free_huge_page_mib) {
   Machine result;
   result.cores = {0, 1, 2, 3};
+  result.pinnable = result.cores;
   result.free_huge_page_mib = free_huge_page_mib;
   return result;
 }
@@ -90,7 +98,17 @@ TEST_CASE("eal: huge pages are used when there are enough of them") {
   CHECK(has(*with, "--in-memory"));
 
   config.dataplane.huge_pages_required = true;
-  CHECK_FALSE(plan_eal(config, machine(16)));
+  const auto refused = plan_eal(config, machine(16));
+  REQUIRE_FALSE(refused);
+  CHECK_THAT(refused.error(), Catch::EndsWith("set dataplane.huge_pages_required to false"));
+}
+
+TEST_CASE("eal: what helps when DPDK has no memory depends on where it takes it from") {
+  CHECK_THAT(memory_remedy(false, 412),
+             Catch::Contains("more than the 412") && Catch::Contains("dataplane.memory_mib"));
+  // More asked for in the file would only turn huge pages off.
+  CHECK_THAT(memory_remedy(true, 412),
+             Catch::Contains("vm.nr_hugepages") && !Catch::Contains("memory_mib"));
 }
 
 TEST_CASE("eal: workers float over the process's cores, or are pinned and left alone") {
@@ -105,7 +123,37 @@ TEST_CASE("eal: workers float over the process's cores, or are pinned and left a
   config.dataplane.cores = {7};
   const auto refused = plan_eal(config, machine(0));
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().find("core 7") != std::string::npos);
+  CHECK(refused.error() ==
+        "dataplane.workers names core 7, but this process may run only on cores 0,1,2,3");
+}
+
+TEST_CASE("eal: workers are pinned to isolated cores, which the process does not run on") {
+  auto config = gateway({"net_null0"});
+  config.dataplane.cores = {2, 200};
+  Machine isolating = machine(0);
+  isolating.cores = {0, 1};  // isolcpus=2,3,200
+  isolating.pinnable = {0, 1, 2, 3, 200};
+  const auto plan = plan_eal(config, isolating);
+  REQUIRE(plan);
+  CHECK(value_of(*plan, "--lcores") == "0@(0,1),1@2,2@200");
+  config.dataplane.cores.clear();
+  config.dataplane.workers = 1;
+  CHECK(value_of(*plan_eal(config, isolating), "--lcores") == "0@(0,1),1@(0,1)");
+}
+
+TEST_CASE("eal: the mask that a process was started with does not keep workers from other cores") {
+  const std::vector<std::uint32_t> reachable = reachable_cores();
+  REQUIRE_FALSE(reachable.empty());
+  std::thread([&] {
+    cpu_set_t last;
+    CPU_ZERO(&last);
+    CPU_SET(reachable.back(), &last);
+    REQUIRE(sched_setaffinity(0, sizeof(last), &last) == 0);
+    const Machine machine = inspect_machine();
+    CHECK(machine.cores == std::vector<std::uint32_t>{reachable.back()});
+    CHECK(machine.pinnable == reachable);
+    CHECK(own_cores() == machine.cores);  // asking has changed nothing
+  }).join();
 }
 
 TEST_CASE("eal: net_null receives nothing, unless it is told to") {
@@ -188,6 +236,30 @@ TEST_CASE("eal: memory follows the limits, or the operator") {
   CHECK(memory_mib(dataplane) > usual + 3000);
   dataplane.memory_mib = 300;
   CHECK(memory_mib(dataplane) == 300);
+}
+
+TEST_CASE("eal: the memory that docs/deployment.md names is what is asked for") {
+  config::Dataplane dataplane;
+  dataplane.workers = 2;
+  dataplane.interfaces.resize(2);
+  dataplane.limits.sas = 1024;
+  const std::uint32_t needed = memory_mib(dataplane);
+  constexpr std::uint32_t kHugePageMib = 2;
+  const std::uint32_t pages = (needed + kHugePageMib - 1) / kHugePageMib;
+  std::ifstream file(CULVERT_SOURCE_DIR "/docs/deployment.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  CHECK_THAT(
+      text, Catch::Contains("Two workers, two interfaces and 1 024 SAs: " + std::to_string(needed) +
+                            " MiB, " + std::to_string(pages) + " pages of 2 MiB"));
+}
+
+TEST_CASE("eal: as many workers are taken as the configuration may name") {
+  auto config = gateway({"net_null0"});
+  config.dataplane.workers = config::limits::kWorkers;
+  const auto plan = plan_eal(config, machine(0));
+  REQUIRE(plan);
+  CHECK(plan->workers == config::limits::kWorkers);
+  CHECK_THAT(value_of(*plan, "--lcores"), Catch::EndsWith(",127@(0,1,2,3)"));
 }
 
 TEST_CASE("packet pool: buffers hold the largest frame and ESP around it") {

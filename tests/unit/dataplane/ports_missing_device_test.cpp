@@ -46,6 +46,8 @@ TEST_CASE("missing device: one that the kernel keeps is to be bound, and its dri
   const std::string why = devices.why("03:00.0");
   CHECK(why.find("the kernel's driver ixgbe has it") != std::string::npos);
   CHECK(why.find("-b vfio-pci 0000:03:00.0") != std::string::npos);
+  // The one that is still in force after a reboot, which is when the kernel has it again.
+  CHECK(why.find("driverctl set-override 0000:03:00.0 vfio-pci") != std::string::npos);
 }
 
 TEST_CASE("missing device: one that is bound is not to be bound again") {

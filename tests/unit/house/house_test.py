@@ -280,6 +280,38 @@ class Enumerations(unittest.TestCase):
         self.assertFalse(missing, f"no test names Failure: {', '.join(missing)}")
 
 
+class Advice(unittest.TestCase):
+    """What messages and pages tell an operator to write can be written."""
+
+    def keys(self):
+        readers = "\n".join((ROOT / name).read_text() for name in FILES
+                            if name.startswith("config/") and name.endswith(".cpp"))
+        return set(re.findall(r'\b(?:take|require)\(\s*"(\w+)"', readers))
+
+    def test_keys_of_the_data_plane_exist(self):
+        reader = (ROOT / "config/read_dataplane.cpp").read_text()
+        keys = set(re.findall(r'\b(?:take|require)\(\s*"(\w+)"', reader[reader.index("void read_dataplane("):]))
+        self.assertIn("workers", keys)
+        problems = []
+        for name in FILES:
+            if name not in ROOM_SOURCES and not name.endswith((".md", ".yaml", ".service")):
+                continue
+            for number, line in enumerate(lines_of(name), 1):
+                text = " ".join(re.findall(r'"((?:\\.|[^"\\])*)"', line)) if name in ROOM_SOURCES else line
+                problems += [f"{name}:{number}: dataplane.{key} is no key" for key in
+                             re.findall(r"(?<![\w.-])dataplane\.([a-z_]+)", text)
+                             if key not in keys and key not in ("sock", "log")]
+        self.assertFalse(problems, "\n" + "\n".join(problems))
+
+    def test_words_of_a_drop_reasons_remedy_exist(self):
+        text = (ROOT / "dataplane/tables/drop_reason.cpp").read_text()
+        text = text[text.index("kTable{"):]
+        known = set(re.findall(r'\{(\w+), "\1"', text)) | self.keys()
+        self.assertIn("no_buffer", known)
+        unknown = sorted(set(re.findall(r"\b[a-z]+_[a-z_]+\b", " ".join(re.findall(r'"([^"]*)"', text)))) - known)
+        self.assertFalse(unknown, f"neither a reason nor a key: {', '.join(unknown)}")
+
+
 class Deployment(unittest.TestCase):
     """Alerts and dashboards speak of what the daemons export."""
 
@@ -293,6 +325,22 @@ class Deployment(unittest.TestCase):
         self.assertTrue(used)
         unknown = sorted(name for name in used if name not in reference)
         self.assertFalse(unknown, f"not in docs/reference/control-protocol.md: {', '.join(unknown)}")
+
+    def test_a_service_that_does_not_start_is_started_again_without_end(self):
+        """systemd gives up after five starts in ten seconds: a device may come later than that."""
+        units = [name for name in FILES if name.startswith("deploy/") and name.endswith(".service")]
+        self.assertEqual(len(units), 2)
+        for name in units:
+            about, _, service = (ROOT / name).read_text().partition("[Service]")
+            self.assertRegex(about, r"(?m)^StartLimitIntervalSec=0$", name)
+            self.assertRegex(service, r"(?m)^Restart=(always|on-failure)$", name)
+
+    def test_the_guide_installs_the_key_that_the_configuration_names(self):
+        named = re.search(r"psk_file: ([\w.]+)", (ROOT / "README.md").read_text()).group(1)
+        for page in ("README.md", "docs/deployment.md"):
+            installed = re.search(r"install -m 0640 -o root -g culvert .*/etc/culvert/", (ROOT / page).read_text())
+            self.assertIsNotNone(installed, page)
+            self.assertIn(named, installed.group(0).split(), page)
 
     def test_every_drop_reason_in_an_alert_exists(self):
         header = ROOT / "dataplane/tables/drop_reason.hpp"

@@ -51,6 +51,16 @@ TEST_CASE("drop reasons: what calls itself harmless is ordinary, and nothing ser
   CHECK(to_string(DropSeverity::serious) == "serious");
 }
 
+TEST_CASE("drop reasons: who finds the packet pool empty is shown where its buffers are") {
+  // How many there are follows from interfaces and workers (ports::packets_in_flight).
+  const std::string_view remedy = info(DropReason::no_buffer).remedy;
+  for (const DropReason full :
+       {DropReason::punt_queue_full, DropReason::handoff_queue_full, DropReason::reassembly_full}) {
+    CHECK(remedy.contains(info(full).name));
+  }
+  CHECK_FALSE(remedy.starts_with("Raise dataplane.memory_mib"));
+}
+
 TEST_CASE("drop reasons: the three directions have names that differ") {
   CHECK(to_string(DropDirection::in) == "in");
   CHECK(to_string(DropDirection::out) == "out");
