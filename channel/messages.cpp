@@ -120,6 +120,7 @@ bool is_replay_window(std::uint32_t packets) {
 
 Validity check(const InstallSa& install) {
   if (install.sa == SaId{}) return invalid("sa", "zero");
+  if (is_manual_id(install.sa)) return invalid("sa", "one that manual SAs have");
   if (!is_valid(install.direction)) return invalid("direction", "out of range");
   if (install.mode != SaMode::tunnel && install.mode != SaMode::transport) {
     return invalid("mode", "out of range");

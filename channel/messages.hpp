@@ -24,6 +24,12 @@ enum class RequestId : std::uint64_t {};
 /// Names an SA (one direction) for its life. Chosen by whoever installs it; unique over restarts of
 /// the key daemon because it starts from a random 64-bit value.
 enum class SaId : std::uint64_t {};
+/// Names with this upper half are those of manual SAs, which the data plane gives by itself. One
+/// from the key daemon is refused: it could stand in a manual SA's way.
+inline constexpr std::uint32_t kManualSaIds = 0x6d616e75;
+[[nodiscard]] constexpr bool is_manual_id(SaId sa) {
+  return static_cast<std::uint64_t>(sa) >> 32U == kManualSaIds;
+}
 /// Names an installed (negotiated) policy.
 enum class PolicyId : std::uint64_t {};
 /// An ESP SPI, host order. Inbound SPIs are leased from the data plane.

@@ -6,10 +6,24 @@ namespace culvert::config {
 namespace {
 
 constexpr std::uint16_t kMetricsPort = 9464;
+/// Below it a port takes CAP_NET_BIND_SERVICE, which neither service unit has; the key daemon binds
+/// its own as the service user besides.
+constexpr std::uint16_t kFirstFreePort = 1024;
 
 bool is_off(const Field& field) {
   return field.present() && field.node->kind == Node::Kind::scalar &&
          (field.node->text == "off" || field.node->text == "no");
+}
+
+std::optional<wire::Endpoint> read_listener(const Field& field, std::uint16_t usual_port) {
+  const auto endpoint = read_endpoint(field);
+  if (!endpoint || endpoint->port >= kFirstFreePort) return endpoint;
+  const wire::Endpoint usual{endpoint->address, usual_port};
+  field.error({quote(endpoint->to_string()),
+               "a port from " + std::to_string(kFirstFreePort) +
+                   " on, because the daemons have no right to those below",
+               "write " + quote(usual.to_string())});
+  return std::nullopt;
 }
 
 /// The key daemon answers one port above the data plane unless told otherwise.
@@ -33,11 +47,11 @@ void read_metrics(const Field& field, Metrics& metrics) {
   map.finish();
   if (is_off(listen)) {
     metrics.listen.reset();
-  } else if (const auto endpoint = read_endpoint(listen)) {
+  } else if (const auto endpoint = read_listener(listen, kMetricsPort)) {
     metrics.listen = *endpoint;
   }
   if (ike_listen.present()) {
-    if (!is_off(ike_listen)) metrics.ike_listen = read_endpoint(ike_listen);
+    if (!is_off(ike_listen)) metrics.ike_listen = read_listener(ike_listen, kMetricsPort + 1);
   } else if (metrics.listen) {
     metrics.ike_listen = beside(listen, *metrics.listen);
   }

@@ -83,6 +83,9 @@ int run(const culvert::config::Config& configuration) {
     return fail("signals", done.error());
   }
   if (auto bound = daemon.bind(); !bound) return fail("not_bound", bound.error());
+  if (auto done = runtime::leave_other_processes_alone(); !done) {
+    return fail("not_confined", done.error());
+  }
   if (auto done = runtime::allow_only_system_calls(runtime::key_daemon_system_calls()); !done) {
     return fail("not_confined", done.error());
   }

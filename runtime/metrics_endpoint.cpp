@@ -75,10 +75,10 @@ std::expected<std::unique_ptr<MetricsEndpoint>, std::string> MetricsEndpoint::cr
   try {
     return std::make_unique<ExposerEndpoint>(address, std::move(collect));
   } catch (const std::exception& error) {
-    // The library says only that it failed; a taken or foreign address is all there is to get
-    // wrong.
+    // The library says only that it failed; this is all there is to get wrong.
     return std::unexpected("metrics: cannot listen on " + address +
-                           ": taken by another program, or no address of this machine (" +
+                           ": taken by another program, no address of this machine, or a port "
+                           "that this user may not open (" +
                            error.what() + ")");
   }
 }

@@ -43,6 +43,12 @@ void lift_locked_memory_limit();
 /// What a system call that is not allowed does: SIGSYS for the whole process, or EPERM for its
 /// caller. The latter where drivers that we do not know make calls of their own.
 enum class DeniedCall { ends_the_process, fails };
+/// From now on no thread of this process signals or limits another process, makes it the owner of a
+/// file's signals or types into a terminal, whatever their users are. For a process that does not
+/// fork. Needs no_new_privileges; call it before allow_only_system_calls, whose lists have no
+/// seccomp(2).
+[[nodiscard]] Done leave_other_processes_alone(DeniedCall denied = DeniedCall::ends_the_process);
+
 /// From now on only `allowed` system calls (names as in syscalls(2)) are made, in every thread.
 /// Needs no_new_privileges. A name the kernel's headers do not know is an error.
 [[nodiscard]] Done allow_only_system_calls(std::span<const std::string_view> allowed,

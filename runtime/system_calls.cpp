@@ -4,7 +4,11 @@
 #include <cstring>
 #include <vector>
 
+#include <fcntl.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "runtime/privileges.hpp"
 
@@ -184,6 +188,52 @@ std::unexpected<std::string> failed(const std::string& what, int negative_errno)
   return std::unexpected("seccomp: " + what + ": " + std::strerror(-negative_errno));
 }
 
+std::uint32_t action_of(DeniedCall denied) {
+  return denied == DeniedCall::fails ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS;
+}
+
+Done put_in_force(const Filter& filter) {
+  // The metrics threads run already: the filter is for them too.
+  if (const int error = ::seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1); error != 0) {
+    return failed("thread sync", error);
+  }
+  if (const int error = ::seccomp_load(filter.get()); error != 0) return failed("load", error);
+  return {};
+}
+
+/// A call that is denied where all of `when` holds.
+struct Denial {
+  std::string_view name;
+  std::vector<scmp_arg_cmp> when;
+};
+
+scmp_arg_cmp is_not(unsigned argument, std::uint64_t value) {
+  return {argument, SCMP_CMP_NE, value, 0};
+}
+/// The kernel reads the lower half of such an argument alone: so does the filter.
+scmp_arg_cmp is_command(std::uint64_t command) {
+  return {1, SCMP_CMP_MASKED_EQ, 0xffffffffULL, command};
+}
+
+/// Calls by which a process reaches another one of its user without a capability (kill(2),
+/// prlimit(2)), or root's shell, on whose terminal it may have been started. A file's owner gets
+/// its SIGIO, or the signal that F_SETSIG chooses, SIGKILL among them (fcntl(2)).
+std::vector<Denial> denials(pid_t own) {
+  const auto self = static_cast<std::uint64_t>(own);
+  return {
+      {"tgkill", {is_not(0, self)}},
+      {"kill", {is_not(0, self)}},
+      {"prlimit64", {is_not(0, 0)}},  // 0: the caller
+      {"fcntl", {is_command(F_SETOWN), is_not(2, self)}},
+      {"fcntl", {is_command(F_SETOWN_EX)}},
+      {"ioctl", {is_command(FIOSETOWN)}},
+      {"ioctl", {is_command(SIOCSPGRP)}},
+      {"ioctl", {is_command(TIOCSPGRP)}},
+      {"ioctl", {is_command(TIOCSTI)}},
+      {"ioctl", {is_command(TIOCLINUX)}},
+  };
+}
+
 }  // namespace
 
 std::span<const std::string_view> key_daemon_system_calls() { return kKeyDaemonCalls; }
@@ -197,8 +247,24 @@ std::span<const std::string_view> packet_daemon_system_calls() {
   return all;
 }
 
+Done leave_other_processes_alone(DeniedCall denied) {
+  // A filter of its own, for arguments: of several filters the strictest word holds.
+  const Filter filter(SCMP_ACT_ALLOW);
+  if (filter.get() == nullptr) return std::unexpected("seccomp: no filter could be made");
+  for (const Denial& denial : denials(::getpid())) {
+    const int number = ::seccomp_syscall_resolve_name(std::string(denial.name).c_str());
+    if (const int error =
+            ::seccomp_rule_add_array(filter.get(), action_of(denied), number,
+                                     static_cast<unsigned>(denial.when.size()), denial.when.data());
+        error != 0) {
+      return failed(std::string(denial.name), error);
+    }
+  }
+  return put_in_force(filter);
+}
+
 Done allow_only_system_calls(std::span<const std::string_view> allowed, DeniedCall denied) {
-  const Filter filter(denied == DeniedCall::fails ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS);
+  const Filter filter(action_of(denied));
   if (filter.get() == nullptr) return std::unexpected("seccomp: no filter could be made");
   for (const std::string_view name : allowed) {
     const int number = ::seccomp_syscall_resolve_name(std::string(name).c_str());
@@ -211,12 +277,7 @@ Done allow_only_system_calls(std::span<const std::string_view> allowed, DeniedCa
       return failed(std::string(name), error);
     }
   }
-  // The metrics threads run already: the filter is for them too.
-  if (const int error = ::seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1); error != 0) {
-    return failed("thread sync", error);
-  }
-  if (const int error = ::seccomp_load(filter.get()); error != 0) return failed("load", error);
-  return {};
+  return put_in_force(filter);
 }
 
 }  // namespace culvert::runtime

@@ -40,6 +40,9 @@ std::expected<void, std::string> leave_root(const config::Config& config) {
 std::expected<void, std::string> confine(const config::Config& config) {
   if (auto done = leave_root(config); !done) return done;
   if (auto done = runtime::no_new_privileges(); !done) return done;
+  if (auto done = runtime::leave_other_processes_alone(runtime::DeniedCall::fails); !done) {
+    return done;
+  }
   const auto listed = runtime::packet_daemon_system_calls();
   std::vector<std::string_view> calls(listed.begin(), listed.end());
   if (uses_af_xdp(config)) calls.emplace_back("bpf");  // its sockets are taken down through maps

@@ -10,9 +10,7 @@
 namespace culvert::dataplane::control {
 namespace {
 
-// Manual SAs are named from a range of their own; the key daemon's names start from a random
-// 64-bit number.
-constexpr std::uint64_t kFirstManualId = 0x6d616e75616c0000ULL;
+constexpr std::uint64_t kFirstManualId = (std::uint64_t{channel::kManualSaIds} << 32U) + 1;
 constexpr std::uint16_t kUdpEncapsulationPort = 4500;
 /// Numbers left to an outbound SA until the policies name its successor, some milliseconds later.
 constexpr std::uint64_t kSentMeanwhile = 1U << 17U;

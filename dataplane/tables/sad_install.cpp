@@ -356,19 +356,35 @@ std::expected<SlotIndex, Outcome> SadTable::install(const InstallSa& request, st
 std::expected<SlotIndex, Outcome> SadTable::install_manual(const InstallSa& request,
                                                            std::uint64_t now_tsc,
                                                            const SaSettings& settings) {
+  if (request.direction == Direction::in) {
+    auto done = install_manual_inbound(request, now_tsc, settings);
+    if (!done) expect_no_successor(static_cast<std::uint32_t>(request.spi));
+    return done;
+  }
   if (find(request.sa) != nullptr) return std::unexpected(Outcome::duplicate);
-  if (request.direction == Direction::out) return install_outbound(request, now_tsc, settings);
+  return install_outbound(request, now_tsc, settings);
+}
+
+std::expected<SlotIndex, Outcome> SadTable::install_manual_inbound(const InstallSa& request,
+                                                                   std::uint64_t now_tsc,
+                                                                   const SaSettings& settings) {
+  if (find(request.sa) != nullptr) return std::unexpected(Outcome::duplicate);
   const auto spi = static_cast<std::uint32_t>(request.spi);
   const auto slot = slot_for_manual(spi);
   if (!slot) return slot;
   auto done = install_at(*slot, request, now_tsc, settings);
   if (!done) {
-    // Packets may wait for it: see remove_for_successor.
-    if (is_expected(spi)) place_of(spi)->leased.store(0, std::memory_order_relaxed);
     foreign_.remove(spi);
     inbound_slots_.give_back(*slot);
   }
   return done;
+}
+
+/// Packets may wait for one that does not come: see remove_for_successor. What the key daemon has
+/// leased or installed under the SPI stays as it is.
+void SadTable::expect_no_successor(std::uint32_t spi) {
+  if (!is_expected(spi) || inbound(spi) != nullptr || leased_[spi & (capacity_ - 1)]) return;
+  place_of(spi)->leased.store(0, std::memory_order_relaxed);
 }
 
 }  // namespace culvert::dataplane

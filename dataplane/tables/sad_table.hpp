@@ -211,6 +211,10 @@ class SadTable final : public Sad {
   void return_abandoned();
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_of_lease(channel::Spi spi) const;
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_for_manual(std::uint32_t spi);
+  std::expected<SlotIndex, Outcome> install_manual_inbound(const InstallSa& request,
+                                                           std::uint64_t now_tsc,
+                                                           const SaSettings& settings);
+  void expect_no_successor(std::uint32_t spi);
   [[nodiscard]] std::expected<std::unique_ptr<Installed>, Outcome> prepare(
       SlotIndex slot, const InstallSa& request, std::uint64_t now_tsc, const SaSettings& settings);
   /// An empty window for the SA that comes to a slot.

@@ -27,6 +27,8 @@ Core::Core(const Environment& environment, const Tuning& tuning)
   connection_index_.rebuild(connections_);
   // Names must not meet those of an earlier life of the key daemon that the data plane still holds.
   next_sa_ = draw_number();
+  // Those the data plane refuses.
+  while (channel::is_manual_id(channel::SaId{next_sa_})) next_sa_ = draw_number();
   next_policy_ = draw_number();
 }
 

@@ -4,10 +4,14 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from harness.testbed import build_directory
+
+
+BROKEN_PKI = Path(__file__).resolve().parents[1] / "broken" / "pki"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,20 @@ def test_units_run_what_is_installed(installed):
             assert os.access(path, os.X_OK), f"{unit.name} runs {program}"
             version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
             assert re.search(r"\d+\.\d+\.\d+", version)
+
+
+def test_no_unit_refuses_to_start_for_an_expired_certificate_of_ours(installed, tmp_path):
+    """Its connection cannot come up, the others can: what a unit runs before a daemon lets it start."""
+    shutil.copytree(BROKEN_PKI, tmp_path, dirs_exist_ok=True)
+    for file in tmp_path.iterdir():
+        file.chmod(0o600)
+    configuration = str(tmp_path / "certificate-expired.yaml")
+    for unit in units(installed):
+        for line in re.findall(r"^ExecStartPre=(.+)", unit.read_text(), re.M):
+            program, *words = line.replace("/etc/culvert/%i.yaml", configuration).split()
+            ended = subprocess.run([installed / program.removeprefix("/"), *words], capture_output=True, text=True,
+                                   check=False)
+            assert ended.returncode == 0, f"{unit.name}: {line}: {ended.stdout}"
 
 
 def test_the_key_daemon_finds_its_fetcher(installed):

@@ -132,6 +132,7 @@ def test_the_service_user_owns_what_it_must_and_no_more(pair):
     assert int(effective.split()[1], 16) == 0, "the key daemon needs no capability"
     for thread in thread_states(pid):
         assert thread["NoNewPrivs"] == "1" and thread["Seccomp"] == "2", thread["Name"]
+        assert thread.get("Seccomp_filters", "2") == "2", "one for calls, one for other processes"
     assert Path(f"/proc/{pid}/mem").stat().st_uid == 0, "not dumpable: not even its user looks in"
 
 
@@ -159,6 +160,7 @@ def test_the_packet_daemon_keeps_only_what_forwarding_needs(pair):
     for thread in (main, *others):
         assert set(thread["Uid"].split()) == {user}, thread["Name"]
         assert thread["NoNewPrivs"] == "1" and thread["Seccomp"] == "2", thread["Name"]
+        assert thread.get("Seccomp_filters", "2") == "2", "one for calls, one for other processes"
         if thread is not main:
             assert int(thread["CapEff"], 16) == int(thread["CapPrm"], 16) == 0, thread["Name"]
     assert Path(f"/proc/{pid}/mem").stat().st_uid == 0, "not dumpable: not even its user looks in"

@@ -24,6 +24,9 @@ struct BrokenSa {
 
 const std::vector<BrokenSa> kBrokenSas = {
     {"SaId zero", "sa", [](InstallSa& sa) { sa.sa = SaId{0}; }},
+    {"a manual SA's name", "sa", [](InstallSa& sa) { sa.sa = SaId{0x6d616e7500000000}; }},
+    {"the last of a manual SA's names", "sa",
+     [](InstallSa& sa) { sa.sa = SaId{0x6d616e75ffffffff}; }},
     {"a direction beyond the enum", "direction",
      [](InstallSa& sa) { sa.direction = Direction{2}; }},
     {"a mode beyond the enum", "mode", [](InstallSa& sa) { sa.mode = SaMode{2}; }},
@@ -116,6 +119,9 @@ TEST_CASE("messages: what the RFCs allow an SA is allowed") {
   SECTION("IPv6 inside of IPv4") {
     sa.local_selectors = selectors("2001:db8:1::/64");
     sa.remote_selectors = selectors("2001:db8:2::/64");
+  }
+  SECTION("names beside those of manual SAs") {
+    sa.sa = SaId{GENERATE(0x6d616e74ffffffffU, 0x6d616e7600000000U)};
   }
   SECTION("sixteen selectors") {
     sa.remote_selectors.items.fill(sa.remote_selectors.items[0]);

@@ -193,4 +193,36 @@ TEST_CASE("manual successor: a reload that fails leaves the numbers to the one t
   CHECK(reserve_sequence(gateway.sends(), 1U << 20U, add).count == 1U << 20U);
 }
 
+TEST_CASE(
+    "manual successor: one that cannot come is waited for no longer, and the next one comes") {
+  Gateway gateway;
+  gateway.add("pair", kIn, 0x1001);
+  REQUIRE(gateway.reload() == "");
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  auto plan = gateway.manual_sas.plan(gateway.file);
+  REQUIRE(plan);
+  // Its name went to another between the plan and its execution.
+  channel::InstallSa other = plan->front().request;
+  other.spi = channel::Spi{0x1002};
+  REQUIRE(gateway.tables->sad->install_manual(other, 1));
+  REQUIRE_FALSE(gateway.manual_sas.apply(gateway.file, *std::move(plan), Instant{}));
+  CHECK_FALSE(gateway.tables->sad->is_expected(0x1001));
+  CHECK(gateway.reload() == "");
+  CHECK(gateway.inbound(0x1001) != nullptr);
+}
+
+TEST_CASE(
+    "manual successor: whatever the key daemon leased is still expected when a manual SA fails") {
+  Gateway gateway;
+  const auto leased = gateway.tables->sad->lease_spis(1);
+  REQUIRE(leased.size() == 1);
+  const auto spi = static_cast<std::uint32_t>(leased.front());
+  gateway.add("pair", kIn, 0x1001);
+  auto plan = gateway.manual_sas.plan(gateway.file);
+  REQUIRE(plan);
+  plan->front().request.spi = leased.front();
+  REQUIRE_FALSE(gateway.tables->sad->install_manual(plan->front().request, 1));
+  CHECK(gateway.tables->sad->is_expected(spi));
+}
+
 }  // namespace culvert::dataplane::control::manual_reload

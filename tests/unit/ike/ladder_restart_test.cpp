@@ -301,6 +301,36 @@ TEST_CASE("expiry: what an earlier life left sends no longer than its SA lives")
   ladder.converged();
 }
 
+/// The first number that is drawn is this one.
+class FirstDraws final : public crypto::ike::Random {
+ public:
+  FirstDraws(wire::Bytes first, std::unique_ptr<crypto::ike::Random> then)
+      : first_(first.begin(), first.end()), then_(std::move(then)) {}
+  void fill(crypto::MutableBytes out) override {
+    if (out.size() != first_.size()) return then_->fill(out);
+    std::ranges::copy(std::exchange(first_, {}), out.begin());
+  }
+  [[nodiscard]] bool done() const { return first_.empty(); }
+
+ private:
+  std::vector<std::uint8_t> first_;
+  std::unique_ptr<crypto::ike::Random> then_;
+};
+
+TEST_CASE("start: no SA bears a name of manual ones, which the data plane would refuse") {
+  Ladder ladder;
+  simulation::Gateway& a = ladder.gateway(kA);
+  const std::array<std::uint8_t, 8> manual{0x6d, 0x61, 0x6e, 0x75, 0, 0, 1, 0};
+  auto random = std::make_unique<FirstDraws>(manual, std::move(a.random));
+  const FirstDraws& draws = *random;
+  a.random = std::move(random);
+  a.boot();
+  REQUIRE(draws.done());
+  ladder.connect();
+  REQUIRE(a.data_plane.sas.size() == 2);
+  for (const auto& [name, sa] : a.data_plane.sas) CHECK_FALSE(channel::is_manual_id(name));
+}
+
 TEST_CASE("acquire: a packet brings a trapped child up, once") {
   Ladder ladder;
   ladder.world.acquire(kA, 0);

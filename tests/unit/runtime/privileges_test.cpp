@@ -1,18 +1,23 @@
 #include "runtime/privileges.hpp"
 
+#include <array>
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <thread>
 
 #include <catch2/catch.hpp>
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -150,6 +155,100 @@ TEST_CASE("privileges: where drivers make calls of their own, a denied one fails
           return ::chroot("/") == -1 && errno == EPERM &&
                  ::execl("/bin/true", "true", nullptr) == -1 && errno == EPERM && ::getppid() > 0;
         }) == 0);
+}
+
+namespace {
+
+/// A system call that names a process.
+struct NamesProcess {
+  const char* what;
+  long (*call)(pid_t process);
+};
+/// Which one may.
+constexpr std::array kNamesOneself = std::to_array<NamesProcess>({
+    {"tgkill", [](pid_t process) { return ::syscall(SYS_tgkill, process, process, 0); }},
+    {"kill", [](pid_t process) { return ::syscall(SYS_kill, process, 0); }},
+    {"prlimit64",
+     [](pid_t process) {
+       rlimit limit{};
+       const pid_t named = process == ::getpid() ? 0 : process;
+       return ::syscall(SYS_prlimit64, named, RLIMIT_NOFILE, nullptr, &limit);
+     }},
+    {"F_SETOWN",
+     [](pid_t process) {
+       const int descriptor = ::socket(AF_UNIX, SOCK_STREAM, 0);
+       return ::syscall(SYS_fcntl, descriptor, F_SETOWN, process);
+     }},
+});
+/// Whoever they name; the kernel reads 32 bits of a command.
+constexpr std::array kNamesAnybody = std::to_array<NamesProcess>({
+    {"F_SETOWN_EX",
+     [](pid_t process) {
+       const int descriptor = ::socket(AF_UNIX, SOCK_STREAM, 0);
+       const f_owner_ex owner{F_OWNER_PID, process};
+       return ::syscall(SYS_fcntl, descriptor, F_SETOWN_EX, &owner);
+     }},
+    {"F_SETOWN in 64 bits",
+     [](pid_t process) {
+       const int descriptor = ::socket(AF_UNIX, SOCK_STREAM, 0);
+       return ::syscall(SYS_fcntl, descriptor, (1UL << 32U) | F_SETOWN, process);
+     }},
+    {"FIOSETOWN",
+     [](pid_t process) {
+       const int descriptor = ::socket(AF_UNIX, SOCK_STREAM, 0);
+       return ::syscall(SYS_ioctl, descriptor, FIOSETOWN, &process);
+     }},
+    {"SIOCSPGRP",
+     [](pid_t process) {
+       const int descriptor = ::socket(AF_UNIX, SOCK_STREAM, 0);
+       return ::syscall(SYS_ioctl, descriptor, (1UL << 32U) | SIOCSPGRP, &process);
+     }},
+});
+
+bool confined_as_packet_daemon() {
+  return no_new_privileges() && leave_other_processes_alone(DeniedCall::fails) &&
+         allow_only_system_calls(packet_daemon_system_calls(), DeniedCall::fails);
+}
+bool confined_as_key_daemon() {
+  return no_new_privileges() && leave_other_processes_alone() &&
+         allow_only_system_calls(key_daemon_system_calls());
+}
+
+}  // namespace
+
+TEST_CASE("privileges: behind the filter a process reaches no other one, of its user either") {
+  const pid_t other = ::getpid();
+  const auto is_denied = [&](const NamesProcess& one) {
+    CAPTURE(one.what);
+    // Nothing else is in the way.
+    CHECK(in_child([&] { return one.call(other) == 0; }) == 0);
+    CHECK(in_child([&] {
+            return confined_as_packet_daemon() && one.call(other) == -1 && errno == EPERM;
+          }) == 0);
+    const int status = in_child([&] {
+      if (!confined_as_key_daemon()) return false;
+      one.call(other);
+      return true;
+    });
+    REQUIRE(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == SIGSYS);
+  };
+  for (const NamesProcess& one : kNamesOneself) is_denied(one);
+  for (const NamesProcess& one : kNamesAnybody) is_denied(one);
+}
+
+TEST_CASE("privileges: behind the filter a process reaches itself") {
+  for (const NamesProcess& one : kNamesOneself) {
+    CAPTURE(one.what);
+    CHECK(in_child([&] { return confined_as_packet_daemon() && one.call(::getpid()) == 0; }) == 0);
+  }
+  const int status = in_child([] {
+    std::signal(SIGABRT, SIG_DFL);  // not the test program's
+    if (confined_as_key_daemon()) std::abort();
+    return true;
+  });
+  REQUIRE(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGABRT);
 }
 
 // The address sanitizer's own threads make system calls that no daemon of ours makes.
