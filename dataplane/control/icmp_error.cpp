@@ -104,7 +104,10 @@ std::expected<Offender, IcmpRefusal> judge_ipv4(wire::Reader reader) {
   return offender;
 }
 
-/// Walks extension headers (RFC 8200 §4.1) to the upper layer, for the checks of RFC 4443 §2.4 e.
+/// Walks extension headers (RFC 8200 §4.1) to the upper layer, for the checks of RFC 4443 §2.4 e. A
+/// later fragment does not show it, and is none of the exceptions there: a router that does not
+/// tell of it keeps its sender from learning the path MTU (§3.2, "MUST be sent"). It is of no
+/// ICMPv6 error: those fit into 1280 bytes (§2.4 c), so that nobody has to cut them.
 std::expected<void, IcmpRefusal> judge_ipv6_chain(wire::Reader reader, std::uint8_t next_header) {
   constexpr int kMaxHeaders = 8;
   for (int i = 0; i < kMaxHeaders; ++i) {
@@ -117,9 +120,7 @@ std::expected<void, IcmpRefusal> judge_ipv6_chain(wire::Reader reader, std::uint
     const std::size_t rest = fragment ? 6U : (*start)[1] * 8U + 6U;
     const auto body = reader.bytes(rest, "IPv6 extension header");
     if (!body) return std::unexpected(IcmpRefusal::malformed);
-    if (fragment && ((*body)[0] != 0 || ((*body)[1] & 0xf8U) != 0)) {
-      return std::unexpected(IcmpRefusal::later_fragment);
-    }
+    if (fragment && ((*body)[0] != 0 || ((*body)[1] & 0xf8U) != 0)) return {};
   }
   if (next_header != protocol::kIcmpv6) return {};
   const auto type = reader.u8("ICMPv6 type");

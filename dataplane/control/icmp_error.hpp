@@ -23,7 +23,7 @@ enum class IcmpErrorKind : std::uint8_t {
 enum class IcmpRefusal : std::uint8_t {
   malformed,       ///< its header does not hold together
   about_an_error,  ///< it is itself an ICMP error or redirect, or an ICMP message cut short
-  later_fragment,  ///< only the first fragment is reported
+  later_fragment,  ///< of IPv4 only the first fragment is reported (RFC 1122 §3.2.2)
   not_one_host,    ///< source or destination is multicast, broadcast, unspecified or loopback
 };
 

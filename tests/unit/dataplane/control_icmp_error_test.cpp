@@ -82,22 +82,39 @@ TEST_CASE("icmp errors: an echo request is reported, an echo behind options too"
   CHECK(error_about(IcmpErrorKind::time_exceeded, echo));
 }
 
-TEST_CASE("icmp errors: only the first fragment is reported") {
+TEST_CASE("icmp errors: of IPv4 only the first fragment is reported (RFC 1122 §3.2.2)") {
   auto fragment = from_hex(kPacket4);
   fragment[7] = 5;
   CHECK(error_about(IcmpErrorKind::time_exceeded, fragment).error() == IcmpRefusal::later_fragment);
   fragment[7] = 0;
   fragment[6] = 0x20;  // more fragments, offset 0
   CHECK(error_about(IcmpErrorKind::time_exceeded, fragment));
+}
 
-  auto fragment6 = from_hex(kPacket6);
-  fragment6[6] = 44;
-  fragment6[40] = 17;
-  fragment6[41] = 0;
-  fragment6[42] = 0;
-  fragment6[43] = 8;
-  CHECK(error_about(IcmpErrorKind::time_exceeded, fragment6).error() ==
-        IcmpRefusal::later_fragment);
+TEST_CASE("icmp errors: of IPv6 each fragment is reported (RFC 4443 §2.4 e, §3.2, §3.3)") {
+  const std::uint8_t of = GENERATE(std::uint8_t{17}, std::uint8_t{58});
+  const IcmpErrorKind kind = GENERATE(IcmpErrorKind::packet_too_big, IcmpErrorKind::time_exceeded);
+  auto fragment = from_hex(kPacket6);
+  fragment[6] = 44;
+  fragment[40] = of;
+  fragment[41] = 0;
+  fragment[42] = 0;
+  fragment[43] = 8;
+  const auto error = error_about(kind, fragment, 1400);
+  REQUIRE(error);
+  CHECK(std::equal(fragment.begin(), fragment.end(), error->begin() + 48, error->end()));
+}
+
+TEST_CASE("icmp errors: about an IPv6 fragment that begins an ICMPv6 error, none") {
+  auto fragment = from_hex(kPacket6);
+  fragment[6] = 44;
+  fragment[40] = 58;
+  fragment[41] = fragment[42] = 0;
+  fragment[43] = 1;  // more follow
+  fragment[48] = 3;
+  const auto error = error_about(IcmpErrorKind::time_exceeded, fragment);
+  REQUIRE_FALSE(error);
+  CHECK(error.error() == IcmpRefusal::about_an_error);
 }
 
 TEST_CASE("icmp errors: never to or about multicast, broadcast, loopback or nobody") {
