@@ -155,7 +155,8 @@ std::expected<Offender, IcmpRefusal> judge(wire::Bytes offending) {
 }
 
 void build_icmpv4(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
-                  const IpAddress& source, const Offender& offender, wire::Bytes quoted) {
+                  const IpAddress& source, std::uint16_t identification, const Offender& offender,
+                  wire::Bytes quoted) {
   const auto [type, code] = icmpv4_code(kind);
   std::array<std::uint8_t, wire::ipv4::kHeaderBytes> header_buffer{};
   wire::Writer header(header_buffer);
@@ -163,7 +164,8 @@ void build_icmpv4(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
   header.u8(kIpv4TypeOfService);
   header.u16(
       static_cast<std::uint16_t>(wire::ipv4::kHeaderBytes + kIcmpHeaderBytes + quoted.size()));
-  header.u32(0);  // identification, flags, offset: never fragmented by us
+  header.u16(identification);
+  header.u16(0);  // an SA or a router may cut it
   header.u8(wire::kOurHopLimit);
   header.u8(protocol::kIcmp);
   header.u16(0);
@@ -220,6 +222,7 @@ void build_icmpv6(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
 
 std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErrorKind kind,
                                                   std::uint32_t mtu, const IpAddress& source,
+                                                  std::uint16_t identification,
                                                   wire::Bytes offending) {
   const auto offender = judge(offending);
   if (!offender) return std::unexpected(offender.error());
@@ -227,7 +230,7 @@ std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErro
   if (source.is_v4()) {
     constexpr std::size_t kQuoted =
         kMaxIcmpv4ErrorBytes - wire::ipv4::kHeaderBytes - kIcmpHeaderBytes;
-    build_icmpv4(writer, kind, mtu, source, *offender,
+    build_icmpv4(writer, kind, mtu, source, identification, *offender,
                  offending.first(std::min(offending.size(), kQuoted)));
   } else {
     constexpr std::size_t kQuoted =

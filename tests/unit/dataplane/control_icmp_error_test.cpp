@@ -5,6 +5,8 @@
 #include "dataplane/control/icmp_error.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 #include "wire/checksum.hpp"
+#include "wire/ip.hpp"
+#include "wire/unaligned.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -21,12 +23,13 @@ constexpr std::string_view kPacket6 =
     "60000000000d110120010db800010000000000000000000520010db8000200000000000000000009"
     "03e807d0000d54c768656c6c6f";
 
-Built error_about(IcmpErrorKind kind, wire::Bytes packet, std::uint32_t mtu = 0) {
+Built error_about(IcmpErrorKind kind, wire::Bytes packet, std::uint32_t mtu = 0,
+                  std::uint16_t identification = 0) {
   std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
   wire::Writer writer(buffer);
   const bool v6 = !packet.empty() && packet[0] >> 4U == 6;
-  const auto done =
-      build_icmp_error(writer, kind, mtu, address(v6 ? "2001:db8:1::1" : "10.1.0.1"), packet);
+  const auto done = build_icmp_error(writer, kind, mtu, address(v6 ? "2001:db8:1::1" : "10.1.0.1"),
+                                     identification, packet);
   if (!done) return std::unexpected(done.error());
   REQUIRE_FALSE(writer.overflowed());
   return std::vector<std::uint8_t>(writer.written().begin(), writer.written().end());
@@ -38,6 +41,16 @@ TEST_CASE("icmp errors: time exceeded is scapy's, byte for byte (RFC 792)") {
   CHECK(error_about(IcmpErrorKind::time_exceeded, from_hex(kPacket4)) ==
         from_hex("45c0003d00000000400165f90a0100010a0100050b00092f0000000045000021000700000111a5b5"
                  "0a0100050a02000903e807d0000d9c3968656c6c6f"));
+}
+
+TEST_CASE("icmp errors: they have the identification that they are given (RFC 6864 §4.3)") {
+  const auto error = error_about(IcmpErrorKind::time_exceeded, from_hex(kPacket4), 0, 0xabcd);
+  REQUIRE(error);
+  CHECK(wire::load_u16(error->data() + wire::ipv4::kIdentification) == 0xabcd);
+  CHECK(wire::load_u16(error->data() + wire::ipv4::kFragment) == 0);  // may be cut
+  wire::ChecksumSum sum;
+  sum.add(wire::Bytes(*error).first(wire::ipv4::kHeaderBytes));
+  CHECK(sum.finish() == 0);
 }
 
 TEST_CASE("icmp errors: fragment reassembly time exceeded is code 1 (RFC 792, RFC 4443 §3.3)") {
