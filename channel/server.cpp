@@ -74,28 +74,24 @@ class MemfdServer final : public Server {
   }
 
   [[nodiscard]] std::optional<Request> next_request() override {
+    // Made where the caller has it, and returned by each return: a copy's key would not be wiped.
+    std::optional<Request> request;
     // At most what a ring holds: a peer that writes as fast as we read gets no more of this call.
     for (std::size_t taken = 0; taken < kRequestSlots && session_; ++taken) {
       // A request is taken only when its completion has a place.
-      if (event_room() == 0) return std::nullopt;
-      Request request;
-      switch (session_->requests.pop_and_wipe(request)) {
-        case RingState::ok:
-          break;
-        case RingState::stuck:
-          return std::nullopt;
-        case RingState::torn:
-          drop_torn();
-          return std::nullopt;
-      }
+      if (event_room() == 0) break;
+      const RingState state = session_->requests.pop_and_wipe(request.emplace());
+      if (state == RingState::torn) drop_torn();
+      if (state != RingState::ok) break;
       ++session_->unanswered;
-      if (const auto valid = validate(request); valid) {
+      if (const auto valid = validate(*request); valid) {
         ++statistics_.requests;
         return request;
       }
-      refuse(request);
+      refuse(*request);
     }
-    return std::nullopt;
+    request.reset();
+    return request;
   }
 
   [[nodiscard]] std::optional<Datagram> next_datagram() override {

@@ -41,6 +41,14 @@ std::expected<void, std::string> clear_stale(const std::filesystem::path& path,
   return {};
 }
 
+/// The umask would take away of `mode` what it has: it is the opposite of it meanwhile.
+bool bind_with(int descriptor, const sockaddr_un& address, mode_t mode) {
+  const mode_t before = ::umask(~mode & 0777U);
+  const int done = ::bind(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  ::umask(before);  // keeps errno
+  return done == 0;
+}
+
 }  // namespace
 
 std::expected<sockaddr_un, std::string> unix_address(const std::filesystem::path& path) {
@@ -68,13 +76,10 @@ std::expected<int, std::string> listen_unix(const std::filesystem::path& path, m
     ::close(descriptor);
     return result;
   };
-  // Before bind: the file never exists with wider permissions than asked for.
+  // Before bind, and by no path: the folder may be another user's, who could have put a link to
+  // somebody's file there. The file never exists with wider permissions than asked for.
   if (::fchmod(descriptor, mode) != 0) return fail("fchmod");
-  if (::bind(descriptor, reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
-    return fail("bind");
-  }
-  // After bind: the umask may have taken away what was asked for.
-  if (::chmod(path.c_str(), mode) != 0) return fail("chmod");
+  if (!bind_with(descriptor, *address, mode)) return fail("bind");
   if (owner != ::geteuid() && ::lchown(path.c_str(), owner, static_cast<gid_t>(-1)) != 0) {
     return fail("chown");
   }

@@ -14,7 +14,8 @@ namespace culvert::runtime {
 [[nodiscard]] std::expected<sockaddr_un, std::string> unix_address(
     const std::filesystem::path& path);
 
-/// A non-blocking listening stream socket at `path` with exactly `mode`, owned by `owner`.
+/// A non-blocking listening stream socket at `path` with exactly `mode`, owned by `owner`. Changes
+/// the process's umask for a moment: before other threads make files.
 [[nodiscard]] std::expected<int, std::string> listen_unix(const std::filesystem::path& path,
                                                           mode_t mode, uid_t owner);
 

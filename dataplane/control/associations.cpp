@@ -217,6 +217,7 @@ TakeTraffic Associations::take_out(const SaRecord& record) {
   for (ChildCount* const count : counts_) count->ending(sa, child, direction, traffic);
   accounts_->fold(child, direction, traffic);
   log_sa("sa_removed", record.spec, children_.name(child));
+  if (record.is_over) --over_[static_cast<std::size_t>(direction)];
   watches_.erase(sa);
   by_child_.erase({record.spec.child_id, sa});
   unindex_outbound(record.spec);
@@ -329,7 +330,8 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
   if (!due) return;
   if (due->level == ExpiryLevel::hard) {
     if (stopped == StopCause::none) tables_.sad->stop(sa, stop_of(due->cause));
-    if (!std::exchange(record->end_is_logged, true)) {
+    if (!std::exchange(record->is_over, true)) {
+      ++over_[static_cast<std::size_t>(record->spec.direction)];
       log_sa("sa_expired", record->spec, children_.name(record->spec.child_id));
     }
   }
@@ -338,6 +340,10 @@ void Associations::examine(channel::SaId sa, LifetimeWatch& watch, channel::Serv
 
 bool Associations::is_live(const SaRecord& record) const {
   return tables_.sad->stopped(record) == StopCause::none;
+}
+
+std::uint32_t Associations::live(channel::Direction direction) const {
+  return tables_.sad->count(direction) - over_[static_cast<std::size_t>(direction)];
 }
 
 std::optional<Instant> Associations::installed(channel::SaId sa) const {

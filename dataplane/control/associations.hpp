@@ -2,6 +2,7 @@
 // asks, watched until they expire, their traffic credited to their child for good.
 #pragma once
 
+#include <array>
 #include <expected>
 #include <functional>
 #include <map>
@@ -96,6 +97,8 @@ class Associations {
   void steer_some();
 
   [[nodiscard]] bool is_live(const SaRecord& record) const;
+  /// How many pass packets, as far as scans have seen.
+  [[nodiscard]] std::uint32_t live(channel::Direction direction) const;
   [[nodiscard]] bool is_manual(const SaRecord& record) const {
     return children_.is_manual(record.spec.child_id);
   }
@@ -151,6 +154,7 @@ class Associations {
   std::vector<ChildCount*> counts_;  ///< one a client who asks
   std::set<std::pair<ChildId, channel::SaId>> by_child_;
   std::map<channel::SaId, LifetimeWatch> watches_;
+  std::array<std::uint32_t, 2> over_{};  ///< installed SAs that are over, by direction
   channel::SaId scan_from_{}, steer_from_{};
   bool steers_again_ = false;
   std::uint32_t listener_ = 0;  ///< how many key daemons there have been

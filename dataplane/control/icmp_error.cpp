@@ -104,7 +104,10 @@ std::expected<Offender, IcmpRefusal> judge_ipv4(wire::Reader reader) {
   return offender;
 }
 
-/// Walks extension headers (RFC 8200 §4.1) to the upper layer, for the checks of RFC 4443 §2.4 e.
+/// Walks extension headers (RFC 8200 §4.1) to the upper layer, for the checks of RFC 4443 §2.4 e. A
+/// later fragment does not show it, and is none of the exceptions there: a router that does not
+/// tell of it keeps its sender from learning the path MTU (§3.2, "MUST be sent"). It is of no
+/// ICMPv6 error: those fit into 1280 bytes (§2.4 c), so that nobody has to cut them.
 std::expected<void, IcmpRefusal> judge_ipv6_chain(wire::Reader reader, std::uint8_t next_header) {
   constexpr int kMaxHeaders = 8;
   for (int i = 0; i < kMaxHeaders; ++i) {
@@ -117,9 +120,7 @@ std::expected<void, IcmpRefusal> judge_ipv6_chain(wire::Reader reader, std::uint
     const std::size_t rest = fragment ? 6U : (*start)[1] * 8U + 6U;
     const auto body = reader.bytes(rest, "IPv6 extension header");
     if (!body) return std::unexpected(IcmpRefusal::malformed);
-    if (fragment && ((*body)[0] != 0 || ((*body)[1] & 0xf8U) != 0)) {
-      return std::unexpected(IcmpRefusal::later_fragment);
-    }
+    if (fragment && ((*body)[0] != 0 || ((*body)[1] & 0xf8U) != 0)) return {};
   }
   if (next_header != protocol::kIcmpv6) return {};
   const auto type = reader.u8("ICMPv6 type");
@@ -154,7 +155,8 @@ std::expected<Offender, IcmpRefusal> judge(wire::Bytes offending) {
 }
 
 void build_icmpv4(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
-                  const IpAddress& source, const Offender& offender, wire::Bytes quoted) {
+                  const IpAddress& source, std::uint16_t identification, const Offender& offender,
+                  wire::Bytes quoted) {
   const auto [type, code] = icmpv4_code(kind);
   std::array<std::uint8_t, wire::ipv4::kHeaderBytes> header_buffer{};
   wire::Writer header(header_buffer);
@@ -162,7 +164,8 @@ void build_icmpv4(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
   header.u8(kIpv4TypeOfService);
   header.u16(
       static_cast<std::uint16_t>(wire::ipv4::kHeaderBytes + kIcmpHeaderBytes + quoted.size()));
-  header.u32(0);  // identification, flags, offset: never fragmented by us
+  header.u16(identification);
+  header.u16(0);  // an SA or a router may cut it
   header.u8(wire::kOurHopLimit);
   header.u8(protocol::kIcmp);
   header.u16(0);
@@ -219,6 +222,7 @@ void build_icmpv6(wire::Writer& writer, IcmpErrorKind kind, std::uint32_t mtu,
 
 std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErrorKind kind,
                                                   std::uint32_t mtu, const IpAddress& source,
+                                                  std::uint16_t identification,
                                                   wire::Bytes offending) {
   const auto offender = judge(offending);
   if (!offender) return std::unexpected(offender.error());
@@ -226,7 +230,7 @@ std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErro
   if (source.is_v4()) {
     constexpr std::size_t kQuoted =
         kMaxIcmpv4ErrorBytes - wire::ipv4::kHeaderBytes - kIcmpHeaderBytes;
-    build_icmpv4(writer, kind, mtu, source, *offender,
+    build_icmpv4(writer, kind, mtu, source, identification, *offender,
                  offending.first(std::min(offending.size(), kQuoted)));
   } else {
     constexpr std::size_t kQuoted =

@@ -23,7 +23,7 @@ enum class IcmpErrorKind : std::uint8_t {
 enum class IcmpRefusal : std::uint8_t {
   malformed,       ///< its header does not hold together
   about_an_error,  ///< it is itself an ICMP error or redirect, or an ICMP message cut short
-  later_fragment,  ///< only the first fragment is reported
+  later_fragment,  ///< of IPv4 only the first fragment is reported (RFC 1122 §3.2.2)
   not_one_host,    ///< source or destination is multicast, broadcast, unspecified or loopback
 };
 
@@ -32,9 +32,11 @@ inline constexpr std::size_t kMaxIcmpv4ErrorBytes = 576;
 inline constexpr std::size_t kMaxIcmpv6ErrorBytes = 1280;
 
 /// Appends a whole IP packet from `source` (ours) to the sender of `offending`, an IP packet from
-/// its first header byte on. `mtu` is used by packet_too_big only.
+/// its first header byte on. `mtu` is used by packet_too_big only. `identification`: of an IPv4
+/// packet, not that of another one to the same host lately (RFC 6864 §4.3).
 std::expected<void, IcmpRefusal> build_icmp_error(wire::Writer& writer, IcmpErrorKind kind,
                                                   std::uint32_t mtu, const wire::IpAddress& source,
+                                                  std::uint16_t identification,
                                                   wire::Bytes offending);
 
 }  // namespace culvert::dataplane::control

@@ -37,7 +37,7 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
 
   std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
   wire::Writer writer(buffer);
-  if (!build_icmp_error(writer, kind, mtu, *source, bytes_of(offending))) return;
+  if (!build_icmp_error(writer, kind, mtu, *source, ++identification_, bytes_of(offending))) return;
   // The error quotes the packet: what came encrypted must not go back in clear (RFC 4301 §6).
   if (origin.from_tunnel && !would_be_protected(spd_.snapshot(), writer.written())) return;
   if (!per_destination_.admit(pair->source, now) || !in_all_.take(kInAll, now)) {

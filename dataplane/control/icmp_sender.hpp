@@ -37,6 +37,7 @@ class IcmpSender {
   Packets& packets_;
   TokenBucket in_all_;
   SourcePolicer per_destination_;
+  std::uint16_t identification_ = 0;  ///< of the last IPv4 error
 };
 
 /// Source and destination of an IP packet; nullopt when its header is cut short.

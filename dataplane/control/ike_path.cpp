@@ -15,7 +15,9 @@ namespace {
 
 /// Datagrams from the key daemon sent in one turn of the loop.
 constexpr int kSendAtOnce = 256;
-constexpr std::uint16_t kSmallestPathMtu = 1280;
+/// "IPv6 requires that every link in the Internet have an MTU of 1280 octets or greater" (RFC 8200
+/// §5). IPv4 has no such rule: what is longer than the link is cut (RFC 791 §3.2).
+constexpr std::uint16_t kSmallestIpv6Mtu = 1280;
 /// Places to the key daemon that no newcomer takes, so that a rekey finds one.
 constexpr std::size_t kKeptForKnown = channel::kDatagramSlots / 2;
 
@@ -101,7 +103,9 @@ void IkePath::send_fragments(const channel::Datagram& datagram, const NextHop& n
   build_ike_packet(writer, datagram, ++identification_);
   PuntedPacket ours;
   ours.originated = true;
-  const std::uint16_t mtu = std::max(kSmallestPathMtu, packets_.mtu(next.port));
+  const std::uint16_t of_link = packets_.mtu(next.port);
+  const std::uint16_t mtu =
+      datagram.local.address.is_v4() ? of_link : std::max(kSmallestIpv6Mtu, of_link);
   for (const auto& fragment : fragments_of(writer.written(), mtu, identification_)) {
     Packet packet = packets_.make(fragment);
     if (!packet) return;

@@ -36,7 +36,10 @@ bool is_inbound(const config::ManualSa& sa) {
 std::expected<channel::InstallSa, std::string> install_request(const config::ManualSa& sa,
                                                                channel::SaId id) {
   const std::string name = title(sa);
-  channel::InstallSa request;
+  // Made where the caller has it, and returned by each return: a copy's key would not be wiped.
+  std::expected<channel::InstallSa, std::string> made;
+  const auto refused = [&](const std::string& problem) { made = std::unexpected(name + problem); };
+  channel::InstallSa& request = *made;
   request.sa = id;
   request.direction = is_inbound(sa) ? channel::Direction::in : channel::Direction::out;
   request.mode =
@@ -55,19 +58,20 @@ std::expected<channel::InstallSa, std::string> install_request(const config::Man
   }
   if (!copy_selectors(sa.local_ts, request.local_selectors) ||
       !copy_selectors(sa.remote_ts, request.remote_selectors)) {
-    return std::unexpected(name + "more than " + std::to_string(channel::kMaxSelectors) +
-                           " selectors on a side");
+    refused("more than " + std::to_string(channel::kMaxSelectors) + " selectors on a side");
+    return made;
   }
   const auto key = config::read_key(sa.key_file);
-  if (!key) return std::unexpected(name + key.error());
-  if (key->size() != sa.suite.keymat_bytes()) {
-    return std::unexpected(name + sa.key_file + " holds " + std::to_string(key->size()) +
-                           " bytes, " + sa.suite.name() + " needs " +
-                           std::to_string(sa.suite.keymat_bytes()) +
-                           " (cipher key, salt, integrity key)");
+  if (!key) {
+    refused(key.error());
+  } else if (key->size() != sa.suite.keymat_bytes()) {
+    refused(sa.key_file + " holds " + std::to_string(key->size()) + " bytes, " + sa.suite.name() +
+            " needs " + std::to_string(sa.suite.keymat_bytes()) +
+            " (cipher key, salt, integrity key)");
+  } else if (!request.key.assign(key->view())) {
+    refused("its key is too long");
   }
-  if (!request.key.assign(key->view())) return std::unexpected(name + "its key is too long");
-  return request;
+  return made;
 }
 
 bool same_manual_sa(const config::ManualSa& a, const config::ManualSa& b) {

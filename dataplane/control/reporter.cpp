@@ -67,8 +67,8 @@ StatusReport Reporter::gateway(Instant now) const {
   report.placement = placement_;
   report.channel_connected = sources_.channel.connected();
   report.channel = sources_.channel.statistics();
-  report.sas_in = sources_.tables.sad->count(channel::Direction::in);
-  report.sas_out = sources_.tables.sad->count(channel::Direction::out);
+  report.sas_in = sources_.associations.live(channel::Direction::in);
+  report.sas_out = sources_.associations.live(channel::Direction::out);
   report.policies = sources_.policies.size();
   report.workers = workers();
   report.interfaces = interfaces();

@@ -39,6 +39,11 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {source_address_invalid, "source_address_invalid", notable, "RFC 1122 §3.2.1.3",
      "The source address is a multicast, loopback, broadcast or our own address.",
      "Somebody forges addresses, or a loop brings our packets back."},
+    {destination_address_invalid, "destination_address_invalid", notable, "RFC 1812 §5.3.7",
+     "The destination is a loopback, unspecified or \"this network\" address (127.0.0.0/8, "
+     "0.0.0.0/8, ::1, ::), and no packet on a wire is for one.",
+     "Correct the application that sends it, on the host that the packet comes from or behind the "
+     "peer; or somebody probes what routers let through."},
     {destination_multicast, "destination_multicast", ordinary, "RFC 1812 §5.3.4",
      "The packet goes to a multicast or broadcast address, which is not forwarded.",
      "Usually nothing: service discovery and the like."},

@@ -36,6 +36,7 @@ enum class DropReason : std::uint8_t {
   ipv6_extension_unsupported,
   multi_segment_unsupported,
   source_address_invalid,
+  destination_address_invalid,
   destination_multicast,
   link_local_address,
   ttl_exceeded,

@@ -97,7 +97,7 @@ struct SaRecord {
   channel::InstallSa spec;  ///< the key is wiped
   SlotIndex slot = kNoSlot;
   std::uint64_t installed_tsc = 0;
-  bool end_is_logged = false;  ///< for the main thread's expiry scan
+  bool is_over = false;  ///< the main thread's expiry scan has seen it, and logged it
 };
 
 class Sad {

@@ -14,9 +14,10 @@ namespace {
 bool is_multicast(const wire::IpAddress& address) {
   return address.is_v4() ? address.bytes[0] >= 224 : address.bytes[0] == 0xff;
 }
-/// Sources that no packet on a wire may have (RFC 1122 §3.2.1.3, RFC 4291 §2.5.2, §2.5.3, §2.7).
-bool is_impossible_source(const wire::IpAddress& address) {
-  if (is_multicast(address)) return true;
+/// Loopback, unspecified and "this network": of no packet on a wire is it the source (RFC 1122
+/// §3.2.1.3, RFC 4291 §2.5.2, §2.5.3) or the destination ("a router SHOULD NOT forward", RFC 1812
+/// §5.3.7; of ::1, "must never be forwarded by an IPv6 router", RFC 4291 §2.5.3).
+bool is_on_no_wire(const wire::IpAddress& address) {
   if (address.is_v4()) return address.bytes[0] == 127 || address.bytes[0] == 0;
   std::uint8_t high = 0;
   for (std::size_t i = 0; i < 15; ++i) high |= address.bytes[i];
@@ -63,8 +64,12 @@ CachedFlow decide_local(const SpdSnapshot::Match& match, const SpdSnapshot& poli
 CachedFlow decide_flow(const WorkerState& worker, const SpdSnapshot& policies, const FlowKey& key,
                        PacketOrigin origin) {
   if (origin != PacketOrigin::originated) {
-    if (is_impossible_source(key.source)) return dropped(DropReason::source_address_invalid);
+    // Multicast is no source either (RFC 1122 §3.2.1.3, RFC 4291 §2.7).
+    if (is_on_no_wire(key.source) || is_multicast(key.source)) {
+      return dropped(DropReason::source_address_invalid);
+    }
     if (is_multicast(key.destination)) return dropped(DropReason::destination_multicast);
+    if (is_on_no_wire(key.destination)) return dropped(DropReason::destination_address_invalid);
     const Fib& fib = *worker.tables.fib;
     // A network's own and its broadcast address are no host's (RFC 1812 §5.3.7), and routers "MUST
     // default to blocking receipt and blocking forwarding of network-prefix-directed broadcasts"

@@ -11,9 +11,9 @@ namespace culvert::model {
 inline bool is_for_a_group(const wire::IpAddress& address) {
   return address.is_v4() ? address.bytes[0] >= 224 : address.bytes[0] == 0xff;
 }
-/// RFC 1122 §3.2.1.3; RFC 4291 §2.5.2, §2.5.3: "::" and "::1".
-inline bool is_impossible_source(const wire::IpAddress& address) {
-  if (is_for_a_group(address)) return true;
+/// RFC 1122 §3.2.1.3; RFC 4291 §2.5.2, §2.5.3: "::" and "::1". "Must never be forwarded by an IPv6
+/// router", whether a packet comes from there or goes there; for IPv4, RFC 1812 §5.3.7.
+inline bool is_on_no_wire(const wire::IpAddress& address) {
   if (address == parsed("::") || address == parsed("::1")) return true;
   return address.is_v4() && (address.bytes[0] == 127 || address.bytes[0] == 0);
 }

@@ -241,8 +241,11 @@ class GatewayModel {
   Outcomes decide(const ByteString& ip, dataplane::PacketOrigin origin) {
     using dataplane::DropReason;
     const IpView view = view_ip(ip).value();
-    if (is_impossible_source(view.source)) return DropReason::source_address_invalid;
+    if (is_for_a_group(view.source) || is_on_no_wire(view.source)) {
+      return DropReason::source_address_invalid;
+    }
     if (is_for_a_group(view.destination)) return DropReason::destination_multicast;
+    if (is_on_no_wire(view.destination)) return DropReason::destination_address_invalid;
     if (routes.lookup(view.source) == dataplane::Adjacencies::kLocal ||
         is_broadcast(networks, view.source)) {
       return DropReason::source_address_invalid;

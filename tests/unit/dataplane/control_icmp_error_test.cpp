@@ -5,6 +5,8 @@
 #include "dataplane/control/icmp_error.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 #include "wire/checksum.hpp"
+#include "wire/ip.hpp"
+#include "wire/unaligned.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -21,12 +23,13 @@ constexpr std::string_view kPacket6 =
     "60000000000d110120010db800010000000000000000000520010db8000200000000000000000009"
     "03e807d0000d54c768656c6c6f";
 
-Built error_about(IcmpErrorKind kind, wire::Bytes packet, std::uint32_t mtu = 0) {
+Built error_about(IcmpErrorKind kind, wire::Bytes packet, std::uint32_t mtu = 0,
+                  std::uint16_t identification = 0) {
   std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
   wire::Writer writer(buffer);
   const bool v6 = !packet.empty() && packet[0] >> 4U == 6;
-  const auto done =
-      build_icmp_error(writer, kind, mtu, address(v6 ? "2001:db8:1::1" : "10.1.0.1"), packet);
+  const auto done = build_icmp_error(writer, kind, mtu, address(v6 ? "2001:db8:1::1" : "10.1.0.1"),
+                                     identification, packet);
   if (!done) return std::unexpected(done.error());
   REQUIRE_FALSE(writer.overflowed());
   return std::vector<std::uint8_t>(writer.written().begin(), writer.written().end());
@@ -38,6 +41,16 @@ TEST_CASE("icmp errors: time exceeded is scapy's, byte for byte (RFC 792)") {
   CHECK(error_about(IcmpErrorKind::time_exceeded, from_hex(kPacket4)) ==
         from_hex("45c0003d00000000400165f90a0100010a0100050b00092f0000000045000021000700000111a5b5"
                  "0a0100050a02000903e807d0000d9c3968656c6c6f"));
+}
+
+TEST_CASE("icmp errors: they have the identification that they are given (RFC 6864 §4.3)") {
+  const auto error = error_about(IcmpErrorKind::time_exceeded, from_hex(kPacket4), 0, 0xabcd);
+  REQUIRE(error);
+  CHECK(wire::load_u16(error->data() + wire::ipv4::kIdentification) == 0xabcd);
+  CHECK(wire::load_u16(error->data() + wire::ipv4::kFragment) == 0);  // may be cut
+  wire::ChecksumSum sum;
+  sum.add(wire::Bytes(*error).first(wire::ipv4::kHeaderBytes));
+  CHECK(sum.finish() == 0);
 }
 
 TEST_CASE("icmp errors: fragment reassembly time exceeded is code 1 (RFC 792, RFC 4443 §3.3)") {
@@ -82,22 +95,39 @@ TEST_CASE("icmp errors: an echo request is reported, an echo behind options too"
   CHECK(error_about(IcmpErrorKind::time_exceeded, echo));
 }
 
-TEST_CASE("icmp errors: only the first fragment is reported") {
+TEST_CASE("icmp errors: of IPv4 only the first fragment is reported (RFC 1122 §3.2.2)") {
   auto fragment = from_hex(kPacket4);
   fragment[7] = 5;
   CHECK(error_about(IcmpErrorKind::time_exceeded, fragment).error() == IcmpRefusal::later_fragment);
   fragment[7] = 0;
   fragment[6] = 0x20;  // more fragments, offset 0
   CHECK(error_about(IcmpErrorKind::time_exceeded, fragment));
+}
 
-  auto fragment6 = from_hex(kPacket6);
-  fragment6[6] = 44;
-  fragment6[40] = 17;
-  fragment6[41] = 0;
-  fragment6[42] = 0;
-  fragment6[43] = 8;
-  CHECK(error_about(IcmpErrorKind::time_exceeded, fragment6).error() ==
-        IcmpRefusal::later_fragment);
+TEST_CASE("icmp errors: of IPv6 each fragment is reported (RFC 4443 §2.4 e, §3.2, §3.3)") {
+  const std::uint8_t of = GENERATE(std::uint8_t{17}, std::uint8_t{58});
+  const IcmpErrorKind kind = GENERATE(IcmpErrorKind::packet_too_big, IcmpErrorKind::time_exceeded);
+  auto fragment = from_hex(kPacket6);
+  fragment[6] = 44;
+  fragment[40] = of;
+  fragment[41] = 0;
+  fragment[42] = 0;
+  fragment[43] = 8;
+  const auto error = error_about(kind, fragment, 1400);
+  REQUIRE(error);
+  CHECK(std::equal(fragment.begin(), fragment.end(), error->begin() + 48, error->end()));
+}
+
+TEST_CASE("icmp errors: about an IPv6 fragment that begins an ICMPv6 error, none") {
+  auto fragment = from_hex(kPacket6);
+  fragment[6] = 44;
+  fragment[40] = 58;
+  fragment[41] = fragment[42] = 0;
+  fragment[43] = 1;  // more follow
+  fragment[48] = 3;
+  const auto error = error_about(IcmpErrorKind::time_exceeded, fragment);
+  REQUIRE_FALSE(error);
+  CHECK(error.error() == IcmpRefusal::about_an_error);
 }
 
 TEST_CASE("icmp errors: never to or about multicast, broadcast, loopback or nobody") {

@@ -1,10 +1,13 @@
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 
 #include <catch2/catch.hpp>
 #include <unistd.h>
 
 #include "dataplane/control/manual_sas.hpp"
+#include "tests/unit/channel/stack_remains.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 
 namespace culvert::dataplane::control {
@@ -60,6 +63,21 @@ TEST_CASE("manual SA: key, addresses and selectors become an installation") {
   CHECK(request->local_selectors.count == 1);
   CHECK(request->local.port == 0);
   CHECK_FALSE(request->udp_encapsulation);
+}
+
+TEST_CASE("manual SA: a request that was wiped leaves nothing of its key on the stack") {
+  const KeyFolder folder("5152535455565758595a5b5c5d5e5f6061626364");
+  std::array<std::uint8_t, 20> key{};
+  std::iota(key.begin(), key.end(), std::uint8_t{0x51});
+  bool had_it = false;
+  const auto make = [&] {
+    auto request = install_request(outbound(folder), channel::SaId{7});
+    if (!request) return;
+    had_it = std::ranges::equal(request->key.view(), key);
+    request->key.wipe();
+  };
+  CHECK_FALSE(channel::test::leaves_on_stack(make, std::span(key).first(16)));
+  CHECK(had_it);
 }
 
 TEST_CASE("manual SA: UDP encapsulation takes port 4500 where none is written (RFC 3948)") {

@@ -301,6 +301,25 @@ TEST_CASE("requests: every key daemon is told of what is over, once") {
   }
 }
 
+TEST_CASE("requests: an SA that is over is none that passes packets, a key daemon or not") {
+  Site site;
+  auto request = site.install_request(1, Direction::out, Spi{0x1000});
+  request.body.install_sa.lifetime.hard_seconds = 60;
+  REQUIRE(site.associations.install(request.body.install_sa, site.now) == channel::Outcome::ok);
+  site.install(2);
+  CHECK(site.associations.live(Direction::out) == 2);
+  CHECK(site.associations.live(Direction::in) == 0);
+  site.now += 60s;
+  for (int time = 0; time < 2; ++time) {
+    site.associations.scan(*site.server, site.now);
+    CHECK(site.associations.live(Direction::out) == 1);
+  }
+  REQUIRE(site.associations.remove(SaId{1}) == channel::Outcome::ok);
+  CHECK(site.associations.live(Direction::out) == 1);
+  REQUIRE(site.associations.remove(SaId{2}) == channel::Outcome::ok);
+  CHECK(site.associations.live(Direction::out) == 0);
+}
+
 TEST_CASE("requests: a snapshot of more than a ring holds comes whole, in short turns") {
   constexpr std::uint64_t kSas = channel::kEventSlots + 900;
   Site site;

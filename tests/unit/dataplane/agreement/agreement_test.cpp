@@ -206,6 +206,7 @@ TEST_CASE("agreement: worker and model come to the same over random packets and 
                                   DropReason::cleartext_violates_policy,
                                   DropReason::source_address_invalid,
                                   DropReason::destination_multicast,
+                                  DropReason::destination_address_invalid,
                                   DropReason::replay_duplicate,
                                   DropReason::replay_left_of_window,
                                   DropReason::icv_mismatch,

@@ -296,6 +296,56 @@ TEST_CASE("worker: what is for a broadcast address goes into no tunnel") {
         Drops{{DropReason::destination_multicast, 1}});
 }
 
+TEST_CASE("worker: nothing goes to loopback, unspecified and this network (RFC 1812 §5.3.7)") {
+  Gateway made;
+  Gateway& gateway = open_to_all(made);
+  const std::pair<const char*, const char*> v4{"10.1.0.9", "198.51.100.2"},
+      v6{"2001:db8:1::9", "2001:db8:ff::2"};
+  const auto& [client, peer] = GENERATE_COPY(v4, v6);
+  const bool is_v4 = wire::IpAddress::parse(peer)->is_v4();
+  add_route(gateway, is_v4 ? "0.0.0.0/0" : "::/0",
+            gateway.tables().fib->lookup(wire::IpAddress::parse(peer).value()));
+  const auto nobodys = is_v4 ? std::vector{"127.0.0.1", "127.255.255.255", "0.0.0.0", "0.1.2.3"}
+                             : std::vector{"::1", "::"};
+  for (int time = 0; time < 2; ++time) {
+    for (const char* const nobody : nobodys) {
+      INFO(nobody);
+      const Result result = passed(gateway, kLan, client, nobody);
+      CHECK(result.drops == Drops{{DropReason::destination_address_invalid, 1}});
+      CHECK(result.punts.empty());
+    }
+    // What stands beside them does, and after it such flows are known ones.
+    for (const char* const beside : is_v4 ? std::vector{"126.255.255.255", "128.0.0.0", "1.0.0.0"}
+                                          : std::vector{"::2", "1::1", "::1:0"}) {
+      INFO(beside);
+      CHECK(passed(gateway, kLan, client, beside).wan.size() == 1);
+    }
+  }
+}
+
+TEST_CASE("worker: loopback and unspecified addresses are in no tunnel (RFC 4291 §2.5.2, §2.5.3)") {
+  const bool is_v4 = GENERATE(true, false);
+  SaOptions any;
+  any.local_selectors = any.remote_selectors = {is_v4 ? "0.0.0.0/0" : "::/0"};
+  Pair pair({}, any);
+  open_to_all(pair.right);
+  const std::string client = is_v4 ? "10.1.0.9" : "2001:db8:1::9";
+  const std::string far = is_v4 ? "10.2.0.7" : "2001:db8:2::7";
+  for (const char* const nobody :
+       is_v4 ? std::vector{"127.0.0.1", "0.1.2.3"} : std::vector{"::1", "::"}) {
+    INFO(nobody);
+    CHECK(passed(pair.left, kLan, client, far).wan.size() == 1);
+    CHECK(passed(pair.left, kLan, client, nobody).drops ==
+          Drops{{DropReason::destination_address_invalid, 1}});
+    // A peer that has not heard of the rule: there, it is its own.
+    const Result sealed = pair.left.inject(ip_packet({.source = client, .destination = nobody}),
+                                           {InjectKind::outbound_local, kWan, false});
+    REQUIRE(sealed.wan.size() == 1);
+    CHECK(pair.right.receive(kWan, sealed.wan).drops ==
+          Drops{{DropReason::destination_address_invalid, 1}});
+  }
+}
+
 TEST_CASE("worker: link-local addresses go no further (RFC 4291 §2.5.6, RFC 3927 §2.7)") {
   Gateway made;
   Gateway& gateway = open_to_all(made);

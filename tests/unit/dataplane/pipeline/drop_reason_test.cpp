@@ -64,6 +64,8 @@ TEST_CASE("worker drops: addresses that are not forwarded (RFC 1812 §5.3)") {
          source_address_invalid);
   expect(gateway.receive(kLan, frame(ip_packet({.destination = "224.0.0.5"}))),
          destination_multicast);
+  expect(gateway.receive(kLan, frame(ip_packet({.destination = "127.0.0.1"}))),
+         destination_address_invalid);
   Packet broadcast = frame(ip_packet({.destination = "10.1.0.255"}));
   std::fill_n(broadcast.begin(), 6, 0xff);
   expect(gateway.receive(kLan, broadcast), destination_multicast);

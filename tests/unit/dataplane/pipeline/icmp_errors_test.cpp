@@ -335,6 +335,35 @@ TEST_CASE("selectors: the last packet that an SA refused is kept, beside what it
   CHECK(peer.last_refusal()->packet.tsc == later.tsc);
 }
 
+TEST_CASE(
+    "icmp errors: of IPv4 they have names of their own, and are cut with them (RFC 6864 §4.3)") {
+  SaOptions options;
+  options.local_selectors = {"198.51.100.0/24"};
+  Pair pair({}, options);
+  pair.left.tables().sad->set_path_mtu(pair.out_id, 576);
+  const control::Topology topology(one_connection().dataplane);
+  control::Packets packets(pair.left.tables(), packet_pool(), pair.left.context().inject);
+  const control::Instant now = std::chrono::hours{1};
+  control::IcmpSender sender(topology, *pair.left.tables().spd, packets, now);
+  PuntedPacket received;
+  received.received_on = kLan;  // where this topology has its only interface
+  for (int time = 0; time < 2; ++time) {
+    sender.report(
+        control::IcmpErrorKind::no_route, 0,
+        packets.make(ip_packet(
+            {.source = "10.2.0.7", .destination = "203.0.113.1", .payload = Packet(1000, 0x5a)})),
+        received, now);
+  }
+  const Result sealed = pair.left.serve_main_thread();
+  REQUIRE(sealed.wan.size() == 4);
+  std::map<unsigned int, int> pieces;
+  for (const Packet& piece : pair.right.receive(kWan, sealed.wan).lan) {
+    ++pieces[wire::load_u16(ip_of(piece).data() + wire::ipv4::kIdentification)];
+  }
+  REQUIRE(pieces.size() == 2);
+  for (const auto& [name, count] : pieces) CHECK(count == 2);
+}
+
 TEST_CASE("icmp errors: those that are not sent for their rate are counted (RFC 1812 §4.3.2.8)") {
   Gateway gateway;
   const control::Topology topology(one_connection().dataplane);

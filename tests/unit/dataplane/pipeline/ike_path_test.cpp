@@ -1,0 +1,104 @@
+// IKE datagrams of the key daemon on their way to a link: they are cut for it.
+#include "dataplane/control/ike_path.hpp"
+
+#include <array>
+#include <optional>
+
+#include <catch2/catch.hpp>
+
+#include "dataplane/control/forwarding.hpp"
+#include "tests/unit/dataplane/pipeline/gateway.hpp"
+#include "wire/ip.hpp"
+#include "wire/unaligned.hpp"
+
+using namespace culvert;
+using namespace culvert::test;
+using namespace culvert::dataplane;
+
+namespace {
+
+/// A key daemon that has one datagram to send.
+class OneDatagram final : public channel::Server {
+ public:
+  explicit OneDatagram(const channel::Datagram& datagram) : datagram_(datagram) {}
+  std::optional<channel::Datagram> next_datagram() override {
+    return std::exchange(datagram_, std::nullopt);
+  }
+
+  [[nodiscard]] std::span<const int> descriptors() const override { return {}; }
+  bool poll() override { return false; }
+  [[nodiscard]] bool connected() const override { return true; }
+  [[nodiscard]] const std::string& held_problem() const override { return no_problem_; }
+  std::optional<channel::Request> next_request() override { return std::nullopt; }
+  bool send(const channel::Event&) override { return false; }
+  std::size_t event_room() override { return 0; }
+  bool send(const channel::Datagram&) override { return false; }
+  std::size_t datagram_room() override { return 0; }
+  void flush() override {}
+  [[nodiscard]] const channel::ServerStatistics& statistics() const override { return statistics_; }
+
+ private:
+  std::optional<channel::Datagram> datagram_;
+  std::string no_problem_;
+  channel::ServerStatistics statistics_;
+};
+
+/// What is on the link of an IKE message of so many bytes on a link of that MTU, as IP packets.
+std::vector<Packet> leaves(const std::string& from, const std::string& to, std::uint16_t mtu,
+                           std::uint32_t bytes) {
+  Gateway gateway;
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[1].name = "wan";
+  const bool is_v4 = wire::IpAddress::parse(from)->is_v4();
+  dataplane.interfaces[1].addresses = {wire::Prefix::parse(from + (is_v4 ? "/24" : "/64")).value()};
+  dataplane.neighbors.push_back({"wan", wire::IpAddress::parse(to).value(), kTheirMac, {}});
+  std::vector<PortInfo> ports = gateway.tables().ports.copy();
+  ports[raw(kWan)].mtu = mtu;
+  gateway.tables().ports.publish(ports, *gateway.tables().reclaimer);
+
+  const control::Instant now = std::chrono::hours{1};
+  const control::Topology topology(dataplane);
+  control::Forwarding forwarding(gateway.tables());
+  REQUIRE(forwarding.install(topology).has_value());
+  control::Packets packets(gateway.tables(), packet_pool(), gateway.context().inject);
+  control::Neighbors neighbors(topology, forwarding, packets);
+  neighbors.topology_changed(now);
+  channel::Datagram datagram;
+  datagram.local = {wire::IpAddress::parse(from).value(), 500};
+  datagram.remote = {wire::IpAddress::parse(to).value(), 500};
+  datagram.length = bytes;
+  OneDatagram key_daemon(datagram);
+  control::IkePath path(topology, neighbors, packets, key_daemon, now);
+  path.send_waiting(now);
+
+  std::vector<Packet> all;
+  for (const Packet& frame : gateway.serve_main_thread().wan) all.push_back(ip_of(frame));
+  return all;
+}
+
+std::vector<std::size_t> sizes_of(const std::vector<Packet>& packets) {
+  std::vector<std::size_t> sizes;
+  for (const Packet& packet : packets) sizes.push_back(packet.size());
+  return sizes;
+}
+
+}  // namespace
+
+TEST_CASE("ike path: a message over IPv4 is cut for the link that it leaves by (RFC 791 §3.2)") {
+  constexpr std::uint32_t kHeaders = 20 + 8;
+  const auto pieces = leaves("10.77.0.1", "10.77.0.2", 1000, 1200);
+  REQUIRE(pieces.size() == 2);
+  CHECK(sizes_of(pieces) == std::vector<std::size_t>{996, 20 + 1208 - 976});
+  CHECK(wire::load_u16(pieces[0].data() + wire::ipv4::kIdentification) ==
+        wire::load_u16(pieces[1].data() + wire::ipv4::kIdentification));
+  CHECK(leaves("10.77.0.1", "10.77.0.2", 576, 1200).size() == 3);
+  CHECK(leaves("10.77.0.1", "10.77.0.2", 1000, 1000 - kHeaders).size() == 1);
+  CHECK(leaves("10.77.0.1", "10.77.0.2", 1400, 1400 - kHeaders).size() == 1);
+}
+
+TEST_CASE("ike path: a message over IPv6 is cut where 1280 bytes do not hold it (RFC 8200 §5)") {
+  CHECK(sizes_of(leaves("2001:db8:77::1", "2001:db8:77::2", 1280, 1232)) ==
+        std::vector<std::size_t>{1280});
+  CHECK(leaves("2001:db8:77::1", "2001:db8:77::2", 1280, 1233).size() == 2);
+}
