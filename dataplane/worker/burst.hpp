@@ -57,6 +57,9 @@ struct Burst {
   std::uint64_t tsc = 0;          ///< when it was received; what SAs remember as their last packet
   /// SAs a packet of which was cut before it was sealed, by slot; other SAs may share a bit.
   std::uint64_t cut_for = 0;
+  /// A bit a position: what is originated answers what was decrypted.
+  std::uint64_t answers_encrypted = 0;
+  static_assert(kBurstPackets <= 64);
 
   // By position, valid from the stage that is named on.
   std::array<rte_mbuf*, kBurstPackets> packets;        ///< rx
@@ -76,6 +79,12 @@ struct Burst {
   PacketList route;      ///< policy → forward: leaves as it is
   PacketList sealed;     ///< outbound → forward: `next_hop` is known
 
+  void note_answer_to_encrypted(std::uint32_t position) {
+    answers_encrypted |= std::uint64_t{1} << position;
+  }
+  [[nodiscard]] bool is_answer_to_encrypted(std::uint32_t position) const {
+    return (answers_encrypted >> position & 1U) != 0;
+  }
   /// No packet waits for a stage behind inbound.
   [[nodiscard]] bool is_over() const {
     return (undecided.size() | ours.size() | protect.size() | route.size() | sealed.size()) == 0;
@@ -84,6 +93,7 @@ struct Burst {
     is_from_one_port = false;
     is_of_dummies = false;
     cut_for = 0;
+    answers_encrypted = 0;
     encrypted.clear();
     undecided.clear();
     ours.clear();

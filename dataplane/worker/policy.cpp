@@ -150,9 +150,13 @@ void count_hop(Burst& burst, std::uint32_t position) {
 }
 
 /// What no policy names: clear transit by default_policy; what was decrypted passed its SA's
-/// selectors; what we made answers somebody.
-bool may_pass_unnamed(const SpdSnapshot& policies, PacketOrigin origin) {
-  return origin != PacketOrigin::clear || policies.default_policy() == config::PolicyAction::bypass;
+/// selectors; what we made answers somebody, but not in clear whoever asked encrypted: it has what
+/// he said in it (RFC 4301 §5.1: what matches no policy is discarded).
+bool may_pass_unnamed(const SpdSnapshot& policies, const Burst& burst, std::uint32_t position) {
+  if (burst.origin[position] == PacketOrigin::clear) {
+    return policies.default_policy() == config::PolicyAction::bypass;
+  }
+  return !burst.is_answer_to_encrypted(position);
 }
 
 /// "Prior to performing AH or ESP processing, any IP fragments … are reassembled" (RFC 4301 §5.2):
@@ -374,7 +378,7 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     case Verdict::no_match:
       if (goes_as_return_traffic(worker, policies, burst, position)) [[unlikely]]
         return;
-      if (!may_pass_unnamed(policies, burst.origin[position])) {
+      if (!may_pass_unnamed(policies, burst, position)) {
         return drop(DropReason::no_policy_match);
       }
       if (is_error_about_protected(policies, burst, position)) [[unlikely]]
