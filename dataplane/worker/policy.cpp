@@ -371,9 +371,11 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     if (is_asked_when_whole(burst.header[position], flow.reason)) return burst.ours.push(position);
     return drop(flow.reason);
   }
-  if (!flow.match.unclear) [[likely]]
+  // Of one for us that came in fragments, when it is whole.
+  const bool is_local = flow.decision == FlowDecision::local;
+  if (!flow.match.unclear && !(is_local && is_fragment)) [[likely]]
     policies.count(flow.match, worker.context.id, 1);
-  if (flow.decision == FlowDecision::local) [[unlikely]]
+  if (is_local) [[unlikely]]
     return burst.ours.push(position);
   SlotIndex outbound = kNoSlot;
   switch (policies.verdict(flow.match, outbound)) {
