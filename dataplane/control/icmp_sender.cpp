@@ -44,7 +44,11 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
     packets_.suppress(DropReason::icmp_rate_limited);
     return;
   }
-  if (Packet error = packets_.make(writer.written())) packets_.originate(std::move(error));
+  Packet error = packets_.make(writer.written());
+  if (!error) return;
+  // Its policy may have gone when it comes to a worker.
+  if (origin.from_tunnel) return packets_.answer_encrypted(std::move(error));
+  packets_.originate(std::move(error));
 }
 
 /// The receiving interface's address (RFC 1812 §4.3.2.4). For a packet that came out of a tunnel

@@ -46,10 +46,14 @@ void Packets::originate(Packet packet) {
   inject(std::move(packet), {InjectKind::outbound_local, PortId{0}, false});
 }
 
+void Packets::answer_encrypted(Packet packet) {
+  inject(std::move(packet), {InjectKind::outbound_local, PortId{0}, true});
+}
+
 void Packets::resume(Packet packet, const PuntedPacket& origin) {
   if (origin.originated) {
-    originate(std::move(packet));
-    return;
+    if (origin.from_tunnel) return answer_encrypted(std::move(packet));
+    return originate(std::move(packet));
   }
   inject(std::move(packet), {InjectKind::outbound_transit, origin.received_on, origin.from_tunnel});
 }

@@ -51,6 +51,9 @@ class Packets {
   void transmit(Packet packet, const Link& link);
   /// Sends an IP packet of ours the way local traffic goes: policy, then route.
   void originate(Packet packet);
+  /// The same of what answers a packet that was decrypted: it leaves by a policy that names it, or
+  /// not at all.
+  void answer_encrypted(Packet packet);
   /// An IP packet that was held for an SA meets policy and route again.
   void resume(Packet packet, const PuntedPacket& origin);
   /// An IP packet without contents goes through an outbound SA as a dummy (RFC 4303 §2.6).

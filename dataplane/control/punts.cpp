@@ -11,7 +11,7 @@ namespace {
 
 /// Where in the packet's way the worker gave it up.
 DropDirection direction_of(const PuntedPacket& origin) {
-  return origin.from_tunnel ? DropDirection::in : DropDirection::out;
+  return origin.from_tunnel && !origin.originated ? DropDirection::in : DropDirection::out;
 }
 
 }  // namespace

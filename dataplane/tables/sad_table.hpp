@@ -73,6 +73,8 @@ std::uint32_t inbound_ports(const SaEndpoints& outer);
 [[nodiscard]] constexpr std::uint32_t spi_of_vacant(SlotIndex slot) {
   return raw(slot) == 0 ? 1 : 0;
 }
+static_assert(spi_of_vacant(SlotIndex{0}) < channel::kFirstFreeSpi &&
+              spi_of_vacant(SlotIndex{1}) < channel::kFirstFreeSpi);
 
 class SadTable final : public Sad {
  public:
@@ -180,9 +182,13 @@ class SadTable final : public Sad {
   }
 
   [[nodiscard]] InboundSa* inbound(std::uint32_t spi) const override {
+    // Reserved ones are no SA's (RFC 4303 §2.1), and those that vacant places have: whichever way
+    // one of these might be come to below, it is not found.
+    if (spi < channel::kFirstFreeSpi) [[unlikely]]
+      return nullptr;
     InboundSa& sa = inbound_[spi & (capacity_ - 1)];
     // Acquire pairs with the release in `publish_inbound`.
-    if (sa.spi.load(std::memory_order_acquire) == spi && spi != 0) [[likely]]
+    if (sa.spi.load(std::memory_order_acquire) == spi) [[likely]]
       return &sa;
     const SlotIndex slot = foreign_.find(spi);
     if (slot == kNoSlot) return nullptr;

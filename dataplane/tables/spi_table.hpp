@@ -38,6 +38,7 @@ class ForeignSpis {
   void remove(std::uint32_t spi);
   /// How many there are, for who wants to know whether any is.
   [[nodiscard]] const std::atomic<std::uint32_t>& count() const { return count_; }
+  /// Precondition: `spi` is not 0.
   [[nodiscard]] SlotIndex find(std::uint32_t spi) const {
     // Relaxed: the InboundSa's own `spi` is what is acquired and compared.
     if (count_.load(std::memory_order_relaxed) == 0) return kNoSlot;
@@ -51,8 +52,9 @@ class ForeignSpis {
   }
 
  private:
-  static constexpr std::uint64_t kNever = 0;              ///< ends a probe; SPI 0 is reserved
-  static constexpr std::uint64_t kRemoved = 1ULL << 32U;  ///< SPI 1 is reserved
+  // Both are cells of SPI 0, which is reserved (RFC 4303 §2.1) and not looked for.
+  static constexpr std::uint64_t kNever = 0;  ///< ends a probe
+  static constexpr std::uint64_t kRemoved = 1;
   static std::uint32_t hash(std::uint32_t spi) { return (spi * 0x9e3779b1U) >> 7U; }
 
   std::uint32_t mask_;

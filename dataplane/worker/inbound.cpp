@@ -27,21 +27,6 @@ struct Candidates {
   std::uint32_t count = 0;
 };
 
-/// Where ESP begins in a packet of the list, and how it came.
-struct EspAt {
-  std::uint8_t* esp = nullptr;
-  std::size_t bytes = 0;
-  bool in_udp = false;
-};
-
-EspAt esp_of(std::uint8_t* ip, const wire::IpHeader& header) {
-  std::uint8_t* const payload = ip + header.payload_offset;
-  if (header.protocol == wire::protocol::kEsp) return {payload, header.payload_bytes(), false};
-  const std::size_t length = wire::udp::length_of(wire::Bytes(payload, header.payload_bytes()));
-  if (length == 0) return {payload, 0, true};
-  return {payload + wire::udp::kHeaderBytes, length - wire::udp::kHeaderBytes, true};
-}
-
 bool is_for_us(const WorkerState& worker, const std::uint8_t* ip) {
   return worker.tables.fib->lookup(destination_of(ip)) == Adjacencies::kLocal;
 }

@@ -6,6 +6,7 @@
 
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/worker/stages.hpp"
+#include "wire/udp.hpp"
 
 namespace culvert::dataplane {
 
@@ -19,6 +20,21 @@ struct OpenedPacket {
   std::uint8_t position;
   bool peer_moved;
 };
+
+/// Where ESP begins in a packet of `Burst::encrypted`, and how it came.
+struct EspAt {
+  std::uint8_t* esp = nullptr;
+  std::size_t bytes = 0;
+  bool in_udp = false;
+};
+
+[[nodiscard]] inline EspAt esp_of(std::uint8_t* ip, const wire::IpHeader& header) {
+  std::uint8_t* const payload = ip + header.payload_offset;
+  if (header.protocol == wire::protocol::kEsp) return {payload, header.payload_bytes(), false};
+  const std::size_t length = wire::udp::length_of(wire::Bytes(payload, header.payload_bytes()));
+  if (length == 0) return {payload, 0, true};
+  return {payload + wire::udp::kHeaderBytes, length - wire::udp::kHeaderBytes, true};
+}
 
 /// nullopt: the window takes it.
 [[nodiscard]] inline std::optional<DropReason> refused_by_window(ReplayVerdict verdict) {

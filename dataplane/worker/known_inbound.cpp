@@ -6,7 +6,8 @@
 // The first goes over what came in one family, then over the other's. Packets of one SA mostly come
 // one after another: what they share is looked at once. What a flood is made of ends here too
 // (refusals.hpp). What a packet needs more (another reason to be dropped, a number that came late,
-// a limit that is near) is left to the general stage, as it is or decrypted.
+// a limit that is near) is left to the general stage, as it is or decrypted. With one that is left
+// as it is goes what is behind it in the burst of its SA: a number is judged by those before it.
 #include "dataplane/worker/known_inbound.hpp"
 
 #include <algorithm>
@@ -35,6 +36,11 @@ bool has_addresses_of(const InboundSa& sa, const std::array<std::uint64_t, 4>& a
          std::memcmp(addresses.data() + 2, outer.local.address.bytes.data(), 16) == 0;
 }
 
+bool is_mine(const WorkerState& worker, const InboundSa& sa) {
+  return worker.tables.workers == 1 ||
+         worker.tables.sad->slot_of(sa) % worker.tables.workers == raw(worker.context.id);
+}
+
 /// For a plain SA of this worker's that is not over, from where its peer is.
 template <typename Family>
 bool is_for(const WorkerState& worker, const InboundSa& sa, const ArrivedEsp& arrived,
@@ -47,8 +53,7 @@ bool is_for(const WorkerState& worker, const InboundSa& sa, const ArrivedEsp& ar
          !sa.resync_due.load(std::memory_order_relaxed) && !has_ended(sa, now) &&
          has_addresses_of(sa, Family::addresses(arrived.ip())) &&
          (!sa.has_udp || arrived.ports() == sa.outer_ports.load(std::memory_order_relaxed)) &&
-         (worker.tables.workers == 1 ||
-          worker.tables.sad->slot_of(sa) % worker.tables.workers == raw(worker.context.id));
+         is_mine(worker, sa);
 }
 
 /// What tells that a packet is for the SA of the one before, which was looked at.
@@ -79,6 +84,23 @@ struct RunOfArrived {
   std::uint16_t bytes_in_front;
   bool has_udp, has_esn;
 };
+
+/// The general stage has a packet with the SPI, whose place is that of `sa`.
+void note_left(const WorkerState& worker, Burst& burst, const InboundSa& sa, std::uint32_t spi) {
+  // Of another SA none goes the short way. Acquire as in `is_for`.
+  const bool is_plain = sa.spi.load(std::memory_order_acquire) == spi && sa.plain_in_front != 0;
+  if (is_plain && is_mine(worker, sa)) burst.left.add(sa);
+}
+
+/// So does classify give it some that look otherwise: with options, with a tag.
+[[gnu::noinline]] void note_left_by_classify(const WorkerState& worker, Burst& burst) {
+  for (const std::uint32_t position : burst.encrypted) {
+    const EspAt at = esp_of(burst.ip[position], burst.header[position]);
+    if (at.bytes < wire::esp::kHeaderBytes) continue;
+    const std::uint32_t spi = wire::load_u32(at.esp);
+    note_left(worker, burst, *worker.tables.sad->place_of(spi), spi);
+  }
+}
 
 /// For the general stage.
 void leave(Burst& burst, const ArrivedEsp& arrived) {
@@ -117,13 +139,13 @@ void leave_foreign(Burst& burst, const ArrivedEsp& arrived, Refusals& refusals) 
   const bool is_here = arrived.sa->spi.load(std::memory_order_relaxed) == arrived.spi();
   if (is_here || !refusals.take_unknown<Family>(arrived)) leave(burst, arrived);
 }
+/// The followers of a train from `position` on.
 template <typename Family>
-[[gnu::noinline]] void leave_foreign_train(WorkerState& worker, Burst& burst,
-                                           const ArrivedEsp& first, Refusals& refusals) {
-  const SoundAsFirst<Family> sound(first.ip());
-  leave_foreign<Family>(burst, first, refusals);
+void leave_followers(WorkerState& worker, Burst& burst, const ArrivedEsp& first,
+                     const SoundAsFirst<Family>& sound, std::uint32_t position,
+                     Refusals& refusals) {
   const std::uint32_t last = first.position + std::uint32_t{first.followers};
-  for (std::uint32_t position = first.position + 1U; position <= last; ++position) {
+  for (; position <= last; ++position) {
     std::uint8_t* const ip = ip_of(burst.packets[position]);
     if (is_sound(sound, burst.packets[position], ip)) [[likely]] {
       leave_foreign<Family>(burst, describe_follower<Family>(first, ip, position), refusals);
@@ -131,6 +153,28 @@ template <typename Family>
       classify_follower(worker, burst, position);
     }
   }
+}
+template <typename Family>
+[[gnu::noinline]] void leave_train(WorkerState& worker, Burst& burst, const ArrivedEsp& first,
+                                   Refusals& refusals) {
+  const SoundAsFirst<Family> sound(first.ip());  // before it may be the main thread's
+  note_left(worker, burst, *first.sa, first.spi());
+  leave_foreign<Family>(burst, first, refusals);
+  leave_followers(worker, burst, first, sound, first.position + 1U, refusals);
+}
+
+/// A follower that is not as its first. Whether the general stage has it, and with it those behind.
+/// What is asked of them is made anew: the caller's stays in registers.
+template <typename Family>
+[[gnu::noinline]] bool leave_from(WorkerState& worker, Burst& burst, const ArrivedEsp& first,
+                                  std::uint32_t position, Refusals& refusals) {
+  const std::uint32_t left_before = burst.encrypted.size();
+  classify_follower(worker, burst, position);
+  if (burst.encrypted.size() == left_before) return false;
+  burst.left.add(*first.sa);
+  const SoundAsFirst<Family> sound(first.ip());
+  leave_followers(worker, burst, first, sound, position + 1, refusals);
+  return true;
 }
 
 /// What pass 1 takes, one after another.
@@ -204,7 +248,7 @@ template <typename Family, bool kHasEsn>
     rte_mbuf* const packet = burst.packets[++position];
     std::uint8_t* const ip = ip_of(packet);
     if (!is_sound(sound, packet, ip)) [[unlikely]] {
-      classify_follower(worker, burst, position);
+      if (leave_from<Family>(worker, burst, first, position, refusals)) break;
       continue;
     }
     std::uint8_t* const esp = ip + Family::kHeaderBytes;
@@ -231,7 +275,8 @@ template <typename Family, bool kHasEsn>
   given = taking;
 }
 
-/// The packets of the run that begins with `next`. The one behind them, or where it is over.
+/// The packets of the run that begins with `next`. The one behind them, or where it is over, or
+/// from where on the SA's are left.
 template <typename Family, bool kHasEsn>
 ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking& taking,
                      Refusals& refusals, bool waits) {
@@ -243,8 +288,10 @@ ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking
     ArrivedEsp& arrived = *next;
     const std::uint64_t sequence = sequence_of<kHasEsn>(sa, arrived.esp);
     if (!has_plain_length(arrived.bytes)) [[unlikely]] {
-      leave(burst, arrived);
-    } else if (sequence <= sa.highest) {
+      burst.left.add(sa);
+      return next;
+    }
+    if (sequence <= sa.highest) {
       take_late<Family, kHasEsn>(taking, worker.scratch, arrived, sequence, refusals);
     } else if (sequence <= taking.last_sequence && waits) {
       taking.is_over = true;
@@ -257,6 +304,8 @@ ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking
       take_followers<Family, kHasEsn>(worker, burst, arrived, taking, refusals, waits);
       if (taking.is_over) [[unlikely]]
         return next;
+      if (burst.left.has(sa)) [[unlikely]]
+        return next + 1;
     }
     ++next;
   } while (next != end && run.has(*next));
@@ -274,8 +323,8 @@ template <typename Family>
   const ArrivedEsp* const end = worker.arrivals<Family>().end;
   while (next != end && !taking.is_over) {
     const InboundSa& sa = *next->sa;
-    if (!is_for<Family>(worker, sa, *next, burst.tsc)) [[unlikely]] {
-      leave_foreign_train<Family>(worker, burst, *next++, refusals);
+    if (burst.left.has(sa) || !is_for<Family>(worker, sa, *next, burst.tsc)) [[unlikely]] {
+      leave_train<Family>(worker, burst, *next++, refusals);
       continue;
     }
     openings.has_one_transform &= sa.transform == first->transform;
@@ -356,11 +405,13 @@ void open_arrived(WorkerState& worker, Burst& burst) {
 }  // namespace
 
 void open_plain(WorkerState& worker, Burst& burst) {
-  const bool is_mixed = worker.arrived.end != worker.arrived.packets.data() &&
-                        worker.arrived_v6.end != worker.arrived_v6.packets.data();
+  const bool has_v4 = worker.arrived.end != worker.arrived.packets.data();
+  const bool has_v6 = worker.arrived_v6.end != worker.arrived_v6.packets.data();
+  if (burst.encrypted.size() != 0 && (has_v4 || has_v6)) [[unlikely]]
+    note_left_by_classify(worker, burst);
   open_arrived<Ipv4>(worker, burst);
   open_arrived<Ipv6>(worker, burst);
-  if (is_mixed) [[unlikely]]
+  if (has_v4 && has_v6) [[unlikely]]
     offer_in_order(worker);
 }
 

@@ -102,13 +102,14 @@ void leave_extensions(Burst& burst, std::uint32_t position) {
 }
 
 /// The reply is ours: it meets policy as what we originate, so that an echo that came through a
-/// tunnel returns through it.
+/// tunnel returns through it, and by no way that no policy names.
 void answer(WorkerState& worker, Burst& burst, std::uint32_t position, std::uint8_t reply_type) {
   if (burst.header[position].has_routing) [[unlikely]]
     leave_extensions(burst, position);
   burst.ip[position] = turn_around(worker, burst.ip[position], burst.header[position], reply_type);
   worker.counters.delivered.add(1);
   worker.counters.originated.add(1);
+  if (burst.origin[position] == PacketOrigin::tunnel) burst.note_answer_to_encrypted(position);
   burst.origin[position] = PacketOrigin::originated;
   burst.undecided.push(position);
 }

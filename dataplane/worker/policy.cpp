@@ -5,6 +5,7 @@
 #include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/sizes.hpp"
 #include "dataplane/worker/stages.hpp"
+#include "wire/icmp.hpp"
 #include "wire/udp.hpp"
 
 namespace culvert::dataplane {
@@ -37,6 +38,15 @@ bool is_ike(const FlowKey& key, std::uint16_t our_port) {
          (our_port == wire::udp::kIkePort || our_port == wire::udp::kNatTraversalPort);
 }
 
+/// What the main thread hears of ESP on its way: that a packet is too big, or does not get through.
+bool is_about_our_packets(const FlowKey& key) {
+  if (!key.ports_known) return false;
+  const auto type = static_cast<std::uint8_t>(key.destination_port >> 8U);
+  if (key.protocol == wire::protocol::kIcmp) return type == wire::icmp::kUnreachable;
+  return key.protocol == wire::protocol::kIcmpv6 &&
+         (type == wire::icmpv6::kPacketTooBig || type == wire::icmpv6::kUnreachable);
+}
+
 CachedFlow dropped(DropReason reason) {
   CachedFlow flow;
   flow.decision = FlowDecision::drop;
@@ -44,13 +54,16 @@ CachedFlow dropped(DropReason reason) {
   return flow;
 }
 
-/// Local delivery: refused only by what policy says of it by name, and IKE never is.
-CachedFlow decide_local(const SpdSnapshot::Match& match, const SpdSnapshot& policies,
-                        bool is_for_ike) {
+/// Local delivery: refused only by what policy says of it by name, and IKE never is. Nor is what
+/// routers say of our ESP for coming in clear: they have no SA with us, and it is believed of an SA
+/// when it names that and a number (RFC 4301 §8.2.1).
+CachedFlow decide_local(const SpdSnapshot& policies, const FlowKey& key, PacketOrigin origin) {
+  const SpdSnapshot::Match match = policies.find(key, origin);
+  const bool is_for_ike = is_ike(key, key.destination_port);
   SlotIndex outbound = kNoSlot;
   const Verdict verdict = policies.verdict(match, outbound);
   if (!is_for_ike && verdict == Verdict::discard) return dropped(DropReason::policy_discard);
-  if (!is_for_ike && verdict == Verdict::cleartext_violation) {
+  if (!is_for_ike && verdict == Verdict::cleartext_violation && !is_about_our_packets(key)) {
     return dropped(DropReason::cleartext_violates_policy);
   }
   CachedFlow flow;
@@ -81,7 +94,7 @@ CachedFlow decide_flow(const WorkerState& worker, const SpdSnapshot& policies, c
     const AdjacencyIndex on = fib.lookup(key.destination);
     if (on == Adjacencies::kBroadcast) return dropped(DropReason::destination_multicast);
     if (on == Adjacencies::kLocal) {
-      return decide_local(policies.find(key, origin), policies, is_ike(key, key.destination_port));
+      return decide_local(policies, key, origin);
     }
     if (is_for_one_link(key.source) || is_for_one_link(key.destination)) {
       return dropped(DropReason::link_local_address);
@@ -155,9 +168,13 @@ void count_hop(Burst& burst, std::uint32_t position) {
 }
 
 /// What no policy names: clear transit by default_policy; what was decrypted passed its SA's
-/// selectors; what we made answers somebody.
-bool may_pass_unnamed(const SpdSnapshot& policies, PacketOrigin origin) {
-  return origin != PacketOrigin::clear || policies.default_policy() == config::PolicyAction::bypass;
+/// selectors; what we made answers somebody, but not in clear whoever asked encrypted: it has what
+/// he said in it (RFC 4301 §5.1: what matches no policy is discarded).
+bool may_pass_unnamed(const SpdSnapshot& policies, const Burst& burst, std::uint32_t position) {
+  if (burst.origin[position] == PacketOrigin::clear) {
+    return policies.default_policy() == config::PolicyAction::bypass;
+  }
+  return !burst.is_answer_to_encrypted(position);
 }
 
 /// "Prior to performing AH or ESP processing, any IP fragments … are reassembled" (RFC 4301 §5.2):
@@ -359,9 +376,11 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     if (is_asked_when_whole(burst.header[position], flow.reason)) return burst.ours.push(position);
     return drop(flow.reason);
   }
-  if (!flow.match.unclear) [[likely]]
+  // Of one for us that came in fragments, when it is whole.
+  const bool is_local = flow.decision == FlowDecision::local;
+  if (!flow.match.unclear && !(is_local && is_fragment)) [[likely]]
     policies.count(flow.match, worker.context.id, 1);
-  if (flow.decision == FlowDecision::local) [[unlikely]]
+  if (is_local) [[unlikely]]
     return burst.ours.push(position);
   SlotIndex outbound = kNoSlot;
   switch (policies.verdict(flow.match, outbound)) {
@@ -379,7 +398,7 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
     case Verdict::no_match:
       if (goes_as_return_traffic(worker, policies, burst, position)) [[unlikely]]
         return;
-      if (!may_pass_unnamed(policies, burst.origin[position])) {
+      if (!may_pass_unnamed(policies, burst, position)) {
         return drop(DropReason::no_policy_match);
       }
       if (is_error_about_protected(policies, burst, position)) [[unlikely]]

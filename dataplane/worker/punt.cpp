@@ -83,7 +83,8 @@ void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPa
   rte_mbuf* const packet = burst.packets[position];
   set_data(packet, burst.ip[position], burst.header[position].total_bytes);
   what.received_on = burst.received_on[position];
-  what.from_tunnel = burst.origin[position] == PacketOrigin::tunnel;
+  what.from_tunnel =
+      burst.origin[position] == PacketOrigin::tunnel || burst.is_answer_to_encrypted(position);
   what.originated = burst.origin[position] == PacketOrigin::originated;
   what.ip_offset = 0;
   hand_over(worker, packet, what, punt_direction(burst.origin[position]));

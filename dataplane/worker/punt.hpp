@@ -37,7 +37,7 @@ enum class PuntReason : std::uint8_t {
 struct PuntedPacket {
   PuntReason reason{};
   PortId received_on{};
-  bool from_tunnel = false;  ///< was decrypted by us
+  bool from_tunnel = false;  ///< was decrypted by us, or answers what was
   bool originated = false;   ///< made by us (a reply): not a packet received in clear
   std::uint16_t ip_offset = 0;
   std::uint16_t mtu = 0;  ///< packet_too_big
@@ -66,15 +66,17 @@ struct PeerMovedHint {
 };
 
 enum class InjectKind : std::uint8_t {
-  transmit,          ///< a complete Ethernet frame for `port`
-  outbound_local,    ///< an IP packet of ours: policy, then route; no policy match: leaves in clear
+  transmit,  ///< a complete Ethernet frame for `port`
+  /// An IP packet of ours: policy, then route. No policy match: leaves in clear, if it does not
+  /// answer what was decrypted.
+  outbound_local,
   outbound_transit,  ///< a held packet of somebody's: policy and route again, as when it came in
   dummy,             ///< an IP packet without contents: `outbound` seals it as a dummy
 };
 struct InjectedPacket {
   InjectKind kind{};
   PortId port{};                 ///< transmit: where to; outbound_transit: where it came in
-  bool from_tunnel = false;      ///< outbound_transit
+  bool from_tunnel = false;      ///< outbound_transit: decrypted; outbound_local: answers what was
   SlotIndex outbound = kNoSlot;  ///< dummy
   std::uint64_t sa = 0;          ///< dummy: channel::SaId, for the slot may be another's by then
 };

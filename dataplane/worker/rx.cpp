@@ -161,6 +161,9 @@ std::uint32_t receive_injected(WorkerState& worker, Burst& burst) {
     burst.origin[position] = how.kind == InjectKind::outbound_local ? PacketOrigin::originated
                              : how.from_tunnel                      ? PacketOrigin::tunnel
                                                                     : PacketOrigin::clear;
+    if (how.kind == InjectKind::outbound_local && how.from_tunnel) {
+      burst.note_answer_to_encrypted(position);
+    }
     burst.undecided.push(position);
   }
   return given;

@@ -307,7 +307,9 @@ class GatewayModel {
         has_source_route(ip)) {
       return DropReason::icmp_ignored;
     }
-    return own(echo_reply(ip, view));
+    // RFC 4301 §5.1: what was asked encrypted is not answered in clear unless a policy says so.
+    const bool must_be_named = origin == dataplane::PacketOrigin::tunnel;
+    return pass(echo_reply(ip, view), dataplane::PacketOrigin::originated, must_be_named);
   }
 
   Outcomes deliver_udp(const ByteString& ip, const ByteString& datagram) {
@@ -325,7 +327,7 @@ class GatewayModel {
                                                            : PuntReason::ike_newcomer;
   }
 
-  Outcomes pass(const ByteString& ip, dataplane::PacketOrigin origin) {
+  Outcomes pass(const ByteString& ip, dataplane::PacketOrigin origin, bool must_be_named = false) {
     passed_as = origin;
     using dataplane::DropReason;
     using dataplane::PolicyAction;
@@ -361,6 +363,7 @@ class GatewayModel {
     };
     if (!hit) {
       if (auto way = as_return_traffic(ip, view, origin)) return *way;
+      if (must_be_named) return DropReason::no_policy_match;
       // What was decrypted has passed its SA's selectors.
       if (origin == dataplane::PacketOrigin::clear && !bypass_by_default) {
         return DropReason::no_policy_match;

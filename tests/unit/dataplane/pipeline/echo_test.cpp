@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "dataplane/control/packets.hpp"
 #include "dataplane/worker/fragment.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/checksum.hpp"
@@ -133,4 +134,70 @@ TEST_CASE("echo: DF of a request says nothing of the way back: the reply is cut 
   std::size_t bytes = 0;
   for (const Packet& piece : arrived.lan) bytes += ip_of(piece).size() - kHeader;
   CHECK(bytes == 1400);
+}
+
+TEST_CASE(
+    "echo: one that came encrypted is answered by a policy that names the reply, or not at all") {
+  const bool is_v6 = GENERATE(false, true);
+  const std::string here = is_v6 ? "2001:db8:2::/64" : "10.2.0.0/16";
+  const std::string there = is_v6 ? "2001:db8:1::/64" : "10.1.0.0/24";
+  const std::string requests = is_v6 ? "[icmpv6/128]" : "[icmp/8]";
+  const Packet request =
+      is_v6 ? echo_request("2001:db8:1::9", "2001:db8:2::1") : echo_request("10.1.0.9", "10.2.0.1");
+  const auto by_default = GENERATE(config::PolicyAction::discard, config::PolicyAction::bypass);
+  CAPTURE(is_v6, by_default == config::PolicyAction::bypass);
+  Gateway left, right(mirrored());
+  SaOptions to_right;
+  to_right.local_selectors = {there + requests};
+  to_right.remote_selectors = {here + requests};
+  left.protect(there + requests, here + requests, left.install(outbound_sa(to_right, 0x1000)));
+  right.install(inbound_sa(to_right, 0x1000));
+  const auto answer = [&](const std::vector<PolicyEntry>& policies) {
+    right.tables().spd->replace(policies, by_default);
+    const Result sealed = left.receive(kLan, frame(request));
+    return right.receive(kWan, sealed.wan.at(0));
+  };
+  SaOptions to_left;
+  to_left.outer_local = "198.51.100.2";
+  to_left.outer_remote = "198.51.100.1";
+  to_left.local_selectors = {here};
+  to_left.remote_selectors = {there};
+  PolicyEntry protect;
+  protect.action = PolicyAction::protect;
+  protect.local = {wire::TrafficSelector::parse(here).value()};
+  protect.remote = {wire::TrafficSelector::parse(there).value()};
+  protect.outbound = right.install(outbound_sa(to_left, 0x2000));
+  const auto is_refused = [](const Result& result) {
+    return result.wan.empty() && result.lan.empty() &&
+           result.drops == std::map<DropReason, std::uint64_t>{{DropReason::no_policy_match, 1}};
+  };
+  SECTION("no policy names the reply") { CHECK(is_refused(answer({}))); }
+  SECTION("the policy is for requests alone") {
+    protect.local = {wire::TrafficSelector::parse(here + requests).value()};
+    protect.remote = {wire::TrafficSelector::parse(there + requests).value()};
+    CHECK(is_refused(answer({protect})));
+  }
+  SECTION("one that names it says how it goes") {
+    CHECK(ip_of(answer({protect}).wan.at(0))[9] == wire::protocol::kEsp);  // around either
+    protect.action = PolicyAction::bypass;
+    const Packet reply = ip_of(answer({protect}).wan.at(0));
+    CHECK(wire::parse_ip(reply)->protocol ==
+          (is_v6 ? wire::protocol::kIcmpv6 : wire::protocol::kIcmp));
+  }
+  SECTION("a reply that waits for its SA is one still when its policy has gone") {
+    protect.outbound = kNoSlot;
+    const Result waits = answer({protect});
+    REQUIRE(waits.punts.size() == 1);
+    CHECK(waits.punts[0].what.reason == PuntReason::acquire);
+    CHECK(waits.punts[0].what.originated);
+    CHECK(waits.punts[0].what.from_tunnel);
+    right.tables().spd->replace({}, by_default);
+    control::Packets main_thread(right.tables(), packet_pool(), right.context().inject);
+    main_thread.resume(main_thread.make(waits.punts[0].bytes), waits.punts[0].what);
+    CHECK(is_refused(right.serve_main_thread()));
+    // What answers nothing that was encrypted leaves.
+    CHECK(
+        right.inject(waits.punts[0].bytes, {InjectKind::outbound_local, kWan, false}).wan.size() ==
+        1);
+  }
 }

@@ -45,6 +45,7 @@ class Far {
  public:
   Far() {
     right.context().engine = std::make_unique<Counting>(std::move(right.context().engine), opened);
+    right.policy(PolicyAction::bypass, "198.51.100.2/32", "198.51.100.1/32");  // answers
   }
   explicit Far(const SaOptions& options) : Far() { use(options); }
   void use(SaOptions options) {

@@ -96,6 +96,36 @@ TEST_CASE("unreachable: of a flood the main thread hears no more than one each m
   CHECK(gateway.worker().next_unreachable != 0);
 }
 
+TEST_CASE("unreachable: no policy for our own address keeps from us what routers say of our ESP") {
+  const bool is_v4 = GENERATE(true, false);
+  test::Gateway gateway;
+  const test::SaOptions options = test::with_families(!is_v4, !is_v4);
+  gateway.protect(is_v4 ? "198.51.100.1/32" : "2001:db8:ff::1/128", is_v4 ? "0.0.0.0/0" : "::/0",
+                  gateway.install(test::outbound_sa(options)));
+  const auto punted_as = [&](std::uint8_t type, std::uint8_t code) {
+    const test::Result result = come(gateway, is_v4, type, code);
+    REQUIRE(result.punts.size() == 1);
+    return result.punts[0].what.reason;
+  };
+  gateway.worker().next_unreachable = 0;
+  CHECK(punted_as(is_v4 ? 3 : 2, is_v4 ? 4 : 0) == PuntReason::path_too_big);
+  CHECK(punted_as(is_v4 ? 3 : 1, is_v4 ? kProhibited : 1) == PuntReason::path_unreachable);
+  // All else is to come encrypted.
+  for (const std::uint8_t type :
+       is_v4 ? std::array<std::uint8_t, 3>{8, 11, 12} : std::array<std::uint8_t, 3>{3, 4, 128}) {
+    CAPTURE(type);
+    const test::Result result = come(gateway, is_v4, type, 0);
+    CHECK(result.punts.empty());
+    CHECK(result.dropped(DropReason::cleartext_violates_policy) == 1);
+  }
+  // A policy that discards by name is heeded.
+  test::Gateway silent;
+  silent.policy(PolicyAction::discard, is_v4 ? "198.51.100.1/32" : "2001:db8:ff::1/128",
+                is_v4 ? "0.0.0.0/0" : "::/0");
+  const test::Result discarded = come(silent, is_v4, is_v4 ? 3 : 2, is_v4 ? 4 : 0);
+  CHECK(discarded.dropped(DropReason::policy_discard) == 1);
+}
+
 TEST_CASE("unreachable: what is said of a packet that an SA sent is remembered for its child") {
   const bool outer_v6 = GENERATE(false, true);
   test::SaOptions options = test::with_families(outer_v6, false);

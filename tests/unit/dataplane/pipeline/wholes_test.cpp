@@ -379,3 +379,20 @@ TEST_CASE("wholes: their pieces are sealed before a worker is quiescent, never b
   REQUIRE(opened.wan.size() == 2);
   for (const Packet& piece : opened.wan) CHECK(wire::load_u32(&piece[14 + 20]) == 0x3000);
 }
+
+TEST_CASE("wholes: a policy counts what came in fragments once, whichever worker got them") {
+  const PacketOptions options{.source = "198.51.100.2",
+                              .destination = "198.51.100.1",
+                              .fragment = 0,
+                              .payload = udp(500, 500, counting(3000))};
+  const auto frames = in_fragments(ip_packet(options));
+  REQUIRE(frames.size() == 3);
+  const auto counted = [&](std::uint32_t workers, std::uint16_t worker) {
+    Gateway one({}, workers, worker);
+    one.policy(PolicyAction::bypass, "198.51.100.0/24[udp]", "198.51.100.0/24[udp]");
+    CHECK(one.receive(kWan, frames).drops.empty());
+    return one.tables().spd->entries().at(0).packets;
+  };
+  CHECK(counted(1, 0) == 1);
+  CHECK(counted(2, 0) + counted(2, 1) == 1);
+}

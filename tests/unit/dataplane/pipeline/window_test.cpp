@@ -82,16 +82,91 @@ TEST_CASE("window: a late packet that others of its burst have passed by is refu
   CHECK(pair.traffic().late.missed[6] == 1);  // 32 behind
 }
 
+namespace {
+
+/// How a packet of an SA looks that is not what most are.
+enum class Look : std::uint8_t { with_option, with_priority_tag, from_elsewhere, small, padded };
+
+/// The same packet in a frame of VLAN 0, which is none (802.1Q).
+Packet with_priority_tag(Packet whole) {
+  const Packet tag{0x81, 0x00, 0xa0, 0x00};
+  whole.insert(whole.begin() + wire::ethernet::kHeaderBytes - 2, tag.begin(), tag.end());
+  return whole;
+}
+
+/// The next packet of an SA. Small ones are shorter than the short way takes them, as they are or
+/// in a longer frame.
+Packet next_that_looks(Pair& pair, Look look) {
+  if (look == Look::small || look == Look::padded) {
+    Packet whole = pair.sealed({.protocol = 99, .payload = Packet(2, 0x42)});
+    if (look == Look::padded) whole.resize(128);
+    return whole;
+  }
+  Packet whole = numbered(pair, 1).front();
+  if (look == Look::with_option) return with_outer_option(whole);
+  if (look == Look::with_priority_tag) return with_priority_tag(whole);
+  whole[wire::ethernet::kHeaderBytes + wire::ipv4::kSource + 3] = 77;
+  fix_checksum(whole);
+  return whole;
+}
+
+/// None came late, so far as its SA knows.
+bool none_was_late(Pair& pair) {
+  const LatePackets late = pair.traffic().late;
+  return late.accepted == decltype(late.accepted){} && late.missed == decltype(late.missed){};
+}
+
+}  // namespace
+
 TEST_CASE("window: packets that look otherwise are judged in order among the others") {
+  const auto look = GENERATE(Look::with_option, Look::with_priority_tag, Look::from_elsewhere,
+                             Look::small, Look::padded);
   SaOptions options = with_window(32);
-  options.suite =
-      crypto::EspSuite{crypto::Encryption::chacha20_poly1305, 256, crypto::Integrity::none};
-  Pair pair({}, options);
-  auto packets = numbered(pair, 60);
-  packets.back() = with_outer_option(packets.back());
-  const Result result = pair.right.receive(kWan, packets);
-  CHECK(result.drops.empty());
-  CHECK(result.lan.size() == packets.size());
+  const bool goes_the_short_way = GENERATE(false, true);
+  if (!goes_the_short_way) {
+    options.suite =
+        crypto::EspSuite{crypto::Encryption::chacha20_poly1305, 256, crypto::Integrity::none};
+  }
+  CAPTURE(static_cast<int>(look), goes_the_short_way, options.esn);
+  SECTION("where it stands") {
+    const std::size_t in_front = GENERATE(0U, 1U, 2U, 20U, 59U);
+    CAPTURE(in_front);
+    Pair pair({}, options);
+    auto packets = numbered(pair, in_front);
+    packets.push_back(next_that_looks(pair, look));
+    for (Packet& packet : numbered(pair, 59 - in_front)) packets.push_back(std::move(packet));
+    const Result result = pair.right.receive(kWan, packets);
+    CHECK(result.drops.empty());
+    CHECK(result.lan.size() == packets.size());
+    CHECK(none_was_late(pair));
+  }
+  SECTION("late, by ten") {
+    Pair pair({}, options);
+    const Packet late = next_that_looks(pair, look);
+    auto packets = numbered(pair, 59);
+    packets.insert(packets.begin() + 10, late);
+    const Result result = pair.right.receive(kWan, packets);
+    CHECK(result.drops.empty());
+    CHECK(result.lan.size() == packets.size());
+    CHECK(pair.traffic().late.accepted[4] == 1);
+  }
+  SECTION("among packets of another SA") {
+    Pair pair({}, options);
+    options.outer_local = "198.51.100.3";
+    Gateway other;
+    other.protect("10.1.0.0/24", "10.2.0.0/16", other.install(outbound_sa(options, 0x2041)));
+    pair.right.install(inbound_sa(options, 0x2041));
+    std::vector<Packet> packets;
+    for (int i = 0; i < 20; ++i) {
+      packets.push_back(i == 0 ? next_that_looks(pair, look) : numbered(pair, 1).front());
+      packets.push_back(numbered(pair, 1).front());
+      packets.push_back(other.receive(kLan, frame(ip_packet({}))).wan.at(0));
+    }
+    const Result result = pair.right.receive(kWan, packets);
+    CHECK(result.drops.empty());
+    CHECK(result.lan.size() == packets.size());
+    CHECK(none_was_late(pair));
+  }
 }
 
 namespace {

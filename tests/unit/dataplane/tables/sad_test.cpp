@@ -1,6 +1,9 @@
 // Leases, SPIs, slots and what is refused.
 #include <algorithm>
+#include <random>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "tests/unit/dataplane/tables/sad_database.hpp"
 
@@ -216,6 +219,45 @@ TEST_CASE("sad: manual SAs fill every slot and then there is no room, whatever t
     REQUIRE(db.sad->remove(SaId{id}) == Outcome::ok);
     db.pass_grace();
     REQUIRE(db.try_manual(sa_request(id, Direction::in, 0x100000 + round * kSlots)) == Outcome::ok);
+  }
+}
+
+TEST_CASE("sad: no reserved SPI finds anything, whichever SAs came and went (RFC 4303 §2.1)") {
+  Database db;
+  const auto finds_none = [&] {
+    for (std::uint32_t spi = 0; spi < channel::kFirstFreeSpi; ++spi) {
+      if (db.sad->inbound(spi) != nullptr) return false;
+    }
+    return true;
+  };
+  CHECK(finds_none());
+  SECTION("where a removed cell is in front of another, in the run of SPI 1") {
+    std::uint64_t id = 1;
+    for (const std::uint32_t spi : {0x308U, 0x118U, 0x20fU, 0x15fU}) {
+      REQUIRE(db.try_manual(sa_request(id++, Direction::in, spi)) == Outcome::ok);
+    }
+    REQUIRE(db.sad->remove(SaId{2}) == Outcome::ok);
+    CHECK(finds_none());
+    db.pass_grace();
+    CHECK(finds_none());
+    CHECK(db.sad->inbound(0x118) == nullptr);
+    CHECK(db.sad->inbound(0x15f) != nullptr);
+  }
+  SECTION("wherever removed cells are") {
+    std::minstd_rand random;
+    std::vector<std::uint32_t> spis(kSlots, 0);
+    for (int round = 0; round < 2000; ++round) {
+      const std::uint64_t id = random() % kSlots;
+      if (std::exchange(spis[id], 0) != 0) {
+        REQUIRE(db.sad->remove(SaId{id + 1}) == Outcome::ok);
+        REQUIRE(finds_none());
+        db.pass_grace();
+      } else {
+        const auto spi = static_cast<std::uint32_t>(channel::kFirstFreeSpi + random() % 0x1000);
+        if (db.try_manual(sa_request(id + 1, Direction::in, spi)) == Outcome::ok) spis[id] = spi;
+      }
+      REQUIRE(finds_none());
+    }
   }
 }
 
