@@ -174,7 +174,7 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "A neighbour discovery message that fails its checks, or claims a broadcast or multicast MAC.",
      "Usually nothing."},
     {ike_policed, "ike_policed", notable, "RFC 7296 §2.6",
-     "More IKE datagrams than we take from one source, or from unknown sources in all.",
+     "More IKE datagrams than we take of one IKE SA, from one source, or of newcomers in all.",
      "A flood, or a peer that retries without end; see `culvert status`."},
     {ike_not_connected, "ike_not_connected", serious, "RFC 7296 §2.1",
      "An IKE datagram came while culvert-ike was not running or behind.",
