@@ -16,7 +16,7 @@ namespace culvert::channel {
 inline constexpr std::uint64_t kMagic = 0x4354'5245'564C'5543;
 /// Raise it with every change of a message or of this file: daemons of different builds then refuse
 /// each other in words instead of misreading each other.
-inline constexpr std::uint32_t kLayoutVersion = 3;
+inline constexpr std::uint32_t kLayoutVersion = 4;
 
 /// Slots a ring, powers of two.
 inline constexpr std::size_t kRequestSlots = 1024;  ///< two rekeys a millisecond, a poll behind
@@ -86,7 +86,7 @@ static_assert(sizeof(SelectorSet) == 4 + kMaxSelectors * 40);
 static_assert(sizeof(InstallSa) == 1528 && sizeof(Completion) == 296);
 static_assert(sizeof(Request) == 1544 && offsetof(Request, body) == 16);
 static_assert(sizeof(Event) == 304 && offsetof(Event, body) == 8);
-static_assert(sizeof(Datagram) == 8112 && offsetof(Datagram, bytes) == 48);
+static_assert(sizeof(Datagram) == 8120 && offsetof(Datagram, bytes) == 56);
 
 /// What the header of this build says.
 constexpr Header expected_header() {

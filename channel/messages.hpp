@@ -269,6 +269,9 @@ struct Datagram {
   wire::Endpoint local, remote;
   bool keepalive = false;
   std::uint32_t length = 0;  ///< bytes
+  /// To the network: what its recipient will name (RFC 7296 §3.1), so that it is let in before
+  /// those who name no IKE SA. 0: it may be anybody, or the data plane knows already.
+  std::uint64_t ike_spi = 0;
   std::array<std::uint8_t, kMaxDatagramBytes> bytes{};
 };
 

@@ -270,8 +270,7 @@ std::optional<wire::MacAddress> read_mac(const Field& field) {
     field.error({quote(found), std::string(kExpected), dashes ? "write \"" + *text + "\"" : ""});
     return std::nullopt;
   }
-  // The lowest bit of the first octet says "group" (IEEE 802-2014 §8.2.2).
-  const bool is_group = (mac->front() & 1U) != 0;
+  const bool is_group = wire::is_group(*mac);
   if (!is_group && *mac != wire::MacAddress{}) return mac;
   field.error({quote(*text) + (is_group ? ", a multicast address" : ", nobody's address"),
                "one neighbour's MAC address", "write the neighbour's own"});

@@ -53,6 +53,13 @@ Parsed<ArpMessage> parse_arp(Bytes bytes) {
   }
   const auto sender_mac = read_mac(reader, "ARP sender hardware address");
   if (!sender_mac) return std::unexpected(sender_mac.error());
+  // "A router MUST not believe any ARP reply that claims that the Link Layer address of another
+  // host or router is a broadcast or multicast address" (RFC 1812 §3.3.2); a request, from which we
+  // learn as well, no more: what was decrypted for one host would go to all on the link.
+  if (is_group(*sender_mac)) {
+    return std::unexpected(
+        reader.invalid("ARP sender hardware address", "a broadcast or multicast address"));
+  }
   const auto sender = read_ipv4(reader, "ARP sender protocol address");
   if (!sender) return std::unexpected(sender.error());
   const auto target_mac = read_mac(reader, "ARP target hardware address");

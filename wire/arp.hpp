@@ -11,6 +11,8 @@ namespace culvert::wire {
 
 /// An IEEE 802 address, in transmission order.
 using MacAddress = std::array<std::uint8_t, 6>;
+/// Broadcast or multicast: the lowest bit of the first octet says "group" (IEEE 802-2014 §8.2.2).
+[[nodiscard]] constexpr bool is_group(const MacAddress& mac) { return (mac.front() & 1U) != 0; }
 
 inline constexpr std::size_t kArpBytes = 28;
 
@@ -26,7 +28,7 @@ struct ArpMessage {
 };
 
 /// What follows an Ethernet header of type 0x0806; padding behind it is ignored. Other hardware or
-/// protocol types and operations are errors.
+/// protocol types and operations are errors, and so is a sender that claims to be a group.
 Parsed<ArpMessage> parse_arp(Bytes message);
 /// Appends the 28 bytes.
 void build_arp(Writer& writer, const ArpMessage& message);

@@ -74,10 +74,15 @@ Parsed<std::optional<MacAddress>> read_options(Reader& reader, std::uint8_t want
   return found;
 }
 
-/// RFC 4861 §7.1.1 and §7.1.2: what may not be combined.
+/// RFC 4861 §7.1.1 and §7.1.2: what may not be combined; and as in ARP (RFC 1812 §3.3.2) no
+/// neighbour is all on the link.
 Parsed<NeighborMessage> check_combinations(const NeighborMessage& message, const Reader& reader) {
   if (is_multicast(message.target)) {
     return std::unexpected(reader.invalid("ND target", "multicast"));
+  }
+  if (message.link_layer && is_group(*message.link_layer)) {
+    return std::unexpected(
+        reader.invalid("ND link-layer address", "a broadcast or multicast address"));
   }
   const bool solicitation = message.type == NeighborMessage::Type::solicitation;
   if (solicitation && message.source.is_unspecified()) {

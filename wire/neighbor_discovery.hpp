@@ -28,7 +28,8 @@ struct NeighborMessage {
 };
 
 /// A whole IPv6 packet, its Ethernet padding allowed. All checks of RFC 4861 §7.1.1 and §7.1.2:
-/// hop limit 255, checksum, code, lengths, target, and the combinations that are forbidden.
+/// hop limit 255, checksum, code, lengths, target, and the combinations that are forbidden; and no
+/// neighbour's link-layer address is a group's.
 Parsed<NeighborMessage> parse_neighbor_message(Bytes packet);
 /// Appends the packet, checksum included; with `link_layer` its option.
 void build_neighbor_message(Writer& writer, const NeighborMessage& message);

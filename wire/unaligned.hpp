@@ -27,6 +27,9 @@ inline void store_raw(std::uint8_t* to, const T& value) {
 [[nodiscard]] inline std::uint32_t load_u32(const std::uint8_t* from) {
   return Be32::from_raw(load_raw<std::uint32_t>(from)).host();
 }
+[[nodiscard]] inline std::uint64_t load_u64(const std::uint8_t* from) {
+  return Be64::from_raw(load_raw<std::uint64_t>(from)).host();
+}
 inline void store_u16(std::uint8_t* to, std::uint16_t host_value) {
   store_raw(to, Be16{host_value}.raw());
 }

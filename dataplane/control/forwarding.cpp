@@ -105,6 +105,9 @@ void Forwarding::commit() {
   }
   coming_.reset();
   settle_neighbors();
+  // What came to an address of ours meanwhile met no route that was ours, and was taken for
+  // transit.
+  tables_.spd->outdate();
 }
 
 void Forwarding::give_up() {

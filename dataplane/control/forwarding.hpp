@@ -31,7 +31,8 @@ class Forwarding {
   /// What goes one way by the topology before and another by the one that was reserved, or by one
   /// of them alone, goes nowhere from now on. False: there is no such thing.
   bool withdraw();
-  /// The topology that was reserved is in force.
+  /// The topology that was reserved is in force; what workers found of flows before is looked for
+  /// again.
   void commit();
   /// It is not to come.
   void give_up();

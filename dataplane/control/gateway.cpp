@@ -117,7 +117,7 @@ Done RunningGateway::make_duties() {
   forwarding_.emplace(tables);
   neighbors_.emplace(topology_, *forwarding_, *packets_);
   icmp_.emplace(topology_, *tables.spd, *packets_, now);
-  ike_.emplace(topology_, *neighbors_, *packets_, *channel_, now);
+  ike_.emplace(topology_, *neighbors_, *packets_, *channel_, *tables.ike_spis, now);
   acquires_.emplace(children_, *packets_, *channel_);
   if (auto done = make_steering(); !done) return done;
   associations_.emplace(tables, topology_, children_, *steering_);

@@ -9,6 +9,7 @@
 #include "dataplane/control/ike_datagram.hpp"
 #include "dataplane/control/ip_fragments.hpp"
 #include "runtime/log.hpp"
+#include "wire/ike/recipient_spi.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -29,36 +30,39 @@ std::uint64_t drawn_secret() {
 }  // namespace
 
 IkePath::IkePath(const Topology& topology, Neighbors& neighbors, Packets& packets,
-                 channel::Server& channel, Instant now)
+                 channel::Server& channel, IkeSpis& known, Instant now)
     : topology_(topology),
       neighbors_(neighbors),
       packets_(packets),
       channel_(channel),
-      policer_(kPerSource, kSources, now),
+      known_(known),
+      policer_(kPerIkeSa, kIkeSas, now),
       newcomers_(drawn_secret(), now) {}
 
 void IkePath::arrived(Packet packet, Instant now) {
-  const auto pair = addresses_of(bytes_of(packet));
-  if (!pair || !policer_.admit(pair->source, now)) return police(std::move(packet));
-  pass_on(std::move(packet));
+  const auto datagram = parse_ike_packet(bytes_of(packet));
+  const std::uint64_t ike_sa =
+      datagram ? wire::ike::recipient_spi(wire::Bytes(datagram->bytes).first(datagram->length)) : 0;
+  if (ike_sa != 0 && !policer_.admit(ike_sa, now)) return police(std::move(packet));
+  pass_on(std::move(packet), datagram);
 }
 
 void IkePath::newcomer_arrived(Packet packet, Instant now) {
   const auto pair = addresses_of(bytes_of(packet));
   if (!pair || !newcomers_.admit(pair->source, now)) return police(std::move(packet));
-  if (channel_.datagram_room() < kKeptForKnown) {
+  if (channel_.datagram_room() <= kKeptForKnown) {
     packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_not_connected);
     return;
   }
-  pass_on(std::move(packet));
+  const auto datagram = parse_ike_packet(bytes_of(packet));
+  pass_on(std::move(packet), datagram);
 }
 
 void IkePath::police(Packet packet) {
   packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_policed);
 }
 
-void IkePath::pass_on(Packet packet) {
-  const auto datagram = parse_ike_packet(bytes_of(packet));
+void IkePath::pass_on(Packet packet, const wire::Parsed<channel::Datagram>& datagram) {
   if (!datagram || !topology_.is_own(datagram->local.address)) {
     packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_datagram_invalid);
     return;
@@ -94,6 +98,8 @@ void IkePath::send(const channel::Datagram& datagram, Instant now) {
     }
     return;
   }
+  // Before the answer to what leaves now.
+  if (datagram.ike_spi != 0) known_.put(datagram.ike_spi);
   send_fragments(datagram, *next, now);
 }
 

@@ -1,5 +1,5 @@
-// Who may begin an IKE SA. A flood of IKE_SA_INIT comes from forged sources, each another one; an
-// initiator sends its request again until it is answered (RFC 7296 §2.1), and so comes back. Pure.
+// Who may begin an IKE SA. A flood comes from forged sources, each another one; an initiator sends
+// its request again until it is answered (RFC 7296 §2.1), and so comes back. Pure.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,9 @@ class Newcomers {
   /// What the key daemon answers beside its work: a cookie costs it some ten microseconds, a whole
   /// handshake about a millisecond.
   static constexpr Rate kUnknown{2000, 500};
-  static constexpr Rate kReturning{2000, 500};
-  static constexpr Rate kPerSource{200, 400};
+  /// A handshake's second request beside its first one, with a cookie.
+  static constexpr Rate kReturning{4000, 1000};
+  static constexpr Rate kPerSource{400, 800};
   static constexpr std::size_t kSources = 8192;
   /// Two megabytes. Of a flood of 100 000 a second 19 in 20 are still known half a second later,
   /// when an initiator comes again, and 6 in 7 after the 1.6 seconds that its third repetition

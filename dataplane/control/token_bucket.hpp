@@ -1,10 +1,10 @@
-// Rate limits: one bucket, and one bucket a source address in a table of fixed size. Pure: time
-// comes in.
+// Rate limits: one bucket, and one bucket a source in a table of fixed size. Pure: time comes in.
 #pragma once
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <unordered_map>
 
 #include "runtime/event_loop.hpp"
@@ -43,25 +43,35 @@ class TokenBucket {
   Instant last_;
 };
 
+struct AddressHash {
+  std::size_t operator()(const wire::IpAddress& address) const {
+    // FNV-1a: the table is small and bounded, and its worst case costs only newcomers' time.
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    for (const std::uint8_t byte : address.bytes) hash = (hash ^ byte) * 0x100000001b3ULL;
+    return hash;
+  }
+};
+
 /// Polices by source. When its table is full of sources that were active lately, new sources share
 /// one bucket: an attacker with many addresses slows other newcomers, never the configured peers.
-class SourcePolicer {
+template <typename Source, typename Hash = std::hash<Source>>
+class Policer {
  public:
   /// `capacity`: sources that are remembered beside the peers.
-  SourcePolicer(Rate rate, std::size_t capacity, Instant now)
+  Policer(Rate rate, std::size_t capacity, Instant now)
       : rate_(rate), capacity_(capacity), overflow_(rate, now) {}
 
   /// A configured peer's address: its bucket is never forgotten, nor counted against the capacity.
-  void keep(const wire::IpAddress& peer, Instant now) {
+  void keep(const Source& peer, Instant now) {
     if (buckets_.insert_or_assign(peer, Bucket{TokenBucket(rate_, now), true}).second) ++capacity_;
   }
 
-  [[nodiscard]] bool keeps(const wire::IpAddress& source) const {
+  [[nodiscard]] bool keeps(const Source& source) const {
     const auto found = buckets_.find(source);
     return found != buckets_.end() && found->second.kept;
   }
 
-  [[nodiscard]] bool admit(const wire::IpAddress& source, Instant now) {
+  [[nodiscard]] bool admit(const Source& source, Instant now) {
     auto found = buckets_.find(source);
     if (found == buckets_.end()) {
       if (buckets_.size() >= capacity_ && now >= next_sweep_) sweep(now);
@@ -77,14 +87,6 @@ class SourcePolicer {
     TokenBucket tokens;
     bool kept;
   };
-  struct Hash {
-    std::size_t operator()(const wire::IpAddress& address) const {
-      // FNV-1a: the table is small and bounded, and its worst case costs only newcomers' time.
-      std::uint64_t hash = 0xcbf29ce484222325ULL;
-      for (const std::uint8_t byte : address.bytes) hash = (hash ^ byte) * 0x100000001b3ULL;
-      return hash;
-    }
-  };
   /// Forgets idle sources; at most once a second, since it walks the whole table.
   void sweep(Instant now) {
     next_sweep_ = now + std::chrono::seconds{1};
@@ -97,7 +99,9 @@ class SourcePolicer {
   std::size_t capacity_;
   TokenBucket overflow_;
   Instant next_sweep_{};
-  std::unordered_map<wire::IpAddress, Bucket, Hash> buckets_;
+  std::unordered_map<Source, Bucket, Hash> buckets_;
 };
+
+using SourcePolicer = Policer<wire::IpAddress, AddressHash>;
 
 }  // namespace culvert::dataplane::control

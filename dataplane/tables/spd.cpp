@@ -122,6 +122,13 @@ void Spd::announce(SpdSnapshot& changed, std::span<const PolicyRule> rules) {
   reclaimer_.outdate();
 }
 
+void Spd::outdate() {
+  // Nothing is noted for this generation, so that no flow is known to have stayed. Release pairs
+  // with the acquire in `SpdSnapshot::generation`: who sees the number sees the routes.
+  current().generation_.store(++last_generation_, std::memory_order_release);
+  reclaimer_.outdate();
+}
+
 void Spd::replace(std::vector<PolicyEntry> entries, config::PolicyAction default_policy,
                   const std::function<void()>& before_swap) {
   default_policy_ = default_policy;

@@ -187,6 +187,9 @@ class Spd {
   bool erase(channel::PolicyId policy);
   /// One pointer store: the negotiated policy's traffic goes to another SA. False: no such policy.
   bool rebind(channel::PolicyId policy, SlotIndex outbound);
+  /// Routes are others, and with them whose packets are for us: what workers remember of any flow
+  /// is looked for again, as after `replace`. Behind the change of routes.
+  void outdate();
   /// No policy names `outbound` any more; those that did become traps.
   void unbind(SlotIndex outbound);
   /// Whether a policy sends its traffic to `outbound`.

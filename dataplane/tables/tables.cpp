@@ -24,6 +24,7 @@ std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
   if (!sad) return std::unexpected(sad.error());
   tables->sad = std::move(*sad);
   tables->spd = std::make_unique<Spd>(workers, *tables->reclaimer, limits.policies);
+  tables->ike_spis = std::make_unique<IkeSpis>(limits.sas);
   tables->counters = std::make_unique<WorkerCounters[]>(workers + 1);
   return tables;
 }

@@ -13,6 +13,7 @@
 #include "dataplane/tables/adjacency.hpp"
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/fib.hpp"
+#include "dataplane/tables/ike_spis.hpp"
 #include "dataplane/tables/port_table.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "dataplane/tables/sad.hpp"
@@ -35,6 +36,7 @@ struct Tables {
   std::unique_ptr<Fib> fib;
   std::unique_ptr<Sad> sad;
   std::unique_ptr<Spd> spd;
+  std::unique_ptr<IkeSpis> ike_spis;
   PortTable ports;                             ///< by PortId
   std::unique_ptr<WorkerCounters[]> counters;  ///< workers, then one for the main thread
   std::uint32_t workers = 0;

@@ -8,6 +8,7 @@
 #include "dataplane/worker/stages.hpp"
 #include "wire/checksum.hpp"
 #include "wire/icmp.hpp"
+#include "wire/ike/recipient_spi.hpp"
 #include "wire/udp.hpp"
 
 namespace culvert::dataplane {
@@ -156,10 +157,14 @@ void serve_icmp(WorkerState& worker, Burst& burst, std::uint32_t position,
   answer(worker, burst, position, reply_type);
 }
 
-/// What was decrypted has no frame any more: its data begins at the IP header.
+/// A message that names no IKE SA is a newcomer's, and so is one that names an IKE SA which is not:
+/// anybody can send such, in any number. What was decrypted has no frame any more: its data begins
+/// at the IP header.
 void punt_ike(WorkerState& worker, Burst& burst, std::uint32_t position, PuntReason reason,
               wire::Bytes message) {
-  if (is_from_newcomer(message)) reason = PuntReason::ike_newcomer;
+  if (!worker.tables.ike_spis->contains(wire::ike::recipient_spi(message))) {
+    reason = PuntReason::ike_newcomer;
+  }
   if (burst.origin[position] == PacketOrigin::clear) {
     punt_frame(worker, burst, position, reason);
   } else {

@@ -1,7 +1,5 @@
 #include "dataplane/worker/punt.hpp"
 
-#include <algorithm>
-
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 #include <unistd.h>
@@ -70,13 +68,6 @@ PuntedPacket& punted(rte_mbuf* packet) {
 }
 InjectedPacket& injected(rte_mbuf* packet) {
   return *static_cast<InjectedPacket*>(rte_mbuf_to_priv(packet));
-}
-
-bool is_from_newcomer(wire::Bytes message) {
-  constexpr std::size_t kSpiBytes = 8;
-  if (message.size() < 2 * kSpiBytes) return true;
-  const wire::Bytes responder_spi = message.subspan(kSpiBytes, kSpiBytes);
-  return std::ranges::all_of(responder_spi, [](std::uint8_t octet) { return octet == 0; });
 }
 
 void punt_ip(WorkerState& worker, Burst& burst, std::uint32_t position, PuntedPacket what) {

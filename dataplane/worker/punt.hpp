@@ -6,7 +6,6 @@
 
 #include "config/child_id.hpp"
 #include "dataplane/tables/ids.hpp"
-#include "wire/cursor.hpp"
 #include "wire/ip_address.hpp"
 
 struct rte_mbuf;
@@ -18,7 +17,7 @@ enum class PuntReason : std::uint8_t {
   neighbor_discovery,  ///< Ethernet frame with an ICMPv6 message of types 133..137
   ike,                 ///< Ethernet frame, UDP 500 to one of our addresses
   ike_nat_traversal,   ///< Ethernet frame, UDP 4500 with the non-ESP marker
-  ike_newcomer,        ///< either of these, without an IKE SA: has a ring of its own
+  ike_newcomer,        ///< either of these, of no IKE SA in IkeSpis: has a ring of its own
   resolve_neighbor,    ///< IP packet, ready to go but for the MAC of `next_hop` on `link`
   acquire,             ///< IP packet that met a trap: `child_id`
   ttl_exceeded,        ///< IP packet, TTL or hop limit 1
@@ -51,10 +50,6 @@ inline constexpr std::uint16_t kPuntPrivateBytes = 64;
 static_assert(sizeof(PuntedPacket) <= kPuntPrivateBytes);
 
 [[nodiscard]] PuntedPacket& punted(rte_mbuf* packet);
-
-/// Whether an IKE message names no IKE SA of ours: its responder's SPI is zero until we have chosen
-/// one (RFC 7296 §2.6, §3.1). Anybody can send such, in any number.
-[[nodiscard]] bool is_from_newcomer(wire::Bytes message);
 
 /// An SA's remote endpoint was seen elsewhere, by an authenticated packet; polled by the main
 /// thread.

@@ -37,6 +37,7 @@ channel::Datagram to_ring(const SendDatagram& datagram) {
   slot.local = datagram.local;
   slot.remote = datagram.remote;
   slot.keepalive = datagram.keepalive;
+  slot.ike_spi = datagram.ike_spi;
   slot.length = static_cast<std::uint32_t>(datagram.bytes.size());
   std::ranges::copy(datagram.bytes, slot.bytes.begin());
   return slot;

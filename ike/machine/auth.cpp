@@ -200,7 +200,7 @@ std::expected<Core::Answer, Refusal> Core::answer_childless(const IkeSa& ike) {
 void Core::tell_responder(IkeSa& ike, Payloads why) {
   if (ike.state != IkeState::auth_sent) return;
   why.emplace_back(wire::ike::Delete{wire::ike::Protocol::ike, {}});
-  send(ike.local, ike.remote,
+  send(ike, ike.local, ike.remote,
        seal(ike, header_for(ike, ExchangeType::informational, false, ike.window.next_request()),
             why));
 }

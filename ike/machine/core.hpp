@@ -81,9 +81,9 @@ class Core final : public Machine {
   void dispatch(const Timer& timer);
 
   // transport.cpp: sealing, sending, retransmission, keepalives
-  void send(const wire::Endpoint& local, const wire::Endpoint& remote, Octets bytes,
-            bool keepalive = false);
-  void send(const wire::Endpoint& local, const wire::Endpoint& remote, const Messages& messages);
+  void send(const wire::Endpoint& local, const wire::Endpoint& remote, Octets bytes);
+  void send(const IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote,
+            const Messages& messages);
   [[nodiscard]] Messages seal(IkeSa& ike, wire::ike::Header header, const Payloads& payloads);
   [[nodiscard]] Octets seal_whole(IkeSa& ike, const wire::ike::Header& header,
                                   wire::ike::PayloadType first, const Octets& chain);

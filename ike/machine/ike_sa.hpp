@@ -127,8 +127,9 @@ struct IkeSa {
   bool redundant = false;  ///< lost against a crossing IKE SA: takes no new work
   bool outdated = false;   ///< authenticated for what the configuration does not say any more
   std::uint32_t duplicate_waits = 0;
-  std::uint64_t lost_to = 0;  ///< redundant: our SPI of the one that stays
-  bool unproven = false;      ///< stays instead of another, and has not answered since
+  std::uint64_t lost_to = 0;        ///< redundant: our SPI of the one that stays
+  std::uint64_t successor_spi = 0;  ///< rekeyed: our SPI of the one that has its children
+  bool unproven = false;            ///< stays instead of another, and has not answered since
 
   /// RFC 4555: agreed upon; `moves`: we initiated the first IKE SA and decide on addresses.
   bool mobike = false, moves = false;
@@ -154,6 +155,12 @@ struct IkeSa {
 
   [[nodiscard]] std::uint64_t initiator_spi() const { return initiator ? local_spi : remote_spi; }
   [[nodiscard]] std::uint64_t responder_spi() const { return initiator ? remote_spi : local_spi; }
+  /// Our SPI in the peer's next message, when it has proven who it is or we have begun: others let
+  /// in would be a flood's.
+  [[nodiscard]] std::uint64_t spi_to_be_let_in() const {
+    if (!initiator && established_rank == 0) return 0;
+    return successor_spi != 0 ? successor_spi : local_spi;
+  }
   [[nodiscard]] bool usable() const { return state == IkeState::established && !redundant; }
   void drop_queued(TaskKind kind) {
     std::erase_if(queue, [&](const Task& task) { return task.kind == kind; });

@@ -40,6 +40,7 @@ struct SendDatagram {
   wire::Endpoint local, remote;
   std::vector<std::uint8_t> bytes;
   bool keepalive = false;
+  std::uint64_t ike_spi = 0;  ///< as of channel::Datagram
 };
 /// A request to the data plane. `Machine::on_completion` wants its outcome. An SA's key does not
 /// outlive it, nor the copies that a growing container makes of it.

@@ -239,7 +239,7 @@ void Core::try_other_path(IkeSa& ike) {
     }
   }
   for (const auto& [local, remote] : paths) {
-    send({local, ike.local.port}, {remote, ike.remote.port}, ike.window.pending->messages);
+    send(ike, {local, ike.local.port}, {remote, ike.remote.port}, ike.window.pending->messages);
   }
   const bool asks = ike.exchange && ike.exchange->task.kind == TaskKind::update_addresses;
   if (!paths.empty() && asks && !is_queued(ike, TaskKind::update_addresses)) {

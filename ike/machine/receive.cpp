@@ -89,7 +89,7 @@ Core::Novelty Core::novelty_of(const IkeSa& ike, const wire::ike::Header& header
 /// RFC 7296 §2.1: a retransmitted request gets the same answer, octet for octet.
 void Core::repeat_answer(IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote) {
   ++counters_.retransmits_answered;
-  send(local, remote, ike.window.last_response);
+  send(ike, local, remote, ike.window.last_response);
 }
 
 void Core::on_opened(IkeSa& ike, const wire::ike::Header& header, wire::ike::PayloadType first,

@@ -274,6 +274,7 @@ void Core::move_to_successor(IkeSa& old, IkeSa& successor) {
   }
   old.queue.clear();
   old.state = IkeState::rekeyed;
+  old.successor_spi = successor.local_spi;
   succeeded(successor, Attempt::ike_rekey);
   // The initiator of the rekey deletes it; should that never come, it must not stay for ever.
   old.forget_at = now_ + kAbandonedLife;

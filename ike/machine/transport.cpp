@@ -33,9 +33,8 @@ Instant patience(const Tuning& tuning) {
 
 }  // namespace
 
-void Core::send(const wire::Endpoint& local, const wire::Endpoint& remote, Octets bytes,
-                bool keepalive_only) {
-  actions_->push_back(SendDatagram{local, remote, std::move(bytes), keepalive_only});
+void Core::send(const wire::Endpoint& local, const wire::Endpoint& remote, Octets bytes) {
+  actions_->push_back(SendDatagram{local, remote, std::move(bytes), false, 0});
 }
 
 wire::ike::Header Core::header_for(const IkeSa& ike, ExchangeType exchange, bool response,
@@ -50,9 +49,12 @@ wire::ike::Header Core::header_for(const IkeSa& ike, ExchangeType exchange, bool
   return header;
 }
 
-void Core::send(const wire::Endpoint& local, const wire::Endpoint& remote,
+void Core::send(const IkeSa& ike, const wire::Endpoint& local, const wire::Endpoint& remote,
                 const Messages& messages) {
-  for (const Octets& message : messages) send(local, remote, Octets(message));
+  for (const Octets& message : messages) {
+    actions_->push_back(
+        SendDatagram{local, remote, Octets(message), false, ike.spi_to_be_let_in()});
+  }
 }
 
 std::size_t Core::datagram_limit(const IkeSa& ike) {
@@ -135,7 +137,7 @@ void Core::await_answer(IkeSa& ike, std::uint32_t message_id, Messages messages)
   touch(ike);
   ike.window.sent(std::move(pending));
   ike.last_sent = now_;
-  send(ike.local, ike.remote, ike.window.pending->messages);
+  send(ike, ike.local, ike.remote, ike.window.pending->messages);
 }
 
 void Core::respond(IkeSa& ike, const wire::ike::Header& request, const Payloads& payloads,
@@ -147,7 +149,7 @@ void Core::respond(IkeSa& ike, const wire::ike::Header& request, const Payloads&
   ike.window.answered(std::move(answer));
   ike.last_sent = now_;
   // RFC 7296 §2.11: an answer goes back the way its request came.
-  send(local, remote, ike.window.last_response);
+  send(ike, local, remote, ike.window.last_response);
 }
 
 void Core::retransmit(IkeSa& ike, Instant when) {
@@ -173,7 +175,7 @@ void Core::retransmit(IkeSa& ike, Instant when) {
   timers_.arm(pending.next, TimerKind::retransmit, ike.local_spi);
   ike.last_sent = now_;
   // RFC 7383 §2.6.1: all fragments again; which of them arrived is not known.
-  send(ike.local, ike.remote, pending.messages);
+  send(ike, ike.local, ike.remote, pending.messages);
   // A key daemon that is killed again and again leaves a data plane that goes on.
   const bool may_be_last = pending.rounds > 1 || pending.tries == tuning_.retransmit_tries;
   if (may_be_last && ike.state == IkeState::established) ask_for_traffic(ike);
@@ -185,7 +187,7 @@ void Core::keepalive(IkeSa& ike) {
   if (!ike.usable() || !ike.nat_local) return;
   // RFC 3948 §4: only when nothing else kept the mapping alive. ESP may have; one octet is cheap.
   if (now_ - ike.last_sent >= tuning_.keepalive_interval) {
-    send(ike.local, ike.remote, {}, true);
+    actions_->push_back(SendDatagram{ike.local, ike.remote, {}, true, 0});
     ike.last_sent = now_;
   }
   arm_keepalive(ike);

@@ -1,5 +1,6 @@
 // IKE_SA_INIT requests from forged sources, each another one, at a bounded rate for a bounded time.
-// They are well-formed: what an attacker sends who wants work to be done.
+// They are well-formed: what an attacker sends who wants work to be done. Or each names another IKE
+// SA that the gateway has not, as who wants to be taken for an old acquaintance.
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -38,6 +39,7 @@ struct Options {
   std::string interface, gateway, gateway_mac, proposal;
   double rate = 1000, seconds = 1;
   std::uint64_t seed = 1;
+  bool claims_ike_sa = false;
 };
 
 using Frame = std::vector<std::uint8_t>;
@@ -99,7 +101,7 @@ std::uint32_t forged_source(std::mt19937_64& dice) {
 }
 
 /// Another source, another SPI, another nonce.
-void vary(Frame& frame, std::mt19937_64& dice) {
+void vary(Frame& frame, const Options& options, std::mt19937_64& dice) {
   std::uint8_t* const ip = &frame[kIpAt];
   const std::uint32_t source = htonl(forged_source(dice));
   std::memcpy(ip + 12, &source, sizeof(source));
@@ -109,6 +111,10 @@ void vary(Frame& frame, std::mt19937_64& dice) {
   wire::store_u16(ip + 10, sum.finish());
   const std::uint64_t spi = dice() | 1U;
   std::memcpy(&frame[kIkeAt], &spi, sizeof(spi));
+  if (options.claims_ike_sa) {
+    const std::uint64_t of_gateway = dice() | 1U;
+    std::memcpy(&frame[kIkeAt + sizeof(spi)], &of_gateway, sizeof(of_gateway));
+  }
   const std::uint64_t nonce = dice();  // the nonce is the last payload
   std::memcpy(&frame[frame.size() - sizeof(nonce)], &nonce, sizeof(nonce));
 }
@@ -172,7 +178,7 @@ int flood(const Options& options) {
       continue;
     }
     const std::size_t count = std::min<std::uint64_t>(due - sent - refused, kSentAtOnce);
-    for (std::size_t i = 0; i < count; ++i) vary(frames[i], dice);
+    for (std::size_t i = 0; i < count; ++i) vary(frames[i], options, dice);
     const std::size_t taken = sender.send(frames, count);
     sent += taken;
     refused += count - taken;
@@ -201,6 +207,8 @@ int main(int argc, char** argv) {
   app.add_option("--rate", options.rate, "a second")->check(CLI::Range(1.0, 10e6));
   app.add_option("--seconds", options.seconds)->check(CLI::Range(0.1, 600.0));
   app.add_option("--seed", options.seed, "of the sources");
+  app.add_flag("--claim-ike-sa", options.claims_ike_sa,
+               "each names another IKE SA of the gateway's");
   CLI11_PARSE(app, argc, argv);
   return culvert::load::flood(options);
 }

@@ -49,6 +49,7 @@ class GatewayModel {
   std::vector<PortModel> ports = {{0, {}}, {1, {}}};
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
   std::map<dataplane::SlotIndex, OutboundModel> outbound;
+  std::set<std::uint64_t> ike_sas;  ///< our SPIs
   ReassemblyModel reassembly;
   BypassModel bypassed;
   std::size_t largest_whole = 65535;  ///< that fragments may become
@@ -318,13 +319,14 @@ class GatewayModel {
     const auto data = udp_data(datagram);
     if (!data) return DropReason::truncated_packet;
     const unsigned port = get16(datagram, 2);
-    if (port == 500) return names_ike_sa(*data) ? PuntReason::ike : PuntReason::ike_newcomer;
+    if (port == 500)
+      return names_ike_sa(*data, ike_sas) ? PuntReason::ike : PuntReason::ike_newcomer;
     if (port != kNatTraversalPort) return PortClosed{ip};
     // What came in clear was asked before whether it is ESP.
     if (is_keepalive(*data)) return DropReason::nat_keepalive;
     if (!has_marker(*data)) return DropReason::local_protocol_unsupported;
-    return names_ike_sa(slice(*data, 4, data->size() - 4)) ? PuntReason::ike_nat_traversal
-                                                           : PuntReason::ike_newcomer;
+    return names_ike_sa(slice(*data, 4, data->size() - 4), ike_sas) ? PuntReason::ike_nat_traversal
+                                                                    : PuntReason::ike_newcomer;
   }
 
   Outcomes pass(const ByteString& ip, dataplane::PacketOrigin origin, bool must_be_named = false) {

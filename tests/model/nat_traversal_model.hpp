@@ -2,7 +2,9 @@
 // §2).
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <set>
 
 #include "tests/model/fragment_model.hpp"
 #include "tests/model/ip_model.hpp"
@@ -42,10 +44,12 @@ inline bool is_keepalive(const ByteString& data) { return data == ByteString{0xf
 /// §2.2: "4 zero-valued bytes" in front of IKE, where ESP has its SPI.
 inline bool has_marker(const ByteString& data) { return data.size() >= 4 && get32(data, 0) == 0; }
 
-/// RFC 7296 §3.1: the responder's SPI is zero until it has chosen one.
-inline bool names_ike_sa(const ByteString& message) {
-  if (message.size() < 16) return false;
-  return get32(message, 8) != 0 || get32(message, 12) != 0;
+/// RFC 7296 §3.1: the initiator's SPI, the responder's; in the flags, whether the sender is the
+/// initiator: then the recipient is known by the responder's.
+inline bool names_ike_sa(const ByteString& message, const std::set<std::uint64_t>& known) {
+  if (message.size() < 20) return false;
+  const std::size_t ours = (message[19] & 0x08U) != 0 ? 8 : 0;
+  return known.contains(std::uint64_t{get32(message, ours)} << 32U | get32(message, ours + 4));
 }
 
 /// RFC 3948 §3.1.2: what transport mode brings through a NAT has a checksum over addresses that

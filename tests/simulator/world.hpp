@@ -85,7 +85,8 @@ struct Flying {
   wire::Endpoint local, remote;  ///< as the sender has them
   std::vector<std::uint8_t> bytes;
   Instant arrives{};
-  bool damaged = false;  ///< on its way
+  bool damaged = false;       ///< on its way
+  std::uint64_t ike_spi = 0;  ///< that the sender's data plane lets in from now on
 };
 
 struct Gateway {

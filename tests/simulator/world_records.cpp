@@ -128,7 +128,8 @@ void World::leave(int side, ike::SendDatagram& datagram) {
     ++gateway.keepalives;
     return;
   }
-  Flying flying{side, datagram.local, datagram.remote, std::move(datagram.bytes), {}, false};
+  Flying flying{side, datagram.local, datagram.remote, std::move(datagram.bytes),
+                {},   false,          datagram.ike_spi};
   check_unique(flying);
   send(std::move(flying));
 }

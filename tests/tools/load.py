@@ -39,6 +39,8 @@ def parse_arguments():
     parser.add_argument("--flood", action="store_true")
     parser.add_argument("--rate", type=float, default=100_000, help="of the flood, a second")
     parser.add_argument("--seconds", type=float, default=30.0, help="of the flood")
+    parser.add_argument("--claim-ike-sa", action="store_true",
+                        help="each message of the flood names another IKE SA of the gateway's")
     parser.add_argument("--newcomers", type=int, default=20, help="new peers during the flood")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--keep-files", action="store_true", help="leave logs and configurations")
@@ -149,7 +151,7 @@ def measure_flood(bed, gateway, peers, arguments):
     before = {**gateway.drops(), **device_counts(gateway)}
     usage, administration = Usage(gateway), Administration(gateway)
     flood = Flood(bed, bed["peers"], arguments.rate, arguments.seconds,
-                  proposal=arguments.proposal)
+                  proposal=arguments.proposal, claims_ike_sa=arguments.claim_ike_sa)
     time.sleep(2)
     figures["rekeyed"] = peers.command("rekey", end=old, at_once=old,
                                        seconds=arguments.seconds / 4, timeout=120)
@@ -172,7 +174,7 @@ def measure_flood(bed, gateway, peers, arguments):
 
 def say_flood(figures):
     flood, counters = figures["flood"], figures["counters"]
-    print(f"flood: {flood['sent']} IKE_SA_INIT in {flood['seconds']:.1f} s, "
+    print(f"flood: {flood['sent']} messages in {flood['seconds']:.1f} s, "
           f"{flood['per_second']:.0f} a second; {counters['cookies_sent']} cookies sent, "
           f"{counters['half_open']} half-open in the end; dropped: "
           + ", ".join(f"{count} {reason}" for reason, count in figures["drops"].items()))

@@ -208,16 +208,21 @@ class TunnelTraffic:
 
 
 class Flood:
-    """IKE_SA_INIT from forged sources towards gateway a: tests/load/ike_flood."""
+    """IKE_SA_INIT from forged sources towards gateway a: tests/load/ike_flood.
 
-    def __init__(self, bed, namespace, rate, seconds, seed=1, proposal=IKE_PROPOSAL):
+    `claims_ike_sa`: messages that each name another IKE SA, of which there is none.
+    """
+
+    def __init__(self, bed, namespace, rate, seconds, seed=1, proposal=IKE_PROPOSAL,
+                 claims_ike_sa=False):
         program = build_directory() / "tests/load/ike_flood"
         self._seconds = seconds
         self._process = Process(
             namespace.command(program, "--interface", "eth0", "--gateway", SIDE_A.wan_address,
                               "--gateway-mac", bed["gw-a"].address_of_device("wan"),
                               "--proposal", proposal, "--rate", rate, "--seconds", seconds,
-                              "--seed", seed),
+                              "--seed", seed,
+                              *(["--claim-ike-sa"] if claims_ike_sa else [])),
             bed.directory / "flood.log")
         bed.also_stop(self)
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 
 #include <catch2/catch.hpp>
@@ -53,6 +54,18 @@ TEST_CASE("arp: other hardware, protocols, lengths and operations are refused") 
   const auto message = wire::parse_arp(bytes);
   REQUIRE_FALSE(message);
   CHECK(message.error().field == field);
+}
+
+TEST_CASE("arp: who claims a broadcast or multicast MAC is not believed (RFC 1812 §3.3.2)") {
+  const auto first_octets = GENERATE(values<std::vector<std::uint8_t>>(
+      {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {0x01, 0x00, 0x5e}, {0x33, 0x33}, {0x03, 0xbf}}));
+  const std::uint8_t operation = GENERATE(std::uint8_t{1}, std::uint8_t{2});
+  auto bytes = from_hex(kRequest);
+  bytes[7] = operation;
+  std::ranges::copy(first_octets, bytes.begin() + 8);
+  const auto message = wire::parse_arp(bytes);
+  REQUIRE_FALSE(message);
+  CHECK(message.error().field == "ARP sender hardware address");
 }
 
 }  // namespace culvert::test

@@ -211,6 +211,35 @@ TEST_CASE("change over: no packet meets one configuration's policies and the oth
   }
 }
 
+TEST_CASE("change over: what was found of a flow by other routes is looked for again") {
+  const char* const destination = GENERATE(as<const char*>{}, "10.9.0.1", "2001:db8:9::1");
+  FlowKey flow;
+  flow.destination = address(destination);
+  flow.source = address(flow.destination.is_v4() ? "10.1.0.5" : "2001:db8:1::5");
+  for (const Change& change : changes()) {
+    INFO(change.what << ", " << destination);
+    Gateway gateway(change.before);
+    struct Found {
+      AdjacencyIndex way;
+      std::uint32_t generation;
+    };
+    std::vector<Found> found;
+    gateway.fib->look = [&] {
+      const std::uint32_t generation = gateway.tables->spd->snapshot().generation();
+      found.push_back({gateway.tables->fib->lookup(flow.destination), generation});
+    };
+    gateway.change_over_to(change.after);
+    const SpdSnapshot& policies = gateway.tables->spd->snapshot();
+    const std::uint32_t now = policies.generation();
+    const AdjacencyIndex after = gateway.tables->fib->lookup(flow.destination);
+    for (const Found& one : found) {
+      if (one.way == after) continue;
+      CHECK_FALSE(one.generation == now);
+      CHECK_FALSE(policies.stays(flow, PacketOrigin::clear, one.generation, now));
+    }
+  }
+}
+
 TEST_CASE("change over: nothing goes elsewhere before workers have begun another burst") {
   config::Config wanted = without_routes();
   route(wanted, "10.9.0.0/16", "198.51.100.2");

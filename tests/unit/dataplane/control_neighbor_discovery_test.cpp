@@ -125,6 +125,16 @@ TEST_CASE("neighbour discovery: forbidden combinations (RFC 4861 §7.1.1, §7.1.
   }
 }
 
+TEST_CASE("neighbour discovery: no neighbour has a broadcast or multicast MAC (RFC 1812 §3.3.2)") {
+  const std::string_view text = GENERATE(kSolicitation, kAdvertisement);
+  const std::uint8_t first_octet = GENERATE(as<std::uint8_t>{}, 0xff, 0x01, 0x33);
+  auto bytes = from_hex(text);
+  bytes[66] = first_octet;
+  const auto message = wire::parse_neighbor_message(with_checksum(bytes));
+  REQUIRE_FALSE(message);
+  CHECK(message.error().field == "ND link-layer address");
+}
+
 TEST_CASE("neighbour discovery: solicited-node group and its MAC (RFC 4291 §2.7.1, RFC 2464 §7)") {
   const auto group = wire::solicited_node_multicast(address("2001:db8::12:3456"));
   CHECK(group == address("ff02::1:ff12:3456"));

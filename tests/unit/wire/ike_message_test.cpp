@@ -3,6 +3,7 @@
 #include "tests/unit/wire/ike_samples.hpp"
 #include "wire/ike/limits.hpp"
 #include "wire/ike/message.hpp"
+#include "wire/ike/recipient_spi.hpp"
 
 namespace culvert::wire::ike {
 namespace {
@@ -51,6 +52,19 @@ TEST_CASE("ike header: each flag is a bit of its own, the others are ignored (§
   CHECK_FALSE(with_flags("ef").higher_version);
   CHECK(with_flags("20").response);
   CHECK_FALSE(with_flags("df").response);
+}
+
+TEST_CASE(
+    "ike header: by the Initiator flag it names the recipient's SPI, when it is all there (§3.1)") {
+  const auto bytes = from_hex("0102030405060708 1112131415161718 2e 20 25 20 0000000a 0000001c");
+  CHECK(recipient_spi(bytes) == 0x0102030405060708);
+  auto from_initiator = bytes;
+  from_initiator[19] = 0x28;
+  CHECK(recipient_spi(from_initiator) == 0x1112131415161718);
+  CHECK(recipient_spi(Bytes(bytes).first(20)) == 0x0102030405060708);
+  for (std::size_t length = 0; length < 20; ++length) {
+    CHECK(recipient_spi(Bytes(bytes).first(length)) == 0);
+  }
 }
 
 TEST_CASE("ike message: another major version is refused with its own notify (§2.5)") {
@@ -136,9 +150,9 @@ TEST_CASE("ike chain: SK inside SK is refused, fragments too") {
 TEST_CASE("ike fragment: number and total stand between header and data (RFC 7383 §2.5)") {
   const auto parsed = parse_message(message_of("35", "23 00 000b 0001 0003 aabbcc"));
   REQUIRE(parsed);
-  CHECK(parsed->payloads.at(0) ==
-        Payload{EncryptedFragment{
-            PayloadType::id_initiator, 1, 3, 28 + 4 + 4, {0xaa, 0xbb, 0xcc}}});
+  CHECK(
+      parsed->payloads.at(0) ==
+      Payload{EncryptedFragment{PayloadType::id_initiator, 1, 3, 28 + 4 + 4, {0xaa, 0xbb, 0xcc}}});
   auto built = encode_fragment_prefix(parsed->header,
                                       std::get<EncryptedFragment>(parsed->payloads.at(0)), 3);
   built.insert(built.end(), {0xaa, 0xbb, 0xcc});

@@ -21,6 +21,9 @@ namespace culvert::test {
 /// In the reserved byte of an IPv6 fragment header, which nobody looks at.
 inline constexpr std::uint8_t kNotOurs = 0x5a;
 
+/// Each octet of the SPI of the one IKE SA that there is.
+inline constexpr std::uint8_t kOurIkeSpi = 0x22;
+
 class RandomPackets {
  protected:
   explicit RandomPackets(std::uint64_t seed) : random_(seed) {}
@@ -103,9 +106,11 @@ class RandomPackets {
   Packet any_nat_traversal() {
     if (one_in(3)) return Packet(1 + (one_in(3) ? below(4) : 0), one_in(4) ? 0 : 0xff);
     Packet data(one_in(3) ? 0 : 4);  // the marker, or none
-    model::put(data, Packet(8, 0x11));
-    model::put(data, Packet(8, one_in(2) ? 0 : 0x22));
+    const std::size_t message = data.size();
+    model::put(data, Packet(8, one_in(2) ? 0x11 : kOurIkeSpi));
+    model::put(data, Packet(8, one_in(2) ? 0 : kOurIkeSpi));
     model::put(data, model::counting(12 + below(40)));
+    data[message + 19] = one_in(2) ? 0x08 : 0x20;  // the initiator's, or an answer to it
     if (one_in(6)) data.resize(below(24));
     return data;
   }

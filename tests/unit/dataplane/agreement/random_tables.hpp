@@ -31,6 +31,9 @@ class RandomTables : protected RandomShapes {
     if (workers == 2) second_.emplace(gateway_);
     aimed_at_ = &model_.policies;
     learn_topology();
+    constexpr std::uint64_t kIkeSpi = 0x0101010101010101U * kOurIkeSpi;
+    gateway_.tables().ike_spis->put(kIkeSpi);
+    model_.ike_sas = {kIkeSpi};
     for (int i = 0; i < 4; ++i) add_outbound(any_shape());
     for (int i = 0; i < 4; ++i) add_inbound();
     new_policies();

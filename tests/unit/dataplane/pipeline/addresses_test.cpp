@@ -152,6 +152,34 @@ TEST_CASE("forwarding: another MTU of a port is that of all ways over it, known 
   CHECK(sent(unknown).punts.at(0).what.reason == PuntReason::resolve_neighbor);
 }
 
+TEST_CASE(
+    "forwarding: an address that becomes ours is ours for flows that were met meanwhile, too") {
+  Gateway gateway;
+  open_to_all(gateway);
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  control::Forwarding forwarding(gateway.tables());
+  REQUIRE(forwarding.install(control::Topology(dataplane)).has_value());
+  const bool is_v6 = GENERATE(false, true);
+  const std::string client = is_v6 ? "2001:db8:1::9" : "10.1.0.9";
+  const std::string own = is_v6 ? "fd00::1" : "10.77.0.1";
+  const auto asked = [&] { return gateway.receive(kLan, frame(echo_request(client, own))); };
+
+  dataplane.interfaces[1].addresses = {wire::Prefix::parse(own + (is_v6 ? "/64" : "/24")).value()};
+  REQUIRE(forwarding.reserve(control::Topology(dataplane)).has_value());
+  REQUIRE(forwarding.withdraw());
+  CHECK(asked().lan.empty());
+  forwarding.commit();
+  CHECK(asked().lan.size() == 1);
+  // And is nobody's whose packets come from it.
+  CHECK(passed(gateway, kLan, own, client).drops == Drops{{DropReason::source_address_invalid, 1}});
+
+  REQUIRE(forwarding.reserve(control::Topology(config::Dataplane{})).has_value());
+  REQUIRE(forwarding.withdraw());
+  forwarding.commit();
+  CHECK(asked().lan.empty());
+}
+
 TEST_CASE("forwarding: a topology that finds no room leaves the one before whole") {
   Gateway gateway;
   config::Dataplane before;

@@ -178,7 +178,7 @@ TEST_CASE("flood: an SPI of nobody is no end for what is in transit, IKE, or a d
         flooded.shorter.receive(kWan, with_spi(flooded.sealed(), 0, flooded.esp_at));
     REQUIRE(result.punts.size() == 1);
     CHECK(result.punts[0].what.reason ==
-          (options.udp ? PuntReason::ike_nat_traversal : PuntReason::unknown_spi));
+          (options.udp ? PuntReason::ike_newcomer : PuntReason::unknown_spi));
   }
   SECTION("an SA whose place was taken") {
     Gateway sender;
@@ -220,7 +220,7 @@ TEST_CASE("flood: no SPI finds the place of an SA that has gone") {
     CHECK(result.dropped(sa_not_found) + result.punts.size() == 1);
     if (spi == 0 && options.udp) {
       REQUIRE(result.punts.size() == 1);
-      CHECK(result.punts[0].what.reason == PuntReason::ike_nat_traversal);
+      CHECK(result.punts[0].what.reason == PuntReason::ike_newcomer);
       // As it came: nobody has decrypted it.
       CHECK(result.punts[0].bytes == packet);
     }

@@ -12,6 +12,7 @@
 #include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/checksum.hpp"
 #include "wire/ethernet.hpp"
+#include "wire/ike/recipient_spi.hpp"
 
 using namespace culvert;
 using namespace culvert::test;
@@ -101,6 +102,7 @@ TEST_CASE("wholes: an IKE message in six fragments reaches the main thread (RFC 
   control::build_ike_packet(writer, sent, 99);
 
   Gateway gateway;
+  gateway.tables().ike_spis->put(wire::ike::recipient_spi(sent.bytes));
   const auto frames = in_fragments(packet);
   REQUIRE(frames.size() == 6);
   const Result result = gateway.receive(kWan, frames);
@@ -144,6 +146,7 @@ TEST_CASE("wholes: IKE behind IPv6 extension headers is read, whole or in fragme
     REQUIRE(frames.size() == 3);
   }
   Gateway gateway;
+  gateway.tables().ike_spis->put(wire::ike::recipient_spi(sent.bytes));
   const Result result = gateway.receive(kWan, frames);
   CHECK(result.drops.empty());
   REQUIRE(result.punts.size() == 1);
@@ -309,12 +312,14 @@ TEST_CASE("wholes: what waits for the main thread leaves large buffers to others
   const auto message = [](std::uint8_t responder_spi) {
     Packet ike = counting(4000);
     std::fill_n(&ike[8], 8, responder_spi);
+    ike[19] = 0x08;  // from the initiator
     return in_fragments(ip_packet({.source = "198.51.100.9",
                                    .destination = "198.51.100.2",
                                    .fragment = 0,
                                    .payload = udp(500, 500, ike)}));
   };
   const auto newcomer = message(0), known = message(7);
+  pair.right.tables().ike_spis->put(0x0707070707070707);
   const auto waits = [&](const std::vector<Packet>& frames, std::size_t left) {
     const TakenBuffers others(large_packet_pool()->size - left);
     const Result result = pair.right.receive(kWan, frames);
