@@ -31,7 +31,7 @@ void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPac
     return;
   }
   act(actions_);
-  if (held_.is_full(neighbor)) {
+  if (held_.is_full(neighbor) && held_.first(neighbor) != nullptr) {
     packets_.drop(std::move(packet), DropDirection::out, DropReason::neighbor_queue_full);
     return;
   }
@@ -225,6 +225,12 @@ void Neighbors::act(const Failed& action) {
   for (Held& held : held_.take(action.key)) {
     if (unreachable_) unreachable_(action.key, held.packet, held.origin);
     packets_.drop(std::move(held.packet), DropDirection::out, DropReason::neighbor_unresolved);
+  }
+}
+
+void Neighbors::act(const GaveWay& action) {
+  for (Held& held : held_.take(action.key)) {
+    packets_.drop(std::move(held.packet), DropDirection::out, DropReason::neighbor_queue_full);
   }
 }
 

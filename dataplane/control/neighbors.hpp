@@ -18,6 +18,8 @@ namespace culvert::dataplane::control {
 class Neighbors {
  public:
   static constexpr std::size_t kHeldPerNeighbor = 16;
+  /// But for one of each neighbour that is asked for ("SHOULD save (rather than discard) at least
+  /// one", RFC 1122 §2.3.2.2): many for some leave others theirs.
   static constexpr std::size_t kHeldInAll = 1024;
 
   Neighbors(const Topology& topology, Forwarding& forwarding, Packets& packets)
@@ -58,6 +60,7 @@ class Neighbors {
   void act(const Resolved& action);
   void act(const Lost& action);
   void act(const Failed& action);
+  void act(const GaveWay& action);
   void answer_arp(PortId port, const wire::ArpMessage& request);
   void answer_solicitation(PortId port, const wire::NeighborMessage& request);
   void send_arp(PortId port, const wire::ArpMessage& message, const wire::MacAddress& to);

@@ -55,8 +55,10 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The next hop does not answer ARP or neighbour solicitation.",
      "Check that the next hop is up and on this interface's network."},
     {neighbor_queue_full, "neighbor_queue_full", notable, "RFC 1122 §2.3.2.2",
-     "Too many packets wait for the next hop's MAC address.",
-     "Check that the next hop answers ARP or neighbour solicitation."},
+     "Too many packets wait for the next hop's MAC address, or too many addresses that did not "
+     "answer are asked for at once.",
+     "Check that the next hop answers ARP or neighbour solicitation; a scan of a whole connected "
+     "network ends so too."},
     {packet_too_big, "packet_too_big", notable, "RFC 4301 §8.2",
      "The packet, with ESP's overhead, is larger than the outgoing link's MTU.",
      "Let clients hear ICMP too big, or lower their MTU or TCP MSS."},
