@@ -115,7 +115,7 @@ Done RunningGateway::make_duties() {
   if (bell_.descriptor() < 0) return Failure(std::string("eventfd failed"));
   packets_.emplace(tables, hardware_->pool.get(), workers_->inject_ring());
   forwarding_.emplace(tables);
-  neighbors_.emplace(topology_, *forwarding_, *packets_);
+  neighbors_.emplace(topology_, *tables.spd, *forwarding_, *packets_);
   icmp_.emplace(topology_, *tables.spd, *packets_, now);
   ike_.emplace(topology_, *neighbors_, *packets_, *channel_, now);
   acquires_.emplace(children_, *packets_, *channel_);

@@ -51,7 +51,7 @@ class Packets {
   void transmit(Packet packet, const Link& link);
   /// Sends an IP packet of ours the way local traffic goes: policy, then route.
   void originate(Packet packet);
-  /// An IP packet that was held for an SA meets policy and route again.
+  /// An IP packet that was held, as it came in, meets policy and route again.
   void resume(Packet packet, const PuntedPacket& origin);
   /// An IP packet without contents goes through an outbound SA as a dummy (RFC 4303 §2.6).
   void seal_dummy(Packet packet, SlotIndex outbound, channel::SaId sa);
