@@ -173,9 +173,13 @@ Done RunningGateway::install_configuration(Instant now) {
 }
 
 void RunningGateway::know_peers(Instant now) {
+  std::vector<wire::IpAddress> peers;
   for (const config::Connection& connection : config_.connections) {
-    if (connection.remote.address) ike_->know_peer(*connection.remote.address, now);
+    if (!connection.remote.address) continue;
+    ike_->know_peer(*connection.remote.address, now);
+    peers.push_back(*connection.remote.address);
   }
+  hardware_->tables->peers.publish(std::move(peers), *hardware_->tables->reclaimer);
 }
 
 Done RunningGateway::open_control() {

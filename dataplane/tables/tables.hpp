@@ -13,6 +13,7 @@
 #include "dataplane/tables/adjacency.hpp"
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/fib.hpp"
+#include "dataplane/tables/peer_addresses.hpp"
 #include "dataplane/tables/port_table.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "dataplane/tables/sad.hpp"
@@ -36,6 +37,7 @@ struct Tables {
   std::unique_ptr<Sad> sad;
   std::unique_ptr<Spd> spd;
   PortTable ports;                             ///< by PortId
+  PeerAddresses peers;                         ///< that the configuration names
   std::unique_ptr<WorkerCounters[]> counters;  ///< workers, then one for the main thread
   std::uint32_t workers = 0;
   std::uint32_t flows_remembered = 0;  ///< by each worker, of each family: a power of two

@@ -18,7 +18,7 @@ enum class PuntReason : std::uint8_t {
   neighbor_discovery,  ///< Ethernet frame with an ICMPv6 message of types 133..137
   ike,                 ///< Ethernet frame, UDP 500 to one of our addresses
   ike_nat_traversal,   ///< Ethernet frame, UDP 4500 with the non-ESP marker
-  ike_newcomer,        ///< either of these, without an IKE SA: has a ring of its own
+  ike_newcomer,        ///< either of these, without an IKE SA
   resolve_neighbor,    ///< IP packet, ready to go but for the MAC of `next_hop` on `link`
   acquire,             ///< IP packet that met a trap: `child_id`
   ttl_exceeded,        ///< IP packet, TTL or hop limit 1
