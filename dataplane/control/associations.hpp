@@ -38,6 +38,8 @@ class Associations {
   /// in ten seconds, and a scan takes well under a millisecond. Workers end an SA at its very time;
   /// what waits for the scan is the key daemon's word of it.
   static constexpr std::size_t kScannedAtOnce = 4096;
+  /// Of what routers say of packets too big, what is believed and news: each is logged.
+  static constexpr Rate kTooBigMessages{1000, 1000};
 
   Associations(Tables& tables, const Topology& topology, const ChildDirectory& children,
                Steering& steering)
@@ -160,6 +162,7 @@ class Associations {
   std::uint32_t listener_ = 0;  ///< how many key daemons there have been
   std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
   PathMtus path_mtus_;
+  TokenBucket too_big_{kTooBigMessages, Instant{}};
   Unreachables unreachables_;
   DummySchedule dummies_;
   TokenBucket dummy_rate_{{}, Instant{}};  ///< of all SAs together

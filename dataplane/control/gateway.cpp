@@ -115,7 +115,7 @@ Done RunningGateway::make_duties() {
   if (bell_.descriptor() < 0) return Failure(std::string("eventfd failed"));
   packets_.emplace(tables, hardware_->pool.get(), workers_->inject_ring());
   forwarding_.emplace(tables);
-  neighbors_.emplace(topology_, *forwarding_, *packets_);
+  neighbors_.emplace(topology_, *tables.spd, *forwarding_, *packets_);
   icmp_.emplace(topology_, *tables.spd, *packets_, now);
   ike_.emplace(topology_, *neighbors_, *packets_, *channel_, *tables.ike_spis, now);
   acquires_.emplace(children_, *packets_, *channel_);
@@ -173,9 +173,13 @@ Done RunningGateway::install_configuration(Instant now) {
 }
 
 void RunningGateway::know_peers(Instant now) {
+  std::vector<wire::IpAddress> peers;
   for (const config::Connection& connection : config_.connections) {
-    if (connection.remote.address) ike_->know_peer(*connection.remote.address, now);
+    if (!connection.remote.address) continue;
+    ike_->know_peer(*connection.remote.address, now);
+    peers.push_back(*connection.remote.address);
   }
+  hardware_->tables->peers.publish(std::move(peers), *hardware_->tables->reclaimer);
 }
 
 Done RunningGateway::open_control() {

@@ -19,7 +19,7 @@ class HoldQueue {
     const auto found = queues_.find(key);
     return found != queues_.end() && found->second.size() >= per_key_;
   }
-  /// Precondition: not full for this key.
+  /// Precondition: not full for this key, or nothing waits for it.
   void push(const Key& key, Item item) {
     queues_[key].push_back(std::move(item));
     ++size_;

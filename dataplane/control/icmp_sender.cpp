@@ -35,15 +35,19 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
   const auto source = source_for(origin, pair->source, pair->destination);
   if (!source) return;
 
+  // An error is up to 1280 bytes to copy and to sum up: beyond the rate none is built. Of what no
+  // error may be about, none is counted against it.
+  const auto suppress = [&] { packets_.suppress(DropReason::icmp_rate_limited); };
+  if (!in_all_.has(kInAll, now) || !per_destination_.may_admit(pair->source, now)) {
+    return suppress();
+  }
   std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
   wire::Writer writer(buffer);
   if (!build_icmp_error(writer, kind, mtu, *source, ++identification_, bytes_of(offending))) return;
+  if (!per_destination_.admit(pair->source, now)) return suppress();
   // The error quotes the packet: what came encrypted must not go back in clear (RFC 4301 §6).
   if (origin.from_tunnel && !would_be_protected(spd_.snapshot(), writer.written())) return;
-  if (!per_destination_.admit(pair->source, now) || !in_all_.take(kInAll, now)) {
-    packets_.suppress(DropReason::icmp_rate_limited);
-    return;
-  }
+  if (!in_all_.take(kInAll, now)) return suppress();
   Packet error = packets_.make(writer.written());
   if (!error) return;
   // Its policy may have gone when it comes to a worker.

@@ -1,7 +1,5 @@
 #include "dataplane/control/neighbor_table.hpp"
 
-#include <algorithm>
-
 namespace culvert::dataplane::control {
 
 std::string_view to_string(NeighborState state) {
@@ -27,13 +25,17 @@ const NeighborTable::Entry* NeighborTable::find(const NeighborKey& key) const {
 bool NeighborTable::want(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out) {
   const auto found = entries_.find(key);
   if (found == entries_.end()) {
-    if (!make_room()) return false;
+    if (unresolved_.size() >= kMaxUnresolved) give_way(out);
+    if (!make_room(out)) return false;
   } else if (found->second.state != NeighborState::failed) {
     return true;
   } else if (now - found->second.since < kFailedHold) {
     return false;
   }
-  entries_[key] = {NeighborState::incomplete, {}, 1, now, now + kRetransmit};
+  Entry& entry = entries_[key];
+  settle(entry);
+  entry = {NeighborState::incomplete, {}, 1, now, now + kRetransmit, ++last_asked_};
+  unresolved_.emplace(entry.asked, key);
   out.emplace_back(Solicit{key, std::nullopt});
   return true;
 }
@@ -61,7 +63,7 @@ void NeighborTable::asked_us(const NeighborKey& key, const wire::MacAddress& mac
                              std::vector<NeighborAction>& out) {
   const auto found = entries_.find(key);
   if (found == entries_.end()) {
-    if (!make_room()) return;
+    if (!make_room(out)) return;
     confirm(key, entries_[key], mac, now, out);
     return;
   }
@@ -103,6 +105,7 @@ void NeighborTable::fix(const std::map<NeighborKey, wire::MacAddress>& neighbors
   for (const auto& [key, mac] : neighbors) {
     Entry& entry = entries_[key];
     if (entry.state == NeighborState::fixed && entry.mac == mac) continue;
+    settle(entry);
     entry = {NeighborState::fixed, mac, 0, now, Instant::max()};
     out.emplace_back(Resolved{key, mac});
   }
@@ -111,6 +114,7 @@ void NeighborTable::fix(const std::map<NeighborKey, wire::MacAddress>& neighbors
 void NeighborTable::tick(Instant now, std::vector<NeighborAction>& out) {
   for (auto item = entries_.begin(); item != entries_.end();) {
     const bool gone = item->second.due <= now && expire(item->first, item->second, now, out);
+    if (gone) settle(item->second);
     item = gone ? entries_.erase(item) : std::next(item);
   }
 }
@@ -120,6 +124,7 @@ void NeighborTable::confirm(const NeighborKey& key, Entry& entry, const wire::Ma
   const bool was_usable =
       entry.state == NeighborState::reachable || entry.state == NeighborState::probing;
   const bool unchanged = was_usable && entry.mac == mac;
+  settle(entry);
   entry = {NeighborState::reachable, mac, 0, now, now + kReachable};
   if (!unchanged) out.emplace_back(Resolved{key, mac});
 }
@@ -168,13 +173,27 @@ bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
   return true;
 }
 
-bool NeighborTable::make_room() {
+bool NeighborTable::make_room(std::vector<NeighborAction>& out) {
   if (entries_.size() < kMaxNeighbors) return true;
-  const auto failed = std::ranges::find_if(
-      entries_, [](const auto& item) { return item.second.state == NeighborState::failed; });
-  if (failed == entries_.end()) return false;
-  entries_.erase(failed);
+  if (unresolved_.empty()) return false;
+  give_way(out);
   return true;
+}
+
+/// Precondition: there are unresolved ones. Who failed was asked for before all whose time is not
+/// over.
+void NeighborTable::give_way(std::vector<NeighborAction>& out) {
+  const auto oldest = unresolved_.begin();
+  const NeighborKey key = oldest->second;
+  const auto found = entries_.find(key);
+  if (found->second.state == NeighborState::incomplete) out.emplace_back(GaveWay{key});
+  unresolved_.erase(oldest);
+  entries_.erase(found);
+}
+
+void NeighborTable::settle(Entry& entry) {
+  if (entry.asked != 0) unresolved_.erase(entry.asked);
+  entry.asked = 0;
 }
 
 }  // namespace culvert::dataplane::control

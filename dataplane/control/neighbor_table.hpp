@@ -53,11 +53,19 @@ struct Lost {
 struct Failed {
   NeighborKey key;
 };
-using NeighborAction = std::variant<Solicit, Resolved, Lost, Failed>;
+/// It was asked for, and is forgotten before it answered or failed: what waits is dropped.
+struct GaveWay {
+  NeighborKey key;
+};
+using NeighborAction = std::variant<Solicit, Resolved, Lost, Failed, GaveWay>;
 
 class NeighborTable {
  public:
   static constexpr std::size_t kMaxNeighbors = 8192;
+  /// Of these, such as have not answered: packets to every address of a network make as many as
+  /// they like (RFC 6583). The one that was asked for longest ago gives way to a new one, so that
+  /// whoever is there has its time to answer, and a table of those who did has room.
+  static constexpr std::size_t kMaxUnresolved = 512;
   static constexpr int kMaxAttempts = 3;                           ///< RFC 4861 §10
   static constexpr Instant kRetransmit = std::chrono::seconds{1};  ///< RFC 4861 §10 RetransTimer
   static constexpr Instant kReachable = std::chrono::seconds{30};  ///< RFC 4861 §10
@@ -71,10 +79,13 @@ class NeighborTable {
     int attempts = 0;
     Instant since{};  ///< when the state was entered or confirmed
     Instant due{};    ///< when something happens next without a message
+    /// Its place among the unresolved; 0: it is none of them.
+    std::uint64_t asked = 0;
   };
 
   /// A packet wants to go there. Starts a resolution unless one is going on, or the neighbour
-  /// failed lately. False: drop the packet (failed, or the table is full); true: hold it.
+  /// failed lately. False: drop the packet (failed, or the table is full of those who answered);
+  /// true: hold it.
   [[nodiscard]] bool want(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out);
 
   /// It answered. Believed only while we are asking, or when it repeats what we know: nobody tells
@@ -98,7 +109,11 @@ class NeighborTable {
   /// Forgets everything on ports or addresses for which `gone` says so.
   template <typename Gone>
   void forget_if(Gone gone) {
-    std::erase_if(entries_, [&](const auto& item) { return gone(item.first); });
+    std::erase_if(entries_, [&](const auto& item) {
+      if (!gone(item.first)) return false;
+      unresolved_.erase(item.second.asked);
+      return true;
+    });
   }
 
   [[nodiscard]] const std::map<NeighborKey, Entry>& entries() const { return entries_; }
@@ -110,9 +125,15 @@ class NeighborTable {
   void probe(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
   /// Whether the entry is to be erased.
   bool expire(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
-  bool make_room();
+  bool make_room(std::vector<NeighborAction>& out);
+  void give_way(std::vector<NeighborAction>& out);
+  /// It is none of the unresolved any more.
+  void settle(Entry& entry);
 
   std::map<NeighborKey, Entry> entries_;
+  /// Entries that are incomplete or failed, in the order in which they were asked for last.
+  std::map<std::uint64_t, NeighborKey> unresolved_;
+  std::uint64_t last_asked_ = 0;
 };
 
 }  // namespace culvert::dataplane::control

@@ -3,6 +3,8 @@
 #include <array>
 #include <variant>
 
+#include "wire/ip.hpp"
+
 namespace culvert::dataplane::control {
 namespace {
 
@@ -16,12 +18,23 @@ std::uint16_t ether_type_of(const wire::IpAddress& address) {
   return address.is_v4() ? kEtherTypeIpv4 : kEtherTypeIpv6;
 }
 
+/// As it came to the worker that counted its hop.
+void give_back_hop(wire::MutableBytes packet) {
+  std::uint8_t* const ip = packet.data();
+  if (wire::is_v4(ip)) {
+    ++ip[wire::ipv4::kTtl];
+    wire::write_ipv4_checksum(ip, std::size_t{ip[0] & 0x0fU} * 4);
+  } else {
+    ++ip[wire::ipv6::kHopLimit];
+  }
+}
+
 }  // namespace
 
 void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin,
                      Instant now) {
   if (const auto mac = mac_of(neighbor)) {
-    packets_.transmit(std::move(packet), {neighbor.port, *mac, ether_type_of(neighbor.address)});
+    go_on(std::move(packet), origin, {neighbor.port, *mac, ether_type_of(neighbor.address)});
     return;
   }
   if (!topology_.is_on_link(neighbor.port, neighbor.address) ||
@@ -31,11 +44,24 @@ void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPac
     return;
   }
   act(actions_);
-  if (held_.is_full(neighbor)) {
+  if (held_.is_full(neighbor) && held_.first(neighbor) != nullptr) {
     packets_.drop(std::move(packet), DropDirection::out, DropReason::neighbor_queue_full);
     return;
   }
   held_.push(neighbor, {std::move(packet), origin});
+}
+
+/// Somebody's packet in clear that waited while policies changed meets those that are in force now,
+/// which may protect or refuse it: "the SPD (or associated caches) MUST be consulted during the
+/// processing of all traffic that crosses the IPsec protection boundary" (RFC 4301 §5). What was
+/// sealed, and what we made ourselves, goes where it was to go.
+void Neighbors::go_on(Packet packet, const PuntedPacket& origin, const Link& link) {
+  if (origin.originated || origin.policies == spd_.snapshot().generation()) {
+    packets_.transmit(std::move(packet), link);
+    return;
+  }
+  give_back_hop(bytes_of(packet));
+  packets_.resume(std::move(packet), origin);
 }
 
 std::optional<MacAddress> Neighbors::mac_of(const NeighborKey& neighbor) const {
@@ -214,8 +240,8 @@ void Neighbors::act(const Solicit& action) {
 void Neighbors::act(const Resolved& action) {
   forwarding_.neighbor_resolved(action.key, action.mac);
   for (Held& held : held_.take(action.key)) {
-    packets_.transmit(std::move(held.packet),
-                      {action.key.port, action.mac, ether_type_of(action.key.address)});
+    go_on(std::move(held.packet), held.origin,
+          {action.key.port, action.mac, ether_type_of(action.key.address)});
   }
 }
 
@@ -225,6 +251,12 @@ void Neighbors::act(const Failed& action) {
   for (Held& held : held_.take(action.key)) {
     if (unreachable_) unreachable_(action.key, held.packet, held.origin);
     packets_.drop(std::move(held.packet), DropDirection::out, DropReason::neighbor_unresolved);
+  }
+}
+
+void Neighbors::act(const GaveWay& action) {
+  for (Held& held : held_.take(action.key)) {
+    packets_.drop(std::move(held.packet), DropDirection::out, DropReason::neighbor_queue_full);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "dataplane/control/neighbor_table.hpp"
 #include "dataplane/control/packets.hpp"
 #include "dataplane/control/topology.hpp"
+#include "dataplane/tables/spd.hpp"
 #include "wire/neighbor_discovery.hpp"
 
 namespace culvert::dataplane::control {
@@ -18,13 +19,15 @@ namespace culvert::dataplane::control {
 class Neighbors {
  public:
   static constexpr std::size_t kHeldPerNeighbor = 16;
+  /// But for one of each neighbour that is asked for ("SHOULD save (rather than discard) at least
+  /// one", RFC 1122 §2.3.2.2): many for some leave others theirs.
   static constexpr std::size_t kHeldInAll = 1024;
 
-  Neighbors(const Topology& topology, Forwarding& forwarding, Packets& packets)
-      : topology_(topology), forwarding_(forwarding), packets_(packets) {}
+  Neighbors(const Topology& topology, const Spd& spd, Forwarding& forwarding, Packets& packets)
+      : topology_(topology), spd_(spd), forwarding_(forwarding), packets_(packets) {}
 
   /// Sends an IP packet to a neighbour, at once or when it has answered. `origin`: how it came to
-  /// us, for the ICMP error when nobody answers.
+  /// us, for the ICMP error when nobody answers, and by which policies it goes there.
   void send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin, Instant now);
   /// An ARP message or a neighbour solicitation or advertisement came in on `port`; `packet` starts
   /// at the ARP header or the IPv6 header.
@@ -53,11 +56,13 @@ class Neighbors {
   };
   [[nodiscard]] std::optional<wire::MacAddress> mac_of(const NeighborKey& neighbor) const;
   [[nodiscard]] bool may_tell(PortId port, const wire::IpAddress& neighbor) const;
+  void go_on(Packet packet, const PuntedPacket& origin, const Link& link);
   void act(std::vector<NeighborAction>& actions);
   void act(const Solicit& action);
   void act(const Resolved& action);
   void act(const Lost& action);
   void act(const Failed& action);
+  void act(const GaveWay& action);
   void answer_arp(PortId port, const wire::ArpMessage& request);
   void answer_solicitation(PortId port, const wire::NeighborMessage& request);
   void send_arp(PortId port, const wire::ArpMessage& message, const wire::MacAddress& to);
@@ -65,6 +70,7 @@ class Neighbors {
                       const wire::MacAddress& to);
 
   const Topology& topology_;
+  const Spd& spd_;
   Forwarding& forwarding_;
   Packets& packets_;
   NeighborTable table_;

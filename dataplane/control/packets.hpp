@@ -54,7 +54,7 @@ class Packets {
   /// The same of what answers a packet that was decrypted: it leaves by a policy that names it, or
   /// not at all.
   void answer_encrypted(Packet packet);
-  /// An IP packet that was held for an SA meets policy and route again.
+  /// An IP packet that was held, as it came in, meets policy and route again.
   void resume(Packet packet, const PuntedPacket& origin);
   /// An IP packet without contents goes through an outbound SA as a dummy (RFC 4303 §2.6).
   void seal_dummy(Packet packet, SlotIndex outbound, channel::SaId sa);

@@ -4,8 +4,8 @@
 
 namespace culvert::dataplane::control {
 
-std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& message,
-                                                        const QuotedSa& sa, Instant now) {
+std::expected<std::uint16_t, TooBigRefusal> PathMtus::judge(const TooBigMessage& message,
+                                                            const QuotedSa& sa) {
   // RFC 8201 §4: "If a node receives a Packet Too Big message reporting a next-hop MTU that is less
   // than the IPv6 minimum link MTU, it must discard it."
   if (!sa.remote.is_v4() && message.mtu < kLeastIpv6) {
@@ -24,11 +24,18 @@ std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& mes
   if (message.packet_bytes <= message.mtu || mtu >= sa.path_mtu) {
     return std::unexpected(TooBigRefusal::not_smaller);
   }
+  return mtu;
+}
+
+std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& message,
+                                                        const QuotedSa& sa, Instant now) {
+  const auto mtu = judge(message, sa);
+  if (!mtu) return std::unexpected(mtu.error());
   LearntMtu result;
   if (peers_.size() >= kPeers && !peers_.contains(sa.remote)) result.over = evict();
   Learnt& learnt = peers_[sa.remote];
   // RFC 8201 §4 again: a second SA to the peer may be told of a larger one by another router.
-  learnt.mtu = std::min(learnt.mtu, mtu);
+  learnt.mtu = std::min(learnt.mtu, *mtu);
   // RFC 8201 §4: within five minutes of a message about the path nothing larger is tried, whatever
   // size that message named.
   learnt.until = now + kLifetime;

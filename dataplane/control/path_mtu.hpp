@@ -54,6 +54,9 @@ class PathMtus {
 
   /// Whether a quoted number, its low half, is of a packet under way; `sent`: the SA's last one.
   [[nodiscard]] static bool is_recent(std::uint32_t quoted, std::uint64_t sent);
+  /// What a message says of the SA's path, when it is believed and says something new.
+  [[nodiscard]] static std::expected<std::uint16_t, TooBigRefusal> judge(
+      const TooBigMessage& message, const QuotedSa& sa);
   /// What holds from now on: never more than before while the peer is remembered.
   std::expected<LearntMtu, TooBigRefusal> learn(const TooBigMessage& message, const QuotedSa& sa,
                                                 Instant now);

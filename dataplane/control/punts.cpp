@@ -70,7 +70,7 @@ void Punts::arrived(rte_mbuf* mbuf, Instant now) {
       path_too_big(std::move(packet), now);
       break;
     case PuntReason::path_unreachable:
-      path_unreachable(std::move(packet), now);
+      path_unreachable(std::move(packet));
       break;
     case PuntReason::unknown_spi:
       unknown_spi(std::move(packet), now);
@@ -101,16 +101,13 @@ void Punts::resolve(Packet packet, const PuntedPacket& origin, Instant now) {
 }
 
 void Punts::path_too_big(Packet packet, Instant now) {
-  std::expected<void, DropReason> taken = std::unexpected(DropReason::icmp_ignored);
-  if (too_big_.take(kTooBigMessages, now)) taken = associations_.too_big(bytes_of(packet), now);
+  const auto taken = associations_.too_big(bytes_of(packet), now);
   if (taken) return packets_.deliver(std::move(packet));
   packets_.drop(std::move(packet), DropDirection::local, taken.error());
 }
 
-void Punts::path_unreachable(Packet packet, Instant now) {
-  if (unreachable_.take(kUnreachableMessages, now) && associations_.unreachable(bytes_of(packet))) {
-    return packets_.deliver(std::move(packet));
-  }
+void Punts::path_unreachable(Packet packet) {
+  if (associations_.unreachable(bytes_of(packet))) return packets_.deliver(std::move(packet));
   packets_.drop(std::move(packet), DropDirection::local, DropReason::icmp_ignored);
 }
 

@@ -14,8 +14,6 @@ namespace culvert::dataplane::control {
 class Punts {
  public:
   static constexpr Rate kUnknownSpiEvents{10, 10};
-  static constexpr Rate kTooBigMessages{1000, 1000};
-  static constexpr Rate kUnreachableMessages{100, 100};
 
   Punts(Packets& packets, Neighbors& neighbors, IcmpSender& icmp, IkePath& ike, Acquires& acquires,
         Associations& associations, channel::Server& channel, Instant now)
@@ -26,9 +24,7 @@ class Punts {
         acquires_(acquires),
         associations_(associations),
         channel_(channel),
-        unknown_spi_(kUnknownSpiEvents, now),
-        too_big_(kTooBigMessages, now),
-        unreachable_(kUnreachableMessages, now) {}
+        unknown_spi_(kUnknownSpiEvents, now) {}
 
   /// Takes over one packet from a punt ring.
   void arrived(rte_mbuf* packet, Instant now);
@@ -39,7 +35,7 @@ class Punts {
   void resolve(Packet packet, const PuntedPacket& origin, Instant now);
   void unknown_spi(Packet packet, Instant now);
   void path_too_big(Packet packet, Instant now);
-  void path_unreachable(Packet packet, Instant now);
+  void path_unreachable(Packet packet);
   /// Reports an ICMP error, then drops.
   void refuse(Packet packet, const PuntedPacket& origin, IcmpErrorKind error, DropReason reason,
               Instant now);
@@ -52,8 +48,6 @@ class Punts {
   Associations& associations_;
   channel::Server& channel_;
   TokenBucket unknown_spi_;
-  TokenBucket too_big_;
-  TokenBucket unreachable_;
 };
 
 }  // namespace culvert::dataplane::control

@@ -27,12 +27,15 @@ std::expected<void, DropReason> Associations::too_big(wire::Bytes packet, Instan
   const channel::InstallSa& spec = record->spec;
   const QuotedSa quoted{spec.sa, spec.local.address, spec.remote.address,
                         tables_.sad->usage(*record).sequence, tables_.sad->path_mtu(*record)};
-  const auto learnt = path_mtus_.learn(*message, quoted, now);
-  if (!learnt) {
-    return std::unexpected(learnt.error() == TooBigRefusal::below_minimum
+  if (const auto judged = PathMtus::judge(*message, quoted); !judged) {
+    return std::unexpected(judged.error() == TooBigRefusal::below_minimum
                                ? DropReason::path_mtu_below_minimum
                                : DropReason::icmp_ignored);
   }
+  // Only now: what anybody can make up takes nothing from what an SA vouches for.
+  if (!too_big_.take(kTooBigMessages, now)) return std::unexpected(DropReason::icmp_ignored);
+  const auto learnt = path_mtus_.learn(*message, quoted, now);
+  if (!learnt) return std::unexpected(DropReason::icmp_ignored);
   tables_.sad->set_path_mtu(spec.sa, learnt->mtu);
   take_links_mtu(learnt->over);
   const ChildName& child = children_.name(spec.child_id);

@@ -32,6 +32,11 @@ class TokenBucket {
     tokens_ -= 1.0;
     return true;
   }
+  /// Whether `take` would.
+  [[nodiscard]] bool has(Rate rate, Instant now) const {
+    const double elapsed = std::chrono::duration<double>(now - last_).count();
+    return std::min(rate.burst, tokens_ + std::max(0.0, elapsed) * rate.per_second) >= 1.0;
+  }
   /// A full bucket says nothing that a new one would not: it can be forgotten.
   [[nodiscard]] bool is_full(Rate rate, Instant now) const {
     const double elapsed = std::chrono::duration<double>(now - last_).count();
@@ -79,6 +84,12 @@ class Policer {
       found = buckets_.emplace(source, Bucket{TokenBucket(rate_, now), false}).first;
     }
     return found->second.tokens.take(rate_, now);
+  }
+  /// False: `admit` would not, as it stands.
+  [[nodiscard]] bool may_admit(const wire::IpAddress& source, Instant now) const {
+    const auto found = buckets_.find(source);
+    if (found != buckets_.end()) return found->second.tokens.has(rate_, now);
+    return buckets_.size() < capacity_ || now >= next_sweep_ || overflow_.has(rate_, now);
   }
   [[nodiscard]] std::size_t sources() const { return buckets_.size(); }
 

@@ -20,6 +20,10 @@ namespace {
 // A worker's bursts while the main thread is busy for a millisecond; what does not fit is dropped
 // by the worker, counted.
 constexpr unsigned int kPuntPackets = 1024;
+/// ARP and neighbour discovery: a network's hosts asking after it was down.
+constexpr unsigned int kLinkPackets = 256;
+/// IKE, half of it configured peers': a rekey storm of all of them.
+constexpr unsigned int kPeerPackets = 512;
 /// First messages of IKE SAs: more than a few milliseconds' worth is a flood.
 constexpr unsigned int kNewcomerPackets = 512;
 constexpr unsigned int kInjectPackets = 1024;
@@ -158,11 +162,14 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
   constexpr unsigned int kOneToOne = RING_F_SP_ENQ | RING_F_SC_DEQ;
   const RingMaker rings(worker, lcore);
   lane.punt = rings.make("punt", kPuntPackets, kOneToOne);
+  lane.punt_links = rings.make("links", kLinkPackets, kOneToOne);
+  lane.punt_peers = rings.make("peers", kPeerPackets, kOneToOne);
   lane.punt_newcomers = rings.make("newcomers", kNewcomerPackets, kOneToOne);
   lane.inject = rings.make("inject", kInjectPackets, kOneToOne);
   lane.handoff = rings.make("handoff", kHandoffPackets, RING_F_SC_DEQ);
   lane.peer_moved = rings.make("moved", kPeerMovedHints, kOneToOne, sizeof(PeerMovedHint));
-  if (!lane.punt || !lane.punt_newcomers || !lane.inject || !lane.handoff || !lane.peer_moved) {
+  if (!lane.punt || !lane.punt_links || !lane.punt_peers || !lane.punt_newcomers || !lane.inject ||
+      !lane.handoff || !lane.peer_moved) {
     return std::unexpected(std::string("no memory for a worker's rings (") +
                            rte_strerror(rte_errno) + "); " + ports::memory_remedy());
   }
@@ -177,6 +184,8 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
   context.pool = equipment.pool;
   context.large_pool = equipment.large_pool;
   context.punt = lane.punt.get();
+  context.punt_links = lane.punt_links.get();
+  context.punt_peers = lane.punt_peers.get();
   context.punt_newcomers = lane.punt_newcomers.get();
   context.inject = lane.inject.get();
   context.peer_moved = lane.peer_moved.get();
@@ -227,6 +236,8 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
     more = more || left != 0;
   };
   for (const Lane& lane : lanes_) {
+    take(lane.punt_links.get(), kDrainedAtOnce);
+    take(lane.punt_peers.get(), kDrainedAtOnce);
     take(lane.punt.get(), kDrainedAtOnce);
     take(lane.punt_newcomers.get(), kNewcomersAtOnce);
     PeerMovedHint hint;
@@ -237,8 +248,8 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
 
 void Workers::empty(const std::function<void(rte_mbuf*)>& left_over) {
   for (const Lane& lane : lanes_) {
-    for (rte_ring* ring :
-         {lane.punt.get(), lane.punt_newcomers.get(), lane.inject.get(), lane.handoff.get()}) {
+    for (rte_ring* ring : {lane.punt.get(), lane.punt_links.get(), lane.punt_peers.get(),
+                           lane.punt_newcomers.get(), lane.inject.get(), lane.handoff.get()}) {
       void* packet = nullptr;
       while (rte_ring_dequeue(ring, &packet) == 0) left_over(static_cast<rte_mbuf*>(packet));
     }

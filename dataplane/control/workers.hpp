@@ -62,7 +62,8 @@ class Workers {
 
   /// The ring to the first worker.
   [[nodiscard]] rte_ring* inject_ring() const;
-  /// Hands what waits in the rings to the callbacks; at most a bounded number. True: more is left.
+  /// Hands what waits in the rings to the callbacks, what must not wait for the rest first; at most
+  /// a bounded number. True: more is left.
   bool drain(const std::function<void(rte_mbuf*)>& punt,
              const std::function<void(const PeerMovedHint&)>& moved);
   /// After `stop`: every packet left in any ring.
@@ -75,7 +76,7 @@ class Workers {
  private:
   struct Lane {
     std::unique_ptr<WorkerContext> context;
-    Ring punt, punt_newcomers, inject, peer_moved, handoff;
+    Ring punt, punt_links, punt_peers, punt_newcomers, inject, peer_moved, handoff;
     unsigned int lcore = 0;
   };
   Workers() = default;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint32_t kDescriptorsPerQueuePair = 2048;
 /// Bursts in work, rings to and from the main thread, ESP that waits for its SA.
-constexpr std::uint32_t kPerWorker = 3072;
+constexpr std::uint32_t kPerWorker = 3840;
 constexpr std::uint32_t kWaiting = 4096;  ///< held for neighbours, for SAs, for the key daemon
 constexpr std::uint32_t kCache = 256;
 

@@ -14,6 +14,7 @@
 #include "dataplane/tables/counters.hpp"
 #include "dataplane/tables/fib.hpp"
 #include "dataplane/tables/ike_spis.hpp"
+#include "dataplane/tables/peer_addresses.hpp"
 #include "dataplane/tables/port_table.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "dataplane/tables/sad.hpp"
@@ -38,6 +39,7 @@ struct Tables {
   std::unique_ptr<Spd> spd;
   std::unique_ptr<IkeSpis> ike_spis;
   PortTable ports;                             ///< by PortId
+  PeerAddresses peers;                         ///< that the configuration names
   std::unique_ptr<WorkerCounters[]> counters;  ///< workers, then one for the main thread
   std::uint32_t workers = 0;
   std::uint32_t flows_remembered = 0;  ///< by each worker, of each family: a power of two

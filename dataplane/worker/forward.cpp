@@ -90,7 +90,8 @@ void send_to(WorkerState& worker, Burst& burst, std::uint32_t position, const Pe
       return punt_as_is(worker, burst, position,
                         {.reason = PuntReason::resolve_neighbor,
                          .next_hop = adjacency.next_hop,
-                         .link = adjacency.port});
+                         .link = adjacency.port,
+                         .policies = worker.policy_generation});
     case AdjacencyKind::drop:
       return punt_as_is(worker, burst, position, {.reason = PuntReason::no_route});
     case AdjacencyKind::broadcast:

@@ -4,6 +4,7 @@
 #include <rte_ring.h>
 #include <unistd.h>
 
+#include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "wire/ethernet.hpp"
 
@@ -42,6 +43,52 @@ bool may_hold_its_buffer(const WorkerState& worker, const rte_mbuf* packet, Punt
   return rte_mempool_avail_count(large) >= large->size / parts_left_free;
 }
 
+/// The way of a packet to the main thread, and how many of the ring's places it may not take.
+struct Way {
+  rte_ring* ring;
+  unsigned int left_to_others = 0;
+};
+
+/// Anybody can have the main thread shown packets, as fast as the line takes them: to a closed
+/// port, without a route or with a TTL that is over. The neighbours and the keys of all tunnels
+/// depend on some few others, which go by rings of their own. Who names an IKE SA of ours, or
+/// quotes one of our packets, may have made that up: half of the places are for the addresses of
+/// configured peers alone.
+Way way_of(const WorkerState& worker, const rte_mbuf* packet, const PuntedPacket& what) {
+  const WorkerContext& context = worker.context;
+  const auto apart = [&](rte_ring* ring) { return ring != nullptr ? ring : context.punt; };
+  const auto half_of = [&](rte_ring* ring) {
+    return Way{apart(ring), ring != nullptr ? rte_ring_get_capacity(ring) / 2 : 0};
+  };
+  switch (what.reason) {
+    case PuntReason::arp:
+    case PuntReason::neighbor_discovery:
+      return {apart(context.punt_links)};
+    case PuntReason::ike:
+    case PuntReason::ike_nat_traversal: {
+      const auto* const ip = rte_pktmbuf_mtod_offset(packet, const std::uint8_t*, what.ip_offset);
+      if (worker.tables.peers.contains(source_of(ip))) return {apart(context.punt_peers)};
+      return half_of(context.punt_peers);
+    }
+    case PuntReason::path_too_big:
+      return half_of(context.punt_peers);
+    case PuntReason::ike_newcomer:
+      return {apart(context.punt_newcomers)};
+    case PuntReason::resolve_neighbor:
+    case PuntReason::acquire:
+    case PuntReason::ttl_exceeded:
+    case PuntReason::packet_too_big:
+    case PuntReason::no_route:
+    case PuntReason::port_unreachable:
+    case PuntReason::reassembly_timeout:
+    case PuntReason::policy_discarded:
+    case PuntReason::path_unreachable:
+    case PuntReason::unknown_spi:
+      return {context.punt};
+  }
+  return {context.punt};
+}
+
 void hand_over(WorkerState& worker, rte_mbuf* packet, const PuntedPacket& what,
                DropDirection direction) {
   if (!may_hold_its_buffer(worker, packet, what.reason)) [[unlikely]] {
@@ -49,12 +96,10 @@ void hand_over(WorkerState& worker, rte_mbuf* packet, const PuntedPacket& what,
     return;
   }
   punted(packet) = what;
-  // A flood of newcomers fills their ring, not the one of those who have an IKE SA.
-  const bool apart =
-      what.reason == PuntReason::ike_newcomer && worker.context.punt_newcomers != nullptr;
-  rte_ring* const ring = apart ? worker.context.punt_newcomers : worker.context.punt;
+  const auto [ring, left_to_others] = way_of(worker, packet, what);
   const bool was_empty = rte_ring_empty(ring) == 1;
-  if (rte_ring_sp_enqueue(ring, packet) != 0) {
+  // The main thread only takes: what is free now stays so.
+  if (rte_ring_free_count(ring) <= left_to_others || rte_ring_sp_enqueue(ring, packet) != 0) {
     worker.drop(packet, direction, DropReason::punt_queue_full);
     return;
   }

@@ -17,7 +17,7 @@ enum class PuntReason : std::uint8_t {
   neighbor_discovery,  ///< Ethernet frame with an ICMPv6 message of types 133..137
   ike,                 ///< Ethernet frame, UDP 500 to one of our addresses
   ike_nat_traversal,   ///< Ethernet frame, UDP 4500 with the non-ESP marker
-  ike_newcomer,        ///< either of these, of no IKE SA in IkeSpis: has a ring of its own
+  ike_newcomer,        ///< either of these, of no IKE SA in IkeSpis
   resolve_neighbor,    ///< IP packet, ready to go but for the MAC of `next_hop` on `link`
   acquire,             ///< IP packet that met a trap: `child_id`
   ttl_exceeded,        ///< IP packet, TTL or hop limit 1
@@ -44,6 +44,7 @@ struct PuntedPacket {
   /// may be another's when the main thread comes to it.
   wire::IpAddress next_hop{};
   PortId link{};               ///< resolve_neighbor
+  std::uint32_t policies = 0;  ///< resolve_neighbor: generation of those that let it go there
   config::ChildId child_id{};  ///< acquire
 };
 inline constexpr std::uint16_t kPuntPrivateBytes = 64;

@@ -74,6 +74,7 @@ void process_whole(WorkerState& worker, Burst& burst) {
 void look_at_tables(WorkerState& worker) {
   worker.era_of_burst = worker.tables.reclaimer->era();
   worker.policies = &worker.tables.spd->snapshot();
+  worker.policy_generation = worker.policies->generation();
   worker.pace.see(*worker.policies);
 }
 

@@ -31,13 +31,16 @@ struct WorkerContext {
   Tables* tables = nullptr;
   std::unique_ptr<crypto::esp::Engine> engine;  ///< this worker's own
   rte_mempool* pool = nullptr;
-  rte_mempool* large_pool = nullptr;      ///< for what fragments become and `pool` has no room for;
-                                          ///< nullptr: nothing does
-  rte_ring* punt = nullptr;               ///< mbufs to main; single producer, single consumer
-  rte_ring* punt_newcomers = nullptr;     ///< for ike_newcomer; nullptr: `punt` takes them
-  rte_ring* inject = nullptr;             ///< mbufs from main; single producer, single consumer
-  rte_ring* peer_moved = nullptr;         ///< PeerMovedHint elements (rte_ring_elem) to main
-  rte_ring* handoff = nullptr;            ///< encrypted packets from other workers; multi producer
+  rte_mempool* large_pool = nullptr;  ///< for what fragments become and `pool` has no room for;
+                                      ///< nullptr: nothing does
+  rte_ring* punt = nullptr;           ///< mbufs to main; single producer, single consumer
+  // For what floods of all else may not push out (punt.cpp); nullptr: `punt` takes it.
+  rte_ring* punt_links = nullptr;      ///< ARP and neighbour discovery
+  rte_ring* punt_peers = nullptr;      ///< IKE of IKE SAs, and what routers say of packets too big
+  rte_ring* punt_newcomers = nullptr;  ///< for ike_newcomer
+  rte_ring* inject = nullptr;          ///< mbufs from main; single producer, single consumer
+  rte_ring* peer_moved = nullptr;      ///< PeerMovedHint elements (rte_ring_elem) to main
+  rte_ring* handoff = nullptr;         ///< encrypted packets from other workers; multi producer
   WorkerContext* const* peers = nullptr;  ///< all workers by id, for hand-off
   int wake_main = -1;  ///< eventfd: written when a punt ring becomes non-empty; -1: none
   config::IdleMode idle = config::IdleMode::adaptive;

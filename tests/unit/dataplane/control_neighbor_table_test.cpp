@@ -149,21 +149,84 @@ TEST_CASE("neighbours: who asks for us is known without asking (RFC 826)") {
   CHECK(link.count<Solicit>() == 1);
 }
 
-TEST_CASE("neighbours: a scan over a whole network fills the table and no more") {
+TEST_CASE("neighbours: a scan over a whole network takes nobody's place (RFC 6583)") {
   Link link;
-  std::size_t admitted = 0;
-  for (std::uint32_t host = 0; host < 2 * NeighborTable::kMaxNeighbors; ++host) {
-    const NeighborKey key{PortId{0}, wire::IpAddress::v4(0x0a000000U + host)};
-    if (link.table.want(key, link.now, link.actions)) ++admitted;
+  const auto host = [](std::uint32_t number) {
+    return NeighborKey{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
+  };
+  constexpr auto kScanned = static_cast<std::uint32_t>(2 * NeighborTable::kMaxNeighbors);
+  CHECK(link.want());
+  for (std::uint32_t number = 0; number < kScanned; ++number) {
+    CHECK(link.table.want(host(number), link.now, link.actions));
   }
-  CHECK(admitted == NeighborTable::kMaxNeighbors);
-  CHECK(link.table.entries().size() == NeighborTable::kMaxNeighbors);
+  CHECK(link.table.entries().size() == NeighborTable::kMaxUnresolved);
+  // Those asked for longest ago gave way: what waited for them is to be dropped.
+  CHECK(link.count<GaveWay>() == kScanned + 1 - NeighborTable::kMaxUnresolved);
+  CHECK(link.table.find(kPeer) == nullptr);
+  CHECK(link.table.find(host(0)) == nullptr);
+  CHECK(link.table.find(host(kScanned - 1)) != nullptr);
 
-  // Those that failed make room again.
-  link.pass(1s);
-  link.pass(1s);
   link.pass(1s);
   CHECK(link.want());
+  link.answer(kMac);
+  const NeighborKey other{PortId{0}, test::address("192.0.2.3")};
+  link.table.asked_us(other, kOtherMac, link.now, link.actions);
+  CHECK(link.count<Resolved>() == 2);
+  // Whoever answered stays, however many are asked for then.
+  for (std::uint32_t number = 0; number < kScanned; ++number) {
+    CHECK(link.table.want(host(number), link.now, link.actions));
+  }
+  CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
+  CHECK(link.table.find(other)->state == NeighborState::reachable);
+  CHECK(link.table.entries().size() == NeighborTable::kMaxUnresolved + 2);
+}
+
+TEST_CASE("neighbours: of the unresolved those that failed give way first, and silently") {
+  Link link;
+  CHECK(link.want());
+  for (int second = 0; second < 3; ++second) link.pass(1s);
+  REQUIRE(link.table.find(kPeer)->state == NeighborState::failed);
+  for (std::uint32_t number = 0; number < NeighborTable::kMaxUnresolved; ++number) {
+    const NeighborKey key{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
+    CHECK(link.table.want(key, link.now, link.actions));
+  }
+  CHECK(link.table.find(kPeer) == nullptr);
+  CHECK(link.count<GaveWay>() == 0);
+  CHECK(link.table.entries().size() == NeighborTable::kMaxUnresolved);
+}
+
+TEST_CASE("neighbours: a table full of those who answered takes nobody new until one is gone") {
+  Link link;
+  const auto host = [](std::uint32_t number) {
+    return NeighborKey{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
+  };
+  constexpr auto kMost = static_cast<std::uint32_t>(NeighborTable::kMaxNeighbors);
+  CHECK(link.want());
+  for (std::uint32_t number = 0; number < kMost + 1; ++number) {
+    link.table.asked_us(host(number), kMac, link.now, link.actions);
+  }
+  // Who had not answered gave way to who is there.
+  CHECK(link.count<GaveWay>() == 1);
+  CHECK(link.table.entries().size() == kMost);
+  CHECK(link.table.find(host(kMost)) == nullptr);
+  CHECK_FALSE(link.want());
+  link.table.forget_if([&](const NeighborKey& key) { return key == host(0); });
+  CHECK(link.want());
+}
+
+TEST_CASE("neighbours: one that is forgotten or written down counts as unresolved no longer") {
+  Link link;
+  const NeighborKey other{PortId{1}, test::address("192.0.2.2")};
+  CHECK(link.want());
+  CHECK(link.table.want(other, link.now, link.actions));
+  link.table.forget_if([](const NeighborKey& key) { return key == kPeer; });
+  link.table.fix({{other, kMac}}, link.now, link.actions);
+  for (std::uint32_t number = 0; number <= NeighborTable::kMaxUnresolved; ++number) {
+    const NeighborKey key{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
+    CHECK(link.table.want(key, link.now, link.actions));
+  }
+  CHECK(link.count<GaveWay>() == 1);
+  CHECK(link.table.find(other)->state == NeighborState::fixed);
 }
 
 TEST_CASE("neighbours: what the operator wrote down, nothing on the link changes or ages") {

@@ -25,9 +25,12 @@ int admitted(SourcePolicer& policer, const wire::IpAddress& source, Instant now,
 TEST_CASE("rate limit: a burst, then the rate") {
   TokenBucket bucket(kTenASecond, kFilled);
   int taken = 0;
+  CHECK(bucket.has(kTenASecond, kFilled));
   while (bucket.take(kTenASecond, kFilled)) ++taken;
   CHECK(taken == 5);
+  CHECK_FALSE(bucket.has(kTenASecond, kFilled + 99ms));
   CHECK_FALSE(bucket.take(kTenASecond, kFilled + 99ms));
+  CHECK(bucket.has(kTenASecond, kFilled + 100ms));
   CHECK(bucket.take(kTenASecond, kFilled + 100ms));
   CHECK_FALSE(bucket.take(kTenASecond, kFilled + 100ms));
   CHECK(bucket.is_full(kTenASecond, kFilled + 10s));
@@ -50,6 +53,20 @@ TEST_CASE("policing: ten thousand forged sources share what is left, the table s
   CHECK(through == 16 + 5);  // a first one for each that found a place, one burst for the rest
   CHECK(policer.sources() == 17);
   CHECK(admitted(policer, peer, kFilled, 1000) == 5);  // the configured peer is not touched
+}
+
+TEST_CASE("policing: whether a source would be admitted is asked without taking anything") {
+  SourcePolicer policer(kTenASecond, 1, kFilled);
+  const auto first = test::address("192.0.2.1"), second = test::address("192.0.2.2");
+  for (int i = 0; i < 10; ++i) CHECK(policer.may_admit(first, kFilled));
+  CHECK(admitted(policer, first, kFilled, 1000) == 5);
+  CHECK_FALSE(policer.may_admit(first, kFilled));
+  CHECK(policer.may_admit(second, kFilled));  // of those without a place
+  CHECK(admitted(policer, second, kFilled, 1000) == 5);
+  CHECK_FALSE(policer.may_admit(second, kFilled));
+  CHECK_FALSE(policer.may_admit(test::address("192.0.2.3"), kFilled));
+  CHECK(policer.may_admit(first, kFilled + 100ms));
+  CHECK(policer.may_admit(test::address("192.0.2.3"), kFilled + 1s));  // idle ones make room
 }
 
 TEST_CASE("newcomers: whoever comes again is let in beside a hundred thousand forged sources") {
