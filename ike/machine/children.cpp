@@ -80,7 +80,10 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
   channel::Request message;
   message.type = channel::RequestType::install_sa;
   message.body.install_sa = sa;
-  installations_[request(message)] = {sa.sa, inbound ? sa.spi : channel::Spi{}};
+  installations_[request(message)] = {.kind = channel::RequestType::install_sa,
+                                      .sa = sa.sa,
+                                      .inbound_spi = inbound ? sa.spi : channel::Spi{},
+                                      .child_id = child.child_id};
   sa.key.wipe();
   message.body.install_sa.key.wipe();
 }
@@ -194,19 +197,24 @@ void Core::installation_failed(const Installation& half, channel::Outcome outcom
   }
   // One that has lost a collision meanwhile goes already.
   if (child == nullptr || child->state == ChildState::deleting) return;
-  IkeSa* ike = find_ike(child->ike_spi);
+  not_installed(*child, "SPI " + spi_text(child->inbound_spi) + ": " +
+                            std::string(channel::to_string(outcome)));
+}
+
+/// The data plane refused what the child needs. The peer believes in it: it has to go there too.
+/// What it was to replace goes on where it still stands, and it is asked for again.
+void Core::not_installed(ChildSa& child, const std::string& why) {
+  IkeSa* ike = find_ike(child.ike_spi);
   if (ike == nullptr) return;
-  const std::string detail = child_config(child->child_id).name + ", SPI " +
-                             spi_text(child->inbound_spi) + ": " +
-                             std::string(channel::to_string(outcome));
-  fail(ike->connection, Failure::dataplane_refused, detail, Level::error, child->child_id);
-  child_is_not_coming(child->child_id, detail);
-  // The peer believes in it: it has to go there too. What it was to replace goes on where it still
-  // stands.
-  child->redundant = true;
-  take_back_replaced(*child);
-  release_outbound(*child);
-  enqueue(*ike, Task{.kind = TaskKind::delete_child, .child = child->inbound_sa}, true);
+  const std::string detail = child_config(child.child_id).name + ", " + why;
+  fail(ike->connection, Failure::dataplane_refused, detail, Level::error, child.child_id);
+  child_is_not_coming(child.child_id, detail);
+  child.redundant = true;
+  take_back_replaced(child);
+  keep_outdated(child.child_id);
+  release_outbound(child);
+  activate_waiting(child);
+  enqueue(*ike, Task{.kind = TaskKind::delete_child, .child = child.inbound_sa}, true);
   plan_retry(state_of(*ike->connection));
 }
 

@@ -2,7 +2,6 @@
 // of their exchange (init, auth, rekey, …) or of their subject (children, transport, status, …).
 #pragma once
 
-#include <deque>
 #include <expected>
 #include <map>
 #include <set>
@@ -238,6 +237,7 @@ class Core final : public Machine {
   void renew_suite(IkeSa& ike);
   void renew_outdated(IkeSa& ike);
   void retire_outdated(config::ChildId child_id);
+  void keep_outdated(config::ChildId child_id);
 
   // rehearsal.cpp, reauthentication.cpp
   void arm_rehearsal(ChildSa& child);
@@ -368,6 +368,7 @@ class Core final : public Machine {
   [[nodiscard]] bool is_live(const ChildSa& child) const;
   [[nodiscard]] bool has_new_form(const ChildSa& child) const;
   void installation_failed(const Installation& half, channel::Outcome outcome);
+  void not_installed(ChildSa& child, const std::string& why);
 
   // switching.cpp: which child the traffic goes by
   void put_in_use(ChildSa& child, bool we_initiated);
@@ -382,6 +383,9 @@ class Core final : public Machine {
   void install_policy(const ChildSa& child);
   void switch_outbound(const ChildSa& child);
   void release_outbound(const ChildSa& child);
+  void activate_waiting(const ChildSa& leaving);
+  void policy_answered(const Installation& asked, channel::Outcome outcome);
+  void make_room(const ChildSa& child);
 
   // commands.cpp: the verbs
   void initiate_target(ConnectionState& state, const config::Child* only, CommandId id);

@@ -1,6 +1,7 @@
 // Which child the traffic goes by: policies installed, switched and released, make before break.
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "ike/machine/core.hpp"
 
@@ -178,7 +179,6 @@ void Core::activate(ChildSa& child) {
     install_policy(child);
     bindings_.add(std::move(fresh));
   }
-  retire_adopted(child.child_id, now_ + tuning_.adopted_sa_grace);
 }
 
 void Core::install_policy(const ChildSa& child) {
@@ -187,13 +187,19 @@ void Core::install_policy(const ChildSa& child) {
   message.body.install_policy = {child.policy, child.child_id, child.outbound_sa,
                                  selector_set(child.local_selectors),
                                  selector_set(child.remote_selectors)};
-  request(message);
+  installations_[request(message)] = {.kind = message.type,
+                                      .sa = child.outbound_sa,
+                                      .policy = child.policy,
+                                      .child_id = child.child_id};
 }
 void Core::switch_outbound(const ChildSa& child) {
   channel::Request message;
   message.type = channel::RequestType::switch_outbound;
   message.body.switch_outbound = {child.policy, child.outbound_sa};
-  request(message);
+  installations_[request(message)] = {.kind = message.type,
+                                      .sa = child.outbound_sa,
+                                      .policy = child.policy,
+                                      .child_id = child.child_id};
 }
 
 /// The child stops sending: another one with the same selectors takes over, or the policy goes and
@@ -218,21 +224,69 @@ void Core::release_outbound(const ChildSa& child) {
     if (is_live(*substitute)) retire_outdated(child.child_id);
     return;
   }
-  // One of other selectors that has waited, for this one or for a sign of the peer: here it is.
-  for (ChildSa* other : children_.of(child.child_id)) {
-    const bool stands =
-        other->state == ChildState::installed || other->state == ChildState::rekeying;
-    if (other->inbound_sa == child.inbound_sa || other->redundant || !stands) continue;
-    if (other->policy != channel::PolicyId{} || !meet(*other, child) || gives_way(*other)) continue;
-    if (sends_instead(*other, child.inbound_sa) != nullptr) continue;
-    activate(*other);
-    if (is_live(*other)) retire_outdated(child.child_id);
-  }
+  activate_waiting(child);
   bound = bindings_.find(child.outbound_sa);
   if (bound == nullptr) return;
   delete_policy(bound->policy);
   bindings_.erase(bound->policy);
   if (ChildSa* stays = find_child(child.inbound_sa)) stays->policy = {};
+}
+
+/// One that has waited, for `leaving` or for a sign of the peer: here it is.
+void Core::activate_waiting(const ChildSa& leaving) {
+  for (ChildSa* other : children_.of(leaving.child_id)) {
+    const bool stands =
+        other->state == ChildState::installed || other->state == ChildState::rekeying;
+    if (other->inbound_sa == leaving.inbound_sa || other->redundant || !stands) continue;
+    if (other->policy != channel::PolicyId{} || !meet(*other, leaving) || gives_way(*other))
+      continue;
+    if (sends_instead(*other, leaving.inbound_sa) != nullptr) continue;
+    activate(*other);
+    if (is_live(*other)) retire_outdated(leaving.child_id);
+  }
+}
+
+/// The answer to InstallPolicy or SwitchOutbound. What an earlier life left goes when the new way
+/// stands, and not before.
+void Core::policy_answered(const Installation& asked, channel::Outcome outcome) {
+  if (outcome == channel::Outcome::ok) {
+    retire_adopted(asked.child_id, now_ + tuning_.adopted_sa_grace);
+    return;
+  }
+  const bool installs = asked.kind == channel::RequestType::install_policy;
+  const PolicyBinding* bound = bindings_.find(asked.policy);
+  // Given up meanwhile, or what came after it decides.
+  if (bound == nullptr || (!installs && bound->outbound != asked.sa)) return;
+  const bool still_meant = bound->outbound == asked.sa;
+  ChildSa* child = child_of_sa(bound->outbound);
+  if (installs || outcome == channel::Outcome::unknown_policy) {
+    if (child != nullptr) child->policy = {};
+    bindings_.erase(asked.policy);
+  }
+  if (child == nullptr || child->redundant || child->state == ChildState::deleting) return;
+  const bool again = outcome == channel::Outcome::no_room && !std::exchange(child->made_room, true);
+  if (again) make_room(*child);
+  if (again || !still_meant) {
+    activate(*child);
+    return;
+  }
+  not_installed(*child, "the policy of SPI " + spi_text(child->inbound_spi) + ": " +
+                            std::string(channel::to_string(outcome)));
+}
+
+/// There may be room for a trap and one policy for each child and no more: what the new one comes
+/// in place of goes first, if it does not go already, and packets wait in the trap for a moment.
+void Core::make_room(const ChildSa& child) {
+  std::vector<channel::PolicyId> going = bindings_.take_adopted(child.child_id);
+  for (ChildSa* other : children_.of(child.child_id)) {
+    const bool goes =
+        (other->outdated && !child.outdated) || other->replaced_by == child.inbound_sa;
+    if (other == &child || !goes || other->policy == channel::PolicyId{}) continue;
+    touched_.insert(other->ike_spi);
+    going.push_back(std::exchange(other->policy, {}));
+    bindings_.erase(going.back());
+  }
+  for (const channel::PolicyId policy : going) delete_policy(policy);
 }
 
 }  // namespace culvert::ike
