@@ -5,7 +5,6 @@
 
 #include <unistd.h>
 
-#include "config/dataplane_changes.hpp"
 #include "ike/daemon/local_address.hpp"
 #include "ike/daemon/log_event.hpp"
 #include "ike/daemon/metrics.hpp"
@@ -29,8 +28,6 @@ constexpr auto kMetricsInterval = 1s;
 constexpr auto kExpiryInterval = 1h;
 /// Messages taken from each ring in one turn, so that the control socket and timers get theirs.
 constexpr int kMessagesPerTurn = 256;
-/// Events kept while the snapshot comes in: one acquire and some expiries for a thousand children.
-constexpr std::size_t kMostEarlyEvents = 4096;
 
 channel::Datagram to_ring(const SendDatagram& datagram) {
   channel::Datagram slot;
@@ -49,7 +46,6 @@ Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
                std::unique_ptr<PreSharedKeys> keys, Certificates& certificates)
     : loop_(loop),
       configuration_(&configuration),
-      devices_(config::device_texts(configuration.dataplane)),
       keys_(std::move(keys)),
       certificates_(certificates),
       random_(crypto::ike::make_system_random()),
@@ -159,13 +155,9 @@ void Daemon::greeted() {
   phase_ = Phase::synchronizing;
   snapshot_complete_ = false;
   leased_ = false;
-  snapshot_sas_.clear();
-  snapshot_policies_.clear();
-  early_events_.clear();
-  const auto hung_up = [this] {
-    if (client_ != nullptr && !client_->alive()) disconnected();
-  };
-  const auto watched_socket = loop_.add(client_->socket_descriptor(), hung_up);
+  early_ = {};
+  const auto watched_socket =
+      loop_.add(client_->socket_descriptor(), [this] { disconnect_if_gone(); });
   const auto watched_events =
       loop_.add(client_->event_descriptor(), [this] { on_channel_readable(); });
   if (!watched_socket || !watched_events) {
@@ -177,10 +169,17 @@ void Daemon::greeted() {
   for (const channel::Request& request : recovery_.requests()) (void)client_->send(request);
   ask_for_spis();
   client_->flush();
+  disconnect_if_gone();
+}
+
+void Daemon::disconnect_if_gone() {
+  if (client_ != nullptr && !client_->alive()) disconnected();
 }
 
 void Daemon::disconnected() {
-  runtime::log(runtime::Level::warning, "dataplane_lost", {});
+  const bool torn = client_->statistics().torn_indices > 0;
+  runtime::log(runtime::Level::warning, "dataplane_lost",
+               {{"why", torn ? "an index in the channel's memory cannot be" : "it hung up"}});
   loop_.remove(client_->socket_descriptor());
   loop_.remove(client_->event_descriptor());
   client_.reset();
@@ -230,7 +229,7 @@ void Daemon::on_channel_readable() {
                           actions_);
   }
   carry_out();
-  if (left == 0) {
+  if (left == 0 && client_ != nullptr) {
     loop_.set_timer(runtime::now(), [this] {
       if (client_ != nullptr) on_channel_readable();
     });
@@ -244,7 +243,7 @@ void Daemon::handle(const channel::Event& event) {
       break;
     case channel::EventType::snapshot_sa:
     case channel::EventType::snapshot_policy:
-      handle_snapshot(event);
+      early_.add(event);
       break;
     case channel::EventType::acquire:
     case channel::EventType::soft_expire:
@@ -253,23 +252,12 @@ void Daemon::handle(const channel::Event& event) {
     case channel::EventType::peer_moved:
       if (phase_ == Phase::running) {
         machine_->on_event(event, runtime::now(), actions_);
-      } else if (early_events_.size() < kMostEarlyEvents) {
-        early_events_.push_back(event);
+      } else {
+        early_.add(event);
       }
       break;
     case channel::EventType::none:
       break;
-  }
-}
-
-void Daemon::handle_snapshot(const channel::Event& event) {
-  // Twice the slots of either direction, and no more, whatever the other side says.
-  const auto& limits = configuration_->dataplane.limits;
-  if (event.type == channel::EventType::snapshot_sa && snapshot_sas_.size() < 2ULL * limits.sas) {
-    snapshot_sas_.push_back(event.body.snapshot_sa);
-  } else if (event.type == channel::EventType::snapshot_policy &&
-             snapshot_policies_.size() < limits.policies) {
-    snapshot_policies_.push_back(event.body.snapshot_policy);
   }
 }
 
@@ -305,20 +293,23 @@ void Daemon::begin_running() {
   phase_ = Phase::running;
   const Instant now = runtime::now();
   runtime::log(runtime::Level::info, "dataplane_connected",
-               {{"sas", snapshot_sas_.size()}, {"policies", snapshot_policies_.size()}});
+               {{"sas", early_.sas().size()}, {"policies", early_.policies().size()}});
+  if (early_.refused() > 0) {
+    runtime::log(runtime::Level::error, "dataplane_says_too_much",
+                 {{"events", early_.refused()},
+                  {"effect", "SAs beyond those that any data plane holds are not known here"}});
+  }
   if (!machine_started_) {
-    recovery_.begin(*machine_, snapshot_sas_, snapshot_policies_, spis_, now, actions_);
+    recovery_.begin(*machine_, early_.sas(), early_.policies(), spis_, now, actions_);
   } else {
     machine_->on_dataplane_lost(now, actions_);
-    if (!snapshot_sas_.empty() || !snapshot_policies_.empty()) {
-      machine_->adopt(snapshot_sas_, snapshot_policies_, now, actions_);
+    if (!early_.sas().empty() || !early_.policies().empty()) {
+      machine_->adopt(early_.sas(), early_.policies(), now, actions_);
     }
   }
   machine_started_ = true;
-  for (const channel::Event& event : early_events_) machine_->on_event(event, now, actions_);
-  early_events_.clear();
-  snapshot_sas_.clear();
-  snapshot_policies_.clear();
+  early_.hand_over([&](const channel::Event& event) { machine_->on_event(event, now, actions_); });
+  early_ = {};
 }
 
 void Daemon::carry_out() {
@@ -338,6 +329,8 @@ void Daemon::carry_out() {
                   });
     ask_for_spis();
     client_->flush();
+    // Nothing more comes or goes over rings whose indices cannot be.
+    disconnect_if_gone();
   }
   fetch_due();
   arm_timer();

@@ -13,6 +13,7 @@
 #include "channel/client.hpp"
 #include "config/config.hpp"
 #include "crypto/ike/ike_crypto.hpp"
+#include "ike/daemon/early_events.hpp"
 #include "ike/daemon/fetcher.hpp"
 #include "ike/daemon/outbox.hpp"
 #include "ike/daemon/recovery.hpp"
@@ -56,9 +57,9 @@ class Daemon {
   void connect_again(const std::string& why);
   void greeted();
   void disconnected();
+  void disconnect_if_gone();
   void on_channel_readable();
   void handle(const channel::Event& event);
-  void handle_snapshot(const channel::Event& event);
   void handle_completion(const channel::Completion& completion);
   void begin_running();
   void ask_for_spis();
@@ -87,7 +88,6 @@ class Daemon {
   runtime::EventLoop& loop_;
   const config::Config* configuration_;  ///< as started, or `reloaded_configuration_`
   std::unique_ptr<config::Config> reloaded_configuration_;
-  const std::vector<std::string> devices_;  ///< of interfaces, as started
   std::unique_ptr<PreSharedKeys> keys_;
   Certificates& certificates_;
   std::unique_ptr<Fetcher> fetcher_;  ///< nullptr: the configuration fetches nothing
@@ -108,9 +108,7 @@ class Daemon {
   bool machine_started_ = false;
   bool snapshot_complete_ = false;
   bool leased_ = false;  ///< the first lease was answered, if only with a refusal
-  std::vector<channel::SnapshotSa> snapshot_sas_;
-  std::vector<channel::SnapshotPolicy> snapshot_policies_;
-  std::vector<channel::Event> early_events_;  ///< came before the machine knew the snapshot
+  EarlyEvents early_;    ///< came before the machine knew the snapshot
   std::string last_connect_error_;
 
   struct WaitingCommand {

@@ -35,6 +35,11 @@ const PolicyBinding* Bindings::find(channel::SaId outbound) const {
   return found == by_outbound_.end() ? nullptr : &all_.at(found->second);
 }
 
+const PolicyBinding* Bindings::find(channel::PolicyId policy) const {
+  const auto found = all_.find(policy);
+  return found == all_.end() ? nullptr : &found->second;
+}
+
 bool Bindings::carries(const ChildSa& child) const {
   return adopted_.contains(child.child_id) || find(child) != nullptr;
 }

@@ -25,6 +25,7 @@ class Bindings {
   /// The one that `child` may send by: of the same configured child and selectors.
   [[nodiscard]] const PolicyBinding* find(const ChildSa& child) const;
   [[nodiscard]] const PolicyBinding* find(channel::SaId outbound) const;
+  [[nodiscard]] const PolicyBinding* find(channel::PolicyId policy) const;
   /// Whether traffic like that of `child` has a way.
   [[nodiscard]] bool carries(const ChildSa& child) const;
   void switch_to(const PolicyBinding& binding, channel::SaId outbound);

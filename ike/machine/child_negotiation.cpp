@@ -242,9 +242,8 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
 }
 
 /// Mode, suite and, with a group, the shared secret.
-std::expected<Core::ChildTerms, Refusal> Core::choose_terms(const config::Child& config,
-                                                            const Payloads& payloads,
-                                                            bool in_auth) {
+std::expected<ChildTerms, Refusal> Core::choose_terms(const config::Child& config,
+                                                      const Payloads& payloads, bool in_auth) {
   const auto& offer = *find_payload<wire::ike::SecurityAssociation>(payloads);
   if (config.mode == config::Mode::transport &&
       find_notify(payloads, NotifyType::use_transport_mode) == nullptr) {
@@ -334,11 +333,9 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
 }
 
 /// Whether the peer chose among what we offered (RFC 7296 §3.3.6, §2.9), and the shared secret.
-std::expected<Core::ChildTerms, Refusal> Core::check_answer(const config::Child& config,
-                                                            const IkeSa& ike,
-                                                            const Exchange& exchange,
-                                                            const Payloads& payloads,
-                                                            bool in_auth) {
+std::expected<ChildTerms, Refusal> Core::check_answer(const config::Child& config, const IkeSa& ike,
+                                                      const Exchange& exchange,
+                                                      const Payloads& payloads, bool in_auth) {
   const auto refuse = [&](Failure failure, const std::string& detail) {
     return std::unexpected(
         Refusal{NotifyType::no_proposal_chosen, failure, config.name + ": " + detail, {}});

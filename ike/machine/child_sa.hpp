@@ -51,14 +51,19 @@ struct ChildSa {
   std::string notice_detail;
   std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
   channel::PolicyId policy{};  ///< that sends on it; 0: none
+  bool made_room = false;      ///< there was no room for its policy, and it was asked for again
   Instant rehearse_at{};       ///< its first rekey is tried then; 0: not planned
   /// Keys of the halves that the data plane has not confirmed: whoever resumes installs them again.
   crypto::SecretBytes unconfirmed_in, unconfirmed_out;
 };
-/// Half of a child that the data plane was asked to install and has not answered for.
+/// What the data plane was asked for a child and has not answered for: to install half of it, or a
+/// policy that sends on it, or to let one send on it that is there.
 struct Installation {
+  channel::RequestType kind{};
   channel::SaId sa{};
-  channel::Spi inbound_spi{};  ///< leased until it stands; 0: the outbound half
+  channel::Spi inbound_spi{};  ///< leased until it stands; 0: not the inbound half
+  channel::PolicyId policy{};
+  config::ChildId child_id{};
 };
 
 }  // namespace culvert::ike

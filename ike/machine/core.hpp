@@ -2,12 +2,12 @@
 // of their exchange (init, auth, rekey, …) or of their subject (children, transport, status, …).
 #pragma once
 
-#include <deque>
 #include <expected>
 #include <map>
 #include <set>
 
 #include "ike/machine/bindings.hpp"
+#include "ike/machine/child_terms.hpp"
 #include "ike/machine/connection_index.hpp"
 #include "ike/machine/lost_address.hpp"
 #include "ike/machine/payload_access.hpp"
@@ -237,6 +237,7 @@ class Core final : public Machine {
   void renew_suite(IkeSa& ike);
   void renew_outdated(IkeSa& ike);
   void retire_outdated(config::ChildId child_id);
+  void keep_outdated(config::ChildId child_id);
 
   // rehearsal.cpp, reauthentication.cpp
   void arm_rehearsal(ChildSa& child);
@@ -260,13 +261,6 @@ class Core final : public Machine {
   [[nodiscard]] std::expected<ChildSa*, Refusal> accept_child(IkeSa& ike, Exchange& exchange,
                                                               const Payloads& payloads,
                                                               ChildNonces nonces, bool in_auth);
-  /// What both sides agree on for a child.
-  struct ChildTerms {
-    ChosenEsp chosen;
-    SelectorPair selectors;                                  ///< as initiator
-    std::unique_ptr<crypto::ike::KeyExchange> key_exchange;  ///< ours, as responder with PFS
-    crypto::SecretBytes secret;                              ///< empty without PFS
-  };
   [[nodiscard]] std::expected<ChildTerms, Refusal> choose_terms(const config::Child& config,
                                                                 const Payloads& payloads,
                                                                 bool in_auth);
@@ -360,18 +354,6 @@ class Core final : public Machine {
                                                      const ChildKeys& keys, bool we_initiated);
   void install_half(const IkeSa& ike, const ChildSa& child, channel::Direction direction,
                     crypto::Bytes key);
-  void activate(ChildSa& child);
-  void install_policy(const ChildSa& child);
-  void switch_outbound(const ChildSa& child);
-  void put_in_use(ChildSa& child, bool we_initiated);
-  [[nodiscard]] bool holds_traffic(const ChildSa& sending) const;
-  [[nodiscard]] bool stays_behind(const ChildSa& child);
-  [[nodiscard]] bool gives_way(const ChildSa& child) const;
-  [[nodiscard]] const ChildSa* sends_instead(const ChildSa& child, channel::SaId leaving = {});
-  [[nodiscard]] std::chrono::milliseconds switch_delay(const ChildSa& child);
-  void answers_arrived(const IkeSa& ike, bool by_request);
-  void switch_outbound_now(ChildSa& child, bool proven);
-  void release_outbound(const ChildSa& child);
   void retire(channel::SaId child, bool with_grace);
   void delete_sa(channel::SaId sa);
   void delete_policy(channel::PolicyId policy);
@@ -386,6 +368,24 @@ class Core final : public Machine {
   [[nodiscard]] bool is_live(const ChildSa& child) const;
   [[nodiscard]] bool has_new_form(const ChildSa& child) const;
   void installation_failed(const Installation& half, channel::Outcome outcome);
+  void not_installed(ChildSa& child, const std::string& why);
+
+  // switching.cpp: which child the traffic goes by
+  void put_in_use(ChildSa& child, bool we_initiated);
+  [[nodiscard]] const ChildSa* sends_instead(const ChildSa& child, channel::SaId leaving = {});
+  [[nodiscard]] std::chrono::milliseconds switch_delay(const ChildSa& child);
+  void answers_arrived(const IkeSa& ike, bool by_request);
+  void switch_outbound_now(ChildSa& child, bool proven);
+  [[nodiscard]] bool stays_behind(const ChildSa& child);
+  [[nodiscard]] bool gives_way(const ChildSa& child) const;
+  [[nodiscard]] bool holds_traffic(const ChildSa& sending) const;
+  void activate(ChildSa& child);
+  void install_policy(const ChildSa& child);
+  void switch_outbound(const ChildSa& child);
+  void release_outbound(const ChildSa& child);
+  void activate_waiting(const ChildSa& leaving);
+  void policy_answered(const Installation& asked, channel::Outcome outcome);
+  void make_room(const ChildSa& child);
 
   // commands.cpp: the verbs
   void initiate_target(ConnectionState& state, const config::Child* only, CommandId id);

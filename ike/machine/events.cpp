@@ -98,12 +98,16 @@ void Core::on_completion(const channel::Completion& completion, Instant now,
                          std::vector<Action>& actions) {
   begin(now, actions);
   if (const auto found = installations_.find(completion.request); found != installations_.end()) {
-    const Installation half = found->second;
+    const Installation asked = found->second;
     installations_.erase(found);
-    if (ChildSa* child = child_of_sa(half.sa)) {
-      (half.sa == child->inbound_sa ? child->unconfirmed_in : child->unconfirmed_out) = {};
+    if (asked.kind != channel::RequestType::install_sa) {
+      policy_answered(asked, completion.outcome);
+      return;
     }
-    if (completion.outcome != channel::Outcome::ok) installation_failed(half, completion.outcome);
+    if (ChildSa* child = child_of_sa(asked.sa)) {
+      (asked.sa == child->inbound_sa ? child->unconfirmed_in : child->unconfirmed_out) = {};
+    }
+    if (completion.outcome != channel::Outcome::ok) installation_failed(asked, completion.outcome);
     return;
   }
   if (const auto found = liveness_requests_.find(completion.request);

@@ -27,7 +27,7 @@ enum class Failure : std::uint8_t {
   temporary_failure,
   child_sa_not_found,
   no_additional_sas,
-  dataplane_refused,  ///< the data plane could not install an SA
+  dataplane_refused,  ///< the data plane could not install an SA or a policy
   no_spi_available,
   no_local_address,
   peer_deleted,

@@ -319,4 +319,18 @@ void Core::retire_outdated(config::ChildId child_id) {
   }
 }
 
+/// The child of the new configuration does not stand after all: see retire_outdated.
+void Core::keep_outdated(config::ChildId child_id) {
+  if (!children_.any_outdated) return;
+  for (const ChildSa* child : children_.of(child_id)) {
+    IkeSa* ike = find_ike(child->ike_spi);
+    if (!child->outdated || has_new_form(*child) || ike == nullptr) continue;
+    touch(*ike);
+    std::erase_if(ike->queue, [&](const Task& task) {
+      return task.kind == TaskKind::delete_child && task.child == child->inbound_sa &&
+             task.not_before > now_;
+    });
+  }
+}
+
 }  // namespace culvert::ike

@@ -246,7 +246,8 @@ class Resumption {
         child.policy = {};
         continue;
       }
-      sending_.insert(child.child_id);
+      // Until it is there what is there carries the traffic.
+      if (found != unclaimed_.end()) sending_.insert(child.child_id);
       core_.bindings_.add({child.policy, child.child_id, child.outbound_sa, false,
                            child.local_selectors, child.remote_selectors});
       if (found == unclaimed_.end()) {
@@ -379,7 +380,7 @@ class Resumption {
   const std::set<channel::Spi>& held_;
   std::map<channel::SaId, channel::SnapshotSa> unclaimed_sas_;
   std::map<channel::PolicyId, channel::SnapshotPolicy> unclaimed_;
-  std::set<config::ChildId> sending_;  ///< children that a recorded policy sends on
+  std::set<config::ChildId> sending_;  ///< children that a recorded policy sends on, which is there
   std::vector<channel::SaId> lost_, moved_;
   std::set<const config::Connection*> bereft_;  ///< whose SAs nobody controls
   ResumeReport report_;

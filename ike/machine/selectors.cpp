@@ -1,6 +1,7 @@
 #include "ike/machine/selectors.hpp"
 
 #include <algorithm>
+#include <cassert>
 
 namespace culvert::ike {
 namespace {
@@ -106,6 +107,14 @@ bool covers(const SelectorPair& outer, const SelectorPair& inner) {
 
 std::string text_of(const SelectorPair& selectors) {
   return wire::to_string(selectors.local) + " === " + wire::to_string(selectors.remote);
+}
+
+channel::SelectorSet selector_set(const std::vector<wire::TrafficSelector>& selectors) {
+  assert(selectors.size() <= channel::kMaxSelectors);
+  channel::SelectorSet set;
+  set.count = static_cast<std::uint32_t>(selectors.size());
+  std::ranges::copy(selectors, set.items.begin());
+  return set;
 }
 
 }  // namespace culvert::ike

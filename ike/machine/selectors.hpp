@@ -49,5 +49,8 @@ struct Narrowed {
 [[nodiscard]] bool covers(const SelectorPair& outer, const SelectorPair& inner);
 /// "10.1.0.0/24 === 10.2.0.0/24"
 [[nodiscard]] std::string text_of(const SelectorPair& selectors);
+/// As they go to the data plane.
+[[nodiscard]] channel::SelectorSet selector_set(
+    const std::vector<wire::TrafficSelector>& selectors);
 
 }  // namespace culvert::ike

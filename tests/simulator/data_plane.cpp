@@ -48,17 +48,20 @@ Outcome DataPlane::apply(const channel::Request& request, Instant now) {
       return install(request.body.install_sa, now);
     case RequestType::install_policy: {
       const auto& policy = request.body.install_policy;
+      if (next_policy != Outcome::ok) return std::exchange(next_policy, Outcome::ok);
       if (policies.contains(policy.policy)) return refuse(Outcome::duplicate, "InstallPolicy");
       const auto* sa = find(policy.outbound);
       if (sa == nullptr || sa->sa.direction != channel::Direction::out) {
         return refuse(Outcome::unknown_sa, "InstallPolicy");
       }
+      if (policies.size() >= most_policies) return Outcome::no_room;
       policies[policy.policy] = {policy, policy.outbound};
       policy_order.push_back(policy.policy);
       return Outcome::ok;
     }
     case RequestType::switch_outbound: {
       const auto& change = request.body.switch_outbound;
+      if (next_switch != Outcome::ok) return std::exchange(next_switch, Outcome::ok);
       const auto policy = policies.find(change.policy);
       if (policy == policies.end()) return refuse(Outcome::unknown_policy, "SwitchOutbound");
       const auto* sa = find(change.outbound);

@@ -65,6 +65,9 @@ class DataPlane final : public ike::SpiSource {
   std::uint64_t idle_milliseconds = ~0ULL;               ///< what QuerySa answers
   channel::Outcome next_install = channel::Outcome::ok;  ///< refuse the next InstallSa with this
   std::optional<channel::Direction> refuse_install;      ///< the next one of that direction
+  channel::Outcome next_policy = channel::Outcome::ok;  ///< refuse the next InstallPolicy with this
+  channel::Outcome next_switch = channel::Outcome::ok;  ///< refuse the next SwitchOutbound
+  std::size_t most_policies = ~std::size_t{0};          ///< beyond: no room
   bool spis_exhausted = false;
   std::set<wire::IpAddress> gone_addresses;  ///< refused as local ones
 
