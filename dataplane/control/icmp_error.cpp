@@ -106,8 +106,8 @@ std::expected<Offender, IcmpRefusal> judge_ipv4(wire::Reader reader) {
 
 /// Walks extension headers (RFC 8200 §4.1) to the upper layer, for the checks of RFC 4443 §2.4 e. A
 /// later fragment does not show it, and is none of the exceptions there: a router that does not
-/// tell of it keeps its sender from learning the path MTU (§3.2, "MUST be sent"). It is of no
-/// ICMPv6 error: those fit into 1280 bytes (§2.4 c), so that nobody has to cut them.
+/// tell of it keeps its sender from learning the path MTU (§3.2, "MUST be sent"). ICMPv6
+/// errors fit into 1280 bytes (§2.4 c), so that no honest one is cut.
 std::expected<void, IcmpRefusal> judge_ipv6_chain(wire::Reader reader, std::uint8_t next_header) {
   constexpr int kMaxHeaders = 8;
   for (int i = 0; i < kMaxHeaders; ++i) {

@@ -19,7 +19,7 @@ constexpr int kSendAtOnce = 256;
 /// "IPv6 requires that every link in the Internet have an MTU of 1280 octets or greater" (RFC 8200
 /// §5). IPv4 has no such rule: what is longer than the link is cut (RFC 791 §3.2).
 constexpr std::uint16_t kSmallestIpv6Mtu = 1280;
-/// Places to the key daemon that no newcomer takes, so that a rekey finds one.
+/// Places to the key daemon that no newcomer takes but configured peers, so that a rekey finds one.
 constexpr std::size_t kKeptForKnown = channel::kDatagramSlots / 2;
 
 std::uint64_t drawn_secret() {
@@ -36,7 +36,7 @@ IkePath::IkePath(const Topology& topology, Neighbors& neighbors, Packets& packet
       packets_(packets),
       channel_(channel),
       known_(known),
-      policer_(kPerIkeSa, kIkeSas, now),
+      policer_(kPerIkeSa, known.places(), now),
       newcomers_(drawn_secret(), now) {}
 
 void IkePath::arrived(Packet packet, Instant now) {
@@ -50,7 +50,7 @@ void IkePath::arrived(Packet packet, Instant now) {
 void IkePath::newcomer_arrived(Packet packet, Instant now) {
   const auto pair = addresses_of(bytes_of(packet));
   if (!pair || !newcomers_.admit(pair->source, now)) return police(std::move(packet));
-  if (channel_.datagram_room() <= kKeptForKnown) {
+  if (!newcomers_.is_peer(pair->source) && channel_.datagram_room() <= kKeptForKnown) {
     packets_.drop(std::move(packet), DropDirection::local, DropReason::ike_not_connected);
     return;
   }

@@ -18,7 +18,6 @@ class IkePath {
  public:
   /// A rekey storm of a hub's peer is some dozens of messages.
   static constexpr Rate kPerIkeSa{200, 400};
-  static constexpr std::size_t kIkeSas = 8192;  ///< that have more to say than that at once
 
   IkePath(const Topology& topology, Neighbors& neighbors, Packets& packets,
           channel::Server& channel, IkeSpis& known, Instant now);

@@ -45,6 +45,9 @@ class Newcomers {
 
   /// A configured peer's address: its share is its own.
   void know_peer(const wire::IpAddress& peer, Instant now) { per_source_.keep(peer, now); }
+  [[nodiscard]] bool is_peer(const wire::IpAddress& source) const {
+    return per_source_.keeps(source);
+  }
   [[nodiscard]] bool admit(const wire::IpAddress& source, Instant now);
 
  private:

@@ -95,7 +95,7 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {policy_discard, "policy_discard", ordinary, "RFC 4301 §4.4.1", "A policy says discard.",
      "If it should pass, look at `culvert policies` for the first that matches."},
     {no_policy_match, "no_policy_match", notable, "RFC 4301 §5.1",
-     "No policy matches and default_policy is discard, or it is the answer to an echo that came "
+     "No policy matches and default_policy is discard, or it is ours and answers what came "
      "encrypted.",
      "Compare the packet's addresses with local_ts and remote_ts, or add a bypass policy."},
     {cleartext_violates_policy, "cleartext_violates_policy", serious, "RFC 4301 §5.2",

@@ -6,7 +6,6 @@
 #include <rte_errno.h>
 #include <rte_lpm.h>
 
-#include "dataplane/ports/memory_remedy.hpp"
 #include "dataplane/tables/adjacency.hpp"
 #include "dataplane/tables/route_trie.hpp"
 
@@ -111,7 +110,7 @@ std::expected<std::unique_ptr<Fib>, std::string> Fib::create(
     std::uint32_t max_routes, Reclaimer& reclaimer, std::optional<std::uint32_t> numa_node) {
   auto fib = std::make_unique<DpdkFib>(max_routes, reclaimer);
   if (!fib->create(reclaimer, numa_node)) {
-    return std::unexpected("no memory for the routing tables; " + ports::memory_remedy());
+    return std::unexpected("no memory for the routing tables");
   }
   return fib;
 }

@@ -27,15 +27,19 @@ class IkeSpis {
   void put(std::uint64_t spi) {
     auto& places = sets_[spi & mask_].places;
     std::size_t at = 0;
-    while (at + 1 < kPlaces && places[at].load(std::memory_order_relaxed) != spi) ++at;
-    // The latest first. A worker that looks meanwhile finds all others: each is in its new place
-    // before it leaves the old one, and workers look in this direction. Release pairs with the
-    // acquire in `contains`.
+    while (at + 2 < kPlaces && places[at].load(std::memory_order_relaxed) != spi) ++at;
+    // The latest first. A worker that looks meanwhile finds it, for it stands in the last place,
+    // which is for that alone, and all others: each is in its new place before it leaves the old
+    // one, and workers look in this direction. Release pairs with the acquire in `contains`.
+    places[kPlaces - 1].store(spi, std::memory_order_release);
     for (; at > 0; --at) {
       places[at].store(places[at - 1].load(std::memory_order_relaxed), std::memory_order_release);
     }
     places[0].store(spi, std::memory_order_release);
   }
+
+  /// How many it can hold.
+  [[nodiscard]] std::size_t places() const { return (mask_ + 1) * kPlaces; }
 
   [[nodiscard]] bool contains(std::uint64_t spi) const {
     if (spi == 0) return false;

@@ -207,7 +207,7 @@ std::expected<std::unique_ptr<Sad>, std::string> Sad::create(std::uint32_t capac
   auto sad = std::make_unique<SadTable>(capacity, engine, reclaimer);
   if (!sad->allocate()) {
     return std::unexpected("no memory for " + std::to_string(capacity) +
-                           " SAs a direction; lower dataplane.limits.sas or raise its memory");
+                           " SAs a direction; lower dataplane.limits.sas");
   }
   return sad;
 }

@@ -85,6 +85,13 @@ struct RunOfArrived {
   bool has_udp, has_esn;
 };
 
+/// Whether ESP of a plain SA has a length to be judged by the window: what is too short or does not
+/// end as RFC 4303 §2.4 has it is dropped before.
+bool may_meet_window(std::size_t esp_bytes) {
+  return esp_bytes >= kAroundPlain + wire::esp::kAlignment &&
+         (esp_bytes - kAroundPlain) % wire::esp::kAlignment == 0;
+}
+
 /// The general stage has a packet with the SPI, whose place is that of `sa`.
 void note_left(const WorkerState& worker, Burst& burst, const InboundSa& sa, std::uint32_t spi) {
   // Of another SA none goes the short way. Acquire as in `is_for`.
@@ -96,7 +103,7 @@ void note_left(const WorkerState& worker, Burst& burst, const InboundSa& sa, std
 [[gnu::noinline]] void note_left_by_classify(const WorkerState& worker, Burst& burst) {
   for (const std::uint32_t position : burst.encrypted) {
     const EspAt at = esp_of(burst.ip[position], burst.header[position]);
-    if (at.bytes < wire::esp::kHeaderBytes) continue;
+    if (!may_meet_window(at.bytes)) continue;
     const std::uint32_t spi = wire::load_u32(at.esp);
     note_left(worker, burst, *worker.tables.sad->place_of(spi), spi);
   }
@@ -158,7 +165,7 @@ template <typename Family>
 [[gnu::noinline]] void leave_train(WorkerState& worker, Burst& burst, const ArrivedEsp& first,
                                    Refusals& refusals) {
   const SoundAsFirst<Family> sound(first.ip());  // before it may be the main thread's
-  note_left(worker, burst, *first.sa, first.spi());
+  if (may_meet_window(first.bytes)) note_left(worker, burst, *first.sa, first.spi());
   leave_foreign<Family>(burst, first, refusals);
   leave_followers(worker, burst, first, sound, first.position + 1U, refusals);
 }
@@ -171,6 +178,7 @@ template <typename Family>
   const std::uint32_t left_before = burst.encrypted.size();
   classify_follower(worker, burst, position);
   if (burst.encrypted.size() == left_before) return false;
+  if (!may_meet_window(esp_of(burst.ip[position], burst.header[position]).bytes)) return false;
   burst.left.add(*first.sa);
   const SoundAsFirst<Family> sound(first.ip());
   leave_followers(worker, burst, first, sound, position + 1, refusals);
@@ -288,10 +296,12 @@ ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking
     ArrivedEsp& arrived = *next;
     const std::uint64_t sequence = sequence_of<kHasEsn>(sa, arrived.esp);
     if (!has_plain_length(arrived.bytes)) [[unlikely]] {
-      burst.left.add(sa);
-      return next;
-    }
-    if (sequence <= sa.highest) {
+      if (may_meet_window(arrived.bytes)) {
+        burst.left.add(sa);
+        return next;
+      }
+      leave(burst, arrived);
+    } else if (sequence <= sa.highest) {
       take_late<Family, kHasEsn>(taking, worker.scratch, arrived, sequence, refusals);
     } else if (sequence <= taking.last_sequence && waits) {
       taking.is_over = true;

@@ -68,8 +68,9 @@ CachedFlow decide_local(const SpdSnapshot& policies, const FlowKey& key, PacketO
   }
   CachedFlow flow;
   flow.decision = FlowDecision::local;
-  // A fragment is asked again when it is whole.
-  if (verdict != Verdict::unclear) flow.match = match;
+  // A fragment is asked again when it is whole; what comes in clear for all that is no packet of
+  // the policy that protects.
+  if (verdict != Verdict::unclear && verdict != Verdict::cleartext_violation) flow.match = match;
   return flow;
 }
 

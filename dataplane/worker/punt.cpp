@@ -51,29 +51,30 @@ struct Way {
 
 /// Anybody can have the main thread shown packets, as fast as the line takes them: to a closed
 /// port, without a route or with a TTL that is over. The neighbours and the keys of all tunnels
-/// depend on some few others, which go by rings of their own. Who names an IKE SA of ours, or
-/// quotes one of our packets, may have made that up: half of the places are for the addresses of
-/// configured peers alone.
+/// depend on some few others, which go by rings of their own. Who begins an IKE SA, names one that
+/// he saw on the way or quotes one of our packets may be anybody: half of the places are for the
+/// addresses of configured peers alone.
 Way way_of(const WorkerState& worker, const rte_mbuf* packet, const PuntedPacket& what) {
   const WorkerContext& context = worker.context;
   const auto apart = [&](rte_ring* ring) { return ring != nullptr ? ring : context.punt; };
   const auto half_of = [&](rte_ring* ring) {
     return Way{apart(ring), ring != nullptr ? rte_ring_get_capacity(ring) / 2 : 0};
   };
+  const auto ike_way = [&](rte_ring* ring) {
+    const auto* const ip = rte_pktmbuf_mtod_offset(packet, const std::uint8_t*, what.ip_offset);
+    return worker.tables.peers.contains(source_of(ip)) ? Way{apart(ring)} : half_of(ring);
+  };
   switch (what.reason) {
     case PuntReason::arp:
     case PuntReason::neighbor_discovery:
       return {apart(context.punt_links)};
     case PuntReason::ike:
-    case PuntReason::ike_nat_traversal: {
-      const auto* const ip = rte_pktmbuf_mtod_offset(packet, const std::uint8_t*, what.ip_offset);
-      if (worker.tables.peers.contains(source_of(ip))) return {apart(context.punt_peers)};
-      return half_of(context.punt_peers);
-    }
+    case PuntReason::ike_nat_traversal:
+      return ike_way(context.punt_peers);
     case PuntReason::path_too_big:
       return half_of(context.punt_peers);
     case PuntReason::ike_newcomer:
-      return {apart(context.punt_newcomers)};
+      return ike_way(context.punt_newcomers);
     case PuntReason::resolve_neighbor:
     case PuntReason::acquire:
     case PuntReason::ttl_exceeded:

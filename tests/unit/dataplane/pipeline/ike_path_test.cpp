@@ -69,7 +69,7 @@ std::vector<Packet> leaves(const std::string& from, const std::string& to, std::
   datagram.remote = {wire::IpAddress::parse(to).value(), 500};
   datagram.length = bytes;
   OneDatagram key_daemon(datagram);
-  control::IkePath path(topology, neighbors, packets, key_daemon, now);
+  control::IkePath path(topology, neighbors, packets, key_daemon, *gateway.tables().ike_spis, now);
   path.send_waiting(now);
 
   std::vector<Packet> all;

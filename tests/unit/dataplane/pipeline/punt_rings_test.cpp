@@ -36,6 +36,7 @@ struct Site {
     };
     gateway.tables().peers.publish({*wire::IpAddress::parse("198.51.100.2")},
                                    *gateway.tables().reclaimer);
+    gateway.tables().ike_spis->put(0x0707070707070707);
   }
   ~Site() {
     for (rte_ring* ring : rings_) {
@@ -103,6 +104,7 @@ Packet to_us(const std::string& source, std::uint16_t port, const Packet& data) 
 Packet ike(const std::string& source, std::uint8_t responder_spi) {
   Packet message(28, 0x11);
   std::fill_n(message.begin() + 8, 8, responder_spi);
+  message[19] = 8;  // from the initiator
   return to_us(source, 500, message);
 }
 Packet arp_reply() {
@@ -159,7 +161,7 @@ TEST_CASE("punt rings: nor do packets whose tunnel is down, or whose time is ove
   CHECK(site.come(ike(kPeer, 7), PuntReason::ike) == 1);
 }
 
-TEST_CASE("punt rings: IKE with an SPI of nobody leaves configured peers half of the places") {
+TEST_CASE("punt rings: IKE of one IKE SA leaves configured peers half of the places") {
   Site site;
   const bool is_ike = GENERATE(false, true);
   CHECK(site.come(is_ike ? ike(kStranger, 7) : too_big(), 2000,
@@ -168,6 +170,12 @@ TEST_CASE("punt rings: IKE with an SPI of nobody leaves configured peers half of
   // However many they are: neighbours are not among them, nor who begins.
   CHECK(site.come(arp_reply(), PuntReason::arp) == 1);
   CHECK(site.come(ike(kStranger, 0), PuntReason::ike_newcomer) == 1);
+}
+
+TEST_CASE("punt rings: who begins an IKE SA leaves configured peers half of the places") {
+  Site site;
+  CHECK(site.come(ike(kStranger, 0), 2000, PuntReason::ike_newcomer) == kPlaces / 2);
+  CHECK(site.come(ike(kPeer, 0), kPlaces, PuntReason::ike_newcomer) == kPlaces / 2);
 }
 
 TEST_CASE("punt rings: a storm of ARP leaves IKE its places") {

@@ -1,6 +1,8 @@
 #include "dataplane/tables/ike_spis.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -28,15 +30,31 @@ TEST_CASE("ike spis: those that the key daemon spoke of are known, no others, an
 
 TEST_CASE("ike spis: of those that share a set the one goes that was not spoken of for longest") {
   IkeSpis spis(kSas);
-  for (std::uint64_t number = 1; number <= 8; ++number) spis.put(neighbor(number));
-  for (std::uint64_t number = 1; number <= 8; ++number) CHECK(spis.contains(neighbor(number)));
+  for (std::uint64_t number = 1; number <= 7; ++number) spis.put(neighbor(number));
+  for (std::uint64_t number = 1; number <= 7; ++number) CHECK(spis.contains(neighbor(number)));
   spis.put(neighbor(1));
   spis.put(neighbor(4));
-  spis.put(neighbor(9));
-  for (std::uint64_t number = 1; number <= 9; ++number) {
+  spis.put(neighbor(8));
+  for (std::uint64_t number = 1; number <= 8; ++number) {
     INFO(number);
     CHECK(spis.contains(neighbor(number)) == (number != 2));
   }
+}
+
+TEST_CASE("ike spis: one that is spoken of again is known all the time") {
+  IkeSpis spis(kSas);
+  for (std::uint64_t number = 1; number <= 7; ++number) spis.put(neighbor(number));
+  std::atomic<bool> is_over = false;
+  std::uint64_t missed = 0;
+  std::thread worker([&] {
+    while (!is_over.load(std::memory_order_relaxed)) missed += spis.contains(neighbor(4)) ? 0 : 1;
+  });
+  for (int round = 0; round < 100'000; ++round) {
+    for (std::uint64_t number = 1; number <= 7; ++number) spis.put(neighbor(number));
+  }
+  is_over.store(true, std::memory_order_relaxed);
+  worker.join();
+  CHECK(missed == 0);
 }
 
 TEST_CASE("ike spis: as many IKE SAs as there may be find a place, but for one in some thousands") {
