@@ -108,7 +108,7 @@ struct Main {
   control::Topology topology{one_link()};
   control::Forwarding forwarding{gateway.tables()};
   control::Packets packets{gateway.tables(), packet_pool(), gateway.context().inject};
-  control::Neighbors neighbors{topology, forwarding, packets};
+  control::Neighbors neighbors{topology, *gateway.tables().spd, forwarding, packets};
   BusyKeyDaemon key_daemon;
   control::IkePath path{topology, neighbors, packets, key_daemon, *gateway.tables().ike_spis, now};
 };

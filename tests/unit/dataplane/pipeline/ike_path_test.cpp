@@ -62,7 +62,7 @@ std::vector<Packet> leaves(const std::string& from, const std::string& to, std::
   control::Forwarding forwarding(gateway.tables());
   REQUIRE(forwarding.install(topology).has_value());
   control::Packets packets(gateway.tables(), packet_pool(), gateway.context().inject);
-  control::Neighbors neighbors(topology, forwarding, packets);
+  control::Neighbors neighbors(topology, *gateway.tables().spd, forwarding, packets);
   neighbors.topology_changed(now);
   channel::Datagram datagram;
   datagram.local = {wire::IpAddress::parse(from).value(), 500};

@@ -71,7 +71,7 @@ struct Site {
   Forwarding forwarding{gateway.tables()};
   Neighbors neighbors{topology, *gateway.tables().spd, forwarding, packets};
   IcmpSender icmp{topology, *gateway.tables().spd, packets, now};
-  IkePath ike{topology, neighbors, packets, *server, now};
+  IkePath ike{topology, neighbors, packets, *server, *gateway.tables().ike_spis, now};
   Acquires acquires{children, packets, *server};
   Punts punts{packets, neighbors, icmp, ike, acquires, associations, *server, now};
   channel::SaId sa{};
