@@ -10,6 +10,27 @@ using Reasons = std::vector<std::string>;
 
 std::string_view name_of(std::string_view device) { return device.substr(0, device.find(',')); }
 
+/// An interface is a VLAN of a device that is open: anything else of it is an entry of a table.
+void compare_devices(const Dataplane& running, const Dataplane& wanted,
+                     std::span<const std::string> open, Reasons& reasons) {
+  Reasons known = device_texts(running);
+  known.insert(known.end(), open.begin(), open.end());
+  for (const Interface& interface : wanted.interfaces) {
+    if (std::ranges::find(known, interface.device) != known.end()) continue;
+    const auto other = std::ranges::find_if(known, [&](const std::string& device) {
+      return name_of(device) == name_of(interface.device);
+    });
+    if (other != known.end()) {
+      reasons.push_back("the device of interface \"" + interface.name + "\" was opened as " +
+                        *other + ", not as " + interface.device);
+    } else {
+      reasons.push_back("interface \"" + interface.name + "\" is on a device, " + interface.device +
+                        ", that the packet daemon did not open at its start: it has given up the "
+                        "rights to open one");
+    }
+  }
+}
+
 void compare(std::string_view key, const std::string& was, const std::string& is,
              Reasons& reasons) {
   if (was == is) return;
@@ -68,31 +89,10 @@ std::vector<std::string> device_texts(const Dataplane& dataplane) {
   return texts;
 }
 
-/// An interface is a VLAN of a device that is open: anything else of it is an entry of a table.
-std::vector<std::string> device_reasons(const Dataplane& running, const Dataplane& wanted,
-                                        std::span<const std::string> open) {
+std::vector<std::string> restart_reasons(const Dataplane& running, const Dataplane& wanted,
+                                         std::span<const std::string> open) {
   Reasons reasons;
-  Reasons known = device_texts(running);
-  known.insert(known.end(), open.begin(), open.end());
-  for (const Interface& interface : wanted.interfaces) {
-    if (std::ranges::find(known, interface.device) != known.end()) continue;
-    const auto other = std::ranges::find_if(known, [&](const std::string& device) {
-      return name_of(device) == name_of(interface.device);
-    });
-    if (other != known.end()) {
-      reasons.push_back("the device of interface \"" + interface.name + "\" was opened as " +
-                        *other + ", not as " + interface.device);
-    } else {
-      reasons.push_back("interface \"" + interface.name + "\" is on a device, " + interface.device +
-                        ", that the packet daemon did not open at its start: it has given up the "
-                        "rights to open one");
-    }
-  }
-  return reasons;
-}
-
-std::vector<std::string> restart_reasons(const Dataplane& running, const Dataplane& wanted) {
-  Reasons reasons;
+  compare_devices(running, wanted, open, reasons);
   compare("workers", workers_of(running), workers_of(wanted), reasons);
   const auto limit = [&](const char* key, std::uint32_t was, std::uint32_t is) {
     compare(key, std::to_string(was), std::to_string(is), reasons);

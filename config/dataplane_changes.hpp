@@ -13,16 +13,11 @@ namespace culvert::config {
 [[nodiscard]] std::vector<std::string> device_texts(const Dataplane& dataplane);
 
 /// The reasons, each a phrase, why a change from one to the other needs a restart; none: a reload
-/// does it. Both daemons ask, for one that reloaded alone would speak from addresses that the other
+/// does it. `open`: devices that were opened at the start, also such that `running` has not any
+/// more. Both daemons ask, for one that reloaded alone would speak from addresses that the other
 /// does not have.
 [[nodiscard]] std::vector<std::string> restart_reasons(const Dataplane& running,
-                                                       const Dataplane& wanted);
-
-/// The same of interfaces, which are on devices that are open. `open`: those that were opened at
-/// the start, also such that `running` has not any more. Only the data plane knows them: the key
-/// daemon may have been started anew after an interface had gone.
-[[nodiscard]] std::vector<std::string> device_reasons(const Dataplane& running,
-                                                      const Dataplane& wanted,
-                                                      std::span<const std::string> open);
+                                                       const Dataplane& wanted,
+                                                       std::span<const std::string> open = {});
 
 }  // namespace culvert::config

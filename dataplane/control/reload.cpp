@@ -12,9 +12,7 @@ std::vector<std::string> needs_restart(const config::Config& running, const conf
   std::vector<std::string> reasons;
   if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
   if (running.user != wanted.user) reasons.emplace_back("user changed");
-  std::ranges::move(config::device_reasons(running.dataplane, wanted.dataplane, devices),
-                    std::back_inserter(reasons));
-  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane),
+  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane, devices),
                     std::back_inserter(reasons));
   if (running.metrics.listen != wanted.metrics.listen) {
     reasons.emplace_back("metrics.listen changed");

@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include "config/dataplane_changes.hpp"
 #include "ike/daemon/local_address.hpp"
 #include "ike/daemon/log_event.hpp"
 #include "ike/daemon/metrics.hpp"
@@ -46,6 +47,7 @@ Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
                std::unique_ptr<PreSharedKeys> keys, Certificates& certificates)
     : loop_(loop),
       configuration_(&configuration),
+      devices_(config::device_texts(configuration.dataplane)),
       keys_(std::move(keys)),
       certificates_(certificates),
       random_(crypto::ike::make_system_random()),

@@ -88,6 +88,7 @@ class Daemon {
   runtime::EventLoop& loop_;
   const config::Config* configuration_;  ///< as started, or `reloaded_configuration_`
   std::unique_ptr<config::Config> reloaded_configuration_;
+  const std::vector<std::string> devices_;  ///< of interfaces, as started
   std::unique_ptr<PreSharedKeys> keys_;
   Certificates& certificates_;
   std::unique_ptr<Fetcher> fetcher_;  ///< nullptr: the configuration fetches nothing

@@ -10,12 +10,12 @@
 #include "runtime/notify.hpp"
 
 namespace culvert::ike {
-std::vector<std::string> needs_restart(const config::Config& running,
-                                       const config::Config& wanted) {
+std::vector<std::string> needs_restart(const config::Config& running, const config::Config& wanted,
+                                       std::span<const std::string> devices) {
   std::vector<std::string> reasons;
   if (running.instance != wanted.instance) reasons.emplace_back("instance changed");
   if (running.user != wanted.user) reasons.emplace_back("user changed");
-  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane),
+  std::ranges::move(config::restart_reasons(running.dataplane, wanted.dataplane, devices),
                     std::back_inserter(reasons));
   if (running.metrics.ike_listen != wanted.metrics.ike_listen) {
     reasons.emplace_back("metrics.ike_listen changed");
@@ -47,7 +47,7 @@ void Daemon::reload() {
 
 /// The reason why it was not applied; empty when it was.
 std::string Daemon::apply(config::Config wanted) {
-  const auto reasons = needs_restart(*configuration_, wanted);
+  const auto reasons = needs_restart(*configuration_, wanted, devices_);
   if (!reasons.empty()) {
     std::string all;
     for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;

@@ -236,14 +236,13 @@ def test_what_needs_a_restart_is_named_and_nothing_is_done(bed):
     dataplane["interfaces"][0]["name"] = "uplink"
     dataplane["interfaces"].append({"name": "dmz", "device": "net_af_packet2,iface=dmz",
                                     "addresses": ["10.1.99.1/24"]})
-    device = "is on a device, net_af_packet2,iface=dmz, that the packet daemon did not open"
     for daemon in (a.dataplane, a.ike):
         why = refused_reload(a, daemon)
         for reason in ("dataplane.limits.sas changed from 1024 to 2048",
                        "dataplane.workers changed from 1 to 2",
+                       'is on a device, net_af_packet2,iface=dmz, that the packet daemon did not open',
                        "restart"):
             assert reason in why
-        assert (device in why) == (daemon is a.dataplane)
     assert [entry["name"] for entry in a.status()["dataplane"]["interfaces"]] == ["wan", "lan"]
 
 
