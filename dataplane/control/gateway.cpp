@@ -174,6 +174,7 @@ Done RunningGateway::install_configuration(Instant now) {
 
 void RunningGateway::know_peers(Instant now) {
   std::vector<wire::IpAddress> peers;
+  ike_->know_no_peer();
   for (const config::Connection& connection : config_.connections) {
     if (!connection.remote.address) continue;
     ike_->know_peer(*connection.remote.address, now);

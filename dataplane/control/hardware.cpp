@@ -11,7 +11,6 @@
 
 #include "dataplane/control/reporter.hpp"
 #include "dataplane/control/topology.hpp"
-#include "dataplane/ports/memory_remedy.hpp"
 #include "dataplane/tables/mapped_array.hpp"
 #include "dataplane/worker/punt.hpp"
 #include "runtime/log.hpp"
@@ -186,7 +185,7 @@ std::expected<std::unique_ptr<Hardware>, std::string> Hardware::start(
   if (hardware->engine == nullptr) return Failure(std::string("no memory for the crypto library"));
   auto tables =
       Tables::create(config.dataplane.limits, *workers, *hardware->engine, nullptr, tables_node);
-  if (!tables) return Failure(tables.error() + "; " + ports::memory_remedy());
+  if (!tables) return Failure(tables.error());
   hardware->tables = std::move(*tables);
   log_assumed_neighbors(config.dataplane);
   return hardware;

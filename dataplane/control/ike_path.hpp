@@ -24,6 +24,8 @@ class IkePath {
 
   /// A configured peer's share is its own, however many forged sources there are.
   void know_peer(const wire::IpAddress& peer, Instant now) { newcomers_.know_peer(peer, now); }
+  /// Of no configuration any more.
+  void know_no_peer() { newcomers_.know_no_peer(); }
 
   /// From the network, of an IKE SA in IkeSpis; `packet` starts at its IP header.
   void arrived(Packet packet, Instant now);

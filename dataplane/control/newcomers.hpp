@@ -45,6 +45,7 @@ class Newcomers {
 
   /// A configured peer's address: its share is its own.
   void know_peer(const wire::IpAddress& peer, Instant now) { per_source_.keep(peer, now); }
+  void know_no_peer() { per_source_.keep_none(); }
   [[nodiscard]] bool is_peer(const wire::IpAddress& source) const {
     return per_source_.keeps(source);
   }

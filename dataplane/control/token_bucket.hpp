@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <unordered_map>
+#include <utility>
 
 #include "runtime/event_loop.hpp"
 #include "wire/ip_address.hpp"
@@ -68,7 +69,13 @@ class Policer {
 
   /// A configured peer's address: its bucket is never forgotten, nor counted against the capacity.
   void keep(const Source& peer, Instant now) {
-    if (buckets_.insert_or_assign(peer, Bucket{TokenBucket(rate_, now), true}).second) ++capacity_;
+    const auto found = buckets_.try_emplace(peer, Bucket{TokenBucket(rate_, now), false}).first;
+    if (!found->second.kept) ++capacity_;
+    found->second.kept = true;
+  }
+  /// None is a configured peer any more.
+  void keep_none() {
+    for (auto& [source, bucket] : buckets_) capacity_ -= std::exchange(bucket.kept, false) ? 1 : 0;
   }
 
   [[nodiscard]] bool keeps(const Source& source) const {
@@ -86,7 +93,7 @@ class Policer {
     return found->second.tokens.take(rate_, now);
   }
   /// False: `admit` would not, as it stands.
-  [[nodiscard]] bool may_admit(const wire::IpAddress& source, Instant now) const {
+  [[nodiscard]] bool may_admit(const Source& source, Instant now) const {
     const auto found = buckets_.find(source);
     if (found != buckets_.end()) return found->second.tokens.has(rate_, now);
     return buckets_.size() < capacity_ || now >= next_sweep_ || overflow_.has(rate_, now);

@@ -110,7 +110,9 @@ std::expected<std::unique_ptr<Fib>, std::string> Fib::create(
     std::uint32_t max_routes, Reclaimer& reclaimer, std::optional<std::uint32_t> numa_node) {
   auto fib = std::make_unique<DpdkFib>(max_routes, reclaimer);
   if (!fib->create(reclaimer, numa_node)) {
-    return std::unexpected("no memory for the routing tables");
+    return std::unexpected(
+        "no memory for the routing tables; more huge pages would help, or without them a larger "
+        "dataplane.memory_mib");
   }
   return fib;
 }

@@ -215,7 +215,7 @@ void Core::not_installed(ChildSa& child, const std::string& why) {
   release_outbound(child);
   activate_waiting(child);
   enqueue(*ike, Task{.kind = TaskKind::delete_child, .child = child.inbound_sa}, true);
-  plan_retry(state_of(*ike->connection));
+  plan_retry(state_of(*ike->connection), true);
 }
 
 }  // namespace culvert::ike

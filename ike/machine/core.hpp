@@ -324,7 +324,7 @@ class Core final : public Machine {
   void pump(IkeSa& ike);
   bool ensure(config::ChildId child_id);
   void retry_connection(ConnectionState& state);
-  void plan_retry(ConnectionState& state);
+  void plan_retry(ConnectionState& state, bool holds_traps = false);
   void ensure_soon(ConnectionState& state);
   void finish_commands(const std::vector<CommandId>& commands, bool ok, const std::string& message);
   void child_is_up(config::ChildId child_id);

@@ -14,8 +14,9 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       const config::Connection* connection = connection_index_.connection_of_child(child_id);
       if (connection == nullptr || shutting_down_) return;
       ConnectionState& state = state_of(*connection);
-      // A failure is not repeated packet by packet.
-      if (state.retry_at != Instant{} && state.last_failure) return;
+      // A failure is not repeated packet by packet; one child's holds no other back.
+      const bool is_concerned = !state.concern.child || *state.concern.child == child_id;
+      if (state.retry_at != Instant{} && state.last_failure && is_concerned) return;
       if (!event.body.acquire.destination.is_unspecified()) {
         trapped_[child_id] = event.body.acquire;
       }

@@ -162,6 +162,10 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
     activate(*successor);
   }
   const bool mode_refused = child.transport_declined;
+  // Whoever deletes what has just been made does so again, for its data plane takes no policy of
+  // it, say.
+  constexpr auto kShortLife = std::chrono::seconds{10};
+  const bool was_short = now_ < child.created + kShortLife;
   const bool was_live = is_live(child);
   if (!child.made_by_us && child.replaces) take_back_replaced(child);
   report(Level::info, "child_deleted",
@@ -186,6 +190,8 @@ void Core::peer_deletes_child(IkeSa& ike, ChildSa& child, std::vector<std::uint3
   }
   state.keep.erase(child_id);
   // start_action: start means up, whoever takes it down; a trap waits for the next packet.
+  if (was_short) return plan_retry(state, true);
+  state.backoff = tuning_.initiate_backoff_first;
   ensure_soon(state);
 }
 

@@ -123,11 +123,12 @@ void Core::retry_connection(ConnectionState& state) {
   }
 }
 
-/// After a failure: again, later and later, for ever (start_action: start).
-void Core::plan_retry(ConnectionState& state) {
+/// After a failure: again, later and later, for ever (start_action: start). `holds_traps`: packets
+/// bring nothing up before then either.
+void Core::plan_retry(ConnectionState& state, bool holds_traps) {
   const bool wanted = std::ranges::any_of(
       state.connection->children, [&](const auto& child) { return wants_up(state, child); });
-  if (!wanted) return;
+  if (!wanted && !holds_traps) return;
   state.retry_at = now_ + jittered(state.backoff, 0.25);
   state.backoff = std::min(state.backoff * 2, tuning_.initiate_backoff_cap);
   timers_.arm(state.retry_at, TimerKind::retry_connection,

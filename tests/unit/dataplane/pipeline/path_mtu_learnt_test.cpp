@@ -269,6 +269,7 @@ TEST_CASE("path MTU learnt: SAs of a peer that gives way at the bound return to 
     channel::UpdateEndpoints update{wanderer, {address(options.outer_local), 0}, {remote, 0}};
     REQUIRE(site.associations.update_endpoints(update, site.now) == channel::Outcome::ok);
     REQUIRE(site.told(wanderer, 1400));
+    site.now += std::chrono::milliseconds(1);  // as many a second as are believed
   }
   runtime::set_log_level(runtime::Level::info);
   CHECK(site.path_mtu(first) == kNoPathMtu);
