@@ -139,5 +139,55 @@ TEST_CASE("policy: one that the data plane does not have any more is installed a
   ladder.converged();
 }
 
+std::ptrdiff_t failures(Ladder& ladder, int side) {
+  return std::ranges::count_if(ladder.gateway(side).reports, [](const ike::Report& report) {
+    return report.event == "negotiation_failed";
+  });
+}
+
+TEST_CASE("policy: whoever's data plane refuses it is asked later and later") {
+  const bool by_packets = GENERATE(false, true);
+  GatewayOptions options = gateway_a();
+  if (!by_packets) options.children[0].start_action = config::StartAction::start;
+  Ladder ladder(options, mirrored(gateway_a()));
+  ladder.gateway(kB).data_plane.most_policies = 0;
+  ladder.initiate(kA);
+  for (int second = 0; second < 120; ++second) {
+    if (by_packets) ladder.world.acquire(kA, 0);
+    ladder.settle(1);
+  }
+  CHECK(failures(ladder, kB) >= 3);
+  CHECK(failures(ladder, kB) < 12);
+  // What stood in its way is gone.
+  ladder.gateway(kB).data_plane.most_policies = 1;
+  for (int second = 0; second < 80; ++second) {
+    if (by_packets) ladder.world.acquire(kA, 0);
+    ladder.settle(1);
+  }
+  ladder.converged();
+}
+
+TEST_CASE("policy: one child's that is refused keeps no other child down") {
+  GatewayOptions options = gateway_a();
+  options.children.push_back(options.children[0]);
+  options.children[0].start_action = config::StartAction::start;
+  options.children[1].name = "lab";
+  options.children[1].local_ts = "10.3.0.0/24";
+  options.children[1].remote_ts = "10.4.0.0/24";
+  Ladder ladder(options, mirrored(options));
+  auto& data_plane = ladder.gateway(kA).data_plane;
+  data_plane.next_policy = channel::Outcome::invalid_field;
+  ladder.initiate(kA);
+  ladder.run();
+  REQUIRE(has_failed(ladder, kA));
+  ladder.world.acquire(kA, 1);
+  ladder.run();
+  REQUIRE(data_plane.policies.size() == 1);
+  CHECK(data_plane.policies.begin()->second.policy.local_selectors.items[0].to_string() ==
+        "10.3.0.0/24");
+  ladder.settle(20);
+  CHECK(data_plane.policies.size() == 2);
+}
+
 }  // namespace
 }  // namespace culvert::ladder
