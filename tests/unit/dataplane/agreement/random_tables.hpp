@@ -29,6 +29,7 @@ class RandomTables : protected RandomShapes {
   RandomTables(std::uint64_t seed, std::uint32_t workers)
       : RandomShapes(seed), gateway_({}, workers) {
     if (workers == 2) second_.emplace(gateway_);
+    gateway_.sends_are_no_input = true;
     aimed_at_ = &model_.policies;
     learn_topology();
     constexpr std::uint64_t kIkeSpi = 0x0101010101010101U * kOurIkeSpi;

@@ -97,6 +97,9 @@ class Gateway {
   /// Whether to do so once more: another worker was handed something. And what waits in others.
   std::function<bool()> goes_on = [] { return false; };
   std::function<std::size_t()> waits_elsewhere = [] { return std::size_t{0}; };
+  /// What a worker sends in the middle of an iteration, when a queue of frames is full, does not
+  /// come in again by the looped port. Not where a test puts frames there by itself.
+  bool sends_are_no_input = false;
   /// The worker that receives what `receive` gives.
   std::uint16_t receiver;
 
