@@ -329,7 +329,7 @@ TEST_CASE("worker: nothing goes to loopback, unspecified and this network (RFC 1
   Gateway& gateway = open_to_all(made);
   const std::pair<const char*, const char*> v4{"10.1.0.9", "198.51.100.2"},
       v6{"2001:db8:1::9", "2001:db8:ff::2"};
-  const auto& [client, peer] = GENERATE_COPY(v4, v6);
+  const auto [client, peer] = GENERATE_COPY(v4, v6);
   const bool is_v4 = wire::IpAddress::parse(peer)->is_v4();
   add_route(gateway, is_v4 ? "0.0.0.0/0" : "::/0",
             gateway.tables().fib->lookup(wire::IpAddress::parse(peer).value()));
