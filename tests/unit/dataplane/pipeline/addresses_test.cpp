@@ -327,10 +327,9 @@ TEST_CASE("worker: what is for a broadcast address goes into no tunnel") {
 TEST_CASE("worker: nothing goes to loopback, unspecified and this network (RFC 1812 §5.3.7)") {
   Gateway made;
   Gateway& gateway = open_to_all(made);
-  const std::pair<const char*, const char*> v4{"10.1.0.9", "198.51.100.2"},
-      v6{"2001:db8:1::9", "2001:db8:ff::2"};
-  const auto [client, peer] = GENERATE_COPY(v4, v6);
-  const bool is_v4 = wire::IpAddress::parse(peer)->is_v4();
+  const bool is_v4 = GENERATE(true, false);
+  const char* const client = is_v4 ? "10.1.0.9" : "2001:db8:1::9";
+  const char* const peer = is_v4 ? "198.51.100.2" : "2001:db8:ff::2";
   add_route(gateway, is_v4 ? "0.0.0.0/0" : "::/0",
             gateway.tables().fib->lookup(wire::IpAddress::parse(peer).value()));
   const auto nobodys = is_v4 ? std::vector{"127.0.0.1", "127.255.255.255", "0.0.0.0", "0.1.2.3"}
