@@ -52,8 +52,8 @@ Outcome SadTable::remove(channel::SaId id, bool is_followed, WhenEnded ended) {
     foreign_.remove(spi);
   } else {
     outbound_[raw(slot)].stopped.store(true, std::memory_order_relaxed);
+    reclaimer_.outdate();  // flows name its slot; no flow names an inbound one
   }
-  reclaimer_.outdate();
   reclaimer_.retire([this, installed, direction, slot, ended = std::move(ended)] {
     if (ended.traffic) ended.traffic(traffic_of(*installed));
     if (ended.numbers) ended.numbers(last_numbers(*installed));

@@ -248,6 +248,7 @@ bool Spd::rebind(channel::PolicyId policy, SlotIndex outbound) {
 }
 
 void Spd::unbind(SlotIndex outbound) {
+  if (!names(outbound)) return;
   for (auto bound = bound_.find(outbound); bound != bound_.end(); bound = bound_.find(outbound)) {
     bind(bound->second, kNoSlot);
   }

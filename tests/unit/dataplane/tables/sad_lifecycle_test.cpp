@@ -47,6 +47,17 @@ TEST_CASE("sad: the key stays whole for workers through the grace period and is 
   CHECK(out_sa.headers[1].salt == 0);
 }
 
+TEST_CASE("sad: an SA that goes puts flows in question only where they name it") {
+  Database db;
+  REQUIRE(db.try_install(sa_request(1, Direction::in, db.lease())) == Outcome::ok);
+  REQUIRE(db.try_install(sa_request(2, Direction::out, 0x7000)) == Outcome::ok);
+  const std::uint64_t era = db.reclaimer.era();
+  REQUIRE(db.sad->remove(SaId{1}) == Outcome::ok);
+  CHECK(db.reclaimer.era() == era);
+  REQUIRE(db.sad->remove(SaId{2}) == Outcome::ok);
+  CHECK(db.reclaimer.era() != era);
+}
+
 TEST_CASE("sad: what a removed SA points at is not left behind for a worker to follow") {
   Database db;
   const auto out = db.sad->install(sa_request(1, Direction::out, 0x7000), 1);

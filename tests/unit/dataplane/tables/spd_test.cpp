@@ -387,10 +387,13 @@ TEST_CASE("spd: a policy that is added later is in force and bound like those of
   CHECK(slot == SlotIndex{5});
   CHECK(policies.ask(flow("10.2.0.1", "10.1.0.1")) == Verdict::cleartext_violation);
   CHECK(policies.spd.rebind(added.policy, SlotIndex{7}));
-  policies.spd.unbind(SlotIndex{5});  // nobody's any more
+  const std::uint64_t era = policies.reclaimer.era();
+  policies.spd.unbind(SlotIndex{5});  // nobody's any more: no flow is put in question
+  CHECK(policies.reclaimer.era() == era);
   CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1"), PacketOrigin::clear, slot) == Verdict::protect);
   CHECK(slot == SlotIndex{7});
   policies.spd.unbind(SlotIndex{7});
+  CHECK(policies.reclaimer.era() != era);
   CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1")) == Verdict::trap);
   CHECK(policies.spd.erase(added.policy));
   CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1")) == Verdict::discard);
