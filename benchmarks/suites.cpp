@@ -78,7 +78,9 @@ std::vector<Case> floods() {
   std::vector<Case> cases;
   for (const auto& [flood, name] : {std::pair(Flood::unknown_spis, "flood of unknown SPIs"),
                                     std::pair(Flood::wrong_icvs, "flood of wrong ICVs"),
-                                    std::pair(Flood::replays, "flood of replays")}) {
+                                    std::pair(Flood::replays, "flood of replays"),
+                                    std::pair(Flood::from_elsewhere,
+                                              "flood of the SPI from elsewhere")}) {
     Case test = ordinary_case(Direction::in, 64, 1);
     test.flood = flood;
     test.variant = name;

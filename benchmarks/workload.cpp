@@ -89,12 +89,22 @@ Turn turn_of(const Case& test, std::span<const std::uint32_t> sas, std::size_t f
           static_cast<std::uint32_t>(round)};
 }
 
-/// Makes what should be dropped of a good packet: by the SPI's generation, by a bit of the ICV. A
-/// replay is good but for its number.
+/// Bad packets that only their ICV tells from good ones.
+bool is_forged(Flood flood) {
+  return flood == Flood::wrong_icvs || flood == Flood::from_elsewhere;
+}
+
+/// Makes what should be dropped of a good packet: by the SPI's generation, by a bit of the ICV, also
+/// of one that does not come from the peer's address. A replay is good but for its number.
 void spoil(std::vector<std::uint8_t>& frame, const Case& test) {
   const std::size_t esp_at = kEthernetBytes + outer_bytes(test);
   if (test.flood == Flood::unknown_spis) frame[esp_at] ^= 0x80U;
-  if (test.flood == Flood::wrong_icvs) frame.back() ^= 1U;
+  if (is_forged(test.flood)) frame.back() ^= 1U;
+  if (test.flood == Flood::from_elsewhere) {
+    std::uint8_t* const ip = &frame[kEthernetBytes];
+    ip[wire::ipv4::kSource + 3] ^= 0x80U;
+    wire::write_ipv4_checksum(ip, wire::ipv4::kHeaderBytes);
+  }
 }
 
 /// A UDP packet of the SA's selectors.
@@ -283,7 +293,7 @@ std::uint32_t frames_per_good(const Case& test) {
 }
 
 std::uint32_t openings_per_good(const Case& test) {
-  return test.flood == Flood::wrong_icvs ? 1 + kBadPerGood : 1;
+  return is_forged(test.flood) ? 1 + kBadPerGood : 1;
 }
 
 std::span<const std::uint32_t> sizes_of(const Case& test) {
@@ -341,7 +351,7 @@ void for_each_sealed_frame(const Case& test, std::span<const std::uint32_t> sas,
     const std::size_t good = number / group;
     const bool is_bad = number % group != 0;
     // A wrong ICV has the number of the next good packet: one that the window lets pass.
-    const std::size_t of = is_bad && test.flood == Flood::wrong_icvs ? good + 1 : good;
+    const std::size_t of = is_bad && is_forged(test.flood) ? good + 1 : good;
     const Turn turn = turn_of(test, sas, of);
     const auto inner = inner_packet(test, turn, sizes[number % sizes.size()]);
     auto frame = sealer.seal(inner, spis[turn.sa], turn, number);

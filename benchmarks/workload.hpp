@@ -17,7 +17,7 @@ namespace culvert::benchmarks {
 enum class Direction : std::uint8_t { out, in };
 
 /// What is wrong with the packets that come beside the good ones, inbound.
-enum class Flood : std::uint8_t { none, unknown_spis, wrong_icvs, replays };
+enum class Flood : std::uint8_t { none, unknown_spis, wrong_icvs, replays, from_elsewhere };
 inline constexpr std::uint32_t kBadPerGood = 10;
 
 /// One row of the table.
