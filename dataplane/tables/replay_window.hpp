@@ -2,6 +2,7 @@
 // of one packet or of a million, and for any window from 32 to 65536 packets.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -108,12 +109,13 @@ class ReplayWindow {
   std::uint32_t word_mask_;
 };
 
-/// Commits numbers, each above the highest and those before it. The window is not to be looked at
-/// or written meanwhile.
+/// Commits numbers, each above the highest and those before it; without a window only above those
+/// before it. The window is not to be looked at or written meanwhile.
 class NewestRun {
  public:
   void begin(const ReplayWindow& window) {
-    highest_ = *(highest_at_ = &window.highest_);
+    highest_at_ = &window.highest_;
+    highest_ = window.packets_ == 0 ? 0 : *highest_at_;
     newest_ = *(newest_at_ = &window.newest_);
     words_ = window.packets_ == 0 ? &nowhere_ : window.words_;
     mask_ = window.packets_ == 0 ? 0 : window.word_mask_;
@@ -130,7 +132,7 @@ class NewestRun {
     highest_ = sequence;
   }
   void end() {
-    *highest_at_ = highest_;
+    *highest_at_ = std::max(*highest_at_, highest_);
     *newest_at_ = newest_;
   }
 

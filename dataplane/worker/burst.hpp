@@ -18,8 +18,6 @@ struct rte_mbuf;
 
 namespace culvert::dataplane {
 
-struct InboundSa;
-
 /// Positions in a burst, in order of arrival at a stage.
 class PacketList {
  public:
@@ -47,25 +45,6 @@ class PacketList {
   std::uint32_t size_ = 0;
 };
 
-/// SAs of a burst, few of them in the common case, and mostly none.
-class SaSet {
- public:
-  [[nodiscard]] bool has(const InboundSa& sa) const {
-    return count_ != 0 &&
-           std::ranges::find(sas_.begin(), sas_.begin() + count_, &sa) != sas_.begin() + count_;
-  }
-  void add(const InboundSa& sa) {
-    if (has(sa)) return;
-    assert(count_ < kBurstPackets);
-    sas_[count_++] = &sa;
-  }
-  void clear() { count_ = 0; }
-
- private:
-  std::array<const InboundSa*, kBurstPackets> sas_;
-  std::uint32_t count_ = 0;
-};
-
 /// Which way a packet was going, for the counters of drops.
 [[nodiscard]] inline DropDirection direction_of(PacketOrigin origin) {
   return origin == PacketOrigin::tunnel ? DropDirection::in : DropDirection::out;
@@ -81,11 +60,6 @@ struct Burst {
   /// A bit a position: what is originated answers what was decrypted.
   std::uint64_t answers_encrypted = 0;
   static_assert(kBurstPackets <= 64);
-  /// SAs of which the general stage inbound has a packet that could not go the short way. It is
-  /// behind that, and has what comes after that packet, too: else the window would be past it by
-  /// then.
-  SaSet left;
-
   // By position, valid from the stage that is named on.
   std::array<rte_mbuf*, kBurstPackets> packets;        ///< rx
   std::array<PortId, kBurstPackets> received_on;       ///< rx
@@ -119,7 +93,6 @@ struct Burst {
     is_of_dummies = false;
     cut_for = 0;
     answers_encrypted = 0;
-    left.clear();
     encrypted.clear();
     undecided.clear();
     ours.clear();

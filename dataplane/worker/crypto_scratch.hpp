@@ -32,8 +32,11 @@ struct CryptoScratch {
   /// Of plain SAs, inbound: what is beside the operation of the same index.
   struct alignas(32) Opening {
     std::array<std::uint8_t, 12> nonce;
-    std::uint16_t position;      ///< in the burst
-    std::uint8_t traffic_class;  ///< of the outer header
+    std::uint16_t position;  ///< in the burst
+    /// Zero of most packets: they have congestion to be told of, or are the general stage's to
+    /// accept, and the burst knows their outer header; then, whether they came from elsewhere.
+    std::uint8_t notes;
+    static constexpr std::uint8_t kCongestion = 3, kOdd = 4, kMoved = 8;
     InboundSa* sa;
     std::uint64_t sequence;
   };

@@ -158,35 +158,13 @@ void add_candidate(WorkerState& worker, std::uint32_t position, InboundSa& sa, c
 /// Pass 1 for one packet.
 void check_one(WorkerState& worker, Burst& burst, std::uint32_t position, InboundSa* sa,
                const EspAt& at, Candidates& candidates) {
-  std::uint8_t* const ip = burst.ip[position];
   if (sa == nullptr) [[unlikely]]
     return without_sa(worker, burst, position, at);
   if (!is_mine(worker, burst, position, *sa)) return;
-  const auto drop = [&](DropReason reason) { drop_of_sa(worker, burst, position, *sa, reason); };
-  // RFC 7296 §2.23: who supports NAT traversal "MUST be able to receive and process both
-  // UDP-encapsulated ESP and non-UDP-encapsulated ESP packets at any time".
-  const std::optional<bool> moved = peer_has_moved(*sa, ip, at);
-  if (!moved) [[unlikely]] {
-    if (!is_for_us(worker, ip)) return burst.undecided.push(position);
-    if (!takes_at_other_address(*sa, ip)) return drop(DropReason::sa_endpoint_mismatch);
-  }
-  if (is_over(*sa, burst.tsc)) [[unlikely]]
-    return drop(DropReason::sa_expired);
+  const auto worth = worth_opening(worker, burst, position, *sa, at);
+  if (!worth) return;
   const crypto::esp::Form form = crypto::esp::form_of(sa->transform);
-  const std::size_t around = wire::esp::kHeaderBytes + form.iv_bytes + form.icv_bytes;
-  // RFC 4303 §2.4: payload, padding and trailer end on a four-byte boundary, or fill blocks.
-  if (at.bytes < around + form.alignment || ((at.bytes - around) & (form.alignment - 1U)) != 0)
-      [[unlikely]] {
-    return drop(DropReason::esp_truncated);
-  }
-  const std::uint64_t sequence = sa->extend(wire::load_u32(at.esp + 4));
-  if (const auto reason = refused_by_window(sa->replay_window().check(sequence))) [[unlikely]] {
-    if (*reason == DropReason::replay_left_of_window) count_left(*sa, sequence);
-    return drop(*reason);
-  }
-  // At an address that is not in use, a NAT of the peer may have another mapping: it says nothing
-  // of where ours should go.
-  add_candidate(worker, position, *sa, at, sequence, moved.value_or(false), form, candidates);
+  add_candidate(worker, position, *sa, at, worth->sequence, worth->peer_moved, form, candidates);
   if (sa->resync_due.load(std::memory_order_relaxed)) [[unlikely]] {
     const std::uint32_t k = candidates.count - 1;
     worker.resynchronizer.keep(*sa, k, worker.scratch.operations[k], burst.tsc);
@@ -272,7 +250,7 @@ std::optional<DropReason> accept_one(WorkerState& worker, Burst& burst,
     return refused;
   }
   if (!is_newest) [[unlikely]]
-    sa.details->count_late(sa.highest - candidate.sequence, false);
+    count_late(sa, candidate.sequence);
   if (candidate.peer_moved && is_newest) [[unlikely]]
     hint_moved(worker, burst, candidate);
   const wire::MutableBytes text(candidate.text, candidate.text_bytes);
@@ -317,6 +295,42 @@ void open_inbound(WorkerState& worker, Burst& burst) {
   for (std::uint32_t k = 0; k < candidates.count; ++k) {
     accept_or_drop(worker, burst, candidates.items[k], worker.scratch.icvs[k].bytes.data());
   }
+}
+
+std::optional<WorthOpening> worth_opening(WorkerState& worker, Burst& burst, std::uint32_t position,
+                                          InboundSa& sa, const EspAt& at) {
+  const std::uint8_t* const ip = burst.ip[position];
+  const auto drop = [&](DropReason reason) {
+    drop_of_sa(worker, burst, position, sa, reason);
+    return std::nullopt;
+  };
+  // RFC 7296 §2.23: who supports NAT traversal "MUST be able to receive and process both
+  // UDP-encapsulated ESP and non-UDP-encapsulated ESP packets at any time".
+  const std::optional<bool> moved = peer_has_moved(sa, ip, at);
+  if (!moved) [[unlikely]] {
+    if (!is_for_us(worker, ip)) {
+      burst.undecided.push(position);
+      return std::nullopt;
+    }
+    if (!takes_at_other_address(sa, ip)) return drop(DropReason::sa_endpoint_mismatch);
+  }
+  if (is_over(sa, burst.tsc)) [[unlikely]]
+    return drop(DropReason::sa_expired);
+  const crypto::esp::Form form = crypto::esp::form_of(sa.transform);
+  const std::size_t around = wire::esp::kHeaderBytes + form.iv_bytes + form.icv_bytes;
+  // RFC 4303 §2.4: payload, padding and trailer end on a four-byte boundary, or fill blocks.
+  if (at.bytes < around + form.alignment || ((at.bytes - around) & (form.alignment - 1U)) != 0)
+      [[unlikely]] {
+    return drop(DropReason::esp_truncated);
+  }
+  const std::uint64_t sequence = sa.extend(wire::load_u32(at.esp + 4));
+  if (const auto reason = refused_by_window(sa.replay_window().check(sequence))) [[unlikely]] {
+    if (*reason == DropReason::replay_left_of_window) count_left(sa, sequence);
+    return drop(*reason);
+  }
+  // At an address that is not in use, a NAT of the peer may have another mapping: it says nothing
+  // of where ours should go.
+  return WorthOpening{sequence, moved.value_or(false)};
 }
 
 void accept_or_drop(WorkerState& worker, Burst& burst, const OpenedPacket& packet,

@@ -61,6 +61,17 @@ struct EspAt {
   return true;
 }
 
+/// A packet that is to be decrypted.
+struct WorthOpening {
+  std::uint64_t sequence;
+  bool peer_moved;  ///< it came from where ours do not go
+};
+/// RFC 4303 §3.4.2, §3.4.3: addresses, lifetime, length, window, of ESP for an SA of this worker's.
+/// `burst` knows the outer packet. nullopt: it is undecided, in transit, or dropped with a reason.
+[[nodiscard]] std::optional<WorthOpening> worth_opening(WorkerState& worker, Burst& burst,
+                                                        std::uint32_t position, InboundSa& sa,
+                                                        const EspAt& at);
+
 /// RFC 4303 §3.4.3, §3.4.4: ICV, window, lifetimes, trailer, decapsulation, selectors. `icv`: the
 /// computed one. `burst` knows the outer packet. It is undecided then, or dropped with a reason.
 void accept_or_drop(WorkerState& worker, Burst& burst, const OpenedPacket& packet,

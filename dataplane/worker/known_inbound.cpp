@@ -5,9 +5,10 @@
 //      (known_inner.cpp)
 // The first goes over what came in one family, then over the other's. Packets of one SA mostly come
 // one after another: what they share is looked at once. What a flood is made of ends here too
-// (refusals.hpp). What a packet needs more (another reason to be dropped, a number that came late,
-// a limit that is near) is left to the general stage, as it is or decrypted. With one that is left
-// as it is goes what is behind it in the burst of its SA: a number is judged by those before it.
+// (refusals.hpp). What a packet needs more (another reason to be dropped, a limit that is near) is
+// left to the general stage, as it is or decrypted. A number is judged by those that came before it
+// in its burst (RFC 4303 §3.4.3): what looks otherwise, and is for an SA of which others come this
+// way, is decrypted in its turn among them, and only then the general stage's to accept.
 #include "dataplane/worker/known_inbound.hpp"
 
 #include <algorithm>
@@ -16,15 +17,13 @@
 
 #include <rte_mbuf.h>
 
-#include "dataplane/worker/crypto_burst.hpp"
+#include "dataplane/worker/odd_inbound.hpp"
 #include "dataplane/worker/train.hpp"
 #include "wire/esp.hpp"
 #include "wire/udp.hpp"
 
 namespace culvert::dataplane {
 namespace {
-
-using Opening = CryptoScratch::Opening;
 
 /// Whether a packet has the addresses of an SA's peer and of ours. The SA is of its family.
 bool has_addresses_of(const InboundSa& sa, std::uint64_t addresses) {
@@ -36,11 +35,6 @@ bool has_addresses_of(const InboundSa& sa, const std::array<std::uint64_t, 4>& a
          std::memcmp(addresses.data() + 2, outer.local.address.bytes.data(), 16) == 0;
 }
 
-bool is_mine(const WorkerState& worker, const InboundSa& sa) {
-  return worker.tables.workers == 1 ||
-         worker.tables.sad->slot_of(sa) % worker.tables.workers == raw(worker.context.id);
-}
-
 /// For a plain SA of this worker's that is not over, from where its peer is.
 template <typename Family>
 bool is_for(const WorkerState& worker, const InboundSa& sa, const ArrivedEsp& arrived,
@@ -48,9 +42,7 @@ bool is_for(const WorkerState& worker, const InboundSa& sa, const ArrivedEsp& ar
   // Acquire pairs with the release in `publish_inbound`; first, for it is what makes the SA's other
   // fields those of this SPI.
   return sa.spi.load(std::memory_order_acquire) == arrived.spi() &&
-         arrived.bytes_in_front == sa.plain_in_front &&
-         !sa.stopped.load(std::memory_order_relaxed) &&
-         !sa.resync_due.load(std::memory_order_relaxed) && !has_ended(sa, now) &&
+         arrived.bytes_in_front == sa.plain_in_front && goes_on(sa, now) &&
          has_addresses_of(sa, Family::addresses(arrived.ip())) &&
          (!sa.has_udp || arrived.ports() == sa.outer_ports.load(std::memory_order_relaxed)) &&
          is_mine(worker, sa);
@@ -85,35 +77,10 @@ struct RunOfArrived {
   bool has_udp, has_esn;
 };
 
-/// Whether ESP of a plain SA has a length to be judged by the window: what is too short or does not
-/// end as RFC 4303 §2.4 has it is dropped before.
-bool may_meet_window(std::size_t esp_bytes) {
-  return esp_bytes >= kAroundPlain + wire::esp::kAlignment &&
-         (esp_bytes - kAroundPlain) % wire::esp::kAlignment == 0;
-}
-
-/// The general stage has a packet with the SPI, whose place is that of `sa`.
-void note_left(const WorkerState& worker, Burst& burst, const InboundSa& sa, std::uint32_t spi) {
-  // Of another SA none goes the short way. Acquire as in `is_for`.
-  const bool is_plain = sa.spi.load(std::memory_order_acquire) == spi && sa.plain_in_front != 0;
-  if (is_plain && is_mine(worker, sa)) burst.left.add(sa);
-}
-
-/// So does classify give it some that look otherwise: with options, with a tag.
-[[gnu::noinline]] void note_left_by_classify(const WorkerState& worker, Burst& burst) {
-  for (const std::uint32_t position : burst.encrypted) {
-    const EspAt at = esp_of(burst.ip[position], burst.header[position]);
-    if (!may_meet_window(at.bytes)) continue;
-    const std::uint32_t spi = wire::load_u32(at.esp);
-    note_left(worker, burst, *worker.tables.sad->place_of(spi), spi);
-  }
-}
-
-/// For the general stage.
-void leave(Burst& burst, const ArrivedEsp& arrived) {
+/// What the general stage wants to know.
+void describe_arrived(Burst& burst, const ArrivedEsp& arrived) {
   describe_outer(burst, arrived.position, arrived.esp - arrived.bytes_in_front,
                  arrived.bytes_in_front);
-  burst.encrypted.push(arrived.position);
 }
 
 /// A follower as one that arrived by itself.
@@ -140,87 +107,68 @@ bool is_sound(const SoundAsFirst<Family>& sound, const rte_mbuf* packet, const s
          ip_bytes + wire::ethernet::kHeaderBytes <= packet->data_len && sound.has(ip);
 }
 
-/// Of no SA that this way is for: a flood's ends here.
+/// Whether it is sound by itself: ESP of the train's SPI with other addresses.
 template <typename Family>
-void leave_foreign(Burst& burst, const ArrivedEsp& arrived, Refusals& refusals) {
-  const bool is_here = arrived.sa->spi.load(std::memory_order_relaxed) == arrived.spi();
-  if (is_here || !refusals.take_unknown<Family>(arrived)) leave(burst, arrived);
-}
-/// The followers of a train from `position` on.
-template <typename Family>
-void leave_followers(WorkerState& worker, Burst& burst, const ArrivedEsp& first,
-                     const SoundAsFirst<Family>& sound, std::uint32_t position,
-                     Refusals& refusals) {
-  const std::uint32_t last = first.position + std::uint32_t{first.followers};
-  for (; position <= last; ++position) {
-    std::uint8_t* const ip = ip_of(burst.packets[position]);
-    if (is_sound(sound, burst.packets[position], ip)) [[likely]] {
-      leave_foreign<Family>(burst, describe_follower<Family>(first, ip, position), refusals);
-    } else {
-      classify_follower(worker, burst, position);
-    }
-  }
-}
-template <typename Family>
-[[gnu::noinline]] void leave_train(WorkerState& worker, Burst& burst, const ArrivedEsp& first,
-                                   Refusals& refusals) {
-  const SoundAsFirst<Family> sound(first.ip());  // before it may be the main thread's
-  if (may_meet_window(first.bytes)) note_left(worker, burst, *first.sa, first.spi());
-  leave_foreign<Family>(burst, first, refusals);
-  leave_followers(worker, burst, first, sound, first.position + 1U, refusals);
+bool is_sound_alone(const SoundAsFirst<Family>& sound, const rte_mbuf* packet,
+                    const std::uint8_t* ip) {
+  const std::uint32_t ip_bytes = Family::total_bytes(ip);
+  return has_plain_length(ip_bytes - std::uint32_t{Family::kHeaderBytes}) &&
+         ip_bytes + wire::ethernet::kHeaderBytes <= packet->data_len && sound.has_alone(ip);
 }
 
-/// A follower that is not as its first. Whether the general stage has it, and with it those behind.
-/// What is asked of them is made anew: the caller's stays in registers.
+/// A train ends before its follower `position`, behind which `behind` more begin alike: what
+/// arrived as its first is that one now.
 template <typename Family>
-[[gnu::noinline]] bool leave_from(WorkerState& worker, Burst& burst, const ArrivedEsp& first,
-                                  std::uint32_t position, Refusals& refusals) {
+void begin_at(ArrivedEsp& first, std::uint8_t* ip, std::uint32_t position, std::uint32_t behind) {
+  first = describe_follower<Family>(first, ip, position);
+  first.followers = static_cast<std::uint16_t>(behind);
+}
+
+/// One that arrived and that no SA takes as most are: a flood's ends here.
+template <typename Family>
+void take_foreign(WorkerState& worker, Burst& burst, const ArrivedEsp& arrived, Taking& taking,
+                  Openings& openings, Refusals& refusals) {
+  const bool is_here = arrived.sa->spi.load(std::memory_order_relaxed) == arrived.spi();
+  if (!is_here && refusals.take_unknown<Family>(arrived)) return;
+  describe_arrived(burst, arrived);
+  if (!is_here || !take_odd<Family>(worker, burst, arrived.position, taking, openings))
+    burst.encrypted.push(arrived.position);
+}
+
+/// A frame that goes on with a train and is not as its first. `taking` is a copy in memory: the
+/// caller's stays in registers.
+template <typename Family>
+[[gnu::noinline]] void take_unsound(WorkerState& worker, Burst& burst, std::uint32_t position,
+                                    Taking& taking, Openings& openings) {
   const std::uint32_t left_before = burst.encrypted.size();
   classify_follower(worker, burst, position);
-  if (burst.encrypted.size() == left_before) return false;
-  if (!may_meet_window(esp_of(burst.ip[position], burst.header[position]).bytes)) return false;
-  burst.left.add(*first.sa);
-  const SoundAsFirst<Family> sound(first.ip());
-  leave_followers(worker, burst, first, sound, position + 1, refusals);
-  return true;
+  if (burst.encrypted.size() != left_before &&
+      take_odd<Family>(worker, burst, position, taking, openings)) {
+    burst.encrypted.shrink(left_before);
+  }
 }
 
-/// What pass 1 takes, one after another.
-struct Taking {
-  Opening* side;
-  crypto::esp::Operation* operation;
-  std::uint64_t last_sequence = 0;  ///< of the run
-  /// It ended before a number that may be above the highest only because the packet that has it
-  /// already is not verified yet.
-  bool is_over = false;
-};
-
-/// The nonce is salt and IV (RFC 4106 §4), the AAD SPI and number as they stand in the packet, or
-/// with all 64 bits of the number (§5).
-template <bool kHasEsn>
-void take(Taking& taking, CryptoScratch& scratch, InboundSa& sa, std::uint8_t* esp,
-          std::uint32_t esp_bytes, std::uint32_t position, std::uint8_t traffic_class,
-          std::uint64_t sequence) {
-  taking.last_sequence = sequence;
-  Opening& side = *taking.side++;
-  wire::store_raw(side.nonce.data(), sa.salt);
-  wire::store_raw(side.nonce.data() + 4,
-                  wire::load_raw<std::uint64_t>(esp + wire::esp::kHeaderBytes));
-  side.position = static_cast<std::uint16_t>(position);
-  side.traffic_class = traffic_class;
-  side.sa = &sa;
-  side.sequence = sequence;
-  crypto::esp::Operation& operation = *taking.operation++;
-  operation.key = sa.key;
-  operation.text = esp + wire::esp::kHeaderBytes + kPlainIvBytes;
-  operation.text_bytes = esp_bytes - kAroundPlain;
-  operation.aad = esp;
-  operation.aad_bytes = wire::esp::kHeaderBytes;
-  if constexpr (kHasEsn) {
-    CryptoScratch::Block& aad = scratch.aads[&side - scratch.opening_sides.data()];
-    operation.aad = aad.bytes.data();
-    operation.aad_bytes = write_aad(aad, wire::load_raw<std::uint32_t>(esp), sequence, true);
+/// True: all of it was taken. False: `first` is one behind it that has other addresses.
+template <typename Family>
+[[gnu::noinline]] bool take_foreign_train(WorkerState& worker, Burst& burst, ArrivedEsp& first,
+                                          Taking& taking, Openings& openings, Refusals& refusals) {
+  const SoundAsFirst<Family> sound(first.ip());  // before it may be the main thread's
+  take_foreign<Family>(worker, burst, first, taking, openings, refusals);
+  std::uint32_t position = first.position;
+  for (std::uint32_t left = first.followers; left != 0; --left) {
+    rte_mbuf* const packet = burst.packets[++position];
+    std::uint8_t* const ip = ip_of(packet);
+    if (is_sound(sound, packet, ip)) [[likely]] {
+      take_foreign<Family>(worker, burst, describe_follower<Family>(first, ip, position), taking,
+                           openings, refusals);
+    } else if (is_sound_alone(sound, packet, ip)) {
+      begin_at<Family>(first, ip, position, left - 1);
+      return false;
+    } else {
+      take_unsound<Family>(worker, burst, position, taking, openings);
+    }
   }
+  return true;
 }
 
 /// Its number is not above the highest. It goes on among the others: left for the general stage,
@@ -231,7 +179,7 @@ template <typename Family, bool kHasEsn>
   if (refusals.take_replay(arrived, *arrived.sa, sequence)) return;
   const std::uint64_t last_sequence = taking.last_sequence;
   take<kHasEsn>(taking, scratch, *arrived.sa, arrived.esp, arrived.bytes, arrived.position,
-                Family::traffic_class(arrived.ip()), sequence);
+                notes_of<Family>(arrived.ip()), sequence);
   taking.last_sequence = last_sequence;
 }
 
@@ -241,14 +189,15 @@ std::uint64_t sequence_of(const InboundSa& sa, const std::uint8_t* esp) {
   return kHasEsn ? sa.extend(low) : low;
 }
 
-/// The followers of one that was looked at; where it is over, `first` is that packet. Not inlined:
-/// what is around it would take the registers that it needs.
+/// The followers of one that was looked at. False: `first` is one of them now, before which it is
+/// over, or that has other addresses. Not inlined: what is around it would take the registers that
+/// it needs.
 template <typename Family, bool kHasEsn>
-[[gnu::noinline]] void take_followers(WorkerState& worker, Burst& burst, ArrivedEsp& first,
-                                      Taking& given, Refusals& refusals, bool waits) {
+[[gnu::noinline]] bool take_followers(WorkerState& worker, Burst& burst, ArrivedEsp& first,
+                                      Taking& given, Openings& openings, Refusals& refusals) {
   InboundSa& sa = *first.sa;
   const SoundAsFirst<Family> sound(first.ip());
-  const std::uint8_t traffic_class = Family::traffic_class(first.ip());
+  const std::uint8_t notes = notes_of<Family>(first.ip());
   Taking taking = given;
   std::uint32_t position = first.position;
   std::uint32_t left = first.followers;
@@ -256,92 +205,115 @@ template <typename Family, bool kHasEsn>
     rte_mbuf* const packet = burst.packets[++position];
     std::uint8_t* const ip = ip_of(packet);
     if (!is_sound(sound, packet, ip)) [[unlikely]] {
-      if (leave_from<Family>(worker, burst, first, position, refusals)) break;
+      given = taking;  // `taking` stays in registers
+      if (is_sound_alone(sound, packet, ip)) {
+        begin_at<Family>(first, ip, position, left - 1);
+        return false;
+      }
+      take_unsound<Family>(worker, burst, position, given, openings);
+      taking = given;
       continue;
     }
     std::uint8_t* const esp = ip + Family::kHeaderBytes;
     const std::uint64_t sequence = sequence_of<kHasEsn>(sa, esp);
     if (sequence <= taking.last_sequence) [[unlikely]] {
-      const ArrivedEsp arrived = describe_follower<Family>(first, ip, position);
-      if (sequence <= sa.highest) {
-        given = taking;  // `taking` stays in registers
-        take_late<Family, kHasEsn>(given, worker.scratch, arrived, sequence, refusals);
+      if (sequence <= highest_late(sa)) {
+        given = taking;
+        take_late<Family, kHasEsn>(given, worker.scratch,
+                                   describe_follower<Family>(first, ip, position), sequence,
+                                   refusals);
         taking = given;
         continue;
       }
-      if (waits) {
-        first = arrived;
-        first.followers = static_cast<std::uint16_t>(left - 1);
-        taking.is_over = true;
-        break;
+      if (openings.waits) {
+        given = taking;
+        begin_at<Family>(first, ip, position, left - 1);
+        openings.is_over = true;
+        return false;
       }
     }
     take<kHasEsn>(taking, worker.scratch, sa, esp,
-                  Family::total_bytes(ip) - std::uint32_t{Family::kHeaderBytes}, position,
-                  traffic_class, sequence);
+                  Family::total_bytes(ip) - std::uint32_t{Family::kHeaderBytes}, position, notes,
+                  sequence);
   } while (--left != 0);
   given = taking;
+  return true;
 }
 
-/// The packets of the run that begins with `next`. The one behind them, or where it is over, or
-/// from where on the SA's are left.
+/// The packets of the run that begins with `next`, to `end`. The one behind them, or where it is
+/// over.
 template <typename Family, bool kHasEsn>
-ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, Taking& taking,
-                     Refusals& refusals, bool waits) {
+ArrivedEsp* take_run(WorkerState& worker, Burst& burst, ArrivedEsp* next, const ArrivedEsp* end,
+                     Taking& taking, Openings& openings, Refusals& refusals) {
   const RunOfArrived<Family> run(*next);
-  const ArrivedEsp* const end = worker.arrivals<Family>().end;
   InboundSa& sa = run.sa;
-  taking.last_sequence = sa.highest;
+  const std::uint64_t highest = highest_late(sa);
+  taking.last_sequence = highest;
+  openings.meet(sa);
   do {
     ArrivedEsp& arrived = *next;
     const std::uint64_t sequence = sequence_of<kHasEsn>(sa, arrived.esp);
     if (!has_plain_length(arrived.bytes)) [[unlikely]] {
-      if (may_meet_window(arrived.bytes)) {
-        burst.left.add(sa);
-        return next;
-      }
-      leave(burst, arrived);
-    } else if (sequence <= sa.highest) {
+      describe_arrived(burst, arrived);
+      if (!take_odd<Family>(worker, burst, arrived.position, taking, openings))
+        burst.encrypted.push(arrived.position);
+    } else if (sequence <= highest) {
       take_late<Family, kHasEsn>(taking, worker.scratch, arrived, sequence, refusals);
-    } else if (sequence <= taking.last_sequence && waits) {
-      taking.is_over = true;
+    } else if (sequence <= taking.last_sequence && openings.waits) {
+      openings.is_over = true;
       return next;
     } else {
       take<kHasEsn>(taking, worker.scratch, sa, arrived.esp, arrived.bytes, arrived.position,
-                    Family::traffic_class(run.ip_of(arrived)), sequence);
+                    notes_of<Family>(run.ip_of(arrived)), sequence);
     }
-    if (arrived.followers != 0) {
-      take_followers<Family, kHasEsn>(worker, burst, arrived, taking, refusals, waits);
-      if (taking.is_over) [[unlikely]]
-        return next;
-      if (burst.left.has(sa)) [[unlikely]]
-        return next + 1;
+    if (arrived.followers != 0 &&
+        !take_followers<Family, kHasEsn>(worker, burst, arrived, taking, openings, refusals)) {
+      return next;
     }
     ++next;
   } while (next != end && run.has(*next));
   return next;
 }
 
-/// Pass 1, from the packet `next` on. Where it ended: where it is over, or behind the last packet.
+/// Pass 1, from the packet `next` to `end`. Where it ended: where it is over, or at the end.
 template <typename Family>
 [[gnu::noinline]] ArrivedEsp* take_arrived(WorkerState& worker, Burst& burst, ArrivedEsp* next,
+                                           const ArrivedEsp* end, Taking& taking,
                                            Openings& openings, Refusals& refusals) {
-  CryptoScratch& scratch = worker.scratch;
-  Taking taking{scratch.opening_sides.data(), scratch.openings.data()};
-  openings.has_one_transform = true;
-  const InboundSa* const first = next->sa;
-  const ArrivedEsp* const end = worker.arrivals<Family>().end;
-  while (next != end && !taking.is_over) {
+  while (next != end && !openings.is_over) {
     const InboundSa& sa = *next->sa;
-    if (burst.left.has(sa) || !is_for<Family>(worker, sa, *next, burst.tsc)) [[unlikely]] {
-      leave_train<Family>(worker, burst, *next++, refusals);
+    if (!is_for<Family>(worker, sa, *next, burst.tsc)) [[unlikely]] {
+      if (take_foreign_train<Family>(worker, burst, *next, taking, openings, refusals)) ++next;
       continue;
     }
-    openings.has_one_transform &= sa.transform == first->transform;
     next = sa.has_esn
-               ? take_run<Family, true>(worker, burst, next, taking, refusals, openings.waits)
-               : take_run<Family, false>(worker, burst, next, taking, refusals, openings.waits);
+               ? take_run<Family, true>(worker, burst, next, end, taking, openings, refusals)
+               : take_run<Family, false>(worker, burst, next, end, taking, openings, refusals);
   }
+  return next;
+}
+
+/// The same with those among them that classify gave to the general stage.
+template <typename Family>
+ArrivedEsp* take_all(WorkerState& worker, Burst& burst, ArrivedEsp* next, OddOnes& odd,
+                     Openings& openings, Refusals& refusals) {
+  CryptoScratch& scratch = worker.scratch;
+  Taking taking{scratch.opening_sides.data(), scratch.openings.data()};
+  openings.transform = next->sa->transform;
+  openings.has_one_transform = true;
+  openings.is_over = false;
+  const ArrivedEsp* const end = worker.arrivals<Family>().end;
+  while (odd.is_any()) [[unlikely]] {
+    const ArrivedEsp* const stop =
+        std::find_if(next, worker.arrivals<Family>().end,
+                     [&](const ArrivedEsp& arrived) { return arrived.position > odd.next(); });
+    next = take_arrived<Family>(worker, burst, next, stop, taking, openings, refusals);
+    if (next != stop) break;
+    odd.take_before<Family>(worker, burst, stop == end ? kBurstPackets : stop->position, taking,
+                            openings);
+  }
+  if (!odd.is_any())
+    next = take_arrived<Family>(worker, burst, next, end, taking, openings, refusals);
   openings.count = static_cast<std::uint32_t>(taking.side - scratch.opening_sides.data());
   return next;
 }
@@ -383,13 +355,17 @@ void open_arrived(WorkerState& worker, Burst& burst) {
   if (next == arrived.end) return;
   Openings openings;
   Refusals refusals(worker, burst);
+  OddOnes odd;
+  if (burst.encrypted.size() != 0) [[unlikely]]
+    odd.find<Family>(worker, burst);
   while (next != arrived.end) {
     worker.enter(Stage::lookup);
-    next = take_arrived<Family>(worker, burst, next, openings, refusals);
+    next = take_all<Family>(worker, burst, next, odd, openings, refusals);
     if (openings.count == 0) break;  // it waits for none: all are taken
     worker.enter(Stage::crypto);
     open(worker, openings);
     worker.enter(Stage::check);
+    openings.has_late = false;
     std::uint32_t accepted = accept_from<Ipv4>(0, worker, burst, openings, refusals);
     while (accepted != openings.count) {
       accepted = accept_from<Ipv6>(accepted, worker, burst, openings, refusals);
@@ -417,8 +393,6 @@ void open_arrived(WorkerState& worker, Burst& burst) {
 void open_plain(WorkerState& worker, Burst& burst) {
   const bool has_v4 = worker.arrived.end != worker.arrived.packets.data();
   const bool has_v6 = worker.arrived_v6.end != worker.arrived_v6.packets.data();
-  if (burst.encrypted.size() != 0 && (has_v4 || has_v6)) [[unlikely]]
-    note_left_by_classify(worker, burst);
   open_arrived<Ipv4>(worker, burst);
   open_arrived<Ipv6>(worker, burst);
   if (has_v4 && has_v6) [[unlikely]]

@@ -12,8 +12,15 @@ namespace culvert::dataplane {
 /// Packets worth decrypting: so many of CryptoScratch::openings.
 struct Openings {
   std::uint32_t count = 0;
+  crypto::esp::TransformId transform{};  ///< of the first SA that was met
   bool has_one_transform = true;
-  bool waits = true;  ///< before a number that stands here already: it may be a replay
+  /// Pass 1 ended before a number that may be above the highest only because the packet that has it
+  /// already is not verified yet.
+  bool is_over = false;
+  bool has_late = false;  ///< one that pass 3 has met was not above the highest
+  bool waits = true;      ///< before a number that stands here already: it may be a replay
+
+  void meet(const InboundSa& sa) { has_one_transform &= sa.transform == transform; }
 };
 
 /// What the general stages know of a packet that classify gave to the short way. `ip`: its outer
@@ -26,6 +33,6 @@ void describe_outer(Burst& burst, std::uint32_t position, std::uint8_t* ip,
 /// is of neither goes with either.
 template <typename Family>
 [[nodiscard]] std::uint32_t accept_from(std::uint32_t next, WorkerState& worker, Burst& burst,
-                                        const Openings& openings, Refusals& refusals);
+                                        Openings& openings, Refusals& refusals);
 
 }  // namespace culvert::dataplane

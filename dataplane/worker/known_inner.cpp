@@ -8,6 +8,7 @@
 #include "dataplane/worker/header_fields.hpp"
 #include "dataplane/worker/inbound.hpp"
 #include "dataplane/worker/known_inbound.hpp"
+#include "dataplane/worker/late_packets.hpp"
 #include "wire/esp.hpp"
 
 namespace culvert::dataplane {
@@ -39,6 +40,18 @@ class Tally {
     numbers_.add(sequence);
     ++packets_;
     bytes_ += bytes;
+  }
+  /// A number that is not above the highest. False: the window refuses it.
+  [[gnu::noinline]] bool add_late(std::uint64_t sequence, std::uint64_t bytes) {
+    numbers_.end();
+    ReplayWindow window = sa_->replay_window();
+    const bool is_fresh = window.commit(sequence) == ReplayVerdict::fresh;
+    numbers_.begin(window);
+    if (!is_fresh) return false;
+    count_late(*sa_, sequence);
+    ++packets_;
+    bytes_ += bytes;
+    return true;
   }
   /// What others may look at is as if each had been counted by itself.
   [[gnu::noinline]] void end() {
@@ -114,12 +127,29 @@ bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operatio
 }
 
 /// What the outer header says of congestion is known inside (RFC 6040 §4.2). False: there is a
-/// packet to drop or an alarm to count.
-[[gnu::noinline]] bool takes_congestion_over(const Opening& side,
-                                             const crypto::esp::Operation& opened) {
+/// packet to drop or an alarm to count, or it is not this way's to accept.
+[[gnu::noinline]] bool takes_notes(const Opening& side, const crypto::esp::Operation& opened) {
+  if ((side.notes & Opening::kOdd) != 0) return false;
   const std::size_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes + side.sa->plain_in_front;
   const EcnVerdict verdict = apply_to_inner(opened.text, opened.text - in_front, false);
   return !verdict.drop && verdict.alarm == EcnAlarm::none;
+}
+
+/// Whether what was decrypted goes the short way on, but for its number and its SA's limits.
+template <typename Family>
+bool goes_on(const Opening& side, const crypto::esp::Operation& opened, wire::PortsAt ports_at,
+             std::uint32_t total) {
+  return is_authentic(opened) && may_be_known(ports_at) &&
+         is_plain_inside<Family>(*side.sa, opened, total) &&
+         (side.notes == 0 || takes_notes(side, opened));
+}
+
+/// The same of one that does not as most do.
+template <typename Family>
+[[gnu::cold, gnu::noinline]] bool goes_on_late(const Opening& side,
+                                               const crypto::esp::Operation& opened) {
+  const wire::PortsAt ports_at = wire::kPortsOfProtocol[opened.text[Family::kProtocol]];
+  return goes_on<Family>(side, opened, ports_at, Family::total_bytes(opened.text));
 }
 
 /// What was decrypted and does not go the short way on: a forgery ends, the rest is the general
@@ -129,20 +159,26 @@ bool is_plain_inside(const InboundSa& sa, const crypto::esp::Operation& operatio
   InboundSa& sa = *opening.sa;
   const std::uint32_t position = opening.position;
   if (!is_authentic(operation)) return refusals.take_forgery(position, sa, opening.sequence);
-  const std::size_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes + sa.plain_in_front;
-  describe_outer(burst, position, operation.text - in_front, sa.plain_in_front);
+  if ((opening.notes & Opening::kOdd) == 0) {
+    const std::size_t in_front = wire::esp::kHeaderBytes + kPlainIvBytes + sa.plain_in_front;
+    describe_outer(burst, position, operation.text - in_front, sa.plain_in_front);
+  }
   accept_or_drop(worker, burst,
                  {&sa, opening.sequence, operation.text, operation.text + operation.text_bytes,
                   static_cast<std::uint16_t>(operation.text_bytes),
-                  static_cast<std::uint8_t>(position), false},
+                  static_cast<std::uint8_t>(position), (opening.notes & Opening::kMoved) != 0},
                  operation.icv);
 }
 
 }  // namespace
 
-template <typename Family>
-std::uint32_t accept_from(std::uint32_t next, WorkerState& worker, Burst& burst,
-                          const Openings& openings, Refusals& refusals) {
+namespace {
+
+/// `accept_from`, in two forms: most bursts have no late packet, so their loop is one without. It
+/// ends at the first; the other goes on from there.
+template <typename Family, bool kTakesLate>
+[[gnu::noinline]] std::uint32_t accept(std::uint32_t next, WorkerState& worker, Burst& burst,
+                                       Openings& openings, Refusals& refusals) {
   Tally<Family> tally(burst.tsc);
   OfferRun<Family> offers(worker);
   const auto sides = std::span(worker.scratch.opening_sides).first(openings.count);
@@ -152,15 +188,25 @@ std::uint32_t accept_from(std::uint32_t next, WorkerState& worker, Burst& burst,
     const std::uint8_t protocol = opened.text[Family::kProtocol];
     const wire::PortsAt ports_at = wire::kPortsOfProtocol[protocol];
     const std::uint32_t total = Family::total_bytes(opened.text);
-    constexpr std::uint8_t kEcn = 3;
-    const bool is_plain = is_authentic(opened) && may_be_known(ports_at) &&
-                          is_plain_inside<Family>(*side.sa, opened, total) &&
-                          ((side.traffic_class & kEcn) == 0 || takes_congestion_over(side, opened));
+    const auto index = [&] {
+      return static_cast<std::uint32_t>(&side - worker.scratch.opening_sides.data());
+    };
+    const bool is_plain = goes_on<Family>(side, opened, ports_at, total);
     // Again: one burst may hold a number twice.
     if (!is_plain || !tally.begin(*side.sa) || side.sequence <= tally.highest()) [[unlikely]] {
+      if (goes_on_late<Family>(side, opened) && tally.begin(*side.sa)) {
+        if constexpr (!kTakesLate) {
+          tally.end();
+          openings.has_late = true;
+          return index();
+        } else if (tally.add_late(side.sequence, total)) {
+          offers.add(burst.packets[side.position], side.position, opened.text, total,
+                     Family::flow_key(opened.text, PacketOrigin::tunnel, protocol, ports_at));
+          continue;
+        }
+      }
       tally.end();
-      if (is_of_other(Family{}, opened.text) && is_authentic(opened))
-        return static_cast<std::uint32_t>(&side - worker.scratch.opening_sides.data());
+      if (is_of_other(Family{}, opened.text) && is_authentic(opened)) return index();
       accept_slowly(worker, burst, side, opened, refusals);
       continue;
     }
@@ -172,9 +218,19 @@ std::uint32_t accept_from(std::uint32_t next, WorkerState& worker, Burst& burst,
   return openings.count;
 }
 
-template std::uint32_t accept_from<Ipv4>(std::uint32_t, WorkerState&, Burst&, const Openings&,
-                                         Refusals&);
-template std::uint32_t accept_from<Ipv6>(std::uint32_t, WorkerState&, Burst&, const Openings&,
-                                         Refusals&);
+}  // namespace
+
+template <typename Family>
+std::uint32_t accept_from(std::uint32_t next, WorkerState& worker, Burst& burst, Openings& openings,
+                          Refusals& refusals) {
+  if (!openings.has_late) [[likely]]
+    next = accept<Family, false>(next, worker, burst, openings, refusals);
+  if (!openings.has_late) [[likely]]
+    return next;
+  return accept<Family, true>(next, worker, burst, openings, refusals);
+}
+
+template std::uint32_t accept_from<Ipv4>(std::uint32_t, WorkerState&, Burst&, Openings&, Refusals&);
+template std::uint32_t accept_from<Ipv6>(std::uint32_t, WorkerState&, Burst&, Openings&, Refusals&);
 
 }  // namespace culvert::dataplane

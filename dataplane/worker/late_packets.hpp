@@ -1,4 +1,4 @@
-// Packets left of the window, by how far: what a larger one would have taken (RFC 4303 §3.4.3).
+// Packets that come late, by how far, and what a larger window would have taken (RFC 4303 §3.4.3).
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,11 @@
 #include "dataplane/tables/sa.hpp"
 
 namespace culvert::dataplane {
+
+/// Taken, and not above the highest. Without a window nothing is late.
+inline void count_late(InboundSa& sa, std::uint64_t sequence) {
+  if (sa.window_packets != 0) sa.details->count_late(sa.highest - sequence, false);
+}
 
 /// Refused by the window. Number 0 is none that anyone sends.
 inline void count_left(InboundSa& sa, std::uint64_t sequence) {

@@ -94,6 +94,11 @@ class SoundAsFirst {
         frame_difference<wire::ethernet::kIpv4>(ip, to_) | (Ipv4::addresses(ip) ^ addresses_);
     return differs == 0 && wire::is_zero_in_ones_complement(sum_of(ip) + sum_);
   }
+  /// Whether it has a sound header of its own, for the same MAC.
+  [[nodiscard]] bool has_alone(const std::uint8_t* ip) const {
+    return frame_difference<wire::ethernet::kIpv4>(ip, to_) == 0 &&
+           wire::plain_ipv4_checksum_is_right(ip);
+  }
 
  private:
   /// A multiple of 0xffff that no sum exceeds.
@@ -118,6 +123,9 @@ class SoundAsFirst<Ipv6> {
   [[nodiscard]] bool has(const std::uint8_t* ip) const {
     return (frame_difference<wire::ethernet::kIpv6>(ip, to_) |
             KnownFlowKeyV6{Ipv6::addresses(ip)}.difference_from(addresses_)) == 0;
+  }
+  [[nodiscard]] bool has_alone(const std::uint8_t* ip) const {
+    return frame_difference<wire::ethernet::kIpv6>(ip, to_) == 0;
   }
 
  private:

@@ -171,6 +171,87 @@ TEST_CASE("window: packets that look otherwise are judged in order among the oth
 
 namespace {
 
+/// How often the gateway's worker entered the last of the general stages while it received.
+std::uint64_t generally_forwarded(Gateway& gateway, const std::vector<Packet>& frames,
+                                  Result& result) {
+  StageClock clock;
+  gateway.context().stage_clock = &clock;
+  result = gateway.receive(kWan, frames);
+  gateway.context().stage_clock = nullptr;
+  return clock.entries(Stage::forward);
+}
+
+}  // namespace
+
+TEST_CASE("window: a packet that came late goes the short way") {
+  Pair pair({}, with_window(GENERATE(32U, 65'536U)));
+  REQUIRE(pair.right.receive(kWan, numbered(pair, 3)).lan.size() == 3);  // the flow is known
+  auto packets = numbered(pair, 20);
+  const auto twenty = packets;
+  std::swap(packets[4], packets[9]);
+  Result result;
+  CHECK(generally_forwarded(pair.right, packets, result) == 0);
+  CHECK(result.drops.empty());
+  CHECK(result.lan.size() == 20);
+  const LatePackets late = pair.traffic().late;
+  // Behind the tenth come four by 4, 3, 2 and 1, and the fifth by 5.
+  CHECK(late.accepted[1] == 1);
+  CHECK(late.accepted[2] == 2);
+  CHECK(late.accepted[3] == 2);
+  CHECK(pair.traffic().packets == 23);
+  // Nothing is forgotten of it.
+  CHECK(pair.right.receive(kWan, twenty).dropped(DropReason::replay_duplicate) == 20);
+}
+
+TEST_CASE("window: without one, numbers that come again go the short way and are not late") {
+  Pair pair({}, with_window(0));
+  auto packets = numbered(pair, 20);
+  REQUIRE(pair.right.receive(kWan, packets).lan.size() == 20);
+  std::swap(packets[4], packets[9]);
+  packets.push_back(packets[3]);
+  for (int round = 1; round <= 3; ++round) {
+    CAPTURE(round, pair.options.esn);
+    Result result;
+    CHECK(generally_forwarded(pair.right, packets, result) == 0);
+    CHECK(result.drops.empty());
+    CHECK(result.lan.size() == 21);
+  }
+  CHECK(pair.traffic().packets == 20 + 3 * 21);
+  CHECK(none_was_late(pair));
+}
+
+TEST_CASE("window: what looks otherwise takes none of its SA with it") {
+  const auto look = GENERATE(Look::with_option, Look::with_priority_tag, Look::from_elsewhere,
+                             Look::small, Look::padded);
+  CAPTURE(static_cast<int>(look));
+  Pair pair({}, with_window(32));
+  REQUIRE(pair.right.receive(kWan, numbered(pair, 3)).lan.size() == 3);
+  SECTION("a forgery") {
+    Packet forged = next_that_looks(pair, look);
+    forged[wire::ethernet::kHeaderBytes + wire::ipv4::kHeaderBytes + 20] ^= 1;  // behind the IV
+    auto packets = numbered(pair, 20);
+    const std::size_t in_front = GENERATE(0U, 10U, 20U);
+    packets.insert(packets.begin() + static_cast<std::ptrdiff_t>(in_front), forged);
+    Result result;
+    CHECK(generally_forwarded(pair.right, packets, result) == 0);
+    CHECK(result.lan.size() == 20);
+    CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::icv_mismatch, 1}});
+    CHECK(none_was_late(pair));
+  }
+  SECTION("a replay") {
+    const Packet odd = next_that_looks(pair, look);
+    REQUIRE(pair.right.receive(kWan, odd).lan.size() == 1);
+    auto packets = numbered(pair, 20);
+    packets.insert(packets.begin() + 7, odd);
+    Result result;
+    CHECK(generally_forwarded(pair.right, packets, result) == 0);
+    CHECK(result.lan.size() == 20);
+    CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::replay_duplicate, 1}});
+  }
+}
+
+namespace {
+
 /// Whether a window of so many packets takes one that comes so far behind the highest.
 bool takes(std::uint32_t packets, std::uint32_t distance) {
   std::uint64_t highest = 1'000'000;
