@@ -111,7 +111,8 @@ struct InboundDetails final : SaDetails {
   std::array<std::atomic<std::uint64_t>, kLateBuckets> late{}, missed{};
   LastRefusal last_refusal;
   std::atomic<std::uint64_t> resynchronized{0};
-  FailedPackets failed;  ///< the SA's worker's alone
+  FailedPackets failed;              ///< the SA's worker's alone
+  std::uint64_t moved_hint_tsc = 0;  ///< of the last one, 0: none; the SA's worker's alone
 
   void count_alarm(EcnAlarm alarm) {
     if (alarm == EcnAlarm::none) return;
