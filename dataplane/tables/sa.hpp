@@ -219,8 +219,9 @@ struct alignas(64) OutboundSa {
   std::atomic<std::uint8_t> current_header{0};
   std::atomic<bool> stopped{true};
   /// Drawn at installation: a manual SA begins again at sequence number 1 with the same key after a
-  /// restart, and must not meet the IVs of its life before. Within a life they are told apart for
-  /// certain (control/manual_keys.hpp).
+  /// restart, and must not meet the IVs of its life before. It does where 32 random bits come
+  /// again, which nothing rules out; within a life they are told apart for certain
+  /// (control/manual_keys.hpp).
   std::uint32_t iv_start = 0;
 
   /// Any worker: blocks are reserved by an atomic add when there are several.
