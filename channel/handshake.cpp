@@ -4,7 +4,9 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <utility>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,6 +46,22 @@ int connect_to(int descriptor, const sockaddr_un& address) {
 bool answers(const sockaddr_un& address) {
   const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   return connect_to(probe.number(), address) == 0 || errno == EAGAIN;
+}
+
+/// By a descriptor, and only a socket of ours with one name: what somebody has put in its place, be
+/// it a link to another's file or to his socket, stays whose it is.
+std::expected<void, std::string> give_away(const std::filesystem::path& path, uid_t owner) {
+  const Descriptor place(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!place.valid()) return system_failed(path, "open");
+  struct stat status{};
+  if (::fstat(place.number(), &status) != 0) return system_failed(path, "stat");
+  if (!S_ISSOCK(status.st_mode) || status.st_nlink != 1 || status.st_uid != ::geteuid()) {
+    return failed(path, "somebody has put something else in the new socket's place");
+  }
+  if (::fchownat(place.number(), "", owner, static_cast<gid_t>(-1), AT_EMPTY_PATH) != 0) {
+    return system_failed(path, "chown");
+  }
+  return {};
 }
 
 /// Takes the descriptors that came with a message; closes any beyond those we expect.
@@ -97,8 +115,10 @@ std::expected<Descriptor, std::string> listen_at(const std::filesystem::path& pa
       0) {
     return system_failed(path, "bind");
   }
-  if (owner != ::geteuid() && ::lchown(path.c_str(), owner, static_cast<gid_t>(-1)) != 0) {
-    return system_failed(path, "chown");
+  if (owner != ::geteuid()) {
+    if (auto given = give_away(path, owner); !given) {
+      return std::unexpected(std::move(given.error()));
+    }
   }
   if (::listen(listener.number(), kBacklog) != 0) return system_failed(path, "listen");
   return listener;

@@ -2,7 +2,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,6 +51,24 @@ bool bind_with(int descriptor, const sockaddr_un& address, mode_t mode) {
   return done == 0;
 }
 
+/// By a descriptor, and only a socket of ours with one name: what somebody has put in its place, be
+/// it a link to another's file or to his socket, stays whose it is.
+std::expected<void, std::string> give_away(const std::filesystem::path& path, uid_t owner) {
+  const int place = ::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (place < 0) return problem(path, std::string("open: ") + std::strerror(errno));
+  std::expected<void, std::string> done;
+  struct stat status{};
+  if (::fstat(place, &status) != 0) {
+    done = problem(path, std::string("stat: ") + std::strerror(errno));
+  } else if (!S_ISSOCK(status.st_mode) || status.st_nlink != 1 || status.st_uid != ::geteuid()) {
+    done = problem(path, "somebody has put something else in the new socket's place");
+  } else if (::fchownat(place, "", owner, static_cast<gid_t>(-1), AT_EMPTY_PATH) != 0) {
+    done = problem(path, std::string("chown: ") + std::strerror(errno));
+  }
+  ::close(place);
+  return done;
+}
+
 }  // namespace
 
 std::expected<sockaddr_un, std::string> unix_address(const std::filesystem::path& path) {
@@ -80,8 +100,11 @@ std::expected<int, std::string> listen_unix(const std::filesystem::path& path, m
   // somebody's file there. The file never exists with wider permissions than asked for.
   if (::fchmod(descriptor, mode) != 0) return fail("fchmod");
   if (!bind_with(descriptor, *address, mode)) return fail("bind");
-  if (owner != ::geteuid() && ::lchown(path.c_str(), owner, static_cast<gid_t>(-1)) != 0) {
-    return fail("chown");
+  if (owner != ::geteuid()) {
+    if (auto given = give_away(path, owner); !given) {
+      ::close(descriptor);
+      return std::unexpected(std::move(given.error()));
+    }
   }
   if (::listen(descriptor, kBacklog) != 0) return fail("listen");
   return descriptor;

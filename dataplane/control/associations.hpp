@@ -10,7 +10,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -21,6 +20,7 @@
 #include "dataplane/control/child_round.hpp"
 #include "dataplane/control/dummy_packets.hpp"
 #include "dataplane/control/lifetime.hpp"
+#include "dataplane/control/outbound_index.hpp"
 #include "dataplane/control/path_mtu.hpp"
 #include "dataplane/control/steering.hpp"
 #include "dataplane/control/token_bucket.hpp"
@@ -160,7 +160,7 @@ class Associations {
   channel::SaId scan_from_{}, steer_from_{};
   bool steers_again_ = false;
   std::uint32_t listener_ = 0;  ///< how many key daemons there have been
-  std::unordered_multimap<std::uint32_t, channel::SaId> outbound_by_spi_;
+  OutboundIndex outbound_;
   PathMtus path_mtus_;
   TokenBucket too_big_{kTooBigMessages, Instant{}};
   Unreachables unreachables_;

@@ -9,6 +9,10 @@
 namespace culvert::dataplane::control {
 namespace {
 
+// What the check takes finds its place here, and every neighbour beside it: at a start, and in a
+// reload after months.
+static_assert(config::limits::kRoutes + NeighborTable::kMaxNeighbors <= kMaxRoutes);
+
 constexpr std::string_view kTableFull = "the adjacency table is full";
 
 wire::Prefix host(const wire::IpAddress& address) {

@@ -235,8 +235,9 @@ void RunningGateway::workers_called() {
   // Silence first: what is put into a ring from now on rings again.
   bell_.silence();
   const Instant now = runtime::now();
-  const bool more = workers_->drain([&](rte_mbuf* packet) { punts_->arrived(packet, now); },
-                                    [&](const PeerMovedHint& hint) { punts_->peer_moved(hint); });
+  const bool more =
+      workers_->drain([&](rte_mbuf* packet) { punts_->arrived(packet, now); },
+                      [&](const PeerMovedHint& hint) { punts_->peer_moved(hint, now); });
   channel_->flush();
   if (more)
     loop_.set_timer(now, [this] {
@@ -348,7 +349,7 @@ Drained RunningGateway::drain() {
             punts_->arrived(packet, now);
             ++served;
           },
-          [&](const PeerMovedHint& hint) { punts_->peer_moved(hint); });
+          [&](const PeerMovedHint& hint) { punts_->peer_moved(hint, now); });
     };
     while (serve()) {
     }

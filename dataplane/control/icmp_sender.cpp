@@ -32,15 +32,15 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
       would_be_refused(spd_.snapshot(), bytes_of(offending), origin.from_tunnel)) {
     return;
   }
-  const auto source = source_for(origin, pair->source, pair->destination);
-  if (!source) return;
-
-  // An error is up to 1280 bytes to copy and to sum up: beyond the rate none is built. Of what no
-  // error may be about, none is counted against it.
+  // An error is up to 1280 bytes to copy and to sum up, and where it comes from has to be looked
+  // for: beyond the rate neither is done. Of what no error may be about, none is counted against
+  // it.
   const auto suppress = [&] { packets_.suppress(DropReason::icmp_rate_limited); };
   if (!in_all_.has(kInAll, now) || !per_destination_.may_admit(pair->source, now)) {
     return suppress();
   }
+  const auto source = source_for(origin, pair->source, pair->destination);
+  if (!source) return;
   std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
   wire::Writer writer(buffer);
   if (!build_icmp_error(writer, kind, mtu, *source, ++identification_, bytes_of(offending))) return;

@@ -31,8 +31,10 @@ const std::uint64_t* ManualKeys::highest(const Use& use) const {
   return found == highest_.end() ? nullptr : &found->second;
 }
 
-/// The first place is drawn: a life before this one began elsewhere. IVs begin at the place,
-/// however far the SA's numbers have come.
+/// The first place is drawn, for nothing is known of a life before this one: it had the same one
+/// with a probability of 2^-32, and with that of 2^-32 for each SA more that either life has begun
+/// under the key it had one that is some SAs away. IVs begin at the place, however far the SA's
+/// numbers have come.
 std::uint32_t ManualKeys::take_iv_start(const Digest& key, std::uint64_t first_sequence) {
   const auto [at, is_new] = iv_places_.try_emplace(key);
   Places& places = at->second;

@@ -1,6 +1,7 @@
 // What the keys of manual SAs have been used for since the start. An SA that is taken out of the
 // configuration and put back has the key that it had: its numbers go on behind those of before
-// (RFC 4303 §3.4.3), and its IVs are none that the key has seen (RFC 4106 §3.1). Pure; main thread.
+// (RFC 4303 §3.4.3), and its IVs are none that the key has seen since then (RFC 4106 §3.1). Pure;
+// main thread.
 #pragma once
 
 #include <array>

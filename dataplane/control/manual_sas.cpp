@@ -236,7 +236,8 @@ std::expected<config::ManualSa, std::string> ManualSas::continued(const config::
 
 /// An inbound SA has its SPI for itself: one that is replaced under the same one ends first, and is
 /// waited for, so that its successor knows all that it has received (RFC 4303 §3.4.3). The
-/// successor's packets wait meanwhile.
+/// successor's packets wait meanwhile, as many as an EarlyQueue takes at each worker and none where
+/// the SA is not at its SPI's place; at a higher rate the rest is dropped, counted.
 LastNumbers ManualSas::make_way(const Addition& addition) {
   LastNumbers last;
   if (addition.request.direction == channel::Direction::out) return last;

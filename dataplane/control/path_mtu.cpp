@@ -33,12 +33,15 @@ std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& mes
   if (!mtu) return std::unexpected(mtu.error());
   LearntMtu result;
   if (peers_.size() >= kPeers && !peers_.contains(sa.remote)) result.over = evict();
-  Learnt& learnt = peers_[sa.remote];
+  const auto [at, is_new] = peers_.try_emplace(sa.remote);
+  Learnt& learnt = at->second;
+  if (!is_new) by_end_.erase({learnt.until, sa.remote});
   // RFC 8201 §4 again: a second SA to the peer may be told of a larger one by another router.
   learnt.mtu = std::min(learnt.mtu, *mtu);
   // RFC 8201 §4: within five minutes of a message about the path nothing larger is tried, whatever
   // size that message named.
   learnt.until = now + kLifetime;
+  by_end_.emplace(learnt.until, sa.remote);
   learnt.sas.insert(sa.sa);
   result.mtu = learnt.mtu;
   return result;
@@ -50,9 +53,9 @@ bool PathMtus::is_recent(std::uint32_t quoted, std::uint64_t sent) {
 }
 
 std::vector<channel::SaId> PathMtus::evict() {
-  const auto first =
-      std::ranges::min_element(peers_, {}, [](const auto& entry) { return entry.second.until; });
+  const auto first = peers_.find(by_end_.begin()->second);
   std::vector<channel::SaId> over(first->second.sas.begin(), first->second.sas.end());
+  by_end_.erase(by_end_.begin());
   peers_.erase(first);
   return over;
 }
@@ -75,13 +78,15 @@ void PathMtus::left(const wire::IpAddress& remote, channel::SaId sa) {
 
 std::vector<channel::SaId> PathMtus::expire(Instant now) {
   std::vector<channel::SaId> over;
-  for (auto entry = peers_.begin(); entry != peers_.end();) {
-    if (entry->second.until > now) {
-      ++entry;
-      continue;
+  while (!by_end_.empty() && by_end_.begin()->first <= now && over.size() < kExpiredAtOnce) {
+    const auto first = peers_.find(by_end_.begin()->second);
+    std::set<channel::SaId>& sas = first->second.sas;
+    while (!sas.empty() && over.size() < kExpiredAtOnce) {
+      over.push_back(sas.extract(sas.begin()).value());
     }
-    over.insert(over.end(), entry->second.sas.begin(), entry->second.sas.end());
-    entry = peers_.erase(entry);
+    if (!sas.empty()) break;
+    by_end_.erase(by_end_.begin());
+    peers_.erase(first);
   }
   return over;
 }

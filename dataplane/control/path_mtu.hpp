@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "channel/messages.hpp"
@@ -51,6 +52,8 @@ class PathMtus {
   static constexpr std::uint16_t kLeastIpv4 = 576, kLeastIpv6 = 1280;
   /// Peers remembered; the one that would expire first gives way.
   static constexpr std::size_t kPeers = 65536;
+  /// SAs that one call of `expire` names: some hundreds of microseconds of the main thread's time.
+  static constexpr std::size_t kExpiredAtOnce = 4096;
 
   /// Whether a quoted number, its low half, is of a packet under way; `sent`: the SA's last one.
   [[nodiscard]] static bool is_recent(std::uint32_t quoted, std::uint64_t sent);
@@ -66,7 +69,8 @@ class PathMtus {
   void joined(const wire::IpAddress& remote, channel::SaId sa);
   /// It has gone from this peer: what becomes of that path is nothing to it.
   void left(const wire::IpAddress& remote, channel::SaId sa);
-  /// SAs whose smaller MTU is over: they take the link's again.
+  /// SAs whose smaller MTU is over: they take the link's again. A bounded number; the next call has
+  /// the rest. What is not over yet is not looked at.
   [[nodiscard]] std::vector<channel::SaId> expire(Instant now);
 
   [[nodiscard]] std::size_t peers() const { return peers_.size(); }
@@ -81,6 +85,7 @@ class PathMtus {
   std::vector<channel::SaId> evict();
 
   std::map<wire::IpAddress, Learnt> peers_;
+  std::set<std::pair<Instant, wire::IpAddress>> by_end_;  ///< each of them
 };
 
 }  // namespace culvert::dataplane::control

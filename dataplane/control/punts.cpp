@@ -122,8 +122,8 @@ void Punts::unknown_spi(Packet packet, Instant now) {
   packets_.drop(std::move(packet), DropDirection::in, DropReason::sa_not_found);
 }
 
-void Punts::peer_moved(const PeerMovedHint& hint) {
-  if (!channel_.connected()) return;
+void Punts::peer_moved(const PeerMovedHint& hint, Instant now) {
+  if (channel_.event_room() <= kRoomForOthers || !peer_moved_.take(kPeerMovedEvents, now)) return;
   channel::Event event;
   event.type = channel::EventType::peer_moved;
   wire::Endpoint seen;

@@ -1,7 +1,5 @@
 // Associations' part in what the path says: which SA a message is about, what its SAs send from
 // then on (RFC 4301 §8.2), and what is shown of it.
-#include <algorithm>
-
 #include <rte_cycles.h>
 
 #include "dataplane/control/associations.hpp"
@@ -11,12 +9,8 @@ namespace culvert::dataplane::control {
 
 const SaRecord* Associations::find_outbound(std::uint32_t spi,
                                             const wire::IpAddress& remote) const {
-  const auto [first, last] = outbound_by_spi_.equal_range(spi);
-  for (auto entry = first; entry != last; ++entry) {
-    const SaRecord* const record = tables_.sad->find(entry->second);
-    if (record != nullptr && record->spec.remote.address == remote) return record;
-  }
-  return nullptr;
+  const auto sa = outbound_.find(spi, remote);
+  return sa ? tables_.sad->find(*sa) : nullptr;
 }
 
 std::expected<void, DropReason> Associations::too_big(wire::Bytes packet, Instant now) {
@@ -73,8 +67,9 @@ void Associations::expire_path_mtus(Instant now) { take_links_mtu(path_mtus_.exp
 void Associations::move_path_mtu(const channel::InstallSa& spec, const wire::IpAddress& before,
                                  Instant now) {
   if (spec.direction == channel::Direction::in) return;
+  outbound_.remove(static_cast<std::uint32_t>(spec.spi), before, spec.sa);
   path_mtus_.left(before, spec.sa);
-  path_mtus_.joined(spec.remote.address, spec.sa);
+  index_outbound(spec);
   tables_.sad->set_path_mtu(spec.sa, path_mtus_.of(spec.remote.address, now).value_or(kNoPathMtu));
 }
 
@@ -89,17 +84,14 @@ SaSettings Associations::settings_of(const channel::InstallSa& request,
 
 void Associations::index_outbound(const channel::InstallSa& request) {
   if (request.direction == channel::Direction::in) return;
-  outbound_by_spi_.emplace(static_cast<std::uint32_t>(request.spi), request.sa);
+  outbound_.add(static_cast<std::uint32_t>(request.spi), request.remote.address, request.sa);
   path_mtus_.joined(request.remote.address, request.sa);
 }
 
 void Associations::unindex_outbound(const channel::InstallSa& spec) {
   if (spec.direction == channel::Direction::in) return;
   path_mtus_.left(spec.remote.address, spec.sa);
-  const auto [first, last] = outbound_by_spi_.equal_range(static_cast<std::uint32_t>(spec.spi));
-  const auto found =
-      std::find_if(first, last, [&](const auto& entry) { return entry.second == spec.sa; });
-  if (found != last) outbound_by_spi_.erase(found);
+  outbound_.remove(static_cast<std::uint32_t>(spec.spi), spec.remote.address, spec.sa);
 }
 
 }  // namespace culvert::dataplane::control

@@ -60,6 +60,10 @@ Topology::Topology(const config::Dataplane& dataplane, std::span<const PortId> p
     if (a.to.length != b.to.length) return a.to.length > b.to.length;
     return a.kind < b.kind;
   });
+  std::vector<wire::Prefix> networks;
+  networks.reserve(routes_.size());
+  for (const Route& route : routes_) networks.push_back(route.to);
+  index_ = RouteIndex(networks);
 }
 
 bool Topology::is_own(const wire::IpAddress& address) const {
@@ -83,10 +87,9 @@ bool Topology::is_own_on(PortId port, const wire::IpAddress& address) const {
 bool Topology::answers_nobody(PortId port) const { return silent_.contains(port); }
 
 std::optional<NextHop> Topology::next_hop(const wire::IpAddress& destination) const {
-  const auto route = std::ranges::find_if(
-      routes_, [&](const Route& candidate) { return candidate.to.contains(destination); });
-  if (route == routes_.end() || route->kind == RouteKind::local) return std::nullopt;
-  return NextHop{route->port, route->via.value_or(destination)};
+  const auto place = index_.find(destination);
+  if (!place || routes_[*place].kind == RouteKind::local) return std::nullopt;
+  return NextHop{routes_[*place].port, routes_[*place].via.value_or(destination)};
 }
 
 std::optional<wire::IpAddress> Topology::source_on(PortId port,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "dataplane/control/route_index.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "wire/arp.hpp"
 #include "wire/ip_address.hpp"
@@ -91,6 +92,7 @@ class Topology {
   std::set<PortId> silent_;  ///< nobody answers there
   std::map<NeighborKey, wire::MacAddress> static_neighbors_;
   std::vector<Route> routes_;
+  RouteIndex index_;  ///< of them
   std::vector<config::Route> unplaced_;
 };
 

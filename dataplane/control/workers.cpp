@@ -1,5 +1,6 @@
 #include "dataplane/control/workers.hpp"
 
+#include <algorithm>
 #include <array>
 #include <new>
 #include <thread>
@@ -31,6 +32,7 @@ constexpr unsigned int kPeerMovedHints = 256;
 constexpr unsigned int kHandoffPackets = 2048;
 constexpr unsigned int kDrainedAtOnce = 256;
 constexpr unsigned int kNewcomersAtOnce = 64;
+constexpr unsigned int kHintsAtOnce = 64;
 
 /// Rings of one worker: in the memory of its core's NUMA node where that has room, anywhere else.
 class RingMaker {
@@ -229,6 +231,7 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
                     const std::function<void(const PeerMovedHint&)>& moved) {
   bool more = false;
   std::array<void*, kDrainedAtOnce> packets{};
+  std::array<PeerMovedHint, kHintsAtOnce> hints{};
   const auto take = [&](rte_ring* ring, unsigned int most) {
     unsigned int left = 0;
     const unsigned int count = rte_ring_sc_dequeue_burst(ring, packets.data(), most, &left);
@@ -240,8 +243,11 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
     take(lane.punt_peers.get(), kDrainedAtOnce);
     take(lane.punt.get(), kDrainedAtOnce);
     take(lane.punt_newcomers.get(), kNewcomersAtOnce);
-    PeerMovedHint hint;
-    while (rte_ring_sc_dequeue_elem(lane.peer_moved.get(), &hint, sizeof(hint)) == 0) moved(hint);
+    unsigned int left = 0;
+    const unsigned int count = rte_ring_sc_dequeue_burst_elem(
+        lane.peer_moved.get(), hints.data(), sizeof(PeerMovedHint), kHintsAtOnce, &left);
+    std::for_each_n(hints.begin(), count, moved);
+    more = more || left != 0;
   }
   return more;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -65,9 +66,9 @@ class ReplayWindow {
         if (packets_ != 0) word_of(highest_) = {tag_of(highest_), newest_};
         newest_ = 0;
       }
-      highest_ = sequence;
-    }
-    if (block_of(sequence) == block_of(highest_)) {
+      newest_ |= bit_of(sequence);
+      set_highest(highest_, sequence);
+    } else if (block_of(sequence) == block_of(highest_)) {
       newest_ |= bit_of(sequence);
     } else if (packets_ != 0) {
       word_of(sequence) = {tag_of(sequence), received_of_block(sequence) | bit_of(sequence)};
@@ -88,6 +89,11 @@ class ReplayWindow {
 
  private:
   friend class NewestRun;
+  /// Relaxed: the main thread shows the number, and nothing is read because of it. The worker, who
+  /// alone writes it, reads it as it is.
+  static void set_highest(std::uint64_t& highest, std::uint64_t sequence) {
+    std::atomic_ref(highest).store(sequence, std::memory_order_relaxed);
+  }
   static std::uint64_t block_of(std::uint64_t sequence) { return sequence >> 5U; }
   static std::uint32_t tag_of(std::uint64_t sequence) {
     return static_cast<std::uint32_t>(block_of(sequence));
@@ -132,7 +138,7 @@ class NewestRun {
     highest_ = sequence;
   }
   void end() {
-    *highest_at_ = std::max(*highest_at_, highest_);
+    ReplayWindow::set_highest(*highest_at_, std::max(*highest_at_, highest_));
     *newest_at_ = newest_;
   }
 

@@ -111,7 +111,8 @@ struct InboundDetails final : SaDetails {
   std::array<std::atomic<std::uint64_t>, kLateBuckets> late{}, missed{};
   LastRefusal last_refusal;
   std::atomic<std::uint64_t> resynchronized{0};
-  FailedPackets failed;  ///< the SA's worker's alone
+  FailedPackets failed;              ///< the SA's worker's alone
+  std::uint64_t moved_hint_tsc = 0;  ///< of the last one, 0: none; the SA's worker's alone
 
   void count_alarm(EcnAlarm alarm) {
     if (alarm == EcnAlarm::none) return;
@@ -218,8 +219,9 @@ struct alignas(64) OutboundSa {
   std::atomic<std::uint8_t> current_header{0};
   std::atomic<bool> stopped{true};
   /// Drawn at installation: a manual SA begins again at sequence number 1 with the same key after a
-  /// restart, and must not meet the IVs of its life before. Within a life they are told apart for
-  /// certain (control/manual_keys.hpp).
+  /// restart, and must not meet the IVs of its life before. It does where 32 random bits come
+  /// again, which nothing rules out; within a life they are told apart for certain
+  /// (control/manual_keys.hpp).
   std::uint32_t iv_start = 0;
 
   /// Any worker: blocks are reserved by an atomic add when there are several.

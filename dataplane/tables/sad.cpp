@@ -170,11 +170,12 @@ SaUsage SadTable::usage_of(const Installed& installed) const {
   const std::size_t slot = raw(record.slot);
   const std::uint64_t most_bytes = limit_or_none(record.spec.lifetime.hard_bytes);
   if (record.spec.direction == Direction::in) {
-    const InboundSa& sa = inbound_[slot];
+    InboundSa& sa = inbound_[slot];
     usage.packets = sa.packets.load(std::memory_order_relaxed);
     usage.bytes = most_bytes - sa.bytes_left.load(std::memory_order_relaxed);
     usage.last_packet_tsc = sa.last_tsc.load(std::memory_order_relaxed);
-    usage.sequence = __atomic_load_n(&sa.highest, __ATOMIC_RELAXED);
+    // Relaxed, as ReplayWindow writes it.
+    usage.sequence = std::atomic_ref(sa.highest).load(std::memory_order_relaxed);
   } else {
     const OutboundSa& sa = outbound_[slot];
     // The counter may stand beyond the limit by what was asked for and not given.

@@ -192,21 +192,31 @@ void check_all(WorkerState& worker, Burst& burst, Candidates& candidates) {
   }
 }
 
+/// A peer may send from elsewhere for good without the key daemon following it, and who rewrites
+/// outer headers on the way makes every packet say something else, for no ICV covers them.
+constexpr std::uint64_t kSecondsBetweenHints = 1;
+
 /// An authenticated packet, newer than all before, came from elsewhere (RFC 3948 §6, RFC 4555): the
-/// key daemon decides what follows.
+/// key daemon decides what follows. The next such packet after a second says it again.
 void hint_moved(WorkerState& worker, const Burst& burst, const OpenedPacket& candidate) {
   if (worker.context.peer_moved == nullptr) return;
+  InboundDetails& details = *candidate.sa->details;
+  if (details.moved_hint_tsc != 0 &&
+      burst.tsc - details.moved_hint_tsc < kSecondsBetweenHints * rte_get_tsc_hz()) {
+    return;
+  }
   const std::uint8_t* const ip = burst.ip[candidate.position];
   const wire::IpAddress source = source_of(ip);
   PeerMovedHint hint;
-  hint.sa = candidate.sa->details->sa_id;
+  hint.sa = details.sa_id;
   hint.is_v6 = !source.is_v4();
   std::copy_n(source.bytes.begin(), sizeof(hint.address), hint.address);
   if (candidate.sa->has_udp) {
     hint.port = wire::load_u16(ip + burst.header[candidate.position].payload_offset);
   }
-  // A full ring holds as good a hint already.
-  static_cast<void>(rte_ring_sp_enqueue_elem(worker.context.peer_moved, &hint, sizeof(hint)));
+  // Where the ring is full, the next packet says it.
+  if (rte_ring_sp_enqueue_elem(worker.context.peer_moved, &hint, sizeof(hint)) != 0) return;
+  details.moved_hint_tsc = burst.tsc;
 }
 
 /// Lifetimes count every authenticated packet, dummies and such as are refused afterwards too, for

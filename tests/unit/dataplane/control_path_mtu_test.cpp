@@ -250,6 +250,20 @@ TEST_CASE("path MTU: nor does one through a second SA to the peer (RFC 8201 §4)
   CHECK(mtus.learn(read({.mtu = 1400}), second, kLearned + 16min).value().mtu == 1400);
 }
 
+TEST_CASE("path MTU: what is over at once for many SAs is told in bounded parts") {
+  PathMtus mtus;
+  REQUIRE(mtus.learn(read({}), live_sa(), kLearned));
+  for (std::uint64_t sa = 6; sa < 6 + PathMtus::kExpiredAtOnce; ++sa) {
+    mtus.joined(remote(true), channel::SaId{sa});
+  }
+  const Instant end = kLearned + PathMtus::kLifetime;
+  CHECK(mtus.expire(end).size() == PathMtus::kExpiredAtOnce);
+  CHECK_FALSE(mtus.of(remote(true), end));
+  CHECK(mtus.expire(end) == std::vector{channel::SaId{5 + PathMtus::kExpiredAtOnce}});
+  CHECK(mtus.expire(end).empty());
+  CHECK(mtus.peers() == 0);
+}
+
 TEST_CASE(
     "path MTU: the number of peers remembered is bounded; SAs of those that give way are told") {
   PathMtus mtus;

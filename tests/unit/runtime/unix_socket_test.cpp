@@ -37,6 +37,14 @@ mode_t mode_of(const std::filesystem::path& path) {
   return status.st_mode & 07777U;
 }
 
+uid_t owner_of(const std::filesystem::path& path) {
+  struct stat status{};
+  REQUIRE(::lstat(path.c_str(), &status) == 0);
+  return status.st_uid;
+}
+
+constexpr uid_t kOther = 12345;
+
 }  // namespace
 
 TEST_CASE("unix socket: it has the mode that was asked for, whatever the umask, which stays") {
@@ -65,6 +73,35 @@ TEST_CASE("unix socket: what somebody puts in its place keeps its own mode") {
   const auto listening = listen_unix(socket, 0660, ::geteuid());
   if (listening) ::close(*listening);
   CHECK(after_bind == nullptr);
+  CHECK(mode_of(victim) == 0600);
+}
+
+TEST_CASE("unix socket: it is given to whom it is for") {
+  if (::geteuid() != 0) return;
+  const test::Folder folder;
+  const auto listening = listen_unix(folder.path / "s", 0600, kOther);
+  REQUIRE(listening);
+  ::close(*listening);
+  CHECK(owner_of(folder.path / "s") == kOther);
+}
+
+TEST_CASE("unix socket: what somebody links into its place keeps its owner") {
+  if (::geteuid() != 0) return;
+  const test::Folder folder;
+  const auto socket = folder.path / "s", victim = folder.path / "victim";
+  SECTION("a file") {
+    const int file = ::open(victim.c_str(), O_CREAT | O_WRONLY, 0600);
+    REQUIRE(file >= 0);
+    ::close(file);
+  }
+  SECTION("another's socket") { ::close(listen_unix(victim, 0600, ::geteuid()).value()); }
+  after_bind = [&] {
+    std::filesystem::remove(socket);
+    std::filesystem::create_hard_link(victim, socket);
+  };
+  CHECK_FALSE(listen_unix(socket, 0660, kOther));
+  CHECK(after_bind == nullptr);
+  CHECK(owner_of(victim) == 0);
   CHECK(mode_of(victim) == 0600);
 }
 

@@ -3,7 +3,9 @@
 #include <string>
 
 #include <catch2/catch.hpp>
+#include <rte_cycles.h>
 #include <rte_ring.h>
+#include <rte_ring_elem.h>
 
 #include "dataplane/tables/sa.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
@@ -76,6 +78,41 @@ TEST_CASE("moved: what comes to another address of ours does not say where the p
   CHECK(rte_ring_count(pair.right.hints()) == 0);
   // To the one in use it does, as ever.
   CHECK(pair.right.receive(kWan, between(pair.sealed(), kElsewhere, kBefore)).lan.size() == 1);
+  CHECK(rte_ring_count(pair.right.hints()) == 1);
+}
+
+TEST_CASE("moved: who sends from elsewhere for good is told of once a second, not by each packet") {
+  Pair pair = pair_with(true);
+  const auto send_from = [&](const std::string& source) {
+    return pair.right.receive(kWan, between(pair.sealed(), source, kBefore)).lan.size();
+  };
+  CHECK(send_from(kElsewhere) == 1);
+  CHECK(send_from("198.51.100.78") == 1);
+  CHECK(send_from(kElsewhere) == 1);
+  CHECK(rte_ring_count(pair.right.hints()) == 1);
+  // As if the second were over.
+  const SaRecord& record = *pair.right.tables().sad->find(pair.in_id);
+  InboundSa& sa = *pair.right.tables().sad->inbound(static_cast<std::uint32_t>(record.spec.spi));
+  sa.details->moved_hint_tsc -= rte_get_tsc_hz();
+  CHECK(send_from(kElsewhere) == 1);
+  CHECK(send_from(kElsewhere) == 1);
+  CHECK(rte_ring_count(pair.right.hints()) == 2);
+}
+
+TEST_CASE("moved: a hint for which there was no place is not the last one for a second") {
+  Pair pair = pair_with(false);
+  PeerMovedHint other;
+  while (rte_ring_sp_enqueue_elem(pair.right.hints(), &other, sizeof(other)) == 0) {
+  }
+  const auto send = [&] {
+    return pair.right.receive(kWan, between(pair.sealed(), kElsewhere, kBefore)).lan.size();
+  };
+  CHECK(send() == 1);
+  PeerMovedHint hint;
+  while (rte_ring_sc_dequeue_elem(pair.right.hints(), &hint, sizeof(hint)) == 0) {
+    CHECK(hint.sa == 0);
+  }
+  CHECK(send() == 1);
   CHECK(rte_ring_count(pair.right.hints()) == 1);
 }
 

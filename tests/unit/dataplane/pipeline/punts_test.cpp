@@ -6,6 +6,7 @@
 #include <rte_mbuf.h>
 #include <unistd.h>
 
+#include "channel/client.hpp"
 #include "runtime/log.hpp"
 #include "tests/unit/channel/fixture.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
@@ -105,6 +106,32 @@ TEST_CASE("punts: junk that speaks of packets that do not arrive leaves a true m
   CHECK_FALSE(site.associations.unreachable_of(config::ChildId{}));
   site.arrive(PuntReason::path_unreachable, truth);
   CHECK(site.associations.unreachable_of(config::ChildId{}));
+}
+
+TEST_CASE("punts: peers that move, or seem to, leave what else the key daemon is told its room") {
+  Site site;
+  auto knocking = channel::Client::begin(site.folder.socket()).value();
+  site.server->poll();
+  const auto client = channel::Client::finish(site.folder.socket(), std::move(knocking)).value();
+  std::uint64_t sa = 0;
+  const auto move_many = [&] {
+    for (int i = 0; i < 10'000; ++i) {
+      PeerMovedHint hint;
+      hint.sa = ++sa;
+      site.punts.peer_moved(hint, site.now);
+    }
+    site.server->flush();
+  };
+  move_many();
+  std::uint64_t told = 0;
+  while (const auto event = client->next_event()) ++told;
+  CHECK(told == 1000);
+  // Nor over time, while the key daemon is busy.
+  for (int second = 0; second < 10; ++second) {
+    site.now += std::chrono::seconds(1);
+    move_many();
+  }
+  CHECK(site.server->event_room() == Punts::kRoomForOthers);
 }
 
 }  // namespace culvert::dataplane::control::junk

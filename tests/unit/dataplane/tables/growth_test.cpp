@@ -1,15 +1,11 @@
 // What one SA or policy more, one less and a lookup cost does not follow from how many there are.
 //
-// Processor time of this thread is compared between a small table and a large one, in turns, and
-// since noise only adds, the least of several rounds counts. A machine that others use may disturb
-// every one of a few rounds, so there are more of them until the bound is seen to hold. Between the
-// two sizes stands a factor of fifty, between their times may stand four: cold memory and a deeper
-// ordered list are below that, what goes through the table is far beyond. Lookups are of the same
-// few entries again and again, whose memory is warm in either table: what more entries cost in
-// cache misses is docs/performance.md's matter, steps are this test's.
-#include <algorithm>
-#include <ctime>
-#include <functional>
+// Between the two sizes stands a factor of fifty, between their times may stand four: cold memory
+// and a deeper ordered list are below that, what goes through the table is far beyond. Lookups are
+// of the same few entries again and again, whose memory is warm in either table: what more entries
+// cost in cache misses is docs/performance.md's matter, steps are this test's.
+#include "tests/unit/dataplane/growth.hpp"
+
 #include <memory>
 #include <vector>
 
@@ -24,37 +20,15 @@
 namespace culvert::dataplane {
 namespace {
 
+using test::grows;
+using test::is_constant;
+using test::kMostTimes;
+using test::times_as_long;
+
 constexpr std::uint32_t kFew = 2000, kMany = 100'000;
-constexpr double kMostTimes = 4;
 constexpr std::uint32_t kChanges = 256;  ///< of a round
 constexpr std::uint32_t kDear = 4;       ///< of a round, where each goes through the table
 constexpr std::uint32_t kTouched = 32;   ///< entries that are looked up
-constexpr int kRounds = 5, kMostRounds = 60;
-
-double seconds_of(const std::function<void()>& work) {
-  const auto now = [] {
-    timespec time{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-  };
-  const double before = now();
-  work();
-  return now() - before;
-}
-
-/// How many times as long it takes with the large table; more rounds while that is not as `wanted`.
-double times_as_long(const std::function<void()>& with_few, const std::function<void()>& with_many,
-                     const std::function<bool(double)>& wanted) {
-  double few = 0, many = 0;
-  for (int round = 0; round < kMostRounds && (round < kRounds || !wanted(many / few)); ++round) {
-    const double now_few = seconds_of(with_few), now_many = seconds_of(with_many);
-    few = round == 0 ? now_few : std::min(few, now_few);
-    many = round == 0 ? now_many : std::min(many, now_many);
-  }
-  return many / few;
-}
-bool is_constant(double times) { return times <= kMostTimes; }
-bool grows(double times) { return times > kMostTimes; }
 
 // ---- SAs ----
 
