@@ -102,6 +102,9 @@ static_assert(kLeastPlainEsp % wire::esp::kAlignment == 0);
   return ((esp_bytes - kLeastPlainEsp) & kWrong) == 0;
 }
 
+/// Buffers that have ended and are not free yet.
+inline constexpr std::size_t kMostGivenBack = std::size_t{4} * kBurstPackets;
+
 /// A worker's own state. Nothing in it is seen by another thread but the counters.
 class WorkerState {
  public:
@@ -191,7 +194,7 @@ class WorkerState {
   void free_given_back();
 
  private:
-  std::array<rte_mbuf*, 4 * kBurstPackets> ended_;
+  std::array<rte_mbuf*, kMostGivenBack> ended_;
   std::uint32_t ended_count_ = 0;
   std::uint32_t identification_;
 };
