@@ -95,4 +95,21 @@ TEST_CASE("fragment sources: who gives way is whom a search through all of them 
   }
 }
 
+TEST_CASE("fragment budget: as many at once as may wait, then so many a millisecond") {
+  constexpr std::uint64_t kMillisecond = 256'000;
+  FragmentBudget budget(kMillisecond);
+  const auto taken = [&](std::uint64_t now) {
+    std::uint64_t count = 0;
+    while (budget.take(now)) ++count;
+    return count;
+  };
+  CHECK(taken(kMillisecond) == FragmentBudget::kAtOnce);
+  CHECK(taken(kMillisecond) == 0);
+  CHECK(taken(2 * kMillisecond) == FragmentBudget::kPerMillisecond);
+  CHECK(taken(2 * kMillisecond + 2000) == 2);
+  CHECK(taken(1000 * kMillisecond) == FragmentBudget::kAtOnce);
+  FragmentBudget unbounded(0);
+  for (std::uint64_t i = 0; i <= FragmentBudget::kAtOnce; ++i) CHECK(unbounded.take(7));
+}
+
 }  // namespace culvert::dataplane

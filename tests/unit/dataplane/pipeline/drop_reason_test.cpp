@@ -383,7 +383,8 @@ TEST_CASE("worker drops: no reason that a worker raises is without its packet") 
       icmp_rate_limited,          // icmp_errors_test
       link_local_address,         // addresses_test
       // worker_fragment_test, sizes_test, fragment_timeout_test
-      fragment_overlap, reassembly_timeout, reassembly_full};
+      fragment_overlap, reassembly_timeout, reassembly_full,
+      fragments_policed};  // two_workers_test
   for (const DropReasonInfo& row : all_drop_reasons()) {
     INFO(row.name);
     CHECK((seen().contains(row.reason) || elsewhere.contains(row.reason)));
