@@ -155,7 +155,9 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
   lane.punt_peers = rings.make("peers", ports::kPeerPackets, kOneToOne);
   lane.punt_newcomers = rings.make("newcomers", ports::kNewcomerPackets, kOneToOne);
   lane.inject = rings.make("inject", ports::kInjectPackets, kOneToOne);
-  lane.handoff = rings.make("handoff", ports::kHandoffPackets, RING_F_SC_DEQ);
+  // By itself DPDK has each producer wait until those that began before it have ended, for a whole
+  // time slice when one was preempted between; with a relaxed tail none waits for another.
+  lane.handoff = rings.make("handoff", ports::kHandoffPackets, RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
   lane.peer_moved = rings.make("moved", kPeerMovedHints, kOneToOne, sizeof(PeerMovedHint));
   if (!lane.punt || !lane.punt_links || !lane.punt_peers || !lane.punt_newcomers || !lane.inject ||
       !lane.handoff || !lane.peer_moved) {
