@@ -104,7 +104,8 @@ std::vector<Packet> cut_up(Packet ip, std::uint16_t identification) {
 /// With a second worker that takes nothing out of its ring.
 struct Stuck : Site {
   static constexpr unsigned int kPlaces = 15;
-  Stuck() : ring(rte_ring_create("stuck", kPlaces + 1, 0, 0)) {
+  // As the data plane makes it: who enqueues goes by the ring's type.
+  Stuck() : ring(rte_ring_create("stuck", kPlaces + 1, 0, RING_F_MP_RTS_ENQ | RING_F_SC_DEQ)) {
     REQUIRE(ring != nullptr);
     second.id = WorkerId{1};
     second.handoff = ring;
