@@ -8,13 +8,14 @@
 #include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/hold_queue.hpp"
 #include "dataplane/control/packets.hpp"
+#include "dataplane/ports/packet_holders.hpp"
 
 namespace culvert::dataplane::control {
 
 class Acquires {
  public:
   static constexpr std::size_t kHeldPerChild = 64;
-  static constexpr std::size_t kHeldInAll = 2048;
+  static constexpr std::size_t kHeldInAll = ports::kHeldForSas;
 
   Acquires(const ChildDirectory& children, Packets& packets, channel::Server& channel)
       : children_(children), packets_(packets), channel_(channel) {}

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "dataplane/control/topology.hpp"
+#include "dataplane/ports/packet_holders.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "runtime/event_loop.hpp"
 #include "wire/arp.hpp"
@@ -65,7 +66,7 @@ class NeighborTable {
   /// Of these, such as have not answered: packets to every address of a network make as many as
   /// they like (RFC 6583). The one that was asked for longest ago gives way to a new one, so that
   /// whoever is there has its time to answer, and a table of those who did has room.
-  static constexpr std::size_t kMaxUnresolved = 512;
+  static constexpr std::size_t kMaxUnresolved = ports::kUnresolvedNeighbors;
   static constexpr int kMaxAttempts = 3;                           ///< RFC 4861 §10
   static constexpr Instant kRetransmit = std::chrono::seconds{1};  ///< RFC 4861 §10 RetransTimer
   static constexpr Instant kReachable = std::chrono::seconds{30};  ///< RFC 4861 §10

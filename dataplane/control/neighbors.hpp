@@ -11,6 +11,7 @@
 #include "dataplane/control/neighbor_table.hpp"
 #include "dataplane/control/packets.hpp"
 #include "dataplane/control/topology.hpp"
+#include "dataplane/ports/packet_holders.hpp"
 #include "dataplane/tables/spd.hpp"
 #include "wire/neighbor_discovery.hpp"
 
@@ -21,7 +22,7 @@ class Neighbors {
   static constexpr std::size_t kHeldPerNeighbor = 16;
   /// But for one of each neighbour that is asked for ("SHOULD save (rather than discard) at least
   /// one", RFC 1122 §2.3.2.2): many for some leave others theirs.
-  static constexpr std::size_t kHeldInAll = 1024;
+  static constexpr std::size_t kHeldInAll = ports::kHeldForNeighbors;
 
   Neighbors(const Topology& topology, const Spd& spd, Forwarding& forwarding, Packets& packets)
       : topology_(topology), spd_(spd), forwarding_(forwarding), packets_(packets) {}

@@ -29,7 +29,8 @@ struct WorkerReport {
   std::string core;                        ///< "2", or "0,1" when it floats
   std::optional<std::uint32_t> numa_node;  ///< none: it floats over several
   std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
-  std::uint64_t handed_over = 0;  ///< ESP, to the worker whose SA it is for
+  std::uint64_t handed_over = 0;            ///< ESP, to the worker whose SA it is for
+  std::uint64_t fragments_handed_over = 0;  ///< to the worker where those of their flow meet
   std::uint64_t bursts = 0, busy_cycles = 0, idle_cycles = 0;
   std::array<std::uint64_t, kBurstBounds.size() + 1> burst_sizes{};
   std::array<std::uint64_t, kLongIterations.size()> long_iterations{};

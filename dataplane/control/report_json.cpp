@@ -38,7 +38,8 @@ json worker_json(const WorkerReport& worker) {
           {"idle_percent", worker.idle_percent},
           {"rx_packets", worker.rx_packets},
           {"tx_packets", worker.tx_packets},
-          {"handed_over", worker.handed_over}};
+          {"handed_over", worker.handed_over},
+          {"fragments_handed_over", worker.fragments_handed_over}};
 }
 
 json worker_counters_json(const WorkerReport& worker) {
@@ -48,6 +49,7 @@ json worker_counters_json(const WorkerReport& worker) {
           {"rx_bytes", worker.rx_bytes},
           {"tx_bytes", worker.tx_bytes},
           {"handed_over", worker.handed_over},
+          {"fragments_handed_over", worker.fragments_handed_over},
           {"bursts", worker.bursts},
           {"busy_cycles", worker.busy_cycles},
           {"idle_cycles", worker.idle_cycles},

@@ -20,6 +20,8 @@ void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerRepo
                                 "Times a worker came back to its ports that late");
   auto handed_over = Family::counter("culvert_worker_handed_over_packets_total",
                                      "ESP handed to the worker whose SA it is for");
+  auto fragments = Family::counter("culvert_worker_handed_over_fragments_total",
+                                   "Fragments handed to the worker where those of their flow meet");
   auto bursts = Family::histogram("culvert_worker_burst_packets", "Packets in a receive burst");
   for (const WorkerReport& worker : workers) {
     const std::string id = std::to_string(worker.id);
@@ -34,6 +36,7 @@ void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerRepo
                  number(worker.long_iterations[bound]));
     }
     handed_over.add({{"worker", id}}, number(worker.handed_over));
+    fragments.add({{"worker", id}}, number(worker.fragments_handed_over));
     bursts.add({{"worker", id}}, kBurstBounds, worker.burst_sizes, number(worker.rx_packets));
   }
   families.push_back(packets.take());
@@ -42,6 +45,7 @@ void add_workers(runtime::MetricFamilies& families, const std::vector<WorkerRepo
   families.push_back(idle.take());
   families.push_back(lasted.take());
   families.push_back(handed_over.take());
+  families.push_back(fragments.take());
   families.push_back(bursts.take());
 }
 

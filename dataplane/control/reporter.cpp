@@ -101,6 +101,7 @@ std::vector<WorkerReport> Reporter::workers() const {
     report.tx_packets = counters.sent.read();
     report.tx_bytes = counters.sent_bytes.read();
     report.handed_over = counters.handed_over.read();
+    report.fragments_handed_over = counters.fragments_handed_over.read();
     report.bursts = counters.bursts.read();
     const Cycles cycles = cycles_of(worker);
     report.busy_cycles = cycles.busy;

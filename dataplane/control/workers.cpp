@@ -14,23 +14,12 @@
 
 #include "dataplane/ports/memory_placement.hpp"
 #include "dataplane/ports/memory_remedy.hpp"
+#include "dataplane/ports/packet_holders.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
 
-// A worker's bursts while the main thread is busy for a millisecond; what does not fit is dropped
-// by the worker, counted.
-constexpr unsigned int kPuntPackets = 1024;
-/// ARP and neighbour discovery: a network's hosts asking after it was down.
-constexpr unsigned int kLinkPackets = 256;
-/// IKE, half of it configured peers': a rekey storm of all of them.
-constexpr unsigned int kPeerPackets = 512;
-/// First messages of IKE SAs: more than a few milliseconds' worth is a flood.
-constexpr unsigned int kNewcomerPackets = 512;
-constexpr unsigned int kInjectPackets = 1024;
 constexpr unsigned int kPeerMovedHints = 256;
-constexpr unsigned int kHandoffPackets = 2048;
-constexpr unsigned int kDrainedAtOnce = 256;
 constexpr unsigned int kNewcomersAtOnce = 64;
 constexpr unsigned int kHintsAtOnce = 64;
 
@@ -163,12 +152,14 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
   lane.lcore = lcore;
   constexpr unsigned int kOneToOne = RING_F_SP_ENQ | RING_F_SC_DEQ;
   const RingMaker rings(worker, lcore);
-  lane.punt = rings.make("punt", kPuntPackets, kOneToOne);
-  lane.punt_links = rings.make("links", kLinkPackets, kOneToOne);
-  lane.punt_peers = rings.make("peers", kPeerPackets, kOneToOne);
-  lane.punt_newcomers = rings.make("newcomers", kNewcomerPackets, kOneToOne);
-  lane.inject = rings.make("inject", kInjectPackets, kOneToOne);
-  lane.handoff = rings.make("handoff", kHandoffPackets, RING_F_SC_DEQ);
+  lane.punt = rings.make("punt", ports::kPuntPackets, kOneToOne);
+  lane.punt_links = rings.make("links", ports::kLinkPackets, kOneToOne);
+  lane.punt_peers = rings.make("peers", ports::kPeerPackets, kOneToOne);
+  lane.punt_newcomers = rings.make("newcomers", ports::kNewcomerPackets, kOneToOne);
+  lane.inject = rings.make("inject", ports::kInjectPackets, kOneToOne);
+  // By itself DPDK has each producer wait until those that began before it have ended, for a whole
+  // time slice when one was preempted between; with a relaxed tail none waits for another.
+  lane.handoff = rings.make("handoff", ports::kHandoffPackets, RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
   lane.peer_moved = rings.make("moved", kPeerMovedHints, kOneToOne, sizeof(PeerMovedHint));
   if (!lane.punt || !lane.punt_links || !lane.punt_peers || !lane.punt_newcomers || !lane.inject ||
       !lane.handoff || !lane.peer_moved) {
@@ -230,7 +221,7 @@ rte_ring* Workers::inject_ring() const { return lanes_.front().inject.get(); }
 bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
                     const std::function<void(const PeerMovedHint&)>& moved) {
   bool more = false;
-  std::array<void*, kDrainedAtOnce> packets{};
+  std::array<void*, ports::kDrainedAtOnce> packets{};
   std::array<PeerMovedHint, kHintsAtOnce> hints{};
   const auto take = [&](rte_ring* ring, unsigned int most) {
     unsigned int left = 0;
@@ -239,9 +230,9 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
     more = more || left != 0;
   };
   for (const Lane& lane : lanes_) {
-    take(lane.punt_links.get(), kDrainedAtOnce);
-    take(lane.punt_peers.get(), kDrainedAtOnce);
-    take(lane.punt.get(), kDrainedAtOnce);
+    take(lane.punt_links.get(), ports::kDrainedAtOnce);
+    take(lane.punt_peers.get(), ports::kDrainedAtOnce);
+    take(lane.punt.get(), ports::kDrainedAtOnce);
     take(lane.punt_newcomers.get(), kNewcomersAtOnce);
     unsigned int left = 0;
     const unsigned int count = rte_ring_sc_dequeue_burst_elem(

@@ -9,16 +9,28 @@
 
 #include "dataplane/ports/eal_arguments.hpp"
 #include "dataplane/ports/memory_remedy.hpp"
+#include "dataplane/ports/packet_holders.hpp"
+#include "dataplane/worker/stages.hpp"
 #include "runtime/log.hpp"
 
 namespace culvert::dataplane::ports {
 namespace {
 
-constexpr std::uint32_t kDescriptorsPerQueuePair = 2048;
-/// Bursts in work, rings to and from the main thread, ESP that waits for its SA.
-constexpr std::uint32_t kPerWorker = 3840;
-constexpr std::uint32_t kWaiting = 4096;  ///< held for neighbours, for SAs, for the key daemon
-constexpr std::uint32_t kCache = 256;
+/// A cache may have half as many more (CACHE_FLUSHTHRESH_MULTIPLIER) before it gives any back.
+constexpr std::uint32_t kCache = 256, kMostInCache = kCache * 3 / 2;
+
+// Whoever can fill one of these can fill others at the same time: were one not counted, a flood
+// that fills it would leave no buffer to receive what is not the flood.
+/// Both queues' descriptors, what waits to be sent, and what a driver has given already.
+constexpr std::uint32_t kPerQueuePair =
+    2 * std::uint32_t{kDescriptors} + TransmitQueue::kCapacity + HeldFrames::kLeastAsked;
+/// ESP that waits for its SA, fragments that wait for others, pieces of what was cut, the burst in
+/// hand and what it has given back.
+constexpr std::uint32_t kPerWorker = kRingPackets + EarlyPackets::kSas * EarlyQueue::kCapacity +
+                                     Reassembler::kBuffers + PendingPackets::kMost + kBurstPackets +
+                                     kMostGivenBack + kMostInCache;
+constexpr std::uint32_t kOfMainThread =
+    kHeldForNeighbors + kUnresolvedNeighbors + kHeldForSas + kDrainedAtOnce + kMostInCache;
 
 // Behind the packet: ESP padding, pad length, next header and ICV (at most 15 + 2 + 32 bytes), the
 // Ethernet header and two VLAN tags in front are counted too. And what is around a packet of this
@@ -77,7 +89,7 @@ std::unexpected<std::string> no_memory(std::uint32_t packets) {
 }  // namespace
 
 std::uint32_t packets_in_flight(std::uint32_t ports, std::uint32_t workers) {
-  return ports * workers * kDescriptorsPerQueuePair + workers * kPerWorker + kWaiting;
+  return ports * workers * kPerQueuePair + workers * kPerWorker + kOfMainThread;
 }
 
 std::uint16_t buffer_bytes(std::uint16_t largest_mtu) {

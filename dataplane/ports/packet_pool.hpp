@@ -14,8 +14,8 @@ struct rte_mempool;
 
 namespace culvert::dataplane::ports {
 
-/// Packets that may be somewhere at the same time: descriptors of every queue, a worker's bursts
-/// and caches, rings to and from the main thread, and what waits there for a neighbour or an SA.
+/// Packets that may be somewhere at the same time: descriptors of every queue, a worker's bursts,
+/// caches, fragments and pieces, rings between threads, and what waits for a neighbour or an SA.
 std::uint32_t packets_in_flight(std::uint32_t ports, std::uint32_t workers);
 /// Of all interfaces, in bytes of IP packet.
 std::uint16_t largest_mtu(const config::Dataplane& dataplane);

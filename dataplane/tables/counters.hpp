@@ -44,6 +44,7 @@ struct alignas(128) WorkerCounters {
   Counter fragments_made;            ///< by us, of packets that did not fit
   Counter reassembled;               ///< packets for us that came in fragments
   Counter handed_over;               ///< ESP, to the worker whose SA it is for
+  Counter fragments_handed_over;     ///< to the worker where those of their flow meet
   Counter mss_clamped;               ///< TCP SYNs whose MSS was lowered
   Counter bursts, busy_cycles, idle_cycles;
   std::array<Counter, kLongIterations.size()> long_iterations;  ///< by bound

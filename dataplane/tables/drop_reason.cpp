@@ -92,6 +92,11 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "gave "
      "way to newer ones while it waited, or found no free buffer when it was whole.",
      "Lower the peer's MTU so that it need not fragment, or find the flood by a capture."},
+    {fragments_policed, "fragments_policed", notable, "",
+     "More fragments to our addresses than a worker takes of sources that are no configured peer's "
+     "address.",
+     "Find the flood by a capture; a peer without a fixed address that sends so many should lower "
+     "its MTU, so that it need not fragment."},
     {policy_discard, "policy_discard", ordinary, "RFC 4301 §4.4.1", "A policy says discard.",
      "If it should pass, look at `culvert policies` for the first that matches."},
     {no_policy_match, "no_policy_match", notable, "RFC 4301 §5.1",
@@ -204,8 +209,10 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The main thread has more to do than it can take.",
      "A flood of ARP, IKE or packets that go nowhere: find its source by a capture."},
     {handoff_queue_full, "handoff_queue_full", serious, "",
-     "The worker that owns the SA has more than it can take.",
-     "Spread the load over more SAs; `culvert status` says whether the NIC steers ESP by SPI."},
+     "The worker that owns the SA, or that fragments of the flow go to, has more than it can take.",
+     "Spread the load over more SAs; `culvert status` says whether the NIC steers ESP by SPI. Of "
+     "fragments: find a flood by a capture, or lower the sender's MTU so that it need not "
+     "fragment."},
     {tx_queue_full, "tx_queue_full", serious, "", "The outgoing port takes no more packets.",
      "The link is slower than the traffic: shape at the sender or add bandwidth."},
     {shutting_down, "shutting_down", ordinary, "", "The gateway was stopping.", "Nothing."},

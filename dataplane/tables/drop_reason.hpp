@@ -49,6 +49,7 @@ enum class DropReason : std::uint8_t {
   fragment_overlap,
   reassembly_timeout,
   reassembly_full,
+  fragments_policed,
   policy_discard,
   no_policy_match,
   cleartext_violates_policy,

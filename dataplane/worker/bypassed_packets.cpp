@@ -1,24 +1,6 @@
 #include "dataplane/worker/bypassed_packets.hpp"
 
-#include "wire/unaligned.hpp"
-
 namespace culvert::dataplane {
-namespace {
-
-/// Tells most packets apart; never 0.
-std::uint32_t name_of(const FragmentPlace& place) {
-  std::uint32_t mixed = place.identification * 0x9e3779b1U + place.protocol;
-  for (const wire::IpAddress* const address : {&place.source, &place.destination}) {
-    for (std::size_t at = 0; at < address->size(); at += 4) {
-      mixed = (mixed ^ wire::load_raw<std::uint32_t>(&address->bytes[at])) * 0x85ebca6bU;
-      mixed ^= mixed >> 15U;
-    }
-  }
-  return mixed | 1U;
-}
-
-}  // namespace
-
 std::size_t BypassedPackets::index_of(const FragmentPlace& fragment) const {
   const std::uint32_t name = name_of(fragment);
   std::size_t index = 0;

@@ -7,6 +7,7 @@
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 
+#include "dataplane/worker/decapsulate.hpp"
 #include "dataplane/worker/sizes.hpp"
 #include "wire/ethernet.hpp"
 
@@ -26,6 +27,28 @@ void settle(WorkerState& worker) {
   }
   for (const Fragment& first : worker.reassembler.overdue()) punt_overdue(worker, first);
   worker.reassembler.forget_ended();
+}
+
+/// Where all fragments between two addresses meet: what is put together of them, or goes on, stays
+/// in its order. Identifications differ within a flow, and only first fragments have ports.
+std::size_t worker_of_fragments(const std::uint8_t* ip, std::size_t workers) {
+  const bool is_v4 = wire::is_v4(ip);
+  std::size_t at = is_v4 ? std::size_t{wire::ipv4::kSource} : std::size_t{wire::ipv6::kSource};
+  const std::size_t end = at + (is_v4 ? 2 * 4 : 2 * 16);
+  std::uint32_t mixed = 0;
+  for (; at < end; at += 4) {
+    mixed = (mixed ^ wire::load_u32(ip + at)) * 0x85ebca6bU;
+    mixed ^= mixed >> 15U;
+  }
+  return mixed % workers;
+}
+
+/// What came through an SA is its peer's. Who takes a configured peer's address for his own has no
+/// budget, but displaces only that one's packets in the Reassembler.
+bool is_in_budget(WorkerState& worker, const Burst& burst, std::uint32_t position) {
+  return burst.origin[position] != PacketOrigin::clear ||
+         worker.tables.peers.contains(source_of(burst.ip[position])) ||
+         worker.fragment_budget.take(burst.tsc);
 }
 
 /// A frame around the packet, as if it had come in one piece.
@@ -138,24 +161,29 @@ bool fragments_meet_here(WorkerState& worker, Burst& burst, std::uint32_t positi
   const std::uint8_t* const ip = burst.ip[position];
   // What the main thread gave back has no frame around it any more.
   if (ip == rte_pktmbuf_mtod(packet, const std::uint8_t*)) return true;
-  const bool is_v4 = (ip[0] >> 4U) == 4;
-  const std::uint32_t mixed = wire::load_u32(ip + (is_v4 ? wire::ipv4::kSource : 20)) ^
-                              (is_v4 ? wire::load_u16(ip + wire::ipv4::kIdentification) : 0U);
-  const std::size_t owner = (mixed ^ mixed >> 16U) % worker.tables.workers;
+  const std::size_t owner = worker_of_fragments(ip, worker.tables.workers);
   if (owner == raw(worker.context.id)) return true;
   PuntedPacket origin;
   origin.received_on = burst.received_on[position];
   punted(packet) = origin;
-  if (rte_ring_mp_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
+  rte_ring* const ring = worker.context.peers[owner]->handoff;
+  // Anybody can send fragments, and all of his to one worker: they leave half of the ring to ESP,
+  // which goes by it to the worker that has its SA.
+  const bool may_go = rte_ring_free_count(ring) > rte_ring_get_capacity(ring) / 2;
+  if (!may_go || rte_ring_enqueue(ring, packet) != 0) {
     worker.drop(packet, direction, DropReason::handoff_queue_full);
+    return false;
   }
+  worker.counters.fragments_handed_over.add(1);
   return false;
 }
 
 void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
-  if (!may_wait(worker, burst.packets[position])) {
-    return worker.drop(burst.packets[position], DropDirection::local, DropReason::reassembly_full);
-  }
+  const auto drop = [&](DropReason reason) {
+    worker.drop(burst.packets[position], DropDirection::local, reason);
+  };
+  if (!may_wait(worker, burst.packets[position])) return drop(DropReason::reassembly_full);
+  if (!is_in_budget(worker, burst, position)) return drop(DropReason::fragments_policed);
   if (!fragments_meet_here(worker, burst, position, DropDirection::local)) return;
   const bool from_clear = burst.origin[position] == PacketOrigin::clear;
   const PortId port = burst.received_on[position];

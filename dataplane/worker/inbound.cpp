@@ -112,7 +112,7 @@ bool is_mine(WorkerState& worker, Burst& burst, std::uint32_t position, const In
   PuntedPacket origin;
   origin.received_on = burst.received_on[position];
   punted(packet) = origin;
-  if (rte_ring_mp_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
+  if (rte_ring_enqueue(worker.context.peers[owner]->handoff, packet) != 0) {
     drop_of_sa(worker, burst, position, sa, DropReason::handoff_queue_full);
     return false;
   }

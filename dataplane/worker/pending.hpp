@@ -42,6 +42,7 @@ class PendingPackets {
  public:
   /// Some twenty fragments for each packet of a burst.
   static constexpr std::uint32_t kCapacity = 1024;
+  static constexpr std::uint32_t kMost = 2 * kCapacity;  ///< what is sealed, and what is not
 
   /// Whatever their step is.
   [[nodiscard]] bool has_room(std::uint32_t count) const {

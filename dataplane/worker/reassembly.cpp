@@ -63,13 +63,24 @@ std::optional<FragmentPlace> place_v6(const Fragment& fragment) {
 }
 
 /// An IPv6 host may have any address of its network of 64 bits (RFC 4291 §2.5.1).
-std::uint64_t name_of(const wire::IpAddress& source) {
+std::uint64_t source_name_of(const wire::IpAddress& source) {
   const std::uint8_t* const bytes = source.bytes.data();
   return source.is_v4() ? wire::load_raw<std::uint32_t>(bytes)
                         : wire::load_raw<std::uint64_t>(bytes);
 }
 
 }  // namespace
+
+std::uint32_t name_of(const FragmentPlace& place) {
+  std::uint32_t mixed = place.identification * 0x9e3779b1U + place.protocol;
+  for (const wire::IpAddress* const address : {&place.source, &place.destination}) {
+    for (std::size_t at = 0; at < address->size(); at += 4) {
+      mixed = (mixed ^ wire::load_raw<std::uint32_t>(&address->bytes[at])) * 0x85ebca6bU;
+      mixed ^= mixed >> 15U;
+    }
+  }
+  return mixed | 1U;
+}
 
 std::expected<FragmentPlace, DropReason> place_of(const Fragment& fragment) {
   const bool is_v4 = (fragment.packet[0] >> 4U) == 4;
@@ -105,6 +116,13 @@ void Reassembler::end_pieces(Partial& partial, DropReason reason, bool is_merged
   }
   held_ -= partial.count;
   partial.count = 0;
+  sources_.set_pieces(index_of(partial), 0);
+}
+
+void Reassembler::vacate(Partial& partial) {
+  const std::size_t index = index_of(partial);
+  names_[index] = 0;
+  sources_.end(index);
 }
 
 /// "If this timeout expires, the partially-reassembled datagram MUST be discarded and an ICMP Time
@@ -119,7 +137,7 @@ void Reassembler::time_out(Partial& partial) {
     overdue_[overdue_count_++] = partial.pieces[0].fragment;
   }
   end_pieces(partial, DropReason::reassembly_timeout, false, has_first ? 1 : 0);
-  partial.is_used = false;
+  vacate(partial);
 }
 
 /// Nobody is told of a packet that had its time before it: the errors are about timers, and a flood
@@ -127,67 +145,48 @@ void Reassembler::time_out(Partial& partial) {
 void Reassembler::give_way(Partial& partial, std::uint64_t now) {
   if (partial.deadline <= now) return time_out(partial);  // `expire` would have come to it
   end_pieces(partial, DropReason::reassembly_full);
-  partial.is_used = false;
+  vacate(partial);
 }
 
-/// Of the source whose packets have the largest `share` together, the one that began first. A
-/// packet without a share cannot give way; there is one that can. Under a flood from one source, as
-/// from many, this is some thousand compares at most, of words side by side.
-template <typename Share>
-Reassembler::Partial& Reassembler::first_of_the_greediest(Share share) {
-  std::array<std::uint32_t, kPackets> shares;
-  for (std::size_t i = 0; i < kPackets; ++i) shares[i] = share((*partials_)[i]);
-  std::size_t chosen = kPackets;
-  std::uint32_t most = 0;
-  for (std::size_t i = 0; i < kPackets; ++i) {
-    if (shares[i] == 0) continue;
-    std::uint32_t together = most;
-    if (chosen == kPackets || sources_[i] != sources_[chosen]) {
-      together = 0;
-      for (std::size_t k = 0; k < kPackets; ++k) {
-        together += sources_[k] == sources_[i] ? shares[k] : 0;
-      }
-    }
-    if (together < most) continue;
-    if (together > most || (*partials_)[i].begun < (*partials_)[chosen].begun) chosen = i;
-    most = together;
+std::size_t Reassembler::index_of(const FragmentPlace& place, std::uint32_t name) const {
+  std::size_t index = 0;
+  while (index < kPackets &&
+         (names_[index] != name || !(*partials_)[index].key.same_packet(place))) {
+    ++index;
   }
-  assert(chosen != kPackets);
-  return (*partials_)[chosen];
+  return index;
 }
 
 /// The packet's place in the table. When it is full, one of the source that has most packets in it
 /// gives way.
 Reassembler::Partial& Reassembler::partial_for(const FragmentPlace& place, std::uint64_t now) {
-  Partial* chosen = nullptr;
-  for (Partial& partial : *partials_) {
-    if (!partial.is_used || partial.deadline <= now) {
-      chosen = &partial;
-    } else if (partial.key.same_packet(place)) {
-      return partial;
-    }
+  const std::uint32_t name = name_of(place);
+  if (const std::size_t known = index_of(place, name); known != kPackets) {
+    Partial& partial = (*partials_)[known];
+    if (partial.deadline > now) return partial;
+    time_out(partial);  // `expire` would have come to it
   }
-  if (chosen == nullptr) chosen = &first_of_the_greediest([](const Partial&) { return 1U; });
-  if (chosen->is_used) give_way(*chosen, now);
-  sources_[static_cast<std::size_t>(chosen - partials_->data())] = name_of(place.source);
-  chosen->key = place;
-  chosen->deadline = now + lifetime_;
-  chosen->begun = ++begun_;
-  chosen->total = chosen->have = 0;
-  chosen->count = 0;
-  chosen->is_used = true;
-  chosen->is_refused = false;
-  return *chosen;
+  auto index = static_cast<std::size_t>(std::ranges::find(names_, 0U) - names_.begin());
+  if (index == kPackets) {
+    index = sources_.first_of_most_packets();
+    give_way((*partials_)[index], now);
+  }
+  names_[index] = name;
+  sources_.begin(index, source_name_of(place.source));
+  Partial& fresh = (*partials_)[index];
+  fresh.key = place;
+  fresh.deadline = now + lifetime_;
+  fresh.total = fresh.have = 0;
+  fresh.count = 0;
+  fresh.is_refused = false;
+  return fresh;
 }
 
 /// All buffers are held: a packet of the source that holds most gives its own. Were the newcomer
 /// refused, some seventy fragments a second, of packets that never end, would keep out everybody.
 void Reassembler::make_room_for(const Partial& newcomer, std::uint64_t now) {
   static_assert(kFragments < kBuffers);  // there is another one
-  give_way(first_of_the_greediest([&](const Partial& partial) {
-             return &partial == &newcomer ? 0U : std::uint32_t{partial.count};
-           }),
-           now);
+  give_way((*partials_)[sources_.first_of_most_pieces(index_of(newcomer))], now);
 }
 
 /// "that datagram (and any constituent fragments) … MUST be silently discarded", what still comes
@@ -251,6 +250,7 @@ Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t
                      partial.pieces.begin() + partial.count + 1);
   partial.pieces[at] = piece;
   ++partial.count;
+  sources_.set_pieces(index_of(partial), static_cast<std::uint8_t>(partial.count));
   ++held_;
   partial.have += piece.data_bytes;
   if (place->is_last) partial.total = piece.end();
@@ -262,10 +262,10 @@ Reassembler::Outcome Reassembler::accept(const Fragment& fragment, std::uint64_t
     // "MUST NOT occur if any of the other fragments … carries the Not-ECT codepoint" (RFC 3168
     // §5.3): neither may the mark be set, nor be lost.
     end_pieces(partial, DropReason::congestion_marked);
-    partial.is_used = false;
+    vacate(partial);
     return Outcome::refused;
   }
-  whole_ = static_cast<std::size_t>(&partial - partials_->data());
+  whole_ = index_of(partial);
   return Outcome::whole;
 }
 
@@ -304,26 +304,28 @@ std::size_t Reassembler::write(wire::MutableBytes out) {
   }
   const std::size_t merged = partial.count;
   end_pieces(partial, DropReason::reassembly_timeout, true);
-  partial.is_used = false;
+  vacate(partial);
   return merged;
 }
 
 void Reassembler::give_up(DropReason reason) {
   Partial& partial = (*partials_)[whole_];
   end_pieces(partial, reason);
-  partial.is_used = false;
+  vacate(partial);
 }
 
 void Reassembler::expire(std::uint64_t now) {
-  for (Partial& partial : *partials_) {
-    if (partial.is_used && partial.deadline <= now + clock_ahead) time_out(partial);
+  for (std::size_t index = 0; index < kPackets; ++index) {
+    Partial& partial = (*partials_)[index];
+    if (is_used(index) && partial.deadline <= now + clock_ahead) time_out(partial);
   }
 }
 
 void Reassembler::clear(DropReason reason) {
-  for (Partial& partial : *partials_) {
-    end_pieces(partial, reason);
-    partial.is_used = false;
+  for (std::size_t index = 0; index < kPackets; ++index) {
+    if (!is_used(index)) continue;
+    end_pieces((*partials_)[index], reason);
+    vacate((*partials_)[index]);
   }
 }
 

@@ -16,6 +16,7 @@
 #include "dataplane/tables/drop_reason.hpp"
 #include "dataplane/tables/ids.hpp"
 #include "dataplane/tables/spd.hpp"
+#include "dataplane/worker/fragment_sources.hpp"
 #include "wire/cursor.hpp"
 #include "wire/ip.hpp"
 
@@ -52,12 +53,14 @@ struct FragmentPlace {
            origin == other.origin && source == other.source && destination == other.destination;
   }
 };
+/// Tells most packets apart by their keys; never 0.
+[[nodiscard]] std::uint32_t name_of(const FragmentPlace& place);
 /// The error is why it cannot be a fragment of anything.
 [[nodiscard]] std::expected<FragmentPlace, DropReason> place_of(const Fragment& fragment);
 
 class Reassembler {
  public:
-  static constexpr std::size_t kPackets = 64;    ///< being put together at once
+  static constexpr std::size_t kPackets = FragmentSources::kPackets;  ///< put together at once
   static constexpr std::size_t kFragments = 48;  ///< of one packet: 64 KiB in pieces of 1400
   static constexpr std::size_t kBuffers = 1024;  ///< held in all
 
@@ -112,19 +115,22 @@ class Reassembler {
   struct Partial {
     FragmentPlace key;  ///< of the first piece that came; head of the one at offset 0
     std::uint64_t deadline = 0;
-    std::uint64_t begun = 0;  ///< by number: packets of one burst have one deadline
     std::uint32_t total = 0;  ///< bytes of data; 0: the last fragment is not there
     std::uint32_t have = 0;
     std::uint16_t count = 0;
-    bool is_used = false;
     bool is_refused = false;  ///< what still comes of it is refused (RFC 5722 §4)
     DropReason refused_for{};
     std::array<Piece, kFragments> pieces;  ///< by offset
   };
 
-  template <typename Share>
-  Partial& first_of_the_greediest(Share share);
+  [[nodiscard]] std::size_t index_of(const Partial& partial) const {
+    return static_cast<std::size_t>(&partial - partials_->data());
+  }
+  [[nodiscard]] bool is_used(std::size_t index) const { return names_[index] != 0; }
+  /// Of the packet with this key, kPackets: it is not here.
+  [[nodiscard]] std::size_t index_of(const FragmentPlace& place, std::uint32_t name) const;
   Partial& partial_for(const FragmentPlace& place, std::uint64_t now);
+  void vacate(Partial& partial);
   void give_way(Partial& partial, std::uint64_t now);
   void time_out(Partial& partial);
   void make_room_for(const Partial& newcomer, std::uint64_t now);
@@ -137,9 +143,9 @@ class Reassembler {
 
   std::uint64_t lifetime_;
   std::unique_ptr<std::array<Partial, kPackets>> partials_;
-  /// Whose the packets are, of those in use: beside them, for they are compared with each other.
-  std::array<std::uint64_t, kPackets> sources_{};
-  std::uint64_t begun_ = 0;  ///< packets so far
+  /// Beside the packets: what is looked through for each fragment. 0: there is none.
+  std::array<std::uint32_t, kPackets> names_{};
+  FragmentSources sources_;
   std::size_t held_ = 0;
   std::size_t whole_ = 0;  ///< which one `accept` found whole
   std::array<Ended, kBuffers + kFragments> ended_;

@@ -18,6 +18,7 @@
 #include "dataplane/worker/crypto_scratch.hpp"
 #include "dataplane/worker/early_packets.hpp"
 #include "dataplane/worker/flow_cache.hpp"
+#include "dataplane/worker/fragment_budget.hpp"
 #include "dataplane/worker/held_frames.hpp"
 #include "dataplane/worker/known_flows.hpp"
 #include "dataplane/worker/pending.hpp"
@@ -102,6 +103,9 @@ static_assert(kLeastPlainEsp % wire::esp::kAlignment == 0);
   return ((esp_bytes - kLeastPlainEsp) & kWrong) == 0;
 }
 
+/// Buffers that have ended and are not free yet.
+inline constexpr std::size_t kMostGivenBack = std::size_t{4} * kBurstPackets;
+
 /// A worker's own state. Nothing in it is seen by another thread but the counters.
 class WorkerState {
  public:
@@ -145,6 +149,7 @@ class WorkerState {
   std::uint64_t next_unreachable = 0;  ///< TSC: the main thread hears of no unreachable one before
   const std::uint64_t millisecond;     ///< in TSC cycles
   Resynchronizer resynchronizer{millisecond};
+  FragmentBudget fragment_budget{millisecond};
   std::uint64_t early_patience;  ///< how long ESP waits for its SA, in TSC cycles
 
   template <typename Family>
@@ -191,7 +196,7 @@ class WorkerState {
   void free_given_back();
 
  private:
-  std::array<rte_mbuf*, 4 * kBurstPackets> ended_;
+  std::array<rte_mbuf*, kMostGivenBack> ended_;
   std::uint32_t ended_count_ = 0;
   std::uint32_t identification_;
 };
@@ -207,7 +212,7 @@ void count_iteration(WorkerCounters& counters, std::uint64_t cycles, bool found,
 // rx.cpp
 /// Up to a burst from the worker's queue of a port.
 void receive(WorkerState& worker, PortId port, Burst& burst);
-/// Encrypted frames that other workers received for SAs of this one.
+/// Frames that other workers received: ESP for SAs of this one, fragments that meet here.
 void receive_handed_off(WorkerState& worker, Burst& burst);
 /// What the main thread gives: frames go to their port at once, IP packets to policy, dummies are
 /// pending. How many there were of all.

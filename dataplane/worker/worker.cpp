@@ -134,6 +134,7 @@ std::uint32_t serve_held(WorkerState& worker, Burst& burst) {
 
 /// How many packets they had.
 std::uint32_t serve_other_workers(WorkerState& worker, Burst& burst) {
+  worker.enter(Stage::loop);
   receive_handed_off(worker, burst);
   const std::uint32_t found = burst.count;
   if (found == 0) return 0;
@@ -145,6 +146,7 @@ std::uint32_t serve_other_workers(WorkerState& worker, Burst& burst) {
 
 /// How many packets it had, frames for a port among them.
 std::uint32_t serve_main_thread(WorkerState& worker, Burst& burst) {
+  worker.enter(Stage::loop);
   const std::uint32_t found = receive_injected(worker, burst);
   if (burst.count == 0) return found;
   const std::uint32_t packets = burst.count;
@@ -155,7 +157,6 @@ std::uint32_t serve_main_thread(WorkerState& worker, Burst& burst) {
 
 /// How many packets the rings had.
 std::uint32_t serve_rings(WorkerState& worker, Burst& burst) {
-  worker.enter(Stage::loop);
   const std::uint32_t found = serve_other_workers(worker, burst);
   return found + serve_main_thread(worker, burst);
 }
@@ -288,8 +289,10 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   if (worker.may_hold) [[unlikely]]
     found = serve_left(worker, burst);
   if (!worker.pace.is_small()) [[likely]] {
+    // Before the ports: it was received before what they have now, perhaps of the same SA.
+    found += serve_other_workers(worker, burst);
     found += serve_ports(worker, burst);
-    found += serve_rings(worker, burst);
+    found += serve_main_thread(worker, burst);
   } else if (found == 0) {
     found = serve_one_in_turn(worker, burst);
   }

@@ -40,7 +40,7 @@ struct WorkerContext {
   rte_ring* punt_newcomers = nullptr;  ///< for ike_newcomer
   rte_ring* inject = nullptr;          ///< mbufs from main; single producer, single consumer
   rte_ring* peer_moved = nullptr;      ///< PeerMovedHint elements (rte_ring_elem) to main
-  rte_ring* handoff = nullptr;         ///< encrypted packets from other workers; multi producer
+  rte_ring* handoff = nullptr;         ///< ESP and fragments from other workers; multi producer
   WorkerContext* const* peers = nullptr;  ///< all workers by id, for hand-off
   int wake_main = -1;  ///< eventfd: written when a punt ring becomes non-empty; -1: none
   config::IdleMode idle = config::IdleMode::adaptive;

@@ -55,8 +55,8 @@ TEST_CASE("report: status has every field of docs/reference/control-protocol.md"
         "sa_count", "policy_count", "default_policy"}) {
     CHECK(json.contains(field));
   }
-  for (const char* field :
-       {"id", "core", "numa_node", "idle_percent", "rx_packets", "tx_packets", "handed_over"}) {
+  for (const char* field : {"id", "core", "numa_node", "idle_percent", "rx_packets", "tx_packets",
+                            "handed_over", "fragments_handed_over"}) {
     CHECK(json["workers"][0].contains(field));
   }
   CHECK(json["interfaces"][0]["link"] == "down");
@@ -159,10 +159,14 @@ TEST_CASE("report: a link is news when it changes, and at first when it is down"
 TEST_CASE("report: packets that a worker handed to another one") {
   StatusReport status = gateway_with_one_child();
   status.workers[0].handed_over = 17;
+  status.workers[0].fragments_handed_over = 4;
   CHECK(to_json(status)["workers"][0]["handed_over"] == 17);
+  CHECK(to_json(status)["workers"][0]["fragments_handed_over"] == 4);
   const auto metrics = to_metrics(status, {}, 0);
   CHECK(family(metrics, "culvert_worker_handed_over_packets_total").metric.at(0).counter.value ==
         17);
+  CHECK(family(metrics, "culvert_worker_handed_over_fragments_total").metric.at(0).counter.value ==
+        4);
 }
 
 TEST_CASE("report: an SA's JSON shows ports only with UDP encapsulation, and no key") {
@@ -291,6 +295,7 @@ TEST_CASE("report: every family the documentation names is there") {
                            "culvert_worker_busy_cycles_total",
                            "culvert_worker_idle_cycles_total",
                            "culvert_worker_handed_over_packets_total",
+                           "culvert_worker_handed_over_fragments_total",
                            "culvert_worker_burst_packets",
                            "culvert_worker_long_iterations_total",
                            "culvert_drops_total",

@@ -273,6 +273,20 @@ class Enumerations(unittest.TestCase):
                    if value not in ("none", "count") and not named(value)]
         self.assertFalse(missing, f"no test names DropReason: {', '.join(missing)}")
 
+    def test_reasons_that_are_dropped_elsewhere_are_named_there(self):
+        here = "tests/unit/dataplane/pipeline/drop_reason_test.cpp"
+        listed = re.search(r"elsewhere = \{(.*?)\};", (ROOT / here).read_text(), re.S).group(1)
+        elsewhere = re.findall(r"\w+", re.sub(r"//.*", "", listed))
+        self.assertIn("handoff_queue_full", elsewhere)
+        # What names reasons only to compare tables, texts or models does not count.
+        unit = "\n".join((ROOT / name).read_text() for name in FILES
+                         if name.startswith("tests/unit/dataplane/") and name.endswith("_test.cpp")
+                         and pathlib.Path(name).name not in ("drop_reason_test.cpp", "agreement_test.cpp"))
+        scenarios = "\n".join((ROOT / name).read_text() for name in FILES if name.startswith("tests/scenarios/"))
+        missing = [reason for reason in elsewhere if not re.search(rf'"{reason}"', scenarios)
+                   and not re.search(rf"(DropReason::|(?<![.:\w])){reason}\b", unit)]
+        self.assertFalse(missing, f"{here} leaves to others what no other test names: {', '.join(missing)}")
+
     def test_every_failure_is_named_by_a_test(self):
         named = self.named_in_tests("Failure")
         missing = [value for value in self.values_of("ike/machine/failure.hpp", "Failure")

@@ -29,6 +29,9 @@ class RandomTables : protected RandomShapes {
   RandomTables(std::uint64_t seed, std::uint32_t workers)
       : RandomShapes(seed), gateway_({}, workers) {
     if (workers == 2) second_.emplace(gateway_);
+    // The model has no clock for it.
+    gateway_.worker().fragment_budget = dataplane::FragmentBudget(0);
+    if (second_) second_->state().fragment_budget = dataplane::FragmentBudget(0);
     gateway_.sends_are_no_input = true;
     aimed_at_ = &model_.policies;
     learn_topology();

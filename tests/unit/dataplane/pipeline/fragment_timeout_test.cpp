@@ -5,6 +5,7 @@
 #include <rte_cycles.h>
 
 #include "dataplane/control/icmp_sender.hpp"
+#include "tests/unit/dataplane/control_bytes.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 
 namespace culvert::dataplane::control {

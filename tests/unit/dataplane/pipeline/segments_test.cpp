@@ -195,3 +195,23 @@ TEST_CASE("segments: a frame whose first buffer has no room for the rest is drop
   CHECK(result.dropped(DropReason::multi_segment_unsupported) == 1);
   CHECK(result.wan.size() == 1);
 }
+
+TEST_CASE(
+    "segments: a packet that is to be cut while the pool has no buffer is dropped and counted") {
+  Gateway gateway;
+  gateway.policy(PolicyAction::bypass, "10.1.0.0/24", "10.2.0.0/16");
+  rte_mempool* const drained =
+      rte_pktmbuf_pool_create("drained", 1, 0, kPuntPrivateBytes, RTE_MBUF_DEFAULT_BUF_SIZE, 0);
+  REQUIRE(drained != nullptr);
+  rte_mbuf* const last = rte_pktmbuf_alloc(drained);
+  PacketOptions options;
+  options.fragment = 0;
+  options.payload = udp(5000, 4000, Packet(1500, 0x42));
+  gateway.context().pool = drained;
+  const Result result = gateway.receive(kLan, frame(ip_packet(options)));
+  gateway.context().pool = packet_pool();
+  CHECK(result.drops == std::map<DropReason, std::uint64_t>{{DropReason::no_buffer, 1}});
+  CHECK(gateway.receive(kLan, frame(ip_packet(options))).wan.size() == 2);
+  rte_pktmbuf_free(last);
+  rte_mempool_free(drained);
+}
