@@ -21,7 +21,7 @@ void check_selectors(const Config& config, Diagnostics& diagnostics);
 void check_policy_order(const Config& config, Diagnostics& diagnostics);
 /// Dummy packets: what all SAs send together; only of SAs that send.
 void check_dummy_packets(const Config& config, Diagnostics& diagnostics);
-/// A secret for each connection that needs one.
+/// A secret for each connection that needs one; none twice, or for nobody.
 void check_secrets(const Config& config, Diagnostics& diagnostics);
 /// What certificates need of the configuration, without looking into files: a certificate, a
 /// private key, authorities, a way to learn of revocations.

@@ -185,6 +185,7 @@ struct Secret {
   std::vector<Identity> ids;  ///< empty: any peer
   std::string psk_file;       ///< path, the configuration's folder put before a relative one
   Location location;
+  std::size_t entry = 0;  ///< under secrets, for messages
 };
 /// A post-quantum pre-shared key (RFC 8784), beside whatever authenticates.
 struct PostQuantumKey {

@@ -62,8 +62,10 @@ inline constexpr std::size_t kComparedSelectors = 1U << 18U;     ///< pairs; bou
 inline constexpr std::size_t kSelectorComparisons = 30'000'000;  ///< about a second
 
 // ---- secrets ----------------------------------------------------------------------------------
-inline constexpr std::size_t kSecretBytes = 4096;            ///< bytes of a key or PSK file
-inline constexpr std::size_t kPskShort = 16;                 ///< bytes; below: a warning
+inline constexpr std::size_t kSecretBytes = 4096;       ///< bytes of a key or PSK file
+inline constexpr std::size_t kComparedIdentities = 16;  ///< of an entry, with those of connections
+inline constexpr std::size_t kComparedPatterns = 256;   ///< of connections' peers; bounds the time
+inline constexpr std::size_t kPskShort = 16;            ///< bytes; below: a warning
 inline constexpr std::size_t kPrivateKeyBytes = 64U << 10U;  ///< bytes; RSA-16384 in PEM has 13 kB
 inline constexpr std::size_t kCertificateBytes = 1U << 20U;  ///< bytes; a bundle of 500
 inline constexpr std::size_t kCrlBytes = 64U << 20U;         ///< bytes; a million entries
