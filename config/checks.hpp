@@ -31,6 +31,10 @@ void check_files(const Config& config, Diagnostics& diagnostics);
 /// What is in the files of certificates, keys and revocation lists, at this time.
 void check_certificates(const Config& config, Diagnostics& diagnostics);
 
+/// Whether all interfaces of the file are known with their addresses. Others would make every
+/// address that is to be on one look wrong.
+[[nodiscard]] bool are_interfaces_read(const Config& config, const Diagnostics& diagnostics);
+
 /// There, a regular file and readable; reported at `path` otherwise.
 [[nodiscard]] bool check_readable(const std::string& file, const std::string& path,
                                   Diagnostics& diagnostics);

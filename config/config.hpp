@@ -71,6 +71,7 @@ struct StaticNeighbor {
   wire::IpAddress address;
   wire::MacAddress mac{};
   Location location;
+  std::size_t entry = 0;  ///< under neighbors, for messages
 };
 struct Limits {
   std::uint32_t sas = 65536;  ///< inbound + outbound slots each
