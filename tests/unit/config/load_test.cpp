@@ -339,7 +339,8 @@ TEST_CASE("load: what transport mode does anyhow may be said there") {
   CHECK(load_text(with("mode: transport",
                        "mode: transport\n        copy_dscp: out\n        copy_ecn: yes\n"
                        "        df: copy\n        fragmentation: after\n        mss_clamp: no\n"
-                       "        tfc_padding: 0\n        path_mtu: 1400"),
+                       "        tfc_padding: 0\n        path_mtu: 1400\n        hop_limit: 64\n"
+                       "        copy_flow_label: no"),
                   "f")
             .diagnostics.empty());
 }
