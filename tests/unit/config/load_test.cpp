@@ -271,6 +271,17 @@ TEST_CASE("load: a file with thousands of mistakes is answered with a bounded li
   CHECK(result.diagnostics.back().found == "4801 problems more");
 }
 
+TEST_CASE("load: what is left out of the list is an error only where an error is among it") {
+  std::string text(kValid);
+  for (int index = 0; index < 250; ++index) {
+    text.insert(text.find("pki: {"), "  - {ids: [n" + std::to_string(index) + "], psk_file: n}\n");
+  }
+  const LoadResult result = load_text(text, "f");
+  CHECK(result.ok());
+  CHECK(result.diagnostics.back().found == "50 problems more");
+  CHECK(result.diagnostics.back().severity == Severity::warning);
+}
+
 TEST_CASE("load: a file that is missing or a folder is a diagnostic, not an exception") {
   CHECK_FALSE(load_file("/nonexistent/hq.yaml").ok());
   CHECK_FALSE(load_file("/").ok());
