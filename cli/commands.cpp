@@ -77,7 +77,9 @@ int check(const Options& options, const std::string& file) {
   if (options.json) {
     json diagnostics = json::array();
     for (const auto& diagnostic : loaded.diagnostics) diagnostics.push_back(to_json(diagnostic));
+    // No daemon is asked: the gateway is the one that the file is for.
     const json result{{"schema", "culvert.check.v1"},
+                      {"instance", loaded.ok() ? json(loaded.config->instance) : json(nullptr)},
                       {"file", file},
                       {"ok", loaded.ok()},
                       {"diagnostics", std::move(diagnostics)}};
@@ -127,8 +129,15 @@ int routes(const Options& options) { return show(options, "routes", {}, render_r
 int neighbors(const Options& options) { return show(options, "neighbors", {}, render_neighbors); }
 
 int counters(const Options& options, bool drops_only, bool all) {
-  return show(options, "counters", {{"all", all}},
-              [&](const json& result) { return render_counters(result, drops_only); });
+  Answer answer = ask(options, DaemonSocket::dataplane, "counters", {{"all", all}});
+  if (!answer) return report(options, "counters", answer.error());
+  if (!options.json) {
+    std::cout << render_counters(*answer, drops_only);
+    return 0;
+  }
+  if (drops_only) answer = only_drops(*answer);
+  print_json(options, "counters", *answer);
+  return 0;
 }
 
 int negotiate(const Options& options, const std::string& verb, const std::string& name, bool ike,

@@ -36,6 +36,8 @@ std::string render_policies(const nlohmann::json& policies);
 std::string render_routes(const nlohmann::json& routes);
 std::string render_neighbors(const nlohmann::json& neighbors);
 std::string render_counters(const nlohmann::json& counters, bool drops_only);
+/// Of `counters` what `--drops` leaves.
+nlohmann::json only_drops(const nlohmann::json& counters);
 
 /// "3s", "4m12s", "2h05m", "3d04h"; "-" for null.
 std::string human_duration(const nlohmann::json& seconds);

@@ -1,4 +1,5 @@
 #include <string>
+#include <utility>
 
 #include <spdlog/fmt/fmt.h>
 
@@ -66,6 +67,11 @@ std::string render_neighbors(const json& neighbors) {
                text(neighbor, "state"), human_duration(member(neighbor, "age_seconds"))});
   }
   return or_empty(table, "no neighbor is known yet");
+}
+
+json only_drops(const json& counters) {
+  json drops = member(counters, "drops");
+  return {{"drops", drops.is_null() ? json::array() : std::move(drops)}};
 }
 
 std::string render_counters(const json& counters, bool drops_only) {

@@ -16,6 +16,12 @@ bool is_loopback(const IpAddress& address) {
   return address.is_v4() ? address.bytes[0] == 127 : address == *IpAddress::parse("::1");
 }
 
+/// "This host on this network" (RFC 1122 §3.2.1.3), groups, and every link's broadcast address too.
+bool is_nobodys(const IpAddress& address) {
+  if (address.is_unspecified() || wire::is_multicast(address) || is_loopback(address)) return true;
+  return address.is_v4() && (address.bytes[0] == 0 || address == wire::highest(wire::Family::v4));
+}
+
 /// The network's own address or its broadcast address (IPv4, shorter than /31: RFC 3021).
 bool is_network_or_broadcast(const Prefix& prefix) {
   if (!prefix.address.is_v4() || prefix.length >= 31) return false;
@@ -25,7 +31,7 @@ bool is_network_or_broadcast(const Prefix& prefix) {
 void check_interface_address(const Prefix& prefix, const std::string& path,
                              Diagnostics& diagnostics) {
   const IpAddress& address = prefix.address;
-  if (address.is_unspecified() || wire::is_multicast(address) || is_loopback(address)) {
+  if (is_nobodys(address)) {
     diagnostics.error(path, {quote(prefix.to_string()), "a unicast address of this gateway",
                              "write the gateway's address in the network"});
   } else if (is_network_or_broadcast(prefix)) {
@@ -86,11 +92,13 @@ std::string describe_vlan(const wire::vlan::Ids& vlan) {
 }
 
 /// Interfaces may share a device when their frames can be told apart by their VLAN tags.
-void check_shared_device(const Dataplane& dataplane, std::size_t index, Diagnostics& diagnostics) {
+void check_shared_device(const Dataplane& dataplane, std::size_t index,
+                         const std::vector<bool>& is_read, Diagnostics& diagnostics) {
   const Interface& interface = dataplane.interfaces[index];
   const std::string path = indexed("dataplane.interfaces", index);
   for (std::size_t before = 0; before < index; ++before) {
     const Interface& other = dataplane.interfaces[before];
+    if (!is_read[before]) continue;
     if (device_name(other) != device_name(interface) || device_name(interface).empty()) continue;
     if (other.device != interface.device) {
       const Location place =
@@ -114,11 +122,16 @@ void check_shared_device(const Dataplane& dataplane, std::size_t index, Diagnost
 }
 
 void check_interfaces(const Dataplane& dataplane, Diagnostics& diagnostics) {
+  std::vector<bool> is_read(dataplane.interfaces.size());
+  for (std::size_t index = 0; index < is_read.size(); ++index) {
+    is_read[index] = !diagnostics.has_error_under(indexed("dataplane.interfaces", index));
+  }
   std::vector<Placed> placed;
   for (std::size_t index = 0; index < dataplane.interfaces.size(); ++index) {
     const Interface& interface = dataplane.interfaces[index];
     const std::string path = indexed("dataplane.interfaces", index);
-    check_shared_device(dataplane, index, diagnostics);
+    if (!is_read[index]) continue;
+    check_shared_device(dataplane, index, is_read, diagnostics);
     bool has_v6 = false;
     for (std::size_t at = 0; at < interface.addresses.size(); ++at) {
       const Prefix& prefix = interface.addresses[at];
@@ -160,6 +173,15 @@ bool is_ours(const Dataplane& dataplane, const IpAddress& address) {
   return std::ranges::any_of(dataplane.interfaces, [&](const Interface& interface) {
     return has_address(interface, address);
   });
+}
+/// The network of ours that the address is in.
+std::optional<Prefix> own_network_of(const Dataplane& dataplane, const IpAddress& address) {
+  for (const Interface& interface : dataplane.interfaces) {
+    for (const Prefix& own : interface.addresses) {
+      if (own.contains(address)) return own;
+    }
+  }
+  return std::nullopt;
 }
 bool has_route(const Dataplane& dataplane, const IpAddress& address) {
   return is_on_link(dataplane, address) ||
@@ -282,11 +304,18 @@ void check_local(const IpAddress& address, const std::string& path, const Datapl
 }
 
 void check_remote(const IpAddress& address, const std::string& path, const Dataplane& dataplane,
-                  Diagnostics& diagnostics) {
+                  bool are_routes_read, Diagnostics& diagnostics) {
+  const auto network = own_network_of(dataplane, address);
   if (is_ours(dataplane, address)) {
     diagnostics.error(path, {quote(address.to_string()) + ", the gateway's own address",
                              "the peer's address", "local and remote may be swapped"});
-  } else if (!has_route(dataplane, address)) {
+  } else if (network && is_network_or_broadcast({address, network->length})) {
+    diagnostics.error(path, {quote(address.to_string()) + ", the " +
+                                 (address == network->first() ? "own" : "broadcast") +
+                                 " address of the network " +
+                                 Prefix{network->first(), network->length}.to_string(),
+                             "the address of a gateway", "write the peer's own address"});
+  } else if (are_routes_read && !has_route(dataplane, address)) {
     diagnostics.warning(
         path, {quote(address.to_string()) + ", to which no route leads", "an address with a route",
                "add a route {to: " +
@@ -307,33 +336,55 @@ void check_peer_families(const std::optional<IpAddress>& local,
 
 }  // namespace
 
+bool are_interfaces_read(const Config& config, const Diagnostics& diagnostics) {
+  return !config.dataplane.interfaces.empty() &&
+         !diagnostics.has_error_under("dataplane.interfaces");
+}
+
+namespace {
+
+/// What could be read of the file: with part of it missing all that needs it would look wrong.
+struct WhatWasRead {
+  const Dataplane* dataplane = nullptr;  ///< nullptr: not all interfaces
+  bool routes = false;
+};
+
+/// The outer addresses of a connection or a manual SA; nullopt: left open, or refused before.
+void check_peers(const std::optional<IpAddress>& local, const std::optional<IpAddress>& remote,
+                 const std::string& local_path, const std::string& remote_path,
+                 const WhatWasRead& known, Diagnostics& diagnostics) {
+  const Dataplane* const dataplane = known.dataplane;
+  if (local && dataplane != nullptr) check_local(*local, local_path, *dataplane, diagnostics);
+  if (remote && is_nobodys(*remote)) {
+    diagnostics.error(remote_path, {quote(remote->to_string()), "the address of a gateway",
+                                    "write the peer's own address"});
+  } else if (remote && dataplane != nullptr) {
+    check_remote(*remote, remote_path, *dataplane, known.routes, diagnostics);
+  }
+  check_peer_families(local, remote, remote_path, diagnostics);
+}
+
+}  // namespace
+
 void check_addresses(const Config& config, Diagnostics& diagnostics) {
-  const Dataplane& dataplane = config.dataplane;
-  // Half-read interfaces would make every other address look wrong.
-  if (diagnostics.has_error_under("dataplane")) return;
-  check_interfaces(dataplane, diagnostics);
-  check_routes(dataplane, diagnostics);
+  const WhatWasRead known{are_interfaces_read(config, diagnostics) ? &config.dataplane : nullptr,
+                          !diagnostics.has_error_under("dataplane.routes")};
+  check_interfaces(config.dataplane, diagnostics);
+  if (known.dataplane != nullptr) check_routes(config.dataplane, diagnostics);
+  const auto if_given = [](const std::optional<IpAddress>& address) {
+    return address && address->is_unspecified() ? std::nullopt : address;
+  };
   for (std::size_t index = 0; index < config.connections.size(); ++index) {
     const Connection& connection = config.connections[index];
     const std::string path = indexed("connections", index);
-    if (connection.local.address) {
-      check_local(*connection.local.address, path + ".local.address", dataplane, diagnostics);
-    }
-    if (connection.remote.address) {
-      check_remote(*connection.remote.address, path + ".remote.address", dataplane, diagnostics);
-    }
-    check_peer_families(connection.local.address, connection.remote.address,
-                        path + ".remote.address", diagnostics);
+    check_peers(if_given(connection.local.address), if_given(connection.remote.address),
+                path + ".local.address", path + ".remote.address", known, diagnostics);
   }
   for (std::size_t index = 0; index < config.manual_sas.size(); ++index) {
     const ManualSa& sa = config.manual_sas[index];
     const std::string path = indexed("manual_sas", index);
-    if (!sa.local.is_unspecified()) check_local(sa.local, path + ".local", dataplane, diagnostics);
-    if (!sa.remote.is_unspecified()) {
-      check_remote(sa.remote, path + ".remote", dataplane, diagnostics);
-    }
-    if (sa.local.is_unspecified() || sa.remote.is_unspecified()) continue;
-    check_peer_families(sa.local, sa.remote, path + ".remote", diagnostics);
+    check_peers(if_given(sa.local), if_given(sa.remote), path + ".local", path + ".remote", known,
+                diagnostics);
   }
 }
 

@@ -94,8 +94,8 @@ void check_key(const ManualSa& sa, const std::string& path, Diagnostics& diagnos
 }  // namespace
 
 void check_files(const Config& config, Diagnostics& diagnostics) {
-  for (std::size_t index = 0; index < config.secrets.size(); ++index) {
-    check_psk(config.secrets[index], indexed("secrets", index) + ".psk_file", diagnostics);
+  for (const Secret& secret : config.secrets) {
+    check_psk(secret, indexed("secrets", secret.entry) + ".psk_file", diagnostics);
   }
   for (const PostQuantumKey& key : config.post_quantum_keys) {
     Secret secret;

@@ -52,7 +52,14 @@ void check_connection_names(const Config& config, Diagnostics& diagnostics) {
   FirstSeen everywhere(diagnostics, "child name");
   for (std::size_t index = 0; index < config.connections.size(); ++index) {
     const Connection& connection = config.connections[index];
-    names.error(connection.name, indexed("connections", index) + ".name");
+    const std::string name_path = indexed("connections", index) + ".name";
+    names.error(connection.name, name_path);
+    // Counters and metrics have manual SAs under this name, and alerts make exceptions for them.
+    if (connection.name == kManualConnection) {
+      diagnostics.error(name_path,
+                        {quote(connection.name), "another name, because manual SAs have this one",
+                         "write what the peer is called"});
+    }
     FirstSeen children(diagnostics, "child name of a connection");
     std::set<std::string_view> own;
     for (std::size_t child = 0; child < connection.children.size(); ++child) {

@@ -69,7 +69,7 @@ void check_once(const Dataplane& dataplane, Diagnostics& diagnostics) {
     if (key(order[at]) != key(order[at - 1])) continue;
     const StaticNeighbor& earlier = dataplane.neighbors[order[at - 1]];
     diagnostics.error(
-        indexed("dataplane.neighbors", order[at]) + ".address",
+        indexed("dataplane.neighbors", dataplane.neighbors[order[at]].entry) + ".address",
         {quote(earlier.address.to_string()) + " on interface " + quote(earlier.interface) +
              " a second time",
          "each neighbour once",
@@ -81,10 +81,9 @@ void check_once(const Dataplane& dataplane, Diagnostics& diagnostics) {
 
 void check_neighbors(const Config& config, Diagnostics& diagnostics) {
   const Dataplane& dataplane = config.dataplane;
-  if (diagnostics.has_error_under("dataplane")) return;
-  for (std::size_t index = 0; index < dataplane.neighbors.size(); ++index) {
-    const StaticNeighbor& neighbor = dataplane.neighbors[index];
-    const std::string path = indexed("dataplane.neighbors", index);
+  if (!are_interfaces_read(config, diagnostics)) return;
+  for (const StaticNeighbor& neighbor : dataplane.neighbors) {
+    const std::string path = indexed("dataplane.neighbors", neighbor.entry);
     const auto interface =
         std::ranges::find(dataplane.interfaces, neighbor.interface, &Interface::name);
     if (interface == dataplane.interfaces.end()) {

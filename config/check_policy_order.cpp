@@ -1,10 +1,13 @@
 // The policy table is ordered and the first match wins (RFC 4301 §4.4.1): explicit policies, then
 // children, then manual SAs. An entry behind one that covers it is never used; two children whose
 // selectors meet split their traffic in a way nobody reads off the file, unless they are of
-// different peers and the first is an exception within the second.
+// different peers and the first is an exception within the second. So it is with a bypass policy
+// that takes a part of what a child protects: within the child's selectors it is an exception,
+// beyond them an accident that nothing shows.
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <tuple>
 
 #include "config/checks.hpp"
@@ -15,17 +18,22 @@ namespace {
 
 using wire::TrafficSelector;
 
+/// In the order of the table, wherever they stand in the file.
+enum class Section : std::uint8_t { policies, children, manual_sas };
+
 /// One pair of selectors as outbound packets meet it.
 struct Entry {
   TrafficSelector local, remote;
   std::size_t order = 0;   ///< of the policy, child or manual SA in the table
   std::string_view peers;  ///< equal for children of the same peers; empty for others
   bool protects = false;   ///< of a child or a manual SA
+  bool bypasses = false;   ///< of a bypass policy
   bool mirrored = false;   ///< a policy's other direction: covers, but is not reported itself
   Location location;
 };
 /// Who stands at an order, in words.
 struct Owner {
+  Section section = Section::policies;
   std::string path;  ///< "connections[0].children[1]"
   std::string name;  ///< "child office"
   Location location;
@@ -37,6 +45,11 @@ struct Meeting {
   bool same_peers = false;
   Location location;
   std::string selectors;
+};
+/// What a bypass policy takes beside what else it is for.
+struct Leak {
+  std::string selectors;
+  std::set<std::size_t> of;  ///< orders of those that protect it
 };
 
 class PolicyTable {
@@ -55,11 +68,12 @@ class PolicyTable {
  private:
   void add_policies(const std::vector<Policy>& policies) {
     for (const Policy& policy : policies) {
-      const char* action = policy.action == PolicyAction::bypass ? "bypass" : "discard";
-      owners_.push_back({"policies", std::string("the ") + action + " policy", policy.location});
+      const bool bypasses = policy.action == PolicyAction::bypass;
+      owners_.push_back({Section::policies, "policies",
+                         bypasses ? "the bypass policy" : "the discard policy", policy.location});
       const std::size_t order = owners_.size() - 1;
-      add({policy.source, policy.destination, order, {}, false, false, policy.location});
-      add({policy.destination, policy.source, order, {}, false, true, policy.location});
+      add({policy.source, policy.destination, order, {}, false, bypasses, false, policy.location});
+      add({policy.destination, policy.source, order, {}, false, bypasses, true, policy.location});
     }
   }
 
@@ -70,7 +84,7 @@ class PolicyTable {
       for (std::size_t at = 0; at < connection.children.size(); ++at) {
         const Child& child = connection.children[at];
         const std::string path = child_path(index, at);
-        owners_.push_back({path, "child " + child.name, child.location});
+        owners_.push_back({Section::children, path, "child " + child.name, child.location});
         if (!diagnostics_.has_error_under(path)) {
           add_pairs(child.local_ts, child.remote_ts, path, peers);
         }
@@ -83,7 +97,7 @@ class PolicyTable {
       const ManualSa& sa = manual_sas[index];
       const std::string path = indexed("manual_sas", index);
       // Only outbound SAs stand in the table; inbound ones are found by their SPI.
-      owners_.push_back({path, "manual SA " + sa.name, sa.location});
+      owners_.push_back({Section::manual_sas, path, "manual SA " + sa.name, sa.location});
       if (sa.direction != ManualSa::Direction::out || diagnostics_.has_error_under(path)) continue;
       add_pairs(sa.local_ts, sa.remote_ts, path, {});
     }
@@ -96,7 +110,7 @@ class PolicyTable {
       const Location location = diagnostics_.place_of(indexed(path + ".remote_ts", index));
       for (const TrafficSelector& one : local) {
         if (one.first.family != remote[index].first.family) continue;
-        add({one, remote[index], owners_.size() - 1, peers, true, false, location});
+        add({one, remote[index], owners_.size() - 1, peers, true, false, false, location});
       }
     }
   }
@@ -145,8 +159,17 @@ class PolicyTable {
     const bool is_exception =
         later.local.covers(earlier.local) && later.remote.covers(earlier.remote);
     const bool splits = earlier.protects && (same_peers || !is_exception);
-    if (!covered && !splits) return;
+    const bool leaks = earlier.bypasses && later.protects && !covered && !is_exception;
+    if (!covered && !splits && !leaks) return;
     if (!earlier.local.overlaps(later.local) || !earlier.remote.overlaps(later.remote)) return;
+    if (leaks) {
+      const TrafficSelector& source = earlier.mirrored ? earlier.remote : earlier.local;
+      const TrafficSelector& destination = earlier.mirrored ? earlier.local : earlier.remote;
+      Leak& leak = leaks_[earlier.order];
+      leak.selectors = source.to_string() + " to " + destination.to_string();
+      leak.of.insert(later.order);
+      return;
+    }
     const auto [place, is_new] = meetings_.try_emplace(later.order);
     Meeting& worst = place->second;
     const bool worse = is_new || (covered && !worst.covered) ||
@@ -165,7 +188,7 @@ class PolicyTable {
         diagnostics_.error(meeting.location, later.path,
                            {quote(meeting.selectors) + ", all of which " + where + " takes",
                             "selectors that no earlier entry covers (the first match wins)",
-                            "move it in front of " + earlier.name + ", or remove it"});
+                            advice_for_covered(later, earlier)});
       } else {
         diagnostics_.warning(
             meeting.location, later.path,
@@ -175,10 +198,34 @@ class PolicyTable {
              "the earlier one takes what both match; narrow one of them"});
       }
     }
+    report_leaks();
     if (incomplete_) {
       diagnostics_.warning({1, 1}, "",
                            {"more selectors than can be compared with each other",
                             "fewer or more distinct selectors", "overlaps may go unnoticed"});
+    }
+  }
+
+  static std::string advice_for_covered(const Owner& later, const Owner& earlier) {
+    if (later.section == earlier.section) {
+      return "move it in front of " + earlier.name + ", or remove it";
+    }
+    const char* order = earlier.section == Section::policies
+                            ? ", because policies are looked at before all others"
+                            : ", because children are looked at before manual SAs";
+    return "narrow " + earlier.name + order + ", or remove this one";
+  }
+
+  void report_leaks() {
+    for (const auto& [order, leak] : leaks_) {
+      const Owner& first = owners_[*leak.of.begin()];
+      std::string whose = first.name + " in line " + std::to_string(first.location.line);
+      if (leak.of.size() > 1) whose += " and of " + std::to_string(leak.of.size() - 1) + " more";
+      diagnostics_.warning(
+          owners_[order].location, owners_[order].path,
+          {quote(leak.selectors) + ", which lets a part of " + whose + " out in clear",
+           "selectors within those that are protected, as an exception, or beside them",
+           "narrow source and destination to what may leave in clear"});
     }
   }
 
@@ -187,6 +234,7 @@ class PolicyTable {
   std::vector<Owner> owners_;
   std::map<std::string, bool> peers_;
   std::map<std::size_t, Meeting> meetings_;  ///< by the order of the later one
+  std::map<std::size_t, Leak> leaks_;        ///< by the order of the bypass policy
   bool incomplete_ = false;
 };
 

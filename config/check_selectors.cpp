@@ -32,6 +32,28 @@ void check_families(const std::vector<TrafficSelector>& local,
   report(local, remote, local_path);
 }
 
+/// A selector beside which none of the other side's matches a packet.
+void check_partners(const std::vector<TrafficSelector>& local,
+                    const std::vector<TrafficSelector>& remote, const std::string& remote_path,
+                    const std::string& local_path, Diagnostics& diagnostics) {
+  const auto report = [&](const std::vector<TrafficSelector>& side,
+                          const std::vector<TrafficSelector>& other, const std::string& path) {
+    for (std::size_t index = 0; index < side.size(); ++index) {
+      const bool has_partner = std::ranges::any_of(other, [&](const TrafficSelector& one) {
+        return wire::may_be_of_one_packet(side[index], one);
+      });
+      if (has_partner || !has_family(other, side[index].first.family)) continue;
+      diagnostics.error(indexed(path, index),
+                        {quote(side[index].to_string()) + " beside " + wire::to_string(other) +
+                             ", and no packet matches both",
+                         "one protocol, and of ICMP common types, on both sides",
+                         "write what the other side has in brackets, or nothing there"});
+    }
+  };
+  report(remote, local, remote_path);
+  report(local, remote, local_path);
+}
+
 /// Transport mode protects what the two peers say to each other, nothing behind them
 /// (RFC 4301 §4.1): the addresses must be theirs.
 void check_transport(const std::vector<TrafficSelector>& selectors,
@@ -122,6 +144,7 @@ void check_selectors(const Config& config, Diagnostics& diagnostics) {
       const std::string local = path + ".local_ts";
       const std::string remote = path + ".remote_ts";
       check_families(child.local_ts, child.remote_ts, remote, local, diagnostics);
+      check_partners(child.local_ts, child.remote_ts, remote, local, diagnostics);
       if (child.mode != Mode::transport) {
         const bool has_our_own = is_for_our_link_local(child.local_ts, config.dataplane);
         check_idle(child.local_ts, has_our_own, local, diagnostics);
@@ -137,6 +160,7 @@ void check_selectors(const Config& config, Diagnostics& diagnostics) {
     const std::string path = indexed("manual_sas", index);
     if (diagnostics.has_error_under(path)) continue;
     check_families(sa.local_ts, sa.remote_ts, path + ".remote_ts", path + ".local_ts", diagnostics);
+    check_partners(sa.local_ts, sa.remote_ts, path + ".remote_ts", path + ".local_ts", diagnostics);
     if (sa.mode != Mode::transport) {
       const bool has_our_own = is_for_our_link_local(sa.local_ts, config.dataplane);
       check_idle(sa.local_ts, has_our_own, path + ".local_ts", diagnostics);

@@ -21,7 +21,7 @@ void check_selectors(const Config& config, Diagnostics& diagnostics);
 void check_policy_order(const Config& config, Diagnostics& diagnostics);
 /// Dummy packets: what all SAs send together; only of SAs that send.
 void check_dummy_packets(const Config& config, Diagnostics& diagnostics);
-/// A secret for each connection that needs one.
+/// A secret for each connection that needs one; none twice, or for nobody.
 void check_secrets(const Config& config, Diagnostics& diagnostics);
 /// What certificates need of the configuration, without looking into files: a certificate, a
 /// private key, authorities, a way to learn of revocations.
@@ -30,6 +30,10 @@ void check_pki(const Config& config, Diagnostics& diagnostics);
 void check_files(const Config& config, Diagnostics& diagnostics);
 /// What is in the files of certificates, keys and revocation lists, at this time.
 void check_certificates(const Config& config, Diagnostics& diagnostics);
+
+/// Whether all interfaces of the file are known with their addresses. Others would make every
+/// address that is to be on one look wrong.
+[[nodiscard]] bool are_interfaces_read(const Config& config, const Diagnostics& diagnostics);
 
 /// There, a regular file and readable; reported at `path` otherwise.
 [[nodiscard]] bool check_readable(const std::string& file, const std::string& path,

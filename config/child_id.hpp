@@ -30,6 +30,8 @@ constexpr ChildId child_id(std::string_view connection, std::string_view child) 
   using namespace std::string_view_literals;
   return ChildId{fnv1a(child, fnv1a("\0"sv, fnv1a(connection)))};
 }
+/// Stands for manual SAs where others have the name of their connection: no connection has it.
+inline constexpr std::string_view kManualConnection = "manual";
 /// Both directions of a manual SA are one. No connection has an empty name.
 constexpr ChildId manual_id(std::string_view name) { return child_id({}, name); }
 

@@ -71,6 +71,7 @@ struct StaticNeighbor {
   wire::IpAddress address;
   wire::MacAddress mac{};
   Location location;
+  std::size_t entry = 0;  ///< under neighbors, for messages
 };
 struct Limits {
   std::uint32_t sas = 65536;  ///< inbound + outbound slots each
@@ -185,6 +186,7 @@ struct Secret {
   std::vector<Identity> ids;  ///< empty: any peer
   std::string psk_file;       ///< path, the configuration's folder put before a relative one
   Location location;
+  std::size_t entry = 0;  ///< under secrets, for messages
 };
 /// A post-quantum pre-shared key (RFC 8784), beside whatever authenticates.
 struct PostQuantumKey {

@@ -70,6 +70,7 @@ void Diagnostics::add(Severity severity, Location location, std::string_view pat
   if (severity == Severity::error) ++errors_;
   if (full()) {
     ++left_out_;
+    if (severity == Severity::error) worst_left_out_ = severity;
     return;
   }
   list_.push_back({severity, file_, location, std::string(path), std::move(finding.found),
@@ -83,7 +84,7 @@ std::vector<Diagnostic> Diagnostics::take() {
   };
   std::ranges::sort(list_, {}, place);
   if (left_out_ != 0) {
-    list_.push_back({Severity::error, file_, list_.back().location, "",
+    list_.push_back({worst_left_out_, file_, list_.back().location, "",
                      std::to_string(left_out_) + " problems more", "fewer problems",
                      "mend those above first"});
   }

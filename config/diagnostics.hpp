@@ -61,6 +61,7 @@ class Diagnostics {
   std::unordered_map<std::string, Location> places_;
   std::size_t errors_ = 0;
   std::size_t left_out_ = 0;
+  Severity worst_left_out_ = Severity::warning;
 };
 
 /// A value as a message shows it: in quotes, shortened, without control characters.

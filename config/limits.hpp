@@ -43,7 +43,9 @@ inline constexpr std::size_t kSelectors = 16;     ///< a side; channel::kMaxSele
 inline constexpr std::uint32_t kSasPerChild = 2;  ///< slots a direction: old and new in a rekey
 inline constexpr std::chrono::seconds kTimeMax{365 * 24 * 3600};
 inline constexpr std::chrono::seconds kDpdShort{5};  ///< below: a warning, five tries take longer
-inline constexpr std::chrono::seconds kRekeyShort{60};    ///< below: a warning
+inline constexpr std::chrono::seconds kRekeyShort{60};        ///< below: a warning
+inline constexpr std::uint64_t kRekeyBytesShort = 1U << 20U;  ///< below: a warning, ms of traffic
+inline constexpr std::uint64_t kRekeyPacketsShort = 1000;     ///< likewise
 inline constexpr std::uint32_t kFragmentSizeMin = 256;    ///< bytes of IP packet; some payload fits
 inline constexpr std::uint32_t kFragmentSizeShort = 576;  ///< below: a warning; RFC 7383 §2.5.1
 inline constexpr std::uint32_t kFragmentSizeMax = 8092;  ///< channel::kMaxDatagramBytes and headers
@@ -62,8 +64,10 @@ inline constexpr std::size_t kComparedSelectors = 1U << 18U;     ///< pairs; bou
 inline constexpr std::size_t kSelectorComparisons = 30'000'000;  ///< about a second
 
 // ---- secrets ----------------------------------------------------------------------------------
-inline constexpr std::size_t kSecretBytes = 4096;            ///< bytes of a key or PSK file
-inline constexpr std::size_t kPskShort = 16;                 ///< bytes; below: a warning
+inline constexpr std::size_t kSecretBytes = 4096;       ///< bytes of a key or PSK file
+inline constexpr std::size_t kComparedIdentities = 16;  ///< of an entry, with those of connections
+inline constexpr std::size_t kComparedPatterns = 256;   ///< of connections' peers; bounds the time
+inline constexpr std::size_t kPskShort = 16;            ///< bytes; below: a warning
 inline constexpr std::size_t kPrivateKeyBytes = 64U << 10U;  ///< bytes; RSA-16384 in PEM has 13 kB
 inline constexpr std::size_t kCertificateBytes = 1U << 20U;  ///< bytes; a bundle of 500
 inline constexpr std::size_t kCrlBytes = 64U << 20U;         ///< bytes; a million entries

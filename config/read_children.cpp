@@ -33,6 +33,7 @@ void read_esp_proposals(const Field& field, std::vector<crypto::Proposal>& propo
       item.warning({quote(*text), "a group in every proposal or in none",
                     "the peer may choose the one without perfect forward secrecy"});
     }
+    warn_of_weak_protection(item, *proposal);
     proposals.push_back(*proposal);
   }
   if (field.node->kind == Node::Kind::list && field.node->items.empty()) {
@@ -74,13 +75,27 @@ void read_lifetimes(MapReader& map, Child& child) {
   check_order(life_time, static_cast<std::uint64_t>(child.life_time.count()),
               static_cast<std::uint64_t>(child.rekey_time.count()), "rekey_time");
 
-  set(child.rekey_bytes, read_size(map.take("rekey_bytes")));
+  const Field rekey_bytes = map.take("rekey_bytes");
+  set(child.rekey_bytes, read_size(rekey_bytes));
+  if (child.rekey_bytes != 0 && child.rekey_bytes < limits::kRekeyBytesShort) {
+    const std::string& text = rekey_bytes.node->text;
+    const bool is_bare = text.find_first_not_of("0123456789") == std::string::npos;
+    rekey_bytes.warning({describe(rekey_bytes), "at least 1MiB",
+                         is_bare
+                             ? "without a unit it is bytes; write " + text + "GiB if that is meant"
+                             : "keys that last for so few packets are for tests"});
+  }
   const Field life_bytes = map.take("life_bytes");
   set(child.life_bytes, read_size(life_bytes));
   check_order(life_bytes, child.life_bytes, child.rekey_bytes, "rekey_bytes");
 
   constexpr Bounds kPackets{0, std::uint64_t{1} << 62U, "packets"};
-  set(child.rekey_packets, read_number(map.take("rekey_packets"), kPackets));
+  const Field rekey_packets = map.take("rekey_packets");
+  set(child.rekey_packets, read_number(rekey_packets, kPackets));
+  if (child.rekey_packets != 0 && child.rekey_packets < limits::kRekeyPacketsShort) {
+    rekey_packets.warning({describe(rekey_packets), "at least 1000",
+                           "keys that last for so few packets are for tests"});
+  }
   const Field life_packets = map.take("life_packets");
   set(child.life_packets, read_number(life_packets, kPackets));
   check_order(life_packets, child.life_packets, child.rekey_packets, "rekey_packets");
@@ -137,6 +152,26 @@ std::optional<Mode> read_mode(const Field& field) {
   static constexpr std::array kModes{Word<Mode>{"tunnel", Mode::tunnel},
                                      Word<Mode>{"transport", Mode::transport}};
   return read_choice(field, kModes);
+}
+
+void warn_of_weak_protection(const Field& field, const crypto::Proposal& proposal) {
+  const bool hides_nothing =
+      std::ranges::any_of(proposal.encryption, [](const crypto::Proposal::Cipher& cipher) {
+        return cipher.id == crypto::Encryption::null ||
+               cipher.id == crypto::Encryption::null_aes_gmac;
+      });
+  if (hides_nothing) {
+    field.warning({describe(field) + ", which hides nothing", "a cipher such as aes256gcm16",
+                   "whoever is on the way reads all that is sent; keep it only where that is "
+                   "meant"});
+  }
+  const bool is_sha1 = std::ranges::find(proposal.integrity, crypto::Integrity::hmac_sha1_96) !=
+                       proposal.integrity.end();
+  if (is_sha1) {
+    field.warning({describe(field) + ", with SHA-1, which is on its way out (RFC 8221 §6)",
+                   "sha256, or a cipher that needs no integrity such as aes256gcm16",
+                   "keep it only for a peer that has nothing else"});
+  }
 }
 
 std::vector<wire::TrafficSelector> read_selectors(const Field& field) {

@@ -18,7 +18,7 @@ void read_peer(const Field& field, bool remote, Peer& peer) {
   }
   if (peer.address && (peer.address->is_unspecified())) {
     address.error({quote(peer.address->to_string()), "the address of a gateway",
-                   remote ? "write %any for a peer whose address is not known"
+                   remote ? "write \"%any\" for a peer whose address is not known"
                           : "leave address out to use the one that routes to the peer"});
   }
   const Field id = map.take("id");

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <map>
+#include <set>
 
 #include "config/limits.hpp"
 #include "config/scalars.hpp"
@@ -33,13 +35,41 @@ bool is_virtual_device(std::string_view text) {
          text.find_first_of(" \t\n") == std::string_view::npos;
 }
 
-std::optional<std::string> read_device(const Field& field) {
+/// What to write for kernel interfaces that stand where a device belongs: packet sockets, each of a
+/// number that no other device of the file has, so that all of the advice can be followed at once.
+class PacketSockets {
+ public:
+  explicit PacketSockets(const Field& interfaces) {
+    if (!interfaces.present()) return;
+    for (const Node& item : interfaces.node->items) {
+      const auto device = std::ranges::find(item.entries, "device", &Node::Entry::key);
+      if (device == item.entries.end()) continue;
+      const std::string& text = device->value.text;
+      taken_.insert(text.substr(0, text.find(',')));
+    }
+  }
+
+  std::string device_for(const std::string& interface) {
+    std::string& name = names_[interface];
+    for (std::size_t number = 0; name.empty(); ++number) {
+      const std::string free = "net_af_packet" + std::to_string(number);
+      if (taken_.insert(free).second) name = free;
+    }
+    return name + ",iface=" + interface;
+  }
+
+ private:
+  std::set<std::string> taken_;
+  std::map<std::string, std::string> names_;  ///< by the kernel's: VLANs of one share a device
+};
+
+std::optional<std::string> read_device(const Field& field, PacketSockets& packet_sockets) {
   auto text = read_text(field, kDeviceExpected);
   if (!text || is_pci_address(*text) || is_virtual_device(*text)) return text;
   const bool kernel_name = std::ranges::all_of(
       *text, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; });
   field.error({quote(*text), std::string(kDeviceExpected),
-               kernel_name ? "write \"net_af_packet0,iface=" + *text +
+               kernel_name ? "write \"" + packet_sockets.device_for(*text) +
                                  "\" for a kernel interface, or the PCI address of the NIC"
                            : ""});
   return std::nullopt;
@@ -70,13 +100,14 @@ wire::vlan::Ids read_vlan(const Field& field) {
   return ids;
 }
 
-void read_interface(const Field& field, Interface& interface) {
+void read_interface(const Field& field, PacketSockets& packet_sockets, Interface& interface) {
   MapReader map(field, "an interface: name, device and addresses");
   interface.location = field.location;
   set(interface.name,
       read_name(map.require("name", "a name", "write name: wan"), limits::kNameCharacters));
   set(interface.device,
-      read_device(map.require("device", kDeviceExpected, "write the device's PCI address")));
+      read_device(map.require("device", kDeviceExpected, "write the device's PCI address"),
+                  packet_sockets));
   const Field addresses = map.require("addresses", "a list of addresses with their prefix lengths",
                                       "write addresses: [192.0.2.1/24]");
   for (const Field& item : read_items(addresses, "addresses", limits::kInterfaceAddresses)) {
@@ -109,7 +140,7 @@ void read_route(const Field& field, std::vector<Route>& routes) {
   routes.push_back({*to, *via, field.location, std::move(on)});
 }
 
-void read_neighbor(const Field& field, std::vector<StaticNeighbor>& neighbors) {
+void read_neighbor(const Field& field, std::size_t entry, std::vector<StaticNeighbor>& neighbors) {
   MapReader map(field, "a neighbour: {interface: NAME, address: ADDRESS, mac: MAC}");
   const auto interface =
       read_name(map.require("interface", "the name of an interface", "write interface: wan"),
@@ -120,7 +151,7 @@ void read_neighbor(const Field& field, std::vector<StaticNeighbor>& neighbors) {
       map.require("mac", "the neighbour's MAC address", "write mac: \"02:00:00:00:00:01\""));
   map.finish();
   if (interface && address && mac)
-    neighbors.push_back({*interface, *address, *mac, field.location});
+    neighbors.push_back({*interface, *address, *mac, field.location, entry});
 }
 
 void read_workers(const Field& field, Dataplane& dataplane) {
@@ -173,8 +204,9 @@ void read_dataplane(const Field& field, Dataplane& dataplane) {
   read_workers(map.take("workers"), dataplane);
   const Field interfaces = map.require("interfaces", "at least one interface",
                                        "write name, device and addresses of each");
+  PacketSockets packet_sockets(interfaces);
   for (const Field& item : read_items(interfaces, "interfaces", limits::kInterfaces)) {
-    read_interface(item, dataplane.interfaces.emplace_back());
+    read_interface(item, packet_sockets, dataplane.interfaces.emplace_back());
   }
   if (interfaces.present() && interfaces.node->kind == Node::Kind::list &&
       interfaces.node->items.empty()) {
@@ -184,8 +216,9 @@ void read_dataplane(const Field& field, Dataplane& dataplane) {
   for (const Field& item : read_items(map.take("routes"), "routes", limits::kRoutes)) {
     read_route(item, dataplane.routes);
   }
+  std::size_t entry = 0;
   for (const Field& item : read_items(map.take("neighbors"), "neighbors", limits::kNeighbors)) {
-    read_neighbor(item, dataplane.neighbors);
+    read_neighbor(item, entry++, dataplane.neighbors);
   }
   read_limits(map.take("limits"), dataplane.limits);
   set(dataplane.idle, read_choice(map.take("idle"), kIdleWords));

@@ -10,7 +10,7 @@ namespace culvert::config {
 namespace {
 
 /// Transport mode keeps the packet's own header (RFC 4303 §3.1.1): nothing is moved to an outer
-/// one, and what says otherwise would be ignored.
+/// one, and what says otherwise would be ignored. Defaults ask for nothing, and may be written.
 void refuse_in_transport(const Field& field, Mode mode, std::string_view name,
                          bool says_otherwise) {
   if (mode != Mode::transport || !field.present() || !says_otherwise) return;
@@ -109,13 +109,13 @@ void read_header_options(MapReader& map, Mode mode, std::optional<wire::Family> 
   set(options.copy_ecn, read_boolean(ecn));
   refuse_in_transport(ecn, mode, "copy_ecn", !options.copy_ecn);
   set(options.copy_flow_label, read_boolean(label));
-  refuse_in_transport(label, mode, "copy_flow_label", true);
+  refuse_in_transport(label, mode, "copy_flow_label", options.copy_flow_label);
   set(options.df, read_choice(df, kDf));
   refuse_in_transport(df, mode, "df", options.df != DontFragment::copy);
   if (const auto hops = read_number(hop_limit, {1, 255, ""})) {
     options.hop_limit = static_cast<std::uint8_t>(*hops);
   }
-  refuse_in_transport(hop_limit, mode, "hop_limit", true);
+  refuse_in_transport(hop_limit, mode, "hop_limit", options.hop_limit != HeaderOptions{}.hop_limit);
   set(options.mss_clamp, read_boolean(map.take("mss_clamp")));
   set(options.fragmentation, read_choice(when, kWhen));
   set(options.icmp_errors, read_choice(map.take("icmp_errors"), kErrors));

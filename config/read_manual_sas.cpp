@@ -4,11 +4,12 @@
 #include "config/limits.hpp"
 #include "config/scalars.hpp"
 #include "config/sections.hpp"
+#include "wire/udp.hpp"
 
 namespace culvert::config {
 namespace {
 
-constexpr std::uint16_t kEncapsulationPort = 4500;  // RFC 3948 §2.2
+constexpr std::uint16_t kEncapsulationPort = wire::udp::kNatTraversalPort;
 
 constexpr std::string_view kOneSuite = "one suite, as aes128gcm16 or aes128-sha256";
 
@@ -28,6 +29,7 @@ std::optional<crypto::EspSuite> read_suite(const Field& field) {
                  "write esn: true beside it for extended sequence numbers"});
     return std::nullopt;
   }
+  warn_of_weak_protection(field, *proposal);
   return crypto::EspSuite{
       proposal->encryption.front().id, proposal->encryption.front().key_bits,
       proposal->integrity.empty() ? crypto::Integrity::none : proposal->integrity.front()};
@@ -49,6 +51,15 @@ void warn_of_counter_mode(const Field& field, const ManualSa& sa) {
                  "replace the key before each start, or use aes128-sha256, or IKE"});
 }
 
+/// Nobody tells a manual SA which address to take for the unspecified one.
+std::optional<wire::IpAddress> read_outer_address(const Field& field) {
+  const auto address = read_address(field);
+  if (!address || !address->is_unspecified()) return address;
+  field.error({quote(address->to_string()), "the address of one gateway",
+               "write the address that is in the outer header"});
+  return std::nullopt;
+}
+
 void read_encapsulation(const Field& field, ManualSa& sa) {
   if (!field.present()) return;
   if (field.node->kind == Node::Kind::scalar) {
@@ -62,8 +73,15 @@ void read_encapsulation(const Field& field, ManualSa& sa) {
   MapReader map(field, "udp, no, or {local_port: 4500, remote_port: 4500}");
   if (!map.is_map()) return;
   constexpr Bounds kPorts{1, 65535, ""};
-  sa.udp_encap_local_port = static_cast<std::uint16_t>(
-      read_number(map.take("local_port"), kPorts).value_or(kEncapsulationPort));
+  const Field local = map.take("local_port");
+  sa.udp_encap_local_port =
+      static_cast<std::uint16_t>(read_number(local, kPorts).value_or(kEncapsulationPort));
+  if (sa.udp_encap_local_port != kEncapsulationPort) {
+    local.error({describe(local),
+                 "4500, the port of IKE, where ESP in UDP is received (RFC 3948 §2.1)",
+                 "write local_port: 4500, or leave it out; only remote_port may be another, which "
+                 "a NAT chose"});
+  }
   sa.udp_encap_remote_port = static_cast<std::uint16_t>(
       read_number(map.take("remote_port"), kPorts).value_or(kEncapsulationPort));
   map.finish();
@@ -89,9 +107,10 @@ void read_manual_sa(const Field& field, ManualSa& sa) {
                                {limits::kSpiMin, 0xffffffff, ""});
   if (spi) sa.spi = static_cast<std::uint32_t>(*spi);
   set(sa.mode, read_mode(map.take("mode")));
-  set(sa.local, read_address(map.require("local", "our outer address", "write local: ADDRESS")));
-  set(sa.remote,
-      read_address(map.require("remote", "the peer's outer address", "write remote: ADDRESS")));
+  set(sa.local,
+      read_outer_address(map.require("local", "our outer address", "write local: ADDRESS")));
+  set(sa.remote, read_outer_address(
+                     map.require("remote", "the peer's outer address", "write remote: ADDRESS")));
   sa.local_ts = read_selectors(
       map.require("local_ts", "a list of selectors", "write the addresses on our side"));
   sa.remote_ts = read_selectors(

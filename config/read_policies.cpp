@@ -83,6 +83,13 @@ void read_policy(const Field& field, std::vector<Policy>& policies) {
                              "write a policy for each family"});
     return;
   }
+  if (source && destination && !wire::may_be_of_one_packet(*source, *destination)) {
+    destination_field.error({quote(destination->to_string()) + " beside " + source->to_string() +
+                                 ", and no packet matches both",
+                             "one protocol, and of ICMP common types, in both",
+                             "write what the source has in brackets, or nothing there"});
+    return;
+  }
   // Without any address the policy is meant for both families.
   std::vector<wire::Family> families{wire::Family::v4, wire::Family::v6};
   if (source || destination) families = {(source ? source : destination)->first.family};

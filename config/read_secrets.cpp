@@ -72,6 +72,7 @@ void read_secrets(const Field& field, Config& config) {
     secret.location = item.location;
     MapReader map(item, "a secret: {ids: [OURS, THEIRS], psk_file: FILE}");
     const std::size_t here = entry++;
+    secret.entry = here;
     if (const Field id = map.take("ppk_id"); id.present()) {
       PostQuantumKey key{{}, {}, here, item.location};
       set(key.id, read_name(id, limits::kIdentityBytes));

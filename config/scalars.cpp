@@ -116,6 +116,29 @@ std::string size_advice(const Quantity& quantity) {
   return "write " + std::to_string(quantity.number) + std::string(meant->name);
 }
 
+/// The one of `words` that says what a switch of another file says; empty when none of them does,
+/// nullopt when it is no switch. A letter away from "on" there is only "no".
+std::optional<std::string_view> switch_meant(std::string_view word,
+                                             std::span<const std::string_view> words) {
+  static constexpr std::array<std::string_view, 7> kOn{"on", "1",   "enabled", "enable",
+                                                       "y",  "yes", "true"};
+  static constexpr std::array<std::string_view, 7> kOff{"off", "0",  "disabled", "disable",
+                                                        "n",   "no", "false"};
+  static constexpr std::array<std::string_view, 2> kOurOn{"yes", "true"};
+  static constexpr std::array<std::string_view, 3> kOurOff{"no", "false", "off"};
+  std::string lower(word);
+  std::ranges::transform(lower, lower.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  });
+  const auto ours = [&](auto first, auto last) {
+    const auto found = std::find_first_of(first, last, words.begin(), words.end());
+    return found == last ? std::string_view{} : *found;
+  };
+  if (std::ranges::find(kOn, lower) != kOn.end()) return ours(kOurOn.begin(), kOurOn.end());
+  if (std::ranges::find(kOff, lower) != kOff.end()) return ours(kOurOff.begin(), kOurOff.end());
+  return std::nullopt;
+}
+
 /// An address that stands where another form was expected, for the advice.
 std::string network_advice(std::string_view text) {
   const std::size_t bracket = std::min(text.find('['), text.size());
@@ -143,7 +166,12 @@ std::string selector_advice(std::string_view text) {
                         : "write \"" + std::string(near) + "\" for the protocol";
   }
   if (!wire::TrafficSelector::parse(text.substr(0, bracket))) return network_advice(text);
-  if (wire::protocol::parse(protocol) == 0) return "write which protocol has these ports";
+  const std::uint8_t number = *wire::protocol::parse(protocol);
+  if (number == 0) return "write which protocol has these ports";
+  if (!wire::protocol::has_ports(number)) {
+    return "write \"" + std::string(text.substr(0, bracket + 1)) + protocol +
+           "]\", because this protocol has no ports to select by";
+  }
   return "write ports as numbers from 0 to 65535, the lower one first";
 }
 
@@ -157,6 +185,17 @@ std::optional<std::string> icmp_advice(std::string_view text) {
   const std::string front = std::string(text.substr(0, slash + 1));
   return "write \"" + front + "8]\" for a type, \"" + front + "3.4]\" for one code of it, or \"" +
          front + "8-10]\" for several types";
+}
+
+/// ICMP belongs to IPv4 and ICMPv6 to IPv6; the wrong one matches nothing, and their types differ.
+bool is_of_right_icmp(const wire::TrafficSelector& selector, const Field& field) {
+  const bool is_v4 = selector.first.is_v4();
+  const std::uint8_t wrong = is_v4 ? wire::protocol::kIcmpv6 : wire::protocol::kIcmp;
+  if (selector.protocol != wrong) return true;
+  field.error({quote(selector.to_string()),
+               is_v4 ? "icmp with IPv4 addresses" : "icmpv6 with IPv6 addresses",
+               is_v4 ? "write \"icmp\", and its types" : "write \"icmpv6\", and its types"});
+  return false;
 }
 
 }  // namespace
@@ -307,7 +346,10 @@ std::optional<wire::TrafficSelector> read_selector(const Field& field) {
       "a selector such as 10.2.0.0/24, 10.2.0.0/24[tcp/443] or 10.2.0.4-10.2.0.9[udp/5000-6000]";
   const auto text = read_text(field, kExpected);
   if (!text) return std::nullopt;
-  if (auto selector = wire::TrafficSelector::parse(*text)) return selector;
+  if (auto selector = wire::TrafficSelector::parse(*text)) {
+    if (is_of_right_icmp(*selector, field)) return selector;
+    return std::nullopt;
+  }
   if (const auto advice = icmp_advice(*text)) {
     field.error(
         {quote(*text), "ICMP types from 0 to 255, each with all its codes or one", *advice});
@@ -347,7 +389,8 @@ std::optional<wire::Endpoint> read_endpoint(const Field& field) {
 
 void report_choice(const Field& field, std::string_view word,
                    std::span<const std::string_view> words) {
-  const std::string_view near = nearest(word, words);
+  const auto meant = switch_meant(word, words);
+  const std::string_view near = meant ? *meant : nearest(word, words);
   field.error({quote(word), alternatives(words),
                near.empty() ? "" : "write \"" + std::string(near) + "\""});
 }

@@ -22,6 +22,8 @@ void read_metrics(const Field& field, Metrics& metrics);
 /// Shared by children and manual SAs.
 std::optional<Mode> read_mode(const Field& field);
 std::vector<wire::TrafficSelector> read_selectors(const Field& field);
+/// A warning where packets can be read on the way, or forged more easily than need be.
+void warn_of_weak_protection(const Field& field, const crypto::Proposal& proposal);
 /// Takes its keys from the map of a child or a manual SA. `outer`: nullopt while the peer's address
 /// is not known.
 void read_header_options(MapReader& map, Mode mode, std::optional<wire::Family> outer,

@@ -158,13 +158,39 @@ std::optional<YamlError> find_bare_selector(std::string_view line, std::uint32_t
   return std::nullopt;
 }
 
+/// Words of ours that begin with a character that YAML keeps for itself: "*.example.org", "%any",
+/// "@#cafe01". Named where they stand, as a value or in a list.
+std::optional<YamlError> find_bare_word(std::string_view line, std::uint32_t number) {
+  line = line.substr(0, line.find(" #"));  // a comment may say anything
+  for (std::size_t at = line.find_first_of("*%@"); at != std::string_view::npos;
+       at = line.find_first_of("*%@", at + 1)) {
+    const std::size_t before =
+        at == 0 ? std::string_view::npos : line.find_last_not_of(' ', at - 1);
+    if (before == std::string_view::npos) continue;
+    const bool begins_value = line[before] == '[' || line[before] == ',' || line[before] == '{' ||
+                              (before + 1 < at && (line[before] == ':' || line[before] == '-'));
+    if (!begins_value) continue;
+    const std::string word(
+        line.substr(at, std::min(line.find_first_of(" ,]}\r", at), line.size()) - at));
+    if (word.size() < 2) continue;
+    return YamlError{{number, static_cast<std::uint32_t>(at + 1)},
+                     word + " without quotes",
+                     std::string("quotes around it, because YAML keeps ") + word[0] +
+                         " at the beginning of a word for itself",
+                     "write \"" + word + "\""};
+  }
+  return std::nullopt;
+}
+
 YamlError syntax_error(const YAML::Exception& error, std::string_view text) {
   const Location location = error.mark.is_null() ? Location{1, 1} : location_of(error.mark);
   std::uint32_t number = 1;
   for (std::size_t start = 0; start < text.size() && number <= location.line; ++number) {
     const std::size_t end = std::min(text.find('\n', start), text.size());
     if (number + 1 >= location.line) {
-      auto bare = find_bare_selector(text.substr(start, end - start), number);
+      const std::string_view line = text.substr(start, end - start);
+      auto bare = find_bare_selector(line, number);
+      if (!bare) bare = find_bare_word(line, number);
       if (bare) return *std::move(bare);
     }
     start = end + 1;

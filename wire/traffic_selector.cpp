@@ -6,6 +6,8 @@
 #include <charconv>
 #include <utility>
 
+#include "wire/ip.hpp"
+
 namespace culvert::wire {
 namespace {
 
@@ -177,6 +179,8 @@ std::optional<TrafficSelector> TrafficSelector::intersect(const TrafficSelector&
   result.port_first = std::max(port_first, other.port_first);
   result.port_last = std::min(port_last, other.port_last);
   if (result.port_last < result.port_first) return std::nullopt;
+  // Packets of protocols without ports count as of port 0: beyond it there are none.
+  if (result.port_first != 0 && !protocol::has_ports(result.protocol)) return std::nullopt;
   return result;
 }
 
@@ -193,8 +197,9 @@ std::optional<TrafficSelector> TrafficSelector::parse(std::string_view text) {
   selector.protocol = *parsed_protocol;
   if (slash == std::string_view::npos) return selector;
   if (!parse_ports(inside.substr(slash + 1), selector)) return std::nullopt;
-  // A port without a protocol means nothing (RFC 7296 §3.13.1).
-  if (selector.any_protocol() && !selector.any_port()) return std::nullopt;
+  // A port without a protocol means nothing (RFC 7296 §3.13.1), nor does one of such as has none.
+  const bool has_ports = protocol::has_ports(selector.protocol) || selector.opaque_port();
+  if ((selector.any_protocol() || !has_ports) && !selector.any_port()) return std::nullopt;
   return selector;
 }
 
@@ -248,6 +253,16 @@ std::string to_string(const std::vector<TrafficSelector>& selectors) {
   return text;
 }
 
+bool may_be_of_one_packet(const TrafficSelector& one, const TrafficSelector& other) {
+  if (one.first.family != other.first.family) return false;
+  if (one.any_protocol() || other.any_protocol()) return true;
+  if (one.protocol != other.protocol) return false;
+  if (one.any_port() || other.any_port()) return true;
+  if (one.opaque_port() || other.opaque_port()) return one.opaque_port() && other.opaque_port();
+  // A packet has two ports, and one type with its code.
+  return !one.is_icmp() || (one.port_first <= other.port_last && other.port_first <= one.port_last);
+}
+
 namespace protocol {
 
 std::optional<std::uint8_t> parse(std::string_view name) {
@@ -263,6 +278,8 @@ std::string to_string(std::uint8_t number) {
   }
   return std::to_string(static_cast<unsigned>(number));
 }
+
+bool has_ports(std::uint8_t number) { return kPortsOfProtocol[number] != PortsAt::none; }
 
 }  // namespace protocol
 }  // namespace culvert::wire

@@ -56,6 +56,10 @@ std::vector<TrafficSelector> narrow(const std::vector<TrafficSelector>& proposed
 [[nodiscard]] bool covers(const std::vector<TrafficSelector>& outer,
                           const std::vector<TrafficSelector>& inner);
 std::string to_string(const std::vector<TrafficSelector>& selectors);
+/// Whether a packet may match both, one by its source and one by its destination: it has one
+/// protocol, one ICMP message, and its ports are known or not (RFC 4301 §4.4.1.1). Any addresses of
+/// one family will do.
+[[nodiscard]] bool may_be_of_one_packet(const TrafficSelector& one, const TrafficSelector& other);
 
 /// IP protocol numbers we name (IANA).
 namespace protocol {
@@ -64,6 +68,9 @@ inline constexpr std::uint8_t kIcmp = 1, kIpv4 = 4, kTcp = 6, kUdp = 17, kIpv6 =
 /// "tcp" → 6; numbers in decimal pass through; nullopt for what is neither.
 std::optional<std::uint8_t> parse(std::string_view name);
 std::string to_string(std::uint8_t number);
+/// Whether its header has ports, or ICMP's type and code, that selectors may name. Others are
+/// selected as a whole, Mobility Headers too (docs/compliance/rfc4301.md).
+[[nodiscard]] bool has_ports(std::uint8_t number);
 }  // namespace protocol
 
 inline bool TrafficSelector::is_icmp() const {

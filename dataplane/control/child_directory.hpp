@@ -17,9 +17,7 @@
 namespace culvert::dataplane::control {
 
 using config::ChildId;
-
-/// The connection that manual SAs are shown under.
-inline constexpr std::string_view kManualConnection = "manual";
+using config::kManualConnection;
 
 struct ChildName {
   std::string connection;

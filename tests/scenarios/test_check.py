@@ -131,6 +131,7 @@ def test_the_good_one_is_good(tmp_path):
     assert plain.returncode == 0, plain.stdout + plain.stderr
     assert report["ok"] is True
     assert report["schema"] == "culvert.check.v1"
+    assert report["instance"] == "hq"
     assert not [entry for entry in report["diagnostics"] if entry["severity"] == "error"]
 
 

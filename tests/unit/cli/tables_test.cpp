@@ -49,6 +49,7 @@ TEST_CASE("tables: what a gateway seldom does is counted below the totals, when 
   CHECK_THAT(render_counters(counters, false),
              Contains("\nmss_clamped 77\nfragments_made 3\nreassembled 4\n"));
   CHECK_THAT(render_counters(counters, true), !Contains("mss_clamped"));
+  CHECK(only_drops(counters) == json{{"drops", json::array()}});
 }
 
 TEST_CASE("tables: what is empty is said in words") {

@@ -109,6 +109,18 @@ TEST_CASE("check: a pre-shared key that everybody may read is refused") {
                  Catch::Contains("everybody may read") && Catch::Contains("chmod 640"));
 }
 
+TEST_CASE("check: a pre-shared key behind a post-quantum one is named by its place in the list") {
+  const Folder folder;
+  write_all_files(folder);
+  std::string text(test::kValid);
+  text.insert(text.find("  - {ids: [hq.example.org"), "  - {ppk_id: one, ppk_file: one.ppk}\n");
+  folder.write("hq.yaml", text);
+  folder.write("one.ppk", "a post-quantum key of good length, in random octets\n");
+  folder.write("branch.psk", "short\n");
+  CHECK_THAT(only_diagnostic(folder),
+             Catch::Contains("hq.yaml:63:59: warning: secrets[1].psk_file"));
+}
+
 TEST_CASE("check: a missing pre-shared key, an empty one and a short one are named") {
   const Folder folder;
   write_all_files(folder);

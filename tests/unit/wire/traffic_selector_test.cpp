@@ -120,6 +120,9 @@ TEST_CASE("traffic_selector: what is not exactly a selector is refused") {
                                       "10.0.0.0/8-10.0.0.9",
                                       "10.0.0.0/8[tcp/80/90]",
                                       "10.0.0.0/8[tcp/8.0]",
+                                      "10.0.0.0/8[47/5]",
+                                      "10.0.0.0/8[esp/0]",
+                                      "2001:db8::/32[135/1280-1535]",
                                       "10.0.0.0/8[icmp/256]",
                                       "10.0.0.0/8[icmp/2048]",
                                       "10.0.0.0/8[icmp/8.256]",
@@ -136,6 +139,42 @@ TEST_CASE("traffic_selector: what is not exactly a selector is refused") {
     INFO(std::string(text));
     CHECK_FALSE(TrafficSelector::parse(text));
   }
+}
+
+TEST_CASE("traffic_selector: ports of a protocol that has none are narrowed away") {
+  // As RFC 7296 §3.13.1 has Mobility Headers, and as a peer might ask for GRE.
+  TrafficSelector mobility = selector("2001:db8::/32[135]");
+  mobility.port_first = 5U << 8U;
+  mobility.port_last = (5U << 8U) + 255U;
+  TrafficSelector gre = selector("10.0.0.0/8[47]");
+  gre.port_first = gre.port_last = 5;
+  CHECK(narrow({mobility}, selectors({"2001:db8::/32[135]"})).empty());
+  CHECK(narrow({gre}, selectors({"10.0.0.0/8"})).empty());
+  CHECK_FALSE(selector("10.0.0.0/8").overlaps(gre));
+  CHECK(narrow({gre, selector("10.2.0.0/16[47]")}, selectors({"10.0.0.0/8[47]"})) ==
+        selectors({"10.2.0.0/16[47]"}));
+  // Such packets are of port 0 to the tables.
+  gre.port_first = gre.port_last = 0;
+  CHECK(narrow({gre}, selectors({"10.0.0.0/8"})).size() == 1);
+}
+
+TEST_CASE("traffic_selector: two sides that a packet may have") {
+  const auto both = [](std::string_view one, std::string_view other) {
+    const bool may = may_be_of_one_packet(selector(one), selector(other));
+    CHECK(may == may_be_of_one_packet(selector(other), selector(one)));
+    return may;
+  };
+  CHECK(both("10.1.0.0/24", "10.2.0.0/24"));
+  CHECK(both("10.1.0.0/24[tcp/80]", "10.2.0.0/24"));
+  CHECK(both("10.1.0.0/24[tcp/80]", "10.2.0.0/24[tcp/5000-6000]"));
+  CHECK(both("10.1.0.0/24[icmp/8]", "10.2.0.0/24[icmp/8-10]"));
+  CHECK(both("10.1.0.0/24[icmp/8]", "10.2.0.0/24[icmp]"));
+  CHECK(both("10.1.0.0/24[udp/opaque]", "10.2.0.0/24[udp/opaque]"));
+  CHECK(both("10.1.0.0/24[udp/opaque]", "10.2.0.0/24[udp]"));
+  CHECK_FALSE(both("10.1.0.0/24[tcp]", "10.2.0.0/24[udp]"));
+  CHECK_FALSE(both("10.1.0.0/24[icmp/8]", "10.2.0.0/24[icmp/0]"));
+  CHECK_FALSE(both("10.1.0.0/24[udp/opaque]", "10.2.0.0/24[udp/53]"));
+  CHECK_FALSE(both("10.1.0.0/24", "2001:db8::/32"));
 }
 
 TEST_CASE("traffic_selector: a packet on the edge matches, one beyond does not") {
