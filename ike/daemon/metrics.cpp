@@ -64,23 +64,16 @@ prometheus::MetricFamily fragments(const MachineCounters& counters) {
   return family.take();
 }
 
-/// Every reason that a peer's proof can fail for has a row, so that a rate exists before the first.
+/// Every reason that a proof can fail for has a row, so that a rate exists before the first. Which
+/// those are the table of failures says.
 prometheus::MetricFamily authentication_failures(const MachineCounters& counters) {
-  using enum Failure;
-  static constexpr std::array kReasons{no_shared_secret,        authentication_failed_local,
-                                       identity_mismatch,       auth_method_mismatch,
-                                       certificate_missing,     certificate_untrusted,
-                                       certificate_not_valid,   certificate_revoked,
-                                       revocation_unknown,      certificate_unsuitable,
-                                       identity_not_certified,  signature_invalid,
-                                       signature_hash_mismatch, signature_failed,
-                                       ocsp_response_unusable,  revocation_unreachable};
   Family family = Family::counter("culvert_ike_authentication_failures_total",
-                                  "Peers that did not authenticate, by reason");
-  for (const Failure reason : kReasons) {
-    const auto found = counters.authentication_failures_by_reason.find(reason);
+                                  "Authentications that failed, the peer's or ours, by reason");
+  for (const FailureInfo& reason : all_failures()) {
+    const auto found = counters.authentication_failures_by_reason.find(reason.failure);
     const bool none = found == counters.authentication_failures_by_reason.end();
-    family.add({{"reason", std::string(info(reason).name)}}, none ? 0 : as_sample(found->second));
+    if (none && !reason.is_authentication) continue;
+    family.add({{"reason", std::string(reason.name)}}, none ? 0 : as_sample(found->second));
   }
   return family.take();
 }

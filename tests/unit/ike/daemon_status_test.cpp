@@ -198,6 +198,23 @@ TEST_CASE("ike metrics: counters and gauges carry the machine's figures") {
   CHECK(sample(families, "culvert_ike_dataplane_connected") == 1);
 }
 
+TEST_CASE(
+    "ike metrics: each failure that is one of authentication has a row, whatever was counted") {
+  MachineCounters counters;
+  const auto families = [&] { return render_metrics(counters, {}, {}, true); };
+  const std::string name = "culvert_ike_authentication_failures_total";
+  for (const FailureInfo& reason : all_failures()) {
+    INFO(reason.name);
+    CHECK(sample(families(), name, reason.name) == (reason.is_authentication ? 0 : -1));
+  }
+  for (const char* reason : {"post_quantum_mismatch", "authentication_failed_remote",
+                             "certificate_refused_remote", "identity_mismatch"}) {
+    CHECK(sample(families(), name, reason) == 0);
+  }
+  counters.authentication_failures_by_reason[Failure::peer_vanished] = 2;
+  CHECK(sample(families(), name, "peer_vanished") == 2);
+}
+
 TEST_CASE("ike metrics: a certificate's end; of two that look the same the earlier") {
   const auto families = render_metrics({}, {}, {}, true,
                                        {{"hq.pem", "own", "CN=hq", 1900000000},

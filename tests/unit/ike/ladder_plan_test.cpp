@@ -19,6 +19,12 @@ ike::ChildPlan plan(Ladder& ladder, int side, std::size_t child) {
   return ladder.connection(side).children.at(child);
 }
 
+std::uint64_t refused(Ladder& ladder, int side, Failure reason) {
+  const auto counters = ladder.gateway(side).machine->counters();
+  const auto found = counters.authentication_failures_by_reason.find(reason);
+  return found == counters.authentication_failures_by_reason.end() ? 0 : found->second;
+}
+
 }  // namespace
 
 TEST_CASE("plan: a child is coming while its own negotiation is under way, and not before") {
@@ -79,6 +85,42 @@ TEST_CASE("plan: a child that is never rekeyed by time has no time until then") 
   ladder.connect();
   CHECK_FALSE(ladder.ike_sa(kA).children.at(0).rekey_in);
   CHECK_FALSE(ladder.ike_sa(kA).children.at(0).expires_in);
+}
+
+TEST_CASE("authentication: a refusal is counted at both ends, once each") {
+  GatewayOptions a = gateway_a(), b = mirrored(a);
+  b.psk = "something else";
+  Ladder ladder(a, b);
+  ladder.initiate(kA);
+  ladder.run();
+  CHECK(refused(ladder, kA, Failure::authentication_failed_remote) == 1);
+  CHECK(refused(ladder, kB, Failure::authentication_failed_local) == 1);
+  CHECK(ladder.gateway(kA).machine->counters().authentication_failures == 1);
+  CHECK(ladder.gateway(kB).machine->counters().authentication_failures == 1);
+}
+
+TEST_CASE("authentication: an initiator that refuses the responder counts it, and so does he") {
+  GatewayOptions a = gateway_a(), b = mirrored(a);
+  a.remote_id = "other.example.org";
+  b.id = "b.example.org";
+  Ladder ladder(a, b);
+  ladder.initiate(kA);
+  ladder.run();
+  const auto total = [&](int side) {
+    return ladder.gateway(side).machine->counters().authentication_failures;
+  };
+  CHECK(total(kA) == 1);
+  CHECK(total(kB) == 1);
+}
+
+TEST_CASE("authentication: a required post-quantum key that the peer lacks is counted") {
+  GatewayOptions a = gateway_a(), b = mirrored(a);
+  a.ppk_id = "shared";
+  a.ppk_required = true;
+  Ladder ladder(a, b);
+  ladder.initiate(kA);
+  ladder.run();
+  CHECK(refused(ladder, kA, Failure::post_quantum_mismatch) == 1);
 }
 
 }  // namespace culvert::ladder
