@@ -215,6 +215,25 @@ TEST_CASE(
   CHECK(sample(families(), name, "peer_vanished") == 2);
 }
 
+TEST_CASE("ike metrics: rekeys by child and result") {
+  ConnectionStatus status{"branch", std::nullopt, "", std::nullopt};
+  status.children = {{.name = "office", .rekeys_ok = 3, .rekeys_failed = 1}};
+  const auto families = render_metrics({}, {}, {status}, true);
+  CHECK(sample(families, "culvert_ike_child_rekeys_total", "ok") == 3);
+  CHECK(sample(families, "culvert_ike_child_rekeys_total", "failed") == 1);
+  CHECK(sample(families, "culvert_ike_child_rekeys_total", "office") == 3);
+}
+
+TEST_CASE("ike metrics: which gateway's, the configuration in force, and a refused reload") {
+  runtime::MetricFamilies families;
+  add_process({"hq", "00000000000000a0", false}, families);
+  CHECK(sample(families, "culvert_ike_build_info", "hq") == 1);
+  CHECK(sample(families, "culvert_ike_config_info", "00000000000000a0") == 1);
+  CHECK(sample(families, "culvert_ike_config_last_reload_successful") == 0);
+  CHECK(sample(families, "process_start_time_seconds") > 1e9);
+  CHECK(sample(families, "process_resident_memory_bytes") > 1e6);
+}
+
 TEST_CASE("ike metrics: a certificate's end; of two that look the same the earlier") {
   const auto families = render_metrics({}, {}, {}, true,
                                        {{"hq.pem", "own", "CN=hq", 1900000000},
