@@ -50,6 +50,45 @@ std::optional<DeadWay> rejected_on_the_way(const json& child) {
   return DeadWay{said_of_esp(said), text(said, "remedy")};
 }
 
+/// The key daemon's plan for a child: `connections[].children[]`; null where it does not tell.
+const json& plan_of(const json& child, const json& connection) {
+  static const json nothing;
+  for (const json& plan : member(connection, "children")) {
+    if (text(plan, "child") == text(child, "child")) return plan;
+  }
+  return nothing;
+}
+
+/// Whether the connection's last failure is why the child is down. Another child's is not; and a
+/// peer that dials in from anywhere may leave.
+bool is_why_down(const json& failure, const json& child) {
+  if (!failure.is_object() || is_true(failure, "while_up")) return false;
+  if (member(failure, "child").is_string() && text(failure, "child") != text(child, "child")) {
+    return false;
+  }
+  const std::string name = text(failure, "failure");
+  const bool has_left = name == "peer_vanished" || name == "peer_deleted";
+  return !has_left || text(child, "started_by") != "peer";
+}
+
+/// Nobody has begun to bring it up. That is only wrong where somebody should have.
+Judgement judge_idle(const json& child, const json& plan) {
+  const bool is_wanted = !member(child, "wanted").is_boolean() || is_true(child, "wanted");
+  const bool is_ended = is_true(plan, "terminated");
+  if (is_wanted && is_ended) {
+    return {"down", "taken down by `culvert terminate`", "`culvert initiate` brings it up again"};
+  }
+  if (is_wanted) {
+    return {"down", "no negotiation has been started",
+            "`culvert initiate` starts it; see the key daemon's log for why it did not by itself"};
+  }
+  const std::string started_by = text(child, "started_by");
+  const std::string waits = started_by == "traffic" ? "waits for the next packet to its remote_ts"
+                            : started_by == "peer"  ? "waits for the peer, which may be anywhere"
+                                                    : "waits for `culvert initiate`";
+  return {"waiting", (is_ended ? "taken down by `culvert terminate`, " : "") + waits, ""};
+}
+
 Judgement judge_down(const json& child, const Around& around) {
   if (is_true(child, "manual")) {
     return {"down", "an SA without IKE has ended, its sequence numbers are used up",
@@ -61,7 +100,7 @@ Judgement judge_down(const json& child, const Around& around) {
             "see the data plane's log for the refused installation; `culvert rekey` tries again"};
   }
   const json& failure = member(around.connection, "last_failure");
-  if (failure.is_object() && !is_true(failure, "while_up")) {
+  if (is_why_down(failure, child)) {
     const Judgement failed{"down", text(failure, "failure") + ": " + text(failure, "detail"),
                            text(failure, "remedy")};
     const bool is_silence = text(failure, "failure") == "peer_unreachable";
@@ -74,12 +113,14 @@ Judgement judge_down(const json& child, const Around& around) {
     }
     return {"down", "culvert-ike is not running and no SA is installed", "start culvert-ike"};
   }
-  if (text(around.connection, "state") == "negotiating") {
+  const json& plan = plan_of(child, around.connection);
+  const bool is_negotiated = plan.is_object() ? is_true(plan, "negotiating")
+                                              : text(around.connection, "state") == "negotiating";
+  if (is_negotiated) {
     return or_dead_way({"down", "negotiation is under way", "wait a moment"},
                        dead_way(around.peer, around.links));
   }
-  return {"down", "no negotiation has been started",
-          "`culvert initiate` starts it, or set start_action: start"};
+  return judge_idle(child, plan);
 }
 
 /// Nothing comes from that side. What did come and was dropped here, less than a large part of all

@@ -1,6 +1,7 @@
 // Children whose packets come and are dropped here: which reason, how many, what to do.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -71,11 +72,29 @@ bool is_over(const Dropped& dropped, const json& traffic) {
          is_old(member(member(traffic, "last_refused"), "age_seconds"));
 }
 
+/// Whether packets came so far behind that not even the advised window, the largest, takes them.
+bool is_beyond(const json& late, double window) {
+  for (const char* kind : {"accepted", "missed"}) {
+    const json& distances = member(late, kind);
+    if (!distances.is_object()) continue;
+    for (const auto& [below, packets] : distances.items()) {
+      if (std::strtod(below.c_str(), nullptr) > window) return true;
+    }
+  }
+  return false;
+}
+
 std::string remedy_of(const std::string& reason, const json& row, const json& traffic) {
   const std::string remedy =
       row.contains("remedy") ? text(row, "remedy") : "See `culvert counters --drops`.";
   const double window = number(member(traffic, "late"), "advised_window");
   if (reason != "replay_left_of_window" || window == 0) return remedy;
+  if (is_beyond(member(traffic, "late"), window)) {
+    return fmt::format(
+        "{} No replay_window takes all of them: some came {} packets behind or more, "
+        "as a replay does.",
+        remedy, window);
+  }
   return fmt::format("{} Here replay_window: {} would have taken them.", remedy, window);
 }
 

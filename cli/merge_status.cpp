@@ -121,6 +121,7 @@ json merge_child(const json& child, const json& negotiated, const Judgement& jud
   return {{"child", member(child, "child")},
           {"state", judgement.state},
           {"up", is_true(child, "up")},
+          {"wanted", member(child, "wanted")},
           {"reason", judgement.reason},
           {"notice", member(negotiated, "notice")},
           {"in", member(child, "in")},

@@ -18,6 +18,7 @@ using nlohmann::json;
 struct Tally {
   int children = 0;
   int up = 0;
+  int waiting = 0;
 };
 
 Tally count(const json& status) {
@@ -26,6 +27,7 @@ Tally count(const json& status) {
     for (const json& child : member(connection, "children")) {
       ++tally.children;
       if (is_true(child, "up")) ++tally.up;
+      if (text(child, "state") == "waiting") ++tally.waiting;
     }
   }
   return tally;
@@ -56,13 +58,18 @@ std::string below(const json& problem) {
   return remedy_line(problem, "  ") + render_refusal(member(problem, "last_refused"), "  ");
 }
 
+std::string waiting(int children) {
+  return children == 0 ? "" : fmt::format(", {} waiting", children);
+}
+
 std::string verdict(const json& status, const json* worst) {
   const Tally tally = count(status);
   // Without the data plane's answer nobody knows how many there are.
-  const std::string children = is_true(member(status, "dataplane"), "running")
-                                   ? fmt::format("{} of {} {} up", tally.up, tally.children,
-                                                 tally.children == 1 ? "child" : "children")
-                                   : "no children known";
+  const std::string children =
+      is_true(member(status, "dataplane"), "running")
+          ? fmt::format("{} of {} {} up{}", tally.up, tally.children,
+                        tally.children == 1 ? "child" : "children", waiting(tally.waiting))
+          : "no children known";
   const std::string name = text(status, "instance");
   if (worst == nullptr) return fmt::format("{}: OK, {}\n", name, children);
   return fmt::format("{}: {}, {}: {}\n", name,
@@ -130,9 +137,11 @@ std::string render_connection(const json& connection, const json& problems) {
     lines += render_child_state(child);
     if (member(child, "spi_in").is_string()) {
       lines += fmt::format("    {} === {}\n", text(child, "local_ts"), text(child, "remote_ts"));
-      lines += fmt::format("    {}, SPI in {} out {}, rekey in {}\n", text(child, "suite"),
-                           text(child, "spi_in"), text(child, "spi_out"),
-                           human_duration(member(child, "rekey_in_seconds")));
+      const json& rekey_in = member(child, "rekey_in_seconds");
+      lines += fmt::format(
+          "    {}, SPI in {} out {}, {}\n", text(child, "suite"), text(child, "spi_in"),
+          text(child, "spi_out"),
+          rekey_in.is_number() ? "rekey in " + human_duration(rekey_in) : "no rekey by time");
     }
     lines += "    in  " + traffic(member(child, "in")) + "\n";
     if (!refusal_is_told(problems, connection, child)) {

@@ -4,10 +4,12 @@
 #include <chrono>
 #include <cmath>
 #include <exception>
+#include <fstream>
 #include <limits>
 
 #include <prometheus/collectable.h>
 #include <prometheus/exposer.h>
+#include <unistd.h>
 
 namespace culvert::runtime {
 namespace {
@@ -139,6 +141,16 @@ prometheus::MetricFamily process_start_time() {
                        "Start time of the process since the Unix epoch")
       .add({}, started)
       .take();
+}
+
+prometheus::MetricFamily process_memory() {
+  Family family = Family::gauge("process_resident_memory_bytes", "Memory in use, huge pages apart");
+  std::ifstream stream("/proc/self/statm");
+  std::uint64_t all = 0, resident = 0;
+  if (stream >> all >> resident) {
+    family.add({}, static_cast<double>(resident) * static_cast<double>(::sysconf(_SC_PAGESIZE)));
+  }
+  return family.take();
 }
 
 }  // namespace culvert::runtime

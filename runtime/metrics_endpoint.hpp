@@ -72,5 +72,7 @@ class Family {
 
 /// `process_start_time_seconds` of this process, as every exporter has it.
 prometheus::MetricFamily process_start_time();
+/// `process_resident_memory_bytes`, without huge pages; no sample where the kernel does not say.
+prometheus::MetricFamily process_memory();
 
 }  // namespace culvert::runtime

@@ -22,8 +22,12 @@ class AcquireTracker {
   /// Between two attempts to ask where the first was not heard.
   static constexpr Instant kAskAgain = std::chrono::milliseconds{100};
 
+  /// Packets that meet a trap say for so long that there is something for its child to carry.
+  static constexpr Instant kAskedForLately = std::chrono::minutes{1};
+
   /// A packet met the child's trap. True: ask now, and say when that was `asked`.
   [[nodiscard]] bool want(config::ChildId child, Instant now) {
+    last_wanted_[child] = now;
     const auto [item, is_new] = pending_.try_emplace(child, Pending{now, now});
     return is_new || try_again(item->second, now);
   }
@@ -42,9 +46,18 @@ class AcquireTracker {
     return again;
   }
   /// A policy was installed for the child.
-  void answered(config::ChildId child) { pending_.erase(child); }
+  void answered(config::ChildId child) {
+    pending_.erase(child);
+    last_wanted_.erase(child);
+  }
+  /// Whether packets met the child's trap lately, and nothing was installed for it since.
+  [[nodiscard]] bool is_wanted(config::ChildId child, Instant now) const {
+    const auto found = last_wanted_.find(child);
+    return found != last_wanted_.end() && now - found->second < kAskedForLately;
+  }
   /// Children that waited in vain; the next packet asks again.
   [[nodiscard]] std::vector<config::ChildId> expire(Instant now) {
+    std::erase_if(last_wanted_, [&](const auto& item) { return !is_wanted(item.first, now); });
     std::vector<config::ChildId> gone;
     std::erase_if(pending_, [&](const auto& item) {
       const bool late = now - item.second.since >= kPatience;
@@ -72,6 +85,7 @@ class AcquireTracker {
   }
 
   std::map<config::ChildId, Pending> pending_;
+  std::map<config::ChildId, Instant> last_wanted_;
 };
 
 }  // namespace culvert::dataplane::control

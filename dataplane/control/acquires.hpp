@@ -29,6 +29,10 @@ class Acquires {
   /// A key daemon connected: what still waits is asked for again.
   void key_daemon_connected(Instant now);
   void stop();
+  /// Whether packets wait for the child's SA, or did a moment ago, in vain.
+  [[nodiscard]] bool is_wanted(ChildId child, Instant now) const {
+    return tracker_.is_wanted(child, now);
+  }
 
  private:
   struct Held {

@@ -249,7 +249,7 @@ void Associations::count_some(std::size_t count) {
   for (; count != 0 && item != watches_.end(); --count, ++item) {
     const SaRecord& record = *tables_.sad->find(item->first);
     round_.count(record.spec.child_id, record.spec.direction, tables_.sad->traffic(record),
-                 is_live(record));
+                 is_live(record), {record.installed_tsc, tables_.sad->end_of(record)});
   }
   if (item == watches_.end()) return round_.all_passed();
   round_.passed(item->first);

@@ -3,6 +3,36 @@
 #include <utility>
 
 namespace culvert::dataplane::control {
+namespace {
+
+StartedBy starter_of(const config::Connection& connection, const config::Child& child) {
+  if (!connection.remote.address) return StartedBy::peer;
+  switch (child.start_action) {
+    case config::StartAction::start:
+      return StartedBy::configuration;
+    case config::StartAction::trap:
+      return StartedBy::traffic;
+    case config::StartAction::none:
+      return StartedBy::command;
+  }
+  return StartedBy::configuration;
+}
+
+}  // namespace
+
+std::string_view to_string(StartedBy started_by) {
+  switch (started_by) {
+    case StartedBy::configuration:
+      return "configuration";
+    case StartedBy::traffic:
+      return "traffic";
+    case StartedBy::command:
+      return "command";
+    case StartedBy::peer:
+      return "peer";
+  }
+  return "";
+}
 
 void ChildDirectory::take(const config::Config& config, const std::set<ChildId>& borne) {
   auto before = std::exchange(entries_, {});
@@ -10,7 +40,10 @@ void ChildDirectory::take(const config::Config& config, const std::set<ChildId>&
   for (const config::Connection& connection : config.connections) {
     for (const config::Child& child : connection.children) {
       const auto position = static_cast<std::uint32_t>(order->size());
-      entries_[child.id] = {{connection.name, child.name}, &child, position};
+      ChildName name{.connection = connection.name,
+                     .child = child.name,
+                     .started_by = starter_of(connection, child)};
+      entries_[child.id] = {std::move(name), &child, position};
       order->push_back(child.id);
     }
   }

@@ -19,11 +19,21 @@ namespace culvert::dataplane::control {
 using config::ChildId;
 using config::kManualConnection;
 
+/// What brings a child up.
+enum class StartedBy : std::uint8_t {
+  configuration,  ///< start_action: start, and manual SAs
+  traffic,        ///< start_action: trap
+  command,        ///< start_action: none
+  peer,           ///< whatever start_action says: nobody knows the peer's address
+};
+[[nodiscard]] std::string_view to_string(StartedBy started_by);
+
 struct ChildName {
   std::string connection;
   std::string child;
   bool manual = false;
   bool in = true, out = true;  ///< the directions that have SAs: a manual one may have one alone
+  StartedBy started_by = StartedBy::configuration;
   friend bool operator==(const ChildName&, const ChildName&) = default;
 };
 

@@ -7,8 +7,14 @@
 namespace culvert::dataplane::control {
 namespace {
 
-ChildTrafficReport traffic_report(const ChildTotals& totals, std::uint64_t now_tsc) {
+ChildTrafficReport traffic_report(const ChildTotals& totals, const SaSpan& span,
+                                  std::uint64_t now_tsc) {
   ChildTrafficReport report;
+  report.sa_age_seconds = seconds_between(span.installed_tsc, now_tsc);
+  if (span.end_tsc != 0 && span.end_tsc != kNeverEnds) {
+    report.sa_remaining_seconds =
+        span.end_tsc <= now_tsc ? 0 : seconds_between(now_tsc, span.end_tsc);
+  }
   report.packets = totals.packets;
   report.bytes = totals.bytes;
   report.last_packet_age_seconds = seconds_between(totals.last_packet_tsc, now_tsc);
@@ -53,6 +59,19 @@ std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refu
                        refusal->packet.flow, refusal->source, refusal->destination};
 }
 
+bool is_wanted(ChildId id, const ChildName& name, const Acquires* acquires) {
+  switch (name.started_by) {
+    case StartedBy::configuration:
+      return true;
+    case StartedBy::traffic:
+      return acquires != nullptr && acquires->is_wanted(id, runtime::now());
+    case StartedBy::command:
+    case StartedBy::peer:
+      return false;
+  }
+  return true;
+}
+
 ChildReport child_report(ChildId id, const ChildName& name, const ChildSums& sums,
                          const std::optional<Unreachable>& unreachable, std::uint64_t now_tsc) {
   const auto is_up = [&](channel::Direction direction, bool is_wanted) {
@@ -64,9 +83,11 @@ ChildReport child_report(ChildId id, const ChildName& name, const ChildSums& sum
           .manual = name.manual,
           .has_in = name.in,
           .has_out = name.out,
+          .started_by = name.started_by,
           .up = is_up(channel::Direction::in, name.in) && is_up(channel::Direction::out, name.out),
-          .in = traffic_report(sums.totals[0], now_tsc),
-          .out = traffic_report(sums.totals[1], now_tsc),
+          .wanted = is_wanted(id, name, nullptr),
+          .in = traffic_report(sums.totals[0], sums.spans[0], now_tsc),
+          .out = traffic_report(sums.totals[1], sums.spans[1], now_tsc),
           .unreachable = unreachable_report(unreachable, now_tsc)};
 }
 
@@ -87,8 +108,10 @@ bool ChildReports::work(std::vector<ChildReport>& reports) {
   const std::size_t end = std::min(ids.size(), reported_ + kChildrenAtOnce);
   for (; reported_ < end; ++reported_) {
     const ChildId id = ids[reported_];
-    ChildReport report = child_report(id, children_.name(id), round.of(id),
-                                      associations_.unreachable_of(id), as_of_tsc_);
+    const ChildName& name = children_.name(id);
+    ChildReport report =
+        child_report(id, name, round.of(id), associations_.unreachable_of(id), as_of_tsc_);
+    report.wanted = is_wanted(id, name, acquires_);
     if (reported_ < reports.size()) {
       reports[reported_] = std::move(report);
     } else {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "dataplane/control/acquires.hpp"
 #include "dataplane/control/associations.hpp"
 #include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/child_round.hpp"
@@ -33,15 +34,19 @@ std::optional<RefusalReport> refusal_report(const std::optional<SaRefusal>& refu
 ChildReport child_report(ChildId id, const ChildName& name, const ChildSums& sums,
                          const std::optional<Unreachable>& unreachable, std::uint64_t now_tsc);
 
+/// Whether it is to be up now: the configuration says so, or packets ask for it.
+bool is_wanted(ChildId id, const ChildName& name, const Acquires* acquires);
+
 /// Every child's report by one round over all SAs, in slices.
 class ChildReports {
  public:
   /// A call looks at so many SAs and makes so many reports at most.
   static constexpr std::size_t kSasAtOnce = 1024, kChildrenAtOnce = 1024;
 
-  /// Both outlive it.
-  ChildReports(Associations& associations, const ChildDirectory& children)
-      : associations_(associations), children_(children) {}
+  /// All outlive it. Without `acquires` no packet asks for a child.
+  ChildReports(Associations& associations, const ChildDirectory& children,
+               const Acquires* acquires = nullptr)
+      : associations_(associations), children_(children), acquires_(acquires) {}
 
   /// Goes on with a round, or begins one. True: it is over, and `reports` has all children, in the
   /// order of the directory. Until then call with the same `reports`; what they held before is
@@ -53,6 +58,7 @@ class ChildReports {
  private:
   Associations& associations_;
   const ChildDirectory& children_;
+  const Acquires* acquires_;
   std::size_t reported_ = 0;
   std::uint64_t as_of_tsc_ = 0;
 };

@@ -2,6 +2,7 @@
 // those of one walk although SAs come, carry on and end in the middle of it. Pure.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <unordered_map>
@@ -10,15 +11,29 @@
 
 namespace culvert::dataplane::control {
 
+/// When a direction's SAs that pass packets began and end, in TSC cycles. 0: there is none.
+struct SaSpan {
+  std::uint64_t installed_tsc = 0;  ///< the youngest
+  std::uint64_t end_tsc = 0;        ///< the last one by its hard lifetime; kNeverEnds: by none
+
+  void add(const SaSpan& span) {
+    installed_tsc = std::max(installed_tsc, span.installed_tsc);
+    end_tsc = std::max(end_tsc, span.end_tsc);
+  }
+};
+
 /// What a child's SAs have carried, those that are gone and those that are there, by direction.
 struct ChildSums {
   std::array<ChildTotals, 2> totals{};
   std::array<bool, 2> live{};  ///< whether any passes packets
+  std::array<SaSpan, 2> spans{};
 
-  void add(channel::Direction direction, const SaTraffic& traffic, bool is_live) {
+  void add(channel::Direction direction, const SaTraffic& traffic, bool is_live,
+           const SaSpan& span = {}) {
     const auto at = static_cast<std::size_t>(direction);
     totals[at].add(traffic);
     live[at] = live[at] || is_live;
+    if (is_live) spans[at].add(span);
   }
 };
 
@@ -55,8 +70,8 @@ class ChildRound {
 
   /// An SA has its turn.
   void count(config::ChildId child, channel::Direction direction, const SaTraffic& traffic,
-             bool is_live) {
-    of_this_round(child).add(direction, traffic, is_live);
+             bool is_live, const SaSpan& span = {}) {
+    of_this_round(child).add(direction, traffic, is_live, span);
   }
   /// A new one. If its turn is over, the next round counts it, but its child is up at once: the SA
   /// that it replaces may be gone before that one's turn.
@@ -82,6 +97,7 @@ class ChildRound {
   [[nodiscard]] static ChildSums account_of(const ChildAccounts& accounts, config::ChildId child) {
     return {
         {accounts.of(child, channel::Direction::in), accounts.of(child, channel::Direction::out)},
+        {},
         {}};
   }
 

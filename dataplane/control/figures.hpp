@@ -49,9 +49,10 @@ class FigureRounds {
  public:
   /// Has all but the children filled in.
   using FillIn = std::function<void(Figures&)>;
-  /// `associations` and `children` outlive it.
-  FigureRounds(Associations& associations, const ChildDirectory& children, FillIn fill_in)
-      : fill_in_(std::move(fill_in)), children_(associations, children) {}
+  /// What is referred to outlives it.
+  FigureRounds(Associations& associations, const ChildDirectory& children, FillIn fill_in,
+               const Acquires* acquires = nullptr)
+      : fill_in_(std::move(fill_in)), children_(associations, children, acquires) {}
 
   /// Answers scrapes there, from a first round on, which it makes at once; nullopt: nowhere, and
   /// nothing is ever gathered. The error is a sentence.

@@ -7,7 +7,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
-#include "dataplane/control/config_version.hpp"
+#include "config/config_version.hpp"
 #include "dataplane/control/confinement.hpp"
 #include "dataplane/control/running_gateway.hpp"
 #include "dataplane/control/verbs.hpp"
@@ -127,7 +127,7 @@ Done RunningGateway::make_duties() {
   punts_.emplace(*packets_, *neighbors_, *icmp_, *ike_, *acquires_, *associations_, *channel_, now);
   reporter_.emplace(
       Reporter::Sources{config_, tables, *interfaces_, *workers_, *channel_, topology_, children_,
-                        *associations_, *policies_, *neighbors_, *steering_},
+                        *associations_, *policies_, *neighbors_, *steering_, &*acquires_},
       *hardware_, now);
   neighbors_->on_unreachable(
       [this](const NeighborKey&, const Packet& packet, const PuntedPacket& origin) {
@@ -168,7 +168,7 @@ Done RunningGateway::install_configuration(Instant now) {
   if (auto done = manual_sas_->apply(config_, *std::move(plan), now); !done) return done;
   if (!config_.manual_sas.empty()) policies_->publish();
   know_peers(now);
-  reporter_->configuration_changed(config_version(config_.file));
+  reporter_->configuration_changed(config::config_version(config_.file));
   return {};
 }
 
@@ -189,10 +189,13 @@ Done RunningGateway::open_control() {
   if (!control) return Failure(control.error());
   control_ = std::move(*control);
   register_verbs(*control_, *reporter_);
-  figures_.emplace(*associations_, children_, [this](Figures& figures) {
-    figures.status = reporter_->gateway(runtime::now());
-    figures.drops = reporter_->drops(true);
-  });
+  figures_.emplace(
+      *associations_, children_,
+      [this](Figures& figures) {
+        figures.status = reporter_->gateway(runtime::now());
+        figures.drops = reporter_->drops(true);
+      },
+      &*acquires_);
   return figures_->listen(config_.metrics.listen);
 }
 

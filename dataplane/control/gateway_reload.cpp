@@ -1,8 +1,8 @@
 // Another configuration for the gateway that runs: all of it, or nothing.
 #include <set>
 
+#include "config/config_version.hpp"
 #include "dataplane/control/change_over.hpp"
-#include "dataplane/control/config_version.hpp"
 #include "dataplane/control/reload.hpp"
 #include "dataplane/control/running_gateway.hpp"
 #include "runtime/log.hpp"
@@ -72,7 +72,8 @@ void RunningGateway::reload(config::LoadResult loaded) {
                                                                 : runtime::Level::warning,
                  "reload_diagnostic", {{"message", diagnostic.to_string()}});
   }
-  const auto finish = [](std::string_view event, runtime::Level level, std::string_view why) {
+  const auto finish = [&](std::string_view event, runtime::Level level, std::string_view why) {
+    reporter_->reload_ended(event == "reloaded");
     runtime::log(level, event, {{"reason", why}});
     runtime::notify_ready(std::string(event) + ": " + std::string(why));
   };
@@ -98,7 +99,7 @@ void RunningGateway::reload(config::LoadResult loaded) {
   neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());
-  reporter_->configuration_changed(config_version(config_.file));
+  reporter_->configuration_changed(config::config_version(config_.file));
   finish("reloaded", runtime::Level::info,
          "interfaces, addresses, routes, policies, children and manual SAs are in force");
 }

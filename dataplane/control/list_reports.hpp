@@ -1,6 +1,7 @@
 // What is reported of one SA and one policy. Main thread.
 #pragma once
 
+#include "dataplane/control/acquires.hpp"
 #include "dataplane/control/associations.hpp"
 #include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/report.hpp"
@@ -13,6 +14,7 @@ struct ListSources {
   Tables& tables;
   Associations& associations;
   const ChildDirectory& children;
+  const Acquires* acquires = nullptr;  ///< nullptr: no packet asks for a child
 };
 
 [[nodiscard]] SaReport sa_report(const SaRecord& record, const ListSources& sources, Instant now);

@@ -40,9 +40,11 @@ bool StatusAnswer::add_some(std::size_t, std::string& text) {
     if (!count_.is_whole()) return false;
     is_counting_ = false;
     if (name.child.empty()) continue;  // of another configuration meanwhile
-    add(text,
-        to_json(child_report(child, name, count_.sums(),
-                             sources_.associations.unreachable_of(child), rte_get_tsc_cycles())));
+    ChildReport report =
+        child_report(child, name, count_.sums(), sources_.associations.unreachable_of(child),
+                     rte_get_tsc_cycles());
+    report.wanted = is_wanted(child, name, sources_.acquires);
+    add(text, to_json(report));
   }
   return next_ == order.size();
 }

@@ -11,6 +11,7 @@
 
 #include "channel/messages.hpp"
 #include "channel/server.hpp"
+#include "dataplane/control/child_directory.hpp"
 #include "dataplane/control/steering_report.hpp"
 #include "dataplane/ports/memory_placement.hpp"
 #include "dataplane/ports/port.hpp"
@@ -83,6 +84,8 @@ struct ChildTrafficReport {
   /// In: how often an SA came back into step after 2^32 lost packets (RFC 4303 appendix A3).
   std::uint64_t resynchronized = 0;
   std::uint64_t dummies = 0;  ///< of `packets`, without contents (RFC 4303 §2.6)
+  /// Of the youngest live SA, and until the last one's hard lifetime; nullopt: there is none.
+  std::optional<double> sa_age_seconds, sa_remaining_seconds;
 };
 
 /// Who said last that the child's ESP does not get through (Unreachable).
@@ -99,7 +102,9 @@ struct ChildReport {
   channel::ChildId id{};
   bool manual = false;                 ///< without IKE
   bool has_in = true, has_out = true;  ///< the directions that have SAs when it is up
-  bool up = false;                     ///< a live SA in each of them
+  StartedBy started_by = StartedBy::configuration;
+  bool up = false;     ///< a live SA in each of them
+  bool wanted = true;  ///< it should be: an SA is configured to be there, or traffic asks for one
   ChildTrafficReport in, out;
   std::optional<UnreachableReport> unreachable;
 };
@@ -153,6 +158,7 @@ struct StatusReport {
   double uptime_seconds = 0;
   ports::Placement placement;
   bool huge_pages = false, channel_connected = false;
+  bool last_reload_ok = true;  ///< or there was none
   channel::ServerStatistics channel;
   std::uint64_t sas_in = 0, sas_out = 0, policies = 0;
   std::vector<WorkerReport> workers;

@@ -216,6 +216,8 @@ json to_json(const ChildReport& child) {
           {"id", fmt::format("{:016x}", static_cast<std::uint64_t>(child.id))},
           {"manual", child.manual},
           {"directions", std::move(directions)},
+          {"started_by", to_string(child.started_by)},
+          {"wanted", child.wanted},
           {"up", child.up},
           {"in", child_traffic_json(child.in)},
           {"out", child_traffic_json(child.out)},

@@ -111,6 +111,12 @@ struct ChildFamilies {
                                    "Packets through a child's SAs that had no contents");
   Family up =
       Family::gauge("culvert_child_up", "1 when each direction that is to have one has a live SA");
+  Family wanted = Family::gauge("culvert_child_wanted",
+                                "1 when the child should be up: the configuration starts it, or "
+                                "packets waited for it within the last minute");
+  Family age = Family::gauge("culvert_child_sa_age_seconds", "Age of the youngest live SA");
+  Family remaining = Family::gauge("culvert_child_sa_remaining_seconds",
+                                   "Until the last live SA's hard lifetime in time");
 };
 
 /// Bucket k of the report holds distances from 2^(k-1) to 2^k - 1.
@@ -144,6 +150,8 @@ void add_child_direction(ChildFamilies& families, const Labels& labels,
   families.packets.add(labels, number(traffic.packets));
   families.bytes.add(labels, number(traffic.bytes));
   families.dummies.add(labels, number(traffic.dummies));
+  if (traffic.sa_age_seconds) families.age.add(labels, *traffic.sa_age_seconds);
+  if (traffic.sa_remaining_seconds) families.remaining.add(labels, *traffic.sa_remaining_seconds);
   if (traffic.last_packet_age_seconds) {
     families.last.add(labels, wall_seconds - *traffic.last_packet_age_seconds);
   }
@@ -160,6 +168,7 @@ void add_children(runtime::MetricFamilies& families, const std::vector<ChildRepo
   for (const ChildReport& child : children) {
     Labels labels{{"connection", child.connection}, {"child", child.child}};
     child_families.up.add(labels, child.up ? 1 : 0);
+    child_families.wanted.add(labels, child.wanted ? 1 : 0);
     add_arrival(child_families, labels, child.in);
     labels.emplace_back("direction", "in");
     add_child_direction(child_families, labels, child.in, wall_seconds);
@@ -176,6 +185,9 @@ void add_children(runtime::MetricFamilies& families, const std::vector<ChildRepo
   families.push_back(child_families.resynchronized.take());
   families.push_back(child_families.dummies.take());
   families.push_back(child_families.up.take());
+  families.push_back(child_families.wanted.take());
+  families.push_back(child_families.age.take());
+  families.push_back(child_families.remaining.take());
 }
 
 }  // namespace
@@ -202,10 +214,18 @@ runtime::MetricFamilies to_metrics(const StatusReport& status, const std::vector
   families.push_back(Family::gauge("culvert_config_info", "The configuration in force")
                          .add({{"version", status.config_version}}, 1)
                          .take());
+  families.push_back(Family::gauge("culvert_config_last_reload_successful",
+                                   "0 from a refused reload to the next one that is not")
+                         .add({}, status.last_reload_ok ? 1 : 0)
+                         .take());
   families.push_back(Family::gauge("culvert_build_info", "What runs")
-                         .add({{"version", status.version}, {"engine", status.engine}}, 1)
+                         .add({{"version", status.version},
+                               {"engine", status.engine},
+                               {"gateway", status.instance}},
+                              1)
                          .take());
   families.push_back(runtime::process_start_time());
+  families.push_back(runtime::process_memory());
   return families;
 }
 

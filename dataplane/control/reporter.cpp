@@ -32,7 +32,7 @@ std::string mac_text(const wire::MacAddress& mac) {
 
 Reporter::Reporter(const Sources& sources, const Hardware& hardware, Instant started)
     : sources_(sources),
-      lists_{sources.tables, sources.associations, sources.children},
+      lists_{sources.tables, sources.associations, sources.children, sources.acquires},
       engine_(hardware.engine->name()),
       engine_reason_(hardware.engine_choice.reason),
       suites_(suites_of(*hardware.engine)),
@@ -57,6 +57,7 @@ StatusReport Reporter::gateway(Instant now) const {
   report.version = CULVERT_VERSION;
   report.instance = sources_.config.instance;
   report.config_version = config_version_;
+  report.last_reload_ok = last_reload_ok_;
   report.engine = engine_;
   report.engine_reason = engine_reason_;
   report.suites = suites_;

@@ -38,11 +38,13 @@ class Reporter {
     const PolicyBook& policies;
     const Neighbors& neighbors;
     const Steering& steering;
+    const Acquires* acquires;
   };
   Reporter(const Sources& sources, const Hardware& hardware, Instant started);
 
   /// Names the configuration in force, for `config_version`.
   void configuration_changed(std::string version) { config_version_ = std::move(version); }
+  void reload_ended(bool ok) { last_reload_ok_ = ok; }
 
   /// Answers that tell of every child, SA or policy. They read what this reads, in slices.
   [[nodiscard]] std::unique_ptr<runtime::SlicedResult> status(Instant now) const;
@@ -78,6 +80,7 @@ class Reporter {
   bool huge_pages_;
   Instant started_;
   std::string config_version_;
+  bool last_reload_ok_ = true;
   std::vector<Cycles> last_cycles_, cycles_before_;  ///< by worker, at take_cycles
 };
 

@@ -127,7 +127,8 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "The rekey before it did not succeed: see `culvert status`."},
     {sequence_exhausted, "sequence_exhausted", serious, "RFC 4303 §3.3.3",
      "The SA has used all its sequence numbers.",
-     "Negotiate ESN, or rekey earlier by rekey_packets."},
+     "Negotiate ESN, or rekey earlier by rekey_packets. A manual SA needs a new key_file at both "
+     "ends, and esn: true lasts longer."},
     {replay_duplicate, "replay_duplicate", notable, "RFC 4303 §3.4.3",
      "A sequence number that was received already.",
      "Some networks duplicate packets; many of them mean a replay attack or a loop."},
@@ -136,7 +137,9 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
      "If the path reorders (QoS, several links), enlarge replay_window."},
     {icv_mismatch, "icv_mismatch", serious, "RFC 4303 §3.4.4",
      "The packet's integrity check failed: it was changed on the way, or the keys differ.",
-     "If all packets of an SA fail, rekey it; else look for corruption or an attack."},
+     "If all packets of an SA fail, rekey it, or compare key_file and suite of a manual SA with "
+     "the "
+     "peer's; else look for corruption or an attack."},
     {esp_truncated, "esp_truncated", serious, "RFC 4303 §2",
      "Too short for an ESP packet of this SA's suite.",
      "Look for an MTU problem or a faulty peer."},

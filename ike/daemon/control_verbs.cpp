@@ -84,6 +84,7 @@ nlohmann::json Daemon::status() const {
           {"instance", configuration_->instance},
           {"pid", ::getpid()},
           {"uptime_seconds", uptime.count()},
+          {"config_version", config_version_},
           {"dataplane_connected", phase_ == Phase::running},
           {"recovery", recovery_.status()},
           {"last_stranger", render_stranger(machine_->last_stranger(now))},

@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include "config/config_version.hpp"
 #include "config/dataplane_changes.hpp"
 #include "ike/daemon/local_address.hpp"
 #include "ike/daemon/log_event.hpp"
@@ -47,6 +48,7 @@ Daemon::Daemon(runtime::EventLoop& loop, const config::Config& configuration,
                std::unique_ptr<PreSharedKeys> keys, Certificates& certificates)
     : loop_(loop),
       configuration_(&configuration),
+      config_version_(config::config_version(configuration.file)),
       devices_(config::device_texts(configuration.dataplane)),
       keys_(std::move(keys)),
       certificates_(certificates),
@@ -397,6 +399,7 @@ void Daemon::publish_metrics() {
                      phase_ == Phase::running, certificates_.loaded());
   families.push_back(render_fetches(certificates_.fetches().counters()));
   recovery_.add_metrics(families);
+  add_process({configuration_->instance, config_version_, last_reload_ok_}, families);
   metrics_.publish(std::move(families));
   loop_.set_timer(now + kMetricsInterval, [this] { publish_metrics(); });
 }

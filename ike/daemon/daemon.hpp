@@ -88,6 +88,8 @@ class Daemon {
   runtime::EventLoop& loop_;
   const config::Config* configuration_;  ///< as started, or `reloaded_configuration_`
   std::unique_ptr<config::Config> reloaded_configuration_;
+  std::string config_version_;              ///< of what `configuration_` was read from
+  bool last_reload_ok_ = true;              ///< or there was none
   const std::vector<std::string> devices_;  ///< of interfaces, as started
   std::unique_ptr<PreSharedKeys> keys_;
   Certificates& certificates_;

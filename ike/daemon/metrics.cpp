@@ -56,6 +56,21 @@ prometheus::MetricFamily rekeys(const MachineCounters& counters) {
   return family.take();
 }
 
+/// By child, so that it can be told which tunnel is about to stop.
+prometheus::MetricFamily child_rekeys(const std::vector<ConnectionStatus>& connections) {
+  Family family = Family::counter("culvert_ike_child_rekeys_total", "Rekeys of a child's SAs");
+  for (const ConnectionStatus& connection : connections) {
+    for (const ChildPlan& child : connection.children) {
+      runtime::Labels labels{
+          {"connection", connection.name}, {"child", child.name}, {"result", "ok"}};
+      family.add(labels, as_sample(child.rekeys_ok));
+      labels.back().second = "failed";
+      family.add(labels, as_sample(child.rekeys_failed));
+    }
+  }
+  return family.take();
+}
+
 prometheus::MetricFamily fragments(const MachineCounters& counters) {
   Family family = Family::counter("culvert_ike_fragments_total", "IKE fragments (RFC 7383)");
   family.add({{"result", "sent"}}, as_sample(counters.fragments_sent));
@@ -64,23 +79,16 @@ prometheus::MetricFamily fragments(const MachineCounters& counters) {
   return family.take();
 }
 
-/// Every reason that a peer's proof can fail for has a row, so that a rate exists before the first.
+/// Every reason that a proof can fail for has a row, so that a rate exists before the first. Which
+/// those are the table of failures says.
 prometheus::MetricFamily authentication_failures(const MachineCounters& counters) {
-  using enum Failure;
-  static constexpr std::array kReasons{no_shared_secret,        authentication_failed_local,
-                                       identity_mismatch,       auth_method_mismatch,
-                                       certificate_missing,     certificate_untrusted,
-                                       certificate_not_valid,   certificate_revoked,
-                                       revocation_unknown,      certificate_unsuitable,
-                                       identity_not_certified,  signature_invalid,
-                                       signature_hash_mismatch, signature_failed,
-                                       ocsp_response_unusable,  revocation_unreachable};
   Family family = Family::counter("culvert_ike_authentication_failures_total",
-                                  "Peers that did not authenticate, by reason");
-  for (const Failure reason : kReasons) {
-    const auto found = counters.authentication_failures_by_reason.find(reason);
+                                  "Authentications that failed, the peer's or ours, by reason");
+  for (const FailureInfo& reason : all_failures()) {
+    const auto found = counters.authentication_failures_by_reason.find(reason.failure);
     const bool none = found == counters.authentication_failures_by_reason.end();
-    family.add({{"reason", std::string(info(reason).name)}}, none ? 0 : as_sample(found->second));
+    if (none && !reason.is_authentication) continue;
+    family.add({{"reason", std::string(reason.name)}}, none ? 0 : as_sample(found->second));
   }
   return family.take();
 }
@@ -122,6 +130,7 @@ runtime::MetricFamilies render_metrics(const MachineCounters& counters,
   families.push_back(authentication_failures(counters));
   if (!certificates.empty()) families.push_back(certificate_expiry(certificates));
   families.push_back(rekeys(counters));
+  families.push_back(child_rekeys(connections));
   families.push_back(
       Family::counter("culvert_ike_invalid_messages_total", "IKE messages refused by the parser")
           .add({}, as_sample(counters.invalid_messages))
@@ -130,8 +139,22 @@ runtime::MetricFamilies render_metrics(const MachineCounters& counters,
   families.push_back(Family::gauge("culvert_ike_dataplane_connected", "1 while the channel is up")
                          .add({}, dataplane_connected ? 1 : 0)
                          .take());
-  families.push_back(runtime::process_start_time());
   return families;
+}
+
+void add_process(const ProcessFacts& facts, runtime::MetricFamilies& families) {
+  families.push_back(Family::gauge("culvert_ike_config_info", "The configuration in force")
+                         .add({{"version", facts.config_version}}, 1)
+                         .take());
+  families.push_back(Family::gauge("culvert_ike_config_last_reload_successful",
+                                   "0 from a refused reload to the next one that is not")
+                         .add({}, facts.last_reload_ok ? 1 : 0)
+                         .take());
+  families.push_back(Family::gauge("culvert_ike_build_info", "What runs")
+                         .add({{"version", CULVERT_VERSION}, {"gateway", facts.gateway}}, 1)
+                         .take());
+  families.push_back(runtime::process_start_time());
+  families.push_back(runtime::process_memory());
 }
 
 prometheus::MetricFamily render_fetches(const RevocationFetches::Counters& counters) {

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "config/config_version.hpp"
 #include "config/dataplane_changes.hpp"
 #include "ike/daemon/daemon.hpp"
 #include "runtime/log.hpp"
@@ -36,6 +37,7 @@ void Daemon::reload() {
                  "config_diagnostic", {{"what", diagnostic.to_string()}});
   }
   const std::string refused = loaded.ok() ? apply(*std::move(loaded.config)) : loaded.why_not();
+  last_reload_ok_ = refused.empty();
   if (!refused.empty()) {
     runtime::log(runtime::Level::error, "reload_refused",
                  {{"file", configuration_->file},
@@ -68,6 +70,7 @@ std::string Daemon::apply(config::Config wanted) {
   // Nothing of the machine points to the old ones any more.
   reloaded_configuration_ = std::move(configuration);
   keys_ = std::move(*keys);
+  config_version_ = config::config_version(configuration_->file);
   runtime::log(runtime::Level::info, "reloaded", {{"file", configuration_->file}});
   carry_out();
   return {};

@@ -42,6 +42,11 @@ json render_failure(Failure failure, const std::string& detail) {
       {"failure", row.name}, {"detail", detail}, {"meaning", row.meaning}, {"remedy", row.remedy}};
 }
 
+/// null: never.
+json seconds(const std::optional<std::chrono::seconds>& span) {
+  return span ? json(span->count()) : json(nullptr);
+}
+
 json render_child(const ChildStatus& child) {
   return {{"child", child.name},
           {"id", fmt::format("{:016x}", static_cast<std::uint64_t>(child.child_id))},
@@ -55,8 +60,8 @@ json render_child(const ChildStatus& child) {
           {"local_ts", selectors(child.local_selectors)},
           {"remote_ts", selectors(child.remote_selectors)},
           {"age_seconds", child.age.count()},
-          {"rekey_in_seconds", child.rekey_in.count()},
-          {"expires_in_seconds", child.expires_in.count()},
+          {"rekey_in_seconds", seconds(child.rekey_in)},
+          {"expires_in_seconds", seconds(child.expires_in)},
           {"notice",
            child.notice ? render_failure(*child.notice, child.notice_detail) : json(nullptr)}};
 }
@@ -66,24 +71,31 @@ class Standing {
  public:
   explicit Standing(const std::vector<IkeSaStatus>& sas) {
     for (const IkeSaStatus& sa : sas) {
-      if (sa.state != "deleting") negotiating_.insert(sa.connection);
+      if (sa.state == "init" || sa.state == "auth") begun_.insert(sa.connection);
+      if (sa.state == "established" || sa.state == "rekeying") established_.insert(sa.connection);
       for (const ChildStatus& child : sa.children) {
         if (child.state != "deleting") installed_.emplace(sa.connection, child.child_id);
       }
     }
   }
+  [[nodiscard]] const char* state_of(const config::Connection& connection,
+                                     const ConnectionStatus& status) const {
+    if (is_up(connection)) return "up";
+    const bool is_negotiating = begun_.contains(connection.name) ||
+                                std::ranges::any_of(status.children, &ChildPlan::is_coming);
+    if (is_negotiating) return "negotiating";
+    return established_.contains(connection.name) ? "partial" : "down";
+  }
+
+ private:
   [[nodiscard]] bool is_up(const config::Connection& connection) const {
     const auto installed = [&](const config::Child& child) {
       return installed_.contains({connection.name, child.id});
     };
     return !connection.children.empty() && std::ranges::all_of(connection.children, installed);
   }
-  [[nodiscard]] bool is_negotiating(std::string_view name) const {
-    return negotiating_.contains(name);
-  }
 
- private:
-  std::set<std::string_view> negotiating_;
+  std::set<std::string_view> begun_, established_;
   std::set<std::pair<std::string_view, config::ChildId>> installed_;
 };
 
@@ -114,7 +126,7 @@ json render_ike_sas(const std::vector<IkeSaStatus>& sas) {
                     {"mobike", sa.mobike},
                     {"post_quantum", sa.post_quantum},
                     {"age_seconds", sa.age.count()},
-                    {"rekey_in_seconds", sa.rekey_in.count()},
+                    {"rekey_in_seconds", seconds(sa.rekey_in)},
                     {"children", std::move(children)}});
   }
   return list;
@@ -128,17 +140,22 @@ json render_connections(const std::vector<ConnectionStatus>& connections,
   json list = json::array();
   for (const ConnectionStatus& status : connections) {
     const auto connection = configured.find(status.name);
-    const bool is_up = connection != configured.end() && standing.is_up(*connection->second);
-    const bool has_address =
-        connection != configured.end() && connection->second->remote.address.has_value();
+    const bool is_known = connection != configured.end();
+    const bool has_address = is_known && connection->second->remote.address.has_value();
+    json children = json::array();
+    for (const ChildPlan& child : status.children) {
+      children.push_back({{"child", child.name},
+                          {"negotiating", child.is_coming},
+                          {"terminated", child.is_terminated},
+                          {"rekeys", {{"ok", child.rekeys_ok}, {"failed", child.rekeys_failed}}}});
+    }
     json row{{"connection", status.name},
              {"remote",
               has_address ? json(connection->second->remote.address->to_string()) : json(nullptr)},
-             {"state", is_up                                  ? "up"
-                       : standing.is_negotiating(status.name) ? "negotiating"
-                                                              : "down"},
+             {"state", is_known ? standing.state_of(*connection->second, status) : "down"},
              {"last_failure", nullptr},
-             {"retry_in_seconds", nullptr}};
+             {"retry_in_seconds", nullptr},
+             {"children", std::move(children)}};
     if (status.last_failure) {
       row["last_failure"] = render_failure(*status.last_failure, status.last_failure_detail);
       row["last_failure"]["child"] =

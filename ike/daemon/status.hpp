@@ -10,8 +10,8 @@
 namespace culvert::ike {
 
 nlohmann::json render_ike_sas(const std::vector<IkeSaStatus>& sas);
-/// "up" when every child of the connection is installed, "negotiating" when an IKE SA is on its
-/// way, else "down".
+/// "up" when every child of the connection is installed, "negotiating" when an IKE SA or a child is
+/// on its way, "partial" when an IKE SA stands and nothing is, else "down".
 nlohmann::json render_connections(const std::vector<ConnectionStatus>& connections,
                                   const std::vector<IkeSaStatus>& sas,
                                   const config::Config& configuration);

@@ -1,5 +1,6 @@
 // IKE_AUTH (RFC 7296 §1.2, §2.15): identities, proofs, the first child.
 #include <algorithm>
+#include <cassert>
 
 #include "ike/machine/core.hpp"
 #include "ike/machine/held_auth.hpp"
@@ -118,9 +119,10 @@ std::expected<void, Refusal> Core::authenticate_peer(IkeSa& ike, const Payloads&
   return verify_proof(ike, peer_id, *settled);
 }
 
-void Core::count_refusal(const Refusal& refusal) {
+void Core::count_refusal(Failure reason) {
+  assert(info(reason).is_authentication);
   ++counters_.authentication_failures;
-  ++counters_.authentication_failures_by_reason[refusal.failure];
+  ++counters_.authentication_failures_by_reason[reason];
 }
 
 void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloads& payloads,
@@ -139,7 +141,7 @@ void Core::answer_auth(IkeSa& ike, const wire::ike::Header& header, const Payloa
     return;
   }
   if (!verified) {
-    count_refusal(verified.error());
+    count_refusal(verified.error().failure);
     fail(ike.connection, verified.error().failure, verified.error().detail, Level::warning,
          Attempt::knock);
     respond(ike, header, {make_notify(NotifyType::authentication_failed)}, local, remote);
@@ -221,7 +223,6 @@ void Core::finish_auth(IkeSa& ike, const Payloads& payloads) {
     return;
   }
   if (!verified) {
-    count_refusal(verified.error());
     tell_responder(ike, {make_notify(NotifyType::authentication_failed)});
     give_up_initiation(ike, verified.error().failure, verified.error().detail);
     return;

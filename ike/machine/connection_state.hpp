@@ -2,6 +2,8 @@
 // remembers between its IKE SAs.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -44,6 +46,10 @@ struct Concern {
   Attempt attempt{};
 };
 
+/// How many rekeys of a child there were since the start.
+struct RekeyCount {
+  std::uint64_t ok = 0, failed = 0;
+};
 /// What a connection remembers between its IKE SAs.
 struct ConnectionState {
   const config::Connection* connection = nullptr;
@@ -59,6 +65,7 @@ struct ConnectionState {
   std::unique_ptr<config::Connection> ghost{};
   std::set<config::ChildId> held_children;
   std::set<config::ChildId> keep;  ///< were up and shall be again
+  std::map<config::ChildId, RekeyCount> rekeys{};
 };
 inline void clear_failure(ConnectionState& state) {
   state.last_failure.reset();

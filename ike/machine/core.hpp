@@ -148,7 +148,7 @@ class Core final : public Machine {
                    const wire::Endpoint& local, const wire::Endpoint& remote);
   [[nodiscard]] std::expected<void, Refusal> authenticate_peer(IkeSa& ike,
                                                                const Payloads& payloads);
-  void count_refusal(const Refusal& refusal);
+  void count_refusal(Failure reason);
   void finish_auth(IkeSa& ike, const Payloads& payloads);
   void tell_responder(IkeSa& ike, Payloads why = {});
   [[nodiscard]] std::expected<void, Refusal> authenticate_responder(

@@ -181,7 +181,10 @@ void Core::answer_create_child(IkeSa& ike, const wire::ike::Header& header,
   Octets our_nonce;
   auto answer = answer_child(ike, payloads, *permitted, peer_nonce, our_nonce, false);
   if (!answer) {
-    if (*permitted != nullptr) ++counters_.child_rekeys_failed;
+    if (*permitted != nullptr) {
+      ++counters_.child_rekeys_failed;
+      ++state_of(*ike.connection).rekeys[(*permitted)->child_id].failed;
+    }
     refuse(answer.error());
     return;
   }
@@ -310,6 +313,7 @@ void Core::child_rekey_refused(IkeSa& ike, Exchange& exchange, const Refusal& re
     return;
   }
   ++counters_.child_rekeys_failed;
+  ++state_of(*ike.connection).rekeys[old->child_id].failed;
   if (exchange.task.rehearsal && refusal.failure != Failure::child_sa_not_found) {
     rehearsal_refused(ike, *old, refusal);
     finish_commands(exchange.task.commands, false, refusal.detail);

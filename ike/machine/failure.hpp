@@ -56,10 +56,11 @@ enum class Failure : std::uint8_t {
 
 struct FailureInfo {
   Failure failure;
-  std::string_view name;     ///< snake_case, stable
-  std::string_view rfc;      ///< "RFC 7296 §2.7"
-  std::string_view meaning;  ///< one sentence in the operator's words
-  std::string_view remedy;   ///< what to do
+  std::string_view name;           ///< snake_case, stable
+  std::string_view rfc;            ///< "RFC 7296 §2.7"
+  std::string_view meaning;        ///< one sentence in the operator's words
+  std::string_view remedy;         ///< what to do
+  bool is_authentication = false;  ///< somebody did not prove who he is, or we to him
 };
 const FailureInfo& info(Failure failure);
 std::span<const FailureInfo> all_failures();

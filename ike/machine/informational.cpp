@@ -108,7 +108,9 @@ void Core::answer_informational(IkeSa& ike, const wire::ike::Header& header,
   }
   peer_deletes_ike(ike);
   if (refused) {
-    fail(ike.connection, refused_proof(ike.local_method),
+    const Failure failure = refused_proof(ike.local_method);
+    count_refusal(failure);
+    fail(ike.connection, failure,
          "ours: local.id " + identity_text(ike.local_id) + ", auth " + ike.local_auth +
              "; the peer " + identity_text(ike.remote_id) + " refuses our proof or identity",
          Level::warning, Attempt::ike_sa);

@@ -145,7 +145,7 @@ void Core::on_request(IkeSa& ike, const wire::ike::Header& header, const Payload
             std::string(ike.connection->remote.auth == config::AuthMethod::psk ? "psk" : "pubkey") +
             "; the peer's: EAP",
         {}};
-    count_refusal(refusal);
+    count_refusal(refusal.failure);
     fail(ike.connection, refusal.failure, refusal.detail, Level::warning, Attempt::knock);
     respond(ike, header, {make_notify(NotifyType::authentication_failed)}, local, remote);
     close(ike, false, refusal.detail);

@@ -231,9 +231,10 @@ struct ChildStatus {
   std::string pfs_group;  ///< empty: none
   bool udp_encapsulation = false;
   std::vector<wire::TrafficSelector> local_selectors, remote_selectors;
-  std::chrono::seconds age{}, rekey_in{}, expires_in{};
-  std::optional<Failure> notice;  ///< up, but not as configured
-  std::string notice_detail;      ///< both sides' values
+  std::chrono::seconds age{};
+  std::optional<std::chrono::seconds> rekey_in, expires_in;  ///< nullopt: never, for its age
+  std::optional<Failure> notice;                             ///< up, but not as configured
+  std::string notice_detail;                                 ///< both sides' values
 };
 struct IkeSaStatus {
   std::string connection;
@@ -251,8 +252,16 @@ struct IkeSaStatus {
   bool fragmentation = false;  ///< agreed upon (RFC 7383)
   bool mobike = false;         ///< agreed upon (RFC 4555)
   bool post_quantum = false;   ///< a PPK is mixed into its keys (RFC 8784)
-  std::chrono::seconds age{}, rekey_in{};
+  std::chrono::seconds age{};
+  std::optional<std::chrono::seconds> rekey_in;  ///< nullopt: never, or it is not established
   std::vector<ChildStatus> children;
+};
+/// What is to become of a configured child, whether it is up or not.
+struct ChildPlan {
+  std::string name;
+  bool is_coming = false;      ///< it is being negotiated, or will be in a moment
+  bool is_terminated = false;  ///< by command, until another command or the peer brings it up
+  std::uint64_t rekeys_ok = 0, rekeys_failed = 0;
 };
 struct ConnectionStatus {
   std::string name;
@@ -262,6 +271,7 @@ struct ConnectionStatus {
   std::string last_failure_child{};  ///< name; empty: it concerns the whole connection
   bool fails_while_up = false;       ///< traffic passes, and yet something is wrong
   std::chrono::seconds last_failure_age{};
+  std::vector<ChildPlan> children{};  ///< in the order of the file
 };
 /// Somebody whom no connection expects.
 struct StrangerStatus {

@@ -106,6 +106,7 @@ void Core::take_connections(const config::Config& config) {
     }
     std::erase_if(state.keep, gone);
     std::erase_if(state.held_children, gone);
+    std::erase_if(state.rekeys, [&](const auto& count) { return gone(count.first); });
     if (state.concern.child && gone(*state.concern.child)) clear_failure(state);
     connections_.push_back(std::move(state));
   }

@@ -24,6 +24,7 @@ void Core::child_rekey_answered(IkeSa& ike, channel::SaId old_child, ChildSa& su
   }
   old.state = ChildState::replaced;
   ++counters_.child_rekeys_ok;
+  ++state_of(*ike.connection).rekeys[successor.child_id].ok;
   report(Level::info, "child_rekeyed",
          {{"connection", ike.connection->name},
           {"child", child_config(successor.child_id).name},
@@ -60,6 +61,7 @@ void Core::child_rekey_finished(IkeSa& ike, Exchange& exchange, ChildSa& success
   }
   if (rival != nullptr) rival->redundant = true;
   ++counters_.child_rekeys_ok;
+  ++state_of(*ike.connection).rekeys[successor.child_id].ok;
   report(Level::info, "child_rekeyed",
          {{"connection", ike.connection->name},
           {"child", child_config(successor.child_id).name},

@@ -74,6 +74,17 @@ ChildStatus status_of(const ChildSa& child, const config::Child& config, Instant
   return status;
 }
 
+/// Whether an IKE SA has begun to bring the child up, or will when it stands.
+bool is_bringing_up(const IkeSa& ike, config::ChildId child_id) {
+  const auto creates = [&](const Task& task) {
+    return task.kind == TaskKind::create_child && task.child_id == child_id;
+  };
+  const bool begins = ike.state == IkeState::init_sent || ike.state == IkeState::auth_sent;
+  if (begins) return std::ranges::find(ike.wanted, child_id) != ike.wanted.end();
+  if (ike.exchange && creates(ike.exchange->task)) return true;
+  return std::ranges::any_of(ike.queue, creates);
+}
+
 }  // namespace
 
 std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
@@ -101,7 +112,7 @@ std::vector<IkeSaStatus> Core::ike_sas(Instant now) const {
     status.mobike = ike->mobike;
     status.post_quantum = ike->post_quantum;
     status.age = seconds_until(now, ike->created);
-    status.rekey_in = seconds_until(ike->rekey_at, now);
+    if (ike->rekey_at != Instant{}) status.rekey_in = seconds_until(ike->rekey_at, now);
     for (const channel::SaId id : ike->children) {
       const ChildSa& child = children_.at(id);
       status.children.push_back(status_of(child, child_config(child.child_id), now));
@@ -136,6 +147,21 @@ std::vector<ConnectionStatus> Core::connections(Instant now) const {
     if (state.last_failure) {
       status.fails_while_up = fails_while_up(state, now);
       status.last_failure_age = seconds_until(now, state.failed_at);
+    }
+    const bool begins_soon = state.retry_at != Instant{} && !state.last_failure;
+    for (const config::Child& child : state.connection->children) {
+      ChildPlan plan{.name = child.name};
+      plan.is_terminated = state.held_down || state.held_children.contains(child.id);
+      plan.is_coming = live_child(child.id) == nullptr &&
+                       ((begins_soon && wants_up(state, child)) ||
+                        std::ranges::any_of(peers_.of(*state.connection), [&](const IkeSa* ike) {
+                          return is_bringing_up(*ike, child.id);
+                        }));
+      if (const auto count = state.rekeys.find(child.id); count != state.rekeys.end()) {
+        plan.rekeys_ok = count->second.ok;
+        plan.rekeys_failed = count->second.failed;
+      }
+      status.children.push_back(std::move(plan));
     }
     all.push_back(std::move(status));
   }

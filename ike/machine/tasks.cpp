@@ -174,6 +174,7 @@ void Core::connection_is_not_coming(const config::Connection& connection, const 
 
 void Core::give_up_initiation(IkeSa& ike, Failure failure, const std::string& detail) {
   const config::Connection& connection = *ike.connection;
+  if (info(failure).is_authentication) count_refusal(failure);
   const bool overtaken = std::ranges::any_of(peers_.of(connection), [&](const IkeSa* other) {
     return other->usable() && other->established_rank > ike.created_rank;
   });

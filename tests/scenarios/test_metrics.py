@@ -1,6 +1,7 @@
 """Metrics: the names of the contract, both gateways in agreement, counters that never go back."""
 
 import shutil
+import signal
 import time
 
 import pytest
@@ -22,14 +23,19 @@ DATAPLANE_NAMES = {
     "culvert_child_packets_total", "culvert_child_bytes_total",
     "culvert_child_last_packet_timestamp_seconds", "culvert_child_up", "culvert_sas",
     "culvert_channel_connected", "culvert_config_info", "culvert_build_info",
-    "process_start_time_seconds",
+    "process_start_time_seconds", "process_resident_memory_bytes", "culvert_child_wanted",
+    "culvert_child_sa_age_seconds", "culvert_child_sa_remaining_seconds",
+    "culvert_config_last_reload_successful",
 }
 IKE_NAMES = {
     "culvert_ike_sas", "culvert_ike_half_open", "culvert_ike_exchanges_total",
     "culvert_ike_retransmits_total", "culvert_ike_authentication_failures_total",
     "culvert_ike_rekeys_total", "culvert_ike_invalid_messages_total",
     "culvert_ike_dataplane_connected", "culvert_ike_resumed_ike_sas",
-    "culvert_ike_refused_records", "culvert_ike_recording",
+    "culvert_ike_refused_records", "culvert_ike_recording", "culvert_ike_child_rekeys_total",
+    "culvert_ike_config_info", "culvert_ike_build_info",
+    "culvert_ike_config_last_reload_successful", "process_start_time_seconds",
+    "process_resident_memory_bytes",
 }
 
 
@@ -176,3 +182,47 @@ def test_both_endpoints_are_as_prometheus_wants_them(tunnel_bed):
     for samples in (gateway.dataplane_metrics(), gateway.ike_metrics()):
         checked = run("promtool", "check", "metrics", input_text=samples.text, check=False)
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_child_that_nobody_has_asked_for_waits_and_is_no_problem(bed):
+    """The default: a trap. What comes for it and finds no SA says that it should be up."""
+    gateway = bed.add_gateway("a", bed.configuration("a", TunnelOptions()))  # nobody answers
+
+    def wanted():
+        return gateway.dataplane_metrics().total("culvert_child_wanted", child="net")
+
+    status = gateway.status()
+    assert status["connections"][0]["children"][0]["state"] == "waiting", status["problems"]
+    assert not [problem for problem in status["problems"] if "net" in problem["what"]]
+    settle()
+    assert wanted() == 0
+    bed.ping(count=1)
+    wait_until(lambda: wanted() == 1, 3, "culvert_child_wanted 1")
+    assert gateway.dataplane_metrics().total("culvert_child_up", child="net") == 0
+    child = gateway.status()["connections"][0]["children"][0]
+    assert child["state"] == "down" and child["wanted"] is True
+
+
+def test_a_refused_reload_is_in_both_daemons_metrics(tunnel_bed):
+    gateway = tunnel_bed.gateways["a"]
+
+    def successful():
+        return (gateway.dataplane_metrics().total("culvert_config_last_reload_successful"),
+                gateway.ike_metrics().total("culvert_ike_config_last_reload_successful"))
+
+    def hang_up():
+        for daemon in gateway.processes():
+            daemon.send_signal(signal.SIGHUP)
+
+    settle()
+    assert successful() == (1, 1)
+    before = gateway.ike_metrics().labels_of("culvert_ike_config_info")
+    assert before == gateway.dataplane_metrics().labels_of("culvert_config_info")
+    text = gateway.file.read_text()
+    gateway.file.write_text(text + "\nno_such_key: 1\n")
+    hang_up()
+    wait_until(lambda: successful() == (0, 0), 5, "both to refuse")
+    assert gateway.ike_metrics().labels_of("culvert_ike_config_info") == before
+    gateway.file.write_text(text)
+    hang_up()
+    wait_until(lambda: successful() == (1, 1), 5, "both to take it")

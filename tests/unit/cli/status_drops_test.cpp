@@ -166,6 +166,25 @@ TEST_CASE("status: a packet left of the window comes with the window that would 
                       "have taken them."));
 }
 
+TEST_CASE("status: no replay window is advised that would not have taken the packets") {
+  const auto remedy = [](const json& late) {
+    json in = traffic(100, 1);
+    in["drops"] = {{"replay_left_of_window", 60}};
+    in["late"] = late;
+    return merge_status("hq", dataplane_with(true, in, traffic(100, 1)),
+                        key_daemon_with(installed_child()))
+        .at("problems")
+        .at(0)
+        .at("remedy")
+        .get<std::string>();
+  };
+  CHECK_THAT(remedy({{"advised_window", 65536}, {"missed", {{"65536", 60}}}}),
+             Contains("Here replay_window: 65536 would have taken them."));
+  CHECK_THAT(remedy({{"advised_window", 65536}, {"missed", {{"64", 59}, {"1048576", 1}}}}),
+             !Contains("would have taken them") &&
+                 Contains("No replay_window takes all of them: some came 65536 packets behind"));
+}
+
 TEST_CASE("status: each direction and each reason that takes many is a problem of its own") {
   const json status =
       status_of(dropping(100, 1, {{"inner_header_invalid", 20}, {"esp_padding_invalid", 30}}),

@@ -41,6 +41,21 @@ TEST_CASE("acquire: an unanswered question ends after five seconds and may be as
   CHECK(tracker.want(config::ChildId{3}, 7s));
 }
 
+TEST_CASE("acquire: packets that met a trap lately, in vain, want their child up") {
+  AcquireTracker tracker;
+  CHECK_FALSE(tracker.is_wanted(config::ChildId{3}, 1s));
+  (void)tracker.want(config::ChildId{3}, 1s);
+  CHECK(tracker.is_wanted(config::ChildId{3}, 60s));
+  CHECK_FALSE(tracker.is_wanted(config::ChildId{3}, 61s));
+  // Each packet says so anew, also while the question stands or after it was given up.
+  (void)tracker.want(config::ChildId{3}, 4s);
+  (void)tracker.expire(10s);
+  CHECK(tracker.is_wanted(config::ChildId{3}, 63s));
+  CHECK_FALSE(tracker.is_wanted(config::ChildId{4}, 10s));
+  tracker.answered(config::ChildId{3});
+  CHECK_FALSE(tracker.is_wanted(config::ChildId{3}, 10s));
+}
+
 TEST_CASE("hold queue: bounded a key and in total, first in first out") {
   HoldQueue<int, int> queue(2, 3);
   queue.push(1, 10);

@@ -13,7 +13,9 @@ constexpr ChildId kOther = config::manual_id("other");
 config::Connection connection(std::string name, std::string child) {
   config::Connection result;
   result.name = std::move(name);
+  result.remote.address = wire::IpAddress::v4(0xcb007107U);
   result.children.resize(1);
+  result.children[0].start_action = config::StartAction::start;
   result.children[0].name = std::move(child);
   result.children[0].id = config::child_id(result.name, result.children[0].name);
   return result;
@@ -50,6 +52,22 @@ TEST_CASE("children: in the order of the file, manual names behind them, a pair 
   CHECK(children.is_manual(kPair));
   CHECK_FALSE(children.position(kPair));
   CHECK(children.find(kPair) == nullptr);
+}
+
+TEST_CASE("children: what brings each one up; of a peer without an address only the peer") {
+  config::Config config = gateway();
+  config::Connection& branch = config.connections[0];
+  const auto starter = [&] { return ChildDirectory(config).name(kOffice).started_by; };
+  CHECK(starter() == StartedBy::configuration);
+  branch.children[0].start_action = config::StartAction::trap;
+  CHECK(starter() == StartedBy::traffic);
+  branch.children[0].start_action = config::StartAction::none;
+  CHECK(starter() == StartedBy::command);
+  branch.remote.address.reset();
+  CHECK(starter() == StartedBy::peer);
+  branch.children[0].start_action = config::StartAction::trap;
+  CHECK(starter() == StartedBy::peer);
+  CHECK(ChildDirectory(config).name(kPair).started_by == StartedBy::configuration);
 }
 
 TEST_CASE("children: what nobody configured has no name and is nobody's") {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include <catch2/catch.hpp>
+#include <rte_cycles.h>
 
 #include "dataplane/control/child_reports.hpp"
 #include "dataplane/control/figures.hpp"
@@ -93,6 +94,35 @@ TEST_CASE("child reports: few SAs are one turn, and what it reports is what is t
   main.remove(1);
   CHECK(main.finish() == 1);
   CHECK(main.made.at(1).out.packets == 15);
+}
+
+TEST_CASE("child reports: the youngest SA's age, and how long the last one has to live") {
+  MainThread main(1);
+  main.install(1, 0);
+  main.finish();
+  const auto first = main.made.at(0).out;
+  REQUIRE(first.sa_age_seconds);
+  CHECK(*first.sa_age_seconds >= 0);
+  CHECK_FALSE(first.sa_remaining_seconds);  // it has no lifetime in time
+  CHECK_FALSE(main.made.at(0).in.sa_age_seconds);
+  const std::uint64_t now = rte_get_tsc_cycles(), second = rte_get_tsc_hz();
+  const auto end = [&](std::uint64_t id, std::uint64_t tsc) {
+    main.tables->sad->set_end(*main.tables->sad->find(SaId{id}), tsc);
+  };
+  main.install(2, 0);
+  end(1, now + 100 * second);
+  end(2, now + 3600 * second);
+  main.finish();
+  const auto both = main.made.at(0).out;
+  REQUIRE(both.sa_remaining_seconds);
+  CHECK(*both.sa_remaining_seconds > 1800);
+  CHECK(*both.sa_remaining_seconds <= 3600);
+  // One that is over and not yet removed is none.
+  main.stop(1);
+  main.stop(2);
+  main.finish();
+  CHECK_FALSE(main.made.at(0).out.sa_age_seconds);
+  CHECK_FALSE(main.made.at(0).out.sa_remaining_seconds);
 }
 
 TEST_CASE("child reports: whatever comes and ends in a round, each SA is in the sums once") {

@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "dataplane/control/config_version.hpp"
+#include "config/config_version.hpp"
 #include "dataplane/control/reload.hpp"
 #include "tests/unit/dataplane/control_bytes.hpp"
 
@@ -130,9 +130,9 @@ TEST_CASE("reload: a device without interfaces stays open, and may have one agai
 }
 
 TEST_CASE("configuration version: equal files are equal, one changed byte shows") {
-  CHECK(version_of("a: 1\n") == version_of("a: 1\n"));
-  CHECK(version_of("a: 1\n") != version_of("a: 2\n"));
-  CHECK(version_of("").size() == 16);
+  CHECK(config::version_of("a: 1\n") == config::version_of("a: 1\n"));
+  CHECK(config::version_of("a: 1\n") != config::version_of("a: 2\n"));
+  CHECK(config::version_of("").size() == 16);
 }
 
 }  // namespace culvert::dataplane::control

@@ -275,6 +275,9 @@ TEST_CASE("report: a configured child that is down has its metrics, with up at z
   const auto& up = family(metrics, "culvert_child_up");
   REQUIRE(up.metric.size() == 1);
   CHECK(up.metric[0].gauge.value == 0);
+  CHECK(family(metrics, "culvert_child_wanted").metric.at(0).gauge.value == 1);
+  CHECK(family(metrics, "culvert_child_sa_age_seconds").metric.empty());
+  CHECK(family(metrics, "culvert_child_sa_remaining_seconds").metric.empty());
 
   const auto& packets = family(metrics, "culvert_child_packets_total");
   REQUIRE(packets.metric.size() == 2);
@@ -286,6 +289,48 @@ TEST_CASE("report: a configured child that is down has its metrics, with up at z
   CHECK(last.metric[0].gauge.value == 998.0);
   CHECK(label(family(metrics, "culvert_child_drops_total").metric[0], "reason") ==
         "replay_duplicate");
+}
+
+TEST_CASE("report: a child that waits for traffic is not wanted up") {
+  StatusReport status = gateway_with_one_child();
+  status.children[0].started_by = StartedBy::traffic;
+  status.children[0].wanted = false;
+  CHECK(to_json(status)["children"][0]["started_by"] == "traffic");
+  CHECK(to_json(status)["children"][0]["wanted"] == false);
+  const auto metrics = to_metrics(status, {}, 1000.0);
+  CHECK(family(metrics, "culvert_child_wanted").metric.at(0).gauge.value == 0);
+}
+
+TEST_CASE("report: the age of a child's SAs and what is left of them, by direction") {
+  StatusReport status = gateway_with_one_child();
+  status.children[0].in.sa_age_seconds = 40;
+  status.children[0].in.sa_remaining_seconds = 3560;
+  status.children[0].out.sa_age_seconds = 39;  // without a lifetime in time
+  const auto metrics = to_metrics(status, {}, 1000.0);
+  const auto& age = family(metrics, "culvert_child_sa_age_seconds").metric;
+  REQUIRE(age.size() == 2);
+  CHECK(age[0].gauge.value == 40);
+  CHECK(label(age[1], "direction") == "out");
+  CHECK(age[1].gauge.value == 39);
+  const auto& remaining = family(metrics, "culvert_child_sa_remaining_seconds").metric;
+  REQUIRE(remaining.size() == 1);
+  CHECK(label(remaining[0], "direction") == "in");
+  CHECK(remaining[0].gauge.value == 3560);
+}
+
+TEST_CASE("report: a refused reload shows until one succeeds; which gateway's the figures are") {
+  StatusReport status = gateway_with_one_child();
+  status.instance = "hq";
+  const auto successful = [&] {
+    return family(to_metrics(status, {}, 0), "culvert_config_last_reload_successful")
+        .metric.at(0)
+        .gauge.value;
+  };
+  CHECK(successful() == 1);
+  status.last_reload_ok = false;
+  CHECK(successful() == 0);
+  CHECK(label(family(to_metrics(status, {}, 0), "culvert_build_info").metric.at(0), "gateway") ==
+        "hq");
 }
 
 TEST_CASE("report: every family the documentation names is there") {
@@ -315,7 +360,12 @@ TEST_CASE("report: every family the documentation names is there") {
                            "culvert_channel_connected",
                            "culvert_config_info",
                            "culvert_build_info",
-                           "process_start_time_seconds"}) {
+                           "culvert_config_last_reload_successful",
+                           "culvert_child_wanted",
+                           "culvert_child_sa_age_seconds",
+                           "culvert_child_sa_remaining_seconds",
+                           "process_start_time_seconds",
+                           "process_resident_memory_bytes"}) {
     CHECK(std::ranges::count(metrics, name, &prometheus::MetricFamily::name) == 1);
   }
 }

@@ -373,7 +373,8 @@ class Deployment(unittest.TestCase):
         literals = r'((?:"[^"]*"\s*)+)'
         rows = {name: " | ".join(["| `" + name + "`", source, *map(self.joined, words)]) + " |"
                 for name, source, *words in re.findall(
-                    r'\{(\w+), "\1", "([^"]+)",\s*' + literals + r",\s*" + literals + r"\}", text)}
+                    r'\{(\w+), "\1", "([^"]+)",\s*' + literals + r",\s*" + literals +
+                    r"(?:,\s*kAuthentication)?\}", text)}
         self.assertGreater(len(names), 30)
         self.assertEqual(names, list(rows))
         missing = [name for name in names if rows[name] not in reference]

@@ -87,15 +87,47 @@ TEST_CASE("ike status: SPIs as in packet captures, suites and selectors as in th
 TEST_CASE("ike status: a connection is up when each of its children has an SA") {
   const auto two = configuration_of({"office", "lab"});
   CHECK(state_of(two, {established({0, 1})}) == "up");
-  CHECK(state_of(two, {established({0})}) == "negotiating");
+  CHECK(state_of(two, {established({0})}) == "partial");
   CHECK(state_of(two, {established({0}), established({1})}) == "up");
   CHECK(state_of(two, {}) == "down");
   auto leaving = established({0, 1});
   leaving.children[1].state = "deleting";
-  CHECK(state_of(two, {leaving}) == "negotiating");
+  CHECK(state_of(two, {leaving}) == "partial");
   auto stranger = established({0, 1});
   stranger.connection = "other";
   CHECK(state_of(two, {stranger}) == "down");
+}
+
+TEST_CASE("ike status: negotiating is what is on its way, not an IKE SA that stands") {
+  const auto two = configuration_of({"office", "lab"});
+  ConnectionStatus status{"branch", std::nullopt, "", std::nullopt};
+  status.children = {{.name = "office", .rekeys_ok = 3, .rekeys_failed = 1},
+                     {.name = "lab", .is_terminated = true}};
+  const auto row = [&] { return render_connections({status}, {established({0})}, two).at(0); };
+  CHECK(row()["state"] == "partial");
+  CHECK(row()["children"] == nlohmann::json::parse(R"([
+    {"child": "office", "negotiating": false, "terminated": false, "rekeys": {"ok": 3, "failed": 1}},
+    {"child": "lab", "negotiating": false, "terminated": true, "rekeys": {"ok": 0, "failed": 0}}])"));
+  status.children[1] = {.name = "lab", .is_coming = true};
+  CHECK(row()["state"] == "negotiating");
+  CHECK(row()["children"][1]["negotiating"] == true);
+  auto beginning = established({});
+  beginning.state = "auth";
+  CHECK(state_of(two, {established({0}), beginning}) == "negotiating");
+}
+
+TEST_CASE("ike status: never is null, and not in no time") {
+  auto sa = established({0});
+  const auto rendered = [&] { return render_ike_sas({sa}).at(0); };
+  CHECK(rendered()["rekey_in_seconds"].is_null());
+  CHECK(rendered()["children"][0]["rekey_in_seconds"].is_null());
+  CHECK(rendered()["children"][0]["expires_in_seconds"].is_null());
+  sa.rekey_in = 14000s;
+  sa.children[0].rekey_in = 0s;
+  sa.children[0].expires_in = 360s;
+  CHECK(rendered()["rekey_in_seconds"] == 14000);
+  CHECK(rendered()["children"][0]["rekey_in_seconds"] == 0);
+  CHECK(rendered()["children"][0]["expires_in_seconds"] == 360);
 }
 
 TEST_CASE("ike status: a failure comes with what it means and what to do") {
@@ -164,6 +196,42 @@ TEST_CASE("ike metrics: counters and gauges carry the machine's figures") {
   CHECK(sample(families, "culvert_ike_rekeys_total", "ike") == 6);
   CHECK(sample(families, "culvert_ike_invalid_messages_total") == 8);
   CHECK(sample(families, "culvert_ike_dataplane_connected") == 1);
+}
+
+TEST_CASE(
+    "ike metrics: each failure that is one of authentication has a row, whatever was counted") {
+  MachineCounters counters;
+  const auto families = [&] { return render_metrics(counters, {}, {}, true); };
+  const std::string name = "culvert_ike_authentication_failures_total";
+  for (const FailureInfo& reason : all_failures()) {
+    INFO(reason.name);
+    CHECK(sample(families(), name, reason.name) == (reason.is_authentication ? 0 : -1));
+  }
+  for (const char* reason : {"post_quantum_mismatch", "authentication_failed_remote",
+                             "certificate_refused_remote", "identity_mismatch"}) {
+    CHECK(sample(families(), name, reason) == 0);
+  }
+  counters.authentication_failures_by_reason[Failure::peer_vanished] = 2;
+  CHECK(sample(families(), name, "peer_vanished") == 2);
+}
+
+TEST_CASE("ike metrics: rekeys by child and result") {
+  ConnectionStatus status{"branch", std::nullopt, "", std::nullopt};
+  status.children = {{.name = "office", .rekeys_ok = 3, .rekeys_failed = 1}};
+  const auto families = render_metrics({}, {}, {status}, true);
+  CHECK(sample(families, "culvert_ike_child_rekeys_total", "ok") == 3);
+  CHECK(sample(families, "culvert_ike_child_rekeys_total", "failed") == 1);
+  CHECK(sample(families, "culvert_ike_child_rekeys_total", "office") == 3);
+}
+
+TEST_CASE("ike metrics: which gateway's, the configuration in force, and a refused reload") {
+  runtime::MetricFamilies families;
+  add_process({"hq", "00000000000000a0", false}, families);
+  CHECK(sample(families, "culvert_ike_build_info", "hq") == 1);
+  CHECK(sample(families, "culvert_ike_config_info", "00000000000000a0") == 1);
+  CHECK(sample(families, "culvert_ike_config_last_reload_successful") == 0);
+  CHECK(sample(families, "process_start_time_seconds") > 1e9);
+  CHECK(sample(families, "process_resident_memory_bytes") > 1e6);
 }
 
 TEST_CASE("ike metrics: a certificate's end; of two that look the same the earlier") {

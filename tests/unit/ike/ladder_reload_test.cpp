@@ -141,7 +141,7 @@ TEST_CASE("reload: new lifetimes come by a rekey, at the side that changed") {
   ladder.world.reconfigure(kA, changed);
   later(ladder, 20);
   ladder.converged();
-  CHECK(ladder.ike_sa(kA).children.front().expires_in <= seconds(1100));
+  CHECK(ladder.ike_sa(kA).children.front().expires_in.value() <= seconds(1100));
   CHECK(ladder.reported(kA, "child_rekeyed") == 1);
 }
 

@@ -39,6 +39,14 @@ bool contains(const std::string& text, const std::string& line) {
 
 }  // namespace
 
+TEST_CASE("metrics: the memory of this process, as every exporter names it") {
+  const auto family = process_memory();
+  CHECK(family.name == "process_resident_memory_bytes");
+  REQUIRE(family.metric.size() == 1);
+  CHECK(family.metric[0].gauge.value > 1e6);
+  CHECK(family.metric[0].gauge.value < 1e12);
+}
+
 TEST_CASE("metrics: what was published last is what a scrape reads") {
   MetricsSnapshot snapshot;
   const auto endpoint = MetricsEndpoint::create("127.0.0.1:0", snapshot);

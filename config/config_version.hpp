@@ -10,7 +10,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
-namespace culvert::dataplane::control {
+namespace culvert::config {
 
 /// FNV-1a over the text, 16 hex digits. Not a cryptographic promise.
 inline std::string version_of(std::string_view text) {
@@ -25,4 +25,4 @@ inline std::string config_version(const std::string& file) {
   return version_of(text);
 }
 
-}  // namespace culvert::dataplane::control
+}  // namespace culvert::config
