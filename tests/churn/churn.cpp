@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "tests/churn/key_daemon.hpp"
+#include "tests/random_seed.hpp"
 
 namespace culvert::test {
 namespace {
@@ -20,7 +21,9 @@ using Clock = std::chrono::steady_clock;
 
 /// Each installs, moves or deletes 0.7 SAs, and installs, switches or deletes 0.55 policies.
 constexpr double kStepsPerSecond = 2000;
-constexpr int kMostTimesAsLong = 20;
+/// A machine that others use, and a gateway with sanitizers; where both are one's own it is not
+/// longer.
+constexpr int kMostTimesAsLong = 5;
 constexpr std::uint32_t kLeased = 64;
 constexpr std::size_t kPairs = 16;  ///< at most installed at once
 
@@ -29,7 +32,8 @@ class Churn : public KeyDaemon {
   using KeyDaemon::KeyDaemon;
 
   /// As many steps as the time has room for: a machine with other work takes longer over them.
-  /// False when it took far too long, half of it was refused, or a request made no sense.
+  /// False when it took far too long, or anything was refused: each is of what is there, in its
+  /// order.
   bool run(std::chrono::seconds duration) {
     const auto start = Clock::now();
     const auto seconds = [&] {
@@ -48,6 +52,7 @@ class Churn : public KeyDaemon {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     const double lasted = seconds();
+    if (made == wanted) wait_for_answers();
     std::printf("%llu changes of SAs and %llu of policies in %.1f s:",
                 static_cast<unsigned long long>(sa_changes_),
                 static_cast<unsigned long long>(policy_changes_), lasted);
@@ -56,8 +61,7 @@ class Churn : public KeyDaemon {
                   static_cast<unsigned long long>(count));
     }
     std::printf("\n");
-    return made == wanted && outcomes()[Outcome::ok] > sent() / 2 &&
-           outcomes()[Outcome::unknown_request] == 0 && outcomes()[Outcome::invalid_field] == 0;
+    return made == wanted && outcomes()[Outcome::ok] == sent();
   }
 
  private:
@@ -144,8 +148,8 @@ int main(int argc, char** argv) {
                  "usage: churn CHANNEL.SOCK SECONDS LOCAL REMOTE LOCAL_TS REMOTE_TS [SEED]\n");
     return 2;
   }
-  const std::uint64_t seed = argc > 7 ? std::strtoull(argv[7], nullptr, 0) : std::random_device{}();
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+  const std::uint64_t seed =
+      argc > 7 ? std::strtoull(argv[7], nullptr, 0) : culvert::test::random_seed();
   const auto client = culvert::channel::Client::connect(argv[1]);
   if (!client) {
     std::fprintf(stderr, "%s\n", client.error().c_str());

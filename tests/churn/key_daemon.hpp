@@ -105,6 +105,13 @@ class KeyDaemon {
     ++sent_;
   }
   void flush() { client_.flush(); }
+  void wait_for_answers() {
+    while (answered() < sent()) {
+      flush();
+      take_events();
+      std::this_thread::yield();
+    }
+  }
   void take_events() {
     client_.acknowledge();
     while (const auto event = client_.next_event()) {

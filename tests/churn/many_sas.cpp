@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <string>
 
@@ -55,13 +56,6 @@ class ManySas : public KeyDaemon {
     lease(static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, kMaxLeasedSpis)));
     wait_for_answers();
   }
-  void wait_for_answers() {
-    while (answered() < sent()) {
-      flush();
-      take_events();
-      std::this_thread::yield();
-    }
-  }
   template <typename Work>
   double rate_of(std::uint64_t count, Work work) {
     const auto start = Clock::now();
@@ -79,11 +73,16 @@ class ManySas : public KeyDaemon {
   SaId next_{kFirst};
 };
 
+/// Memory that it has, the pool's huge pages included, in which tables are where some are free.
 double resident_bytes(const std::string& pid) {
-  std::ifstream statm("/proc/" + pid + "/statm");
-  double total = 0, resident = 0;
-  statm >> total >> resident;
-  return resident * 4096;
+  std::ifstream file("/proc/" + pid + "/smaps_rollup");
+  double kib = 0;
+  for (std::string line; std::getline(file, line);) {
+    for (const char* const name : {"Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"}) {
+      if (line.starts_with(name)) kib += std::stod(line.substr(std::strlen(name)));
+    }
+  }
+  return kib * 1024;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions  # noqa: E402
 from harness.impairment import relayed  # noqa: E402
+from harness.shell import Process  # noqa: E402
 from harness.testbed import Testbed, build_directory  # noqa: E402
 
 
@@ -46,6 +47,15 @@ def _daemons_are_built():
     for program in ("dataplane/culvert-dataplane", "ike/culvert-ike", "cli/culvert"):
         if not (build_directory() / program).exists():
             pytest.exit(f"{build_directory() / program} is not built: run scripts/setup", 2)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_crashed():
+    """First of a test's fixtures, so that it looks when the others have ended their daemons. What it says is
+    known to tests/tools/retries.py: a crash is no matter of time."""
+    yield
+    crashed = Process.crashed()
+    assert not crashed, f"CRASHED: {', '.join(crashed)}"
 
 
 @pytest.fixture

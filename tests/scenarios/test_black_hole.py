@@ -9,17 +9,12 @@ import pytest
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.impairment import Faults
 from harness.shell import run, wait_until
+from harness.sizes import inside
 from harness.traffic import Iperf3
 from test_reload import child_of, reload
 
 HOLE = 1400
 SECONDS = 3
-
-
-def inside(path, outer=4):
-    """Bytes of inner packet that AES-GCM takes through a path: outer IP header, ESP header 8, IV 8 and
-    ICV 16 around whole words, whose last two bytes are the trailer."""
-    return (path - (20 if outer == 4 else 40) - 32) // 4 * 4 - 2
 
 
 class AnnouncedMss:

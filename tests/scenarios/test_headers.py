@@ -66,6 +66,11 @@ def test_what_the_wire_loses_doubles_and_damages_is_dropped_and_tcp_goes_on(bed,
     wait_until(lambda: bed.ping(count=1).lost() == [], 5, "a ping over the healed wire")
     drops = {reason: a.drops().get(reason, 0) + b.drops().get(reason, 0)
              for reason in ("replay_duplicate", "icv_mismatch")}
-    assert relay.counts["duplicated"] > 10 and relay.counts["corrupted"] > 3, relay.counts
-    assert drops["replay_duplicate"] >= relay.counts["duplicated"] // 2, (drops, relay.counts)
-    assert drops["icv_mismatch"] >= 1, (drops, relay.counts)
+    counts = relay.counts
+    assert counts["duplicated"] > 10 and counts["corrupted"] > 3, counts
+    # Each that was changed fails at its ICV, as does its copy; each other copy at the window. One or two frames
+    # may be of the key daemons.
+    expected = {"icv_mismatch": counts["corrupted"] + counts["both"],
+                "replay_duplicate": counts["duplicated"] - counts["both"]}
+    for reason, count in expected.items():
+        assert count - 2 <= drops[reason] <= count, (drops, counts)

@@ -11,6 +11,7 @@ import time
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions, write_secret
 from harness.reloads import refused_reload, reload
 from harness.shell import wait_until
+from harness.sizes import inside
 from harness.traffic import SteadyPing, ping
 
 
@@ -105,15 +106,6 @@ def test_addresses_of_an_interface_change_under_traffic(bed):
     assert steady.stop().lost_packets == []
 
 
-# ESP around IPv4 with AES-GCM: IPv4 and ESP headers, IV and ICV, and of the text its two last bytes.
-AROUND = 20 + 8 + 8 + 16 + 2
-
-
-def largest_inside(mtu):
-    """The largest packet through the tunnel over a link of this MTU."""
-    return (mtu - AROUND + 2) // 4 * 4 - 2
-
-
 def ping_whole(client, address, size):
     """A packet of so many bytes that nobody may cut. The MTU that a router told of; None: it came through."""
     client.ip("route", "flush", "cache")
@@ -155,7 +147,7 @@ def test_an_mtu_changes_under_traffic(bed):
     for mtu in (1400, 1300, 1400, 1500):
         wan["mtu"] = mtu
         reload(a)
-        most = largest_inside(mtu)
+        most = inside(mtu)
         assert ping_whole(client, far, most) is None
         assert ping_whole(client, far, most + 1) == most
         assert a.status()["dataplane"]["interfaces"][0]["mtu"] == mtu
@@ -169,7 +161,7 @@ def test_an_mtu_changes_under_traffic(bed):
     interfaces = a.status()["dataplane"]["interfaces"]
     assert interfaces[0]["mtu"] == 1500
     assert "10.1.77.1/24" not in interfaces[1]["addresses"]
-    assert ping_whole(client, far, largest_inside(1500)) is None
+    assert ping_whole(client, far, inside(1500)) is None
 
     steady.wait_for_replies(50)
     assert steady.stop().lost_packets == []

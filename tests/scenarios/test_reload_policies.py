@@ -4,11 +4,14 @@ SAs that come, go and change; another default_policy. What stays carries a ping 
 import copy
 import re
 
+import pytest
+
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions, write_secret
 from harness.reloads import refused_reload, reload
 from harness.shell import wait_until
 from harness.traffic import SteadyPing, ping
 
+MANY = 100_000
 HOSTS = ("10.2.0.2", "10.2.0.3", "10.2.0.4", "10.2.0.5")
 KEYS = ("00" * 16 + "01020304", "11" * 16 + "01020304", "22" * 16 + "01020304")
 
@@ -248,3 +251,39 @@ def test_another_default_policy_counts_for_known_flows_too(bed):
     reload(a)
     steady.wait_for_replies(50)
     steady.stop()
+
+
+@pytest.mark.long
+def test_one_policy_beside_a_hundred_thousand_comes_under_traffic(bed):
+    # Given gateways that let their clients' packets pass in clear
+    add_hosts(bed)
+    for letter, near, far in (("a", SIDE_A, SIDE_B), ("b", SIDE_B, SIDE_A)):
+        configuration = bed.configuration(letter)
+        configuration["dataplane"]["limits"]["policies"] = MANY + 16
+        configuration["policies"] = [{"action": "bypass", "source": near.network(), "destination": far.network()}]
+        bed.add_gateway(letter, configuration, start=False)
+    # whom their neighbours need not ask for: the main thread, which reads the file, answers them between reloads
+    gateway, client = bed.gateways["a"], bed["client-a"]
+    wan, lan = (bed["gw-a"].address_of_device(device) for device in ("wan", "lan"))
+    client.ip("neigh", "replace", SIDE_A.lan_address(), "lladdr", lan, "nud", "permanent", "dev", "eth0")
+    far = bed.gateways["b"]
+    far.configuration["dataplane"]["neighbors"] = [{"interface": "wan", "address": SIDE_A.wan_address, "mac": wan}]
+    for each in (gateway, far):
+        each.configure(each.configuration)
+        each.start_dataplane()
+    assert bed.ping().lost() == []
+    steady = SteadyPing(client, HOSTS[0], bed.directory)
+    # When a hundred thousand policies come in front of that, and then one in their midst
+    policies = gateway.configuration["policies"]
+    policies[:0] = [{"action": "discard", "source": SIDE_A.network(),
+                     "destination": f"{100 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.0/24"}
+                    for number in range(MANY)]
+    reload(gateway, dataplane_only=True, seconds=60)
+    assert ping(client, HOSTS[1], count=2).lost() == []
+    policies.insert(MANY // 2, {"action": "discard", "source": SIDE_A.network(), "destination": f"{HOSTS[1]}/32"})
+    reload(gateway, dataplane_only=True, seconds=60)
+    # Then it is in force, and nothing else was lost over it
+    assert ping(client, HOSTS[1], count=2, wait=0.3).received == set()
+    assert ping(client, HOSTS[2], count=2).lost() == []
+    assert steady.stop().lost_packets == []
+    assert gateway.drops() == {"policy_discard": 2}

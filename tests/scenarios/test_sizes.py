@@ -7,37 +7,48 @@ import pytest
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.impairment import Faults
 from harness.shell import wait_until
+from harness.sizes import inside
 from harness.traffic import Iperf3
 
 ICMP_HEADERS = {4: 28, 6: 48}
 
 
-def fits(bed, size, family, dont_fragment=True):
+def fits(bed, size, family, dont_fragment=True, wait=1):
     """Whether an IP packet of `size` bytes passes from client a to client b and back."""
     extra = ("-M", "do") if dont_fragment else ("-M", "dont")
-    return bed.ping(family, count=1, size=size - ICMP_HEADERS[family], wait=1,
+    return bed.ping(family, count=1, size=size - ICMP_HEADERS[family], wait=wait,
                     extra=extra).lost() == []
 
 
 def told_mtu(bed, family):
     """What client a's kernel has learnt for its way to client b."""
     where = bed["client-a"].ip("route", "get", SIDE_B.client_address(family)).stdout.split()
-    return int(where[where.index("mtu") + 1]) if "mtu" in where else 1500
+    return int(where[where.index("mtu") + 1]) if "mtu" in where else link_mtu(bed)
+
+
+def check_sizes_around(bed, fit, family):
+    """Each of what the client's kernel does not know yet: what fits passes, what does not is told what would."""
+    for size in range(fit - 2, fit + 3):
+        bed["client-a"].ip(f"-{family}", "route", "flush", "cache")
+        assert fits(bed, size, family, wait=1 if size <= fit else 0.2) == (size <= fit), size
+        assert told_mtu(bed, family) == (fit if size > fit else link_mtu(bed)), size
+
+
+def link_mtu(bed):
+    return int(bed["client-a"].ip("link", "show", "eth0").stdout.split(" mtu ")[1].split()[0])
 
 
 @pytest.mark.parametrize("outer", [4, 6], ids=["outer-v4", "outer-v6"])
 @pytest.mark.parametrize("inner", [4, 6], ids=["inner-v4", "inner-v6"])
 def test_senders_are_told_what_fits_to_the_byte(bed, outer, inner):
-    """RFC 4301 §8.2.1: ping with DF, larger and larger; the kernel learns the size that passes."""
+    """RFC 4301 §8.2.1: pings with DF around what ESP leaves of the link; the kernel learns what passes."""
     a, b = bed.two_gateways(TunnelOptions(outer_family=outer, inner_families=(inner,)))
     a.culvert("initiate", "net")
     b.wait_for_child()
     assert fits(bed, 1280, inner)
     assert not fits(bed, 1500, inner)
-    told = told_mtu(bed, inner)
-    assert 1400 < told < 1500
-    assert fits(bed, told, inner)
-    assert told_mtu(bed, inner) == told, "what fits changes nothing"
+    assert told_mtu(bed, inner) == inside(1500, outer)
+    check_sizes_around(bed, inside(1500, outer), inner)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -138,9 +149,8 @@ def jumbo(bed):
 def test_jumbo_frames_pass_and_senders_are_told_their_size(jumbo, family):
     assert fits(jumbo, 8900, family), [gateway.drops() for gateway in jumbo.gateways.values()]
     assert not fits(jumbo, JUMBO, family)
-    told = told_mtu(jumbo, family)
-    assert JUMBO - 100 < told < JUMBO
-    assert fits(jumbo, told, family)
+    assert told_mtu(jumbo, family) == inside(JUMBO)
+    check_sizes_around(jumbo, inside(JUMBO), family)
     # Cut, sealed, opened, and put together again by the client.
     if family == 4:
         assert fits(jumbo, JUMBO, family, dont_fragment=False)

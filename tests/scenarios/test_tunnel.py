@@ -1,5 +1,6 @@
 """Two gateways negotiate by IKEv2 and carry the clients' traffic."""
 
+import collections
 import contextlib
 import ipaddress
 import threading
@@ -147,6 +148,24 @@ def test_udp_encapsulation_can_be_forced(bed):
     assert wire.unexpected() == {}
     assert wire.kinds["esp-in-udp"] >= 40
     assert wire.kinds["esp"] == 0
+
+
+def packets_by_policy(gateway):
+    """Of each origin; there is one child."""
+    rows = gateway.culvert("policies")["policies"]
+    return collections.Counter({row["origin"]: row["packets"] for row in rows})
+
+
+def test_each_policy_counts_the_packets_that_it_decides(tunnel_bed):
+    gateways = [tunnel_bed.gateways[letter] for letter in "ab"]
+    before = [packets_by_policy(gateway) for gateway in gateways]
+    # When a client's packets go through the child, and some where no policy leads
+    for family, count in ((4, 7), (6, 11)):
+        assert tunnel_bed.ping(family, count=count, interval=0.01).lost() == []
+    ping(tunnel_bed["client-a"], SIDE_B.wan_address, count=3, wait=0.2)
+    # Then its SA's policy has counted what went out, and no other one anything
+    for gateway, then in zip(gateways, before):
+        assert packets_by_policy(gateway) - then == {"negotiated": 18}
 
 
 @pytest.mark.long

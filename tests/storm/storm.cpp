@@ -14,6 +14,8 @@
 #include <random>
 #include <vector>
 
+#include "tests/random_seed.hpp"
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 namespace {
@@ -23,7 +25,7 @@ using Sample = std::vector<std::uint8_t>;
 constexpr std::uint64_t kInputs = 1'000'000;  ///< of each kind
 constexpr std::size_t kMostRandomBytes = 1600;
 
-/// From the environment, so that a failure can be replayed; else the default.
+/// From the environment; else the default.
 std::uint64_t setting(const char* name, std::uint64_t otherwise) {
   const char* const text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
@@ -105,12 +107,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s: no sample\n", argv[1]);
     return 2;
   }
-  const std::uint64_t seed = setting("CULVERT_STORM_SEED", std::random_device{}());
+  const std::uint64_t seed = culvert::test::random_seed();
   const std::uint64_t inputs = setting("CULVERT_STORM_COUNT", kInputs);
-  // Before anything can go wrong: the line that replays it.
-  std::printf("CULVERT_STORM_SEED=%llu %s %s\n", static_cast<unsigned long long>(seed), argv[0],
-              argv[1]);
-  std::fflush(stdout);
 
   Storm storm(seed);
   for (std::uint64_t index = 0; index < inputs; ++index) {

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import newer_ipsec_mb
+import retries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
@@ -29,7 +30,6 @@ LINT_BUILD = REPOSITORY / "build-lint"
 IPSEC_MB_BUILD = REPOSITORY / "build-ipsec-mb-2"
 FUZZ_SECONDS = 10
 WORKER_STORM_FRAMES = 1_000_000
-MAX_TRIED_AGAIN = 5
 VM_SECONDS = 360  # all in all
 VM_BEGIN_SECONDS = 315  # when no further test of them begins: one may last half a minute
 TIMED_OUT = 124  # as timeout(1) says it
@@ -103,12 +103,12 @@ def count_cases(result):
 
 
 def run_meson_tests(build, environment=None, timeout_factor=1, names=()):
-    """Few programs that failed are tried again one by one, like scenarios (`tried_alone`)."""
-    def results_of(names, *options):
+    """What the machine's other work can explain is tried again, one by one (tests/tools/retries.py)."""
+    def results_of(names, *options, drawn=None):
         log = build / "meson-logs/testlog.json"
         log.unlink(missing_ok=True)
         run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs",
-             "--timeout-multiplier", timeout_factor, *options, *names], environment)
+             "--timeout-multiplier", timeout_factor, *options, *names], {**(environment or {}), **(drawn or {})})
         lines = log.read_text().splitlines() if log.exists() else []
         return {result["name"]: result for result in map(json.loads, lines)}
 
@@ -117,14 +117,20 @@ def run_meson_tests(build, environment=None, timeout_factor=1, names=()):
         print(f"{build.name}: meson ran no test", flush=True)
         return Tally(failed=1)
     tallies = {name: count_cases(result) for name, result in results.items()}
-    failed = {name: tally for name, tally in tallies.items() if tally.failed}
-    if 0 < len(failed) <= MAX_TRIED_AGAIN:
-        for name, again in results_of([short_name(name) for name in failed],
-                                      "--num-processes", 1).items():
-            tallies[name] = count_cases(again)
-            if not tallies[name].failed:
-                tallies[name].unsteady = failed[name].failures
+    failures = [as_failure(results[name]) for name, tally in tallies.items() if tally.failed]
+    for failure in retries.may_be_tried_again(failures):
+        again = results_of([short_name(failure.name)], drawn=retries.seed_of(failure.text))
+        before = tallies[failure.name]
+        tallies[failure.name] = count_cases(again[failure.name]) if failure.name in again else before
+        if not tallies[failure.name].failed:
+            tallies[failure.name].unsteady = before.failures
     return sum(tallies.values(), Tally())
+
+
+def as_failure(result):
+    """Of one line of meson's testlog.json. Who took too long was ended by meson's signal, not his own."""
+    status = 0 if result["result"] == "TIMEOUT" else result.get("returncode") or 0
+    return retries.Failure(result["name"], f"{result.get('stdout') or ''}\n{result.get('stderr') or ''}", status)
 
 
 def short_name(name):
@@ -201,9 +207,12 @@ def churn():
     return report.tally
 
 
-# What threads and processes of ours share: the tables with their one writer, the channel's rings.
+# What threads and processes of ours share: the tables with their one writer, alone and each with a worker's
+# whole way beside them, the channel's rings.
 THREADED_PROGRAMS = {
     "tests/unit/dataplane/race/test_tables_race": ["300"],
+    "tests/unit/dataplane/tables/test_dataplane_tables": ["[threads]"],
+    "tests/unit/dataplane/chaos/test_chaos": ["worker:*"],
     "tests/unit/channel/test_channel": ["ring:*"],
 }
 # Of what is not instrumented, each with its reason.
@@ -213,8 +222,8 @@ THREAD_SUPPRESSIONS = REPOSITORY / "tests/unit/dataplane/race/dpdk.supp"
 def races():
     """TSan over the programs whose threads share memory; a build of its own, of these only."""
     if not set_up(THREAD_BUILD, "clang++-19", [
-            "-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=false",
-            "-Dcpp_args=-gline-tables-only"]):
+            "-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1", "-Dunity=on", "-Dunity_size=8",
+            "-Dwerror=false", "-Dcpp_args=-gline-tables-only"]):
         return Tally(failed=1)
     if run(["ninja", "-C", THREAD_BUILD, *THREADED_PROGRAMS]) != 0:
         return Tally(failed=1)
@@ -278,7 +287,7 @@ def fuzz_programs():
 @dataclass
 class ScenarioReport:
     tally: Tally
-    failed: list  # as pytest names them, to be run again
+    failures: list  # retries.Failure, named as pytest takes them
 
 
 def run_pytest(name, *options, what="tests/scenarios", environment=None, seconds=0, ending=20):
@@ -298,12 +307,14 @@ def run_pytest(name, *options, what="tests/scenarios", environment=None, seconds
     failed = int(suite.get("failures")) + int(suite.get("errors"))
     skipped = int(suite.get("skipped"))
     passed = int(suite.get("tests")) - failed - skipped
-    names = [f"{case.get('file')}::{case.get('name')}" for case in suite.iter("testcase")
-             if case.find("failure") is not None or case.find("error") is not None]
+    # The claim alone: the text below it has the test's source, which may name what it looks for.
+    failures = [retries.Failure(f"{case.get('file')}::{case.get('name')}", broken.get("message", ""))
+                for case in suite.iter("testcase") for broken in case if broken.tag in ("failure", "error")]
+    names = [failure.name for failure in failures]
     reasons = [skip.get("message") for skip in suite.iter("skipped")]
     cut_short = bool(seconds) and status == TIMED_OUT
     return ScenarioReport(Tally(passed, failed, skipped, list(dict.fromkeys(reasons)), names)
-                          + Tally(failed=int(cut_short or not passed + failed + skipped)), names)
+                          + Tally(failed=int(cut_short or not passed + failed + skipped)), failures)
 
 
 def scenarios(before_alone=lambda: None):
@@ -316,15 +327,23 @@ def scenarios(before_alone=lambda: None):
 
 
 def tried_alone(report):
-    """Few failures among many scenarios side by side may be the crowd's: each is tried again with
-    the machine to itself. It fails when it fails there; what passes there is named as unsteady."""
-    if not 0 < len(report.failed) == report.tally.failed <= MAX_TRIED_AGAIN:
+    """What failed among many scenarios side by side may be the crowd's: if it may (tests/tools/retries.py)
+    it is tried again with the machine to itself, and named as unsteady when it passes there."""
+    if len(report.failures) != report.tally.failed:
         return report.tally
-    again = run_pytest("again", what=report.failed)
-    for name in report.failed:
-        print(f"{name}: {'failed twice' if name in again.failed else 'UNSTEADY, passes alone'}")
-    unsteady = [name for name in report.failed if name not in again.failed]
-    return Tally(report.tally.passed, 0, report.tally.skipped, unsteady=unsteady) + again.tally
+    crowded = retries.may_be_tried_again(report.failures)
+    names = list(dict.fromkeys(failure.name for failure in crowded))
+    findings = [failure.name for failure in report.failures if failure not in crowded]
+    if not names:
+        return report.tally
+    drawn = {key: value for failure in crowded for key, value in retries.seed_of(failure.text).items()}
+    again = run_pytest("again", what=names, environment=drawn)
+    failed = {failure.name for failure in again.failures}
+    for name in names:
+        print(f"{name}: {'failed twice' if name in failed else 'UNSTEADY, passes alone'}")
+    unsteady = [name for name in names if name not in failed]
+    return Tally(report.tally.passed, len(findings), report.tally.skipped, failures=findings,
+                 unsteady=unsteady) + again.tally
 
 
 def vm():

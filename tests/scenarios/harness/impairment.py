@@ -43,7 +43,7 @@ class Relay:
     def __init__(self, namespace, devices=("to-a", "to-b"), seed=1, faults=None):
         self.faults = faults or Faults()
         self.counts = {name: 0 for name in ("passed", "lost", "duplicated", "corrupted",
-                                            "reordered", "too_big", "told")}
+                                            "both", "reordered", "too_big", "told")}
         self._random = random.Random(seed)
         self._order = itertools.count()
         self._delayed = []  # (due, order, socket, frame)
@@ -104,7 +104,8 @@ class Relay:
         if draw() < faults.loss:
             self.counts["lost"] += 1
             return
-        if draw() < faults.corrupt:
+        is_corrupted = draw() < faults.corrupt
+        if is_corrupted:
             self.counts["corrupted"] += 1
             changed = bytearray(frame)
             # Behind the IP header, so that it arrives and the ICV has to find it.
@@ -118,6 +119,7 @@ class Relay:
         self._deliver(target, frame, faults)
         if draw() < faults.duplicate:
             self.counts["duplicated"] += 1
+            self.counts["both"] += is_corrupted
             self._deliver(target, frame, faults)
 
     def _deliver(self, target, frame, faults):

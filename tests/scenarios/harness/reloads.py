@@ -5,7 +5,7 @@ import signal
 from .shell import wait_until
 
 
-def _send(daemon):
+def _send(daemon, seconds=10):
     """What the daemon has said since."""
     before = len(daemon.text())
 
@@ -14,14 +14,14 @@ def _send(daemon):
         return said if "reloaded " in said or "reload_refused" in said else None
 
     daemon.send_signal(signal.SIGHUP)
-    return wait_until(answer, 10, "the reload", 0.05)
+    return wait_until(answer, seconds, "the reload", 0.05)
 
 
-def reload(gateway, dataplane_only=False):
-    """The data plane first: it must know a child before the key daemon negotiates it."""
+def reload(gateway, dataplane_only=False, seconds=10):
+    """The data plane first: it must know a child before the key daemon negotiates it. `seconds` it may take."""
     gateway.configure(gateway.configuration)
     for daemon in [gateway.dataplane] if dataplane_only else [gateway.dataplane, gateway.ike]:
-        said = _send(daemon)
+        said = _send(daemon, seconds)
         assert "reload_refused" not in said, said
 
 

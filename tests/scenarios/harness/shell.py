@@ -7,6 +7,12 @@ import time
 from pathlib import Path
 
 
+# What is ours and may never end by a signal of its own fault.
+PROGRAMS = {"culvert-dataplane", "culvert-ike", "culvert", "churn", "many_sas", "packet_rate"}
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
+           signal.SIGSYS}
+
+
 class CommandFailed(RuntimeError):
     """A program ended with a status that its caller did not expect."""
 
@@ -37,6 +43,8 @@ def wait_until(condition, timeout, what, interval=0.02):
 class Process:
     """A program that runs beside us, its output in a file."""
 
+    _begun = []  # since crashed() was asked last, and what ran then
+
     def __init__(self, command, log: Path, environment=None):
         self.command = [str(word) for word in command]
         self.log = Path(log)
@@ -45,6 +53,21 @@ class Process:
         self._process = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=self._log_file,
             stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        Process._begun.append(self)
+
+    @classmethod
+    def crashed(cls):
+        """Those of ours that have ended by a signal of their own fault since this was asked last."""
+        ended = [process for process in cls._begun if not process.running()]
+        cls._begun = [process for process in cls._begun if process not in ended]
+        return [f"{process.program} by {signal.Signals(-process.returncode()).name}" for process in ended
+                if process.program and -process.returncode() in CRASHES]
+
+    @property
+    def program(self):
+        """Its name if it is one of ours, whatever namespace it is started in."""
+        names = [Path(word).name for word in self.command]
+        return next((name for name in names if name in PROGRAMS), None)
 
     @property
     def pid(self):

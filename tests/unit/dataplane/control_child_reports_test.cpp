@@ -12,7 +12,9 @@
 
 #include "dataplane/control/child_reports.hpp"
 #include "dataplane/control/figures.hpp"
+#include "tests/random_seed.hpp"
 #include "tests/unit/dataplane/main_thread.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::dataplane::control::child_reports {
 namespace {
@@ -127,7 +129,7 @@ TEST_CASE("child reports: the youngest SA's age, and how long the last one has t
 
 TEST_CASE("child reports: whatever comes and ends in a round, each SA is in the sums once") {
   constexpr std::size_t kChildren = 7;
-  const auto seed = std::random_device{}();
+  const auto seed = test::random_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   MainThread main(kChildren);
@@ -356,7 +358,9 @@ TEST_CASE("figures: what is published stays while the next are written") {
   CHECK_FALSE(figures.read().empty());
 }
 
-TEST_CASE("figures: what a scrape reads is one set, however many are published meanwhile") {
+TEST_CASE("figures: what a scrape reads is one set, however many are published meanwhile",
+          "[threads]") {
+  INFO(test::kRace);
   PublishedFigures figures;
   std::atomic<int> scrapes = 0;
   std::uint64_t mixed = 0, older = 0;

@@ -12,6 +12,7 @@
 
 #include "dataplane/control/long_answers.hpp"
 #include "dataplane/control/report_json.hpp"
+#include "tests/random_seed.hpp"
 #include "tests/unit/dataplane/main_thread.hpp"
 
 namespace culvert::dataplane::control::long_answers {
@@ -164,7 +165,7 @@ TEST_CASE("long answers: an SA that goes between slices is out, whichever it is"
 }
 
 TEST_CASE("long answers: whatever comes and goes, what stays is told of once") {
-  const auto seed = std::random_device{}();
+  const auto seed = test::random_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   MainThread main(3);

@@ -242,6 +242,12 @@ class Tidiness(unittest.TestCase):
                      for number, line in enumerate(without_comments(lines_of(name)), 1)
                      if pattern.search(line)])
 
+    def test_what_a_test_draws_can_be_drawn_again(self):
+        self.report([f"{name}:{number}: random_seed() of tests/random_seed.hpp" for name in SOURCES
+                     if name.startswith("tests/") and name != "tests/random_seed.hpp"
+                     for number, line in enumerate(without_comments(lines_of(name)), 1)
+                     if "random_device" in line])
+
     def test_decisions_are_numbered_without_a_gap(self):
         numbers = sorted(int(pathlib.Path(name).name[:4]) for name in FILES
                          if re.fullmatch(r"docs/decisions/\d{4}-.*\.md", name))

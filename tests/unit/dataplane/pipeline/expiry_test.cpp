@@ -53,6 +53,15 @@ struct Site {
     CHECK(event->body.hard_expire.sa == sa);
     return event->body.hard_expire.cause;
   }
+  /// The same of what it should rekey.
+  std::optional<ExpiryCause> told_to_rekey(channel::SaId sa) {
+    server->flush();
+    const auto event = client->next_event();
+    if (!event) return std::nullopt;
+    CHECK(event->type == channel::EventType::soft_expire);
+    CHECK(event->body.soft_expire.sa == sa);
+    return event->body.soft_expire.cause;
+  }
 
   test::Gateway gateway;
   config::Config config = test::one_connection();
@@ -80,6 +89,24 @@ TEST_CASE("expiry: after the last number of all packets are refused for want of 
   site.scan();
   CHECK(site.stopped(sa) == StopCause::sequence);
   CHECK(site.send(1).dropped(DropReason::sequence_exhausted) == 1);
+}
+
+TEST_CASE("expiry: 15/16 of the numbers ask for a rekey, and packets go on (RFC 4303 §3.3.3)") {
+  constexpr std::uint64_t kSoft = 0xf0000000;
+  Site site;
+  site.connect();
+  const auto sa = site.establish({});
+  site.gateway.tables().sad->outbound(site.record(sa).slot)->sequence.store(kSoft - 2);
+  CHECK(site.send(1).wan.size() == 1);
+  site.scan();
+  CHECK(site.told_to_rekey(sa) == std::nullopt);
+  CHECK(site.send(1).wan.size() == 1);
+  site.scan();
+  CHECK(site.told_to_rekey(sa) == ExpiryCause::sequence);
+  CHECK(site.send(1).wan.size() == 1);
+  site.scan();
+  CHECK(site.told_to_rekey(sa) == std::nullopt);  // once
+  CHECK(site.stopped(sa) == StopCause::none);
 }
 
 TEST_CASE("expiry: who was not told at once is told the limit that was reached, each time") {

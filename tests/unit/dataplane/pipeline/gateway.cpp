@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <set>
 #include <stdexcept>
 #include <utility>
@@ -113,7 +114,8 @@ channel::InstallSa common_sa(const SaOptions& options, std::uint32_t spi) {
   sa.lifetime = options.lifetime;
   Packet key(sa.suite.keymat_bytes());
   for (std::size_t i = 0; i < key.size(); ++i) key[i] = static_cast<std::uint8_t>(i * 7 + spi);
-  REQUIRE(sa.key.assign(key));
+  // No REQUIRE: chaos makes SAs on a thread of their own, and Catch2 counts for one thread.
+  if (!sa.key.assign(key)) std::abort();
   return sa;
 }
 

@@ -13,6 +13,7 @@
 
 #include "dataplane/tables/sa.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
+#include "tests/unit/finding.hpp"
 
 using namespace culvert;
 using namespace culvert::test;
@@ -186,7 +187,9 @@ std::size_t sent_by(std::uint16_t worker) {
 
 }  // namespace
 
-TEST_CASE("lifetime: two workers on one SA send not one packet beyond its limit, nor one less") {
+TEST_CASE("lifetime: two workers on one SA send not one packet beyond its limit, nor one less",
+          "[threads]") {
+  INFO(kRace);
   constexpr int kRounds = 200;
   constexpr std::uint64_t kFit = 100;  // of the 64 that each of them has
   const bool by_packets = GENERATE(false, true), goes_short = GENERATE(false, true);

@@ -8,6 +8,7 @@
 
 #include "dataplane/tables/sa.hpp"
 #include "dataplane/worker/ecn.hpp"
+#include "tests/random_seed.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
 #include "wire/ip.hpp"
 
@@ -149,7 +150,7 @@ TEST_CASE("train: whatever one frame is, it and those around it end as they woul
 }
 
 TEST_CASE("train: bursts of trains, with anything between them") {
-  const auto seed = std::random_device{}();
+  const auto seed = random_seed();
   INFO("seed " << seed);
   std::mt19937 random(seed);
   SaOptions options;

@@ -7,6 +7,7 @@
 #include <catch2/catch.hpp>
 
 #include "dataplane/control/steering.hpp"
+#include "tests/random_seed.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 #include "tests/unit/dataplane/steering/flow_device.hpp"
 #include "wire/vlan.hpp"
@@ -431,7 +432,7 @@ TEST_CASE("steering: one worker has nothing to steer") {
 
 TEST_CASE(
     "steering: whatever comes and goes, a device has rules of live SAs only, and is used up") {
-  const auto seed = std::random_device{}();
+  const auto seed = test::random_seed();
   INFO("seed " << seed);
   std::mt19937 random(seed);
   constexpr std::size_t kRoom = 20;

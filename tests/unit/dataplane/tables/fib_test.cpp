@@ -8,8 +8,10 @@
 
 #include "dataplane/tables/adjacency.hpp"
 #include "tests/model/route_model.hpp"
+#include "tests/random_seed.hpp"
 #include "tests/unit/dataplane/dpdk_environment.hpp"
 #include "tests/unit/dataplane/tables/one_worker.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -146,7 +148,7 @@ wire::Prefix random_prefix(std::mt19937_64& random, bool is_v4) {
 }
 
 TEST_CASE("fib: random routes that come and go agree with a look at every route") {
-  const std::uint64_t seed = std::random_device{}();
+  const std::uint64_t seed = test::random_seed();
   CAPTURE(seed);
   std::mt19937_64 random(seed);
   Routes routes;
@@ -199,7 +201,9 @@ TEST_CASE(
   CHECK(neighbors.size() > 100);
 }
 
-TEST_CASE("fib: a reader never sees a route that was never there while others change") {
+TEST_CASE("fib: a reader never sees a route that was never there while others change",
+          "[threads]") {
+  INFO(test::kRace);
   Routes routes;
   routes.add("10.0.0.0/8", 100);
   routes.add("2001:db8::/32", 100);

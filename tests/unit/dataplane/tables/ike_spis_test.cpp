@@ -7,6 +7,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/unit/finding.hpp"
+
 namespace culvert::dataplane {
 namespace {
 
@@ -41,7 +43,8 @@ TEST_CASE("ike spis: of those that share a set the one goes that was not spoken 
   }
 }
 
-TEST_CASE("ike spis: one that is spoken of again is known all the time") {
+TEST_CASE("ike spis: one that is spoken of again is known all the time", "[threads]") {
+  INFO(test::kRace);
   IkeSpis spis(kSas);
   for (std::uint64_t number = 1; number <= 7; ++number) spis.put(neighbor(number));
   std::atomic<bool> is_over = false;

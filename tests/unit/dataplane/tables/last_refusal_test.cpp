@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/unit/dataplane/sa_request.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -41,7 +42,9 @@ TEST_CASE("last refusal: none at first, then the last one with all that is known
   CHECK(refusal.read()->flow == fragment.flow);
 }
 
-TEST_CASE("last refusal: who reads while it is written sees one packet or another, never of two") {
+TEST_CASE("last refusal: who reads while it is written sees one packet or another, never of two",
+          "[threads]") {
+  INFO(test::kRace);
   LastRefusal refusal;
   refusal.record(numbered(1));
   std::atomic<bool> done{false};

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tests/unit/dataplane/tables/sad_database.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -232,7 +233,9 @@ TEST_CASE("sad: an unknown outbound slot is nobody") {
 
 TEST_CASE(
     "sad: a reader that looks SPIs up while the main thread installs and removes sees an SA "
-    "whole or not at all") {
+    "whole or not at all",
+    "[threads]") {
+  INFO(test::kRace);
   Database db;
   std::array<std::atomic<std::uint32_t>, 8> spis{};
   std::atomic<bool> stop{false};

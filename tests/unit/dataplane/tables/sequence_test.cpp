@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 
 #include "dataplane/tables/sa.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -79,7 +80,9 @@ TEST_CASE("sequence: nothing asked, nothing given") {
   CHECK(reserve_sequence(sa, 1, SharedAdd(1)).first == 1);
 }
 
-TEST_CASE("sequence: threads that share an SA never get the same number, nor one past the limit") {
+TEST_CASE("sequence: threads that share an SA never get the same number, nor one past the limit",
+          "[threads]") {
+  INFO(test::kRace);
   constexpr std::uint64_t kLimit = kEndOf32;
   constexpr std::uint64_t kStart = kLimit - 100'000;
   OutboundSa sa;

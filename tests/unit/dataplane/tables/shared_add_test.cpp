@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 
 #include "dataplane/tables/sa.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -25,7 +26,8 @@ TEST_CASE("shared counter: what is left is taken to the last, and nothing where 
   }
 }
 
-TEST_CASE("shared counter: threads never take more than there was, and all of it") {
+TEST_CASE("shared counter: threads never take more than there was, and all of it", "[threads]") {
+  INFO(test::kRace);
   constexpr std::uint64_t kBytes = 3'000'001;
   const SharedAdd shared(4);
   std::atomic<std::uint64_t> left{kBytes};

@@ -49,9 +49,39 @@ FlowKey flow_to(std::uint32_t number) {
           .protocol = wire::protocol::kTcp};
 }
 
+/// In the place before a site's, for all of its packets, in one of the shapes that policies have:
+/// each kind is found in another way.
+PolicyEntry in_front_of(std::uint32_t number, std::uint32_t kind) {
+  PolicyEntry entry = site(number);
+  entry.policy = channel::PolicyId{kPolicies};
+  entry.outbound = SlotIndex{kPolicies};
+  --entry.rank.place;
+  switch (kind % 5) {
+    case 1:  // one host
+      entry.remote = {network(kSites + (number << 8U) + 7, 32)};
+      break;
+    case 2:  // one service
+      entry.local[0].protocol = entry.remote[0].protocol = wire::protocol::kTcp;
+      entry.remote[0].port_first = entry.remote[0].port_last = 443;
+      break;
+    case 3:  // a range that is no prefix
+      entry.remote[0].first = wire::IpAddress::v4(kSites + (number << 8U) + 5);
+      entry.remote[0].last = wire::IpAddress::v4(kSites + (number << 8U) + 200);
+      break;
+    case 4:  // several of each
+      entry.local = {network(0x0a000000, 24), network(0x0a000100, 24)};
+      entry.remote = {network(kSites + (number << 8U), 25),
+                      network(kSites + (number << 8U) + 128, 25)};
+      break;
+    default:
+      break;
+  }
+  return entry;
+}
+
 }  // namespace
 
-TEST_CASE("spd: 100 000 policies within two seconds, and one change of them within a millisecond") {
+TEST_CASE("spd: 100 000 policies within two seconds, and a change of them within a millisecond") {
 #if defined(__OPTIMIZE__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
   constexpr double kSlower = 1;
@@ -64,36 +94,34 @@ TEST_CASE("spd: 100 000 policies within two seconds, and one change of them with
   std::vector<PolicyEntry> all;
   for (std::uint32_t number = 0; number < kPolicies; ++number) all.push_back(site(number));
   CHECK(seconds_of([&] { spd.replace(all); }) < kWhole);
-  const auto slot_of = [&](std::uint32_t number) {
+  const auto slot_of = [&](const FlowKey& flow) {
     SlotIndex slot = kNoSlot;
     const SpdSnapshot& snapshot = spd.snapshot();
-    CHECK(snapshot.verdict(snapshot.find(flow_to(number), PacketOrigin::clear), slot) ==
-          Verdict::protect);
+    CHECK(snapshot.verdict(snapshot.find(flow, PacketOrigin::clear), slot) == Verdict::protect);
     return raw(slot);
   };
   for (const std::uint32_t number : {0U, 1U, 54'321U, kPolicies - 1}) {
-    CHECK(slot_of(number) == number);
+    CHECK(slot_of(flow_to(number)) == number);
   }
   // One in front of another of the same site takes its packets, as long as it is there.
   constexpr std::uint32_t kChanges = 501;
   std::vector<double> inserts, erases;
   for (std::uint32_t change = 0; change < kChanges; ++change) {
     const auto number = static_cast<std::uint32_t>(change * 7919ULL % (kPolicies - 1)) + 1;
-    PolicyEntry entry = site(number);
-    entry.policy = channel::PolicyId{kPolicies};
-    entry.outbound = SlotIndex{kPolicies};
-    --entry.rank.place;
+    const PolicyEntry entry = in_front_of(number, change);
     inserts.push_back(seconds_of([&] { spd.insert(entry); }));
-    CHECK(slot_of(number) == kPolicies);
+    CHECK(slot_of(flow_to(number)) == kPolicies);
     erases.push_back(seconds_of([&] {
       spd.erase(entry.policy);
       reclaimer.poll();
     }));
-    CHECK(slot_of(number) == number);
+    CHECK(slot_of(flow_to(number)) == number);
   }
+  // The longest few are the system's: it may clear pages in this thread's name.
   for (std::vector<double>* const times : {&inserts, &erases}) {
-    std::ranges::nth_element(*times, times->begin() + kChanges / 2);
-    CHECK((*times)[kChanges / 2] < kOne);
+    std::ranges::sort(*times);
+    INFO("longest " << times->back() * 1e6 << " µs");
+    CHECK((*times)[kChanges * 98 / 100] < kOne);
   }
 }
 

@@ -7,8 +7,10 @@
 #include <catch2/catch.hpp>
 
 #include "tests/model/policy_model.hpp"
+#include "tests/random_seed.hpp"
 #include "tests/unit/dataplane/sa_request.hpp"
 #include "tests/unit/dataplane/tables/one_worker.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::dataplane {
 namespace {
@@ -269,7 +271,7 @@ bool is_same(const SpdSnapshot::Match& ours, const std::optional<model::PolicyHi
 }
 
 TEST_CASE("spd: random lists and packets agree with a look at every policy in turn") {
-  const std::uint64_t seed = std::random_device{}();
+  const std::uint64_t seed = test::random_seed();
   CAPTURE(seed);
   RandomPolicies random(seed);
   Policies policies;
@@ -335,7 +337,7 @@ class ChangingPolicies {
 };
 
 TEST_CASE("spd: policies that come and go one by one leave the list that holds the others") {
-  const std::uint64_t seed = std::random_device{}();
+  const std::uint64_t seed = test::random_seed();
   CAPTURE(seed);
   RandomPolicies random(seed);
   std::mt19937_64 dice(seed);
@@ -399,7 +401,9 @@ TEST_CASE("spd: a policy that is added later is in force and bound like those of
   CHECK(policies.ask(flow("10.1.0.1", "10.2.0.1")) == Verdict::discard);
 }
 
-TEST_CASE("spd: whoever looks while a policy comes and goes meets it or what is behind it") {
+TEST_CASE("spd: whoever looks while a policy comes and goes meets it or what is behind it",
+          "[threads]") {
+  INFO(test::kRace);
   Reclaimer reclaimer(1);
   Spd spd(1, reclaimer, 64);
   PolicyEntry behind = policy(PolicyAction::discard, {"10.0.0.0/8"}, {"10.0.0.0/8"});
@@ -439,7 +443,8 @@ TEST_CASE("spd: whoever looks while a policy comes and goes meets it or what is 
   CHECK(wrong.load() == 0);
 }
 
-TEST_CASE("spd: a reader during replacements sees one version or the other, whole") {
+TEST_CASE("spd: a reader during replacements sees one version or the other, whole", "[threads]") {
+  INFO(test::kRace);
   Reclaimer reclaimer(1);
   Spd spd(1, reclaimer);
   const auto version = [](std::uint32_t slot) {

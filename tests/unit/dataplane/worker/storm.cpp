@@ -10,6 +10,7 @@
 #include <random>
 #include <string_view>
 
+#include "tests/random_seed.hpp"
 #include "tests/unit/dataplane/worker/bad_input.hpp"
 
 namespace culvert::test {
@@ -138,7 +139,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   const std::uint64_t count = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : kDefaultCount;
-  const std::uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 0) : std::random_device{}();
+  const std::uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 0) : random_seed();
   // Before anything can go wrong: the line that replays it.
   std::printf("%s %llu %llu\n", argv[0], static_cast<unsigned long long>(count),
               static_cast<unsigned long long>(seed));
