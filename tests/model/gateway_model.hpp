@@ -19,8 +19,10 @@
 #include "tests/model/bypass_model.hpp"
 #include "tests/model/esp_model.hpp"
 #include "tests/model/fragment_model.hpp"
+#include "tests/model/frame_model.hpp"
 #include "tests/model/icmp_error_model.hpp"
 #include "tests/model/ip_model.hpp"
+#include "tests/model/mss_model.hpp"
 #include "tests/model/nat_traversal_model.hpp"
 #include "tests/model/policy_model.hpp"
 #include "tests/model/reassembly_model.hpp"
@@ -47,6 +49,7 @@ class GatewayModel {
   };
   std::map<dataplane::AdjacencyIndex, NextHop> next_hops;
   std::vector<PortModel> ports = {{0, {}}, {1, {}}};
+  ByteString mac;                                 ///< of all ports
   std::map<std::uint32_t, InboundModel> inbound;  ///< by SPI
   std::map<dataplane::SlotIndex, OutboundModel> outbound;
   std::set<std::uint64_t> ike_sas;  ///< our SPIs
@@ -70,6 +73,7 @@ class GatewayModel {
     unsigned port = 0;  ///< with UDP
   };
   std::vector<Moved> moved;
+  std::uint64_t clamped_syns = 0;      ///< that announce less than they did
   std::uint64_t at_other_address = 0;  ///< authentic packets, at one of ours that is not their SA's
 
   /// The clock, in seconds: whose time has come is over from here on.
@@ -83,13 +87,43 @@ class GatewayModel {
     for_each_life([](LifeModel& sa) {
       if (sa.packets >= sa.hard_packets || sa.bytes >= sa.hard_bytes) sa.stopped = true;
     });
+    // RFC 4303 §3.3.3: by its numbers, too, where they are few.
+    for (auto& [spi, sa] : inbound) {
+      if (!sa.keys.esn && sa.replay.highest() >= kLastOf32Bits) sa.stopped = true;
+    }
+    for (auto& [slot, sa] : outbound) {
+      if (sa.stopped || sa.keys.esn || sa.packets < sa.numbers) continue;
+      sa.stopped = sa.is_exhausted = true;
+    }
   }
 
-  /// A frame with a sound IP packet from a device.
+  /// What follows comes at once.
+  void burst_begins() {
+    for (auto& [spi, sa] : inbound) {
+      sa.ended_in_burst = false;
+      sa.replay.burst_begins();
+    }
+  }
+  /// A frame from a device.
   Outcomes from_device(const ByteString& frame, unsigned device) {
+    using dataplane::DropReason;
+    came_by = 0;
+    if (frame.size() < kEthernetBytes) return DropReason::malformed_ethernet;
+    const bool is_ours = is_for_group(frame) || is_for(frame, mac);
     const auto port = port_of(ports, device, frame);
-    if (!port) return dataplane::DropReason::unknown_vlan;
-    return from_wire(packet_in(frame), *port);
+    // The one is asked first by a device without VLANs, the other by one with them.
+    if (!port && !is_ours) return OneOf{{DropReason::unknown_vlan, DropReason::not_for_us}};
+    if (!port) return DropReason::unknown_vlan;
+    if (!is_ours) return DropReason::not_for_us;
+    const unsigned type = type_of(frame);
+    if (type == kArpType) return dataplane::PuntReason::arp;
+    if (type != kIpv4Type && type != kIpv6Type) return DropReason::unknown_ethertype;
+    const ByteString ip = packet_in(frame);
+    const auto wrong = type == kIpv4Type ? wrong_with_ipv4(ip) : wrong_with_ipv6(ip);
+    if (wrong) return *wrong;
+    // RFC 1122 §3.3.6: what goes to a link's group is for no host alone.
+    if (is_for_group(frame)) return DropReason::destination_multicast;
+    return from_wire(unpadded(ip), *port);
   }
   /// A sound IP packet that came by a port.
   Outcomes from_wire(const ByteString& ip, unsigned port) {
@@ -108,8 +142,10 @@ class GatewayModel {
     return outcomes;
   }
 
-  /// The packet that was asked about last, if it came to policy.
+  /// The packet that was asked about last, if it came to policy; and the SA that it came by, 0: in
+  /// clear.
   dataplane::PacketOrigin passed_as{};
+  std::uint32_t came_by = 0;
 
   /// An IP packet of the gateway's own (RFC 4301 §5.1): nobody's hop, and what no policy names
   /// leaves in clear.
@@ -119,6 +155,7 @@ class GatewayModel {
   /// RFC 4301 §5.2: ESP for us is opened, all else meets the policies.
   Outcomes arrive(const ByteString& ip) {
     using dataplane::DropReason;
+    came_by = 0;
     if (lacks_upper_header(ip, view_ip(ip).value())) return DropReason::fragment_invalid;
     const auto encrypted = encrypted_in(ip);
     const wire::IpAddress to = view_ip(ip).value().destination;
@@ -149,13 +186,15 @@ class GatewayModel {
   Outcomes esp_from_peer(InboundModel& sa, const Encrypted& encrypted, const ByteString& around) {
     using dataplane::DropReason;
     const ByteString& esp = encrypted.esp;
+    // The packets behind the one that ended it, of the same burst, may have been checked before.
+    if (sa.stopped && sa.ended_in_burst) return as_in_burst(sa, esp, DropReason::sa_expired);
     if (sa.stopped) return DropReason::sa_expired;
     if (!has_esp_length(sa.keys, esp)) return DropReason::esp_truncated;
-    const std::uint32_t low = get32(esp, 4);
-    const std::uint64_t sequence =
-        sa.keys.esn ? extended_by_search(sa.replay.highest(), sa.window, low) : low;
+    const std::uint64_t sequence = sequence_of(sa, esp, sa.replay.highest());
     // §3.4.3: the check precedes the ICV, the window moves after it.
-    if (const auto refused = refusal(sa.replay.check(sequence))) return *refused;
+    if (const auto refused = refusal(sa.replay.check(sequence))) {
+      return as_in_burst(sa, esp, *refused);
+    }
     const auto high = static_cast<std::uint32_t>(sequence >> 32U);
     auto opened = esp_open(sa.keys, high, esp);
     // A3: only where packets come one at a time does it follow the worker, which tries one a burst.
@@ -165,7 +204,7 @@ class GatewayModel {
     }
     if (!opened) {
       ++sa.failed_in_a_row;
-      return DropReason::icv_mismatch;
+      return as_in_burst(sa, esp, DropReason::icv_mismatch);
     }
     const bool is_newest = opened->sequence > sa.replay.highest();
     if (const auto refused = refusal(sa.replay.commit(opened->sequence))) return *refused;
@@ -175,8 +214,33 @@ class GatewayModel {
     const ByteString& payload = opened->payload;
     const std::size_t bytes =
         sa.transport ? without_esp(around, opened->next_header, payload).size() : payload.size();
-    if (!sa.take(bytes)) return DropReason::sa_expired;
+    if (!sa.take(bytes)) {
+      sa.ended_in_burst = true;
+      return DropReason::sa_expired;
+    }
+    came_by = sa.keys.spi;
     return decapsulate(sa, *opened, around);
+  }
+  static std::uint64_t sequence_of(const InboundModel& sa, const ByteString& esp,
+                                   std::uint64_t highest) {
+    const std::uint32_t low = get32(esp, 4);
+    return sa.keys.esn ? extended_by_search(highest, sa.window, low) : low;
+  }
+  /// What is refused, `one_by_one` for that reason. §3.4.3 has a packet checked when it comes, and
+  /// once more when it is verified: of a burst, those in front of it may not be verified yet.
+  static Outcomes as_in_burst(const InboundModel& sa, const ByteString& esp,
+                              dataplane::DropReason one_by_one) {
+    if (!has_esp_length(sa.keys, esp)) {
+      return OneOf{{one_by_one, dataplane::DropReason::esp_truncated}};
+    }
+    const std::uint64_t sequence = sequence_of(sa, esp, sa.replay.highest_then());
+    auto reason = refusal(sa.replay.check_then(sequence));
+    if (!reason && !esp_open(sa.keys, static_cast<std::uint32_t>(sequence >> 32U), esp)) {
+      reason = dataplane::DropReason::icv_mismatch;
+    }
+    if (!reason) reason = refusal(sa.replay.check(sequence));
+    if (!reason || *reason == one_by_one) return one_by_one;
+    return OneOf{{one_by_one, *reason}};
   }
   void see_where_from(const InboundModel& sa, const Encrypted& encrypted, const IpView& outer) {
     // RFC 7296 §2.23: how the peer sends is its own choice.
@@ -375,7 +439,7 @@ class GatewayModel {
       }
       if (!may_go_on) return PuntReason::ttl_exceeded;
       note_first();
-      return route(ip, view, is_ours);
+      return route(clamped(ip, view, origin, dataplane::kNoSlot), view, is_ours);
     }
     const dataplane::PolicyEntry& policy = policies[hit->index];
     if (policy.action == PolicyAction::discard) return DropReason::policy_discard;
@@ -385,11 +449,45 @@ class GatewayModel {
     if (!may_go_on) return PuntReason::ttl_exceeded;
     if (policy.action == PolicyAction::bypass) {
       note_first();
-      return route(ip, view, is_ours);
+      return route(clamped(ip, view, origin, dataplane::kNoSlot), view, is_ours);
     }
     note_first();
     if (policy.outbound == dataplane::kNoSlot) return PuntReason::acquire;
-    return seal(policy.outbound, is_ours ? ip : one_hop_on(ip), view, is_ours);
+    const ByteString fit = clamped(ip, view, origin, policy.outbound);
+    return seal(policy.outbound, is_ours ? fit : one_hop_on(fit), view, is_ours);
+  }
+
+  /// A SYN that goes into an SA (`into`; kNoSlot: in clear) or has come out of one announces no
+  /// segments that do not fit, in either direction.
+  ByteString clamped(const ByteString& ip, const IpView& view, dataplane::PacketOrigin origin,
+                     dataplane::SlotIndex into) {
+    if (is_fragment(ip) || !is_syn(ip, view)) return ip;
+    std::size_t most = largest_segment(into, view);
+    if (origin == dataplane::PacketOrigin::tunnel) {
+      dataplane::FlowKey back = flow_of(ip, view);
+      std::swap(back.source, back.destination);
+      std::swap(back.source_port, back.destination_port);
+      const auto hit = first_policy(policies, back, dataplane::PacketOrigin::originated);
+      const bool is_protected =
+          hit && policies[hit->index].action == dataplane::PolicyAction::protect;
+      if (is_protected) most = std::min(most, largest_segment(policies[hit->index].outbound, view));
+    }
+    if (most == kNoLimit) return ip;
+    ByteString fit = with_clamped_mss(ip, view, most);
+    if (fit != ip) ++clamped_syns;
+    return fit;
+  }
+  [[nodiscard]] std::size_t largest_segment(dataplane::SlotIndex slot, const IpView& view) const {
+    constexpr std::size_t kTcpBytes = 20, kLeast = 88;  // less than that is nobody's
+    if (slot == dataplane::kNoSlot) return kNoLimit;
+    const OutboundModel& sa = outbound.at(slot);
+    const auto hop = next_hops.find(routes.lookup(sa.transport ? view.destination : sa.peer));
+    if (sa.stopped || !sa.headers.mss_clamp || hop == next_hops.end()) return kNoLimit;
+    const std::size_t mtu =
+        std::min<std::size_t>({hop->second.mtu, sa.path_mtu, sa.headers.path_mtu});
+    const std::size_t inside = largest_inside(sa, view.header_bytes, mtu);
+    const std::size_t headers = view.header_bytes + kTcpBytes;
+    return inside < headers + kLeast ? kNoLimit : inside - headers;
   }
 
   /// RFC 4301 §6.2: an error that no policy names goes by the SA of what would answer the packet
@@ -446,7 +544,7 @@ class GatewayModel {
   /// `ip` is about to be sealed, its hop counted.
   Outcomes seal(dataplane::SlotIndex slot, const ByteString& ip, const IpView& view, bool is_ours) {
     OutboundModel& sa = outbound.at(slot);
-    if (sa.stopped) return dataplane::DropReason::sa_expired;
+    if (sa.stopped) return sa.why_stopped();
     sa.was_asked = true;
     const bool is_v4 = view.source.is_v4();
     const auto to = routes.lookup(sa.transport ? view.destination : sa.peer);
@@ -469,7 +567,7 @@ class GatewayModel {
       }
       if (!is_cut_when_sealed(sa, is_our_v6 || may_be_cut(ip), view)) return TooBig{told};
     }
-    if (!sa.take(total)) return dataplane::DropReason::sa_expired;
+    if (!sa.take_number(total)) return sa.why_stopped();
     const std::size_t skipped = sa.transport ? view.header_bytes : 0;
     const std::uint8_t next_header = sa.transport ? view.protocol : is_v4 ? 4 : 41;
     ByteString payload = slice(ip, skipped, view.total_bytes - skipped);
@@ -511,6 +609,7 @@ class GatewayModel {
     return all;
   }
 
+  static constexpr std::size_t kNoLimit = ~std::size_t{0};
   unsigned arrives_on_ = 0;  ///< the port of the packet in hand
   bool may_wait_ = true;     ///< should the packet in hand be a fragment
 };

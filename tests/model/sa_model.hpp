@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/header_options.hpp"
+#include "dataplane/tables/drop_reason.hpp"
 #include "tests/model/esp_model.hpp"
 #include "tests/model/replay_model.hpp"
 #include "wire/ip_address.hpp"
@@ -18,6 +19,7 @@ struct LifeModel {
   std::uint64_t packets = 0, hard_packets = ~0ULL;
   /// Of the packets inside, with their headers and what hides their size (RFC 4303 §2.7).
   std::uint64_t bytes = 0, hard_bytes = ~0ULL;
+  std::uint64_t numbers = ~0ULL;  ///< that it has to send by (RFC 4303 §3.3.3)
   bool stopped = false, ended_by_bytes = false;
   bool was_asked = false;  ///< for a packet, since its owner looked last
 
@@ -36,7 +38,11 @@ struct LifeModel {
   /// Whether one packet, or its pieces, might be what ends it.
   [[nodiscard]] bool is_near_its_end() const {
     constexpr std::uint64_t kMostPieces = 16, kMostBytes = 4600;
-    return hard_packets - packets < kMostPieces || hard_bytes - bytes < kMostBytes;
+    return is_within(kMostPieces, kMostBytes);
+  }
+  [[nodiscard]] bool is_within(std::uint64_t some_packets, std::uint64_t some_bytes) const {
+    return hard_packets - packets < some_packets || hard_bytes - bytes < some_bytes ||
+           numbers - packets < some_packets;
   }
 };
 struct InboundModel : LifeModel {
@@ -45,6 +51,7 @@ struct InboundModel : LifeModel {
   std::uint32_t window = 64;
   ReplayModel replay{64};
   unsigned failed_in_a_row = 0;  ///< to authenticate
+  bool ended_in_burst = false;   ///< by a packet of this one
   std::vector<wire::TrafficSelector> local, remote;
   bool checks_errors = false;  ///< RFC 4301 §6.2: ICMP's, by what they quote
   std::uint64_t id = 0;
@@ -53,8 +60,25 @@ struct InboundModel : LifeModel {
   bool udp = false;             ///< RFC 3948
   bool copies_dscp_in = false;  ///< RFC 2983 §3: the uniform model's egress
 };
+inline constexpr std::uint64_t kLastOf32Bits = 0xffffffff;
+
 struct OutboundModel : LifeModel {
   EspSa keys;
+  std::uint64_t before = 0;   ///< numbers that it does not send by, for they were used already
+  bool is_exhausted = false;  ///< why it stopped, if it did
+
+  /// RFC 4303 §3.3.3: "the sender … MUST NOT send a packet on an SA if doing so would cause the
+  /// sequence number to cycle". As `take`.
+  bool take_number(std::uint64_t packet_bytes) {
+    const bool has_room = !stopped && bytes + packet_bytes <= hard_bytes;
+    if (!has_room || packets < numbers) return take(packet_bytes);
+    was_asked = stopped = is_exhausted = true;
+    return false;
+  }
+  [[nodiscard]] dataplane::DropReason why_stopped() const {
+    return is_exhausted ? dataplane::DropReason::sequence_exhausted
+                        : dataplane::DropReason::sa_expired;
+  }
   bool transport = false;
   wire::IpAddress here, peer;     ///< the tunnel's ends
   bool udp = false;               ///< RFC 3948, between the ports 4500

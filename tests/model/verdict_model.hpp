@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -35,7 +36,11 @@ struct TooBig {
   std::size_t mtu;  ///< what its sender is to be told
 };
 struct UnknownSpi {};  ///< dropped, or shown to the main thread as a hint
-using Outcome = std::variant<SentClear, Sealed, PortClosed, TooBig, UnknownSpi,
+/// Dropped for one of these reasons: which check is the first to refuse it is open.
+struct OneOf {
+  std::set<dataplane::DropReason> reasons;
+};
+using Outcome = std::variant<SentClear, Sealed, PortClosed, TooBig, UnknownSpi, OneOf,
                              dataplane::DropReason, dataplane::PuntReason>;
 /// What becomes of one packet, or of each of its pieces.
 struct Outcomes {

@@ -16,18 +16,23 @@ struct PortModel {
 
 inline constexpr std::size_t kAddressesBytes = 12, kTagBytes = 4;
 
-/// Tags of a frame from the outermost on, with their priorities. nullopt: more than two.
+/// Tags of a frame from the outermost on, with their priorities. nullopt: more than two, or it ends
+/// before what is behind them.
 inline std::optional<std::vector<unsigned>> tags_in(const ByteString& frame) {
   std::vector<unsigned> tags;
   for (std::size_t at = kAddressesBytes;; at += kTagBytes) {
+    if (frame.size() < at + 2) return std::nullopt;
     const unsigned type = get16(frame, at);
     if (type != 0x8100 && type != 0x88a8) return tags;
-    if (tags.size() == 2) return std::nullopt;
+    if (tags.size() == 2 || frame.size() < at + kTagBytes) return std::nullopt;
     tags.push_back(get16(frame, at + 2));
   }
 }
 
-/// Of such a frame.
+/// What kind of packet such a frame says that it has, and the packet.
+inline unsigned type_of(const ByteString& frame) {
+  return get16(frame, kAddressesBytes + kTagBytes * tags_in(frame)->size());
+}
 inline ByteString packet_in(const ByteString& frame) {
   const std::size_t at = kAddressesBytes + kTagBytes * tags_in(frame)->size() + 2;
   return slice(frame, at, frame.size() - at);

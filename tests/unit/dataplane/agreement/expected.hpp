@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,8 @@ struct Expected {
   /// what leaves in pieces.
   std::map<Packet, std::vector<Packet>> flows;
   std::map<dataplane::DropReason, std::uint64_t> drops;
+  /// And more drops, each for one of some reasons.
+  std::map<std::set<dataplane::DropReason>, std::uint64_t> open_drops;
   /// With the MTU that the sender is told; 0: this is not about sizes.
   std::map<std::pair<dataplane::PuntReason, std::size_t>, std::uint64_t> punts;
   std::uint64_t unknown_spis = 0;

@@ -28,6 +28,7 @@ class FragmentBursts : protected Comparison {
     whole_spis_.clear();
     has_other_traffic_ = has_other_traffic;
     is_train_ = has_other_traffic && one_in(6);
+    look_for_syns();
     if (is_train_) begin_train(from_wan);
   }
 

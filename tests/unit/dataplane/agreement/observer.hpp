@@ -76,6 +76,8 @@ class Observer {
     }
     return seen;
   }
+  /// Packets whose number has more bits than are sent of it.
+  [[nodiscard]] std::uint64_t sealed_beyond_32_bits() const { return beyond_32_bits_; }
   /// Some number was not the next of its SA.
   [[nodiscard]] bool has_bad_sequence() const { return bad_sequence_; }
 
@@ -188,8 +190,7 @@ class Observer {
     const std::uint32_t spi = model::get32(esp, 0);
     const auto sa = std::ranges::find_if(
         model_.outbound, [&](const auto& entry) { return entry.second.keys.spi == spi; });
-    const auto opened =
-        sa == model_.outbound.end() ? std::nullopt : model::esp_open(sa->second.keys, 0, esp);
+    const auto opened = sa == model_.outbound.end() ? std::nullopt : open(sa->second, esp);
     // RFC 4303 §2.4: "1, 2, 3, …"; RFC 4106 §3.1, RFC 3686 §4: no IV twice.
     if (!opened || !opened->padding_fits ||
         opened->padding != model::counting(opened->padding.size(), 1) ||
@@ -204,6 +205,14 @@ class Observer {
     seen.sealed[spi].push_back(
         told_sealed(pieces[0].port, told_each(pieces, payload), opened->next_header, inside));
     numbers[spi].push_back(opened->sequence);
+    if (opened->sequence >> 32U != 0) ++beyond_32_bits_;
+  }
+  /// With the first number behind those before this burst that ends as it does.
+  std::optional<model::EspContents> open(const model::OutboundModel& sa, const Packet& esp) {
+    const std::uint64_t before = sent_.try_emplace(sa.keys.spi, sa.before).first->second;
+    auto high = static_cast<std::uint32_t>(before >> 32U);
+    if (model::get32(esp, 4) <= (before & 0xffffffffU)) ++high;
+    return model::esp_open(sa.keys, high, esp);
   }
   void open_pieces(std::vector<Piece> pieces, Expected& seen, Numbers& numbers) {
     std::ranges::sort(pieces, {}, [](const Piece& piece) { return piece.fragment.offset; });
@@ -235,6 +244,7 @@ class Observer {
   const model::GatewayModel& model_;
   std::map<std::uint32_t, std::uint64_t> sent_;    ///< by SPI: the last number seen on the wire
   std::map<std::uint32_t, std::set<Packet>> ivs_;  ///< by SPI, of SAs that are there
+  std::uint64_t beyond_32_bits_ = 0;
   bool bad_sequence_ = false;
 };
 

@@ -25,12 +25,13 @@ class RandomEsp : protected RandomOuter {
   using RandomOuter::RandomOuter;
 
   static constexpr std::size_t kBurst = 32;
-  // Of a burst: a leap over most of ESN's numbers stands alone, as does a peer that has moved, gaps
-  // are few, and a number has one packet, which may come twice.
+  // Of a burst: a leap over most of ESN's numbers stands alone, as does a peer that has moved, and
+  // a number has one packet, which may come twice.
   bool burst_is_empty_ = true, burst_stands_alone_ = false;
 
   void begin_numbers() {
-    burst_stands_alone_ = burst_has_gap_ = false;
+    burst_stands_alone_ = false;
+    model_.burst_begins();
     burst_numbers_.clear();
   }
 
@@ -51,7 +52,7 @@ class RandomEsp : protected RandomOuter {
     std::uint64_t number = number_for(sa);
     // What is beyond a limit is refused for one reason only.
     const bool is_limited = is_counted(sa);
-    if (is_limited) number = ++limited_[found->first];
+    if (is_limited) number = next_limited(sa);
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
     Packet& esp = burst_numbers_[{found->first, number}];
     if (esp.empty()) {
@@ -69,7 +70,7 @@ class RandomEsp : protected RandomOuter {
     // Others are faster: its number is ahead of them when it is not to be late.
     std::uint64_t number = one_in(3) ? number_for(sa) : sa.replay.highest() + 1 + below(64);
     const bool is_limited = is_counted(sa);
-    if (is_limited) number = ++limited_[found->first];
+    if (is_limited) number = next_limited(sa);
     if (!sa.keys.esn && number > 0xffffffffULL) number = sa.replay.highest();
     return outer(esp_of(sa, number, any_larger_ip()));
   }
@@ -100,26 +101,23 @@ class RandomEsp : protected RandomOuter {
       burst_stands_alone_ = true;
       return (highest | 0xffffffffULL) - below(3);
     }
-    // The worker looks at a burst's late numbers after its newest: what is so near the window's
-    // left edge that this matters is left out.
-    const bool is_wide = sa.window >= 256;
-    const std::size_t late = is_wide ? sa.window / 2 : sa.window - kBurst + 1;
+    // Zero is nobody's number, and is sent as well.
+    const auto behind = [&](std::uint64_t by) { return highest - std::min(highest, by); };
     switch (below(8)) {
       case 0:
-        return highest == 0 ? 1 : highest - below(std::min<std::size_t>(highest, late));
-      case 1: {
-        // Left of the window before its burst too: between the two it is a duplicate as well, and
-        // whether that is seen before or after its ICV is open.
-        const std::uint64_t far = 2 * std::uint64_t{sa.window} + kBurst;
-        return highest > far ? highest - far + below(5) : highest + 1;
-      }
+        return behind(below(sa.window));
+      case 1:  // about the window's left edge, and beyond
+        if (one_in(2)) return behind(sa.window - kBurst / 2 + below(kBurst));
+        return highest < sa.window ? highest + 1 : behind(sa.window + below(sa.window));
       case 2:
-        if (!is_wide || burst_has_gap_) return highest + 1;
-        burst_has_gap_ = true;
-        return highest + 1 + below(sa.window / 4);
+        return highest + 1 + below(one_in(4) ? 2 * sa.window : sa.window / 4);
       default:
         return highest + 1;
     }
+  }
+  /// The next number of an SA that has a limit.
+  std::uint64_t next_limited(const model::InboundModel& sa) {
+    return ++limited_.try_emplace(sa.keys.spi, sa.replay.highest()).first->second;
   }
 
   /// For an SA that is for fragments behind the first: one, that begins too early now and then.
@@ -177,9 +175,10 @@ class RandomEsp : protected RandomOuter {
         model::esp_trailer(inner.size(), next, fill == 0 ? 1 + below(3) : below(3), block);
     // What counts against a limit is authentic, whatever is in it.
     switch (is_counted(sa) ? 1 + below(4) : below(6)) {
-      case 0: {  // forged, with a number that is new before and after its burst
-        Packet esp = model::esp_seal(sa.keys, sa.replay.highest() + 100'000, next, inner);
-        esp[8 + below(esp.size() - 8)] ^= static_cast<std::uint8_t>(1U << below(8));
+      case 0: {  // forged: its number and SPI, too
+        Packet esp = model::esp_seal(sa.keys, number, next, inner);
+        const std::size_t at = one_in(2) ? below(8) : below(esp.size());
+        esp[at] ^= static_cast<std::uint8_t>(1U << below(8));
         return esp;
       }
       case 1:
@@ -217,7 +216,6 @@ class RandomEsp : protected RandomOuter {
   }
 
   std::map<std::uint32_t, std::uint64_t> limited_;  ///< by SPI: the last number of the peer's
-  bool burst_has_gap_ = false;
   std::map<std::pair<std::uint32_t, std::uint64_t>, Packet> burst_numbers_;  ///< by SPI and number
 };
 

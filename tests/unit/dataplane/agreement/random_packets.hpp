@@ -45,7 +45,9 @@ class RandomPackets {
     PacketOptions options = any_options(is_for_us);
     if (is_for_us && one_in(2)) return with_ip_options(any_echo(options));
     if (!is_for_us) follow_latest(options);
-    return with_flow_label(with_fragment_header(with_ip_options(ip_packet(options))));
+    const Packet ip = with_ip_options(ip_packet(options));
+    const bool has_options = !is_for_us && ip[0] >> 4U == 6 && one_in(12);
+    return with_flow_label(has_options ? with_extensions(ip) : with_fragment_header(ip));
   }
   /// A request, now and then as large as a link takes.
   Packet any_echo(const PacketOptions& options) {
@@ -278,6 +280,28 @@ class RandomPackets {
     std::copy(length.begin(), length.end(), ip.begin() + 4);
     return ip;
   }
+  /// IPv6 extension headers but a fragment's (RFC 8200 §4): hop-by-hop options in front of all
+  /// others, routing, destination options; now and then more than a gateway follows, or than there
+  /// is of them.
+  Packet with_extensions(Packet ip) {
+    static const std::vector<std::uint8_t> kTypes = {43, 60};
+    Packet chain;
+    std::uint8_t next = ip[6];
+    for (std::size_t left = one_in(10) ? 7 + below(4) : 1 + below(3); left > 0; --left) {
+      Packet header(8 * (1 + below(3)), 0);
+      header[0] = next;
+      header[1] = static_cast<std::uint8_t>(header.size() / 8 - 1);
+      header[3] = static_cast<std::uint8_t>(below(3));  // of a routing header, hops to come
+      if (one_in(40)) header[1] = 0xff;
+      header.insert(header.end(), chain.begin(), chain.end());
+      chain = std::move(header);
+      next = left == 1 && one_in(2) ? std::uint8_t{0} : any(kTypes);
+    }
+    ip[6] = next;
+    ip.insert(ip.begin() + 40, chain.begin(), chain.end());
+    model::set16(ip, 4, static_cast<unsigned>(ip.size() - 40));
+    return ip;
+  }
   static bool is_ours(const Packet& ip) {
     const auto to = model::view_ip(ip).value().destination;
     return std::ranges::any_of(kOwn6, [&](const auto& own) { return to == model::parsed(own); });
@@ -300,13 +324,35 @@ class RandomPackets {
     if (protocol == 6) {
       payload = udp(port(), port(), Packet(12, 0));
       payload[12] = 0x50;
-      payload[13] = 0x10;  // ACK: no SYN whose MSS would be changed
+      payload[13] = 0x10;  // ACK
+      if (may_be_syn_ && one_in(4)) begin_connection(payload);
     } else if (protocol == 1 || protocol == 58) {
       payload[0] = protocol == 1 ? (one_in(2) ? 8 : 0) : (one_in(2) ? 128 : 129);
       payload[1] = one_in(6) ? static_cast<std::uint8_t>(below(4)) : std::uint8_t{0};
     }
     payload.insert(payload.end(), data.begin(), data.end());
     return payload;
+  }
+
+  /// A segment's header becomes a SYN's, with options, some of which do not hold together.
+  void begin_connection(Packet& segment) {
+    static const std::vector<Packet> kOptions = {
+        {2, 4, 0x05, 0xb4},
+        {2, 4, 0x23, 0x28},
+        {1, 2, 4, 0x05, 0xb4, 1, 1, 1},
+        {3, 3, 7, 2, 4, 0x02, 0x18, 0},
+        {4, 2, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 2, 4, 0x05, 0x50, 1, 1, 0},
+        {1, 1, 1, 1},
+        {2, 3, 0x05, 0},
+        {2, 9, 0x05, 0xb4},
+        {0, 2, 4, 0xff},
+        {}};
+    const Packet& options = any(kOptions);
+    segment[12] = static_cast<std::uint8_t>((5 + options.size() / 4) << 4U);
+    if (one_in(10)) segment[12] = static_cast<std::uint8_t>(below(16) << 4U);
+    segment[13] = one_in(2) ? 0x02 : 0x12;  // an answer to one
+    model::set16(segment, 16, static_cast<unsigned>(below(0x10000)));
+    model::put(segment, options);
   }
 
   /// What the gateway itself says, for somebody it could be said to.
@@ -358,6 +404,7 @@ class RandomPackets {
   }
 
   const std::vector<dataplane::PolicyEntry>* aimed_at_ = nullptr;
+  bool may_be_syn_ = false;  ///< a TCP segment
 
  private:
   std::vector<PacketOptions> firsts_;

@@ -48,6 +48,7 @@ class RandomShapes : protected RandomFragments {
     headers.copy_flow_label = one_in(2);
     headers.df = any(kDf);
     if (one_in(2)) headers.fragmentation = config::FragmentationOrder::after;
+    headers.mss_clamp = !one_in(4);
     headers.hop_limit = static_cast<std::uint8_t>(1 + below(255));
     if (one_in(4)) headers.tfc_padding = any(kPadded);
     return headers;
@@ -100,6 +101,8 @@ class RandomShapes : protected RandomFragments {
     options.esn = one_in(2);
     static const std::vector<std::uint32_t> kWindows = {32, 64, 256, 1024};
     options.window = any(kWindows);
+    if (one_in(6))
+      options.window = static_cast<std::uint32_t>(one_in(2) ? 65536 : 32 + below(4000));
     options.suite = any_suite();
     if (shape.transport) {
       options.mode = channel::SaMode::transport;

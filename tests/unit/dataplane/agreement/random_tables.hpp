@@ -34,6 +34,7 @@ class RandomTables : protected RandomShapes {
     if (second_) second_->state().fragment_budget = dataplane::FragmentBudget(0);
     gateway_.sends_are_no_input = true;
     aimed_at_ = &model_.policies;
+    model_.mac.assign(kOurMac.begin(), kOurMac.end());
     learn_topology();
     constexpr std::uint64_t kIkeSpi = 0x0101010101010101U * kOurIkeSpi;
     gateway_.tables().ike_spis->put(kIkeSpi);
@@ -82,7 +83,8 @@ class RandomTables : protected RandomShapes {
   std::uint64_t over_by_time_ = 0;  ///< SAs that the worker ended
 
  private:
-  static constexpr std::uint32_t kStaySmall = 12;  ///< SAs a direction, at most
+  static constexpr std::uint32_t kStaySmall = 12;                      ///< SAs a direction, at most
+  static constexpr std::uint64_t kSubspace = std::uint64_t{1} << 32U;  ///< of ESN's numbers
 
   void learn_topology() {
     const auto& fib = *gateway_.tables().fib;
@@ -207,9 +209,16 @@ class RandomTables : protected RandomShapes {
     return fitting.empty() ? kNoSlot : any(fitting);
   }
 
-  void limit(model::LifeModel& model, channel::InstallSa& sa) {
+  /// Now and then not long before the last of 32 bits, or with ESN before that one. What was sent
+  /// before is as if it were received.
+  std::uint64_t any_first_number(bool esn, std::uint64_t last_with_esn) {
+    if (!one_in(4)) return 1;
+    return (esn ? last_with_esn : model::kLastOf32Bits) - below(200);
+  }
+
+  void limit(model::LifeModel& model, channel::InstallSa& sa, bool by_packets) {
     model.installed = now_;
-    if (one_in(4)) model.hard_packets = sa.lifetime.hard_packets = 1 + below(300);
+    if (by_packets && one_in(4)) model.hard_packets = sa.lifetime.hard_packets = 1 + below(300);
     if (one_in(3)) {
       // Inbound, the short way counts by bursts as long as a burst of the largest packets fits.
       constexpr std::uint64_t kLargestBurst = std::uint64_t{kBurstPackets} << 16U;
@@ -260,7 +269,9 @@ class RandomTables : protected RandomShapes {
       const bool is_hard = due->level == control::ExpiryLevel::hard;
       if (is_hard) {
         if (gateway_.tables().sad->stopped(*record) == StopCause::hard_time) ++over_by_time_;
-        gateway_.tables().sad->stop(id, StopCause::hard_time);
+        gateway_.tables().sad->stop(id, due->cause == channel::ExpiryCause::sequence
+                                            ? StopCause::sequence
+                                            : StopCause::hard_time);
       }
       watch.announced(due->level);
     }
@@ -279,8 +290,11 @@ class RandomTables : protected RandomShapes {
     added.peer = sa.remote.address;
     added.udp = shape.udp;
     shapes_[added.keys.spi] = shape;
-    limit(added, sa);
     SaSettings settings;
+    settings.first_sequence = any_first_number(sa.esn, one_in(2) ? ~0ULL : kSubspace - 1);
+    added.before = settings.first_sequence - 1;
+    added.numbers = (sa.esn ? ~0ULL : model::kLastOf32Bits) - added.before;
+    limit(added, sa, added.before == 0);
     settings.headers = shape.headers;
     if (one_in(4)) settings.headers.path_mtu = static_cast<std::uint16_t>(576 + below(1000));
     added.headers = settings.headers;
@@ -330,13 +344,15 @@ class RandomTables : protected RandomShapes {
     added.udp = shape.udp;
     shapes_[added.keys.spi] = shape;
     added.window = options.window;
-    added.replay = model::ReplayModel(options.window);
+    SaSettings settings;
+    settings.first_sequence =
+        any_first_number(sa.esn, kSubspace * (one_in(2) ? 1 : 1 + below(1000)) - 1);
+    added.replay = model::ReplayModel(options.window, settings.first_sequence - 1);
     for (const auto& [texts, to] : {std::pair(&options.local_selectors, &added.local),
                                     std::pair(&options.remote_selectors, &added.remote)}) {
       for (const auto& text : *texts) to->push_back(wire::TrafficSelector::parse(text).value());
     }
-    limit(added, sa);
-    SaSettings settings;
+    limit(added, sa, true);
     settings.headers = shape.headers;
     added.copies_dscp_in = shape.headers.copy_dscp == config::CopyDscp::in ||
                            shape.headers.copy_dscp == config::CopyDscp::both;

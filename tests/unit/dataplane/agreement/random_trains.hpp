@@ -39,6 +39,14 @@ class RandomTrains : protected RandomVlans {
   }
   Packet train_packet() { return resized(train_, train_bytes()); }
 
+  /// An SA whose time is over clamps what SYNs announce until its worker comes to know: none is
+  /// sent then.
+  void look_for_syns() {
+    may_be_syn_ = !is_train_ && std::ranges::none_of(model_.outbound, [](const auto& entry) {
+      return entry.second.stopped;
+    });
+  }
+
   static bool is_counted(const model::LifeModel& sa) {
     return sa.hard_packets != ~0ULL || sa.hard_bytes != ~0ULL;
   }
@@ -58,8 +66,7 @@ class RandomTrains : protected RandomVlans {
     bool is_near = false;
     for_each_life([&](model::LifeModel& sa) {
       constexpr std::uint64_t kNearPackets = 128, kNearBytes = 20'000;
-      is_near |= !sa.stopped && (sa.hard_packets - sa.packets < kNearPackets ||
-                                 sa.hard_bytes - sa.bytes < kNearBytes);
+      is_near |= !sa.stopped && sa.is_within(kNearPackets, kNearBytes);
     });
     return is_near;
   }
