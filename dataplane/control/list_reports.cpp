@@ -37,6 +37,17 @@ std::string_view action_name(PolicyAction action) {
   return "";
 }
 
+/// Packets that no policy names, of all workers.
+std::uint64_t refused_by_default(const Tables& tables) {
+  std::uint64_t packets = 0;
+  for (std::uint32_t worker = 0; worker <= tables.workers; ++worker) {
+    for (const auto& drops : tables.counters[worker].drops) {
+      packets += drops[static_cast<std::size_t>(DropReason::no_policy_match)].read();
+    }
+  }
+  return packets;
+}
+
 }  // namespace
 
 std::string_view action_name(config::PolicyAction action) {
@@ -95,10 +106,12 @@ PolicyReport policy_report(const PolicyEntry& entry, const ListSources& sources)
   return report;
 }
 
-PolicyReport default_policy_report(config::PolicyAction action) {
+PolicyReport default_policy_report(const Tables& tables) {
   PolicyReport report;
   report.origin = "default";
-  report.action = action_name(action);
+  report.action = action_name(tables.spd->default_policy());
+  if (tables.spd->default_policy() == config::PolicyAction::discard)
+    report.packets = refused_by_default(tables);
   for (const wire::Family family : {wire::Family::v4, wire::Family::v6}) {
     report.source.push_back(wire::TrafficSelector::everything(family));
   }

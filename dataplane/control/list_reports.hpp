@@ -19,8 +19,8 @@ struct ListSources {
 
 [[nodiscard]] SaReport sa_report(const SaRecord& record, const ListSources& sources, Instant now);
 [[nodiscard]] PolicyReport policy_report(const PolicyEntry& entry, const ListSources& sources);
-/// What stands behind the last policy.
-[[nodiscard]] PolicyReport default_policy_report(config::PolicyAction action);
+/// What stands behind the last policy. What it lets pass is not counted.
+[[nodiscard]] PolicyReport default_policy_report(const Tables& tables);
 
 [[nodiscard]] std::string_view action_name(config::PolicyAction action);
 

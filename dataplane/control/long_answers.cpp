@@ -69,7 +69,7 @@ bool PoliciesAnswer::add_some(std::size_t, std::string& text) {
     add(text, to_json(policy_report(entry, sources_), position_++));
   }
   if (entries.size() == kItemsASlice) return false;  // there may be more
-  add(text, to_json(default_policy_report(spd.default_policy()), position_));
+  add(text, to_json(default_policy_report(sources_.tables), position_));
   return true;
 }
 

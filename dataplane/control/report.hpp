@@ -133,7 +133,7 @@ struct PolicyReport {
   std::string origin, action, connection, child;
   std::vector<wire::TrafficSelector> source, destination;
   std::optional<channel::Spi> outbound_spi;
-  std::uint64_t packets = 0;
+  std::optional<std::uint64_t> packets;  ///< nullopt: they are not counted
 };
 
 struct RouteReport {

@@ -285,7 +285,7 @@ json to_json(const PolicyReport& policy, std::size_t position) {
       {"source", wire::to_string(policy.source)},
       {"destination", wire::to_string(policy.destination)},
       {"outbound_spi", policy.outbound_spi ? json(spi_text(*policy.outbound_spi)) : json(nullptr)},
-      {"packets", policy.packets}};
+      {"packets", policy.packets ? json(*policy.packets) : json(nullptr)}};
 }
 
 json to_json(const std::vector<RouteReport>& routes) {

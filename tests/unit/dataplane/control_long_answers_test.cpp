@@ -347,8 +347,18 @@ TEST_CASE("long answers: so many policies a slice, the default behind them") {
   }
   CHECK(list[0]["outbound_spi"] == "0x00000007");
   CHECK(list[1]["outbound_spi"].is_null());
-  list.push_back(to_json(default_policy_report(main.tables->spd->default_policy()), list.size()));
+  list.push_back(to_json(default_policy_report(*main.tables), list.size()));
   CHECK(asked.text == runtime::control_text({{"policies", list}}));
+}
+
+TEST_CASE("long answers: the default counts what it refuses") {
+  MainThread main(1);
+  main.tables->counters[0].drop(DropDirection::out, DropReason::no_policy_match, 5);
+  main.tables->main_counters().drop(DropDirection::in, DropReason::no_policy_match, 2);
+  main.tables->counters[0].drop(DropDirection::out, DropReason::no_route, 9);
+  CHECK(to_json(default_policy_report(*main.tables), 0)["packets"] == 7);
+  main.tables->spd->replace({}, config::PolicyAction::bypass);
+  CHECK(to_json(default_policy_report(*main.tables), 0)["packets"].is_null());
 }
 
 TEST_CASE("long answers: policies and their SAs go between slices") {

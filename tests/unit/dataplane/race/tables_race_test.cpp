@@ -137,6 +137,7 @@ class World {
     }
     sad.set_path_mtu(pair.out, static_cast<std::uint16_t>(1300 + round % 100));
     claim(sad.usage(*sad.find(pair.out)).packets % kAtOnce == 0);
+    static_cast<void>(sad.usage(*sad.find(pair.in)));  // the worker moves its window meanwhile
     const std::uint32_t spi = static_cast<std::uint32_t>(sad.find(pair.in)->spec.spi);
     const auto refused = sad.inbound(spi)->details->last_refusal.read();
     claim(!refused || refused->flow.source_port == refused->flow.destination_port);
