@@ -99,8 +99,9 @@ Judgement judge_down(const json& child, const Around& around) {
     return {"down", "negotiated, but the data plane has no SA for it",
             "see the data plane's log for the refused installation; `culvert rekey` tries again"};
   }
+  const json& plan = plan_of(child, around.connection);
   const json& failure = member(around.connection, "last_failure");
-  if (is_why_down(failure, child)) {
+  if (!is_true(plan, "terminated") && is_why_down(failure, child)) {
     const Judgement failed{"down", text(failure, "failure") + ": " + text(failure, "detail"),
                            text(failure, "remedy")};
     const bool is_silence = text(failure, "failure") == "peer_unreachable";
@@ -113,7 +114,6 @@ Judgement judge_down(const json& child, const Around& around) {
     }
     return {"down", "culvert-ike is not running and no SA is installed", "start culvert-ike"};
   }
-  const json& plan = plan_of(child, around.connection);
   const bool is_negotiated = plan.is_object() ? is_true(plan, "negotiating")
                                               : text(around.connection, "state") == "negotiating";
   if (is_negotiated) {

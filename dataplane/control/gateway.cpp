@@ -180,6 +180,7 @@ void RunningGateway::know_peers(Instant now) {
     ike_->know_peer(*connection.remote.address, now);
     peers.push_back(*connection.remote.address);
   }
+  for (const config::ManualSa& sa : config_.manual_sas) peers.push_back(sa.remote);
   hardware_->tables->peers.publish(std::move(peers), *hardware_->tables->reclaimer);
 }
 

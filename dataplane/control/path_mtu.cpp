@@ -36,8 +36,9 @@ std::expected<LearntMtu, TooBigRefusal> PathMtus::learn(const TooBigMessage& mes
   const auto [at, is_new] = peers_.try_emplace(sa.remote);
   Learnt& learnt = at->second;
   if (!is_new) by_end_.erase({learnt.until, sa.remote});
-  // RFC 8201 §4 again: a second SA to the peer may be told of a larger one by another router.
-  learnt.mtu = std::min(learnt.mtu, *mtu);
+  // What was learnt before may be over, and its SAs not all told yet. RFC 8201 §4 again: a second
+  // SA to the peer may be told of a larger one by another router.
+  learnt.mtu = !is_new && learnt.until <= now ? *mtu : std::min(learnt.mtu, *mtu);
   // RFC 8201 §4: within five minutes of a message about the path nothing larger is tried, whatever
   // size that message named.
   learnt.until = now + kLifetime;

@@ -158,7 +158,8 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
   lane.punt_newcomers = rings.make("newcomers", ports::kNewcomerPackets, kOneToOne);
   lane.inject = rings.make("inject", ports::kInjectPackets, kOneToOne);
   // By itself DPDK has each producer wait until those that began before it have ended, for a whole
-  // time slice when one was preempted between; with a relaxed tail none waits for another.
+  // time slice when one was preempted between; with a relaxed tail, however far behind, none waits
+  // for another.
   lane.handoff = rings.make("handoff", ports::kHandoffPackets, RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
   lane.peer_moved = rings.make("moved", kPeerMovedHints, kOneToOne, sizeof(PeerMovedHint));
   if (!lane.punt || !lane.punt_links || !lane.punt_peers || !lane.punt_newcomers || !lane.inject ||
@@ -166,6 +167,7 @@ std::expected<void, std::string> Workers::add_lane(Tables& tables, const Equipme
     return std::unexpected(std::string("no memory for a worker's rings (") +
                            rte_strerror(rte_errno) + "); " + ports::memory_remedy());
   }
+  rte_ring_set_prod_htd_max(lane.handoff.get(), rte_ring_get_capacity(lane.handoff.get()));
   Furnishing furnishing{equipment.make_engine, nullptr};
   if (!furnishing.run_on(lcore)) {
     return std::unexpected(std::string("no memory for a worker's crypto library"));

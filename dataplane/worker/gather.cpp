@@ -168,7 +168,8 @@ bool fragments_meet_here(WorkerState& worker, Burst& burst, std::uint32_t positi
   punted(packet) = origin;
   rte_ring* const ring = worker.context.peers[owner]->handoff;
   // Anybody can send fragments, and all of his to one worker: they leave half of the ring to ESP,
-  // which goes by it to the worker that has its SA.
+  // which goes by it to the worker that has its SA. What another worker was preempted while it put
+  // it there may count as free.
   const bool may_go = rte_ring_free_count(ring) > rte_ring_get_capacity(ring) / 2;
   if (!may_go || rte_ring_enqueue(ring, packet) != 0) {
     worker.drop(packet, direction, DropReason::handoff_queue_full);
@@ -183,8 +184,8 @@ void gather(WorkerState& worker, Burst& burst, std::uint32_t position) {
     worker.drop(burst.packets[position], DropDirection::local, reason);
   };
   if (!may_wait(worker, burst.packets[position])) return drop(DropReason::reassembly_full);
-  if (!is_in_budget(worker, burst, position)) return drop(DropReason::fragments_policed);
   if (!fragments_meet_here(worker, burst, position, DropDirection::local)) return;
+  if (!is_in_budget(worker, burst, position)) return drop(DropReason::fragments_policed);
   const bool from_clear = burst.origin[position] == PacketOrigin::clear;
   const PortId port = burst.received_on[position];
   const auto outcome =

@@ -289,7 +289,8 @@ bool run_iteration(WorkerState& worker, Burst& burst) {
   if (worker.may_hold) [[unlikely]]
     found = serve_left(worker, burst);
   if (!worker.pace.is_small()) [[likely]] {
-    // Before the ports: it was received before what they have now, perhaps of the same SA.
+    // A burst of it before the ports': it was received before what they have now, perhaps of the
+    // same SA.
     found += serve_other_workers(worker, burst);
     found += serve_ports(worker, burst);
     found += serve_main_thread(worker, burst);

@@ -63,6 +63,13 @@ TEST_CASE("status: a child that should be up and is not is an error") {
   }
 }
 
+TEST_CASE("status: what a command took down is not down for what failed before") {
+  const json ike = key_daemon_that(false, true, failure_of("peer_unreachable"));
+  const json status = merge_status("hq", down("traffic", false), ike);
+  CHECK(state_of_office(status) == "waiting");
+  CHECK_THAT(render_status(status), Contains("taken down by `culvert terminate`"));
+}
+
 TEST_CASE("status: negotiation is under way for the child that it is under way for") {
   // The IKE SA stands with another child.
   json ike = key_daemon_that(false, false);

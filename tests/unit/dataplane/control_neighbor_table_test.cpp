@@ -13,7 +13,7 @@ constexpr wire::MacAddress kMac{2, 0, 0, 0, 0, 2};
 constexpr wire::MacAddress kOtherMac{2, 0, 0, 0, 0, 9};
 
 /// A table, its virtual clock and what it asked for.
-struct Link {
+struct AskedLink {
   NeighborTable table;
   Instant now{1h};
   std::vector<NeighborAction> actions;
@@ -35,7 +35,7 @@ struct Link {
 }  // namespace
 
 TEST_CASE("neighbours: a packet asks once, the answer resolves") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());
   CHECK(link.want());
   CHECK(link.count<Solicit>() == 1);
@@ -47,7 +47,7 @@ TEST_CASE("neighbours: a packet asks once, the answer resolves") {
 }
 
 TEST_CASE("neighbours: three questions a second apart, then failed and left alone (RFC 4861 §10)") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());
   link.pass(999ms);
   CHECK(link.count<Solicit>() == 1);
@@ -67,7 +67,7 @@ TEST_CASE("neighbours: three questions a second apart, then failed and left alon
 
 TEST_CASE(
     "neighbours: one that failed is known as such for two minutes, and asked again meanwhile") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());
   for (int second = 0; second < 3; ++second) link.pass(1s);
   REQUIRE(link.table.find(kPeer) != nullptr);
@@ -86,14 +86,14 @@ TEST_CASE(
 }
 
 TEST_CASE("neighbours: an answer nobody asked for is not believed") {
-  Link link;
+  AskedLink link;
   link.answer(kMac);
   CHECK(link.table.find(kPeer) == nullptr);
   CHECK(link.actions.empty());
 }
 
 TEST_CASE("neighbours: a reachable neighbour is asked again, and kept while it answers") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());
   link.answer(kMac);
   link.actions.clear();
@@ -107,7 +107,7 @@ TEST_CASE("neighbours: a reachable neighbour is asked again, and kept while it a
 }
 
 TEST_CASE("neighbours: one that no longer answers is lost; the last question goes to everybody") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());
   link.answer(kMac);
   link.actions.clear();
@@ -122,7 +122,7 @@ TEST_CASE("neighbours: one that no longer answers is lost; the last question goe
 }
 
 TEST_CASE("neighbours: a gratuitous announcement of another MAC makes us ask, not believe") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());
   link.answer(kMac);
   link.actions.clear();
@@ -137,7 +137,7 @@ TEST_CASE("neighbours: a gratuitous announcement of another MAC makes us ask, no
 }
 
 TEST_CASE("neighbours: who asks for us is known without asking (RFC 826)") {
-  Link link;
+  AskedLink link;
   link.table.asked_us(kPeer, kMac, link.now, link.actions);
   CHECK(link.count<Resolved>() == 1);
   CHECK(link.count<Solicit>() == 0);
@@ -150,7 +150,7 @@ TEST_CASE("neighbours: who asks for us is known without asking (RFC 826)") {
 }
 
 TEST_CASE("neighbours: a scan over a whole network takes nobody's place (RFC 6583)") {
-  Link link;
+  AskedLink link;
   const auto host = [](std::uint32_t number) {
     return NeighborKey{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
   };
@@ -182,7 +182,7 @@ TEST_CASE("neighbours: a scan over a whole network takes nobody's place (RFC 658
 }
 
 TEST_CASE("neighbours: of the unresolved those that failed give way first, and silently") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());
   for (int second = 0; second < 3; ++second) link.pass(1s);
   REQUIRE(link.table.find(kPeer)->state == NeighborState::failed);
@@ -196,7 +196,7 @@ TEST_CASE("neighbours: of the unresolved those that failed give way first, and s
 }
 
 TEST_CASE("neighbours: a table full of those who answered takes nobody new until one is gone") {
-  Link link;
+  AskedLink link;
   const auto host = [](std::uint32_t number) {
     return NeighborKey{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
   };
@@ -215,7 +215,7 @@ TEST_CASE("neighbours: a table full of those who answered takes nobody new until
 }
 
 TEST_CASE("neighbours: one that is forgotten or written down counts as unresolved no longer") {
-  Link link;
+  AskedLink link;
   const NeighborKey other{PortId{1}, test::address("192.0.2.2")};
   CHECK(link.want());
   CHECK(link.table.want(other, link.now, link.actions));
@@ -230,7 +230,7 @@ TEST_CASE("neighbours: one that is forgotten or written down counts as unresolve
 }
 
 TEST_CASE("neighbours: what the operator wrote down, nothing on the link changes or ages") {
-  Link link;
+  AskedLink link;
   CHECK(link.want());  // asked for already: what waits goes where the operator says
   link.table.fix({{kPeer, kMac}}, link.now, link.actions);
   CHECK(link.count<Resolved>() == 1);
@@ -249,7 +249,7 @@ TEST_CASE("neighbours: what the operator wrote down, nothing on the link changes
 
 TEST_CASE(
     "neighbours: a reload changes what was written down, and gives the rest back to the link") {
-  Link link;
+  AskedLink link;
   const NeighborKey other{PortId{1}, test::address("2001:db8::2")};
   link.table.fix({{kPeer, kMac}, {other, kMac}}, link.now, link.actions);
   link.actions.clear();

@@ -259,9 +259,14 @@ TEST_CASE("path MTU: what is over at once for many SAs is told in bounded parts"
   const Instant end = kLearned + PathMtus::kLifetime;
   CHECK(mtus.expire(end).size() == PathMtus::kExpiredAtOnce);
   CHECK_FALSE(mtus.of(remote(true), end));
-  CHECK(mtus.expire(end) == std::vector{channel::SaId{5 + PathMtus::kExpiredAtOnce}});
-  CHECK(mtus.expire(end).empty());
-  CHECK(mtus.peers() == 0);
+  SECTION("until all are") {
+    CHECK(mtus.expire(end) == std::vector{channel::SaId{5 + PathMtus::kExpiredAtOnce}});
+    CHECK(mtus.expire(end).empty());
+    CHECK(mtus.peers() == 0);
+  }
+  SECTION("a message meanwhile does not find what is over (RFC 8201 §4)") {
+    CHECK(mtus.learn(read({.mtu = 1400}), live_sa(), end).value().mtu == 1400);
+  }
 }
 
 TEST_CASE(

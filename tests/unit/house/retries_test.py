@@ -33,6 +33,11 @@ def test_address():
     wire.inner_addresses_seen = 1
     assert wire.unexpected() == {{}} and wire.inner_addresses_seen == 0
 
+def test_expected():
+    wire = WireContents([])
+    wire.inner_addresses_seen = 19
+    assert wire.inner_addresses_seen == 20
+
 def test_time():
     wire, waited, log = WireContents([]), 3, "ERROR: " "AddressSanitizer: CRASHED: culvert-ike"
     assert wire.unexpected() == {{}}
@@ -132,12 +137,12 @@ class Scenarios(unittest.TestCase):
             again = mock.Mock(return_value=run_tests.ScenarioReport(run_tests.Tally(passed=1), []))
             with mock.patch.object(run_tests, "run_pytest", again), contextlib.redirect_stdout(io.StringIO()):
                 tally = run_tests.tried_alone(report)
-        [tried] = again.call_args.kwargs["what"]
-        self.assertTrue(tried.endswith("::test_time"), tried)
+        tried = [name.split("::")[1] for name in again.call_args.kwargs["what"]]
+        self.assertEqual(tried, ["test_expected", "test_time"])
         self.assertEqual(again.call_args.kwargs["environment"], {"CULVERT_TEST_SEED": "5"})
         self.assertEqual((tally.passed, tally.failed), (1, 2))
         self.assertEqual([name.split("::")[1] for name in tally.failures], ["test_wire", "test_address"])
-        self.assertEqual([name.split("::")[1] for name in tally.unsteady], ["test_time"])
+        self.assertEqual([name.split("::")[1] for name in tally.unsteady], ["test_expected", "test_time"])
 
     @staticmethod
     def quietly(command, environment=None):
