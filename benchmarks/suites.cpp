@@ -76,11 +76,11 @@ std::vector<Case> windows() {
 /// Ten bad packets for each good one: what is left of the good rate that the same I/O allows.
 std::vector<Case> floods() {
   std::vector<Case> cases;
-  for (const auto& [flood, name] : {std::pair(Flood::unknown_spis, "flood of unknown SPIs"),
-                                    std::pair(Flood::wrong_icvs, "flood of wrong ICVs"),
-                                    std::pair(Flood::replays, "flood of replays"),
-                                    std::pair(Flood::from_elsewhere,
-                                              "flood of the SPI from elsewhere")}) {
+  for (const auto& [flood, name] :
+       {std::pair(Flood::unknown_spis, "flood of unknown SPIs"),
+        std::pair(Flood::wrong_icvs, "flood of wrong ICVs"),
+        std::pair(Flood::replays, "flood of replays"),
+        std::pair(Flood::from_elsewhere, "flood of the SPI from elsewhere")}) {
     Case test = ordinary_case(Direction::in, 64, 1);
     test.flood = flood;
     test.variant = name;

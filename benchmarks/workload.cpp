@@ -90,12 +90,10 @@ Turn turn_of(const Case& test, std::span<const std::uint32_t> sas, std::size_t f
 }
 
 /// Bad packets that only their ICV tells from good ones.
-bool is_forged(Flood flood) {
-  return flood == Flood::wrong_icvs || flood == Flood::from_elsewhere;
-}
+bool is_forged(Flood flood) { return flood == Flood::wrong_icvs || flood == Flood::from_elsewhere; }
 
-/// Makes what should be dropped of a good packet: by the SPI's generation, by a bit of the ICV, also
-/// of one that does not come from the peer's address. A replay is good but for its number.
+/// Makes what should be dropped of a good packet: by the SPI's generation, by a bit of the ICV,
+/// also of one that does not come from the peer's address. A replay is good but for its number.
 void spoil(std::vector<std::uint8_t>& frame, const Case& test) {
   const std::size_t esp_at = kEthernetBytes + outer_bytes(test);
   if (test.flood == Flood::unknown_spis) frame[esp_at] ^= 0x80U;
