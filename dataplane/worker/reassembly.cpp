@@ -143,7 +143,7 @@ void Reassembler::time_out(Partial& partial) {
 /// Nobody is told of a packet that had its time before it: the errors are about timers, and a flood
 /// of fragments would be answered one by one.
 void Reassembler::give_way(Partial& partial, std::uint64_t now) {
-  if (partial.deadline <= now) return time_out(partial);  // `expire` would have come to it
+  if (deadlines_[index_of(partial)] <= now) return time_out(partial);  // before `expire`
   end_pieces(partial, DropReason::reassembly_full);
   vacate(partial);
 }
@@ -162,20 +162,22 @@ std::size_t Reassembler::index_of(const FragmentPlace& place, std::uint32_t name
 Reassembler::Partial& Reassembler::partial_for(const FragmentPlace& place, std::uint64_t now) {
   const std::uint32_t name = name_of(place);
   if (const std::size_t known = index_of(place, name); known != kPackets) {
-    Partial& partial = (*partials_)[known];
-    if (partial.deadline > now) return partial;
-    time_out(partial);  // `expire` would have come to it
+    if (deadlines_[known] > now) return (*partials_)[known];
+    time_out((*partials_)[known]);  // before `expire`
   }
   auto index = static_cast<std::size_t>(std::ranges::find(names_, 0U) - names_.begin());
   if (index == kPackets) {
-    index = sources_.first_of_most_packets();
+    const auto* const overdue =
+        std::ranges::find_if(deadlines_, [&](std::uint64_t deadline) { return deadline <= now; });
+    index = overdue != deadlines_.end() ? static_cast<std::size_t>(overdue - deadlines_.begin())
+                                        : sources_.first_of_most_packets();
     give_way((*partials_)[index], now);
   }
   names_[index] = name;
   sources_.begin(index, source_name_of(place.source));
   Partial& fresh = (*partials_)[index];
   fresh.key = place;
-  fresh.deadline = now + lifetime_;
+  deadlines_[index] = now + lifetime_;
   fresh.total = fresh.have = 0;
   fresh.count = 0;
   fresh.is_refused = false;
@@ -317,7 +319,7 @@ void Reassembler::give_up(DropReason reason) {
 void Reassembler::expire(std::uint64_t now) {
   for (std::size_t index = 0; index < kPackets; ++index) {
     Partial& partial = (*partials_)[index];
-    if (is_used(index) && partial.deadline <= now + clock_ahead) time_out(partial);
+    if (is_used(index) && deadlines_[index] <= now + clock_ahead) time_out(partial);
   }
 }
 

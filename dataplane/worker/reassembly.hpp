@@ -114,7 +114,6 @@ class Reassembler {
   };
   struct Partial {
     FragmentPlace key;  ///< of the first piece that came; head of the one at offset 0
-    std::uint64_t deadline = 0;
     std::uint32_t total = 0;  ///< bytes of data; 0: the last fragment is not there
     std::uint32_t have = 0;
     std::uint16_t count = 0;
@@ -145,6 +144,7 @@ class Reassembler {
   std::unique_ptr<std::array<Partial, kPackets>> partials_;
   /// Beside the packets: what is looked through for each fragment. 0: there is none.
   std::array<std::uint32_t, kPackets> names_{};
+  std::array<std::uint64_t, kPackets> deadlines_{};  ///< TSC
   FragmentSources sources_;
   std::size_t held_ = 0;
   std::size_t whole_ = 0;  ///< which one `accept` found whole

@@ -338,8 +338,10 @@ TEST_CASE("reassembly: a packet that stays incomplete ends after its lifetime") 
     CHECK(assembly.reassembler.held() == 0);
   }
   SECTION("or when its room is another's") {
+    const bool is_of_other_source = GENERATE(false, true);
     for (std::size_t i = 0; i < Reassembler::kPackets; ++i) {
       Bytes other = pieces[1];
+      if (is_of_other_source) other[wire::ipv4::kSource] ^= 1;
       wire::store_u16(&other[wire::ipv4::kIdentification], static_cast<std::uint16_t>(i));
       wire::write_ipv4_checksum(other.data(), 20);
       CHECK(assembly.give(other, 1000) == Outcome::held);

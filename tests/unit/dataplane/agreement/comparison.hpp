@@ -137,8 +137,17 @@ class Comparison : protected RandomFrames {
       const auto source = hint.is_v6 ? wire::IpAddress::v6(wire::Bytes(hint.address, 16))
                                      : wire::IpAddress::v4(wire::Bytes(hint.address, 4));
       seen.moved.push_back(told_moved(hint.sa, source, hint.port));
+      let_tell_again(hint.sa);
     }
     return seen;
+  }
+  /// As if a second had gone by, before which a worker does not tell of a peer again.
+  void let_tell_again(std::uint64_t sa) {
+    Sad& sad = *gateway_.tables().sad;
+    const SaRecord* const record = sad.find(channel::SaId{sa});
+    if (record == nullptr) return;
+    const auto spi = static_cast<std::uint32_t>(record->spec.spi);
+    if (InboundSa* const found = sad.inbound(spi)) found->details->moved_hint_tsc = 0;
   }
   /// A burst's worth of time. What has waited too long ends before anything else comes, or behind a
   /// burst that comes first: the worker looks ten times a second.
