@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "wire/udp.hpp"
-
 namespace culvert::channel {
 namespace {
 
@@ -137,9 +135,6 @@ Validity check(const InstallSa& install) {
   if (auto checked = check_endpoints(install.local, install.remote); !checked) return checked;
   if (install.udp_encapsulation && (install.local.port == 0 || install.remote.port == 0)) {
     return invalid("local", "UDP encapsulation without ports");
-  }
-  if (install.udp_encapsulation && install.local.port != wire::udp::kNatTraversalPort) {
-    return invalid("local", "UDP encapsulation at a port where none is received (RFC 3948 §2.1)");
   }
   if (auto checked = check_selector_pair(install.local_selectors, install.remote_selectors);
       !checked) {

@@ -12,6 +12,7 @@
 #include "dataplane/worker/known_inbound.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <ranges>
 
@@ -299,8 +300,7 @@ ArrivedEsp* take_all(WorkerState& worker, Burst& burst, ArrivedEsp* next, OddOne
                      Openings& openings, Refusals& refusals) {
   CryptoScratch& scratch = worker.scratch;
   Taking taking{scratch.opening_sides.data(), scratch.openings.data()};
-  openings.transform = next->sa->transform;
-  openings.has_one_transform = true;
+  openings.transforms = 0;
   openings.is_over = false;
   const ArrivedEsp* const end = worker.arrivals<Family>().end;
   while (odd.is_any()) [[unlikely]] {
@@ -326,7 +326,7 @@ ArrivedEsp* take_all(WorkerState& worker, Burst& burst, ArrivedEsp* next, OddOne
     worker.context.engine->open(suite, run);
   };
   const auto operations = std::span(scratch.openings).first(openings.count);
-  if (openings.has_one_transform) [[likely]] {
+  if (std::has_single_bit(openings.transforms)) [[likely]] {
     const crypto::esp::TransformId only = scratch.opening_sides[0].sa->transform;
     return process(crypto::esp::transform(only).suite, operations);
   }

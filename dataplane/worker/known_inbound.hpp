@@ -12,15 +12,18 @@ namespace culvert::dataplane {
 /// Packets worth decrypting: so many of CryptoScratch::openings.
 struct Openings {
   std::uint32_t count = 0;
-  crypto::esp::TransformId transform{};  ///< of the first SA that was met
-  bool has_one_transform = true;
+  std::uint64_t transforms = 0;  ///< of the SAs that were met, a bit for each
+  static_assert(crypto::esp::kTransformCount <= 64);
   /// Pass 1 ended before a number that may be above the highest only because the packet that has it
   /// already is not verified yet.
   bool is_over = false;
   bool has_late = false;  ///< one that pass 3 has met was not above the highest
   bool waits = true;      ///< before a number that stands here already: it may be a replay
 
-  void meet(const InboundSa& sa) { has_one_transform &= sa.transform == transform; }
+  /// An SA that was looked up, so that its fields are those of its SPI.
+  void meet(const InboundSa& sa) {
+    transforms |= std::uint64_t{1} << static_cast<unsigned>(sa.transform);
+  }
 };
 
 /// What the general stages know of a packet that classify gave to the short way. `ip`: its outer

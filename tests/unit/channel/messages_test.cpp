@@ -58,12 +58,6 @@ const std::vector<BrokenSa> kBrokenSas = {
     {"IPv4 to IPv6", "remote", [](InstallSa& sa) { sa.remote = endpoint("2001:db8::7", 0); }},
     {"UDP encapsulation without ports", "local",
      [](InstallSa& sa) { sa.udp_encapsulation = true; }},
-    {"UDP encapsulation where none is received", "local",
-     [](InstallSa& sa) {
-       sa.udp_encapsulation = true;
-       sa.local.port = 500;
-       sa.remote.port = 4500;
-     }},
     {"no local selectors", "local_selectors", [](InstallSa& sa) { sa.local_selectors.count = 0; }},
     {"17 selectors", "local_selectors", [](InstallSa& sa) { sa.local_selectors.count = 17; }},
     {"4 billion selectors", "remote_selectors",
