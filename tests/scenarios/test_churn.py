@@ -77,7 +77,7 @@ class Reloads:
 
 @pytest.mark.long
 def test_thousands_of_changes_of_each_kind_under_traffic_both_ways(bed):
-    """A thousand a second of each, where the machine and the gateway's sanitizers keep that; a fifth at least."""
+    """A thousand a second of each, where the machine and the gateway's sanitizers keep that; no rate is claimed."""
     # Given a gateway under a flood of its client's packets, and a neighbour that takes them and floods it with ESP
     configuration = bed.configuration("b")
     configuration["manual_sas"] = sealed_by_hand(bed, SIDE_B, SIDE_A, "out")
