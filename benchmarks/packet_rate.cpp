@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -86,10 +87,12 @@ std::vector<Case> chosen_cases(const Options& options) {
   return chosen;
 }
 
-Need need_of(const Case& test) {
+/// `has_tables`: they stand already.
+Need need_of(const Case& test, bool has_tables = false) {
   constexpr std::uint64_t kSaBytes = 8192, kPolicyBytes = 1024;  // with room to spare
-  return {pool_mib(packets_in_memory(test)),
-          (test.sas * kSaBytes + policies_of(test) * kPolicyBytes) >> 20U};
+  const std::uint64_t tables =
+      has_tables ? 0 : test.sas * kSaBytes + policies_of(test) * kPolicyBytes;
+  return {pool_mib(packets_in_memory(test)), tables >> 20U};
 }
 
 /// What a run may have.
@@ -100,10 +103,11 @@ Memory memory_for(bool huge_pages) {
 }
 
 /// Why a case cannot be measured on this machine; empty when it can.
-std::string obstacle(const Case& test, std::size_t cores, const Memory& there) {
+std::string obstacle(const Case& test, std::size_t cores, const Memory& there,
+                     bool has_tables = false) {
   // The main thread only waits: a worker may share its core.
   if (test.workers > cores) return fmt::format("{} cores for {} workers", cores, test.workers);
-  const Need need = need_of(test);
+  const Need need = need_of(test, has_tables);
   if (pages_for(need, there) != Pages::none) return {};
   return fmt::format("{} MiB of memory and {} MiB of huge pages, {} needed, {} of them in one kind",
                      there.ordinary, there.huge, need.packets + need.tables, need.packets);
@@ -115,21 +119,22 @@ struct Packets {
 };
 /// A case's packets, or why it cannot be measured.
 std::expected<Packets, std::string> make_packets(const Case& test, std::size_t cores,
-                                                 bool huge_pages) {
+                                                 bool huge_pages, bool has_tables) {
   const Memory there = memory_for(huge_pages);
-  if (std::string why_not = obstacle(test, cores, there); !why_not.empty()) {
+  if (std::string why_not = obstacle(test, cores, there, has_tables); !why_not.empty()) {
     return std::unexpected(std::move(why_not));
   }
   const std::uint32_t count = packets_in_memory(test);
-  const bool can_be_huge = pages_for(need_of(test), there) == Pages::huge;
+  const Need need = need_of(test, has_tables);
+  const bool can_be_huge = pages_for(need, there) == Pages::huge;
   // Without huge pages DPDK's memory is ordinary.
   if (can_be_huge || !huge_pages) {
     if (Pool pool = make_pool(count)) return Packets{std::move(pool), can_be_huge};
   }
-  if (huge_pages && pages_for(need_of(test), {there.ordinary, 0}) == Pages::ordinary) {
+  if (huge_pages && pages_for(need, {there.ordinary, 0}) == Pages::ordinary) {
     if (Pool pool = make_pool_in_ordinary_pages(count)) return Packets{std::move(pool), false};
   }
-  return std::unexpected(fmt::format("no {} MiB in one kind of pages", need_of(test).packets));
+  return std::unexpected(fmt::format("no {} MiB in one kind of pages", need.packets));
 }
 
 /// Good packets that bare I/O and the raw call let through: in a flood each waits for the others.
@@ -148,17 +153,15 @@ double mpps(const std::vector<double>& nanoseconds) {
   return sum;
 }
 
-Row measure(const Case& test, const Options& options, rte_mempool* pool,
-            const std::string& folder) {
-  const auto engine = culvert::crypto::esp::make_engine();
-  Rig rig(test, *engine);
+Row measure(const Case& test, const Options& options, Rig& rig,
+            culvert::crypto::esp::Engine& engine, rte_mempool* pool, const std::string& folder) {
   std::vector<std::string> captures;
   for (std::size_t worker = 0; worker < test.workers; ++worker) {
     captures.push_back(fmt::format("{}/queue{}.pcap", folder, worker));
     if (test.direction == Direction::out) {
       write_clear_capture(captures.back(), test, rig.sas_of(worker));
     } else {
-      write_sealed_capture(captures.back(), test, rig.sas_of(worker), rig.spis(), *engine);
+      write_sealed_capture(captures.back(), test, rig.sas_of(worker), rig.spis(), engine);
     }
   }
   const Devices devices(captures, pool);
@@ -228,9 +231,12 @@ int run_all(const Options& options) {
   if (options.stages) std::cout << "Nanoseconds a packet:\n";
   std::cout << (options.stages ? stage_heading() : heading(!options.quick)) << std::endl;
   const ScratchFolder folder;
+  const auto engine = culvert::crypto::esp::make_engine();
+  std::unique_ptr<Rig> rig;  // of the row before: a million SAs are not made for each size anew
   std::vector<Row> rows;
   for (const Case& test : cases) {
-    const auto packets = make_packets(test, cores.size(), run.huge_pages);
+    if (rig && !have_same_tables(test, rig->test())) rig.reset();
+    const auto packets = make_packets(test, cores.size(), run.huge_pages, rig != nullptr);
     if (!packets) {
       std::cout << fmt::format("skipped {}: {}", row_name(test), packets.error()) << std::endl;
       skipped.push_back({row_name(test), packets.error()});
@@ -242,8 +248,12 @@ int run_all(const Options& options) {
                                need_of(test).packets, row_name(test))
                 << std::endl;
     }
-    table_pages = packets->in_huge_pages ? TablePages::pool : TablePages::ordinary;
-    rows.push_back(measure(test, options, packets->pool.get(), folder.path()));
+    if (!rig) {
+      table_pages = packets->in_huge_pages ? TablePages::pool : TablePages::ordinary;
+      rig = std::make_unique<Rig>(test, *engine);
+    }
+    rig->serve(test);
+    rows.push_back(measure(test, options, *rig, *engine, packets->pool.get(), folder.path()));
     rows.back().in_ordinary_pages = is_exception;
     std::cout << (options.stages ? stage_line_of(rows.back())
                                  : line_of(rows.back(), !options.quick))

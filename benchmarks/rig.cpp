@@ -59,6 +59,7 @@ void begin_with_a_burst(std::uint16_t source, std::uint16_t queue, wire::Family 
 /// plays the same capture, so the worker may begin anywhere in it.
 struct Wrap {
   const Rig* rig = nullptr;
+  std::uint64_t* cycles = nullptr;  ///< spent on it within a stage, if stages are told apart
   std::size_t worker = 0;
   wire::Family outer{};
   std::uint32_t last_number = 0;
@@ -73,6 +74,13 @@ std::uint16_t reset_at_wrap(std::uint16_t, std::uint16_t, rte_mbuf** frames, std
   const bool begins_again = number < wrap.last_number;
   wrap.last_number = number;
   if (!begins_again) return received;
+  if (wrap.cycles != nullptr) {
+    const std::uint64_t before = rte_rdtsc();
+    wrap.rig->reset_windows(wrap.worker);
+    const std::uint64_t spent = rte_rdtsc() - before;
+    if (spent < StageClock::kInterrupted) *wrap.cycles += spent;
+    return received;
+  }
   if (!wrap.is_set_aside) {
     wrap.rig->reset_windows(wrap.worker);
     return received;
@@ -181,6 +189,22 @@ double cycles_of_a_look() {
   return least;
 }
 
+/// A policy that is looked at first and that no packet matches.
+PolicyEntry other_policy(const Case& test, std::uint32_t index) {
+  PolicyEntry entry;
+  entry.action = PolicyAction::bypass;
+  entry.rank.place = index;
+  if (test.has_many_shapes) {
+    const Selectors selectors = selectors_of_many_shapes(test.inner, index);
+    entry.local = {selectors.local};
+    entry.remote = {selectors.remote};
+    return entry;
+  }
+  entry.local = {wire::TrafficSelector::of(prefix_of(test.inner, 0x0b000000 + (index << 8), 24))};
+  entry.remote = {wire::TrafficSelector::of(prefix_of(test.inner, 0x0c000000, 8))};
+  return entry;
+}
+
 int run_lane(void* argument) {
   Lane& lane = *static_cast<Lane*>(argument);
   lane.clock.start();
@@ -222,6 +246,11 @@ Rig::Rig(const Case& test, const crypto::esp::Engine& engine) : test_(test) {
 
 Rig::~Rig() = default;
 
+void Rig::serve(const Case& test) {
+  if (!have_same_tables(test, test_)) give_up("a rig of other tables");
+  test_ = test;
+}
+
 void Rig::route() {
   const bool out = test_.direction == Direction::out;
   MacAddress neighbor{};
@@ -258,15 +287,8 @@ void Rig::install_sas() {
 
 void Rig::install_policies() {
   std::vector<PolicyEntry> policies;
-  // Policies that are looked at first and match nothing.
   for (std::uint32_t index = 0; index < test_.other_policies; ++index) {
-    PolicyEntry entry;
-    entry.action = PolicyAction::bypass;
-    entry.local = {
-        wire::TrafficSelector::of(prefix_of(test_.inner, 0x0b000000 + (index << 8), 24))};
-    entry.remote = {wire::TrafficSelector::of(prefix_of(test_.inner, 0x0c000000, 8))};
-    entry.rank.place = policies.size();
-    policies.push_back(std::move(entry));
+    policies.push_back(other_policy(test_, index));
   }
   for (std::uint32_t index = 0; test_.has_sa_policies && index < test_.sas; ++index) {
     const auto request = sa_request(test_, index, channel::Spi{});
@@ -300,24 +322,52 @@ std::vector<double> Rig::measure(const Devices& devices, rte_mempool* pool, doub
   return run(devices, pool, seconds, nullptr);
 }
 
-StageTimes Rig::measure_stages(const Devices& devices, rte_mempool* pool, double seconds) {
+/// The first worker's stages from when it has met every flow, as rates are taken from then.
+struct Rig::StageWatch {
   StageClock clock;
-  const std::uint64_t before = tables_->counters[0].sent.read();
-  static_cast<void>(run(devices, pool, seconds, &clock));
-  const auto packets = static_cast<double>(tables_->counters[0].sent.read() - before);
+  const WorkerCounters* counters = nullptr;
+  std::uint64_t warm_up_packets = 0;  ///< counted from `sent_before`
+  std::uint64_t sent_before = 0;
+  std::uint64_t set_aside = 0;  ///< cycles of the stage rx that were not spent on packets
+  bool has_begun = false;
+
+  /// Runs on the worker's thread after each receive.
+  static std::uint16_t begin_when_warm(std::uint16_t, std::uint16_t, rte_mbuf**,
+                                       std::uint16_t received, std::uint16_t, void* argument) {
+    auto& watch = *static_cast<StageWatch*>(argument);
+    if (watch.has_begun) return received;
+    const std::uint64_t sent = watch.counters->sent.read();
+    if (sent - watch.sent_before < watch.warm_up_packets) return received;
+    watch.has_begun = true;
+    watch.sent_before = sent;
+    watch.set_aside = 0;
+    watch.clock = {};
+    watch.clock.enter(Stage::rx, rte_rdtsc());
+    return received;
+  }
+};
+
+StageTimes Rig::measure_stages(const Devices& devices, rte_mempool* pool, double seconds) {
+  StageWatch watch;
+  watch.counters = &tables_->counters[0];
+  watch.sent_before = watch.counters->sent.read();
+  watch.warm_up_packets = frames_of(test_) / frames_per_good(test_);
+  static_cast<void>(run(devices, pool, seconds, &watch));
+  const auto packets = static_cast<double>(watch.counters->sent.read() - watch.sent_before);
   const double look = cycles_of_a_look();
   StageTimes times;
   for (std::size_t stage = 0; stage < kStages; ++stage) {
     const auto which = static_cast<Stage>(stage);
-    const double looking = look * static_cast<double>(clock.entries(which));
-    const double spent = static_cast<double>(clock.cycles(which)) - looking;
+    const double looking = look * static_cast<double>(watch.clock.entries(which));
+    const double aside = which == Stage::rx ? static_cast<double>(watch.set_aside) : 0;
+    const double spent = static_cast<double>(watch.clock.cycles(which)) - looking - aside;
     times.cycles_per_packet[stage] = std::max(0.0, spent / packets);
   }
   return times;
 }
 
 std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double seconds,
-                             StageClock* clock_of_first) {
+                             StageWatch* watch) {
   std::vector<PortInfo> ports = tables_->ports.copy();
   ports[0].dpdk_port = devices.source();
   ports[1].dpdk_port = devices.sink();
@@ -329,7 +379,10 @@ std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double s
   for (std::size_t worker = 0; worker < lanes.size(); ++worker) {
     Lane& lane = lanes[worker];
     lane.set_up(worker, *tables_, pool, peers.data());
-    if (worker == 0) lane.context.stage_clock = clock_of_first;
+    if (worker == 0 && watch != nullptr) {
+      lane.context.stage_clock = &watch->clock;
+      lane.wrap.cycles = &watch->set_aside;
+    }
     reset_windows(worker);
     if (test_.direction == Direction::in) {
       begin_with_a_burst(devices.source(), static_cast<std::uint16_t>(worker), test_.outer);
@@ -340,7 +393,12 @@ std::vector<double> Rig::run(const Devices& devices, rte_mempool* pool, double s
                       [&lane] { return lane.wrap.seconds.load(std::memory_order_relaxed); },
                       frames_of(test_) / frames_per_good(test_)});  // each flow once
   }
+  const rte_eth_rxtx_callback* const begin =
+      watch == nullptr
+          ? nullptr
+          : rte_eth_add_rx_callback(devices.source(), 0, StageWatch::begin_when_warm, watch);
   auto result = measure_on_lcores(lanes, run_lane, probes, seconds);
+  if (begin != nullptr) rte_eth_remove_rx_callback(devices.source(), 0, begin);
   for (std::size_t worker = 0; worker < lanes.size(); ++worker) {
     if (lanes[worker].callback != nullptr) {
       rte_eth_remove_rx_callback(devices.source(), static_cast<std::uint16_t>(worker),

@@ -67,6 +67,9 @@ class Rig {
   Rig(const Rig&) = delete;
   Rig& operator=(const Rig&) = delete;
 
+  [[nodiscard]] const Case& test() const { return test_; }
+  /// Measures this case from now on, whose tables are the same.
+  void serve(const Case& test);
   /// SPIs of the inbound SAs, by SA.
   [[nodiscard]] const std::vector<channel::Spi>& spis() const { return spis_; }
   /// The SAs whose packets go to a worker's queue: inbound its own.
@@ -88,8 +91,10 @@ class Rig {
   void route();
   void install_sas();
   void install_policies();
+  struct StageWatch;
+
   std::vector<double> run(const Devices& devices, rte_mempool* pool, double seconds,
-                          dataplane::StageClock* clock_of_first);
+                          StageWatch* watch);
 
   Case test_;
   std::unique_ptr<dataplane::Tables> tables_;

@@ -92,13 +92,9 @@ PolicyEntry StallRig::other_policy(std::uint32_t number) const {
     if (number % 2 != 0) entry.remote[0] = with_ports(entry.remote[0], 6, 443, 443);
     return entry;
   }
-  const std::uint32_t anywhere = number * 2654435761U >> 8U;
-  entry.local = {network(0x0b000000 | anywhere, static_cast<std::uint8_t>(16 + number % 9))};
-  entry.remote = {network(0x0c000000 | (anywhere ^ 0x5a5a5aU),
-                          static_cast<std::uint8_t>(16 + number / 9 % 13))};
-  const std::uint32_t service = number / 117 % 3;
-  if (service == 1) entry.remote[0] = with_ports(entry.remote[0], 17, 4096, 8191);
-  if (service == 2) entry.remote[0] = with_ports(entry.remote[0], 6, 443, 443);
+  const Selectors selectors = selectors_of_many_shapes(wire::Family::v4, number);
+  entry.local = {selectors.local};
+  entry.remote = {selectors.remote};
   return entry;
 }
 

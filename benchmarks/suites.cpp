@@ -30,7 +30,9 @@ std::vector<Case> sas() {
     for (const Direction direction : kBoth) {
       for (const std::uint32_t size : {64U, kImix}) {
         cases.push_back(ordinary_case(direction, size, count));
-        if (direction == Direction::out) continue;
+      }
+      if (direction == Direction::out) continue;
+      for (const std::uint32_t size : {64U, kImix}) {
         cases.push_back(ordinary_case(direction, size, count));
         cases.back().has_sa_policies = false;
         cases.back().other_policies = 10;
@@ -56,11 +58,19 @@ std::vector<Case> policies() {
         cases.push_back(test);
       }
     }
+    // What a search costs whose table has many forms of policies.
+    Case test = ordinary_case(direction, 64, 1);
+    test.other_policies = 10'000 - 1;
+    test.has_many_shapes = true;
+    test.flows = 65'536;
+    test.remembered = 8192;
+    test.variant = "cold flows, 351 shapes";
+    cases.push_back(test);
   }
   return cases;
 }
 
-/// In order, over as many numbers as the largest window has.
+/// In order, over as many numbers as the largest window has; and in none, within half a window.
 std::vector<Case> windows() {
   std::vector<Case> cases;
   for (const std::uint32_t window : {64U, 1024U, 65'536U}) {
@@ -68,6 +78,9 @@ std::vector<Case> windows() {
     test.replay_window = window;
     test.least_frames = 65'536;
     test.variant = "window " + std::to_string(window);
+    cases.push_back(test);
+    test.disorder = window / 2;
+    test.variant += ", out of order";
     cases.push_back(test);
   }
   return cases;
@@ -175,8 +188,12 @@ std::vector<Case> quick_cases() {
       }
     }
   }
-  // As many as the limits allow, where the machine has memory for them: half a minute each.
-  for (const Direction direction : kBoth) cases.push_back(ordinary_case(direction, 64, 1'000'000));
+  // As many as the limits allow, where the machine has memory for them: half a minute a direction.
+  for (const Direction direction : kBoth) {
+    for (const std::uint32_t size : {64U, kImix}) {
+      cases.push_back(ordinary_case(direction, size, 1'000'000));
+    }
+  }
   return cases;
 }
 
@@ -186,7 +203,9 @@ std::vector<Case> stage_cases() {
     for (const std::uint32_t size : {64U, 1420U, kImix}) {
       cases.push_back(ordinary_case(direction, size, 1));
     }
-    cases.push_back(ordinary_case(direction, 64, 1024));
+    for (const std::uint32_t count : {1024U, 1'000'000U}) {
+      cases.push_back(ordinary_case(direction, 64, count));
+    }
   }
   return cases;
 }

@@ -84,7 +84,9 @@ struct Turn {
   std::uint32_t round;
 };
 Turn turn_of(const Case& test, std::span<const std::uint32_t> sas, std::size_t frame) {
-  const std::size_t round = frame / sas.size();
+  const std::size_t in_order = frame / sas.size(), within = test.disorder - 1;
+  // An odd factor: each number once.
+  const std::size_t round = (in_order & ~within) | (in_order * kStride & within);
   return {sas[frame * kStride % sas.size()], static_cast<std::uint32_t>(round % test.flows),
           static_cast<std::uint32_t>(round)};
 }
@@ -255,6 +257,28 @@ wire::Prefix prefix_of(wire::Family family, std::uint32_t number, unsigned bits)
   return {address_of(family, number), static_cast<std::uint8_t>(in_front + bits)};
 }
 
+Selectors selectors_of_many_shapes(wire::Family family, std::uint32_t number) {
+  constexpr unsigned kLocalLengths = 9, kRemoteLengths = 13;
+  const std::uint32_t anywhere = number * 2654435761U >> 8U;
+  const auto network = [&](std::uint32_t address, unsigned bits) {
+    return wire::TrafficSelector::of(prefix_of(family, address, bits));
+  };
+  Selectors selectors{
+      network(0x0b000000 | anywhere, 16 + number % kLocalLengths),
+      network(0x0c000000 | (anywhere ^ 0x5a5a5aU), 16 + number / kLocalLengths % kRemoteLengths)};
+  wire::TrafficSelector& remote = selectors.remote;
+  const std::uint32_t service = number / (kLocalLengths * kRemoteLengths) % 3;
+  if (service == 1) {
+    remote.protocol = wire::protocol::kUdp;
+    remote.port_first = 4096;
+    remote.port_last = 8191;
+  } else if (service == 2) {
+    remote.protocol = wire::protocol::kTcp;
+    remote.port_first = remote.port_last = 443;
+  }
+  return selectors;
+}
+
 std::string size_name(const Case& test) {
   return test.size == 0 ? "imix" : std::to_string(test.size);
 }
@@ -266,6 +290,11 @@ std::string direction_name(const Case& test) {
 std::string suite_name(const Case& test) {
   const std::string name = crypto::esp::transform(test.transform).suite.name();
   return test.variant.empty() ? name : name + " " + test.variant;
+}
+
+bool have_same_tables(Case one, const Case& other) {
+  one.size = other.size;
+  return one == other;
 }
 
 std::uint32_t policies_of(const Case& test) {
@@ -313,6 +342,8 @@ channel::InstallSa sa_request(const Case& test, std::uint32_t index, channel::Sp
   request.local = {address_of(test.outer, kOurWan), port};
   request.remote = {address_of(test.outer, kPeerWan), port};
   // Limits that are looked at and never reached.
+  request.lifetime.soft_seconds = 23 * 3600;
+  request.lifetime.hard_seconds = 24 * 3600;
   request.lifetime.soft_bytes = 1ULL << 61;
   request.lifetime.hard_bytes = 1ULL << 62;
   request.lifetime.soft_packets = 1ULL << 61;

@@ -26,11 +26,13 @@ struct Case {
   std::uint32_t size = 64;  ///< bytes of inner IP packet; 0: IMIX (64×7 + 570×4 + 1400×1)
   std::uint32_t sas = 1;
   std::uint32_t other_policies = 9;  ///< looked at before those of the SAs; no packet matches them
+  bool has_many_shapes = false;      ///< theirs: 351 of prefix lengths, protocols and ports
   bool has_sa_policies = true;       ///< one an SA; outbound they are what names it
   std::uint32_t workers = 1;
   std::uint32_t flows = 64;           ///< of an SA, by ports; an SA among many has one
   std::uint32_t remembered = 65'536;  ///< flows a worker has room for (`limits.flows`)
   std::uint32_t replay_window = 1024;
+  std::uint32_t disorder = 1;  ///< numbers of an SA come in any order within so many; a power of 2
   crypto::esp::TransformId transform{};  ///< AES-128-GCM-16
   wire::Family inner = wire::Family::v4, outer = wire::Family::v4;
   bool has_udp = false;               ///< ESP in UDP (RFC 3948), port 4500 on both sides
@@ -39,7 +41,11 @@ struct Case {
                                       ///< the good ones
   std::uint32_t least_frames = 4096;  ///< before the capture begins again
   std::string variant;                ///< what else differs from the ordinary, for the row's name
+
+  friend bool operator==(const Case&, const Case&) = default;
 };
+/// Whether two cases differ in nothing but their packets' sizes.
+[[nodiscard]] bool have_same_tables(Case one, const Case& other);
 [[nodiscard]] std::string size_name(const Case& test);
 [[nodiscard]] std::string direction_name(const Case& test);
 /// The ESP suite and the variant: "aes128gcm16", "aes128gcm16 cold flows".
@@ -69,6 +75,13 @@ inline constexpr std::uint8_t kNeighborMac[6] = {0x02, 0, 0, 0, 0, 0x99};
 [[nodiscard]] wire::Prefix prefix_of(wire::Family family, std::uint32_t number, unsigned bits);
 inline constexpr std::uint32_t kOurWan = 0xc6336401, kPeerWan = 0xc6336402;
 inline constexpr std::uint32_t kLocalBase = 0x0a000000, kRemoteBase = 0x14000000;
+
+/// Of policy `number` of a list with 351 shapes, of prefix lengths, protocols and ports,
+/// in 11.0.0.0/8 and 12.0.0.0/8, where no packet is from or for.
+struct Selectors {
+  wire::TrafficSelector local, remote;
+};
+[[nodiscard]] Selectors selectors_of_many_shapes(wire::Family family, std::uint32_t number);
 
 /// The request that installs SA `index` of a case; `spi` inbound as leased.
 [[nodiscard]] channel::InstallSa sa_request(const Case& test, std::uint32_t index,

@@ -205,6 +205,7 @@ RuleTable<Address>::RuleTable(std::size_t rules, Reclaimer& reclaimer)
     : reclaimer_(reclaimer),
       mask_(static_cast<std::uint32_t>(
           std::bit_ceil(std::max<std::size_t>(kBucketsARule * rules, 64)) - 1)),
+      prefixes_(rules),
       probes_(nullptr) {
   // Zero bytes are empty lists.
   buckets_.map_and_touch(std::size_t{mask_} + 1);
@@ -231,6 +232,8 @@ void RuleTable<Address>::insert(const PolicyRule& rule) {
   const Shape shape = shape_of(made->rule);
   made->hash = hash_of(shape, salt_of(shape), example_of(made->rule));
 
+  prefixes_.add(PrefixFilter::Side::source, shape.source, made->rule.source_first);
+  prefixes_.add(PrefixFilter::Side::destination, shape.destination, made->rule.destination_first);
   std::atomic<Node*>* place = &bucket(made->hash);
   Node* next = place->load(std::memory_order_relaxed);
   while (next != nullptr && is_before(*next, *made)) {
@@ -261,6 +264,8 @@ void RuleTable<Address>::erase(const PolicyRule& rule, Retired& retired) {
   if (node == nullptr) return;
   // It keeps its `next`: who stands on it goes on from there.
   place->store(node->next.load(std::memory_order_relaxed), std::memory_order_release);
+  prefixes_.remove(PrefixFilter::Side::source, shape.source, gone.source_first);
+  prefixes_.remove(PrefixFilter::Side::destination, shape.destination, gone.destination_first);
   retired.emplace_back(node);
   const auto group = shapes_.find(shape);
   if (--group->second.rules == 0) {
@@ -273,9 +278,9 @@ template <typename Address>
 void RuleTable<Address>::publish() {
   if (!shapes_changed_) return;
   shapes_changed_ = false;
-  auto next = std::make_unique<Probes>();
-  for (const auto& [shape, group] : shapes_) next->push_back({shape, salt_of(shape), group.first});
-  std::ranges::sort(*next, {}, &Probe::first);
+  std::vector<Probe> probes;
+  for (const auto& [shape, group] : shapes_) probes.push_back({shape, salt_of(shape), group.first});
+  auto next = std::make_unique<Probes>(std::move(probes));
   // Release pairs with the acquire in `find`.
   const Probes* const before = probes_.exchange(next.release(), std::memory_order_acq_rel);
   reclaimer_.retire([before] { delete before; });
@@ -284,22 +289,42 @@ void RuleTable<Address>::publish() {
 template <typename Address>
 const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& flow,
                                                                   bool in_clear) const {
+  const Probes& probes = *probes_.load(std::memory_order_acquire);
+  const typename Probes::Around around(probes, prefixes_, flow.source, flow.destination);
   const Node* best = nullptr;
   std::array<std::uint32_t, kProbesAhead> hashes;
-  std::span<const Probe> left(*probes_.load(std::memory_order_acquire));
-  while (!left.empty()) {
-    if (best != nullptr && best->rank < left.front().first) break;
-    const auto group = left.first(std::min(left.size(), kProbesAhead));
-    left = left.subspan(group.size());
-    for (std::size_t at = 0; at < group.size(); ++at) {
-      hashes[at] = hash_of(group[at].shape, group[at].salt, flow);
-      __builtin_prefetch(&bucket(hashes[at]));
-    }
-    for (std::size_t at = 0; at < group.size(); ++at) {
-      best = better_of(group[at], hashes[at], flow, in_clear, best);
+  std::array<const Probe*, kProbesAhead> asked;
+  bool is_over = false;
+  for (std::size_t block = 0; block < probes.blocks() && !is_over; ++block) {
+    std::uint64_t left = around.in(block);
+    while (left != 0 && !is_over) {
+      std::size_t count = 0;
+      for (; count < kProbesAhead && left != 0; left &= left - 1) {
+        const Probe& probe =
+            probes[block * Probes::kBlock + static_cast<std::size_t>(std::countr_zero(left))];
+        is_over = best != nullptr && best->rank < probe.first;  // and before all behind it
+        if (is_over) break;
+        hashes[count] = hash_of(probe.shape, probe.salt, flow);
+        __builtin_prefetch(&bucket(hashes[count]));
+        asked[count++] = &probe;
+      }
+      for (std::size_t at = 0; at < count; ++at) {
+        best = better_of(*asked[at], hashes[at], flow, in_clear, best);
+      }
     }
   }
   return best;
+}
+
+template <typename Address>
+std::size_t RuleTable<Address>::probes_for(const Flow& flow) const {
+  const Probes& probes = *probes_.load(std::memory_order_acquire);
+  const typename Probes::Around around(probes, prefixes_, flow.source, flow.destination);
+  std::size_t sum = 0;
+  for (std::size_t block = 0; block < probes.blocks(); ++block) {
+    sum += static_cast<std::size_t>(std::popcount(around.in(block)));
+  }
+  return sum;
 }
 
 template <typename Address>
@@ -361,6 +386,11 @@ void PolicyIndex::publish() {
   unclear_->publish();
   v4_.publish();
   v6_.publish();
+}
+
+std::size_t PolicyIndex::probes_for(const FlowKey& flow) const {
+  return flow.source.is_v4() ? v4_.probes_for(compiled<std::uint32_t>(flow))
+                             : v6_.probes_for(compiled<unsigned __int128>(flow));
 }
 
 PolicyIndex::Match PolicyIndex::find(const FlowKey& flow, bool in_clear) const {

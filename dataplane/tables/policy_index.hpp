@@ -1,7 +1,8 @@
 // Which of many ordered rules a packet meets first. Rules are grouped by their shape: how many
 // leading bits of each field all their packets have in common. A packet is looked up once a shape,
-// in one hash table; deployments have a handful of shapes however many rules they have. One writer
-// changes it rule by rule while workers read (RCU).
+// in one hash table; deployments have a handful of shapes however many rules they have. Where there
+// are many, only those are asked for that have rules around both addresses (shape_probes.hpp). One
+// writer changes it rule by rule while workers read (RCU).
 #pragma once
 
 #include <algorithm>
@@ -17,16 +18,10 @@
 #include "dataplane/tables/flow_key.hpp"
 #include "dataplane/tables/mapped_array.hpp"
 #include "dataplane/tables/reclaimer.hpp"
+#include "dataplane/tables/shape_probes.hpp"
 #include "wire/traffic_selector.hpp"
 
 namespace culvert::dataplane {
-
-/// Where a policy stands in the order: by section, then by place in it.
-struct PolicyRank {
-  std::uint64_t section = 0;
-  std::uint64_t place = 0;
-  friend constexpr auto operator<=>(const PolicyRank&, const PolicyRank&) = default;
-};
 
 /// One pair of selectors of a policy, in one direction.
 struct PolicyRule {
@@ -60,15 +55,6 @@ struct CompiledFlow {
   std::uint16_t source_port, destination_port;
   std::uint8_t protocol;
   bool ports_known;
-};
-
-/// Leading bits that the packets of a rule have in common, as masks.
-template <typename Address>
-struct RuleShape {
-  Address source, destination;
-  std::uint16_t source_port, destination_port;
-  std::uint8_t protocol;
-  friend constexpr auto operator<=>(const RuleShape&, const RuleShape&) = default;
 };
 
 /// The rules of one family of addresses.
@@ -109,16 +95,14 @@ class RuleTable {
   [[nodiscard]] std::size_t probes() const {
     return probes_.load(std::memory_order_acquire)->size();
   }
+  /// Those of them that a search for the flow looks for if it meets nothing.
+  [[nodiscard]] std::size_t probes_for(const Flow& flow) const;
   /// The first rule in order that the packet meets; nullptr: none.
   [[nodiscard]] const Node* find(const Flow& flow, bool in_clear) const;
 
  private:
-  struct Probe {
-    Shape shape;
-    std::uint32_t salt;
-    PolicyRank first;  ///< no rule of this shape stands before it
-  };
-  using Probes = std::vector<Probe>;
+  using Probes = ShapeProbes<Address>;
+  using Probe = typename Probes::Probe;
   struct Group {
     std::size_t rules = 0;
     PolicyRank first;
@@ -140,7 +124,8 @@ class RuleTable {
   /// Each a list in order. In huge pages where the kernel gives some: a search looks into as many
   /// pages as there are shapes.
   MappedArray<std::atomic<Node*>> buckets_;
-  std::atomic<const Probes*> probes_;  ///< by `first`
+  PrefixFilter prefixes_;
+  std::atomic<const Probes*> probes_;
   std::map<Shape, Group> shapes_;
   bool shapes_changed_ = false;
 };
@@ -173,6 +158,8 @@ class PolicyIndex {
 
   /// The most that a search asks for. Worker threads.
   [[nodiscard]] std::size_t probes() const { return std::max(v4_.probes(), v6_.probes()); }
+  /// What one for this flow asks for if it meets nothing. Worker threads.
+  [[nodiscard]] std::size_t probes_for(const FlowKey& flow) const;
   /// `entry` is kNoEntry when there is none. Worker threads.
   [[nodiscard]] Match find(const FlowKey& flow, bool in_clear) const;
   /// The same, but by what the packet shows: no match is unclear.

@@ -22,7 +22,8 @@ from report.results import check, key_of, name_of  # noqa: E402
 SMALLEST = ("--no-huge", "--repeats", "1", "--seconds", "0.01")
 # Both directions, a size and IMIX, many SAs, two workers, a variant, a suite that goes the general
 # way, CBC with its two calls, and IPv6 inside and outside.
-ROWS = ("aes128gcm16/out/64/1/10/1", "aes128gcm16/in/imix/1024/1033/1",
+ROWS = ("aes128gcm16/out/64/1/10/1", "aes128gcm16/in/512/1024/1033/1",
+        "aes128gcm16/in/imix/1024/1033/1", "aes128gcm16 window 64, out of order/in/64/1/10/1",
         "aes128gcm16/in/64/1024/1033/2", "aes128gcm16 window 65536/in/64/1/10/1",
         "aes128gcm16 flood of unknown SPIs/in/64/1/10/1",
         "aes128gcm16 flood of wrong ICVs/in/64/1/10/1", "aes128gcm16 flood of replays/in/64/1/10/1",
@@ -91,12 +92,13 @@ def test_the_front_measures_compares_and_reports(tmp_path):
 
 def test_the_quick_run_has_the_summary():
     names = listed("--quick")
-    assert len(names) == 18
+    assert len(names) == 20
     for direction in ("out", "in"):
         for size in ("64", "512", "1420", "imix"):
             assert f"aes128gcm16/{direction}/{size}/1/10/1" in names
             assert f"aes128gcm16/{direction}/{size}/1024/1033/1" in names
-        assert f"aes128gcm16/{direction}/64/1000000/1000009/1" in names
+        for size in ("64", "imix"):
+            assert f"aes128gcm16/{direction}/{size}/1000000/1000009/1" in names
 
 
 def test_the_full_run_has_every_theme():
@@ -104,6 +106,8 @@ def test_the_full_run_has_every_theme():
     assert len(names) == len(set(names))
     for expected in ("/out/64/1000000/1000009/1", "/in/64/1000000/10/1", "/out/64/1/10000/1",
                      "cold flows/in/64/1/10000/1", "window 64/in/64/1/10/1",
+                     "window 65536, out of order/in/64/1/10/1",
+                     "cold flows, 351 shapes/out/64/1/10000/1",
                      "flood of replays/in/64/1/10/1", "IPv6/out/1420/1/10/1",
                      "NAT-T/in/imix/1/10/1", "ESN/in/64/1/10/1", "/out/64/1024/1033/2"):
         assert any(name.endswith(expected) for name in names), expected
