@@ -109,6 +109,7 @@ void IkePath::send_fragments(const channel::Datagram& datagram, const NextHop& n
   build_ike_packet(writer, datagram, ++identification_);
   PuntedPacket ours;
   ours.originated = true;
+  if (next.address != datagram.remote.address) ours.next_hop = next.address;
   const std::uint16_t of_link = packets_.mtu(next.port);
   const std::uint16_t mtu =
       datagram.local.address.is_v4() ? of_link : std::max(kSmallestIpv6Mtu, of_link);
