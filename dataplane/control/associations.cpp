@@ -288,7 +288,7 @@ Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request, 
   if (!topology_.is_own(request.local.address) || !topology_.next_hop(request.remote.address)) {
     return Outcome::no_route;
   }
-  const wire::IpAddress before = record->spec.remote.address;
+  const wire::Endpoint before = path_to(record->spec);
   const Outcome outcome = tables_.sad->update_endpoints(request);
   if (outcome != Outcome::ok) return outcome;
   steer(record->spec, record->slot);

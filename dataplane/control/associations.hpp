@@ -130,7 +130,7 @@ class Associations {
                                        const config::HeaderOptions& headers, Instant now);
   void take_links_mtu(const std::vector<channel::SaId>& sas);
   /// The SA sends to another peer than `before`, or from elsewhere: what is known of its path now.
-  void move_path_mtu(const channel::InstallSa& spec, const wire::IpAddress& before, Instant now);
+  void move_path_mtu(const channel::InstallSa& spec, const wire::Endpoint& before, Instant now);
   void index_outbound(const channel::InstallSa& request);
   void unindex_outbound(const channel::InstallSa& spec);
   void watch(const channel::InstallSa& request, Instant now);
