@@ -88,6 +88,7 @@ void IkePath::send(const channel::Datagram& datagram, Instant now) {
   const auto next = topology_.next_hop(datagram.remote.address);
   if (!topology_.is_own(datagram.local.address) || (port != kIkePort && port != kIkeNatPort) ||
       datagram.local.address.family != datagram.remote.address.family || !next) {
+    packets_.suppress(DropReason::ike_datagram_refused);
     ++refused_;
     if (refused_ == 1 || refused_ % 1000 == 0) {
       runtime::log(runtime::Level::warning, "ike_datagram_refused",
