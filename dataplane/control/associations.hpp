@@ -169,9 +169,10 @@ class Associations {
   bool dummies_bounded_ = false;           ///< and said so
 };
 
-/// Milliseconds since an SA's last packet; ~0 when there never was one.
+/// Milliseconds since an SA's last packet; ~0 when there never was one, or nobody knows.
 [[nodiscard]] std::uint64_t idle_milliseconds(std::uint64_t last_packet_tsc);
-/// Seconds since a reading of the time-stamp counter; nullopt for 0.
+/// Seconds since a reading of the time-stamp counter; nullopt for 0, and for one that is of another
+/// count: a guest that was reset, or a machine that hibernated, begins anew.
 [[nodiscard]] std::optional<double> seconds_since(std::uint64_t tsc);
 /// The same as of another reading.
 [[nodiscard]] std::optional<double> seconds_between(std::uint64_t tsc, std::uint64_t now);
