@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "wire/udp.hpp"
+
 namespace culvert::channel {
 namespace {
 
@@ -42,6 +44,13 @@ Validity check_endpoints(const wire::Endpoint& local, const wire::Endpoint& remo
     return invalid("remote", "another address family than local");
   }
   return {};
+}
+
+/// Workers take ESP in UDP on one port: IKE's where a NAT was found (RFC 3948 §2.1, RFC 7296
+/// §2.23).
+Validity check_esp_port(const wire::Endpoint& local) {
+  if (local.port == 0 || local.port == wire::udp::kNatTraversalPort) return {};
+  return invalid("local", "ESP in UDP is on port 4500");
 }
 
 Validity check_selector(std::string_view field, const wire::TrafficSelector& selector) {
@@ -136,6 +145,7 @@ Validity check(const InstallSa& install) {
   if (install.udp_encapsulation && (install.local.port == 0 || install.remote.port == 0)) {
     return invalid("local", "UDP encapsulation without ports");
   }
+  if (auto checked = check_esp_port(install.local); !checked) return checked;
   if (auto checked = check_selector_pair(install.local_selectors, install.remote_selectors);
       !checked) {
     return checked;
@@ -209,6 +219,7 @@ std::expected<void, Invalid> validate(const Request& request) {
       return check_sa(body.delete_sa.sa);
     case RequestType::update_endpoints:
       if (auto checked = check_sa(body.update_endpoints.sa); !checked) return checked;
+      if (auto checked = check_esp_port(body.update_endpoints.local); !checked) return checked;
       return check_endpoints(body.update_endpoints.local, body.update_endpoints.remote);
     case RequestType::lease_spis:
       if (body.lease_spis.count == 0) return invalid("count", "zero");

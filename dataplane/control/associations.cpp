@@ -80,7 +80,8 @@ std::optional<double> seconds_since(std::uint64_t tsc) {
 std::optional<double> seconds_between(std::uint64_t tsc, std::uint64_t now) {
   if (tsc == 0) return std::nullopt;
   // A worker's reading may be a little ahead of ours.
-  return static_cast<double>(now > tsc ? now - tsc : 0) / static_cast<double>(rte_get_tsc_hz());
+  if (tsc > now) return tsc - now > rte_get_tsc_hz() ? std::nullopt : std::optional(0.0);
+  return static_cast<double>(now - tsc) / static_cast<double>(rte_get_tsc_hz());
 }
 
 std::uint64_t idle_milliseconds(std::uint64_t last_packet_tsc) {
@@ -288,7 +289,7 @@ Outcome Associations::update_endpoints(const channel::UpdateEndpoints& request, 
   if (!topology_.is_own(request.local.address) || !topology_.next_hop(request.remote.address)) {
     return Outcome::no_route;
   }
-  const wire::IpAddress before = record->spec.remote.address;
+  const wire::Endpoint before = path_to(record->spec);
   const Outcome outcome = tables_.sad->update_endpoints(request);
   if (outcome != Outcome::ok) return outcome;
   steer(record->spec, record->slot);

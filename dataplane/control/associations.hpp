@@ -130,7 +130,7 @@ class Associations {
                                        const config::HeaderOptions& headers, Instant now);
   void take_links_mtu(const std::vector<channel::SaId>& sas);
   /// The SA sends to another peer than `before`, or from elsewhere: what is known of its path now.
-  void move_path_mtu(const channel::InstallSa& spec, const wire::IpAddress& before, Instant now);
+  void move_path_mtu(const channel::InstallSa& spec, const wire::Endpoint& before, Instant now);
   void index_outbound(const channel::InstallSa& request);
   void unindex_outbound(const channel::InstallSa& spec);
   void watch(const channel::InstallSa& request, Instant now);
@@ -169,9 +169,10 @@ class Associations {
   bool dummies_bounded_ = false;           ///< and said so
 };
 
-/// Milliseconds since an SA's last packet; ~0 when there never was one.
+/// Milliseconds since an SA's last packet; ~0 when there never was one, or nobody knows.
 [[nodiscard]] std::uint64_t idle_milliseconds(std::uint64_t last_packet_tsc);
-/// Seconds since a reading of the time-stamp counter; nullopt for 0.
+/// Seconds since a reading of the time-stamp counter; nullopt for 0, and for one that is of another
+/// count: a guest that was reset, or a machine that hibernated, begins anew.
 [[nodiscard]] std::optional<double> seconds_since(std::uint64_t tsc);
 /// The same as of another reading.
 [[nodiscard]] std::optional<double> seconds_between(std::uint64_t tsc, std::uint64_t now);

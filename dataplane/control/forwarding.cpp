@@ -10,8 +10,17 @@ namespace culvert::dataplane::control {
 namespace {
 
 // What the check takes finds its place here, and every neighbour beside it: at a start, and in a
-// reload after months.
-static_assert(config::limits::kRoutes + NeighborTable::kMaxNeighbors <= kMaxRoutes);
+// reload after months, which has the old topology's routes and the new one's for a moment.
+/// Those that the link told, and those that the operator wrote down beside them.
+constexpr std::size_t kMostNeighbors = NeighborTable::kMaxNeighbors + config::limits::kNeighbors;
+constexpr std::size_t kMostOwn = config::limits::kInterfaces * config::limits::kInterfaceAddresses;
+/// Of each address of ours: itself, its network, and that one's two addresses that are nobody's.
+constexpr std::size_t kMostRoutes = config::limits::kRoutes + 4 * kMostOwn;
+static_assert(2 * kMostRoutes + kMostNeighbors <= kMaxRoutes);
+/// A neighbour, and a next hop, may have an old and a new adjacency for a moment; a network is one
+/// of its port and family.
+constexpr std::size_t kMostNetworks = 2 * kMaxPorts;
+static_assert(2 * (kMostNeighbors + config::limits::kRoutes) + kMostNetworks <= kMaxAdjacencies);
 
 constexpr std::string_view kTableFull = "the adjacency table is full";
 

@@ -36,23 +36,45 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
   // for: beyond the rate neither is done. Of what no error may be about, none is counted against
   // it.
   const auto suppress = [&] { packets_.suppress(DropReason::icmp_rate_limited); };
-  if (!in_all_.has(kInAll, now) || !per_destination_.may_admit(pair->source, now)) {
+  Limits& limits = limits_of(kind, pair->source.family);
+  if (!limits.in_all.has(kInAll, now) || !limits.per_destination.may_admit(pair->source, now)) {
     return suppress();
   }
+  const SlotIndex tunnel = origin.from_tunnel ? tunnel_of(bytes_of(offending)) : kNoSlot;
+  if (origin.from_tunnel && !per_tunnel_.may_admit(tunnel, now)) return suppress();
   const auto source = source_for(origin, pair->source, pair->destination);
   if (!source) return;
   std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
   wire::Writer writer(buffer);
   if (!build_icmp_error(writer, kind, mtu, *source, ++identification_, bytes_of(offending))) return;
-  if (!per_destination_.admit(pair->source, now)) return suppress();
+  if (!limits.per_destination.admit(pair->source, now)) return suppress();
   // The error quotes the packet: what came encrypted must not go back in clear (RFC 4301 §6).
   if (origin.from_tunnel && !would_be_protected(spd_.snapshot(), writer.written())) return;
-  if (!in_all_.take(kInAll, now)) return suppress();
+  if (origin.from_tunnel && !per_tunnel_.admit(tunnel, now)) return suppress();
+  if (!limits.in_all.take(kInAll, now)) return suppress();
   Packet error = packets_.make(writer.written());
   if (!error) return;
   // Its policy may have gone when it comes to a worker.
   if (origin.from_tunnel) return packets_.answer_encrypted(std::move(error));
   packets_.originate(std::move(error));
+}
+
+IcmpSender::Limits& IcmpSender::limits_of(IcmpErrorKind kind, wire::Family family) {
+  if (kind != IcmpErrorKind::packet_too_big) return errors_;
+  return too_big_[family == wire::Family::v4 ? 0 : 1];
+}
+
+SlotIndex IcmpSender::tunnel_of(wire::Bytes offending) const {
+  const auto header = wire::parse_ip(offending);
+  const auto pair = addresses_of(offending);
+  if (!header || !pair) return kNoSlot;
+  const wire::Ports ports = wire::read_ports(offending, *header);
+  const FlowKey answer{pair->destination, pair->source,     ports.destination,
+                       ports.source,      header->protocol, ports.known};
+  const SpdSnapshot& policies = spd_.snapshot();
+  SlotIndex outbound = kNoSlot;
+  static_cast<void>(policies.verdict(policies.find(answer, PacketOrigin::originated), outbound));
+  return outbound;
 }
 
 /// The receiving interface's address (RFC 1812 §4.3.2.4). For a packet that came out of a tunnel

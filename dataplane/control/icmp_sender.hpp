@@ -2,6 +2,9 @@
 // §2.4 f), from the right address, and never in clear about what came out of a tunnel.
 #pragma once
 
+#include <array>
+#include <cstdint>
+
 #include "dataplane/control/icmp_error.hpp"
 #include "dataplane/control/packets.hpp"
 #include "dataplane/control/token_bucket.hpp"
@@ -14,20 +17,34 @@ class IcmpSender {
  public:
   static constexpr Rate kPerDestination{20, 20};
   static constexpr Rate kInAll{1000, 200};
-  static constexpr std::size_t kDestinations = 4096;
+  /// About what came out of the tunnel of an SA: some such leave others theirs.
+  static constexpr Rate kPerTunnel{200, 50};
+  static constexpr std::size_t kDestinations = 4096, kTunnels = 4096;
 
   IcmpSender(const Topology& topology, const Spd& spd, Packets& packets, Instant now)
       : topology_(topology),
         spd_(spd),
         packets_(packets),
-        in_all_(kInAll, now),
-        per_destination_(kPerDestination, kDestinations, now) {}
+        errors_(now),
+        too_big_{Limits(now), Limits(now)},
+        per_tunnel_(kPerTunnel, kTunnels, now) {}
 
   /// `offending` starts at its IP header; `origin` says how it came. `mtu`: packet_too_big only.
   void report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& offending,
               const PuntedPacket& origin, Instant now);
 
  private:
+  struct Limits {
+    explicit Limits(Instant now)
+        : in_all(kInAll, now), per_destination(kPerDestination, kDestinations, now) {}
+    TokenBucket in_all;
+    SourcePolicer per_destination;
+  };
+  /// Without "too big" nothing of size crosses a tunnel, while of others a few do: those take
+  /// nothing of its rate, nor one family of the other's.
+  [[nodiscard]] Limits& limits_of(IcmpErrorKind kind, wire::Family family);
+  /// Which SA would take what answers the packet: a share is its tunnel's.
+  [[nodiscard]] SlotIndex tunnel_of(wire::Bytes offending) const;
   [[nodiscard]] std::optional<wire::IpAddress> source_for(const PuntedPacket& origin,
                                                           const wire::IpAddress& sender,
                                                           const wire::IpAddress& destination) const;
@@ -35,8 +52,9 @@ class IcmpSender {
   const Topology& topology_;
   const Spd& spd_;
   Packets& packets_;
-  TokenBucket in_all_;
-  SourcePolicer per_destination_;
+  Limits errors_;
+  std::array<Limits, 2> too_big_;  ///< by family
+  Policer<SlotIndex> per_tunnel_;
   std::uint16_t identification_ = 0;  ///< of the last IPv4 error
 };
 

@@ -88,6 +88,7 @@ void IkePath::send(const channel::Datagram& datagram, Instant now) {
   const auto next = topology_.next_hop(datagram.remote.address);
   if (!topology_.is_own(datagram.local.address) || (port != kIkePort && port != kIkeNatPort) ||
       datagram.local.address.family != datagram.remote.address.family || !next) {
+    packets_.suppress(DropReason::ike_datagram_refused);
     ++refused_;
     if (refused_ == 1 || refused_ % 1000 == 0) {
       runtime::log(runtime::Level::warning, "ike_datagram_refused",
@@ -109,6 +110,7 @@ void IkePath::send_fragments(const channel::Datagram& datagram, const NextHop& n
   build_ike_packet(writer, datagram, ++identification_);
   PuntedPacket ours;
   ours.originated = true;
+  if (next.address != datagram.remote.address) ours.next_hop = next.address;
   const std::uint16_t of_link = packets_.mtu(next.port);
   const std::uint16_t mtu =
       datagram.local.address.is_v4() ? of_link : std::max(kSmallestIpv6Mtu, of_link);

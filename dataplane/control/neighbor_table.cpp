@@ -4,6 +4,8 @@ namespace culvert::dataplane::control {
 
 std::string_view to_string(NeighborState state) {
   switch (state) {
+    case NeighborState::stale:
+      return "stale";
     case NeighborState::incomplete:
       return "incomplete";
     case NeighborState::reachable:
@@ -22,22 +24,41 @@ const NeighborTable::Entry* NeighborTable::find(const NeighborKey& key) const {
   return found == entries_.end() ? nullptr : &found->second;
 }
 
-bool NeighborTable::want(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out) {
-  const auto found = entries_.find(key);
-  if (found == entries_.end()) {
-    if (unresolved_.size() >= kMaxUnresolved) give_way(out);
-    if (!make_room(out)) return false;
-  } else if (found->second.state != NeighborState::failed) {
-    return true;
-  } else if (now - found->second.since < kFailedHold) {
-    return false;
+Wanted NeighborTable::want(const NeighborKey& key, WantedBy by, Instant now,
+                           std::vector<NeighborAction>& out) {
+  if (const Entry* const known = find(key)) {
+    switch (known->state) {
+      case NeighborState::incomplete:
+      case NeighborState::reachable:
+      case NeighborState::probing:
+      case NeighborState::fixed:
+        return Wanted::hold;
+      case NeighborState::failed:
+        if (now - known->since < kFailedHold) return Wanted::failed;
+        break;
+      case NeighborState::stale:
+        break;
+    }
   }
+  if (!may_ask(key, by, now, out)) return Wanted::refused;
+  ask(key, now, out);
+  return Wanted::hold;
+}
+
+void NeighborTable::used(const NeighborKey& key, WantedBy by, Instant now,
+                         std::vector<NeighborAction>& out) {
+  const Entry* const known = find(key);
+  if (known == nullptr || known->state != NeighborState::stale) return;
+  if (may_ask(key, by, now, out)) ask(key, now, out);
+}
+
+/// What waits goes to everybody; whoever said where it is, is asked there first.
+void NeighborTable::ask(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out) {
   Entry& entry = entries_[key];
   settle(entry);
-  entry = {NeighborState::incomplete, {}, 1, now, now + kRetransmit, ++last_asked_};
-  unresolved_.emplace(entry.asked, key);
-  out.emplace_back(Solicit{key, std::nullopt});
-  return true;
+  entry = {NeighborState::incomplete, entry.mac, 1, now, now + kRetransmit, ++last_place_};
+  unresolved_.emplace(entry.place, key);
+  out.emplace_back(Solicit{key, entry.mac});
 }
 
 void NeighborTable::answered(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
@@ -53,6 +74,7 @@ void NeighborTable::answered(const NeighborKey& key, const wire::MacAddress& mac
     case NeighborState::reachable:
       announced(key, mac, now, out);
       break;
+    case NeighborState::stale:
     case NeighborState::failed:
     case NeighborState::fixed:
       break;
@@ -62,18 +84,24 @@ void NeighborTable::answered(const NeighborKey& key, const wire::MacAddress& mac
 void NeighborTable::asked_us(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
                              std::vector<NeighborAction>& out) {
   const auto found = entries_.find(key);
-  if (found == entries_.end()) {
-    if (!make_room(out)) return;
-    confirm(key, entries_[key], mac, now, out);
-    return;
-  }
-  switch (found->second.state) {
+  if (found == entries_.end()) return enter_stale(key, mac, now);
+  Entry& entry = found->second;
+  switch (entry.state) {
     case NeighborState::incomplete:
-    case NeighborState::failed:
-      confirm(key, found->second, mac, now, out);
-      break;
+      // Of whom nothing is known it is as good as an answer: either is anybody's to make up.
+      if (!entry.mac) return confirm(key, entry, mac, now, out);
+      [[fallthrough]];
     case NeighborState::reachable:
     case NeighborState::probing:
+      announced(key, mac, now, out);
+      break;
+    case NeighborState::failed:
+      settle(entry);
+      entries_.erase(found);
+      enter_stale(key, mac, now);
+      break;
+    case NeighborState::stale:
+      if (entry.mac == mac) entry.due = now + kStaleKnown;
       announced(key, mac, now, out);
       break;
     case NeighborState::fixed:
@@ -81,17 +109,44 @@ void NeighborTable::asked_us(const NeighborKey& key, const wire::MacAddress& mac
   }
 }
 
+/// It displaces none that we asked for, nor that answered.
+void NeighborTable::enter_stale(const NeighborKey& key, const wire::MacAddress& mac, Instant now) {
+  if (stale_.size() >= kMaxStale || (entries_.size() >= kMaxNeighbors && !stale_.empty())) {
+    forget_oldest_stale();
+  }
+  if (entries_.size() >= kMaxNeighbors) return;
+  const std::uint64_t place = ++last_place_;
+  entries_[key] = {NeighborState::stale, mac, 0, now, now + kStaleKnown, place};
+  stale_.emplace(place, key);
+}
+
 void NeighborTable::announced(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
                               std::vector<NeighborAction>& out) {
   const auto found = entries_.find(key);
-  if (found == entries_.end() || found->second.state != NeighborState::reachable) return;
-  if (found->second.mac == mac) return;
-  // A failover moves an address to another MAC: ask everybody at once rather than believe it.
+  if (found == entries_.end() || !found->second.mac || found->second.mac == mac) return;
   Entry& entry = found->second;
-  entry.state = NeighborState::probing;
-  entry.attempts = 1;
-  entry.due = now + kRetransmit;
-  out.emplace_back(Solicit{key, std::nullopt});
+  switch (entry.state) {
+    case NeighborState::reachable:
+      // A failover moves an address to another MAC: ask everybody at once rather than believe it.
+      entry.state = NeighborState::probing;
+      entry.attempts = 1;
+      entry.due = now + kRetransmit;
+      out.emplace_back(Solicit{key, std::nullopt});
+      break;
+    case NeighborState::incomplete:
+      // Neither is believed any more.
+      entry.mac.reset();
+      out.emplace_back(Solicit{key, std::nullopt});
+      break;
+    case NeighborState::stale:
+      settle(entry);
+      entries_.erase(found);
+      break;
+    case NeighborState::probing:
+    case NeighborState::failed:
+    case NeighborState::fixed:
+      break;
+  }
 }
 
 void NeighborTable::fix(const std::map<NeighborKey, wire::MacAddress>& neighbors, Instant now,
@@ -129,32 +184,34 @@ void NeighborTable::confirm(const NeighborKey& key, Entry& entry, const wire::Ma
   if (!unchanged) out.emplace_back(Resolved{key, mac});
 }
 
+/// Once more, where it is or was.
 void NeighborTable::probe(const NeighborKey& key, Entry& entry, Instant now,
                           std::vector<NeighborAction>& out) {
-  entry.state = NeighborState::probing;
   ++entry.attempts;
   entry.due = now + kRetransmit;
   // The last attempt goes to everybody: the address may have moved.
   const bool last = entry.attempts == kMaxAttempts;
-  out.emplace_back(Solicit{key, last ? std::nullopt : std::optional<wire::MacAddress>(entry.mac)});
+  out.emplace_back(Solicit{key, last ? std::nullopt : entry.mac});
 }
 
 bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
                            std::vector<NeighborAction>& out) {
   switch (entry.state) {
+    case NeighborState::stale:
+      return true;
     case NeighborState::incomplete:
       if (entry.attempts < kMaxAttempts) {
-        ++entry.attempts;
-        entry.due = now + kRetransmit;
-        out.emplace_back(Solicit{key, std::nullopt});
+        probe(key, entry, now, out);
         return false;
       }
       entry.state = NeighborState::failed;
+      entry.mac.reset();
       entry.since = now;
       entry.due = now + kFailedKnown;
       out.emplace_back(Failed{key});
       return false;
     case NeighborState::reachable:
+      entry.state = NeighborState::probing;
       entry.attempts = 0;
       probe(key, entry, now, out);
       return false;
@@ -173,15 +230,42 @@ bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
   return true;
 }
 
-bool NeighborTable::make_room(std::vector<NeighborAction>& out) {
-  if (entries_.size() < kMaxNeighbors) return true;
-  if (unresolved_.empty()) return false;
-  give_way(out);
+/// Makes room for one more that is asked for, if there may be one.
+bool NeighborTable::may_ask(const NeighborKey& key, WantedBy by, Instant now,
+                            std::vector<NeighborAction>& out) {
+  const std::size_t kept = by == WantedBy::route ? 0 : kKeptForRoutes;
+  const Entry* const known = find(key);
+  // One that failed has a place there.
+  const bool is_unresolved = known != nullptr && known->state == NeighborState::failed;
+  const bool lacks_unresolved = !is_unresolved && unresolved_.size() >= kMaxUnresolved - kept;
+  const bool lacks_entry = known == nullptr && entries_.size() >= kMaxNeighbors - kept;
+  const bool takes_stale = lacks_entry && !stale_.empty();
+  const bool takes_unresolved = lacks_unresolved || (lacks_entry && !takes_stale);
+  if (takes_unresolved && !can_give_way(now)) return false;
+  if (!take_token(key.port, by, now)) return false;
+  if (takes_unresolved) {
+    give_way(out);
+  } else if (takes_stale) {
+    forget_oldest_stale();
+  }
   return true;
 }
 
-/// Precondition: there are unresolved ones. Who failed was asked for before all whose time is not
-/// over.
+bool NeighborTable::take_token(PortId port, WantedBy by, Instant now) {
+  if (by == WantedBy::route) return true;
+  const auto bucket = new_resolutions_.try_emplace(port, kNewResolutions, now).first;
+  return bucket->second.take(kNewResolutions, now);
+}
+
+/// Whether the first of the unresolved has had its time. Who failed was asked for before all whose
+/// time is not over.
+bool NeighborTable::can_give_way(Instant now) const {
+  if (unresolved_.empty()) return false;
+  const Entry& oldest = entries_.at(unresolved_.begin()->second);
+  return oldest.state == NeighborState::failed || now - oldest.since >= kRetransmit;
+}
+
+/// Precondition: there are unresolved ones.
 void NeighborTable::give_way(std::vector<NeighborAction>& out) {
   const auto oldest = unresolved_.begin();
   const NeighborKey key = oldest->second;
@@ -191,9 +275,17 @@ void NeighborTable::give_way(std::vector<NeighborAction>& out) {
   entries_.erase(found);
 }
 
-void NeighborTable::settle(Entry& entry) {
-  if (entry.asked != 0) unresolved_.erase(entry.asked);
-  entry.asked = 0;
+/// Precondition: there are stale ones.
+void NeighborTable::forget_oldest_stale() {
+  const auto oldest = stale_.begin();
+  entries_.erase(oldest->second);
+  stale_.erase(oldest);
+}
+
+void NeighborTable::settle(const Entry& entry) {
+  if (entry.place == 0) return;
+  unresolved_.erase(entry.place);
+  stale_.erase(entry.place);
 }
 
 }  // namespace culvert::dataplane::control

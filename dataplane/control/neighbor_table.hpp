@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "dataplane/control/token_bucket.hpp"
 #include "dataplane/control/topology.hpp"
 #include "dataplane/ports/packet_holders.hpp"
 #include "dataplane/tables/ids.hpp"
@@ -21,19 +22,26 @@ namespace culvert::dataplane::control {
 using runtime::Instant;
 
 enum class NeighborState : std::uint8_t {
+  stale,  ///< it asked for us, and said where it is: nobody has wanted it yet (RFC 4861 §7.3.2)
   incomplete,  ///< asked, no answer yet
   reachable,   ///< answered lately
   probing,     ///< in use, being asked again because the answer is old or contradicted
   failed,      ///< did not answer; not asked again for a while
   fixed,       ///< the operator wrote its MAC down: nothing on the link changes it
 };
-/// "incomplete", "reachable" (probing too: it is still used), "failed" or "static".
+/// "stale", "incomplete", "reachable" (probing too: it is still used), "failed" or "static".
 std::string_view to_string(NeighborState state);
-/// Whether packets go to the neighbour.
-[[nodiscard]] constexpr bool is_usable(NeighborState state) {
-  return state == NeighborState::reachable || state == NeighborState::probing ||
-         state == NeighborState::fixed;
-}
+
+/// Why a packet goes to a neighbour: anybody can send to any address of a connected network, while
+/// the next hops of routes are the operator's.
+enum class WantedBy : std::uint8_t { packet, route };
+
+/// What becomes of a packet for a neighbour.
+enum class Wanted : std::uint8_t {
+  hold,     ///< it is asked for
+  failed,   ///< nobody answered lately
+  refused,  ///< as many are asked for as may be, or are there: whether it is, nobody knows
+};
 
 /// Ask the link for `key`; straight to `unicast` when it is set (RFC 4861 §7.3.3, RFC 1122
 /// §2.3.2.1).
@@ -64,37 +72,54 @@ class NeighborTable {
  public:
   static constexpr std::size_t kMaxNeighbors = 8192;
   /// Of these, such as have not answered: packets to every address of a network make as many as
-  /// they like (RFC 6583). The one that was asked for longest ago gives way to a new one, so that
-  /// whoever is there has its time to answer, and a table of those who did has room.
+  /// they like (RFC 6583). The one that was asked for longest ago gives way to a new one when it
+  /// has had kRetransmit to answer, and a table of those who did has room.
   static constexpr std::size_t kMaxUnresolved = ports::kUnresolvedNeighbors;
+  /// Of these, such as asked for us and are nobody's next hop: a host on the link makes up as many
+  /// as it has addresses to say. The oldest gives way to a new one, and to whoever is wanted; they
+  /// are in nobody else's way.
+  static constexpr std::size_t kMaxStale = 1024;
+  /// Places that nobody takes but the next hops of routes, of all and of the unresolved.
+  static constexpr std::size_t kKeptForRoutes = 64;
+  /// Neighbours that a port asks for anew because of a packet, a second (RFC 6583): each is a frame
+  /// to everybody on the link. A place among kMaxUnresolved is its own for kRetransmit at this
+  /// rate.
+  static constexpr Rate kNewResolutions{400, 100};
   static constexpr int kMaxAttempts = 3;                           ///< RFC 4861 §10
   static constexpr Instant kRetransmit = std::chrono::seconds{1};  ///< RFC 4861 §10 RetransTimer
   static constexpr Instant kReachable = std::chrono::seconds{30};  ///< RFC 4861 §10
   static constexpr Instant kFailedHold = std::chrono::seconds{3};
   /// A neighbour that failed is still named so long, also when packets for it are rare.
   static constexpr Instant kFailedKnown = std::chrono::minutes{2};
+  /// One that asked for us is remembered so long.
+  static constexpr Instant kStaleKnown = std::chrono::minutes{2};
 
   struct Entry {
     NeighborState state = NeighborState::incomplete;
-    wire::MacAddress mac{};
+    /// Where packets go; of one that is incomplete, what it said itself before we asked.
+    std::optional<wire::MacAddress> mac{};
     int attempts = 0;
     Instant since{};  ///< when the state was entered or confirmed
     Instant due{};    ///< when something happens next without a message
-    /// Its place among the unresolved; 0: it is none of them.
-    std::uint64_t asked = 0;
+    /// Its place among the unresolved or the stale; 0: it is none of them.
+    std::uint64_t place = 0;
   };
 
   /// A packet wants to go there. Starts a resolution unless one is going on, or the neighbour
-  /// failed lately. False: drop the packet (failed, or the table is full of those who answered);
-  /// true: hold it.
-  [[nodiscard]] bool want(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out);
+  /// failed lately.
+  [[nodiscard]] Wanted want(const NeighborKey& key, WantedBy by, Instant now,
+                            std::vector<NeighborAction>& out);
+  /// A packet goes to the MAC that is known. Of one that is stale it is asked whether it is there
+  /// (RFC 4861 §7.3.3).
+  void used(const NeighborKey& key, WantedBy by, Instant now, std::vector<NeighborAction>& out);
 
   /// It answered. Believed only while we are asking, or when it repeats what we know: nobody tells
   /// us unasked (ARP spoofing).
   void answered(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
                 std::vector<NeighborAction>& out);
-  /// It asked for one of our addresses, and wants the answer there (RFC 826; RFC 4861 §7.2.3). A
-  /// new neighbour is entered; one that claims another MAC than we know is probed.
+  /// It asked for one of our addresses, and wants the answer there (RFC 826). If there is no entry
+  /// "the node SHOULD create a new one and set its reachability state to STALE" (RFC 4861 §7.2.3).
+  /// One that claims another MAC than we know is probed.
   void asked_us(const NeighborKey& key, const wire::MacAddress& mac, Instant now,
                 std::vector<NeighborAction>& out);
   /// It announced itself to everybody (gratuitous ARP, unsolicited advertisement): if it
@@ -112,7 +137,7 @@ class NeighborTable {
   void forget_if(Gone gone) {
     std::erase_if(entries_, [&](const auto& item) {
       if (!gone(item.first)) return false;
-      unresolved_.erase(item.second.asked);
+      settle(item.second);
       return true;
     });
   }
@@ -123,18 +148,27 @@ class NeighborTable {
  private:
   void confirm(const NeighborKey& key, Entry& entry, const wire::MacAddress& mac, Instant now,
                std::vector<NeighborAction>& out);
+  void ask(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out);
   void probe(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
+  void enter_stale(const NeighborKey& key, const wire::MacAddress& mac, Instant now);
   /// Whether the entry is to be erased.
   bool expire(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
-  bool make_room(std::vector<NeighborAction>& out);
+  bool may_ask(const NeighborKey& key, WantedBy by, Instant now, std::vector<NeighborAction>& out);
+  bool take_token(PortId port, WantedBy by, Instant now);
+  [[nodiscard]] bool can_give_way(Instant now) const;
   void give_way(std::vector<NeighborAction>& out);
-  /// It is none of the unresolved any more.
-  void settle(Entry& entry);
+  void forget_oldest_stale();
+  /// It is none of the unresolved or the stale any more.
+  void settle(const Entry& entry);
 
+  using Places = std::map<std::uint64_t, NeighborKey>;
   std::map<NeighborKey, Entry> entries_;
   /// Entries that are incomplete or failed, in the order in which they were asked for last.
-  std::map<std::uint64_t, NeighborKey> unresolved_;
-  std::uint64_t last_asked_ = 0;
+  Places unresolved_;
+  /// Entries that are stale, in the order in which they first asked for us.
+  Places stale_;
+  std::uint64_t last_place_ = 0;
+  std::map<PortId, TokenBucket> new_resolutions_;
 };
 
 }  // namespace culvert::dataplane::control

@@ -33,15 +33,25 @@ void give_back_hop(wire::MutableBytes packet) {
 
 void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin,
                      Instant now) {
+  const WantedBy by = origin.next_hop.is_unspecified() ? WantedBy::packet : WantedBy::route;
   if (const auto mac = mac_of(neighbor)) {
+    table_.used(neighbor, by, now, actions_);
+    act(actions_);
     go_on(std::move(packet), origin, {neighbor.port, *mac, ether_type_of(neighbor.address)});
     return;
   }
-  if (!topology_.is_on_link(neighbor.port, neighbor.address) ||
-      !table_.want(neighbor, now, actions_)) {
-    if (unreachable_) unreachable_(neighbor, packet, origin);
-    packets_.drop(std::move(packet), DropDirection::out, DropReason::neighbor_unresolved);
-    return;
+  const bool is_here = topology_.is_on_link(neighbor.port, neighbor.address);
+  switch (is_here ? table_.want(neighbor, by, now, actions_) : Wanted::failed) {
+    case Wanted::hold:
+      break;
+    case Wanted::failed:
+      if (unreachable_) unreachable_(neighbor, packet, origin);
+      packets_.drop(std::move(packet), DropDirection::out, DropReason::neighbor_unresolved);
+      return;
+    case Wanted::refused:
+      // Nobody is told that it cannot be reached: it was not asked.
+      packets_.drop(std::move(packet), DropDirection::out, DropReason::neighbor_queue_full);
+      return;
   }
   act(actions_);
   if (held_.is_full(neighbor) && held_.first(neighbor) != nullptr) {
@@ -66,7 +76,7 @@ void Neighbors::go_on(Packet packet, const PuntedPacket& origin, const Link& lin
 
 std::optional<MacAddress> Neighbors::mac_of(const NeighborKey& neighbor) const {
   const NeighborTable::Entry* const known = table_.find(neighbor);
-  if (known != nullptr && is_usable(known->state)) return known->mac;
+  if (known != nullptr && known->mac) return known->mac;
   if (topology_.answers_nobody(neighbor.port)) return kAssumedMac;
   return std::nullopt;
 }

@@ -28,7 +28,8 @@ class Neighbors {
       : topology_(topology), spd_(spd), forwarding_(forwarding), packets_(packets) {}
 
   /// Sends an IP packet to a neighbour, at once or when it has answered. `origin`: how it came to
-  /// us, for the ICMP error when nobody answers, and by which policies it goes there.
+  /// us, for the ICMP error when nobody answers, by which policies it goes there, and whether the
+  /// neighbour is a route's next hop or the packet's own destination.
   void send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin, Instant now);
   /// An ARP message or a neighbour solicitation or advertisement came in on `port`; `packet` starts
   /// at the ARP header or the IPv6 header.

@@ -21,7 +21,10 @@ Packets::Packets(Tables& tables, rte_mempool* pool, rte_ring* inject)
 
 Packet Packets::make(wire::Bytes bytes) {
   Packet packet(rte_pktmbuf_alloc(pool_));
-  if (!packet || bytes.size() > rte_pktmbuf_tailroom(packet.get())) return nullptr;
+  if (!packet || bytes.size() > rte_pktmbuf_tailroom(packet.get())) {
+    suppress(DropReason::no_buffer);
+    return nullptr;
+  }
   const auto length = static_cast<std::uint16_t>(bytes.size());
   std::memcpy(rte_pktmbuf_append(packet.get(), length), bytes.data(), bytes.size());
   tables_.main_counters().originated.add(1);

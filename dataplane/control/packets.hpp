@@ -45,7 +45,8 @@ class Packets {
   /// sends is little, and stays in order.
   Packets(Tables& tables, rte_mempool* pool, rte_ring* inject);
 
-  /// A packet of ours holding `bytes`; null when the pool is empty or they do not fit a buffer.
+  /// A packet of ours holding `bytes`; null, and counted as `no_buffer`, when the pool is empty or
+  /// they do not fit a buffer.
   [[nodiscard]] Packet make(wire::Bytes bytes);
   /// Puts the Ethernet header in front and sends.
   void transmit(Packet packet, const Link& link);

@@ -8,10 +8,10 @@ std::expected<std::uint16_t, TooBigRefusal> PathMtus::judge(const TooBigMessage&
                                                             const QuotedSa& sa) {
   // RFC 8201 §4: "If a node receives a Packet Too Big message reporting a next-hop MTU that is less
   // than the IPv6 minimum link MTU, it must discard it."
-  if (!sa.remote.is_v4() && message.mtu < kLeastIpv6) {
+  if (!sa.remote.address.is_v4() && message.mtu < kLeastIpv6) {
     return std::unexpected(TooBigRefusal::below_minimum);
   }
-  if (message.local != sa.local || message.remote != sa.remote) {
+  if (message.local != sa.local || message.remote != sa.remote.address) {
     return std::unexpected(TooBigRefusal::addresses_differ);
   }
   // RFC 4301 §8.2.1: an unauthenticated message must not be believed blindly. One that quotes a
@@ -19,7 +19,8 @@ std::expected<std::uint16_t, TooBigRefusal> PathMtus::judge(const TooBigMessage&
   if (!is_recent(message.sequence, sa.sequence)) {
     return std::unexpected(TooBigRefusal::sequence_not_recent);
   }
-  const std::uint16_t mtu = sa.remote.is_v4() ? std::max(message.mtu, kLeastIpv4) : message.mtu;
+  const std::uint16_t mtu =
+      sa.remote.address.is_v4() ? std::max(message.mtu, kLeastIpv4) : message.mtu;
   // RFC 8201 §4: "a node MUST NOT increase its estimate … in response to a Packet Too Big".
   if (message.packet_bytes <= message.mtu || mtu >= sa.path_mtu) {
     return std::unexpected(TooBigRefusal::not_smaller);
@@ -61,18 +62,18 @@ std::vector<channel::SaId> PathMtus::evict() {
   return over;
 }
 
-std::optional<std::uint16_t> PathMtus::of(const wire::IpAddress& remote, Instant now) const {
+std::optional<std::uint16_t> PathMtus::of(const wire::Endpoint& remote, Instant now) const {
   const auto found = peers_.find(remote);
   if (found == peers_.end() || found->second.until <= now) return std::nullopt;
   return found->second.mtu;
 }
 
-void PathMtus::joined(const wire::IpAddress& remote, channel::SaId sa) {
+void PathMtus::joined(const wire::Endpoint& remote, channel::SaId sa) {
   const auto found = peers_.find(remote);
   if (found != peers_.end()) found->second.sas.insert(sa);
 }
 
-void PathMtus::left(const wire::IpAddress& remote, channel::SaId sa) {
+void PathMtus::left(const wire::Endpoint& remote, channel::SaId sa) {
   const auto found = peers_.find(remote);
   if (found != peers_.end()) found->second.sas.erase(sa);
 }

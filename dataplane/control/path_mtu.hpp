@@ -18,7 +18,8 @@ namespace culvert::dataplane::control {
 /// What is known of the SA that a message quotes.
 struct QuotedSa {
   channel::SaId sa{};
-  wire::IpAddress local, remote;
+  wire::IpAddress local;
+  wire::Endpoint remote;       ///< path_to
   std::uint64_t sequence = 0;  ///< last one sent
   std::uint16_t path_mtu = 0;  ///< what holds for it now
 };
@@ -36,8 +37,15 @@ struct LearntMtu {
   std::vector<channel::SaId> over;  ///< SAs of a peer that gave way: they take the link's again
 };
 
+/// Where an SA sends to: the port without UDP encapsulation is 0.
+[[nodiscard]] inline wire::Endpoint path_to(const channel::InstallSa& spec) {
+  return {spec.remote.address, spec.udp_encapsulation ? spec.remote.port : std::uint16_t{0}};
+}
+
 /// A path is known by its destination, and what is known of it is the least that was learnt on any
-/// way there (RFC 8201 §5.2). Each SA is listed under the peer that it sends to, or nowhere.
+/// way there (RFC 8201 §5.2). Behind a NAT's address there are many, told apart by port: one peer,
+/// who can quote his own packets, is not believed of another's path. Each SA is listed under the
+/// peer that it sends to, or nowhere.
 class PathMtus {
  public:
   /// How long a smaller MTU is kept before the larger one is tried again (RFC 1191 §6.3, RFC 8201
@@ -64,11 +72,11 @@ class PathMtus {
   std::expected<LearntMtu, TooBigRefusal> learn(const TooBigMessage& message, const QuotedSa& sa,
                                                 Instant now);
   /// What an SA that comes to this peer begins with; nullopt: the link's.
-  [[nodiscard]] std::optional<std::uint16_t> of(const wire::IpAddress& remote, Instant now) const;
+  [[nodiscard]] std::optional<std::uint16_t> of(const wire::Endpoint& remote, Instant now) const;
   /// An SA began with `of`: it is new, or has moved to this peer.
-  void joined(const wire::IpAddress& remote, channel::SaId sa);
+  void joined(const wire::Endpoint& remote, channel::SaId sa);
   /// It has gone from this peer: what becomes of that path is nothing to it.
-  void left(const wire::IpAddress& remote, channel::SaId sa);
+  void left(const wire::Endpoint& remote, channel::SaId sa);
   /// SAs whose smaller MTU is over: they take the link's again. A bounded number; the next call has
   /// the rest. What is not over yet is not looked at.
   [[nodiscard]] std::vector<channel::SaId> expire(Instant now);
@@ -84,8 +92,8 @@ class PathMtus {
   /// The peer that would expire first is forgotten; its SAs.
   std::vector<channel::SaId> evict();
 
-  std::map<wire::IpAddress, Learnt> peers_;
-  std::set<std::pair<Instant, wire::IpAddress>> by_end_;  ///< each of them
+  std::map<wire::Endpoint, Learnt> peers_;
+  std::set<std::pair<Instant, wire::Endpoint>> by_end_;  ///< each of them
 };
 
 }  // namespace culvert::dataplane::control

@@ -166,7 +166,7 @@ std::vector<NeighborReport> Reporter::neighbors(Instant now) const {
     NeighborReport report;
     report.interface = interface_name(key.port);
     report.address = key.address.to_string();
-    if (is_usable(entry.state)) report.mac = mac_text(entry.mac);
+    if (entry.mac) report.mac = mac_text(*entry.mac);
     report.state = to_string(entry.state);
     report.age_seconds = seconds(now - entry.since);
     reports.push_back(std::move(report));

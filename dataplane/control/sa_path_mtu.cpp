@@ -19,7 +19,7 @@ std::expected<void, DropReason> Associations::too_big(wire::Bytes packet, Instan
   const SaRecord* const record = find_outbound(message->spi, message->remote);
   if (record == nullptr || !is_live(*record)) return std::unexpected(DropReason::icmp_ignored);
   const channel::InstallSa& spec = record->spec;
-  const QuotedSa quoted{spec.sa, spec.local.address, spec.remote.address,
+  const QuotedSa quoted{spec.sa, spec.local.address, path_to(spec),
                         tables_.sad->usage(*record).sequence, tables_.sad->path_mtu(*record)};
   if (const auto judged = PathMtus::judge(*message, quoted); !judged) {
     return std::unexpected(judged.error() == TooBigRefusal::below_minimum
@@ -64,13 +64,13 @@ void Associations::take_links_mtu(const std::vector<channel::SaId>& sas) {
 
 void Associations::expire_path_mtus(Instant now) { take_links_mtu(path_mtus_.expire(now)); }
 
-void Associations::move_path_mtu(const channel::InstallSa& spec, const wire::IpAddress& before,
+void Associations::move_path_mtu(const channel::InstallSa& spec, const wire::Endpoint& before,
                                  Instant now) {
   if (spec.direction == channel::Direction::in) return;
-  outbound_.remove(static_cast<std::uint32_t>(spec.spi), before, spec.sa);
+  outbound_.remove(static_cast<std::uint32_t>(spec.spi), before.address, spec.sa);
   path_mtus_.left(before, spec.sa);
   index_outbound(spec);
-  tables_.sad->set_path_mtu(spec.sa, path_mtus_.of(spec.remote.address, now).value_or(kNoPathMtu));
+  tables_.sad->set_path_mtu(spec.sa, path_mtus_.of(path_to(spec), now).value_or(kNoPathMtu));
 }
 
 SaSettings Associations::settings_of(const channel::InstallSa& request,
@@ -78,19 +78,19 @@ SaSettings Associations::settings_of(const channel::InstallSa& request,
   SaSettings settings;
   settings.headers = headers;
   if (request.direction == channel::Direction::in) return settings;
-  settings.path_mtu = path_mtus_.of(request.remote.address, now).value_or(kNoPathMtu);
+  settings.path_mtu = path_mtus_.of(path_to(request), now).value_or(kNoPathMtu);
   return settings;
 }
 
 void Associations::index_outbound(const channel::InstallSa& request) {
   if (request.direction == channel::Direction::in) return;
   outbound_.add(static_cast<std::uint32_t>(request.spi), request.remote.address, request.sa);
-  path_mtus_.joined(request.remote.address, request.sa);
+  path_mtus_.joined(path_to(request), request.sa);
 }
 
 void Associations::unindex_outbound(const channel::InstallSa& spec) {
   if (spec.direction == channel::Direction::in) return;
-  path_mtus_.left(spec.remote.address, spec.sa);
+  path_mtus_.left(path_to(spec), spec.sa);
   outbound_.remove(static_cast<std::uint32_t>(spec.spi), spec.remote.address, spec.sa);
 }
 

@@ -198,6 +198,11 @@ constexpr std::array<DropReasonInfo, kDropReasons> kTable{{
     {ike_datagram_invalid, "ike_datagram_invalid", notable, "RFC 7296 §3.1",
      "An IKE datagram that is truncated, too long or has a wrong checksum.",
      "Look for an MTU problem on the path."},
+    {ike_datagram_refused, "ike_datagram_refused", serious, "RFC 7296 §2",
+     "The key daemon's datagram is from no address of this gateway, from another port than 500 and "
+     "4500, or to where no route leads.",
+     "The log names it (ike_datagram_refused): add a route, or reload the daemon whose "
+     "configuration is older."},
     {icmp_rate_limited, "icmp_rate_limited", ordinary, "RFC 1812 §4.3.2.8",
      "More ICMP errors were sent lately than is sensible: none about one packet more.",
      "Usually nothing."},

@@ -80,6 +80,7 @@ enum class DropReason : std::uint8_t {
   ike_policed,
   ike_not_connected,
   ike_datagram_invalid,
+  ike_datagram_refused,
   icmp_rate_limited,
   no_headroom,
   no_buffer,

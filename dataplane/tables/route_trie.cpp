@@ -5,8 +5,9 @@
 namespace culvert::dataplane {
 namespace {
 
-/// Of 1 KiB each; address space until they are used. Six a /64 at most, fourteen a neighbour.
-constexpr std::uint32_t kMostGroups = 96 * 1024;
+/// Of 1 KiB each; address space until they are used. Six for each of 8192 routes of 64 bits, and
+/// eight for each of 12 288 neighbours in few networks.
+constexpr std::uint32_t kMostGroups = 144 * 1024;
 
 /// 0: the root's two bytes; from there a byte each.
 unsigned level_of(unsigned length) { return length <= 16 ? 0 : (length - 9) / 8; }

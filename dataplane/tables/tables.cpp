@@ -12,8 +12,7 @@ std::expected<std::unique_ptr<Tables>, std::string> Tables::create(
   tables->workers = workers;
   tables->flows_remembered = std::bit_ceil(limits.flows);
   tables->reclaimer = std::make_unique<Reclaimer>(workers);
-  // A neighbour may have an old and a new adjacency for a moment.
-  tables->adjacencies = std::make_unique<Adjacencies>(2 * kMaxRoutes - 1);
+  tables->adjacencies = std::make_unique<Adjacencies>(kMaxAdjacencies);
   if (fib == nullptr) {
     auto made = Fib::create(kMaxRoutes, *tables->reclaimer, numa_node);
     if (!made) return std::unexpected(made.error());

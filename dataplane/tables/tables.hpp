@@ -22,8 +22,10 @@
 
 namespace culvert::dataplane {
 
-/// Neighbours and routes the FIB and the adjacencies have room for.
-inline constexpr std::uint32_t kMaxRoutes = 16384;
+/// Routes and neighbours of a family the FIB has room for: all that control/forwarding.cpp may lay.
+inline constexpr std::uint32_t kMaxRoutes = 65536;
+/// Neighbours and networks that routes lead to, of both families; the same file counts them.
+inline constexpr std::uint32_t kMaxAdjacencies = 65535;
 
 struct Tables {
   /// `engine` outlives the tables. `fib`: another than one made for them, which is 64 MiB and on

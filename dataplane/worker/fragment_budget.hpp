@@ -19,6 +19,10 @@ class FragmentBudget {
 
   /// False: it was one too many.
   [[nodiscard]] bool take(std::uint64_t now) {
+    // A guest that was reset, or a machine that hibernated, may count anew: by that time nothing is
+    // to be paid for.
+    if (paid_until_ > now + kAtOnce * each_) [[unlikely]]
+      paid_until_ = now;
     paid_until_ = std::max(paid_until_, now);
     if (paid_until_ - now > (kAtOnce - 1) * each_) return false;
     paid_until_ += each_;

@@ -43,6 +43,8 @@ bool may_hold_its_buffer(const WorkerState& worker, const rte_mbuf* packet, Punt
   return rte_mempool_avail_count(large) >= large->size / parts_left_free;
 }
 
+constexpr unsigned int kPartKeptForTooBig = 8;
+
 /// The way of a packet to the main thread, and how many of the ring's places it may not take.
 struct Way {
   rte_ring* ring;
@@ -64,6 +66,8 @@ Way way_of(const WorkerState& worker, const rte_mbuf* packet, const PuntedPacket
     const auto* const ip = rte_pktmbuf_mtod_offset(packet, const std::uint8_t*, what.ip_offset);
     return worker.tables.peers.contains(source_of(ip)) ? Way{apart(ring)} : half_of(ring);
   };
+  // Nothing of size crosses a tunnel without "too big": a place for it is there.
+  const Way common{context.punt, rte_ring_get_capacity(context.punt) / kPartKeptForTooBig};
   switch (what.reason) {
     case PuntReason::arp:
     case PuntReason::neighbor_discovery:
@@ -75,19 +79,20 @@ Way way_of(const WorkerState& worker, const rte_mbuf* packet, const PuntedPacket
       return half_of(context.punt_peers);
     case PuntReason::ike_newcomer:
       return ike_way(context.punt_newcomers);
+    case PuntReason::packet_too_big:
+      return {context.punt};
     case PuntReason::resolve_neighbor:
     case PuntReason::acquire:
     case PuntReason::ttl_exceeded:
-    case PuntReason::packet_too_big:
     case PuntReason::no_route:
     case PuntReason::port_unreachable:
     case PuntReason::reassembly_timeout:
     case PuntReason::policy_discarded:
     case PuntReason::path_unreachable:
     case PuntReason::unknown_spi:
-      return {context.punt};
+      return common;
   }
-  return {context.punt};
+  return common;
 }
 
 void hand_over(WorkerState& worker, rte_mbuf* packet, const PuntedPacket& what,

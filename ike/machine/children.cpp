@@ -67,9 +67,9 @@ void Core::install_half(const IkeSa& ike, const ChildSa& child, channel::Directi
   sa.spi = inbound ? child.inbound_spi : child.outbound_spi;
   sa.replay_window = inbound ? config.replay_window : 0;
   sa.suite = child.suite;
-  sa.local = ike.local;
-  sa.remote = ike.esp_remote();
-  if (!sa.udp_encapsulation) sa.local.port = sa.remote.port = 0;
+  const EspEndpoints ends = ike.esp_endpoints(child);
+  sa.local = ends.local;
+  sa.remote = ends.remote;
   sa.lifetime = {child.soft_seconds, child.hard_seconds,   config.rekey_bytes,
                  config.life_bytes,  config.rekey_packets, config.life_packets};
   sa.local_selectors = selector_set(child.local_selectors);

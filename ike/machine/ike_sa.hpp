@@ -14,6 +14,7 @@
 #include "ike/machine/reassembly.hpp"
 #include "ike/machine/window.hpp"
 #include "wire/ike/message.hpp"
+#include "wire/udp.hpp"
 
 namespace culvert::ike {
 
@@ -80,6 +81,10 @@ struct HeldMessage {
   wire::Endpoint local, remote;
   std::string awaits;
 };
+struct EspEndpoints {
+  wire::Endpoint local, remote;
+};
+
 struct IkeSa {
   std::uint64_t local_spi = 0, remote_spi = 0;
   bool initiator = false;  ///< original initiator
@@ -167,6 +172,17 @@ struct IkeSa {
   }
   [[nodiscard]] const wire::Endpoint& esp_remote() const {
     return checked_remote ? *checked_remote : remote;
+  }
+  /// Between what a child's ESP goes; without UDP no ports. "An IPsec endpoint that discovers a NAT
+  /// between it and its correspondent … MUST send all subsequent traffic from port 4500" (RFC 7296
+  /// §2.23), and the data plane takes it there alone: also where the peer has kept IKE on port 500.
+  [[nodiscard]] EspEndpoints esp_endpoints(const ChildSa& child) const {
+    EspEndpoints ends{{local.address, 0}, {esp_remote().address, 0}};
+    if (!child.udp_encapsulation) return ends;
+    const bool is_on_first_port = esp_remote().port == wire::udp::kIkePort;
+    ends.local.port = wire::udp::kNatTraversalPort;
+    ends.remote.port = is_on_first_port ? wire::udp::kNatTraversalPort : esp_remote().port;
+    return ends;
   }
 };
 

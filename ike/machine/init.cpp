@@ -12,7 +12,6 @@ using crypto::Bytes;
 using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 
-constexpr std::uint16_t kPort = 500, kNatPort = 4500;
 /// A peer that goes on demanding cookies or groups is not worth more tries.
 constexpr std::uint32_t kMaxInitRestarts = 4;
 
@@ -44,8 +43,8 @@ bool Core::initiate(ConnectionState& state, std::vector<config::ChildId> wanted)
   ike.initiator = true;
   ike.connection = &connection;
   peers_.file(ike);
-  ike.local = {*local, kPort};
-  ike.remote = {*remote, kPort};
+  ike.local = {*local, wire::udp::kIkePort};
+  ike.remote = {*remote, wire::udp::kIkePort};
   ike.wanted = std::move(wanted);
   ike.initiator_nonce = draw(kNonceBytes);
   if (!connection.proposals.empty() && !connection.proposals.front().groups.empty()) {
@@ -404,8 +403,8 @@ void Core::finish_init(IkeSa& ike, const Payloads& payloads, wire::Bytes raw) {
   if (ike.encapsulate || may_offer_mobike(ike)) {
     // RFC 7296 §2.23: from IKE_AUTH on everything uses port 4500; RFC 4555 §3.3: also without a
     // NAT.
-    ike.local.port = kNatPort;
-    ike.remote.port = kNatPort;
+    ike.local.port = wire::udp::kNatTraversalPort;
+    ike.remote.port = wire::udp::kNatTraversalPort;
   }
   ike.window.pending.reset();
   ike.exchange.reset();

@@ -111,8 +111,10 @@ void Core::peer_seen_at(IkeSa& ike, const wire::Endpoint& local, const wire::End
   if (ike.state == IkeState::half_open) {
     ike.local = local;
     ike.remote = remote;
-  } else if (ike.nat_remote && !ike.nat_local && ike.encapsulate && !ike.mobike) {
-    // With MOBIKE the peer says so itself (RFC 4555 §3.5).
+  } else if (ike.nat_remote && !ike.nat_local && ike.encapsulate && !ike.mobike &&
+             local.port == wire::udp::kNatTraversalPort) {
+    // With MOBIKE the peer says so itself (RFC 4555 §3.5). What a NAT has for the peer's port 500
+    // leads no ESP to it.
     ike.local = local;
     ike.remote = remote;
     endpoints_changed(ike);

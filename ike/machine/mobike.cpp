@@ -130,8 +130,7 @@ std::optional<channel::RequestId> Core::update_endpoints(channel::SaId half) {
   const ChildSa* child = child_of_sa(half);
   const IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
   if (ike == nullptr) return std::nullopt;
-  wire::Endpoint local = ike->local, remote = ike->esp_remote();
-  if (!child->udp_encapsulation) local.port = remote.port = 0;
+  const auto [local, remote] = ike->esp_endpoints(*child);
   channel::Request message;
   message.type = channel::RequestType::update_endpoints;
   message.body.update_endpoints = {half, local, remote};

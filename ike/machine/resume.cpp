@@ -231,8 +231,7 @@ class Resumption {
     };
     if (ike.exchange && checks(ike.exchange->task)) return false;
     if (std::ranges::any_of(ike.queue, checks)) return false;
-    wire::Endpoint local = ike.local, remote = ike.esp_remote();
-    if (!child.udp_encapsulation) local.port = remote.port = 0;
+    const auto [local, remote] = ike.esp_endpoints(child);
     return sa.local != local || sa.remote != remote;
   }
 

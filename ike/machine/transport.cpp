@@ -10,7 +10,6 @@ using wire::ike::ExchangeType;
 
 namespace {
 
-constexpr std::uint16_t kNatPort = 4500;
 constexpr std::size_t kUdpHeaderBytes = 8;
 /// A peer that goes on talking and never answers one request is given up all the same.
 constexpr std::uint32_t kMostRounds = 3;
@@ -59,7 +58,7 @@ void Core::send(const IkeSa& ike, const wire::Endpoint& local, const wire::Endpo
 
 std::size_t Core::datagram_limit(const IkeSa& ike) {
   const std::size_t ip_header = ike.remote.address.is_v4() ? 20 : 40;
-  const std::size_t marker = ike.local.port == kNatPort ? 4 : 0;
+  const std::size_t marker = ike.local.port == wire::udp::kNatTraversalPort ? 4 : 0;
   return ike.connection->fragment_size - ip_header - kUdpHeaderBytes - marker;
 }
 

@@ -58,6 +58,12 @@ const std::vector<BrokenSa> kBrokenSas = {
     {"IPv4 to IPv6", "remote", [](InstallSa& sa) { sa.remote = endpoint("2001:db8::7", 0); }},
     {"UDP encapsulation without ports", "local",
      [](InstallSa& sa) { sa.udp_encapsulation = true; }},
+    {"UDP encapsulation on IKE's first port", "local",
+     [](InstallSa& sa) {
+       sa.udp_encapsulation = true;
+       sa.local.port = 500;
+       sa.remote.port = 4500;
+     }},
     {"no local selectors", "local_selectors", [](InstallSa& sa) { sa.local_selectors.count = 0; }},
     {"17 selectors", "local_selectors", [](InstallSa& sa) { sa.local_selectors.count = 17; }},
     {"4 billion selectors", "remote_selectors",
@@ -200,6 +206,12 @@ TEST_CASE("messages: UpdateEndpoints stays within one address family") {
   CHECK(validate(made));
   made.body.update_endpoints.remote = endpoint("2001:db8::9", 1024);
   CHECK_FALSE(validate(made));
+  made.body.update_endpoints.remote = endpoint("203.0.113.9", 4500);
+  made.body.update_endpoints.local.port = 0;
+  CHECK(validate(made));
+  // ESP in UDP is taken on 4500 alone.
+  made.body.update_endpoints.local.port = 500;
+  CHECK(validate(made).error().field == "local");
 }
 
 TEST_CASE("messages: a completion stays within its enum and its array") {

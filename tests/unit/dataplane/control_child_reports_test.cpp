@@ -345,6 +345,17 @@ TEST_CASE("figures: where nobody can ask, nothing is gathered") {
   }
 }
 
+TEST_CASE("associations: a reading of the time-stamp counter from before it began anew is no age") {
+  test::need_dpdk();
+  const std::uint64_t second = rte_get_tsc_hz();
+  CHECK(seconds_between(5 * second, 7 * second) == 2.0);
+  CHECK(seconds_between(7 * second + second / 2, 7 * second) == 0.0);  // another core's
+  CHECK_FALSE(seconds_between(9 * second, 7 * second));
+  CHECK_FALSE(seconds_between(0, 7 * second));
+  // Liveness is asked for then, as of a peer that never sent.
+  CHECK(idle_milliseconds(rte_get_tsc_cycles() + 10 * second) == ~std::uint64_t{0});
+}
+
 TEST_CASE("figures: what is published stays while the next are written") {
   PublishedFigures figures;
   CHECK(figures.read().empty());

@@ -52,7 +52,7 @@ class Learning {
     message.local = local_;
     message.remote = remote;
     message.mtu = 1300;
-    const QuotedSa sa{channel::SaId{peer_}, message.local, remote, 100, UINT16_MAX};
+    const QuotedSa sa{channel::SaId{peer_}, message.local, {remote, 0}, 100, UINT16_MAX};
     if (!mtus_.learn(message, sa, kNow)) std::abort();
   }
 

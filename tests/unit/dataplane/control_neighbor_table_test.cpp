@@ -1,43 +1,22 @@
 #include <catch2/catch.hpp>
 
-#include "dataplane/control/neighbor_table.hpp"
-#include "tests/unit/dataplane/control_bytes.hpp"
+#include "tests/unit/dataplane/asked_link.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
 
 using namespace std::chrono_literals;
-
-const NeighborKey kPeer{PortId{0}, test::address("192.0.2.2")};
-constexpr wire::MacAddress kMac{2, 0, 0, 0, 0, 2};
-constexpr wire::MacAddress kOtherMac{2, 0, 0, 0, 0, 9};
-
-/// A table, its virtual clock and what it asked for.
-struct AskedLink {
-  NeighborTable table;
-  Instant now{1h};
-  std::vector<NeighborAction> actions;
-
-  void pass(Instant time) {
-    now += time;
-    table.tick(now, actions);
-  }
-  bool want() { return table.want(kPeer, now, actions); }
-  void answer(const wire::MacAddress& mac) { table.answered(kPeer, mac, now, actions); }
-  template <typename Action>
-  std::size_t count() const {
-    return static_cast<std::size_t>(std::ranges::count_if(
-        actions,
-        [](const NeighborAction& action) { return std::holds_alternative<Action>(action); }));
-  }
-};
+using test_link::AskedLink;
+using test_link::kMac;
+using test_link::kOtherMac;
+using test_link::kPeer;
 
 }  // namespace
 
 TEST_CASE("neighbours: a packet asks once, the answer resolves") {
   AskedLink link;
-  CHECK(link.want());
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
+  CHECK(link.want() == Wanted::hold);
   CHECK(link.count<Solicit>() == 1);
 
   link.answer(kMac);
@@ -48,7 +27,7 @@ TEST_CASE("neighbours: a packet asks once, the answer resolves") {
 
 TEST_CASE("neighbours: three questions a second apart, then failed and left alone (RFC 4861 §10)") {
   AskedLink link;
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   link.pass(999ms);
   CHECK(link.count<Solicit>() == 1);
   link.pass(1ms);
@@ -57,18 +36,18 @@ TEST_CASE("neighbours: three questions a second apart, then failed and left alon
   CHECK(link.count<Failed>() == 0);
   link.pass(1s);
   CHECK(link.count<Failed>() == 1);
-  CHECK_FALSE(link.want());
+  CHECK(link.want() == Wanted::failed);
   CHECK(link.count<Solicit>() == 3);
 
   link.pass(3s);
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   CHECK(link.count<Solicit>() == 4);
 }
 
 TEST_CASE(
     "neighbours: one that failed is known as such for two minutes, and asked again meanwhile") {
   AskedLink link;
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   for (int second = 0; second < 3; ++second) link.pass(1s);
   REQUIRE(link.table.find(kPeer) != nullptr);
   link.pass(119s);
@@ -77,9 +56,9 @@ TEST_CASE(
   link.pass(1s);
   CHECK(link.table.find(kPeer) == nullptr);
 
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   for (int second = 0; second < 60; ++second) link.pass(1s);
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   CHECK(link.table.find(kPeer)->state == NeighborState::incomplete);
   link.answer(kMac);
   CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
@@ -94,7 +73,7 @@ TEST_CASE("neighbours: an answer nobody asked for is not believed") {
 
 TEST_CASE("neighbours: a reachable neighbour is asked again, and kept while it answers") {
   AskedLink link;
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   link.answer(kMac);
   link.actions.clear();
 
@@ -108,7 +87,7 @@ TEST_CASE("neighbours: a reachable neighbour is asked again, and kept while it a
 
 TEST_CASE("neighbours: one that no longer answers is lost; the last question goes to everybody") {
   AskedLink link;
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   link.answer(kMac);
   link.actions.clear();
   link.pass(NeighborTable::kReachable);
@@ -123,7 +102,7 @@ TEST_CASE("neighbours: one that no longer answers is lost; the last question goe
 
 TEST_CASE("neighbours: a gratuitous announcement of another MAC makes us ask, not believe") {
   AskedLink link;
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   link.answer(kMac);
   link.actions.clear();
 
@@ -136,102 +115,96 @@ TEST_CASE("neighbours: a gratuitous announcement of another MAC makes us ask, no
   CHECK(std::get<Resolved>(link.actions.back()).mac == kOtherMac);
 }
 
-TEST_CASE("neighbours: who asks for us is known without asking (RFC 826)") {
+TEST_CASE(
+    "neighbours: who asks for us is stale, and is asked when it is wanted (RFC 4861 §7.2.3)") {
   AskedLink link;
-  link.table.asked_us(kPeer, kMac, link.now, link.actions);
-  CHECK(link.count<Resolved>() == 1);
-  CHECK(link.count<Solicit>() == 0);
+  link.ask_us(kPeer, kMac);
+  CHECK(link.actions.empty());
+  CHECK(link.table.find(kPeer)->state == NeighborState::stale);
+  CHECK(to_string(NeighborState::stale) == "stale");
+  // What goes there goes at once.
+  CHECK(link.table.find(kPeer)->mac == kMac);
 
-  // … but may not take over an address that is somebody else's by asking.
+  link.use();
+  REQUIRE(link.count<Solicit>() == 1);
+  CHECK(std::get<Solicit>(link.actions.back()).unicast == kMac);
+  link.use();
+  CHECK(link.count<Solicit>() == 1);
+  CHECK(link.count<Resolved>() == 0);
+  CHECK(link.table.find(kPeer)->mac == kMac);
+
+  link.answer(kMac);
+  CHECK(link.count<Resolved>() == 1);
+  CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
+
+  // It may not take over an address that is somebody else's by asking.
   link.actions.clear();
-  link.table.asked_us(kPeer, kOtherMac, link.now, link.actions);
+  link.ask_us(kPeer, kOtherMac);
   CHECK(link.count<Resolved>() == 0);
   CHECK(link.count<Solicit>() == 1);
 }
 
-TEST_CASE("neighbours: a scan over a whole network takes nobody's place (RFC 6583)") {
+TEST_CASE(
+    "neighbours: one that asked for us and does not answer has failed; the last question "
+    "goes to everybody") {
   AskedLink link;
-  const auto host = [](std::uint32_t number) {
-    return NeighborKey{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
-  };
-  constexpr auto kScanned = static_cast<std::uint32_t>(2 * NeighborTable::kMaxNeighbors);
-  CHECK(link.want());
-  for (std::uint32_t number = 0; number < kScanned; ++number) {
-    CHECK(link.table.want(host(number), link.now, link.actions));
-  }
-  CHECK(link.table.entries().size() == NeighborTable::kMaxUnresolved);
-  // Those asked for longest ago gave way: what waited for them is to be dropped.
-  CHECK(link.count<GaveWay>() == kScanned + 1 - NeighborTable::kMaxUnresolved);
-  CHECK(link.table.find(kPeer) == nullptr);
-  CHECK(link.table.find(host(0)) == nullptr);
-  CHECK(link.table.find(host(kScanned - 1)) != nullptr);
-
+  link.ask_us(kPeer, kMac);
+  link.use();
   link.pass(1s);
-  CHECK(link.want());
-  link.answer(kMac);
-  const NeighborKey other{PortId{0}, test::address("192.0.2.3")};
-  link.table.asked_us(other, kOtherMac, link.now, link.actions);
-  CHECK(link.count<Resolved>() == 2);
-  // Whoever answered stays, however many are asked for then.
-  for (std::uint32_t number = 0; number < kScanned; ++number) {
-    CHECK(link.table.want(host(number), link.now, link.actions));
-  }
-  CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
-  CHECK(link.table.find(other)->state == NeighborState::reachable);
-  CHECK(link.table.entries().size() == NeighborTable::kMaxUnresolved + 2);
+  link.pass(1s);
+  REQUIRE(link.count<Solicit>() == 3);
+  CHECK(std::get<Solicit>(link.actions[1]).unicast == kMac);
+  CHECK_FALSE(std::get<Solicit>(link.actions[2]).unicast);
+  link.pass(1s);
+  CHECK(link.count<Failed>() == 1);
+  CHECK_FALSE(link.table.find(kPeer)->mac);
+  CHECK(link.want() == Wanted::failed);
+  // It is there after all.
+  link.ask_us(kPeer, kMac);
+  CHECK(link.table.find(kPeer)->state == NeighborState::stale);
+  CHECK(link.table.find(kPeer)->mac == kMac);
 }
 
-TEST_CASE("neighbours: of the unresolved those that failed give way first, and silently") {
+TEST_CASE("neighbours: of two MACs that ask for us under one address neither is believed") {
   AskedLink link;
-  CHECK(link.want());
-  for (int second = 0; second < 3; ++second) link.pass(1s);
-  REQUIRE(link.table.find(kPeer)->state == NeighborState::failed);
-  for (std::uint32_t number = 0; number < NeighborTable::kMaxUnresolved; ++number) {
-    const NeighborKey key{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
-    CHECK(link.table.want(key, link.now, link.actions));
+  link.ask_us(kPeer, kMac);
+  SECTION("before it is wanted") {
+    link.ask_us(kPeer, kOtherMac);
+    CHECK(link.table.find(kPeer) == nullptr);
+    CHECK(link.actions.empty());
   }
+  SECTION("while it is asked: everybody is") {
+    link.use();
+    link.ask_us(kPeer, kOtherMac);
+    REQUIRE(link.count<Solicit>() == 2);
+    CHECK_FALSE(std::get<Solicit>(link.actions.back()).unicast);
+    CHECK_FALSE(link.table.find(kPeer)->mac);
+  }
+}
+
+TEST_CASE("neighbours: one that asked for us and is wanted by nobody is forgotten") {
+  AskedLink link;
+  link.ask_us(kPeer, kMac);
+  link.pass(NeighborTable::kStaleKnown - 1s);
+  link.ask_us(kPeer, kMac);
+  link.pass(NeighborTable::kStaleKnown - 1s);
+  CHECK(link.table.find(kPeer) != nullptr);
+  link.pass(1s);
   CHECK(link.table.find(kPeer) == nullptr);
-  CHECK(link.count<GaveWay>() == 0);
-  CHECK(link.table.entries().size() == NeighborTable::kMaxUnresolved);
+  CHECK(link.actions.empty());
 }
 
-TEST_CASE("neighbours: a table full of those who answered takes nobody new until one is gone") {
+TEST_CASE("neighbours: one that we ask and that asks for us is there (RFC 826)") {
   AskedLink link;
-  const auto host = [](std::uint32_t number) {
-    return NeighborKey{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
-  };
-  constexpr auto kMost = static_cast<std::uint32_t>(NeighborTable::kMaxNeighbors);
-  CHECK(link.want());
-  for (std::uint32_t number = 0; number < kMost + 1; ++number) {
-    link.table.asked_us(host(number), kMac, link.now, link.actions);
-  }
-  // Who had not answered gave way to who is there.
-  CHECK(link.count<GaveWay>() == 1);
-  CHECK(link.table.entries().size() == kMost);
-  CHECK(link.table.find(host(kMost)) == nullptr);
-  CHECK_FALSE(link.want());
-  link.table.forget_if([&](const NeighborKey& key) { return key == host(0); });
-  CHECK(link.want());
-}
-
-TEST_CASE("neighbours: one that is forgotten or written down counts as unresolved no longer") {
-  AskedLink link;
-  const NeighborKey other{PortId{1}, test::address("192.0.2.2")};
-  CHECK(link.want());
-  CHECK(link.table.want(other, link.now, link.actions));
-  link.table.forget_if([](const NeighborKey& key) { return key == kPeer; });
-  link.table.fix({{other, kMac}}, link.now, link.actions);
-  for (std::uint32_t number = 0; number <= NeighborTable::kMaxUnresolved; ++number) {
-    const NeighborKey key{PortId{0}, wire::IpAddress::v4(0x0a000000U + number)};
-    CHECK(link.table.want(key, link.now, link.actions));
-  }
-  CHECK(link.count<GaveWay>() == 1);
-  CHECK(link.table.find(other)->state == NeighborState::fixed);
+  CHECK(link.want() == Wanted::hold);
+  link.ask_us(kPeer, kMac);
+  CHECK(link.count<Resolved>() == 1);
+  CHECK(link.table.find(kPeer)->state == NeighborState::reachable);
 }
 
 TEST_CASE("neighbours: what the operator wrote down, nothing on the link changes or ages") {
   AskedLink link;
-  CHECK(link.want());  // asked for already: what waits goes where the operator says
+  CHECK(link.want() == Wanted::hold);  // asked for already: what waits goes where the operator says
   link.table.fix({{kPeer, kMac}}, link.now, link.actions);
   CHECK(link.count<Resolved>() == 1);
   CHECK(link.table.find(kPeer)->state == NeighborState::fixed);
@@ -239,10 +212,10 @@ TEST_CASE("neighbours: what the operator wrote down, nothing on the link changes
 
   link.actions.clear();
   link.answer(kOtherMac);
-  link.table.asked_us(kPeer, kOtherMac, link.now, link.actions);
+  link.ask_us(kPeer, kOtherMac);
   link.table.announced(kPeer, kOtherMac, link.now, link.actions);
   for (int hour = 0; hour < 48; ++hour) link.pass(1h);
-  CHECK(link.want());
+  CHECK(link.want() == Wanted::hold);
   CHECK(link.actions.empty());
   CHECK(link.table.find(kPeer)->mac == kMac);
 }
@@ -261,7 +234,7 @@ TEST_CASE(
 
   link.table.fix({{kPeer, kOtherMac}}, link.now, link.actions);
   CHECK(link.actions.size() == 2);  // nothing new
-  CHECK(link.table.want(other, link.now, link.actions));
+  CHECK(link.want(other) == Wanted::hold);
   CHECK(link.count<Solicit>() == 1);
 }
 

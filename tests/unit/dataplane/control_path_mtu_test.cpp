@@ -67,10 +67,11 @@ Octets message_of(const Message& what) {
 TooBigMessage read(const Message& what) { return read_too_big(message_of(what)).value(); }
 
 QuotedSa live_sa(bool is_v4 = true, std::uint64_t sequence = 100, std::uint16_t path_mtu = 0xffff) {
-  return {channel::SaId{5}, local(is_v4), remote(is_v4), sequence, path_mtu};
+  return {channel::SaId{5}, local(is_v4), {remote(is_v4), 0}, sequence, path_mtu};
 }
 
 constexpr Instant kLearned = 1000s;
+const wire::Endpoint kDestination{remote(true), 0};
 
 }  // namespace
 
@@ -183,14 +184,25 @@ TEST_CASE("path MTU: a router from before RFC 1191 says zero: the next common si
 TEST_CASE("path MTU: it is learnt for ten minutes, and later SAs to the peer begin with it") {
   PathMtus mtus;
   CHECK(mtus.learn(read({}), live_sa(), kLearned).value().mtu == 1300);
-  CHECK(mtus.of(remote(true), kLearned + 9min) == 1300);
-  mtus.joined(remote(true), channel::SaId{6});
-  mtus.joined(remote(true), channel::SaId{7});
-  mtus.left(remote(true), channel::SaId{7});
+  CHECK(mtus.of(kDestination, kLearned + 9min) == 1300);
+  mtus.joined(kDestination, channel::SaId{6});
+  mtus.joined(kDestination, channel::SaId{7});
+  mtus.left(kDestination, channel::SaId{7});
   CHECK(mtus.expire(kLearned + 9min).empty());
   const auto over = mtus.expire(kLearned + PathMtus::kLifetime);
   CHECK(over == std::vector{channel::SaId{5}, channel::SaId{6}});
-  CHECK_FALSE(mtus.of(remote(true), kLearned + 11min));
+  CHECK_FALSE(mtus.of(kDestination, kLearned + 11min));
+}
+
+TEST_CASE("path MTU: of two peers behind one NAT's address neither says anything of the other's") {
+  PathMtus mtus;
+  const wire::Endpoint first{remote(true), 1001}, second{remote(true), 1002};
+  QuotedSa sa = live_sa();
+  sa.remote = first;
+  REQUIRE(mtus.learn(read({.in_udp = true}), sa, kLearned).value().mtu == 1300);
+  CHECK(mtus.of(first, kLearned) == 1300);
+  CHECK_FALSE(mtus.of(second, kLearned));
+  CHECK_FALSE(mtus.of(kDestination, kLearned));
 }
 
 TEST_CASE("path MTU: over IPv4 never below what every host takes whole (RFC 791 §3.1)") {
@@ -242,10 +254,10 @@ TEST_CASE("path MTU: nor does one through a second SA to the peer (RFC 8201 §4)
   second.sa = channel::SaId{6};
   CHECK(mtus.learn(read({.mtu = 1300}), live_sa(), kLearned).value().mtu == 1300);
   CHECK(mtus.learn(read({.mtu = 1400}), second, kLearned + 5min).value().mtu == 1300);
-  CHECK(mtus.of(remote(true), kLearned + 5min) == 1300);
+  CHECK(mtus.of(kDestination, kLearned + 5min) == 1300);
   // Nothing larger is tried right after a message either.
   CHECK(mtus.expire(kLearned + 10min).empty());
-  CHECK(mtus.of(remote(true), kLearned + 14min) == 1300);
+  CHECK(mtus.of(kDestination, kLearned + 14min) == 1300);
   CHECK(mtus.expire(kLearned + 15min) == std::vector{channel::SaId{5}, channel::SaId{6}});
   CHECK(mtus.learn(read({.mtu = 1400}), second, kLearned + 16min).value().mtu == 1400);
 }
@@ -254,11 +266,11 @@ TEST_CASE("path MTU: what is over at once for many SAs is told in bounded parts"
   PathMtus mtus;
   REQUIRE(mtus.learn(read({}), live_sa(), kLearned));
   for (std::uint64_t sa = 6; sa < 6 + PathMtus::kExpiredAtOnce; ++sa) {
-    mtus.joined(remote(true), channel::SaId{sa});
+    mtus.joined(kDestination, channel::SaId{sa});
   }
   const Instant end = kLearned + PathMtus::kLifetime;
   CHECK(mtus.expire(end).size() == PathMtus::kExpiredAtOnce);
-  CHECK_FALSE(mtus.of(remote(true), end));
+  CHECK_FALSE(mtus.of(kDestination, end));
   SECTION("until all are") {
     CHECK(mtus.expire(end) == std::vector{channel::SaId{5 + PathMtus::kExpiredAtOnce}});
     CHECK(mtus.expire(end).empty());
@@ -276,7 +288,8 @@ TEST_CASE(
     TooBigMessage message = read({});
     QuotedSa sa = live_sa();
     sa.sa = channel::SaId{i + 1};
-    sa.remote = message.remote = wire::IpAddress::v4(0x0a000000U + i);
+    message.remote = wire::IpAddress::v4(0x0a000000U + i);
+    sa.remote = {message.remote, 0};
     const auto learnt = mtus.learn(message, sa, kLearned + std::chrono::seconds(i));
     REQUIRE(learnt);
     if (i < PathMtus::kPeers) {

@@ -108,6 +108,9 @@ TEST_CASE("fragment budget: as many at once as may wait, then so many a millisec
   CHECK(taken(2 * kMillisecond) == FragmentBudget::kPerMillisecond);
   CHECK(taken(2 * kMillisecond + 2000) == 2);
   CHECK(taken(1000 * kMillisecond) == FragmentBudget::kAtOnce);
+  // A count that begins anew, as of a machine that hibernated.
+  CHECK(taken(0) == FragmentBudget::kAtOnce);
+  CHECK(taken(kMillisecond) == FragmentBudget::kPerMillisecond);
   FragmentBudget unbounded(0);
   for (std::uint64_t i = 0; i <= FragmentBudget::kAtOnce; ++i) CHECK(unbounded.take(7));
 }

@@ -178,5 +178,45 @@ TEST_CASE("NAT: who is to prove something else now has a minute to come before t
   CHECK(net.gateway(kHub).data_plane.sas.size() == 4);
 }
 
+/// A peer whose IKE_AUTH stays on port 500 although there is a NAT between.
+void on_first_port(Ladder& ladder) {
+  for (Flying& datagram : ladder.wire) datagram.local.port = datagram.remote.port = 500;
+}
+/// Where b's SAs have their ends.
+void esp_is_on_4500(Ladder& ladder) {
+  REQUIRE(ladder.gateway(kB).data_plane.sas.size() == 2);
+  for (const auto& [id, installed] : ladder.gateway(kB).data_plane.sas) {
+    CHECK(installed.sa.udp_encapsulation);
+    CHECK(installed.sa.local.port == 4500);
+    CHECK(installed.sa.remote.port == 4500);
+  }
+}
+
+TEST_CASE("NAT: ESP in UDP is on port 4500, whatever port the peer has IKE on (RFC 7296 §2.23)") {
+  GatewayOptions a = gateway_a();
+  a.encapsulation = config::Encapsulation::forced;
+  a.mobike = config::Mobike::no;
+  Ladder ladder(a, mirrored(gateway_a()));
+  ladder.initiate(kA);
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT response");
+  on_first_port(ladder);
+  ladder("a --> b  IKE_AUTH request");
+  REQUIRE(ladder.wire.size() == 1);
+  CHECK(ladder.wire[0].local.port == 500);  // where it asked
+  ladder("b --> a  IKE_AUTH response");
+  esp_is_on_4500(ladder);
+  // Nor does a later message from there move it.
+  ladder.rekey(kA);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  ladder("b --> a  CREATE_CHILD_SA response");
+  on_first_port(ladder);
+  ladder("a --> b  INFORMATIONAL request");
+  ladder("b --> a  INFORMATIONAL response");
+  ladder.pass(seconds(10));
+  ladder.run();
+  esp_is_on_4500(ladder);
+}
+
 }  // namespace
 }  // namespace culvert::ladder

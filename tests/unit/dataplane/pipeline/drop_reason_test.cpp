@@ -377,8 +377,9 @@ TEST_CASE("worker drops: no reason that a worker raises is without its packet") 
   // tests ask for it: unit/house wants each of them named by one.
   const std::set<DropReason> elsewhere = {
       neighbor_unresolved, neighbor_queue_full, acquire_queue_full, arp_ignored,
-      neighbor_discovery_ignored, ike_policed, ike_not_connected, ike_datagram_invalid, no_buffer,
-      shutting_down, ttl_exceeded, no_route, packet_too_big, handoff_queue_full,
+      neighbor_discovery_ignored, ike_policed, ike_not_connected, ike_datagram_invalid,
+      ike_datagram_refused, no_buffer, shutting_down, ttl_exceeded, no_route, packet_too_big,
+      handoff_queue_full,
       multi_segment_unsupported,  // segments_test
       path_mtu_below_minimum,     // control_path_mtu_test
       icmp_rate_limited,          // icmp_errors_test

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include <catch2/catch.hpp>
+#include <rte_mbuf.h>
 
 #include "dataplane/control/forwarding.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
@@ -77,6 +78,45 @@ std::vector<Packet> leaves(const std::string& from, const std::string& to, std::
   return all;
 }
 
+/// A datagram of the key daemon's and what the gateway counted of it.
+struct Counted {
+  std::uint64_t originated = 0, no_buffer = 0, refused = 0;
+};
+Counted counted(const std::string& from, const std::string& to, bool has_buffers) {
+  Gateway gateway;
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[1].addresses = {wire::Prefix::parse("10.77.0.1/24").value()};
+  const control::Instant now = std::chrono::hours{1};
+  const control::Topology topology(dataplane);
+  control::Forwarding forwarding(gateway.tables());
+  control::Packets packets(gateway.tables(), packet_pool(), gateway.context().inject);
+  control::Neighbors neighbors(topology, *gateway.tables().spd, forwarding, packets);
+  channel::Datagram datagram;
+  datagram.local = {wire::IpAddress::parse(from).value(), 500};
+  datagram.remote = {wire::IpAddress::parse(to).value(), 500};
+  datagram.length = 100;
+  OneDatagram key_daemon(datagram);
+  control::IkePath path(topology, neighbors, packets, key_daemon, *gateway.tables().ike_spis, now);
+  std::vector<rte_mbuf*> taken;
+  while (!has_buffers) {
+    rte_mbuf* const buffer = rte_pktmbuf_alloc(packet_pool());
+    if (buffer == nullptr) break;
+    taken.push_back(buffer);
+  }
+  path.send_waiting(now);
+  for (rte_mbuf* const buffer : taken) rte_pktmbuf_free(buffer);
+  neighbors.stop();
+  const WorkerCounters& counters = gateway.tables().main_counters();
+  const auto dropped = [&](DropReason reason) {
+    return counters
+        .drops[static_cast<std::size_t>(DropDirection::local)][static_cast<std::size_t>(reason)]
+        .read();
+  };
+  return {counters.originated.read(), dropped(DropReason::no_buffer),
+          dropped(DropReason::ike_datagram_refused)};
+}
+
 std::vector<std::size_t> sizes_of(const std::vector<Packet>& packets) {
   std::vector<std::size_t> sizes;
   for (const Packet& packet : packets) sizes.push_back(packet.size());
@@ -95,6 +135,20 @@ TEST_CASE("ike path: a message over IPv4 is cut for the link that it leaves by (
   CHECK(leaves("10.77.0.1", "10.77.0.2", 576, 1200).size() == 3);
   CHECK(leaves("10.77.0.1", "10.77.0.2", 1000, 1000 - kHeaders).size() == 1);
   CHECK(leaves("10.77.0.1", "10.77.0.2", 1400, 1400 - kHeaders).size() == 1);
+}
+
+TEST_CASE("ike path: what no buffer is left for is counted once") {
+  const Counted without = counted("10.77.0.1", "10.77.0.2", false);
+  CHECK(without.no_buffer == 1);
+  CHECK(without.originated == 1);
+  CHECK(without.refused == 0);
+}
+
+TEST_CASE("ike path: what may not leave is counted, from elsewhere and without a route") {
+  const std::string from = GENERATE("10.77.0.1", "10.77.0.9");
+  const Counted refused = counted(from, from == "10.77.0.1" ? "192.0.2.1" : "10.77.0.2", true);
+  CHECK(refused.refused == 1);
+  CHECK(refused.originated == 1);
 }
 
 TEST_CASE("ike path: a message over IPv6 is cut where 1280 bytes do not hold it (RFC 8200 §5)") {

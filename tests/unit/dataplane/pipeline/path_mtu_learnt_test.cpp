@@ -195,16 +195,26 @@ TEST_CASE("path MTU learnt: an SA that moves to a known peer returns to the link
   CHECK(site.path_mtu(sa) == kNoPathMtu);
 }
 
-TEST_CASE("path MTU learnt: another port of the peer, behind a NAT, is on the same path") {
+TEST_CASE("path MTU learnt: another port of the address, behind a NAT, may be another peer's") {
   Sending site;
   test::SaOptions options;
   options.udp = true;
   const channel::SaId sa = site.establish(0x1000, options);
   REQUIRE(site.told_of(test::ip_of(site.send(1400).at(0)), 1300));
-  site.move(sa, kOurs, kFirst, 40001);
-  CHECK(site.path_mtu(sa) == 1300);
+  const std::uint16_t port = site.sad().find(sa)->spec.remote.port;
+  const channel::SaId same = site.install(0x1001, options);
+  CHECK(site.path_mtu(same) == 1300);
+  const channel::SaId other = site.install(0x1002, options);
+  site.move(other, kOurs, kFirst, 1002);
+  CHECK(site.path_mtu(other) == kNoPathMtu);
+  ++site.sad().outbound(site.sad().find(other)->slot)->sequence;  // it has sent
+  REQUIRE(site.told(other, 1200));
+  CHECK(site.path_mtu(site.install(0x1003, options)) == 1300);
+
+  site.move(other, kOurs, kFirst, port);
+  CHECK(site.path_mtu(other) == 1300);
   site.pass(10min);
-  CHECK(site.path_mtu(sa) == kNoPathMtu);
+  for (const channel::SaId each : {sa, same, other}) CHECK(site.path_mtu(each) == kNoPathMtu);
 }
 
 TEST_CASE(

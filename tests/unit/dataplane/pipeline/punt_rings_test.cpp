@@ -18,6 +18,8 @@ namespace {
 using namespace dataplane;
 
 constexpr unsigned int kPlaces = 64;
+/// But those that "too big" alone takes.
+constexpr unsigned int kCommon = kPlaces - kPlaces / 8;
 
 /// A gateway whose worker has the rings that the data plane gives it, and a main thread that does
 /// not come to them.
@@ -141,7 +143,7 @@ const std::string kPeer = "198.51.100.2", kStranger = "198.51.100.9";
 
 TEST_CASE("punt rings: packets to a closed port push neither neighbours nor keys out") {
   Site site;
-  CHECK(site.come(to_us(kStranger, 9, Packet(32)), 2000, PuntReason::port_unreachable) == kPlaces);
+  CHECK(site.come(to_us(kStranger, 9, Packet(32)), 2000, PuntReason::port_unreachable) == kCommon);
   CHECK(site.come(arp_reply(), PuntReason::arp) == 1);
   CHECK(site.come(advertisement(), PuntReason::neighbor_discovery) == 1);
   CHECK(site.come(ike(kPeer, 7), PuntReason::ike) == 1);
@@ -156,9 +158,17 @@ TEST_CASE("punt rings: nor do packets whose tunnel is down, or whose time is ove
   const bool is_over = GENERATE(false, true);
   const Packet packet = frame(ip_packet({.ttl = static_cast<std::uint8_t>(is_over ? 1 : 64)}));
   CHECK(site.come(packet, 2000, is_over ? PuntReason::ttl_exceeded : PuntReason::acquire) ==
-        kPlaces);
+        kCommon);
   CHECK(site.come(arp_reply(), PuntReason::arp) == 1);
   CHECK(site.come(ike(kPeer, 7), PuntReason::ike) == 1);
+}
+
+TEST_CASE("punt rings: nothing pushes out what senders are to be told of sizes (RFC 4443 §3.2)") {
+  Site site;
+  site.gateway.protect("10.1.0.0/24", "10.2.0.0/16", site.gateway.install(outbound_sa({})));
+  CHECK(site.come(to_us(kStranger, 9, Packet(32)), 2000, PuntReason::port_unreachable) == kCommon);
+  const Packet large = frame(ip_packet({.payload = Packet(1470, 0x5a)}));
+  CHECK(site.come(large, 2000, PuntReason::packet_too_big) == kPlaces - kCommon);
 }
 
 TEST_CASE("punt rings: IKE of one IKE SA leaves configured peers half of the places") {
