@@ -44,7 +44,7 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     interfaces_->adopt(std::move(*next));
   } else {
     topology_ = before;
-    interfaces_->publish(interfaces_->directory(), config_.dataplane);
+    interfaces_->refuse(*next, config_.dataplane, now);
     forwarding_->give_up();
     policies_->publish();  // what workers found of flows meanwhile is looked for again
     Interfaces::take_back(*raised);
