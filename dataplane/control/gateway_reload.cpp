@@ -61,7 +61,8 @@ void RunningGateway::take_configuration(config::Config wanted) {
   for (const auto& [id, policy] : policies_->negotiated()) borne.insert(policy.child_id);
   children_.take(config_, borne);
   associations_->children_changed();
-  change_over(*forwarding_, *policies_, *hardware_->tables->reclaimer);
+  change_over(*forwarding_, *policies_, *hardware_->tables->reclaimer,
+              [this] { manual_sas_->begin_numbers(); });
   forwarding_->ports_changed();
 }
 

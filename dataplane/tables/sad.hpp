@@ -135,9 +135,12 @@ class Sad {
   /// The same of an inbound SA that another one follows under its SPI: packets wait for that one as
   /// they do for one that is being negotiated, unless the place of the SPI is another SA's.
   virtual channel::Outcome remove_for_successor(channel::SaId sa, WhenEnded ended) = 0;
-  /// Outbound: it gives out no number beyond `last`, which its successor begins behind; ~0 takes
-  /// that back. False: it may have come further already.
+  /// Outbound: it gives out no number beyond `last`, which its successor begins behind. False: it
+  /// may have come further already.
   [[nodiscard]] virtual bool end_numbers(const SaRecord& record, std::uint64_t last) = 0;
+  /// Outbound, and no policy names it yet: its first number is the one behind `last`. Where there
+  /// is none, it has none.
+  virtual void begin_behind(const SaRecord& record, std::uint64_t last) = 0;
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
   /// Outbound: the largest outer packet that the way to the peer takes, as ICMP says; kNoPathMtu:
   /// the link's. Never more than the SA's `path_mtu` option.

@@ -135,6 +135,7 @@ class SadTable final : public Sad {
     return remove(sa, true, std::move(ended));
   }
   [[nodiscard]] bool end_numbers(const SaRecord& record, std::uint64_t last) override;
+  void begin_behind(const SaRecord& record, std::uint64_t last) override;
   Outcome update_endpoints(const channel::UpdateEndpoints& request) override;
   void set_path_mtu(channel::SaId sa, std::uint16_t mtu) override;
   [[nodiscard]] std::uint16_t path_mtu(const SaRecord& record) const override {

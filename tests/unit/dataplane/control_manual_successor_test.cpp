@@ -164,15 +164,61 @@ TEST_CASE("manual successor: the one before sends no number of its own (RFC 4303
   REQUIRE(gateway.apply() == "");
   REQUIRE(&gateway.sends() == &before);  // until the policies say otherwise
 
-  // More than the successor has left out.
-  const SequenceBlock block = reserve_sequence(before, 1U << 20U, add);
-  CHECK(block.count > 100000);
-  std::uint64_t last = 0;
-  CHECK(reserve_sequence(before, 1, add).count == 0);
-  CHECK_FALSE(reserve_all(before, 1, add, last));
-  gateway.publish();
+  // While they are built as many as there are, however long that takes.
+  const auto send = [&] {
+    for (std::uint64_t sent = 0; sent < 200000; sent += 1000) {
+      REQUIRE(reserve_sequence(before, 1000, add).count == 1000);
+    }
+  };
+  // At last more than the successor has left out.
+  SequenceBlock block;
+  const auto send_too_many = [&] {
+    block = reserve_sequence(before, 1U << 20U, add);
+    CHECK(block.first == 200101);
+    CHECK(block.count > 100000);
+    std::uint64_t last = 0;
+    CHECK(reserve_sequence(before, 1, add).count == 0);
+    CHECK_FALSE(reserve_all(before, 1, add, last));
+  };
+  gateway.publish(send, send_too_many);
   REQUIRE(&gateway.sends() != &before);
   CHECK(reserve_sequence(gateway.sends(), 1, add).first == block.first + block.count);
+}
+
+TEST_CASE("manual successor: what is sent while the policies are built has IVs of its own") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001).first_sequence = GENERATE(1U, 0xfff00000U);
+  gateway.file.manual_sas[0].esn = true;
+  REQUIRE(gateway.reload() == "");
+  OutboundSa& before = gateway.sends();
+  const SharedAdd add(1);
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  REQUIRE(gateway.apply() == "");
+  std::uint64_t last = 0;
+  gateway.publish([&] {
+    const SequenceBlock block = reserve_sequence(before, 3U << 20U, add);
+    last = before.iv(block.first + block.count - 1);
+  });
+  const std::uint64_t next = reserve_sequence(gateway.sends(), 1, add).first;
+  CHECK(gateway.sends().iv(next) - last > 1ULL << 40U);
+  // Nothing that was sent before it counts as its own.
+  const SaRecord& record =
+      *gateway.tables->sad->find_outbound(gateway.tables->spd->entries().front().outbound);
+  CHECK(gateway.tables->sad->usage(record).packets == 1);
+}
+
+TEST_CASE("manual successor: whoever uses the last numbers up meanwhile leaves it none") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  OutboundSa& before = gateway.sends();
+  before.sequence.store(0xffffffff - (1U << 18U));
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  REQUIRE(gateway.apply() == "");
+  gateway.publish([&] { before.sequence.store(0xffffffff - 10); });
+  REQUIRE(&gateway.sends() != &before);
+  CHECK(reserve_sequence(gateway.sends(), 1, SharedAdd(1)).count == 0);  // RFC 4303 §3.3.3
+  CHECK(gateway.sends().sequence.load() == 0xffffffff);
 }
 
 TEST_CASE("manual successor: a reload that fails leaves the numbers to the one that stays") {
