@@ -364,6 +364,11 @@ void ManualSas::settle(const config::Config& config) {
   policies_.set_manual(std::move(policies));
 }
 
-void ManualSas::remove_replaced() { take_out(std::exchange(replaced_, {})); }
+void ManualSas::remove_replaced() {
+  if (replaced_.empty()) return;
+  // A worker may be in an iteration that began before the policies were others.
+  tables_.reclaimer->wait();
+  take_out(std::exchange(replaced_, {}));
+}
 
 }  // namespace culvert::dataplane::control

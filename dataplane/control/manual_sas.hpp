@@ -63,7 +63,7 @@ class ManualSas {
   /// Directly before these policies are in force: what sends under a key and SPI that others sent
   /// under begins behind them, and they end there.
   void begin_numbers();
-  /// Call when no policy names them any more.
+  /// Call when no policy names them any more; waits until no worker goes by one that did.
   void remove_replaced();
 
  private:

@@ -221,6 +221,38 @@ TEST_CASE("manual successor: whoever uses the last numbers up meanwhile leaves i
   CHECK(gateway.sends().sequence.load() == 0xffffffff);
 }
 
+TEST_CASE("manual successor: no worker that goes by the policies before meets an SA that is gone") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  REQUIRE(gateway.apply() == "");
+  std::atomic<bool> is_online = false, is_in_force = false;
+  bool is_met_stopped = false;
+  std::thread worker([&] {
+    Reclaimer& reclaimer = *gateway.tables->reclaimer;
+    reclaimer.online(WorkerId{0});
+    const OutboundSa& found = gateway.sends();
+    is_online = true;
+    while (!is_in_force) std::this_thread::yield();
+    // The system has other things to do: as long as it takes to remove one that nobody waits for.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+    while (!is_met_stopped && std::chrono::steady_clock::now() < end) {
+      is_met_stopped = found.stopped.load();
+      std::this_thread::yield();
+    }
+    reclaimer.quiescent(WorkerId{0});
+    reclaimer.offline(WorkerId{0});
+  });
+  while (!is_online) std::this_thread::yield();
+  gateway.put_in_force();
+  is_in_force = true;
+  gateway.manual_sas.remove_replaced();
+  worker.join();
+  CHECK_FALSE(is_met_stopped);
+  CHECK(gateway.count(channel::Direction::out) == 1);
+}
+
 TEST_CASE("manual successor: a reload that fails leaves the numbers to the one that stays") {
   Gateway gateway;
   gateway.add("pair", kOut, 0x2001);
