@@ -108,6 +108,14 @@ std::expected<ManualSas::Plan, std::string> ManualSas::plan(const config::Config
     }
   }
   if (auto problem = lacks_room(*additions)) return Failure(std::move(*problem));
+  for (Addition& addition : *additions) {
+    addition.expanded = std::make_unique<crypto::esp::ExpandedKey>();
+    const auto done = tables_.sad->expand(addition.request, *addition.expanded);
+    if (done) continue;
+    return Failure(title(wanted.manual_sas[addition.place]) +
+                   "the machine's engine does not take its key (" +
+                   std::string(channel::to_string(done.error())) + ")");
+  }
   return additions;
 }
 
@@ -328,21 +336,20 @@ std::expected<SlotIndex, std::string> ManualSas::install_one(const config::Manua
                                                              const Addition& addition,
                                                              Instant now) {
   std::expected<config::ManualSa, std::string> sa = wanted;
-  std::optional<std::uint32_t> iv_start;
-  std::vector<std::uint64_t> missing;
+  SaSettings settings;
+  settings.expanded = addition.expanded.get();
   if (is_inbound(wanted)) {
     const LastNumbers before = make_way(addition);
     sa->first_sequence = first_sequence(wanted, addition.key);
     // What the file says is received is received.
-    if (sa->first_sequence == before.highest + 1) missing = before.missing;
-    std::erase_if(missing, [&](std::uint64_t one) { return one < wanted.first_sequence; });
+    if (sa->first_sequence == before.highest + 1) settings.missing = before.missing;
+    std::erase_if(settings.missing, [&](std::uint64_t one) { return one < wanted.first_sequence; });
   } else {
     sa = continued(wanted, addition.key);
     if (!sa) return Failure(sa.error());
-    iv_start = keys_.take_iv_start(addition.key, sa->first_sequence);
+    settings.iv_start = keys_.take_iv_start(addition.key, sa->first_sequence);
   }
-  const auto slot =
-      associations_.install_manual(addition.request, *sa, now, iv_start, std::move(missing));
+  const auto slot = associations_.install_manual(addition.request, *sa, now, std::move(settings));
   if (!slot) return Failure(title(wanted) + slot.error());
   if (is_inbound(wanted)) log_continued(wanted, sa->first_sequence);
   return *slot;

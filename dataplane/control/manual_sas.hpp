@@ -31,11 +31,12 @@ class ManualSas {
   ManualSas(Tables& tables, Associations& associations, PolicyBook& policies);
 
   using Digest = ManualKeys::Digest;
-  /// An SA that is to come, its key read. Wiped at the end.
+  /// An SA that is to come, its key read and expanded. Wiped at the end.
   struct Addition {
     channel::InstallSa request;
     Digest key{};
     std::size_t place = 0;  ///< in the configuration
+    std::unique_ptr<crypto::esp::ExpandedKey> expanded;
 
     Addition() = default;
     Addition(const Addition&) = delete;
@@ -45,10 +46,14 @@ class ManualSas {
       request = other.request;
       key = other.key;
       place = other.place;
+      std::swap(expanded, other.expanded);
       other.request.key.wipe();
       return *this;
     }
-    ~Addition() { request.key.wipe(); }
+    ~Addition() {
+      request.key.wipe();
+      if (expanded) crypto::wipe(expanded.get(), sizeof(*expanded));
+    }
   };
   using Plan = std::vector<Addition>;
 

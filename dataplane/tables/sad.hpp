@@ -71,6 +71,8 @@ struct SaSettings {
   std::optional<std::uint32_t> iv_start{};  ///< outbound: OutboundSa's; nullopt: drawn
   /// Inbound: of those before `first_sequence`, in order, what was not received.
   std::vector<std::uint64_t> missing{};
+  /// By Sad::expand, and only read during the installation; nullptr: it expands the key itself.
+  const crypto::esp::ExpandedKey* expanded = nullptr;
 };
 
 /// How far an SA had come when the last worker was done with it.
@@ -129,6 +131,10 @@ class Sad {
   virtual std::expected<SlotIndex, channel::Outcome> install_manual(
       const channel::InstallSa& request, std::uint64_t now_tsc,
       const SaSettings& settings = {}) = 0;
+  /// The request's key as `SaSettings::expanded` takes it: where another SA goes for this one, it
+  /// need not go for a key that the engine refuses. The caller wipes it.
+  [[nodiscard]] virtual std::expected<void, channel::Outcome> expand(
+      const channel::InstallSa& request, crypto::esp::ExpandedKey& key) const = 0;
   /// Stops it at once; slot and key are wiped and reusable after a grace period. Until then workers
   /// may count what they have in hand.
   virtual channel::Outcome remove(channel::SaId sa, WhenEnded ended = {}) = 0;

@@ -128,6 +128,8 @@ class SadTable final : public Sad {
                                             const SaSettings& settings) override;
   std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request, std::uint64_t now_tsc,
                                                    const SaSettings& settings) override;
+  [[nodiscard]] std::expected<void, Outcome> expand(const InstallSa& request,
+                                                    crypto::esp::ExpandedKey& key) const override;
   Outcome remove(channel::SaId sa, WhenEnded ended) override {
     return remove(sa, false, std::move(ended));
   }

@@ -58,6 +58,33 @@ class LateWorker {
 
 constexpr auto kFresh = ReplayVerdict::fresh;
 
+/// Takes so many keys more.
+class FailingEngine final : public crypto::esp::Engine {
+ public:
+  mutable int left = 3;
+
+  [[nodiscard]] std::string_view name() const override { return engine_->name(); }
+  [[nodiscard]] bool supports(const crypto::EspSuite& suite) const override {
+    return engine_->supports(suite);
+  }
+  [[nodiscard]] std::expected<void, crypto::esp::KeyError> expand(
+      const crypto::EspSuite& suite, crypto::Bytes key,
+      crypto::esp::ExpandedKey& out) const override {
+    if (left == 0) return std::unexpected(crypto::esp::KeyError::unsupported_suite);
+    --left;
+    return engine_->expand(suite, key, out);
+  }
+  void seal(const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> burst) override {
+    engine_->seal(suite, burst);
+  }
+  void open(const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> burst) override {
+    engine_->open(suite, burst);
+  }
+
+ private:
+  std::unique_ptr<crypto::esp::Engine> engine_ = crypto::esp::make_engine();
+};
+
 }  // namespace
 
 TEST_CASE("manual successor: what a worker receives while the SA changes is received") {
@@ -251,6 +278,30 @@ TEST_CASE("manual successor: no worker that goes by the policies before meets an
   worker.join();
   CHECK_FALSE(is_met_stopped);
   CHECK(gateway.count(channel::Direction::out) == 1);
+}
+
+TEST_CASE("manual successor: nobody goes for one whose key the engine does not take") {
+  auto engine = std::make_unique<FailingEngine>();
+  int& left = engine->left;
+  Gateway gateway(std::move(engine));
+  gateway.add("one", kIn, 0x1001);
+  gateway.add("two", kIn, 0x1002);
+  gateway.add("two", kOut, 0x2002);
+  REQUIRE(gateway.reload() == "");
+  std::vector<channel::SaId> before;
+  gateway.tables->sad->for_each([&](const SaRecord& record) { before.push_back(record.spec.sa); });
+
+  for (ManualSa& sa : gateway.file.manual_sas) sa.headers.hop_limit = 9;
+  left = GENERATE(0, 1, 2);
+  const std::string error = gateway.reload();
+  CAPTURE(error, left);
+  CHECK(error.find("does not take its key") != std::string::npos);
+  std::vector<channel::SaId> after;
+  gateway.tables->sad->for_each([&](const SaRecord& record) { after.push_back(record.spec.sa); });
+  CHECK(after == before);
+  // And not one is asked for behind the first that had to go.
+  left = 3;
+  CHECK(gateway.reload() == "");
 }
 
 TEST_CASE("manual successor: a reload that fails leaves the numbers to the one that stays") {

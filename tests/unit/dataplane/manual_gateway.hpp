@@ -60,7 +60,8 @@ inline config::Dataplane network() {
 
 class Gateway {
  public:
-  Gateway() {
+  explicit Gateway(std::unique_ptr<crypto::esp::Engine> with = crypto::esp::make_engine())
+      : engine(std::move(with)) {
     file.dataplane = network();
     file.dataplane.limits = few();
   }
@@ -145,7 +146,7 @@ class Gateway {
   } dpdk;  ///< first
   KeyFolder keys;
   config::Config file;
-  std::unique_ptr<crypto::esp::Engine> engine = crypto::esp::make_engine();
+  std::unique_ptr<crypto::esp::Engine> engine;
   std::unique_ptr<Tables> tables = *Tables::create(few(), 1, *engine);
   Topology topology{network()};
   ChildDirectory directory{file};
