@@ -1,7 +1,6 @@
 // Another configuration for the gateway that runs: all of it, or nothing.
 #include <set>
 
-#include "config/config_version.hpp"
 #include "dataplane/control/change_over.hpp"
 #include "dataplane/control/reload.hpp"
 #include "dataplane/control/running_gateway.hpp"
@@ -66,8 +65,7 @@ void RunningGateway::take_configuration(config::Config wanted) {
   forwarding_->ports_changed();
 }
 
-void RunningGateway::reload(config::LoadResult loaded) {
-  runtime::notify_reloading();
+void RunningGateway::reload(config::LoadResult loaded, const std::string& version) {
   for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
     runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
                                                                 : runtime::Level::warning,
@@ -100,7 +98,7 @@ void RunningGateway::reload(config::LoadResult loaded) {
   neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());
-  reporter_->configuration_changed(config::config_version(config_.file));
+  reporter_->configuration_changed(version);
   finish("reloaded", runtime::Level::info,
          "interfaces, addresses, routes, policies, children and manual SAs are in force");
 }
