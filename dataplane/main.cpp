@@ -3,14 +3,19 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
 #include "config/config.hpp"
+#include "config/config_version.hpp"
+#include "config/not_loaded.hpp"
 #include "dataplane/control/gateway.hpp"
 #include "runtime/event_loop.hpp"
 #include "runtime/log.hpp"
+#include "runtime/notify.hpp"
 #include "runtime/privileges.hpp"
+#include "runtime/side_task.hpp"
 
 namespace {
 
@@ -37,15 +42,26 @@ int run(const Arguments& arguments, config::Config config) {
   // Signals are taken by the loop before DPDK starts threads, which inherit the mask.
   std::unique_ptr<dataplane::control::Gateway> gateway;
   const auto stop = [&] { (*loop)->stop(); };
-  const auto reload = [&] {
-    if (gateway) gateway->reload(config::load_file(arguments.config_file, config::Purpose::run));
+  // A large file takes seconds, in which neighbours and the key daemon are not to wait.
+  config::LoadResult loaded;
+  std::string version;
+  const auto load = [&] {
+    runtime::notify_reloading();
+    loaded = config::load_file(arguments.config_file, config::Purpose::run);
+    version = config::config_version(arguments.config_file);
   };
+  const auto reload = [&](const runtime::SideTask::Ended& ended) {
+    if (!ended) loaded = config::not_loaded(arguments.config_file, ended.error());
+    if (gateway) gateway->reload(std::exchange(loaded, {}), version);
+  };
+  auto reloading = runtime::SideTask::create(**loop, load, reload);
+  if (!reloading) return fail("start_failed", reloading.error());
   for (const int signal : {SIGTERM, SIGINT}) {
     if (auto done = (*loop)->on_signal(signal, stop); !done) {
       return fail("start_failed", done.error());
     }
   }
-  if (auto done = (*loop)->on_signal(SIGHUP, reload); !done) {
+  if (auto done = (*loop)->on_signal(SIGHUP, [&] { (*reloading)->begin(); }); !done) {
     return fail("start_failed", done.error());
   }
   auto started = dataplane::control::Gateway::start(std::move(config), **loop);
@@ -53,7 +69,7 @@ int run(const Arguments& arguments, config::Config config) {
   gateway = std::move(*started);
   (*loop)->run();
   gateway->stop();
-  return 0;
+  return 0;  // behind a load that is under way
 }
 
 }  // namespace

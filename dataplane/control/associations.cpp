@@ -119,11 +119,11 @@ std::optional<std::string> Associations::why_not_manual(const channel::InstallSa
 
 std::expected<SlotIndex, std::string> Associations::install_manual(
     const channel::InstallSa& request, const config::ManualSa& configured, Instant now,
-    std::optional<std::uint32_t> iv_start, std::vector<std::uint64_t> missing) {
-  SaSettings settings = settings_of(request, configured.headers, now);
+    SaSettings settings) {
+  const SaSettings known = settings_of(request, configured.headers, now);
+  settings.headers = known.headers;
+  settings.path_mtu = known.path_mtu;
   settings.first_sequence = configured.first_sequence;
-  settings.iv_start = iv_start;
-  settings.missing = std::move(missing);
   const auto slot = tables_.sad->install_manual(request, rte_get_tsc_cycles(), settings);
   if (!slot) return std::unexpected(std::string(channel::to_string(slot.error())));
   index_outbound(request);

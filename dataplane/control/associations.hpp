@@ -49,12 +49,11 @@ class Associations {
   channel::Outcome install(const channel::InstallSa& request, Instant now);
   /// What stands against a manual SA, in words; nullopt: neither addresses nor routes.
   [[nodiscard]] std::optional<std::string> why_not_manual(const channel::InstallSa& request) const;
-  /// `iv_start`, `missing`: SaSettings'. The error is a sentence.
+  /// `settings`: but for what `configured` says and the path MTU, which are filled in. The error is
+  /// a sentence.
   std::expected<SlotIndex, std::string> install_manual(const channel::InstallSa& request,
                                                        const config::ManualSa& configured,
-                                                       Instant now,
-                                                       std::optional<std::uint32_t> iv_start = {},
-                                                       std::vector<std::uint64_t> missing = {});
+                                                       Instant now, SaSettings settings = {});
   /// As `remove`, for the configuration to ask. `then`: Sad::remove's.
   channel::Outcome remove_manual(channel::SaId sa, TakeLastNumbers then);
   /// The same of an inbound one that another follows under its SPI.

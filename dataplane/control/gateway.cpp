@@ -166,7 +166,7 @@ Done RunningGateway::install_configuration(Instant now) {
   auto plan = manual_sas_->plan(config_);
   if (!plan) return Failure(plan.error());
   if (auto done = manual_sas_->apply(config_, *std::move(plan), now); !done) return done;
-  if (!config_.manual_sas.empty()) policies_->publish();
+  if (!config_.manual_sas.empty()) policies_->publish([this] { manual_sas_->begin_numbers(); });
   know_peers(now);
   reporter_->configuration_changed(config::config_version(config_.file));
   return {};

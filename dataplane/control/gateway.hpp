@@ -19,8 +19,9 @@ class Gateway {
                                                                     runtime::EventLoop& loop);
   virtual ~Gateway() = default;
 
-  /// SIGHUP: puts what can be changed in force, or says in the log why nothing changes.
-  virtual void reload(config::LoadResult loaded) = 0;
+  /// SIGHUP, and the file is loaded: puts what can be changed in force, or says in the log why
+  /// nothing changes. `version`: config_version of the file.
+  virtual void reload(config::LoadResult loaded, const std::string& version) = 0;
   /// Workers stop, what waits is dropped and counted, ports stop, keys are wiped.
   virtual void stop() = 0;
 };

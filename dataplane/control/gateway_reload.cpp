@@ -1,7 +1,6 @@
 // Another configuration for the gateway that runs: all of it, or nothing.
 #include <set>
 
-#include "config/config_version.hpp"
 #include "dataplane/control/change_over.hpp"
 #include "dataplane/control/reload.hpp"
 #include "dataplane/control/running_gateway.hpp"
@@ -44,7 +43,7 @@ std::expected<void, std::string> RunningGateway::change_tables(const config::Con
     interfaces_->adopt(std::move(*next));
   } else {
     topology_ = before;
-    interfaces_->publish(interfaces_->directory(), config_.dataplane);
+    interfaces_->refuse(*next, config_.dataplane, now);
     forwarding_->give_up();
     policies_->publish();  // what workers found of flows meanwhile is looked for again
     Interfaces::take_back(*raised);
@@ -61,12 +60,12 @@ void RunningGateway::take_configuration(config::Config wanted) {
   for (const auto& [id, policy] : policies_->negotiated()) borne.insert(policy.child_id);
   children_.take(config_, borne);
   associations_->children_changed();
-  change_over(*forwarding_, *policies_, *hardware_->tables->reclaimer);
+  change_over(*forwarding_, *policies_, *hardware_->tables->reclaimer,
+              [this] { manual_sas_->begin_numbers(); });
   forwarding_->ports_changed();
 }
 
-void RunningGateway::reload(config::LoadResult loaded) {
-  runtime::notify_reloading();
+void RunningGateway::reload(config::LoadResult loaded, const std::string& version) {
   for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
     runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
                                                                 : runtime::Level::warning,
@@ -99,7 +98,7 @@ void RunningGateway::reload(config::LoadResult loaded) {
   neighbors_->topology_changed(runtime::now());
   neighbors_->announce(before);
   know_peers(runtime::now());
-  reporter_->configuration_changed(config::config_version(config_.file));
+  reporter_->configuration_changed(version);
   finish("reloaded", runtime::Level::info,
          "interfaces, addresses, routes, policies, children and manual SAs are in force");
 }

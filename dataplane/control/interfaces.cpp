@@ -59,7 +59,6 @@ void Interfaces::take_back(const Raised& raised) {
 
 void Interfaces::publish(const PortDirectory& directory, const config::Dataplane& dataplane) {
   Tables& tables = *hardware_.tables;
-  // Numbers that only a configuration had which was taken back stay, unused.
   std::vector<PortInfo> infos = tables.ports.copy();
   infos.resize(std::max(infos.size(), directory.size()));
   for (PortInfo& info : infos) {
@@ -95,7 +94,18 @@ void Interfaces::adopt(PortDirectory next) {
     account.is_of_device = is_of_device;
   }
   directory_ = std::move(next);
-  // What workers began with the ports as they were ends within a grace period.
+  await_quiet();
+}
+
+void Interfaces::refuse(const PortDirectory& next, const config::Dataplane& running, Instant now) {
+  directory_.take_back(next, now);
+  accounts_.resize(directory_.size());
+  publish(directory_, running);
+  await_quiet();
+}
+
+/// What workers began with the ports as they were ends within a grace period.
+void Interfaces::await_quiet() {
   for (const PortId port : directory_.not_quiet()) {
     hardware_.tables->reclaimer->retire(
         [this, lives = std::weak_ptr(lives_), port, since = directory_[port].unused_since] {

@@ -33,11 +33,12 @@ class Interfaces {
                                                                const config::Dataplane& wanted);
   /// It does not come into force after all.
   static void take_back(const Raised& raised);
-  /// Workers see the ports so from now on. To take it back: with `directory` and the dataplane that
-  /// is in force.
+  /// Workers see the ports so from now on.
   void publish(const PortDirectory& directory, const config::Dataplane& dataplane);
   /// It is in force: counts and numbers follow.
   void adopt(PortDirectory next);
+  /// It is not, and `running` stays: workers see the ports as before.
+  void refuse(const PortDirectory& next, const config::Dataplane& running, Instant now);
 
   [[nodiscard]] const PortDirectory& directory() const { return directory_; }
   [[nodiscard]] const ports::Port& device_of(PortId port) const;
@@ -52,6 +53,7 @@ class Interfaces {
     ports::PortStatistics since{};    ///< what stood where it is now
     bool is_of_device = true;
   };
+  void await_quiet();
   [[nodiscard]] ports::PortStatistics read(PortId port, std::size_t device,
                                            bool is_of_device) const;
 

@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::uint64_t kFirstManualId = (std::uint64_t{channel::kManualSaIds} << 32U) + 1;
 constexpr std::uint16_t kUdpEncapsulationPort = 4500;
-/// Numbers left to an outbound SA until the policies name its successor, some milliseconds later.
+/// Numbers left to an outbound SA until workers meet the policies that name its successor, which
+/// come into force next.
 constexpr std::uint64_t kSentMeanwhile = 1U << 17U;
 /// SAs remembered for each that there can be, and at least so many: years of one that comes and
 /// goes with another key each day.
@@ -107,6 +108,14 @@ std::expected<ManualSas::Plan, std::string> ManualSas::plan(const config::Config
     }
   }
   if (auto problem = lacks_room(*additions)) return Failure(std::move(*problem));
+  for (Addition& addition : *additions) {
+    addition.expanded = std::make_unique<crypto::esp::ExpandedKey>();
+    const auto done = tables_.sad->expand(addition.request, *addition.expanded);
+    if (done) continue;
+    return Failure(title(wanted.manual_sas[addition.place]) +
+                   "the machine's engine does not take its key (" +
+                   std::string(channel::to_string(done.error())) + ")");
+  }
   return additions;
 }
 
@@ -195,11 +204,13 @@ ManualKeys::Use ManualSas::use_of(const config::ManualSa& sa, const Digest& key)
 
 /// How far those have come by now that are to go: who comes may take their place.
 void ManualSas::remember_leaving() {
-  for (const Standing& standing : standing_) {
-    const SaRecord* const record = standing.stays ? nullptr : tables_.sad->find(standing.id);
-    if (record == nullptr) continue;
-    keys_.used(use_of(standing.configured, standing.key), tables_.sad->usage(*record).sequence);
-  }
+  const auto remember = [&](const Standing& one) {
+    const SaRecord* const record = one.stays ? nullptr : tables_.sad->find(one.id);
+    if (record == nullptr) return;
+    keys_.used(use_of(one.configured, one.key), tables_.sad->usage(*record).sequence);
+  };
+  std::ranges::for_each(standing_, remember);
+  std::ranges::for_each(replaced_, remember);
 }
 
 /// Waits until no worker has one of them any more, an iteration of theirs at most: what they have
@@ -253,28 +264,49 @@ LastNumbers ManualSas::make_way(const Addition& addition) {
   return before.key == addition.key ? last : LastNumbers{};
 }
 
-/// Outbound SAs that are to go under this key and SPI give out no number beyond `last`. False: one
-/// may have come further.
+/// Outbound SAs that go under this key and SPI give out no number beyond `last`. False: one may
+/// have come further.
 bool ManualSas::end_numbers(const ManualKeys::Use& use, std::uint64_t last) {
   bool done = true;
-  for (const Standing& standing : standing_) {
-    if (standing.stays || use_of(standing.configured, standing.key) != use) continue;
+  for (const Standing& standing : replaced_) {
+    if (use_of(standing.configured, standing.key) != use) continue;
     const SaRecord* const record = tables_.sad->find(standing.id);
     if (record != nullptr) done = tables_.sad->end_numbers(*record, last) && done;
   }
   return done;
 }
 
-/// Those before it go on sending until the policies name it: up to where it begins and no further
-/// (RFC 4303 §3.3.3), however long that takes.
-std::expected<config::ManualSa, std::string> ManualSas::begin_behind_others(
-    const config::ManualSa& wanted, const Digest& key) {
-  auto sa = continued(wanted, key);
-  while (sa && !end_numbers(use_of(wanted, key), sa->first_sequence - 1)) {
+/// Those before it go on sending until workers meet the policies that name it: up to where it
+/// begins and no further (RFC 4303 §3.3.3), however long that takes. Its IVs begin where they were
+/// to begin or, by as many as were sent meanwhile, behind that: their place is far larger
+/// (ManualKeys::take_iv_start).
+void ManualSas::begin_behind_others(const Standing& standing) {
+  const ManualKeys::Use use = use_of(standing.configured, standing.key);
+  std::uint64_t first = 0;
+  do {
     remember_leaving();
-    sa = continued(wanted, key);
+    first = first_sequence(standing.configured, standing.key);
+  } while (!end_numbers(use, first - 1));
+  if (const SaRecord* const record = tables_.sad->find(standing.id)) {
+    tables_.sad->begin_behind(*record, first - 1);
   }
-  return sa;
+  log_continued(standing.configured, first);
+}
+
+void ManualSas::begin_numbers() {
+  for (Standing& standing : standing_) {
+    if (std::exchange(standing.has_begun, true) || is_inbound(standing.configured)) continue;
+    begin_behind_others(standing);
+  }
+}
+
+void ManualSas::log_continued(const config::ManualSa& wanted, std::uint64_t first_sequence) const {
+  if (first_sequence == wanted.first_sequence) return;
+  runtime::log(runtime::Level::info, "manual_sa_continued",
+               {{"name", wanted.name},
+                {"direction", is_inbound(wanted) ? "in" : "out"},
+                {"first_sequence", first_sequence},
+                {"why", "this key and SPI were in use before"}});
 }
 
 std::expected<void, std::string> ManualSas::install(const config::Config& config, Plan& additions,
@@ -289,13 +321,8 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
   std::vector<Standing> made;
   for (const Addition& addition : additions) {
     const config::ManualSa& wanted = config.manual_sas[addition.place];
-    const LastNumbers before = make_way(addition);
-    auto slot = install_one(wanted, addition, before, now);
+    auto slot = install_one(wanted, addition, now);
     if (!slot) {
-      for (const Standing& one : standing_) {
-        if (is_inbound(one.configured)) continue;
-        static_cast<void>(end_numbers(use_of(one.configured, one.key), ~0ULL));
-      }
       take_out(made);
       return Failure(slot.error());
     }
@@ -305,34 +332,26 @@ std::expected<void, std::string> ManualSas::install(const config::Config& config
   return {};
 }
 
-/// `before`: what the one in whose place it comes had received under the same key.
 std::expected<SlotIndex, std::string> ManualSas::install_one(const config::ManualSa& wanted,
                                                              const Addition& addition,
-                                                             const LastNumbers& before,
                                                              Instant now) {
   std::expected<config::ManualSa, std::string> sa = wanted;
-  std::optional<std::uint32_t> iv_start;
-  std::vector<std::uint64_t> missing;
+  SaSettings settings;
+  settings.expanded = addition.expanded.get();
   if (is_inbound(wanted)) {
+    const LastNumbers before = make_way(addition);
     sa->first_sequence = first_sequence(wanted, addition.key);
     // What the file says is received is received.
-    if (sa->first_sequence == before.highest + 1) missing = before.missing;
-    std::erase_if(missing, [&](std::uint64_t one) { return one < wanted.first_sequence; });
+    if (sa->first_sequence == before.highest + 1) settings.missing = before.missing;
+    std::erase_if(settings.missing, [&](std::uint64_t one) { return one < wanted.first_sequence; });
   } else {
-    sa = begin_behind_others(wanted, addition.key);
+    sa = continued(wanted, addition.key);
     if (!sa) return Failure(sa.error());
-    iv_start = keys_.take_iv_start(addition.key, sa->first_sequence);
+    settings.iv_start = keys_.take_iv_start(addition.key, sa->first_sequence);
   }
-  const auto slot =
-      associations_.install_manual(addition.request, *sa, now, iv_start, std::move(missing));
+  const auto slot = associations_.install_manual(addition.request, *sa, now, std::move(settings));
   if (!slot) return Failure(title(wanted) + slot.error());
-  if (sa->first_sequence != wanted.first_sequence) {
-    runtime::log(runtime::Level::info, "manual_sa_continued",
-                 {{"name", wanted.name},
-                  {"direction", is_inbound(wanted) ? "in" : "out"},
-                  {"first_sequence", sa->first_sequence},
-                  {"why", "this key and SPI were in use before"}});
-  }
+  if (is_inbound(wanted)) log_continued(wanted, sa->first_sequence);
   return *slot;
 }
 
@@ -352,6 +371,11 @@ void ManualSas::settle(const config::Config& config) {
   policies_.set_manual(std::move(policies));
 }
 
-void ManualSas::remove_replaced() { take_out(std::exchange(replaced_, {})); }
+void ManualSas::remove_replaced() {
+  if (replaced_.empty()) return;
+  // A worker may be in an iteration that began before the policies were others.
+  tables_.reclaimer->wait();
+  take_out(std::exchange(replaced_, {}));
+}
 
 }  // namespace culvert::dataplane::control

@@ -31,11 +31,12 @@ class ManualSas {
   ManualSas(Tables& tables, Associations& associations, PolicyBook& policies);
 
   using Digest = ManualKeys::Digest;
-  /// An SA that is to come, its key read. Wiped at the end.
+  /// An SA that is to come, its key read and expanded. Wiped at the end.
   struct Addition {
     channel::InstallSa request;
     Digest key{};
     std::size_t place = 0;  ///< in the configuration
+    std::unique_ptr<crypto::esp::ExpandedKey> expanded;
 
     Addition() = default;
     Addition(const Addition&) = delete;
@@ -45,10 +46,14 @@ class ManualSas {
       request = other.request;
       key = other.key;
       place = other.place;
+      std::swap(expanded, other.expanded);
       other.request.key.wipe();
       return *this;
     }
-    ~Addition() { request.key.wipe(); }
+    ~Addition() {
+      request.key.wipe();
+      if (expanded) crypto::wipe(expanded.get(), sizeof(*expanded));
+    }
   };
   using Plan = std::vector<Addition>;
 
@@ -60,7 +65,10 @@ class ManualSas {
   /// `remove_replaced` takes away. Their policies are in force with the next PolicyBook::publish.
   /// With an error what came is gone again.
   std::expected<void, std::string> apply(const config::Config& wanted, Plan plan, Instant now);
-  /// Call when no policy names them any more.
+  /// Directly before these policies are in force: what sends under a key and SPI that others sent
+  /// under begins behind them, and they end there.
+  void begin_numbers();
+  /// Call when no policy names them any more; waits until no worker goes by one that did.
   void remove_replaced();
 
  private:
@@ -70,6 +78,7 @@ class ManualSas {
     SlotIndex slot = kNoSlot;
     Digest key{};  ///< the key itself is in the SAD alone
     bool stays = false;
+    bool has_begun = false;  ///< `begin_numbers` has seen it
   };
   using Failure = std::unexpected<std::string>;
 
@@ -82,10 +91,9 @@ class ManualSas {
   std::expected<void, std::string> install(const config::Config& config, Plan& additions,
                                            Instant now);
   std::expected<SlotIndex, std::string> install_one(const config::ManualSa& wanted,
-                                                    const Addition& addition,
-                                                    const LastNumbers& before, Instant now);
-  std::expected<config::ManualSa, std::string> begin_behind_others(const config::ManualSa& wanted,
-                                                                   const Digest& key);
+                                                    const Addition& addition, Instant now);
+  void begin_behind_others(const Standing& standing);
+  void log_continued(const config::ManualSa& wanted, std::uint64_t first_sequence) const;
   [[nodiscard]] bool end_numbers(const ManualKeys::Use& use, std::uint64_t last);
   void remember_leaving();
   void take_out(const std::vector<Standing>& leaving);

@@ -117,6 +117,20 @@ void PortDirectory::choose_receivers(Instant now) {
   }
 }
 
+/// A number that had rested is the refused interface's from here on, which may come again.
+void PortDirectory::take_back(const PortDirectory& refused, Instant now) {
+  for (std::size_t port = 0; port < refused.places_.size(); ++port) {
+    const Place& place = refused.places_[port];
+    const bool is_known = port < places_.size();
+    if (!place.is_used || (is_known && places_[port].is_used)) continue;
+    if (!is_known) places_.resize(port + 1);
+    places_[port] = {.device = place.device,
+                     .vlan = place.vlan,
+                     .receives = is_known && places_[port].receives,
+                     .unused_since = now};
+  }
+}
+
 std::vector<PortId> PortDirectory::not_quiet() const {
   std::vector<PortId> ports;
   for (std::size_t port = 0; port < places_.size(); ++port) {

@@ -43,6 +43,9 @@ class PortDirectory {
   /// (config::restart_reasons says so before), or too many numbers rest.
   [[nodiscard]] std::expected<PortDirectory, std::string> changed(const config::Dataplane& wanted,
                                                                   Instant now) const;
+  /// `refused` came of `changed` and was made known to workers, but is not in force after all: what
+  /// had a number there alone rests like what was removed.
+  void take_back(const PortDirectory& refused, Instant now);
   /// Ports that wait for a grace period to pass, to be told of it by `has_become_quiet`.
   [[nodiscard]] std::vector<PortId> not_quiet() const;
   /// A grace period has passed since `unused_since`, if that is what it was then.

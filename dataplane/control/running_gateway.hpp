@@ -39,7 +39,7 @@ class RunningGateway final : public Gateway {
   ~RunningGateway() override { take_down(); }
 
   std::expected<void, std::string> bring_up();
-  void reload(config::LoadResult loaded) override;
+  void reload(config::LoadResult loaded, const std::string& version) override;
   void stop() override;
 
  private:

@@ -148,6 +148,13 @@ bool SadTable::end_numbers(const SaRecord& record, std::uint64_t last) {
   return given <= last && last - given >= kReservedAtOnce;
 }
 
+void SadTable::begin_behind(const SaRecord& record, std::uint64_t last) {
+  const std::uint64_t before = std::min(last, last_number(record.spec));
+  installed_.at(raw(record.spec.sa))->settings.first_sequence = before + 1;
+  // Relaxed: who finds the slot in the policies sees what was written before they were in force.
+  outbound_[raw(record.slot)].sequence.store(before, std::memory_order_relaxed);
+}
+
 void SadTable::set_end(const SaRecord& record, std::uint64_t tsc) {
   // Relaxed: a worker that sees it a burst later ends the SA a burst later.
   if (record.spec.direction == Direction::in) {

@@ -71,6 +71,8 @@ struct SaSettings {
   std::optional<std::uint32_t> iv_start{};  ///< outbound: OutboundSa's; nullopt: drawn
   /// Inbound: of those before `first_sequence`, in order, what was not received.
   std::vector<std::uint64_t> missing{};
+  /// By Sad::expand, and only read during the installation; nullptr: it expands the key itself.
+  const crypto::esp::ExpandedKey* expanded = nullptr;
 };
 
 /// How far an SA had come when the last worker was done with it.
@@ -129,15 +131,22 @@ class Sad {
   virtual std::expected<SlotIndex, channel::Outcome> install_manual(
       const channel::InstallSa& request, std::uint64_t now_tsc,
       const SaSettings& settings = {}) = 0;
+  /// The request's key as `SaSettings::expanded` takes it: where another SA goes for this one, it
+  /// need not go for a key that the engine refuses. The caller wipes it.
+  [[nodiscard]] virtual std::expected<void, channel::Outcome> expand(
+      const channel::InstallSa& request, crypto::esp::ExpandedKey& key) const = 0;
   /// Stops it at once; slot and key are wiped and reusable after a grace period. Until then workers
   /// may count what they have in hand.
   virtual channel::Outcome remove(channel::SaId sa, WhenEnded ended = {}) = 0;
   /// The same of an inbound SA that another one follows under its SPI: packets wait for that one as
   /// they do for one that is being negotiated, unless the place of the SPI is another SA's.
   virtual channel::Outcome remove_for_successor(channel::SaId sa, WhenEnded ended) = 0;
-  /// Outbound: it gives out no number beyond `last`, which its successor begins behind; ~0 takes
-  /// that back. False: it may have come further already.
+  /// Outbound: it gives out no number beyond `last`, which its successor begins behind. False: it
+  /// may have come further already.
   [[nodiscard]] virtual bool end_numbers(const SaRecord& record, std::uint64_t last) = 0;
+  /// Outbound, and no policy names it yet: its first number is the one behind `last`. Where there
+  /// is none, it has none.
+  virtual void begin_behind(const SaRecord& record, std::uint64_t last) = 0;
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
   /// Outbound: the largest outer packet that the way to the peer takes, as ICMP says; kNoPathMtu:
   /// the link's. Never more than the SA's `path_mtu` option.

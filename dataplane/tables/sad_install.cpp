@@ -184,10 +184,8 @@ std::expected<SlotIndex, Outcome> SadTable::slot_for_manual(std::uint32_t spi) {
   return *slot;
 }
 
-std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex slot,
-                                                                     const InstallSa& request,
-                                                                     std::uint64_t now_tsc,
-                                                                     const SaSettings& settings) {
+std::expected<void, Outcome> SadTable::expand(const InstallSa& request,
+                                              crypto::esp::ExpandedKey& key) const {
   const auto transform = crypto::esp::find_transform(request.suite);
   if (!transform || !engine_.supports(request.suite)) {
     return std::unexpected(Outcome::unsupported_suite);
@@ -195,6 +193,17 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
   if (request.key.view().size() != request.suite.keymat_bytes()) {
     return std::unexpected(Outcome::invalid_field);
   }
+  const crypto::esp::Form& form = crypto::esp::transform(*transform).form;
+  if (!engine_.expand(request.suite, key_of(request, form).view(), key)) {
+    return std::unexpected(Outcome::unsupported_suite);
+  }
+  return {};
+}
+
+std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex slot,
+                                                                     const InstallSa& request,
+                                                                     std::uint64_t now_tsc,
+                                                                     const SaSettings& settings) {
   if (request.replay_window > channel::kMaxReplayWindow) {
     return std::unexpected(Outcome::invalid_field);
   }
@@ -204,13 +213,14 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
     installed->block.window =
         window_at(slot, replay_words(request.replay_window), installed->block);
   }
-  const crypto::esp::Form& form = crypto::esp::transform(*transform).form;
-  if (!engine_.expand(request.suite, key_of(request, form).view(), *installed->block.key)) {
+  if (settings.expanded != nullptr) {
+    *installed->block.key = *settings.expanded;
+  } else if (const auto done = expand(request, *installed->block.key); !done) {
     installed->block.wipe();
-    return std::unexpected(Outcome::unsupported_suite);
+    return std::unexpected(done.error());
   }
-  installed->transform = *transform;
-  installed->salt = salt_of(request, form);
+  installed->transform = *crypto::esp::find_transform(request.suite);
+  installed->salt = salt_of(request, crypto::esp::transform(installed->transform).form);
   installed->record.spec = request;
   installed->record.spec.key.wipe();
   installed->record.installed_tsc = now_tsc;
@@ -233,6 +243,7 @@ std::expected<std::unique_ptr<Installed>, Outcome> SadTable::prepare(SlotIndex s
   details->endpoints[0] = {request.local, request.remote};
   apply(settings, *details);
   installed->settings = settings;
+  installed->settings.expanded = nullptr;
   installed->details = std::move(details);
   return installed;
 }

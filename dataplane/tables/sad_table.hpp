@@ -128,6 +128,8 @@ class SadTable final : public Sad {
                                             const SaSettings& settings) override;
   std::expected<SlotIndex, Outcome> install_manual(const InstallSa& request, std::uint64_t now_tsc,
                                                    const SaSettings& settings) override;
+  [[nodiscard]] std::expected<void, Outcome> expand(const InstallSa& request,
+                                                    crypto::esp::ExpandedKey& key) const override;
   Outcome remove(channel::SaId sa, WhenEnded ended) override {
     return remove(sa, false, std::move(ended));
   }
@@ -135,6 +137,7 @@ class SadTable final : public Sad {
     return remove(sa, true, std::move(ended));
   }
   [[nodiscard]] bool end_numbers(const SaRecord& record, std::uint64_t last) override;
+  void begin_behind(const SaRecord& record, std::uint64_t last) override;
   Outcome update_endpoints(const channel::UpdateEndpoints& request) override;
   void set_path_mtu(channel::SaId sa, std::uint16_t mtu) override;
   [[nodiscard]] std::uint16_t path_mtu(const SaRecord& record) const override {

@@ -87,6 +87,7 @@ std::expected<void, std::string> Daemon::bind() {
     if (!endpoint) return std::unexpected(endpoint.error());
     metrics_endpoint_ = std::move(*endpoint);
   }
+  if (auto done = prepare_reload(); !done) return done;
   return loop_.add(control_->descriptor(), [this] {
     control_->poll();
     carry_out();

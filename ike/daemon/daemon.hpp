@@ -25,6 +25,7 @@
 #include "runtime/control_server.hpp"
 #include "runtime/event_loop.hpp"
 #include "runtime/metrics_endpoint.hpp"
+#include "runtime/side_task.hpp"
 
 namespace culvert::ike {
 
@@ -44,14 +45,25 @@ class Daemon {
   void use_fetch_helper(channel::Descriptor socket);
   /// Begins to look for the data plane.
   void start();
-  /// SIGHUP: reads the file again and applies it, or says in the log why not (reload.cpp).
-  void reload();
+  /// SIGHUP: reads the file again, beside the loop, and applies it or says in the log why not
+  /// (reload.cpp).
+  void reload() { reloading_->begin(); }
 
  private:
   enum class Phase : std::uint8_t { disconnected, synchronizing, running };
+  /// What is read of another configuration, keys and certificates only where it has no errors.
+  struct ForReload {
+    config::LoadResult file;
+    std::string version;
+    std::expected<std::unique_ptr<PreSharedKeys>, std::string> keys;
+    std::expected<std::unique_ptr<Certificates>, std::string> certificates;
+  };
 
   void feed_watchdog();
-  [[nodiscard]] std::string apply(config::Config wanted);
+  // reload.cpp
+  [[nodiscard]] std::expected<void, std::string> prepare_reload();
+  void loaded(const runtime::SideTask::Ended& ended);
+  [[nodiscard]] std::string apply(ForReload wanted);
   [[nodiscard]] std::filesystem::path channel_socket() const;
   void connect();
   void connect_again(const std::string& why);
@@ -127,6 +139,8 @@ class Daemon {
   std::unique_ptr<runtime::MetricsEndpoint> metrics_endpoint_;
   std::optional<runtime::TimerId> machine_timer_;
   runtime::Instant started_ = runtime::now();
+  ForReload for_reload_;  ///< the thread's that reads it
+  std::unique_ptr<runtime::SideTask> reloading_;
 };
 
 }  // namespace culvert::ike

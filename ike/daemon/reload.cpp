@@ -6,6 +6,7 @@
 
 #include "config/config_version.hpp"
 #include "config/dataplane_changes.hpp"
+#include "config/not_loaded.hpp"
 #include "ike/daemon/daemon.hpp"
 #include "runtime/log.hpp"
 #include "runtime/notify.hpp"
@@ -28,15 +29,33 @@ std::vector<std::string> needs_restart(const config::Config& running, const conf
   return reasons;
 }
 
-void Daemon::reload() {
-  runtime::notify_reloading();
-  auto loaded = config::load_file(configuration_->file, config::Purpose::run);
-  for (const config::Diagnostic& diagnostic : loaded.diagnostics) {
+/// What takes long, the more the larger the file is, beside the loop: the machine and what it asks
+/// are not touched. The path is that of the start, whatever was applied since.
+std::expected<void, std::string> Daemon::prepare_reload() {
+  const auto load = [this, file = configuration_->file] {
+    runtime::notify_reloading();
+    for_reload_.file = config::load_file(file, config::Purpose::run);
+    for_reload_.version = config::config_version(file);
+    if (!for_reload_.file.ok()) return;
+    for_reload_.keys = PreSharedKeys::load(*for_reload_.file.config);
+    for_reload_.certificates = Certificates::load(*for_reload_.file.config);
+  };
+  auto task = runtime::SideTask::create(
+      loop_, load, [this](const runtime::SideTask::Ended& ended) { loaded(ended); });
+  if (!task) return std::unexpected(task.error());
+  reloading_ = std::move(*task);
+  return {};
+}
+
+void Daemon::loaded(const runtime::SideTask::Ended& ended) {
+  ForReload wanted = std::exchange(for_reload_, {});
+  if (!ended) wanted.file = config::not_loaded(configuration_->file, ended.error());
+  for (const config::Diagnostic& diagnostic : wanted.file.diagnostics) {
     runtime::log(diagnostic.severity == config::Severity::error ? runtime::Level::error
                                                                 : runtime::Level::warning,
                  "config_diagnostic", {{"what", diagnostic.to_string()}});
   }
-  const std::string refused = loaded.ok() ? apply(*std::move(loaded.config)) : loaded.why_not();
+  const std::string refused = wanted.file.ok() ? apply(std::move(wanted)) : wanted.file.why_not();
   last_reload_ok_ = refused.empty();
   if (!refused.empty()) {
     runtime::log(runtime::Level::error, "reload_refused",
@@ -48,18 +67,17 @@ void Daemon::reload() {
 }
 
 /// The reason why it was not applied; empty when it was.
-std::string Daemon::apply(config::Config wanted) {
-  const auto reasons = needs_restart(*configuration_, wanted, devices_);
+std::string Daemon::apply(ForReload wanted) {
+  auto& [file, version, keys, certificates] = wanted;
+  const auto reasons = needs_restart(*configuration_, *file.config, devices_);
   if (!reasons.empty()) {
     std::string all;
     for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
     return all + ": restart both daemons";
   }
-  auto keys = PreSharedKeys::load(wanted);
   if (!keys) return keys.error();
-  auto certificates = Certificates::load(wanted);
   if (!certificates) return certificates.error();
-  auto configuration = std::make_unique<config::Config>(std::move(wanted));
+  auto configuration = std::make_unique<config::Config>(*std::move(file.config));
   (*certificates)->inherit(certificates_);
   // In place: the machine asks the same source.
   certificates_ = std::move(**certificates);
@@ -70,7 +88,7 @@ std::string Daemon::apply(config::Config wanted) {
   // Nothing of the machine points to the old ones any more.
   reloaded_configuration_ = std::move(configuration);
   keys_ = std::move(*keys);
-  config_version_ = config::config_version(configuration_->file);
+  config_version_ = std::move(version);
   runtime::log(runtime::Level::info, "reloaded", {{"file", configuration_->file}});
   carry_out();
   return {};

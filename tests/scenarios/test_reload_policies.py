@@ -9,7 +9,7 @@ import pytest
 from harness.configuration import SIDE_A, SIDE_B, TunnelOptions, write_secret
 from harness.reloads import refused_reload, reload
 from harness.shell import wait_until
-from harness.traffic import SteadyPing, ping
+from harness.traffic import SteadyArp, SteadyPing, ping
 
 MANY = 100_000
 HOSTS = ("10.2.0.2", "10.2.0.3", "10.2.0.4", "10.2.0.5")
@@ -262,15 +262,10 @@ def test_one_policy_beside_a_hundred_thousand_comes_under_traffic(bed):
         configuration["dataplane"]["limits"]["policies"] = MANY + 16
         configuration["policies"] = [{"action": "bypass", "source": near.network(), "destination": far.network()}]
         bed.add_gateway(letter, configuration, start=False)
-    # whom their neighbours need not ask for: the main thread, which reads the file, answers them between reloads
-    gateway, client = bed.gateways["a"], bed["client-a"]
-    wan, lan = (bed["gw-a"].address_of_device(device) for device in ("wan", "lan"))
-    client.ip("neigh", "replace", SIDE_A.lan_address(), "lladdr", lan, "nud", "permanent", "dev", "eth0")
-    far = bed.gateways["b"]
-    far.configuration["dataplane"]["neighbors"] = [{"interface": "wan", "address": SIDE_A.wan_address, "mac": wan}]
-    for each in (gateway, far):
+    for each in bed.gateways.values():
         each.configure(each.configuration)
         each.start_dataplane()
+    gateway, client = bed.gateways["a"], bed["client-a"]
     assert bed.ping().lost() == []
     steady = SteadyPing(client, HOSTS[0], bed.directory)
     # When a hundred thousand policies come in front of that, and then one in their midst
@@ -278,11 +273,15 @@ def test_one_policy_beside_a_hundred_thousand_comes_under_traffic(bed):
     policies[:0] = [{"action": "discard", "source": SIDE_A.network(),
                      "destination": f"{100 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.0/24"}
                     for number in range(MANY)]
-    reload(gateway, dataplane_only=True, seconds=60)
+    asker = SteadyArp(client, "eth0", SIDE_A.lan_address(), bed.directory)
+    whole = reload(gateway, dataplane_only=True, seconds=60)
+    silence = asker.stop()
     assert ping(client, HOSTS[1], count=2).lost() == []
     policies.insert(MANY // 2, {"action": "discard", "source": SIDE_A.network(), "destination": f"{HOSTS[1]}/32"})
     reload(gateway, dataplane_only=True, seconds=60)
-    # Then it is in force, and nothing else was lost over it
+    # Then it is in force, nothing else was lost over it, and who asked for the gateway meanwhile was answered: but for
+    # the last part, in which the list is built and put in force
+    assert silence < whole / 2, f"no answer for {silence:.2f} s of {whole:.2f}"
     assert ping(client, HOSTS[1], count=2, wait=0.3).received == set()
     assert ping(client, HOSTS[2], count=2).lost() == []
     assert steady.stop().lost_packets == []

@@ -1,6 +1,7 @@
 """SIGHUP to a gateway's daemons, and what they say of it."""
 
 import signal
+import time
 
 from .shell import wait_until
 
@@ -18,11 +19,14 @@ def _send(daemon, seconds=10):
 
 
 def reload(gateway, dataplane_only=False, seconds=10):
-    """The data plane first: it must know a child before the key daemon negotiates it. `seconds` it may take."""
+    """The data plane first: it must know a child before the key daemon negotiates it. `seconds` it may take, and how
+    many it took."""
     gateway.configure(gateway.configuration)
+    began = time.monotonic()
     for daemon in [gateway.dataplane] if dataplane_only else [gateway.dataplane, gateway.ike]:
         said = _send(daemon, seconds)
         assert "reload_refused" not in said, said
+    return time.monotonic() - began
 
 
 def refused_reload(gateway, daemon):

@@ -15,6 +15,7 @@ _REPLY = re.compile(r"icmp_seq=(\d+) ttl=\d+ time=([\d.]+) ms")
 _SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
 _STEADY_REPLY = re.compile(r"reply (\d+) ([\d.]+) ms")
 _STEADY_SUMMARY = re.compile(r"(\d+) sent")
+_ARP_ANSWER = re.compile(r"^answer ([\d.]+)$", re.MULTILINE)
 _counter = itertools.count()
 
 
@@ -111,6 +112,34 @@ class SteadyPing:
     def kill(self):
         """Whether it was stopped or not."""
         self._process.kill()
+
+
+class SteadyArp:
+    """Fifty questions a second for a gateway's own address, which its main thread answers."""
+
+    PER_SECOND = 50
+    MOST_SECONDS = 3600  # should nobody stop it
+    PROGRAM = Path(__file__).with_name("arp_asker.py")
+
+    def __init__(self, namespace, device, address, directory):
+        command = namespace.command("/usr/bin/python3", self.PROGRAM, device, address, self.PER_SECOND,
+                                    self.MOST_SECONDS)
+        self._process = Process(command, directory / f"arp-{next(_counter)}.log")
+        self.wait_for_answer()
+
+    def answers(self):
+        """When each came, by time.monotonic."""
+        return [float(moment) for moment in _ARP_ANSWER.findall(self._process.text())]
+
+    def wait_for_answer(self, timeout=10.0):
+        seen = len(self.answers())
+        wait_until(lambda: len(self.answers()) > seen, timeout, "an answer to an ARP request", 0.05)
+
+    def stop(self):
+        """Ends it behind one answer more; the longest time without any."""
+        self.wait_for_answer()
+        self._process.stop(signal.SIGINT)
+        return max(after - before for before, after in itertools.pairwise(self.answers()))
 
 
 class Iperf3:

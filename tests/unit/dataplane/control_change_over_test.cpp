@@ -128,7 +128,7 @@ struct Gateway {
     file = std::move(config);
     REQUIRE(forwarding.reserve(Topology(file.dataplane)).has_value());
     directory.take(file, {});
-    change_over(forwarding, policies, *tables->reclaimer);
+    change_over(forwarding, policies, *tables->reclaimer, [] {});
   }
 
   struct Dpdk {

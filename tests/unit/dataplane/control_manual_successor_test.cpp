@@ -58,6 +58,33 @@ class LateWorker {
 
 constexpr auto kFresh = ReplayVerdict::fresh;
 
+/// Takes so many keys more.
+class FailingEngine final : public crypto::esp::Engine {
+ public:
+  mutable int left = 3;
+
+  [[nodiscard]] std::string_view name() const override { return engine_->name(); }
+  [[nodiscard]] bool supports(const crypto::EspSuite& suite) const override {
+    return engine_->supports(suite);
+  }
+  [[nodiscard]] std::expected<void, crypto::esp::KeyError> expand(
+      const crypto::EspSuite& suite, crypto::Bytes key,
+      crypto::esp::ExpandedKey& out) const override {
+    if (left == 0) return std::unexpected(crypto::esp::KeyError::unsupported_suite);
+    --left;
+    return engine_->expand(suite, key, out);
+  }
+  void seal(const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> burst) override {
+    engine_->seal(suite, burst);
+  }
+  void open(const crypto::EspSuite& suite, std::span<const crypto::esp::Operation> burst) override {
+    engine_->open(suite, burst);
+  }
+
+ private:
+  std::unique_ptr<crypto::esp::Engine> engine_ = crypto::esp::make_engine();
+};
+
 }  // namespace
 
 TEST_CASE("manual successor: what a worker receives while the SA changes is received") {
@@ -164,15 +191,117 @@ TEST_CASE("manual successor: the one before sends no number of its own (RFC 4303
   REQUIRE(gateway.apply() == "");
   REQUIRE(&gateway.sends() == &before);  // until the policies say otherwise
 
-  // More than the successor has left out.
-  const SequenceBlock block = reserve_sequence(before, 1U << 20U, add);
-  CHECK(block.count > 100000);
-  std::uint64_t last = 0;
-  CHECK(reserve_sequence(before, 1, add).count == 0);
-  CHECK_FALSE(reserve_all(before, 1, add, last));
-  gateway.publish();
+  // While they are built as many as there are, however long that takes.
+  const auto send = [&] {
+    for (std::uint64_t sent = 0; sent < 200000; sent += 1000) {
+      REQUIRE(reserve_sequence(before, 1000, add).count == 1000);
+    }
+  };
+  // At last more than the successor has left out.
+  SequenceBlock block;
+  const auto send_too_many = [&] {
+    block = reserve_sequence(before, 1U << 20U, add);
+    CHECK(block.first == 200101);
+    CHECK(block.count > 100000);
+    std::uint64_t last = 0;
+    CHECK(reserve_sequence(before, 1, add).count == 0);
+    CHECK_FALSE(reserve_all(before, 1, add, last));
+  };
+  gateway.publish(send, send_too_many);
   REQUIRE(&gateway.sends() != &before);
   CHECK(reserve_sequence(gateway.sends(), 1, add).first == block.first + block.count);
+}
+
+TEST_CASE("manual successor: what is sent while the policies are built has IVs of its own") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001).first_sequence = GENERATE(1U, 0xfff00000U);
+  gateway.file.manual_sas[0].esn = true;
+  REQUIRE(gateway.reload() == "");
+  OutboundSa& before = gateway.sends();
+  const SharedAdd add(1);
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  REQUIRE(gateway.apply() == "");
+  std::uint64_t last = 0;
+  gateway.publish([&] {
+    const SequenceBlock block = reserve_sequence(before, 3U << 20U, add);
+    last = before.iv(block.first + block.count - 1);
+  });
+  const std::uint64_t next = reserve_sequence(gateway.sends(), 1, add).first;
+  CHECK(gateway.sends().iv(next) - last > 1ULL << 40U);
+  // Nothing that was sent before it counts as its own.
+  const SaRecord& record =
+      *gateway.tables->sad->find_outbound(gateway.tables->spd->entries().front().outbound);
+  CHECK(gateway.tables->sad->usage(record).packets == 1);
+}
+
+TEST_CASE("manual successor: whoever uses the last numbers up meanwhile leaves it none") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  OutboundSa& before = gateway.sends();
+  before.sequence.store(0xffffffff - (1U << 18U));
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  REQUIRE(gateway.apply() == "");
+  gateway.publish([&] { before.sequence.store(0xffffffff - 10); });
+  REQUIRE(&gateway.sends() != &before);
+  CHECK(reserve_sequence(gateway.sends(), 1, SharedAdd(1)).count == 0);  // RFC 4303 §3.3.3
+  CHECK(gateway.sends().sequence.load() == 0xffffffff);
+}
+
+TEST_CASE("manual successor: no worker that goes by the policies before meets an SA that is gone") {
+  Gateway gateway;
+  gateway.add("pair", kOut, 0x2001);
+  REQUIRE(gateway.reload() == "");
+  gateway.file.manual_sas[0].headers.hop_limit = 9;
+  REQUIRE(gateway.apply() == "");
+  std::atomic<bool> is_online = false, is_in_force = false;
+  bool is_met_stopped = false;
+  std::thread worker([&] {
+    Reclaimer& reclaimer = *gateway.tables->reclaimer;
+    reclaimer.online(WorkerId{0});
+    const OutboundSa& found = gateway.sends();
+    is_online = true;
+    while (!is_in_force) std::this_thread::yield();
+    // The system has other things to do: as long as it takes to remove one that nobody waits for.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+    while (!is_met_stopped && std::chrono::steady_clock::now() < end) {
+      is_met_stopped = found.stopped.load();
+      std::this_thread::yield();
+    }
+    reclaimer.quiescent(WorkerId{0});
+    reclaimer.offline(WorkerId{0});
+  });
+  while (!is_online) std::this_thread::yield();
+  gateway.put_in_force();
+  is_in_force = true;
+  gateway.manual_sas.remove_replaced();
+  worker.join();
+  CHECK_FALSE(is_met_stopped);
+  CHECK(gateway.count(channel::Direction::out) == 1);
+}
+
+TEST_CASE("manual successor: nobody goes for one whose key the engine does not take") {
+  auto engine = std::make_unique<FailingEngine>();
+  int& left = engine->left;
+  Gateway gateway(std::move(engine));
+  gateway.add("one", kIn, 0x1001);
+  gateway.add("two", kIn, 0x1002);
+  gateway.add("two", kOut, 0x2002);
+  REQUIRE(gateway.reload() == "");
+  std::vector<channel::SaId> before;
+  gateway.tables->sad->for_each([&](const SaRecord& record) { before.push_back(record.spec.sa); });
+
+  for (ManualSa& sa : gateway.file.manual_sas) sa.headers.hop_limit = 9;
+  left = GENERATE(0, 1, 2);
+  const std::string error = gateway.reload();
+  CAPTURE(error, left);
+  CHECK(error.find("does not take its key") != std::string::npos);
+  std::vector<channel::SaId> after;
+  gateway.tables->sad->for_each([&](const SaRecord& record) { after.push_back(record.spec.sa); });
+  CHECK(after == before);
+  // And not one is asked for behind the first that had to go.
+  left = 3;
+  CHECK(gateway.reload() == "");
 }
 
 TEST_CASE("manual successor: a reload that fails leaves the numbers to the one that stays") {

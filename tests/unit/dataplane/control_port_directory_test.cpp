@@ -101,6 +101,51 @@ TEST_CASE("ports: a number rests before it is another's, and is its own again at
   CHECK(again.not_quiet() == std::vector{kDmz});
 }
 
+TEST_CASE("ports: what a refused configuration had rests, too, before it is another's") {
+  PortDirectory directory(first());
+  config::Dataplane refused = first(), other = first();
+  refused.interfaces.push_back(interface("guests", kWanDevice, vlan(300)));
+  other.interfaces.push_back(interface("lab", kWanDevice, vlan(400)));
+  directory.take_back(*directory.changed(refused, 10s), 11s);
+  CHECK(ports_of(directory) == std::vector{kWan, kLan, kDmz});
+  CHECK(directory[kWan].receives);
+  CHECK(directory.not_quiet() == std::vector{kNext});
+  CHECK_FALSE(directory[kNext].is_used);
+  CHECK_FALSE(directory[kNext].receives);
+  CHECK(directory[kNext].unused_since == 11s);
+
+  const Instant rested = 11s + PortDirectory::kRest;
+  const PortId behind{4};
+  CHECK(directory.changed(other, rested)->ports()[3] == behind);  // a worker may look at it
+  directory.has_become_quiet(kNext, 11s);
+  CHECK(directory.changed(other, rested - 1ms)->ports()[3] == behind);
+  CHECK(directory.changed(other, rested)->ports()[3] == kNext);
+  // The same interface at the next try is what it was.
+  CHECK(directory.changed(refused, 12s)->ports()[3] == kNext);
+}
+
+TEST_CASE("ports: a number that had rested rests anew behind a configuration that was refused") {
+  config::Dataplane without = first();
+  without.interfaces.pop_back();
+  PortDirectory directory = after(PortDirectory(first()), without, 10s);
+  const Instant rested = 10s + PortDirectory::kRest;
+  config::Dataplane refused = without, other = without;
+  refused.interfaces.push_back(interface("guests", kWanDevice, vlan(300)));
+  other.interfaces.push_back(interface("lab", kWanDevice, vlan(400)));
+  const auto next = directory.changed(refused, rested);
+  REQUIRE(next->ports()[2] == kDmz);
+  directory.take_back(*next, rested);
+  CHECK(directory[kDmz].vlan == vlan(300));
+  CHECK(directory.not_quiet() == std::vector{kDmz});
+  CHECK(directory.changed(other, rested + 1s)->ports()[2] == kNext);
+  // One that drains its device goes on with it.
+  directory = after(PortDirectory(first()), with({interface("lan", kLanDevice)}), 10s);
+  REQUIRE(directory[kWan].receives);
+  directory.take_back(*directory.changed(first(), 11s), 12s);
+  CHECK(directory[kWan].receives);
+  CHECK_FALSE(directory[kWan].is_used);
+}
+
 TEST_CASE("ports: a device is received from where it has an interface, and drained where not") {
   config::Dataplane wanted = first();
   wanted.interfaces.erase(wanted.interfaces.begin());

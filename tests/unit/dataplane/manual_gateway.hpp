@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <utility>
 
 #include <unistd.h>
@@ -59,7 +60,8 @@ inline config::Dataplane network() {
 
 class Gateway {
  public:
-  Gateway() {
+  explicit Gateway(std::unique_ptr<crypto::esp::Engine> with = crypto::esp::make_engine())
+      : engine(std::move(with)) {
     file.dataplane = network();
     file.dataplane.limits = few();
   }
@@ -91,10 +93,23 @@ class Gateway {
     auto done = manual_sas.apply(file, *std::move(plan), Instant{});
     return done ? std::string() : done.error();
   }
-  void publish() {
-    directory.take(file, associations.borne());
-    policies.publish();
+  /// `meanwhile`: the policies are built, and workers go by those before them. `at_last`: the same,
+  /// a moment before they do no more.
+  void publish(
+      const std::function<void()>& meanwhile = [] {},
+      const std::function<void()>& at_last = [] {}) {
+    put_in_force(meanwhile, at_last);
     manual_sas.remove_replaced();
+  }
+  void put_in_force(
+      const std::function<void()>& meanwhile = [] {},
+      const std::function<void()>& at_last = [] {}) {
+    directory.take(file, associations.borne());
+    policies.publish([&] {
+      meanwhile();
+      manual_sas.begin_numbers();
+      at_last();
+    });
   }
   [[nodiscard]] const SaRecord* inbound(std::uint32_t spi) {
     return tables->sad->find_inbound(channel::Spi{spi});
@@ -131,7 +146,7 @@ class Gateway {
   } dpdk;  ///< first
   KeyFolder keys;
   config::Config file;
-  std::unique_ptr<crypto::esp::Engine> engine = crypto::esp::make_engine();
+  std::unique_ptr<crypto::esp::Engine> engine;
   std::unique_ptr<Tables> tables = *Tables::create(few(), 1, *engine);
   Topology topology{network()};
   ChildDirectory directory{file};
