@@ -138,6 +138,8 @@ class Sad {
   /// Outbound: it gives out no number beyond `last`, which its successor begins behind; ~0 takes
   /// that back. False: it may have come further already.
   [[nodiscard]] virtual bool end_numbers(const SaRecord& record, std::uint64_t last) = 0;
+  /// The record has them at once. Packets have them at once, too, or, behind another change, when
+  /// its grace period is over, if no later one has come by then.
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
   /// Outbound: the largest outer packet that the way to the peer takes, as ICMP says; kNoPathMtu:
   /// the link's. Never more than the SA's `path_mtu` option.
