@@ -102,7 +102,7 @@ struct DeletePolicy {
 struct DeleteSa {
   SaId sa{};
 };
-/// MOBIKE or NAT: the outer addresses change, nothing else.
+/// MOBIKE or NAT: the outer addresses change, nothing else. Of several at once the last one holds.
 struct UpdateEndpoints {
   SaId sa{};
   wire::Endpoint local;

@@ -10,11 +10,11 @@
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
-#include <rte_ring_elem.h>
 
 #include "dataplane/ports/memory_placement.hpp"
 #include "dataplane/ports/memory_remedy.hpp"
 #include "dataplane/ports/packet_holders.hpp"
+#include "dataplane/worker/punt_ring.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
@@ -226,21 +226,19 @@ bool Workers::drain(const std::function<void(rte_mbuf*)>& punt,
   std::array<void*, ports::kDrainedAtOnce> packets{};
   std::array<PeerMovedHint, kHintsAtOnce> hints{};
   const auto take = [&](rte_ring* ring, unsigned int most) {
-    unsigned int left = 0;
-    const unsigned int count = rte_ring_sc_dequeue_burst(ring, packets.data(), most, &left);
-    for (unsigned int i = 0; i < count; ++i) punt(static_cast<rte_mbuf*>(packets[i]));
-    more = more || left != 0;
+    const Taken taken = take_some(ring, packets.data(), sizeof(void*), most);
+    for (unsigned int i = 0; i < taken.count; ++i) punt(static_cast<rte_mbuf*>(packets[i]));
+    more = more || taken.is_more;
   };
   for (const Lane& lane : lanes_) {
     take(lane.punt_links.get(), ports::kDrainedAtOnce);
     take(lane.punt_peers.get(), ports::kDrainedAtOnce);
     take(lane.punt.get(), ports::kDrainedAtOnce);
     take(lane.punt_newcomers.get(), kNewcomersAtOnce);
-    unsigned int left = 0;
-    const unsigned int count = rte_ring_sc_dequeue_burst_elem(
-        lane.peer_moved.get(), hints.data(), sizeof(PeerMovedHint), kHintsAtOnce, &left);
-    std::for_each_n(hints.begin(), count, moved);
-    more = more || left != 0;
+    const Taken taken =
+        take_some(lane.peer_moved.get(), hints.data(), sizeof(PeerMovedHint), kHintsAtOnce);
+    std::for_each_n(hints.begin(), taken.count, moved);
+    more = more || taken.is_more;
   }
   return more;
 }

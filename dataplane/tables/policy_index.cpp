@@ -407,7 +407,7 @@ RecentRules::~RecentRules() {
   for (const auto& noted : noted_) delete noted.load(std::memory_order_relaxed);
 }
 
-void RecentRules::note(std::uint32_t generation, std::span<const PolicyRule> rules,
+void RecentRules::note(std::uint64_t generation, std::span<const PolicyRule> rules,
                        Reclaimer& reclaimer) {
   auto made = std::make_unique<Noted>();
   made->generation = generation;
@@ -425,8 +425,8 @@ void RecentRules::note(std::uint32_t generation, std::span<const PolicyRule> rul
   reclaimer.retire([before] { delete before; });
 }
 
-bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint32_t since,
-                          std::uint32_t now) const {
+bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint64_t since,
+                          std::uint64_t now) const {
   if (now - since > kChanges) return false;
   std::size_t looked_at = 0;
   // Of a packet that does not show all, rules between its addresses may be unclear.
@@ -439,7 +439,7 @@ bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint32_t sinc
   const bool is_v4 = flow.source.is_v4();
   const auto v4 = is_v4 ? compiled<std::uint32_t>(flow) : CompiledFlow<std::uint32_t>{};
   const auto v6 = is_v4 ? CompiledFlow<unsigned __int128>{} : compiled<unsigned __int128>(flow);
-  for (std::uint32_t generation = since + 1; generation != now + 1; ++generation) {
+  for (std::uint64_t generation = since + 1; generation != now + 1; ++generation) {
     const Noted* const noted = noted_[generation % kChanges].load(std::memory_order_acquire);
     if (noted == nullptr || noted->generation != generation) return false;
     looked_at += is_v4 ? noted->v4.size() : noted->v6.size();

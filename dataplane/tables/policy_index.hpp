@@ -187,15 +187,15 @@ class RecentRules {
 
   /// Main thread: these came or went with the change that makes `generation`, before workers are
   /// told of it. Generations follow one another.
-  void note(std::uint32_t generation, std::span<const PolicyRule> rules, Reclaimer& reclaimer);
+  void note(std::uint64_t generation, std::span<const PolicyRule> rules, Reclaimer& reclaimer);
   /// Worker threads: whether the flow meets no rule of the changes behind `since` up to `now`.
   /// False, too, when one of them is not known any more.
-  [[nodiscard]] bool pass_by(const FlowKey& flow, bool in_clear, std::uint32_t since,
-                             std::uint32_t now) const;
+  [[nodiscard]] bool pass_by(const FlowKey& flow, bool in_clear, std::uint64_t since,
+                             std::uint64_t now) const;
 
  private:
   struct Noted {
-    std::uint32_t generation;
+    std::uint64_t generation;
     std::vector<CompiledRule<std::uint32_t>> v4;
     std::vector<CompiledRule<unsigned __int128>> v6;
   };

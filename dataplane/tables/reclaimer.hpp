@@ -28,7 +28,8 @@ class Reclaimer {
   void offline(WorkerId worker);
 
   /// Runs `free` in a later `poll`, when every worker that is online now has passed a quiescent
-  /// state.
+  /// state. Call behind the store that makes unreachable what is freed: a worker that reports
+  /// between the two has passed, and may come to it again.
   void retire(std::function<void()> free);
   /// Runs what is due; never waits.
   void poll();
@@ -56,6 +57,10 @@ class Reclaimer {
     std::uint64_t token;
     std::function<void()> free;
   };
+  /// Whether each worker that was online at `token` has passed a quiescent state.
+  [[nodiscard]] bool is_over(std::uint64_t token, bool waits);
+  void free_first();
+
   std::unique_ptr<rte_rcu_qsbr, void (*)(rte_rcu_qsbr*)> qsbr_;
   std::deque<Waiting> waiting_;
   alignas(64) std::atomic<std::uint64_t> era_{1};

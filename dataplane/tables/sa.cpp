@@ -30,7 +30,7 @@ bool selectors_match(const SaDetails& details, const wire::IpAddress& source,
 
 SequenceBlock reserve_sequence(OutboundSa& sa, std::uint32_t count, SharedAdd add) {
   // Never beyond the limit, not even for a moment: with ESN, that would cycle the counter.
-  std::uint64_t last = sa.sequence.load(std::memory_order_relaxed);
+  std::uint64_t last = sa.sequence.load(std::memory_order_acquire);
   std::uint32_t given = 0;
   do {
     const std::uint64_t limit = sa.sequence_limit.load(std::memory_order_relaxed);

@@ -285,11 +285,13 @@ class SharedAdd {
     } while (!step(left, before, before - amount));
     return true;
   }
-  /// From `before`, which the counter was at a look. False: `before` is what it is meanwhile.
+  /// From `before`, which the counter was at a look. False: `before` is what it is meanwhile, and
+  /// what is read next is read behind it.
   [[nodiscard]] bool step(std::atomic<std::uint64_t>& counter, std::uint64_t& before,
                           std::uint64_t after) const {
     if (has_many_) {
-      return counter.compare_exchange_weak(before, after, std::memory_order_relaxed);
+      // Acquire: as the first look of whoever gives out numbers (reserve_sequence).
+      return counter.compare_exchange_weak(before, after, std::memory_order_acquire);
     }
     counter.store(after, std::memory_order_relaxed);
     return true;
@@ -310,6 +312,9 @@ struct SequenceBlock {
 
 /// Reserves sequence numbers for a burst at once. At the limit the SA stops (RFC 4303 §3.3.3: "the
 /// sender … MUST NOT send a packet on an SA if doing so would cause the sequence number to cycle").
+/// The number is read before the limit (acquire). Sad::end_numbers lowers the limit and looks at
+/// the number then: whoever has read the limit of before must not count from a number that
+/// `end_numbers` has not seen, or a successor under the same key would use it again.
 [[nodiscard]] SequenceBlock reserve_sequence(OutboundSa& sa, std::uint32_t count, SharedAdd add);
 /// Whether so many are left behind `last`.
 [[nodiscard]] inline bool has_numbers(const OutboundSa& sa, std::uint32_t count,
@@ -321,7 +326,7 @@ struct SequenceBlock {
 /// is the number before them.
 [[nodiscard]] inline bool reserve_all(OutboundSa& sa, std::uint32_t count, SharedAdd add,
                                       std::uint64_t& last) {
-  last = sa.sequence.load(std::memory_order_relaxed);
+  last = sa.sequence.load(std::memory_order_acquire);  // as reserve_sequence
   do {
     if (!has_numbers(sa, count, last)) [[unlikely]]
       return false;

@@ -84,20 +84,25 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
       request.remote.address.family != spec.remote.address.family) {
     return Outcome::invalid_field;
   }
-  // The spare set may still be read from before the last change.
-  if (installed.endpoints_in_grace) reclaimer_.drain();
-  installed.endpoints_in_grace = true;
-  const channel::SaId id = request.sa;
-  reclaimer_.retire([this, id] {
-    const auto still = installed_.find(raw(id));
-    if (still != installed_.end()) still->second->endpoints_in_grace = false;
-  });
   spec.local = request.local;
   spec.remote = request.remote;
+  // The spare set may still be read from before the last change. Waiting here would let whoever
+  // asks often hold up everything else: of the changes until then the last one counts.
+  if (installed.change_in_grace != 0) {
+    installed.has_moved_again = true;
+  } else {
+    switch_endpoints(installed);
+  }
+  return Outcome::ok;
+}
+
+/// Precondition: no worker reads the spare sets.
+void SadTable::switch_endpoints(Installed& installed) {
+  const InstallSa& spec = installed.record.spec;
   SaDetails& details = *installed.details;
   const auto spare =
       static_cast<std::uint8_t>(1 - details.current_endpoints.load(std::memory_order_relaxed));
-  details.endpoints[spare] = {request.local, request.remote};
+  details.endpoints[spare] = {spec.local, spec.remote};
   // Release pairs with the acquire in SaDetails::outer and OutboundSa::outer.
   details.current_endpoints.store(spare, std::memory_order_release);
   if (spec.direction == Direction::in) {
@@ -105,18 +110,33 @@ Outcome SadTable::update_endpoints(const channel::UpdateEndpoints& request) {
     sa.outer_addresses.store(inbound_addresses(details.endpoints[spare]),
                              std::memory_order_relaxed);
     sa.outer_ports.store(inbound_ports(details.endpoints[spare]), std::memory_order_relaxed);
-    return Outcome::ok;
+  } else {
+    OutboundSa& sa = outbound_[raw(installed.record.slot)];
+    const OuterHeader& before = sa.outer();
+    OuterHeader next =
+        build_outer_header(spec, details.headers.hop_limit, identification_start(sa.iv_start));
+    next.salt = before.salt;
+    next.transform = before.transform;
+    const auto unused =
+        static_cast<std::uint8_t>(1 - sa.current_header.load(std::memory_order_relaxed));
+    sa.headers[unused] = next;
+    sa.current_header.store(unused, std::memory_order_release);
+    reclaimer_.outdate();  // the next hop is another one
   }
-  OutboundSa& sa = outbound_[raw(installed.record.slot)];
-  const auto unused =
-      static_cast<std::uint8_t>(1 - sa.current_header.load(std::memory_order_relaxed));
-  sa.headers[unused] =
-      build_outer_header(spec, details.headers.hop_limit, identification_start(sa.iv_start));
-  sa.headers[unused].salt = sa.outer().salt;
-  sa.headers[unused].transform = sa.outer().transform;
-  sa.current_header.store(unused, std::memory_order_release);
-  reclaimer_.outdate();  // the next hop is another one
-  return Outcome::ok;
+  begin_grace_of_change(installed);
+}
+
+void SadTable::begin_grace_of_change(Installed& installed) {
+  installed.has_moved_again = false;
+  installed.change_in_grace = ++last_change_;
+  const std::uint64_t id = raw(installed.record.spec.sa);
+  reclaimer_.retire([this, id, change = last_change_] {
+    const auto still = installed_.find(id);
+    // Another SA may have come to this id, and be in a grace period of its own.
+    if (still == installed_.end() || still->second->change_in_grace != change) return;
+    still->second->change_in_grace = 0;
+    if (still->second->has_moved_again) switch_endpoints(*still->second);
+  });
 }
 
 void SadTable::set_path_mtu(channel::SaId id, std::uint16_t mtu) {
@@ -142,7 +162,8 @@ bool SadTable::end_numbers(const SaRecord& record, std::uint64_t last) {
   OutboundSa& sa = outbound_[raw(record.slot)];
   sa.sequence_limit.store(std::min(last, last_number(record.spec)), std::memory_order_relaxed);
   // A worker that has looked at the limit before counts from what the SA has given out by now, or
-  // from less: the store goes before the look.
+  // from less: the store goes before the look here, and there the number is read before the limit
+  // (reserve_sequence).
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const std::uint64_t given = sa.sequence.load(std::memory_order_relaxed);
   return given <= last && last - given >= kReservedAtOnce;

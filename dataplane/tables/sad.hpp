@@ -147,6 +147,8 @@ class Sad {
   /// Outbound, and no policy names it yet: its first number is the one behind `last`. Where there
   /// is none, it has none.
   virtual void begin_behind(const SaRecord& record, std::uint64_t last) = 0;
+  /// The record has them at once. Packets have them at once, too, or, behind another change, when
+  /// its grace period is over, if no later one has come by then.
   virtual channel::Outcome update_endpoints(const channel::UpdateEndpoints& request) = 0;
   /// Outbound: the largest outer packet that the way to the peer takes, as ICMP says; kNoPathMtu:
   /// the link's. Never more than the SA's `path_mtu` option.

@@ -49,7 +49,8 @@ struct Installed {
   crypto::esp::TransformId transform{};
   std::uint32_t salt = 0;  ///< until it is published
   SaSettings settings;
-  bool endpoints_in_grace = false;
+  std::uint64_t change_in_grace = 0;  ///< of endpoints, numbered; 0: none, so that one may begin
+  bool has_moved_again = false;       ///< meanwhile; the record says where to
 };
 
 /// Zero is no limit to whoever configures one.
@@ -216,6 +217,8 @@ class SadTable final : public Sad {
     if (generation >> (32U - slot_bits_) != 0) generation = first_generation();
   }
   Outcome remove(channel::SaId sa, bool is_followed, WhenEnded ended);
+  void switch_endpoints(Installed& installed);
+  void begin_grace_of_change(Installed& installed);
   [[nodiscard]] LastNumbers last_numbers(const Installed& installed);
   void return_abandoned();
   [[nodiscard]] std::expected<SlotIndex, Outcome> slot_of_lease(channel::Spi spi) const;
@@ -258,6 +261,7 @@ class SadTable final : public Sad {
   std::array<MappedArray<crypto::esp::ExpandedKey>, 2> keys_;  ///< by direction and slot
   bool keys_locked_ = false;
   std::array<std::uint32_t, 2> counts_{};
+  std::uint64_t last_change_ = 0;  ///< of endpoints of any SA
   std::unordered_map<std::uint64_t, std::unique_ptr<Installed>> installed_;
 };
 

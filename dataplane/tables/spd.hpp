@@ -80,8 +80,8 @@ class SpdSnapshot {
   [[nodiscard]] std::size_t probes() const { return index_.probes(); }
   /// Whether what a flow met under the generation `since` is what it meets under `now`: it meets
   /// none of the policies that came and went between. False, too, when that is not known any more.
-  [[nodiscard]] bool stays(const FlowKey& flow, PacketOrigin origin, std::uint32_t since,
-                           std::uint32_t now) const {
+  [[nodiscard]] bool stays(const FlowKey& flow, PacketOrigin origin, std::uint64_t since,
+                           std::uint64_t now) const {
     return recent_.pass_by(flow, origin == PacketOrigin::clear, since, now);
   }
   /// What a match means now; the outbound SA is read at the time of the call.
@@ -129,8 +129,10 @@ class SpdSnapshot {
   void count(const Match& match, WorkerId worker, std::uint64_t packets) const {
     if (Counter* const counter = counter_of(match, worker)) counter->add(packets);
   }
-  /// Another one after each change of which packet meets which policy: what flow caches compare.
-  [[nodiscard]] std::uint32_t generation() const {
+  /// Another one after each change of which packet meets which policy: what flow caches compare. Of
+  /// 64 bits: with 32, a thousand changes a second would bring the same again within fifty days,
+  /// and a flow that has rested since would be taken for a known one.
+  [[nodiscard]] std::uint64_t generation() const {
     // Acquire pairs with the release in `Spd`: who sees the number sees the change.
     return generation_.load(std::memory_order_acquire);
   }
@@ -150,7 +152,7 @@ class SpdSnapshot {
   PolicyIndex index_;
   RecentRules recent_;
   Live* live_;  ///< raw memory: what no entry had is never touched
-  std::atomic<std::uint32_t> generation_{0};
+  std::atomic<std::uint64_t> generation_{0};
   // These stay when the last such policy goes.
   std::atomic<bool> bypasses_by_port_{false};
   std::atomic<bool> has_unclear_{false};  ///< whose packets not all fragments show to be of it
@@ -235,7 +237,7 @@ class Spd {
   std::unordered_multimap<SlotIndex, List::iterator> bound_;  ///< by outbound SA
   std::uint32_t next_index_ = 0;                              ///< from here on none had an entry
   std::shared_ptr<std::vector<std::uint32_t>> free_indices_;  ///< no worker reads them any more
-  std::uint32_t last_generation_ = 0;
+  std::uint64_t last_generation_ = 0;
   config::PolicyAction default_policy_ = config::PolicyAction::discard;  ///< of `current_`
 };
 

@@ -4,35 +4,39 @@
 
 namespace culvert::dataplane {
 
-SlotAllocator::SlotAllocator(std::uint32_t capacity) : used_(capacity, false) {
-  for (std::uint32_t slot = capacity; slot > 0; --slot) free_.push_back(SlotIndex{slot - 1});
+SlotAllocator::SlotAllocator(std::uint32_t capacity)
+    : places_(std::size_t{capacity} + 1), end_(capacity) {
+  places_[end_] = {end_, end_, true};
+  for (std::uint32_t slot = 0; slot < capacity; ++slot) put_last(slot);
 }
 
 std::optional<SlotIndex> SlotAllocator::take() {
-  while (!free_.empty()) {
-    const SlotIndex slot = free_.back();
-    free_.pop_back();
-    if (used_[raw(slot)]) continue;  // taken by name
-    used_[raw(slot)] = true;
-    ++in_use_;
-    return slot;
-  }
-  return std::nullopt;
+  // The longest unused first: an SPI of an SA that is gone is not seen again soon.
+  const SlotIndex slot{places_[end_].next};
+  if (!take(slot)) return std::nullopt;
+  return slot;
 }
 
 bool SlotAllocator::take(SlotIndex slot) {
-  if (used_[raw(slot)]) return false;
-  used_[raw(slot)] = true;
+  Place& place = places_[raw(slot)];
+  if (place.is_used) return false;
+  places_[place.before].next = place.next;
+  places_[place.next].before = place.before;
+  place.is_used = true;
   ++in_use_;
   return true;
 }
 
 void SlotAllocator::give_back(SlotIndex slot) {
-  if (!used_[raw(slot)]) return;
-  used_[raw(slot)] = false;
+  if (!places_[raw(slot)].is_used) return;
   --in_use_;
-  // The longest unused first: an SPI of an SA that is gone is not seen again soon.
-  free_.push_front(slot);
+  put_last(static_cast<std::uint32_t>(slot));
+}
+
+void SlotAllocator::put_last(std::uint32_t slot) {
+  const std::uint32_t last = places_[end_].before;
+  places_[slot] = {last, end_, false};
+  places_[last].next = places_[end_].before = slot;
 }
 
 ForeignSpis::ForeignSpis(std::uint32_t capacity)

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -24,8 +23,15 @@ class SlotAllocator {
   [[nodiscard]] std::uint32_t in_use() const { return in_use_; }
 
  private:
-  std::vector<bool> used_;
-  std::deque<SlotIndex> free_;  ///< may hold slots taken by name; `take` skips them
+  /// Of a free slot: those that have been free for longer and less long.
+  struct Place {
+    std::uint32_t before = 0, next = 0;
+    bool is_used = false;
+  };
+  void put_last(std::uint32_t slot);
+
+  std::vector<Place> places_;  ///< and the end of the circle, which is nobody's
+  std::uint32_t end_;
   std::uint32_t in_use_ = 0;
 };
 

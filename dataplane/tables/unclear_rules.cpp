@@ -111,13 +111,32 @@ void UnclearRules::hide(const Form& form, const Order& order, Retired& retired) 
 
 /// A worker that is beyond the place of the one that has come in front may be on its way to this
 /// one, which does no harm behind the other.
-void UnclearRules::hide_later(const Form& form, const Order& order) {
-  reclaimer_.retire([self = std::weak_ptr(self_), form, order] {
-    const auto rules = self.lock();
-    if (rules == nullptr) return;
-    const auto retired = std::make_shared<Retired>();
-    (*rules)->hide(form, order, *retired);
-    (*rules)->reclaimer_.retire([retired] {});
+void UnclearRules::hide_later(const Form& form, Rules& rules, const Order& order) {
+  rules.leaving[order] = ++last_leave_;
+  reclaimer_.retire([self = std::weak_ptr(self_), form, order, number = last_leave_] {
+    if (const auto still = self.lock()) (*still)->end_leave(form, order, number);
+  });
+}
+
+void UnclearRules::end_leave(const Form& form, const Order& order, std::uint64_t number) {
+  const auto place = rules_.find(form);
+  if (place == rules_.end()) return;
+  const auto leaving = place->second.leaving.find(order);
+  // It has been shown again meanwhile, or taken out.
+  if (leaving == place->second.leaving.end() || leaving->second != number) return;
+  place->second.leaving.erase(leaving);
+  const auto retired = std::make_shared<Retired>();
+  hide(form, order, *retired);
+  reclaimer_.retire([retired] {});
+}
+
+/// Before what stands in front of them goes: nobody would meet them any more for their own sake,
+/// and whoever erased their policy expects that nobody does when its grace period is over.
+void UnclearRules::hide_erased(const Form& form, Rules& rules, Retired& retired) {
+  std::erase_if(rules.leaving, [&](const auto& leaving) {
+    const bool is_erased = !rules.all.contains(leaving.first);
+    if (is_erased) hide(form, leaving.first, retired);
+    return is_erased;
   });
 }
 
@@ -131,10 +150,11 @@ void UnclearRules::publish() {
     const bool is_left = !rules.all.empty();
     if (is_left && rules.is_shown && rules.shown == *rules.all.begin()) continue;
     // The next one comes before this one goes: no fragment passes by both.
-    if (is_left) show(form, *rules.all.begin());
+    if (is_left && rules.leaving.erase(*rules.all.begin()) == 0) show(form, *rules.all.begin());
     if (rules.is_shown && is_left && *rules.all.begin() < rules.shown) {
-      hide_later(form, rules.shown);
+      hide_later(form, rules, rules.shown);
     } else if (rules.is_shown) {
+      hide_erased(form, rules, *retired);
       hide(form, rules.shown, *retired);
     }
     if (!is_left) {

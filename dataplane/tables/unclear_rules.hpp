@@ -54,6 +54,9 @@ class UnclearRules {
     Order shown;  ///< the one that is in the tables, if `is_shown`
     bool is_shown = false;
     bool is_changed = false;  ///< since `publish`
+    /// In the tables behind `shown` until the grace period is over in which that came there, each
+    /// with the number of its leave.
+    std::map<Order, std::uint64_t> leaving;
   };
   using ByForm = std::map<Form, Rules>;
   struct Retired {
@@ -66,13 +69,16 @@ class UnclearRules {
   void note_change(ByForm::iterator place);
   void show(const Form& form, const Order& order);
   void hide(const Form& form, const Order& order, Retired& retired);
-  void hide_later(const Form& form, const Order& order);
+  void hide_later(const Form& form, Rules& rules, const Order& order);
+  void end_leave(const Form& form, const Order& order, std::uint64_t number);
+  void hide_erased(const Form& form, Rules& rules, Retired& retired);
 
   Reclaimer& reclaimer_;
   RuleTable<std::uint32_t> v4_;
   RuleTable<unsigned __int128> v6_;
   ByForm rules_;
   std::vector<ByForm::iterator> changed_;
+  std::uint64_t last_leave_ = 0;
   std::shared_ptr<UnclearRules*> self_ = std::make_shared<UnclearRules*>(this);
 };
 

@@ -15,7 +15,7 @@ namespace culvert::dataplane {
 struct FragmentBypass {
   FlowKey flow;
   SpdSnapshot::Match policy;
-  std::uint32_t generation = 0;
+  std::uint64_t generation = 0;
 };
 
 class BypassedPackets {

@@ -19,10 +19,11 @@ enum class FlowDecision : std::uint8_t {
   drop,       ///< `reason`
 };
 struct CachedFlow {
+  [[no_unique_address]] SpdSnapshot::Match match;  ///< the others stand in what pads it
   FlowDecision decision = FlowDecision::by_policy;
   DropReason reason{};
-  SpdSnapshot::Match match;
 };
+static_assert(sizeof(CachedFlow) == 8);
 
 /// A flow's key in 16 bytes (IPv4) or 48 (IPv6), compared as words.
 template <std::size_t kWords>
@@ -63,7 +64,7 @@ class FlowCache {
   struct Entry {
     Key key{};
     CachedFlow flow;
-    std::uint32_t generation = 0;  ///< snapshots count from 1
+    std::uint64_t generation = 0;  ///< snapshots count from 1
   };
 
   /// What was found last, under its generation; nullptr when the flow is not known.
@@ -74,10 +75,10 @@ class FlowCache {
     return nullptr;
   }
   /// Takes its own place, else that of the one that is longest out of date, else of any.
-  const CachedFlow* insert(const Key& key, std::uint32_t generation, const CachedFlow& flow) {
+  const CachedFlow* insert(const Key& key, std::uint64_t generation, const CachedFlow& flow) {
     Set& set = sets_[place_of(key)];
     Entry* place = nullptr;
-    std::uint32_t age = 0;
+    std::uint64_t age = 0;
     for (Entry& entry : set.entries) {
       if (entry.key == key) {
         place = &entry;
@@ -107,5 +108,6 @@ class FlowCache {
 /// 32 bytes a flow, and 64.
 using FlowCacheV4 = FlowCache<FlowV4>;
 using FlowCacheV6 = FlowCache<FlowV6>;
+static_assert(sizeof(FlowCacheV4::Entry) == 32 && sizeof(FlowCacheV6::Entry) <= 64);
 
 }  // namespace culvert::dataplane

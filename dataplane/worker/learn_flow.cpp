@@ -35,6 +35,8 @@ void learn(WorkerState& worker, const Burst& burst, std::uint32_t position, Slot
   }
   const AdjacencyIndex next_hop = worker.tables.fib->lookup(destination_of(leaving));
   flow.next_hop = &(*worker.tables.adjacencies)[next_hop];
+  // Acquire pairs with the release in Adjacencies::add_neighbor: the kind before what it is of.
+  if (flow.next_hop->kind.load(std::memory_order_acquire) == AdjacencyKind::drop) return;
   flow.port = flow.next_hop->port;
   // A SYN may announce less than it says (clamp_syn).
   flow.general_flags = header.protocol == wire::protocol::kTcp ? wire::tcp::kSyn : 0;

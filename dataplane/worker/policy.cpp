@@ -111,7 +111,7 @@ CachedFlow decide_flow(const WorkerState& worker, const SpdSnapshot& policies, c
 CachedFlow look_up(WorkerState& worker, const SpdSnapshot& policies, const std::uint8_t* ip,
                    const wire::IpHeader& header, const wire::Ports& ports, PacketOrigin origin) {
   const std::uint64_t tail = flow_tail(ports, header.protocol, origin);
-  const std::uint32_t generation = policies.generation();
+  const std::uint64_t generation = policies.generation();
   const auto through = [&](auto& cache, const auto& key) {
     auto* const known = cache.find(key);
     if (known != nullptr && known->generation == generation) [[likely]]
@@ -286,7 +286,7 @@ bool speaks_for_later(WorkerState& worker, const SpdSnapshot& policies,
 /// Makes what a first fragment met that of today's policies. As with what flow caches remember: a
 /// change that its flow does not meet is none, and after any other its policy is searched for
 /// again. False: it does not speak for a later one any more.
-bool still_speaks(WorkerState& worker, const SpdSnapshot& policies, std::uint32_t generation,
+bool still_speaks(WorkerState& worker, const SpdSnapshot& policies, std::uint64_t generation,
                   const FlowKey& later, const SpdSnapshot::Match& met, PacketOrigin origin,
                   FragmentBypass& first) {
   if (first.generation == generation) [[likely]]
@@ -306,7 +306,7 @@ bool still_speaks(WorkerState& worker, const SpdSnapshot& policies, std::uint32_
 /// protected by a policy without ports behind one with them. False: another worker knows, and goes
 /// on with it.
 bool follow_first(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
-                  std::uint32_t position, std::uint32_t generation, CachedFlow& flow) {
+                  std::uint32_t position, std::uint64_t generation, CachedFlow& flow) {
   const PacketOrigin origin = burst.origin[position];
   // What is remembered under other policies goes on being told apart.
   const bool has_to = policies.lets_pass_by_first() || worker.bypassed.has_any();
@@ -336,7 +336,7 @@ bool follow_first(WorkerState& worker, const SpdSnapshot& policies, Burst& burst
 /// A first fragment goes on by `policy`, or as what none names. Later ones that meet the same by
 /// themselves need not be told; nor those that are of one in front of it, as by OPAQUE ports.
 void remember_first(WorkerState& worker, const SpdSnapshot& policies, const Burst& burst,
-                    std::uint32_t position, std::uint32_t generation,
+                    std::uint32_t position, std::uint64_t generation,
                     const SpdSnapshot::Match& policy) {
   const PacketOrigin origin = burst.origin[position];
   if (origin == PacketOrigin::originated || !policies.lets_pass_by_first()) return;
@@ -360,7 +360,7 @@ void decide_one(WorkerState& worker, const SpdSnapshot& policies, Burst& burst,
                 std::uint32_t position) {
   const bool is_fragment = burst.header[position].is_fragment;
   // Before the search: what is remembered of its answer goes with a change that it has not seen.
-  const std::uint32_t generation = policies.generation();
+  const std::uint64_t generation = policies.generation();
   // What we make in fragments is IKE, whose ports its later ones do not show either.
   const bool is_of_our_ike = is_fragment && burst.origin[position] == PacketOrigin::originated;
   CachedFlow flow;

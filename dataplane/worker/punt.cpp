@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "dataplane/worker/decapsulate.hpp"
+#include "dataplane/worker/punt_ring.hpp"
 #include "dataplane/worker/stages.hpp"
 #include "wire/ethernet.hpp"
 
@@ -103,13 +104,12 @@ void hand_over(WorkerState& worker, rte_mbuf* packet, const PuntedPacket& what,
   }
   punted(packet) = what;
   const auto [ring, left_to_others] = way_of(worker, packet, what);
-  const bool was_empty = rte_ring_empty(ring) == 1;
   // The main thread only takes: what is free now stays so.
   if (rte_ring_free_count(ring) <= left_to_others || rte_ring_sp_enqueue(ring, packet) != 0) {
     worker.drop(packet, direction, DropReason::punt_queue_full);
     return;
   }
-  if (was_empty) wake(worker.context.wake_main);
+  if (has_to_wake(ring)) wake(worker.context.wake_main);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ struct PuntedPacket {
   /// may be another's when the main thread comes to it.
   wire::IpAddress next_hop{};
   PortId link{};               ///< resolve_neighbor
-  std::uint32_t policies = 0;  ///< resolve_neighbor: generation of those that let it go there
+  std::uint64_t policies = 0;  ///< resolve_neighbor: generation of those that let it go there
   config::ChildId child_id{};  ///< acquire
 };
 inline constexpr std::uint16_t kPuntPrivateBytes = 64;

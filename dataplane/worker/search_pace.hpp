@@ -20,7 +20,7 @@ class SearchPace {
   SearchPace() = default;
   /// Once an iteration, before packets are received.
   void see(const SpdSnapshot& policies) {
-    const std::uint32_t generation = policies.generation();
+    const std::uint64_t generation = policies.generation();
     if (generation == generation_) [[likely]]
       return;
     generation_ = generation;
@@ -64,7 +64,7 @@ class SearchPace {
 
   std::uint16_t most_ = kBurstPackets;
   std::uint16_t searches_ = kBurstPackets;  ///< of one burst
-  std::uint32_t generation_ = 0;            ///< of policies, seen last
+  std::uint64_t generation_ = 0;            ///< of policies, seen last
   std::uint32_t searched_ = 0;              ///< in the burst in hand
   std::uint32_t bursts_ = 0;                ///< since the generation was new
 };

@@ -127,7 +127,7 @@ class WorkerState {
   std::uint64_t era_of_burst = 0;  ///< Reclaimer::era when the iteration in hand began
   /// The list that the packets of the iteration in hand meet; not older than its era.
   const SpdSnapshot* policies = nullptr;
-  std::uint32_t policy_generation = 0;  ///< its, when the iteration began: nothing met an older one
+  std::uint64_t policy_generation = 0;  ///< its, when the iteration began: nothing met an older one
   SearchPace pace;
   std::size_t turn = 0;             ///< of ports and rings, while the pace is small
   bool went_the_short_way = false;  ///< all of the last burst that was protected or ESP

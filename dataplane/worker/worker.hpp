@@ -42,7 +42,7 @@ struct WorkerContext {
   rte_ring* peer_moved = nullptr;      ///< PeerMovedHint elements (rte_ring_elem) to main
   rte_ring* handoff = nullptr;         ///< ESP and fragments from other workers; multi producer
   WorkerContext* const* peers = nullptr;  ///< all workers by id, for hand-off
-  int wake_main = -1;  ///< eventfd: written when a punt ring becomes non-empty; -1: none
+  int wake_main = -1;  ///< eventfd: written when main has to look at a punt ring; -1: none
   config::IdleMode idle = config::IdleMode::adaptive;
   StageClock* stage_clock = nullptr;  ///< of this worker alone; nullptr: its time is not told apart
   std::atomic<bool> drain{false};     ///< relaxed: polls no port any more, serves all else

@@ -212,6 +212,7 @@ def churn():
 THREADED_PROGRAMS = {
     "tests/unit/dataplane/race/test_tables_race": ["300"],
     "tests/unit/dataplane/tables/test_dataplane_tables": ["[threads]"],
+    "tests/unit/dataplane/chaos/test_chaos": ["worker:*"],
     "tests/unit/channel/test_channel": ["ring:*"],
 }
 # Of what is not instrumented, each with its reason.

@@ -221,16 +221,16 @@ TEST_CASE("change over: what was found of a flow by other routes is looked for a
     Gateway gateway(change.before);
     struct Found {
       AdjacencyIndex way;
-      std::uint32_t generation;
+      std::uint64_t generation;
     };
     std::vector<Found> found;
     gateway.fib->look = [&] {
-      const std::uint32_t generation = gateway.tables->spd->snapshot().generation();
+      const std::uint64_t generation = gateway.tables->spd->snapshot().generation();
       found.push_back({gateway.tables->fib->lookup(flow.destination), generation});
     };
     gateway.change_over_to(change.after);
     const SpdSnapshot& policies = gateway.tables->spd->snapshot();
-    const std::uint32_t now = policies.generation();
+    const std::uint64_t now = policies.generation();
     const AdjacencyIndex after = gateway.tables->fib->lookup(flow.destination);
     for (const Found& one : found) {
       if (one.way == after) continue;

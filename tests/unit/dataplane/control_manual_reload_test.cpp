@@ -225,7 +225,7 @@ TEST_CASE("manual reload: another default policy is in force with the list, and 
   Gateway gateway;
   REQUIRE(gateway.reload() == "");
   CHECK(gateway.tables->spd->snapshot().default_policy() == config::PolicyAction::discard);
-  const std::uint32_t generation = gateway.tables->spd->snapshot().generation();
+  const std::uint64_t generation = gateway.tables->spd->snapshot().generation();
   gateway.file.default_policy = config::PolicyAction::bypass;
   REQUIRE(gateway.reload() == "");
   CHECK(gateway.tables->spd->snapshot().default_policy() == config::PolicyAction::bypass);

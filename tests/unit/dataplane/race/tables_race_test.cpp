@@ -1,6 +1,6 @@
-// Readers as workers are beside the one writer, for the thread sanitizer above all: SAs come and
-// go, policies are replaced, routes and neighbours change, and nobody reads what is being freed.
-// usage: test_tables_race [ROUNDS of the writer, default 400]
+// Readers as workers are beside the one writer, for the thread sanitizer above all: SAs come,
+// change, stop and go, policies are replaced and change one by one, routes and neighbours change,
+// and nobody reads what is being freed. usage: test_tables_race [ROUNDS of the writer, default 400]
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -16,6 +16,7 @@
 #include "dataplane/tables/tables.hpp"
 #include "tests/unit/dataplane/dpdk_environment.hpp"
 #include "tests/unit/dataplane/sa_request.hpp"
+#include "tests/unit/finding.hpp"
 
 namespace culvert::test {
 namespace {
@@ -23,7 +24,8 @@ namespace {
 using namespace dataplane;
 
 constexpr std::uint32_t kReaders = 3;
-constexpr std::uint32_t kPairs = 8;  ///< of SAs that come and go
+constexpr std::uint32_t kPairs = 8;   ///< of SAs that come and go
+constexpr std::uint32_t kAtOnce = 5;  ///< sequence numbers
 constexpr unsigned long kDefaultRounds = 400;
 
 wire::Prefix host(std::uint32_t number) {
@@ -56,6 +58,7 @@ class World {
                 rounds, static_cast<unsigned long long>(looked_up_.load()),
                 static_cast<unsigned long long>(protected_.load()),
                 static_cast<unsigned long long>(violations_.load()));
+    if (violations_ != 0) std::printf("%s\n", kRace);
     return violations_ + (protected_ == 0 ? 1 : 0);
   }
 
@@ -76,16 +79,13 @@ class World {
     } else {
       bring_up(number);
     }
-    publish();
+    change_policies(number, round);
     change_route(number, round);
     change_ports(round);
     for (const Pair& other : pairs_) {
-      if (!other.is_up || round % 3 != 0) continue;
-      const auto port = static_cast<std::uint16_t>(4500 + round % 7);
-      const channel::UpdateEndpoints moved{
-          other.in, {address("198.51.100.1"), 0}, {address("203.0.113.7"), port}};
-      static_cast<void>(tables_->sad->update_endpoints(moved));
+      if (other.is_up && round % 3 == 0) change_sas(other, round);
     }
+    tables_->ike_spis->put(round % kPairs + 1);
     tables_->reclaimer->poll();
     std::this_thread::yield();
   }
@@ -115,25 +115,58 @@ class World {
   void take_down(std::uint32_t number) {
     Pair& pair = pairs_[number];
     if (!pair.is_up) return;
+    for (const channel::SaId sa : {pair.in, pair.out}) {
+      tables_->sad->stop(sa, StopCause::hard_time);
+      claim(tables_->sad->stopped(*tables_->sad->find(sa)) != StopCause::none);
+    }
     tables_->spd->unbind(pair.slot);
     static_cast<void>(tables_->sad->remove(pair.out));
     static_cast<void>(tables_->sad->remove(pair.in));
     pair.is_up = false;
   }
 
-  void publish() {
-    std::vector<PolicyEntry> entries;
-    for (std::uint32_t number = 0; number < kPairs; ++number) {
-      PolicyEntry entry;
-      entry.origin = PolicyOrigin::negotiated;
-      entry.action = PolicyAction::protect;
-      entry.policy = channel::PolicyId{number + 1};
-      entry.local = {wire::TrafficSelector::parse("10.1.0.0/24").value()};
-      entry.remote = {wire::TrafficSelector::parse(host(number).to_string()).value()};
-      entry.outbound = pairs_[number].is_up ? pairs_[number].slot : kNoSlot;
-      entries.push_back(std::move(entry));
+  /// What changes of SAs that carry packets, and what is asked about them.
+  void change_sas(const Pair& pair, unsigned long round) {
+    Sad& sad = *tables_->sad;
+    const auto port = static_cast<std::uint16_t>(4500 + round % 7);
+    for (const channel::SaId sa : {pair.in, pair.out}) {
+      const channel::UpdateEndpoints moved{
+          sa, {address("198.51.100.1"), 0}, {address("203.0.113.7"), port}};
+      static_cast<void>(sad.update_endpoints(moved));
+      sad.set_end(*sad.find(sa), kNeverEnds - round);
     }
-    tables_->spd->replace(std::move(entries));
+    sad.set_path_mtu(pair.out, static_cast<std::uint16_t>(1300 + round % 100));
+    claim(sad.usage(*sad.find(pair.out)).packets % kAtOnce == 0);
+    static_cast<void>(sad.usage(*sad.find(pair.in)));  // the worker moves its window meanwhile
+    const std::uint32_t spi = static_cast<std::uint32_t>(sad.find(pair.in)->spec.spi);
+    const auto refused = sad.inbound(spi)->details->last_refusal.read();
+    claim(!refused || refused->flow.source_port == refused->flow.destination_port);
+  }
+
+  PolicyEntry policy(std::uint32_t number) const {
+    PolicyEntry entry;
+    entry.rank = {1, number};
+    entry.origin = PolicyOrigin::negotiated;
+    entry.action = PolicyAction::protect;
+    entry.policy = channel::PolicyId{number + 1};
+    entry.local = {wire::TrafficSelector::parse("10.1.0.0/24").value()};
+    entry.remote = {wire::TrafficSelector::parse(host(number).to_string()).value()};
+    entry.outbound = pairs_[number].is_up ? pairs_[number].slot : kNoSlot;
+    return entry;
+  }
+  /// All of them as by a reload, one that goes and comes again, or one with another SA, as it was.
+  void change_policies(std::uint32_t number, unsigned long round) {
+    Spd& spd = *tables_->spd;
+    if (round / kPairs % 3 == 0) {
+      std::vector<PolicyEntry> entries;
+      for (std::uint32_t each = 0; each < kPairs; ++each) entries.push_back(policy(each));
+      return spd.replace(std::move(entries));
+    }
+    if (round / kPairs % 3 == 1) {
+      claim(spd.erase(channel::PolicyId{number + 1}));
+      return spd.insert(policy(number));
+    }
+    claim(spd.rebind(channel::PolicyId{number + 1}, policy(number).outbound));
   }
 
   /// A host route and its neighbour, new ones in place of the old.
@@ -170,6 +203,7 @@ class World {
          number = (number + 1) % kPairs) {
       receive(self, number);
       send(self, number);
+      static_cast<void>(tables_->ike_spis->contains(number + 1));
       reclaimer.quiescent(self);
     }
     reclaimer.offline(self);
@@ -188,6 +222,11 @@ class World {
     const std::uint64_t next = sa->highest + 1;
     claim(sa->replay_window().commit(next) == ReplayVerdict::fresh);
     sa->packets.store(next, std::memory_order_relaxed);
+    claim(!has_ended(*sa, next));
+    claim(SharedAdd(1).take(sa->bytes_left, 100));
+    RefusedPacket refused;
+    refused.flow.source_port = refused.flow.destination_port = static_cast<std::uint16_t>(next);
+    sa->details->last_refusal.record(refused);
   }
 
   void send(WorkerId self, std::uint32_t number) {
@@ -205,7 +244,9 @@ class World {
     if (verdict == Verdict::protect) {
       OutboundSa& sa = *tables_->sad->outbound(slot);
       claim(sa.key != nullptr && sa.details != nullptr);
-      claim(reserve_sequence(sa, 5, SharedAdd(kReaders)).count == 5);
+      claim(reserve_sequence(sa, kAtOnce, SharedAdd(kReaders)).count == kAtOnce);
+      claim(SharedAdd(kReaders).take(sa.bytes_left, 100));
+      claim(!has_ended(sa, 1));
       claim(sa.outer().ip_bytes == 20);
       protected_.fetch_add(1, std::memory_order_relaxed);
     }

@@ -241,6 +241,43 @@ TEST_CASE("fib: a reader never sees a route that was never there while others ch
   CHECK(wrong.load() == 0);
 }
 
+TEST_CASE(
+    "fib: what is freed is freed behind its readers, though the FIB found that they are through",
+    "[threads]") {
+  INFO(test::kRace);
+  constexpr std::uint32_t kWhole = 0x600d600d;
+  Routes routes;
+  routes.reclaimer.online(kWorker);
+  std::atomic<const std::uint32_t*> now{new std::uint32_t(kWhole)};
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> wrong{0}, rounds{0};
+  std::thread reader([&] {
+    while (!stop.load(std::memory_order_relaxed)) {
+      if (*now.load(std::memory_order_acquire) != kWhole) {
+        wrong.fetch_add(1, std::memory_order_relaxed);
+      }
+      routes.reclaimer.quiescent(kWorker);
+      rounds.fetch_add(1, std::memory_order_relaxed);
+    }
+    routes.reclaimer.offline(kWorker);
+  });
+  for (std::uint32_t round = 0; round < 5000 || rounds.load(std::memory_order_relaxed) < 1000;
+       ++round) {
+    const auto* const before = now.exchange(new std::uint32_t(kWhole), std::memory_order_acq_rel);
+    routes.reclaimer.retire([before] { delete before; });
+    // A group of the FIB's that goes: when many wait, it looks itself who has reported.
+    const wire::Prefix host{wire::IpAddress::v4(0x0a000001U + (round % 256 << 8U)), 32};
+    static_cast<void>(routes.fib->add(host, AdjacencyIndex{101}));
+    routes.fib->remove(host);
+    routes.reclaimer.poll();
+  }
+  stop.store(true, std::memory_order_relaxed);
+  reader.join();
+  routes.settle();
+  delete now.load();
+  CHECK(wrong.load() == 0);
+}
+
 TEST_CASE("adjacencies: resolving writes the whole Ethernet header before it says so") {
   Adjacencies adjacencies(16);
   const auto v4 =

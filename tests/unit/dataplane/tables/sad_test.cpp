@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "dataplane/tables/spi_table.hpp"
 #include "tests/unit/dataplane/tables/sad_database.hpp"
 
 namespace culvert::dataplane {
@@ -220,6 +221,22 @@ TEST_CASE("sad: manual SAs fill every slot and then there is no room, whatever t
     db.pass_grace();
     REQUIRE(db.try_manual(sa_request(id, Direction::in, 0x100000 + round * kSlots)) == Outcome::ok);
   }
+}
+
+TEST_CASE("sad: the slot that is unused for longest is taken, however often one was by its name") {
+  SlotAllocator slots(kSlots);
+  const SlotIndex named{3};
+  for (int cycle = 0; cycle < 10'000; ++cycle) {
+    REQUIRE(slots.take(named));
+    REQUIRE_FALSE(slots.take(named));
+    slots.give_back(named);
+    slots.give_back(named);  // which it is
+  }
+  CHECK(slots.in_use() == 0);
+  std::vector<std::uint32_t> taken;
+  while (const auto slot = slots.take()) taken.push_back(static_cast<std::uint32_t>(*slot));
+  CHECK(taken == std::vector<std::uint32_t>{0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 3});
+  CHECK(slots.in_use() == kSlots);
 }
 
 TEST_CASE("sad: no reserved SPI finds anything, whichever SAs came and went (RFC 4303 §2.1)") {

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "dataplane/tables/spd.hpp"
+#include "dataplane/worker/flow_cache.hpp"
 #include "tests/unit/dataplane/sa_request.hpp"
 
 namespace culvert::dataplane {
@@ -36,8 +37,8 @@ struct Changing {
   Reclaimer reclaimer{1};
   Spd spd{1, reclaimer};
 
-  [[nodiscard]] std::uint32_t generation() const { return spd.snapshot().generation(); }
-  [[nodiscard]] bool stays(const FlowKey& flow, std::uint32_t since,
+  [[nodiscard]] std::uint64_t generation() const { return spd.snapshot().generation(); }
+  [[nodiscard]] bool stays(const FlowKey& flow, std::uint64_t since,
                            PacketOrigin origin = PacketOrigin::clear) const {
     return spd.snapshot().stays(flow, origin, since, generation());
   }
@@ -48,7 +49,7 @@ struct Changing {
 TEST_CASE("spd: a flow stays what it is when other policies come and go") {
   Changing policies;
   policies.spd.insert(site_of(1, 10, "10.2.0.0/16"));
-  const std::uint32_t before = policies.generation();
+  const std::uint64_t before = policies.generation();
   policies.spd.insert(site_of(2, 5, "10.3.0.0/16"));
   CHECK(policies.stays(flow_towards("10.2.0.7"), before));
   policies.spd.erase(channel::PolicyId{2});
@@ -59,7 +60,7 @@ TEST_CASE("spd: a flow stays what it is when other policies come and go") {
 TEST_CASE("spd: a flow is searched for again when one of its policies comes or goes") {
   Changing policies;
   policies.spd.insert(site_of(1, 10, "10.2.0.0/16"));
-  std::uint32_t before = policies.generation();
+  std::uint64_t before = policies.generation();
   SECTION("one that comes") { policies.spd.insert(site_of(2, 5, "10.2.0.0/24")); }
   SECTION("its own, that goes") { policies.spd.erase(channel::PolicyId{1}); }
   SECTION("one that came and went meanwhile") {
@@ -75,7 +76,7 @@ TEST_CASE("spd: a flow is searched for again when one of its policies comes or g
 TEST_CASE("spd: a flow is searched for again after a new list, and after many changes") {
   Changing policies;
   policies.spd.insert(site_of(1, 10, "10.2.0.0/16"));
-  const std::uint32_t before = policies.generation();
+  const std::uint64_t before = policies.generation();
   SECTION("a new list") { policies.spd.replace(policies.spd.entries()); }
   SECTION("many changes") {
     for (std::uint32_t change = 0; change < RecentRules::kChanges; ++change) {
@@ -114,7 +115,7 @@ TEST_CASE("spd: what stays by the last changes is what a search finds") {
     FlowKey flow;
     PacketOrigin origin;
     SpdSnapshot::Match match;
-    std::uint32_t generation;
+    std::uint64_t generation;
   };
   std::vector<Known> known;
   std::uint64_t stayed = 0, went = 0;
@@ -153,6 +154,29 @@ TEST_CASE("spd: what stays by the last changes is what a search finds") {
   }
   CHECK(stayed > 10'000);
   CHECK(went > 10'000);
+}
+
+TEST_CASE("spd: no change is taken for one of 2^32 changes before it") {
+  constexpr std::uint64_t kTurn = std::uint64_t{1} << 32U;
+  const FlowKey flow = flow_towards("10.2.0.7");
+  SECTION("when a flow is told to have stayed") {
+    Reclaimer reclaimer(1);
+    RecentRules recent;
+    recent.note(kTurn + 1, {}, reclaimer);
+    CHECK(recent.pass_by(flow, true, kTurn, kTurn + 1));
+    CHECK_FALSE(recent.pass_by(flow, true, 1, kTurn + 1));
+    CHECK_FALSE(recent.pass_by(flow, true, 0, kTurn + 1));
+  }
+  SECTION("when a flow is remembered") {
+    FlowCacheV4 cache(64);
+    const FlowV4 key{{1, 2}};
+    cache.insert(key, kTurn, {});
+    // 0 would be a place that has no flow.
+    REQUIRE(cache.find(key) != nullptr);
+    CHECK(cache.find(key)->generation == kTurn);
+    cache.insert(key, kTurn + 1, {});
+    CHECK(cache.find(key)->generation == kTurn + 1);
+  }
 }
 
 }  // namespace culvert::dataplane

@@ -142,7 +142,7 @@ TEST_CASE("spd: rebind moves a negotiated policy's traffic by its id, and no oth
   Policies policies;
   policies.spd.replace({protect(1, 5, {"10.1.0.0/24"}, {"10.2.0.0/24"}),
                         protect(2, 6, {"10.1.0.0/24"}, {"10.3.0.0/24"})});
-  const std::uint32_t generation = policies.spd.snapshot().generation();
+  const std::uint64_t generation = policies.spd.snapshot().generation();
   CHECK(policies.spd.rebind(channel::PolicyId{1002}, SlotIndex{9}));
   CHECK_FALSE(policies.spd.rebind(channel::PolicyId{7}, SlotIndex{9}));
   SlotIndex slot = kNoSlot;
@@ -345,7 +345,7 @@ TEST_CASE("spd: policies that come and go one by one leave the list that holds t
   Spd spd(1, reclaimer, 16);  // it has to be built anew on the way
   ChangingPolicies changing(random);
   std::uint64_t wrong = 0, matched = 0;
-  std::uint32_t last_generation = spd.snapshot().generation();
+  std::uint64_t last_generation = spd.snapshot().generation();
   for (int step = 0; step < 300; ++step) {
     const std::size_t before = changing.list().size();
     changing.change(spd, dice());
@@ -413,7 +413,7 @@ TEST_CASE("spd: whoever looks while a policy comes and goes meets it or what is 
   std::atomic<bool> stop{false};
   std::atomic<std::uint64_t> wrong{0}, rounds{0};
   std::thread reader([&] {
-    std::uint32_t generation = 0;
+    std::uint64_t generation = 0;
     while (!stop.load()) {
       const SpdSnapshot& snapshot = spd.snapshot();
       if (snapshot.generation() < generation) wrong.fetch_add(1);
@@ -461,7 +461,7 @@ TEST_CASE("spd: a reader during replacements sees one version or the other, whol
   std::atomic<bool> stop{false};
   std::atomic<std::uint64_t> wrong{0}, rounds{0};
   std::thread reader([&] {
-    std::uint32_t last_generation = 0;
+    std::uint64_t last_generation = 0;
     while (!stop.load()) {
       const SpdSnapshot& snapshot = spd.snapshot();
       if (snapshot.generation() < last_generation) wrong.fetch_add(1);
