@@ -36,11 +36,12 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
   policy.local = selectors_of(request.local_selectors);
   policy.remote = selectors_of(request.remote_selectors);
   policy.age_rank = next_rank_++;
-  // Without remote_ts the peer's address is meant, which the key daemon knows.
-  const auto fits = [](const auto& negotiated, const auto& configured) {
-    return !negotiated.empty() && (configured.empty() || wire::covers(configured, negotiated));
+  // A side without selectors is an end's address, which the SA has (Associations::install).
+  const auto fits = [](const auto& negotiated, const auto& configured, const auto& of_sa) {
+    return wire::covers(configured.empty() ? selectors_of(of_sa) : configured, negotiated);
   };
-  if (!fits(policy.local, child->local_ts) || !fits(policy.remote, child->remote_ts)) {
+  if (!fits(policy.local, child->local_ts, record->spec.local_selectors) ||
+      !fits(policy.remote, child->remote_ts, record->spec.remote_selectors)) {
     return Outcome::invalid_field;
   }
   if (size_ >= config_.dataplane.limits.policies) return Outcome::no_room;

@@ -40,6 +40,9 @@ config::Config configuration() {
   config::Child& child = connection.children.emplace_back();
   child.name = "net";
   child.id = config::child_id(connection.name, child.name);
+  child.local_ts = {*wire::TrafficSelector::parse("10.1.0.0/16")};
+  child.remote_ts = {*wire::TrafficSelector::parse("10.2.0.0/16")};
+  child.esp_proposals = {*crypto::parse_esp_proposal("aes256gcm16")};
   return file;
 }
 
