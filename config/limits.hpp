@@ -59,6 +59,19 @@ inline constexpr std::uint32_t kDummyPacketsTotal = 20000;
 inline constexpr std::uint32_t kDummyBytesMin = 40;  ///< bytes; an IPv6 header
 inline constexpr std::uint32_t kSpiMin = 256;        ///< RFC 4303 §2.1 reserves 1..255
 
+// ---- what a peer may make of its children's selectors (docs/decisions/0017)
+// ---------------------- A policy that is negotiated is as many rules as it has pairs of selectors,
+// either way; a search asks once for each shape among all rules. What the configuration names is
+// not counted.
+inline constexpr std::size_t kRulesOfPeer = 1024;  ///< of an IKE SA: 128 children of four pairs
+inline constexpr std::size_t kShapesOfPeer = 64;   ///< of an IKE SA: a µs of each search
+inline constexpr std::size_t kShapesOfAll = 1024;  ///< in force: tens of µs of each search
+/// For each of limits.policies: a host behind as many networks of ours as a child may have.
+inline constexpr std::size_t kRulesPerPolicy = 2 * kSelectors;
+/// Of one child, that a search compares one by one: a trap, and what is negotiated before and after
+/// a change of the configuration, each with all selectors that a child may have.
+inline constexpr std::size_t kRulesAlike = 3 * 2 * kSelectors * kSelectors;
+
 // ---- the policy table's check -------------------------------------------------------------------
 inline constexpr std::size_t kComparedSelectors = 1U << 18U;     ///< pairs; bounds memory
 inline constexpr std::size_t kSelectorComparisons = 30'000'000;  ///< about a second

@@ -99,6 +99,10 @@ std::optional<Outcome> Associations::refuse(const channel::InstallSa& request) c
 Outcome Associations::install(const channel::InstallSa& request, Instant now) {
   const config::Child* const child = children_.find(request.child_id);
   if (child == nullptr) return Outcome::invalid_field;
+  const auto is_allowed = [&](const ChildTerms& terms) { return allows(terms, request); };
+  if (std::ranges::none_of(children_.terms(request.child_id), is_allowed)) {
+    return Outcome::invalid_field;
+  }
   if (const auto refused = refuse(request)) return *refused;
   const SaSettings settings = settings_of(request, child->headers, now);
   const auto slot = tables_.sad->install(request, rte_get_tsc_cycles(), settings);

@@ -43,7 +43,9 @@ void ChildDirectory::take(const config::Config& config, const std::set<ChildId>&
       ChildName name{.connection = connection.name,
                      .child = child.name,
                      .started_by = starter_of(connection, child)};
-      entries_[child.id] = {std::move(name), &child, position};
+      const auto known = before.find(child.id);
+      auto terms = after(known == before.end() ? nullptr : &known->second, child);
+      entries_[child.id] = {std::move(name), &child, position, std::move(terms)};
       order->push_back(child.id);
     }
   }
@@ -55,6 +57,14 @@ void ChildDirectory::take(const config::Config& config, const std::set<ChildId>&
     known->second.configured = nullptr;
     entries_.try_emplace(child, std::move(known->second));
   }
+}
+
+std::vector<ChildTerms> ChildDirectory::after(const Entry* before, const config::Child& child) {
+  std::vector<ChildTerms> terms{terms_of(child)};
+  if (before == nullptr || before->terms.empty()) return terms;
+  if (before->terms.front() == terms.front()) return before->terms;
+  terms.push_back(before->terms.front());
+  return terms;
 }
 
 /// Both directions of a name are one.
@@ -77,6 +87,12 @@ const ChildName& ChildDirectory::name(ChildId child) const {
 const config::Child* ChildDirectory::find(ChildId child) const {
   const auto found = entries_.find(child);
   return found == entries_.end() ? nullptr : found->second.configured;
+}
+
+std::span<const ChildTerms> ChildDirectory::terms(ChildId child) const {
+  const auto found = entries_.find(child);
+  if (found == entries_.end() || found->second.configured == nullptr) return {};
+  return found->second.terms;
 }
 
 std::optional<std::uint32_t> ChildDirectory::position(ChildId child) const {

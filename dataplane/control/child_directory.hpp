@@ -7,12 +7,14 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "config/config.hpp"
+#include "dataplane/control/child_terms.hpp"
 
 namespace culvert::dataplane::control {
 
@@ -50,6 +52,10 @@ class ChildDirectory {
   [[nodiscard]] const ChildName& name(ChildId child) const;
   /// A connection's child; nullptr: it is not configured, or is a manual SA's.
   [[nodiscard]] const config::Child* find(ChildId child) const;
+  /// What it may negotiate: as the configuration has it now and, behind that, as it had it before
+  /// the child's last change. The key daemon may read the file later than we do, and answers rekeys
+  /// by what it has read.
+  [[nodiscard]] std::span<const ChildTerms> terms(ChildId child) const;
   /// Whether a manual SA bears it. The key daemon has no say in those.
   [[nodiscard]] bool is_manual(ChildId child) const { return name(child).manual; }
   /// Of a connection's child: which one of the file it is, from 0. Policy order.
@@ -64,7 +70,9 @@ class ChildDirectory {
     ChildName name;
     const config::Child* configured = nullptr;
     std::uint32_t position = 0;  ///< of what is configured
+    std::vector<ChildTerms> terms;
   };
+  static std::vector<ChildTerms> after(const Entry* before, const config::Child& child);
   void take_manual(const config::ManualSa& sa, std::vector<ChildId>& order);
 
   std::unordered_map<ChildId, Entry> entries_;

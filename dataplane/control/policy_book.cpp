@@ -1,5 +1,8 @@
 #include "dataplane/control/policy_book.hpp"
 
+#include "config/limits.hpp"
+#include "runtime/log.hpp"
+
 namespace culvert::dataplane::control {
 
 using channel::Outcome;
@@ -12,6 +15,7 @@ void PolicyBook::publish(const std::function<void()>& before_swap) {
   }
   auto entries = ordered_policies(config_, children_, negotiated_, manual_);
   size_ = entries.size();
+  budget_.begin(config_, children_, entries, negotiated_);
   tables_.spd->replace(std::move(entries), config_.default_policy, before_swap);
 }
 
@@ -36,18 +40,39 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
   policy.local = selectors_of(request.local_selectors);
   policy.remote = selectors_of(request.remote_selectors);
   policy.age_rank = next_rank_++;
-  // Without remote_ts the peer's address is meant, which the key daemon knows.
-  const auto fits = [](const auto& negotiated, const auto& configured) {
-    return !negotiated.empty() && (configured.empty() || wire::covers(configured, negotiated));
+  // A side without selectors is an end's address, which the SA has (Associations::install).
+  const auto fits = [](const auto& negotiated, const auto& configured, const auto& of_sa) {
+    return wire::covers(configured.empty() ? selectors_of(of_sa) : configured, negotiated);
   };
-  if (!fits(policy.local, child->local_ts) || !fits(policy.remote, child->remote_ts)) {
+  if (!fits(policy.local, child->local_ts, record->spec.local_selectors) ||
+      !fits(policy.remote, child->remote_ts, record->spec.remote_selectors)) {
     return Outcome::invalid_field;
   }
   if (size_ >= config_.dataplane.limits.policies) return Outcome::no_room;
-  tables_.spd->insert(negotiated_entry(request.policy, policy, children_));
+  PolicyEntry entry = negotiated_entry(request.policy, policy, children_);
+  if (const auto refused = why_no_room(policy, entry)) {
+    runtime::log(runtime::Level::warning, "policy_refused",
+                 {{"connection", children_.name(policy.child_id).connection},
+                  {"child", children_.name(policy.child_id).child},
+                  {"remote", record->spec.remote.address.to_string()},
+                  {"reason", *refused}});
+    return Outcome::no_room;
+  }
+  tables_.spd->insert(std::move(entry));
+  budget_.take(policy);
   ++size_;
   negotiated_.emplace(request.policy, std::move(policy));
   return Outcome::ok;
+}
+
+/// What every search would pay for, and what those would that look for a packet of it.
+std::optional<std::string> PolicyBook::why_no_room(const NegotiatedPolicy& policy,
+                                                   const PolicyEntry& entry) const {
+  if (auto refused = budget_.why_not(policy)) return refused;
+  const std::size_t rules = wire::rules_between(policy.local, policy.remote);
+  if (tables_.spd->most_alike(entry) + rules <= config::limits::kRulesAlike) return std::nullopt;
+  return "more than " + std::to_string(config::limits::kRulesAlike) +
+         " rules of its child that are compared one by one";
 }
 
 Outcome PolicyBook::switch_outbound(const channel::SwitchOutbound& request) {
@@ -62,7 +87,10 @@ Outcome PolicyBook::switch_outbound(const channel::SwitchOutbound& request) {
 }
 
 Outcome PolicyBook::remove(channel::PolicyId policy) {
-  if (negotiated_.erase(policy) == 0) return Outcome::unknown_policy;
+  const auto found = negotiated_.find(policy);
+  if (found == negotiated_.end()) return Outcome::unknown_policy;
+  budget_.give_back(found->second);
+  negotiated_.erase(found);
   if (tables_.spd->erase(policy)) --size_;
   return Outcome::ok;
 }

@@ -13,7 +13,11 @@ using channel::RequestType;
 std::optional<Instant> Requests::handle_waiting(Instant now) {
   // What is behind a snapshot waits for its end, as if that were one step.
   if (snapshot_) return go_on_with_snapshot();
+  // Changes come faster than scans: what earlier ones have replaced would pile up.
+  tables_.reclaimer->poll();
+  const Instant end = clock_() + kTurn;
   for (int handled = 0; handled < kHandledAtOnce; ++handled) {
+    if (handled > 0 && clock_() >= end) break;
     auto request = channel_.next_request();
     if (!request) return std::nullopt;
     if (request->type == RequestType::take_snapshot) {

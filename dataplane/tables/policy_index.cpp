@@ -8,15 +8,6 @@
 namespace culvert::dataplane {
 namespace {
 
-template <typename Address>
-Address number_of(const wire::IpAddress& address) {
-  Address number = 0;
-  for (std::size_t index = 0; index < sizeof(Address); ++index) {
-    number = static_cast<Address>(number << 8U) | address.bytes[index];
-  }
-  return number;
-}
-
 /// The leading bits in which the two are the same.
 template <typename Number>
 Number common_mask(Number first, Number last) {
@@ -28,46 +19,8 @@ Number common_mask(Number first, Number last) {
   return mask;
 }
 
-struct PortRange {
-  std::uint16_t first, last;
-};
-constexpr PortRange kNoPort{65535, 0};
-
-/// Ports are of a protocol: a selector of any protocol with ports is met by none that is known.
-PortRange known_ports(const wire::TrafficSelector& selector) {
-  if (selector.any_protocol() && !selector.any_port()) return kNoPort;
-  return {selector.port_first, selector.port_last};
-}
-/// A packet whose ports cannot be known (a fragment but the first) meets only selectors that want
-/// none, or OPAQUE (RFC 4301 §4.4.1.2, §7).
-bool takes_unknown_port(const wire::TrafficSelector& selector) {
-  return selector.any_port() || selector.opaque_port();
-}
 std::uint16_t port_mask(std::uint16_t first, std::uint16_t last) {
   return first > last ? std::uint16_t{0} : common_mask(first, last);
-}
-
-template <typename Address>
-CompiledRule<Address> compiled(const PolicyRule& rule) {
-  const PortRange source = known_ports(rule.source);
-  const PortRange destination = known_ports(rule.destination);
-  CompiledRule<Address> made{};
-  made.source_first = number_of<Address>(rule.source.first);
-  made.source_last = number_of<Address>(rule.source.last);
-  made.destination_first = number_of<Address>(rule.destination.first);
-  made.destination_last = number_of<Address>(rule.destination.last);
-  made.source_port_first = source.first;
-  made.source_port_last = source.last;
-  made.destination_port_first = destination.first;
-  made.destination_port_last = destination.last;
-  made.source_protocol = rule.source.protocol;
-  made.destination_protocol = rule.destination.protocol;
-  made.reverse = rule.reverse;
-  made.in_clear_only = rule.in_clear_only;
-  made.takes_unknown_ports =
-      takes_unknown_port(rule.source) && takes_unknown_port(rule.destination);
-  made.entry = rule.entry;
-  return made;
 }
 
 template <typename Address>
@@ -128,31 +81,6 @@ std::uint32_t salt_of(const RuleShape<Address>& shape) {
   return static_cast<std::uint32_t>(mixed(rest, shape.source, shape.destination)) & 0xffffffU;
 }
 
-bool within(auto value, auto first, auto last) { return first <= value && value <= last; }
-
-/// Whether the rule is about these addresses, and such a packet.
-template <typename Address>
-bool is_between(const CompiledRule<Address>& rule, const CompiledFlow<Address>& flow,
-                bool in_clear) {
-  if (rule.in_clear_only && !in_clear) return false;
-  return within(flow.source, rule.source_first, rule.source_last) &&
-         within(flow.destination, rule.destination_first, rule.destination_last);
-}
-
-template <typename Address>
-bool is_met(const CompiledRule<Address>& rule, const CompiledFlow<Address>& flow, bool in_clear) {
-  const auto is_of = [&](std::uint8_t protocol) {
-    return protocol == 0 || protocol == flow.protocol;
-  };
-  if (!is_between(rule, flow, in_clear) || !is_of(rule.source_protocol) ||
-      !is_of(rule.destination_protocol)) {
-    return false;
-  }
-  if (!flow.ports_known) return rule.takes_unknown_ports;
-  return within(flow.source_port, rule.source_port_first, rule.source_port_last) &&
-         within(flow.destination_port, rule.destination_port_first, rule.destination_port_last);
-}
-
 /// A bucket that is not empty costs a look at a rule, most of them of another shape: with two for
 /// each rule a search of 700 shapes took 50 µs longer.
 constexpr std::size_t kBucketsARule = 8;
@@ -165,14 +93,11 @@ bool is_before(const Node& a, const Node& b) {
   return !a.rule.reverse && b.rule.reverse;
 }
 
-template <typename Address>
-CompiledFlow<Address> compiled(const FlowKey& flow) {
-  return {number_of<Address>(flow.source),
-          number_of<Address>(flow.destination),
-          flow.source_port,
-          flow.destination_port,
-          flow.protocol,
-          flow.ports_known};
+/// The first of a list from there that packets of a tunnel may meet.
+template <typename Node>
+Node* open_from(Node* node) {
+  if (node == nullptr || !node->rule.in_clear_only) return node;
+  return node->next_open.load(std::memory_order_relaxed);
 }
 
 template <typename Table>
@@ -234,15 +159,24 @@ void RuleTable<Address>::insert(const PolicyRule& rule) {
 
   prefixes_.add(PrefixFilter::Side::source, shape.source, made->rule.source_first);
   prefixes_.add(PrefixFilter::Side::destination, shape.destination, made->rule.destination_first);
-  std::atomic<Node*>* place = &bucket(made->hash);
+  std::atomic<Node*>& list = bucket(made->hash);
+  std::atomic<Node*>* place = &list;
   Node* next = place->load(std::memory_order_relaxed);
-  while (next != nullptr && is_before(*next, *made)) {
+  Node* open = nullptr;  // the last one before its place
+  for (; next != nullptr && is_before(*next, *made);
+       next = place->load(std::memory_order_relaxed)) {
+    if (!next->rule.in_clear_only) open = next;
     place = &next->next;
-    next = place->load(std::memory_order_relaxed);
   }
+  Node* const next_open = open_from(next);
   made->next.store(next, std::memory_order_relaxed);
-  // Release pairs with the acquires in `find`: the rule before its place.
-  place->store(made.release(), std::memory_order_release);
+  made->next_open.store(next_open, std::memory_order_relaxed);
+  Node* const placed = made.release();
+  // Release pairs with the acquires in `search`: the rule before its place.
+  place->store(placed, std::memory_order_release);
+  if (!placed->rule.in_clear_only) {
+    lead(open != nullptr ? open : list.load(std::memory_order_relaxed), placed, next_open, placed);
+  }
 
   Group& group = shapes_[shape];
   if (group.rules++ == 0 || rule.rank < group.first) {
@@ -255,15 +189,22 @@ template <typename Address>
 void RuleTable<Address>::erase(const PolicyRule& rule, Retired& retired) {
   const Rule gone = compiled<Address>(rule);
   const Shape shape = shape_of(gone);
-  std::atomic<Node*>* place = &bucket(hash_of(shape, salt_of(shape), example_of(gone)));
+  std::atomic<Node*>& list = bucket(hash_of(shape, salt_of(shape), example_of(gone)));
+  std::atomic<Node*>* place = &list;
   Node* node = place->load(std::memory_order_relaxed);
-  while (node != nullptr && node->rule != gone) {
+  Node* open = nullptr;
+  for (; node != nullptr && node->rule != gone; node = place->load(std::memory_order_relaxed)) {
+    if (!node->rule.in_clear_only) open = node;
     place = &node->next;
-    node = place->load(std::memory_order_relaxed);
   }
   if (node == nullptr) return;
-  // It keeps its `next`: who stands on it goes on from there.
-  place->store(node->next.load(std::memory_order_relaxed), std::memory_order_release);
+  // It keeps its `next` and `next_open`: who stands on it goes on from there.
+  Node* const next = node->next.load(std::memory_order_relaxed);
+  place->store(next, std::memory_order_release);
+  if (!gone.in_clear_only) {
+    lead(open != nullptr ? open : list.load(std::memory_order_relaxed), next, node,
+         node->next_open.load(std::memory_order_relaxed));
+  }
   prefixes_.remove(PrefixFilter::Side::source, shape.source, gone.source_first);
   prefixes_.remove(PrefixFilter::Side::destination, shape.destination, gone.destination_first);
   retired.emplace_back(node);
@@ -281,14 +222,42 @@ void RuleTable<Address>::publish() {
   std::vector<Probe> probes;
   for (const auto& [shape, group] : shapes_) probes.push_back({shape, salt_of(shape), group.first});
   auto next = std::make_unique<Probes>(std::move(probes));
-  // Release pairs with the acquire in `find`.
+  // Release pairs with the acquire in `search`.
   const Probes* const before = probes_.exchange(next.release(), std::memory_order_acq_rel);
   reclaimer_.retire([before] { delete before; });
 }
 
 template <typename Address>
-const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& flow,
-                                                                  bool in_clear) const {
+void RuleTable<Address>::lead(Node* from, const Node* until, const Node* before, Node* to) {
+  for (Node* node = from; node != until; node = node->next.load(std::memory_order_relaxed)) {
+    // Release pairs with the acquires in `search`.
+    if (node->next_open.load(std::memory_order_relaxed) == before) {
+      node->next_open.store(to, std::memory_order_release);
+    }
+  }
+}
+
+template <typename Address>
+std::uint32_t RuleTable<Address>::hash_of_rule(const PolicyRule& rule) {
+  const Rule made = compiled<Address>(rule);
+  const Shape shape = shape_of(made);
+  return hash_of(shape, salt_of(shape), example_of(made));
+}
+
+template <typename Address>
+std::size_t RuleTable<Address>::alike(std::uint32_t hash, std::uint64_t section) const {
+  std::size_t count = 0;
+  const Node* node = bucket(hash).load(std::memory_order_relaxed);
+  for (; node != nullptr; node = node->next.load(std::memory_order_relaxed)) {
+    if (node->hash == hash && node->rank.section == section) ++count;
+  }
+  return count;
+}
+
+template <typename Address>
+template <typename Seen>
+const typename RuleTable<Address>::Node* RuleTable<Address>::search(const Flow& flow, bool in_clear,
+                                                                    Seen& seen) const {
   const Probes& probes = *probes_.load(std::memory_order_acquire);
   const typename Probes::Around around(probes, prefixes_, flow.source, flow.destination);
   const Node* best = nullptr;
@@ -300,8 +269,7 @@ const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& fl
     while (left != 0 && !is_over) {
       std::size_t count = 0;
       for (; count < kProbesAhead && left != 0; left &= left - 1) {
-        const Probe& probe =
-            probes[block * Probes::kBlock + static_cast<std::size_t>(std::countr_zero(left))];
+        const Probe& probe = probes.at(block, left);
         is_over = best != nullptr && best->rank < probe.first;  // and before all behind it
         if (is_over) break;
         hashes[count] = hash_of(probe.shape, probe.salt, flow);
@@ -309,7 +277,7 @@ const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& fl
         asked[count++] = &probe;
       }
       for (std::size_t at = 0; at < count; ++at) {
-        best = better_of(*asked[at], hashes[at], flow, in_clear, best);
+        best = better_of(*asked[at], hashes[at], flow, in_clear, best, seen);
       }
     }
   }
@@ -317,33 +285,45 @@ const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& fl
 }
 
 template <typename Address>
-std::size_t RuleTable<Address>::probes_for(const Flow& flow) const {
-  const Probes& probes = *probes_.load(std::memory_order_acquire);
-  const typename Probes::Around around(probes, prefixes_, flow.source, flow.destination);
-  std::size_t sum = 0;
-  for (std::size_t block = 0; block < probes.blocks(); ++block) {
-    sum += static_cast<std::size_t>(std::popcount(around.in(block)));
-  }
-  return sum;
-}
-
-template <typename Address>
-const typename RuleTable<Address>::Node* RuleTable<Address>::better_of(const Probe& probe,
-                                                                       std::uint32_t hash,
-                                                                       const Flow& flow,
-                                                                       bool in_clear,
-                                                                       const Node* best) const {
+template <typename Seen>
+const typename RuleTable<Address>::Node* RuleTable<Address>::better_of(
+    const Probe& probe, std::uint32_t hash, const Flow& flow, bool in_clear, const Node* best,
+    Seen& seen) const {
   if (best != nullptr && best->rank < probe.first) return best;
   // No such rule takes a packet whose ports are not known.
   if (!flow.ports_known && (probe.shape.source_port | probe.shape.destination_port) != 0) {
     return best;
   }
+  seen.probe();
   const Node* node = bucket(hash).load(std::memory_order_acquire);
-  for (; node != nullptr; node = node->next.load(std::memory_order_acquire)) {
+  while (node != nullptr) {
     if (best != nullptr && !is_before(*node, *best)) break;
+    seen.rule();
     if (node->hash == hash && is_met(node->rule, flow, in_clear)) return node;
+    node = (in_clear ? node->next : node->next_open).load(std::memory_order_acquire);
   }
   return best;
+}
+
+template <typename Address>
+const typename RuleTable<Address>::Node* RuleTable<Address>::find(const Flow& flow,
+                                                                  bool in_clear) const {
+  struct Nobody {
+    static void probe() {}
+    static void rule() {}
+  } nobody;
+  return search(flow, in_clear, nobody);
+}
+
+template <typename Address>
+SearchEffort RuleTable<Address>::effort(const Flow& flow, bool in_clear) const {
+  struct Counting {
+    SearchEffort seen;
+    void probe() { ++seen.probes; }
+    void rule() { ++seen.rules; }
+  } counting;
+  static_cast<void>(search(flow, in_clear, counting));
+  return counting.seen;
 }
 
 template class RuleTable<std::uint32_t>;
@@ -388,11 +368,6 @@ void PolicyIndex::publish() {
   v6_.publish();
 }
 
-std::size_t PolicyIndex::probes_for(const FlowKey& flow) const {
-  return flow.source.is_v4() ? v4_.probes_for(compiled<std::uint32_t>(flow))
-                             : v6_.probes_for(compiled<unsigned __int128>(flow));
-}
-
 PolicyIndex::Match PolicyIndex::find(const FlowKey& flow, bool in_clear) const {
   return flow.source.is_v4() ? match_in(v4_, unclear_->v4(), flow, in_clear)
                              : match_in(v6_, unclear_->v6(), flow, in_clear);
@@ -403,11 +378,39 @@ PolicyIndex::Match PolicyIndex::find_shown(const FlowKey& flow, bool in_clear) c
                              : match_of(node_in(v6_, flow, in_clear), false);
 }
 
+std::size_t PolicyIndex::most_alike(std::span<const PolicyRule> rules) const {
+  // Of one policy: as a rule few places, each of which is gone through once.
+  std::vector<std::uint32_t> v4, v6;
+  for (const PolicyRule& rule : rules) {
+    if (rule.source.first.is_v4()) {
+      v4.push_back(RuleTable<std::uint32_t>::hash_of_rule(rule));
+    } else {
+      v6.push_back(RuleTable<unsigned __int128>::hash_of_rule(rule));
+    }
+  }
+  std::size_t most = 0;
+  const auto count_in = [&](const auto& table, std::vector<std::uint32_t>& hashes) {
+    std::ranges::sort(hashes);
+    hashes.erase(std::ranges::unique(hashes).begin(), hashes.end());
+    for (const std::uint32_t hash : hashes) {
+      most = std::max(most, table.alike(hash, rules.front().rank.section));
+    }
+  };
+  count_in(v4_, v4);
+  count_in(v6_, v6);
+  return most;
+}
+
+SearchEffort PolicyIndex::effort(const FlowKey& flow, bool in_clear) const {
+  return flow.source.is_v4() ? v4_.effort(compiled<std::uint32_t>(flow), in_clear)
+                             : v6_.effort(compiled<unsigned __int128>(flow), in_clear);
+}
+
 RecentRules::~RecentRules() {
   for (const auto& noted : noted_) delete noted.load(std::memory_order_relaxed);
 }
 
-void RecentRules::note(std::uint64_t generation, std::span<const PolicyRule> rules,
+void RecentRules::note(std::uint32_t generation, std::span<const PolicyRule> rules,
                        Reclaimer& reclaimer) {
   auto made = std::make_unique<Noted>();
   made->generation = generation;
@@ -425,8 +428,8 @@ void RecentRules::note(std::uint64_t generation, std::span<const PolicyRule> rul
   reclaimer.retire([before] { delete before; });
 }
 
-bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint64_t since,
-                          std::uint64_t now) const {
+bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint32_t since,
+                          std::uint32_t now) const {
   if (now - since > kChanges) return false;
   std::size_t looked_at = 0;
   // Of a packet that does not show all, rules between its addresses may be unclear.
@@ -439,7 +442,7 @@ bool RecentRules::pass_by(const FlowKey& flow, bool in_clear, std::uint64_t sinc
   const bool is_v4 = flow.source.is_v4();
   const auto v4 = is_v4 ? compiled<std::uint32_t>(flow) : CompiledFlow<std::uint32_t>{};
   const auto v6 = is_v4 ? CompiledFlow<unsigned __int128>{} : compiled<unsigned __int128>(flow);
-  for (std::uint64_t generation = since + 1; generation != now + 1; ++generation) {
+  for (std::uint32_t generation = since + 1; generation != now + 1; ++generation) {
     const Noted* const noted = noted_[generation % kChanges].load(std::memory_order_acquire);
     if (noted == nullptr || noted->generation != generation) return false;
     looked_at += is_v4 ? noted->v4.size() : noted->v6.size();

@@ -1,8 +1,7 @@
 // Which of many ordered rules a packet meets first. Rules are grouped by their shape: how many
 // leading bits of each field all their packets have in common. A packet is looked up once a shape,
-// in one hash table; deployments have a handful of shapes however many rules they have. Where there
-// are many, only those are asked for that have rules around both addresses (shape_probes.hpp). One
-// writer changes it rule by rule while workers read (RCU).
+// in one hash table; deployments have a handful of shapes however many rules they have. One writer
+// changes it rule by rule while workers read (RCU).
 #pragma once
 
 #include <algorithm>
@@ -15,46 +14,17 @@
 #include <span>
 #include <vector>
 
+#include "dataplane/tables/compiled_rule.hpp"
 #include "dataplane/tables/flow_key.hpp"
 #include "dataplane/tables/mapped_array.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "dataplane/tables/shape_probes.hpp"
-#include "wire/traffic_selector.hpp"
 
 namespace culvert::dataplane {
 
-/// One pair of selectors of a policy, in one direction.
-struct PolicyRule {
-  wire::TrafficSelector source, destination;
-  PolicyRank rank;
-  std::uint32_t entry = 0;     ///< among rules of one rank the lower one is first
-  bool reverse = false;        ///< comes behind the same entry's other direction
-  bool in_clear_only = false;  ///< only packets that were received unprotected meet it
-  /// A later fragment that may be of it goes no further: what is of it must not pass otherwise.
-  bool must_be_ruled_out = false;
-};
-
-/// A rule as it is compared, addresses as numbers.
-template <typename Address>
-struct CompiledRule {
-  Address source_first, source_last, destination_first, destination_last;
-  std::uint16_t source_port_first, source_port_last;  ///< first > last: no port that is known
-  std::uint16_t destination_port_first, destination_port_last;
-  std::uint8_t source_protocol, destination_protocol;  ///< 0: any
-  bool reverse : 1;
-  bool in_clear_only : 1;
-  bool takes_unknown_ports : 1;
-  std::uint32_t entry;
-  friend bool operator==(const CompiledRule&, const CompiledRule&) = default;
-};
-
-/// A packet as it is compared.
-template <typename Address>
-struct CompiledFlow {
-  Address source, destination;
-  std::uint16_t source_port, destination_port;
-  std::uint8_t protocol;
-  bool ports_known;
+/// What a search costs: places asked, rules compared there.
+struct SearchEffort {
+  std::size_t probes = 0, rules = 0;
 };
 
 /// The rules of one family of addresses.
@@ -70,6 +40,9 @@ class RuleTable {
     std::uint32_t hash = 0;
     PolicyRank rank;
     std::atomic<Node*> next{nullptr};
+    /// The next one that is not for packets in clear alone: packets of a tunnel go by it. Without,
+    /// they would go through all that must not come in clear, which a tunnel's own packets are.
+    std::atomic<Node*> next_open{nullptr};
   };
   using Retired = std::vector<std::unique_ptr<Node>>;
 
@@ -88,6 +61,10 @@ class RuleTable {
   /// Makes the shapes of what was inserted and erased what workers look for.
   void publish();
   [[nodiscard]] std::size_t shapes() const { return shapes_.size(); }
+  /// Under what a search looks for it.
+  [[nodiscard]] static std::uint32_t hash_of_rule(const PolicyRule& rule);
+  /// How many rules of the section stand there.
+  [[nodiscard]] std::size_t alike(std::uint32_t hash, std::uint64_t section) const;
 
   // ---- workers ----
 
@@ -95,10 +72,10 @@ class RuleTable {
   [[nodiscard]] std::size_t probes() const {
     return probes_.load(std::memory_order_acquire)->size();
   }
-  /// Those of them that a search for the flow looks for if it meets nothing.
-  [[nodiscard]] std::size_t probes_for(const Flow& flow) const;
   /// The first rule in order that the packet meets; nullptr: none.
   [[nodiscard]] const Node* find(const Flow& flow, bool in_clear) const;
+  /// What that looks at.
+  [[nodiscard]] SearchEffort effort(const Flow& flow, bool in_clear) const;
 
  private:
   using Probes = ShapeProbes<Address>;
@@ -113,8 +90,13 @@ class RuleTable {
   static constexpr std::size_t kProbesAhead = 16;
 
   /// The first rule of a shape that the packet meets, if it is before `best`; else that.
+  template <typename Seen>
   [[nodiscard]] const Node* better_of(const Probe& probe, std::uint32_t hash, const Flow& flow,
-                                      bool in_clear, const Node* best) const;
+                                      bool in_clear, const Node* best, Seen& seen) const;
+  template <typename Seen>
+  [[nodiscard]] const Node* search(const Flow& flow, bool in_clear, Seen& seen) const;
+  /// From there to `until` the next open one is `to` where it was `before`.
+  static void lead(Node* from, const Node* until, const Node* before, Node* to);
   [[nodiscard]] std::atomic<Node*>& bucket(std::uint32_t hash) const {
     return buckets_[hash & mask_];
   }
@@ -155,15 +137,18 @@ class PolicyIndex {
   /// Frees the rules, which may be any of one entry's, after the grace period.
   void erase(std::span<const PolicyRule> rules, Reclaimer& reclaimer);
   void publish();
+  /// The most rules of their section that a search which looks for one of these, which are of one
+  /// policy, compares already. Main thread.
+  [[nodiscard]] std::size_t most_alike(std::span<const PolicyRule> rules) const;
 
   /// The most that a search asks for. Worker threads.
   [[nodiscard]] std::size_t probes() const { return std::max(v4_.probes(), v6_.probes()); }
-  /// What one for this flow asks for if it meets nothing. Worker threads.
-  [[nodiscard]] std::size_t probes_for(const FlowKey& flow) const;
   /// `entry` is kNoEntry when there is none. Worker threads.
   [[nodiscard]] Match find(const FlowKey& flow, bool in_clear) const;
   /// The same, but by what the packet shows: no match is unclear.
   [[nodiscard]] Match find_shown(const FlowKey& flow, bool in_clear) const;
+  /// What that looks at.
+  [[nodiscard]] SearchEffort effort(const FlowKey& flow, bool in_clear) const;
 
  private:
   RuleTable<std::uint32_t> v4_;
@@ -187,15 +172,15 @@ class RecentRules {
 
   /// Main thread: these came or went with the change that makes `generation`, before workers are
   /// told of it. Generations follow one another.
-  void note(std::uint64_t generation, std::span<const PolicyRule> rules, Reclaimer& reclaimer);
+  void note(std::uint32_t generation, std::span<const PolicyRule> rules, Reclaimer& reclaimer);
   /// Worker threads: whether the flow meets no rule of the changes behind `since` up to `now`.
   /// False, too, when one of them is not known any more.
-  [[nodiscard]] bool pass_by(const FlowKey& flow, bool in_clear, std::uint64_t since,
-                             std::uint64_t now) const;
+  [[nodiscard]] bool pass_by(const FlowKey& flow, bool in_clear, std::uint32_t since,
+                             std::uint32_t now) const;
 
  private:
   struct Noted {
-    std::uint64_t generation;
+    std::uint32_t generation;
     std::vector<CompiledRule<std::uint32_t>> v4;
     std::vector<CompiledRule<unsigned __int128>> v6;
   };

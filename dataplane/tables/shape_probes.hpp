@@ -4,21 +4,16 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "dataplane/tables/compiled_rule.hpp"
 #include "dataplane/tables/prefix_filter.hpp"
 
 namespace culvert::dataplane {
-
-/// Where a policy stands in the order: by section, then by place in it.
-struct PolicyRank {
-  std::uint64_t section = 0;
-  std::uint64_t place = 0;
-  friend constexpr auto operator<=>(const PolicyRank&, const PolicyRank&) = default;
-};
 
 /// Leading bits that the packets of a rule have in common, as masks.
 template <typename Address>
@@ -65,7 +60,10 @@ class ShapeProbes {
 
   [[nodiscard]] std::size_t size() const { return probes_.size(); }
   [[nodiscard]] std::size_t blocks() const { return (probes_.size() + kBlock - 1) / kBlock; }
-  [[nodiscard]] const Probe& operator[](std::size_t at) const { return probes_[at]; }
+  /// The one of a block that the lowest of these bits is for.
+  [[nodiscard]] const Probe& at(std::size_t block, std::uint64_t bits) const {
+    return probes_[block * kBlock + static_cast<std::size_t>(std::countr_zero(bits))];
+  }
 
   /// Which of them may have a rule for a packet with such addresses.
   class Around {

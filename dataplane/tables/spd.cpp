@@ -255,6 +255,10 @@ void Spd::unbind(SlotIndex outbound) {
   reclaimer_.outdate();
 }
 
+std::size_t Spd::most_alike(const PolicyEntry& entry) const {
+  return current().index_.most_alike(rules_of(entry, 0));
+}
+
 std::vector<PolicyEntry> Spd::entries() const {
   std::optional<Place> after;
   return entries(after, list_.size());

@@ -78,6 +78,10 @@ class SpdSnapshot {
   }
   /// How dear a search is: hash tables that it asks.
   [[nodiscard]] std::size_t probes() const { return index_.probes(); }
+  /// What the search for this flow looks at.
+  [[nodiscard]] SearchEffort effort(const FlowKey& flow, PacketOrigin origin) const {
+    return index_.effort(flow, origin == PacketOrigin::clear);
+  }
   /// Whether what a flow met under the generation `since` is what it meets under `now`: it meets
   /// none of the policies that came and went between. False, too, when that is not known any more.
   [[nodiscard]] bool stays(const FlowKey& flow, PacketOrigin origin, std::uint64_t since,
@@ -194,6 +198,8 @@ class Spd {
   void outdate();
   /// No policy names `outbound` any more; those that did become traps.
   void unbind(SlotIndex outbound);
+  /// How many rules of the same section a search for a packet of `entry` compares already.
+  [[nodiscard]] std::size_t most_alike(const PolicyEntry& entry) const;
   /// Whether a policy sends its traffic to `outbound`.
   [[nodiscard]] bool names(SlotIndex outbound) const { return bound_.contains(outbound); }
   /// The current list with summed packet counts.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ike/machine/core.hpp"
+#include "ike/machine/selector_budget.hpp"
 
 namespace culvert::ike {
 namespace {
@@ -48,6 +49,17 @@ Refusal no_room(const IkeSa& ike, const config::Child& child) {
               " children of one IKE SA",
           {},
           child.id};
+}
+
+std::optional<Refusal> no_room_for(const ChildTable& children, const IkeSa& ike,
+                                   const config::Child& child, const SelectorPair& selectors) {
+  const auto full = why_no_room(ike, children, child.id, selectors);
+  if (!full) return std::nullopt;
+  return Refusal{NotifyType::no_additional_sas,
+                 Failure::no_additional_sas,
+                 child.name + ": ours: " + *full + "; the peer's: " + text_of(selectors),
+                 {},
+                 child.id};
 }
 
 /// What the chosen proposal says of a child, without SPIs of ours and selectors.
@@ -203,6 +215,10 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
   if (!has_room(ike, rekeyed != nullptr)) {
     return std::unexpected(no_room(ike, *narrowed->child));
   }
+  // "The node is unwilling to accept any more Child SAs" (RFC 7296 §3.10.1).
+  if (auto refused = no_room_for(children_, ike, *narrowed->child, narrowed->selectors)) {
+    return std::unexpected(std::move(*refused));
+  }
   auto terms = choose_terms(*narrowed->child, payloads, in_auth);
   if (!terms) return std::unexpected(terms.error());
   const auto spi = environment_.spis->take();
@@ -297,6 +313,11 @@ std::expected<ChildSa*, Refusal> Core::accept_child(IkeSa& ike, Exchange& exchan
   const config::Child& config =
       exchange.asked ? *exchange.asked : child_config(exchange.task.child_id);
   auto terms = check_answer(config, ike, exchange, payloads, in_auth);
+  if (terms) {
+    if (auto refused = no_room_for(children_, ike, config, terms->selectors)) {
+      terms = std::unexpected(std::move(*refused));
+    }
+  }
   auto keys = terms ? derive_child_keys(terms->chosen.suite, ike.suite.prf, ike.keys.derive.view(),
                                         terms->secret.view(), nonces.initiator, nonces.responder)
                     : crypto::ike::Result<ChildKeys>(std::unexpected(crypto::ike::CryptoError{}));

@@ -63,13 +63,15 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
      "The peer does not have the child SA that we want to rekey.",
      "Nothing: the child is established anew."},
     {no_additional_sas, "no_additional_sas", "RFC 7296 §1.3",
-     "The peer accepts no more child SAs on this IKE SA.",
-     "Look at the peer's limits, or put the children into connections of their own."},
+     "One side accepts no more child SAs, or no more pairs of selectors, on this IKE SA.",
+     "Look at the limits of the side that the detail names, or put the children into connections "
+     "of "
+     "their own."},
     {dataplane_refused, "dataplane_refused", "RFC 4301 §4.4.2",
      "The data plane could not install the SA or its policy.",
      "Read the outcome in the detail: limits, routes or the suite; invalid_field: its "
-     "configuration "
-     "is another one, reload it."},
+     "configuration is another one, reload it; no_room of a policy: policy_refused in its log says "
+     "why."},
     {no_spi_available, "no_spi_available", "RFC 4303 §2.1",
      "There is no inbound SPI left to give to the peer.", "Raise dataplane.limits.sas."},
     {no_local_address, "no_local_address", "RFC 7296 §2.11",

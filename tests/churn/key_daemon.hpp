@@ -63,12 +63,13 @@ class KeyDaemon {
     body.esn = random_() % 2 == 0;
     body.spi = spi;
     body.replay_window = direction == channel::Direction::in ? 1024 : 0;
-    body.suite = {crypto::Encryption::aes_gcm_16, 128, crypto::Integrity::none};
+    // Of the child that the scenarios configure: the data plane takes no other.
+    body.suite = {crypto::Encryption::aes_gcm_16, 256, crypto::Integrity::none};
     body.local = {address(place_.local), 0};
     body.remote = {address(place_.remote), 0};
     body.local_selectors = selectors(place_.local_ts);
     body.remote_selectors = selectors(place_.remote_ts);
-    std::array<std::uint8_t, 20> key{};
+    std::array<std::uint8_t, 36> key{};
     for (auto& byte : key) byte = static_cast<std::uint8_t>(random_());
     static_cast<void>(body.key.assign(key));
     made.body.install_sa = body;

@@ -19,10 +19,11 @@ namespace culvert::dataplane::control::test_main {
 using channel::Direction;
 using channel::SaId;
 
-inline config::Config configuration(std::size_t children) {
+inline config::Config configuration(std::size_t children, std::uint32_t policies) {
   config::Config file;
   file.dataplane.limits.sas = 8192;
-  file.dataplane.limits.policies = file.dataplane.limits.flows = 16;
+  file.dataplane.limits.policies = policies;
+  file.dataplane.limits.flows = 16;
   file.dataplane.interfaces.resize(1);
   file.dataplane.interfaces[0].name = "wan";
   file.dataplane.interfaces[0].addresses = {test::prefix("198.51.100.1/24")};
@@ -32,6 +33,9 @@ inline config::Config configuration(std::size_t children) {
     config::Child& child = connection.children.emplace_back();
     child.name = "net" + std::to_string(index);
     child.id = config::child_id(connection.name, child.name);
+    child.local_ts = {*wire::TrafficSelector::parse("10.1.0.0/16")};
+    child.remote_ts = {*wire::TrafficSelector::parse("10.2.0.0/16")};
+    child.esp_proposals = {*crypto::parse_esp_proposal("aes128gcm16")};
   }
   return file;
 }
@@ -39,7 +43,8 @@ inline config::Config configuration(std::size_t children) {
 /// SAs are outbound unless said.
 class MainThread {
  public:
-  explicit MainThread(std::size_t children) : file(configuration(children)) {
+  explicit MainThread(std::size_t children, std::uint32_t policies = 16)
+      : file(configuration(children, policies)) {
     runtime::set_log_level(runtime::Level::warning);
   }
   ~MainThread() { runtime::set_log_level(runtime::Level::info); }
@@ -55,6 +60,10 @@ class MainThread {
     request.child_id = directory.in_order()[child];
     request.suite = {crypto::Encryption::aes_gcm_16, 128, crypto::Integrity::none};
     request.replay_window = 64;
+    request.local_selectors.items[request.local_selectors.count++] =
+        file.connections[0].children[child].local_ts[0];
+    request.remote_selectors.items[request.remote_selectors.count++] =
+        file.connections[0].children[child].remote_ts[0];
     request.local = {test::address("198.51.100.1"), 0};
     request.remote = {test::address("198.51.100.2"), 0};
     REQUIRE(request.key.assign(std::vector<std::uint8_t>(20, 7)));

@@ -40,6 +40,10 @@ struct Site {
   channel::InstallSa establish(std::uint32_t spi, const test::SaOptions& options = {}) {
     channel::InstallSa out = test::outbound_sa(options, spi);
     out.child_id = config::ChildId{};
+    const bool is_transport = options.mode == channel::SaMode::transport;
+    config.connections[0].children[0].mode =
+        is_transport ? config::Mode::transport : config::Mode::tunnel;
+    children.take(config, {});
     REQUIRE(associations.install(out, now) == channel::Outcome::ok);
     const auto in = test::inbound_sa(options, spi);
     received_by = in.sa;

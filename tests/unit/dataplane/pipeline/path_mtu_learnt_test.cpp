@@ -34,6 +34,10 @@ struct Sending {
   channel::SaId install(std::uint32_t spi, const test::SaOptions& options = {}) {
     channel::InstallSa out = test::outbound_sa(options, spi);
     out.child_id = config::ChildId{};
+    const bool is_transport = options.mode == channel::SaMode::transport;
+    config.connections[0].children[0].mode =
+        is_transport ? config::Mode::transport : config::Mode::tunnel;
+    children.take(config, {});
     REQUIRE(associations.install(out, now) == channel::Outcome::ok);
     return out.sa;
   }

@@ -6,6 +6,7 @@
 #include <rte_ring.h>
 
 #include "dataplane/control/associations.hpp"
+#include "tests/unit/dataplane/any_child.hpp"
 #include "tests/unit/dataplane/pipeline/gateway.hpp"
 #include "tests/unit/dataplane/steering/flow_device.hpp"
 
@@ -33,8 +34,7 @@ config::Config configuration() {
   config::Config config;
   config.dataplane.interfaces = {interface("lan", {ours.lan, ours.lan6}),
                                  interface("wan", {ours.wan, ours.wan6})};
-  config::Child child;
-  child.name = "net";
+  const config::Child child = test::any_child("net");
   config::Connection connection;
   connection.name = "peer";
   connection.children = {child};

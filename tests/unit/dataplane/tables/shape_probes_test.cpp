@@ -56,12 +56,12 @@ TEST_CASE("policies: a search asks for no shape without rules around the address
   const FlowKey elsewhere =
       flow_between(network(0x30000001, 32, v6).first, network(0x31000001, 32, v6).first);
   // A cell may hold another's prefix by chance.
-  CHECK(index.probes_for(elsewhere) < 20);
+  CHECK(index.effort(elsewhere, true).probes < 20);
   CHECK(index.find(elsewhere, true).entry == PolicyIndex::kNoEntry);
   std::size_t asked = 0;
   for (const PolicyRule& rule : rules) {
     const FlowKey flow = flow_between(rule.source.last, rule.destination.last);
-    asked += index.probes_for(flow);
+    asked += index.effort(flow, true).probes;
     CHECK(index.find(flow, true).entry != PolicyIndex::kNoEntry);
   }
   CHECK(asked < 273 * 30);
