@@ -521,6 +521,8 @@ def main():
     if arguments.report:
         write_report(arguments.report, results)
     print("\n==== summary")
+    if not arguments.stages:  # for who takes the total for all there is
+        print(f"not run: {', '.join(name for name in STAGES if name in NAMED_ONLY)}")
     for result in results:
         print(result)
     total = sum((result.tally for result in results), Tally())
