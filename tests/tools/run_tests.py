@@ -196,7 +196,7 @@ def worker_storm():
 
 
 def churn():
-    """The packet daemon with ASan and UBSan, SAs, policies and routes changed by the thousand a second."""
+    """The packet daemon with ASan and UBSan, thousands of SAs, policies and routes changed (at no certain rate)."""
     if not set_up_sanitized() or run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane", "cli/culvert"]) != 0:
         return Tally(failed=1)
     report = run_pytest("churn", "-k", "test_churn", environment={
@@ -213,6 +213,9 @@ THREADED_PROGRAMS = {
     "tests/unit/dataplane/race/test_tables_race": ["300"],
     "tests/unit/dataplane/tables/test_dataplane_tables": ["[threads]"],
     "tests/unit/channel/test_channel": ["ring:*"],
+    # Two workers on one SA. Not draining: on x86 DPDK's rings order by plain stores, so that TSan takes whatever
+    # passes through one for a race.
+    "tests/unit/dataplane/pipeline/test_between_workers": ["[threads]"],
 }
 # Of what is not instrumented, each with its reason.
 THREAD_SUPPRESSIONS = REPOSITORY / "tests/unit/dataplane/race/dpdk.supp"
