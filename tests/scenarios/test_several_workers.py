@@ -5,6 +5,7 @@ its slot names, the low bit of its SPI. Half of the SAs therefore arrive at the 
 """
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -107,9 +108,9 @@ def test_two_workers_feed_one_sa_without_reordering_a_flow(bed):
     before = received_by_worker(a)
     server = Process(bed["client-b"].command("iperf3", "-s", "-1", "-J"), bed.directory / "server.log")
     wait_until(lambda: ":5201" in bed["client-b"].run("ss", "-ltn").stdout, 5, "the iperf3 server")
-    # When eight flows of 5 Mbit/s each go through the tunnel
-    bed["client-a"].run("iperf3", "-u", "-c", SIDE_B.client_address(), "-P", 8, "-b", "5M", "-l", 600,
-                        "-t", 3, timeout=30)
+    # When eight flows of 5 Mbit/s each go through the tunnel, from a sender that stays on its processor
+    bed["client-a"].run("taskset", "-c", min(os.sched_getaffinity(0)), "iperf3", "-u", "-c", SIDE_B.client_address(),
+                        "-P", 8, "-b", "5M", "-l", 600, "-t", 3, timeout=30)
     wait_until(lambda: not server.running(), 5, "the iperf3 server's report")
     server.stop()
     report = json.loads(server.text())
@@ -118,12 +119,10 @@ def test_two_workers_feed_one_sa_without_reordering_a_flow(bed):
     assert min(shares) > 1000, f"one worker did it all: {shares}"
     streams = [stream["udp"] for stream in report["end"]["streams"]]
     assert len(streams) == 8 and all(stream["packets"] > 0 for stream in streams)
-    # But what a kernel in between reorders when it moves a busy sender to another processor.
     packets = sum(stream["packets"] for stream in streams)
-    assert sum(stream["out_of_order"] for stream in streams) <= packets / 100
-    for gateway in (a, b):
-        assert not {reason for reason in gateway.drops() if reason.startswith("replay_")}
-        assert gateway.drops().get("icv_mismatch", 0) == 0
+    assert sum(stream["lost_packets"] for stream in streams) < packets / 2
+    assert sum(stream["out_of_order"] for stream in streams) == 0
+    assert (a.drops(), b.drops()) == ({}, {})
 
 
 def test_status_says_that_the_device_steers_no_esp_and_why(bed):

@@ -6,7 +6,6 @@ import pytest
 
 from harness.configuration import SIDE_B, TunnelOptions
 from harness.impairment import Faults
-from harness.shell import wait_until
 from harness.sizes import inside
 from harness.traffic import Iperf3
 
@@ -98,30 +97,39 @@ def test_a_router_that_says_less_than_ipv6_carries_is_not_believed(bed, relay):
 
 
 @pytest.mark.long
-def test_reordering_beyond_the_window_is_counted_and_the_advice_ends_it(bed, relay):
+@pytest.mark.parametrize("numbers, lost_as", [("noesn", "replay_left_of_window"), ("esn", "icv_mismatch")])
+def test_reordering_beyond_the_window_is_counted_and_the_advice_ends_it(bed, relay, numbers, lost_as):
     """RFC 4303 §3.4.3: packets left of the window are lost; the histogram says which window keeps
-    them."""
-    relay.faults = Faults(reorder=0.05, reorder_by=45, duplicate=0.02)
+    them. Of extended numbers such a packet is taken for one of the next 2^32 (§A2.2), which its ICV denies."""
 
     def run(window):
         options = TunnelOptions(child_options={"replay_window": window}, esp_proposals=[
-            "aes128gcm16-noesn"])
-        a, b = bed.two_gateways(options)
+            f"aes128gcm16-{numbers}"])
+        gateways = a, b = bed.two_gateways(options)
         a.culvert("initiate", "net")
         b.wait_for_child()
+        before = dict(relay.counts)
+        relay.faults = Faults(reorder=0.05, reorder_by=45, duplicate=0.02)
         bed.ping(count=800, interval=0.002, wait=1)
-        wait_until(lambda: relay.counts["reordered"] > 10, 5, "reordered packets")
-        child = b.culvert("status")["dataplane"]["children"][0]["in"]
-        drops = b.drops().get("replay_left_of_window", 0)
-        for gateway in (a, b):
+        relay.faults = Faults()
+        bed.ping(count=60, interval=0.002, wait=1)  # what is held back until as many have passed comes too
+        for fault in ("reordered", "duplicated"):
+            assert relay.counts[fault] - before[fault] > 10, fault
+        late = b.culvert("status")["dataplane"]["children"][0]["in"]["late"]
+        drops = [gateway.drops() for gateway in gateways]
+        for gateway in gateways:
             gateway.stop()
-        return child["late"]["advised_window"], drops
+        return late, drops
 
-    advised, drops = run(32)
-    assert drops > 0
-    assert advised == 64
-    _, drops = run(advised)
-    assert drops == 0
+    late, drops = run(32)
+    assert drops[1].get(lost_as, 0) > 0
+    assert late["advised_window"] == 64 and sum(late["missed"].values()) > 0
+    late, drops = run(late["advised_window"])
+    # As much came late again, and was taken.
+    assert sum(late["accepted"].values()) > 10 and late["missed"] == {}, late
+    for of_gateway in drops:
+        assert of_gateway.pop("replay_duplicate") > 0, "a duplicate is none that the window lost"
+        assert of_gateway == {}
 
 
 JUMBO = 9000

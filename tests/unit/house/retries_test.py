@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""What scripts/test tries again when it has failed, and what it never does (tests/tools/retries.py)."""
+"""What scripts/test tries again when it has failed, and what it never does (tests/tools/retries.py); and what it
+says of stages that it did not run."""
 import contextlib
 import importlib.util
 import io
@@ -148,6 +149,25 @@ class Scenarios(unittest.TestCase):
     def quietly(command, environment=None):
         return run_tests.subprocess.run([str(word) for word in command], capture_output=True,
                                         env={**os.environ, **(environment or {})}, check=False).returncode
+
+
+class Summary(unittest.TestCase):
+    def lines_of(self, *stages):
+        passed = {name: (lambda: run_tests.Tally(passed=2)) for name in run_tests.STAGES}
+        results = [run_tests.Result("units", run_tests.Tally(passed=2), 1)]
+        with mock.patch.object(run_tests, "STAGES", passed), \
+                mock.patch.object(run_tests, "all_default_stages", lambda: results), \
+                mock.patch.object(sys, "argv", ["run_tests.py", *stages]), \
+                contextlib.redirect_stdout(io.StringIO()) as said:
+            self.assertEqual(run_tests.main(), 0)
+        return said.getvalue().split("==== summary\n")[1].splitlines()
+
+    def test_a_run_of_all_says_what_it_left_out(self):
+        first, *_, last = self.lines_of()
+        self.assertEqual((first, last), ("not run: vm, lint, ipsec-mb-2", "2 passed, 0 failed"))
+
+    def test_who_names_stages_knows_what_he_left_out(self):
+        self.assertNotIn("not run", "\n".join(self.lines_of("units")))
 
 
 if __name__ == "__main__":

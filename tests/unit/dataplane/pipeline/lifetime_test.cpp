@@ -1,19 +1,10 @@
 // An SA ends in the worker, at the very packet: by its clock, whatever the main thread is busy
-// with, and by bytes, however many workers send on it (RFC 4301 §4.4.2.1).
-#include <atomic>
-#include <memory>
-#include <thread>
-
+// with, and by bytes (RFC 4301 §4.4.2.1); for several workers see one_sa_of_two_test.cpp.
 #include <catch2/catch.hpp>
 #include <rte_cycles.h>
-#include <rte_ethdev.h>
-#include <rte_mbuf.h>
-#include <sched.h>
-#include <unistd.h>
 
 #include "dataplane/tables/sa.hpp"
 #include "tests/unit/dataplane/pipeline/pair.hpp"
-#include "tests/unit/finding.hpp"
 
 using namespace culvert;
 using namespace culvert::test;
@@ -26,7 +17,6 @@ const crypto::EspSuite kNotPlain{crypto::Encryption::chacha20_poly1305, 256,
                                  crypto::Integrity::none};
 
 Packet client_packet() { return ip_packet({.payload = udp(5000, 4000, Packet(32, 0x42))}); }
-constexpr std::uint64_t kClientBytes = 60;
 
 /// From now on.
 void end_now(Gateway& gateway, channel::SaId id) {
@@ -135,116 +125,4 @@ TEST_CASE("lifetime: an SA that ends in a burst of several leaves the others alo
   REQUIRE(result.wan.size() == 3);
   CHECK(result.dropped(DropReason::sa_expired) == 2);
   for (const Packet& sent : result.wan) CHECK(wire::load_u32(ip_of(sent).data() + 20) == 0x2000);
-}
-
-namespace {
-
-/// One more worker of a gateway's.
-struct SecondWorker {
-  explicit SecondWorker(Gateway& gateway) {
-    context.id = WorkerId{1};
-    context.tables = &gateway.tables();
-    context.engine = crypto::esp::make_engine();
-    context.pool = packet_pool();
-    state = std::make_unique<WorkerState>(context);
-  }
-  WorkerContext context;
-  std::unique_ptr<WorkerState> state;
-};
-
-/// Frames of clients wait in the worker's queue.
-void give(std::uint16_t worker, std::size_t count) {
-  const Packet bytes = frame(client_packet());
-  for (std::size_t i = 0; i < count; ++i) {
-    rte_mbuf* packet = rte_pktmbuf_alloc(packet_pool());
-    REQUIRE(packet != nullptr);
-    char* const data = rte_pktmbuf_append(packet, static_cast<std::uint16_t>(bytes.size()));
-    std::copy(bytes.begin(), bytes.end(), data);
-    REQUIRE(rte_eth_tx_burst(static_cast<std::uint16_t>(raw(kLan)), worker, &packet, 1) == 1);
-  }
-}
-
-/// EAL keeps this thread and those that it starts on one processor, where they never meet.
-void leave_the_main_lcore() {
-  cpu_set_t others;
-  CPU_ZERO(&others);
-  for (long cpu = 1; cpu < sysconf(_SC_NPROCESSORS_ONLN); ++cpu) CPU_SET(cpu, &others);
-  // Where there is but one, they meet as it likes.
-  static_cast<void>(sched_setaffinity(0, sizeof(others), &others));
-}
-
-/// How many frames a worker has sent to the peer.
-std::size_t sent_by(std::uint16_t worker) {
-  std::size_t sent = 0;
-  rte_mbuf* frames[128];
-  while (const std::uint16_t count =
-             rte_eth_rx_burst(static_cast<std::uint16_t>(raw(kWan)), worker, frames, 128)) {
-    for (std::uint16_t i = 0; i < count; ++i) rte_pktmbuf_free(frames[i]);
-    sent += count;
-  }
-  return sent;
-}
-
-}  // namespace
-
-TEST_CASE("lifetime: two workers on one SA send not one packet beyond its limit, nor one less",
-          "[threads]") {
-  INFO(kRace);
-  constexpr int kRounds = 200;
-  constexpr std::uint64_t kFit = 100;  // of the 64 that each of them has
-  const bool by_packets = GENERATE(false, true), goes_short = GENERATE(false, true);
-  SaOptions options;
-  if (!goes_short) options.suite = kNotPlain;
-  std::uint64_t bytes = kFit * kClientBytes + kClientBytes - 1;
-  if (by_packets) {
-    options.lifetime.hard_packets = kFit;
-    bytes = ~0ULL;
-  } else {
-    options.lifetime.hard_bytes = bytes;
-  }
-  Gateway gateway({}, 2);
-  const SlotIndex slot = gateway.install(outbound_sa(options));
-  gateway.protect("10.1.0.0/24", "10.2.0.0/16", slot);
-  OutboundSa& sa = *gateway.tables().sad->outbound(slot);
-  SecondWorker second(gateway);
-  const std::array<WorkerState*, 2> workers = {&gateway.worker(), second.state.get()};
-  std::array<std::unique_ptr<Burst>, 2> bursts = {std::make_unique<Burst>(),
-                                                  std::make_unique<Burst>()};
-  const auto work = [&](std::size_t worker) {
-    take_whole_bursts(*workers[worker]);
-    run_iteration(*workers[worker], *bursts[worker]);
-  };
-  for (std::uint16_t worker = 0; worker < 2; ++worker) {  // each learns the flow
-    give(worker, 1);
-    work(worker);
-    REQUIRE(sent_by(worker) == 1);
-  }
-  give(0, kFit / 2);
-  work(0);
-  CHECK(sent_by(0) == kFit / 2);
-  CHECK(workers[0]->went_the_short_way == goes_short);
-  std::uint64_t wrong = 0;
-  for (int round = 0; round < kRounds; ++round) {
-    sa.bytes_left = bytes;
-    sa.sequence = 0;
-    sa.details->stop_cause = StopCause::none;
-    sa.stopped = false;
-    for (std::uint16_t worker = 0; worker < 2; ++worker) give(worker, kBurstPackets);
-    std::atomic<int> ready{0};
-    const auto together = [&](std::size_t worker) {
-      ++ready;
-      while (ready != 2) std::this_thread::yield();
-      work(worker);
-    };
-    std::thread other([&] {
-      leave_the_main_lcore();
-      together(1);
-    });
-    together(0);
-    other.join();
-    if (sent_by(0) + sent_by(1) != kFit) ++wrong;
-    CHECK(sa.details->stop_cause == (by_packets ? StopCause::hard_packets : StopCause::hard_bytes));
-    CHECK(sa.bytes_left == bytes - kFit * kClientBytes);
-  }
-  CHECK(wrong == 0);
 }

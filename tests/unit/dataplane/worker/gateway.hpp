@@ -183,6 +183,8 @@ class Gateway {
     tables_->reclaimer->poll();
     collect();
   }
+  /// All of the last burst, as far as it was to be sealed or opened.
+  [[nodiscard]] bool went_the_short_way() const { return worker_->went_the_short_way; }
   std::array<std::vector<ByteString>, 2> sent;  ///< frames, by port
   std::vector<Punt> punts;
   std::uint64_t punts_seen = 0;
