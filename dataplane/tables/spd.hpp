@@ -21,6 +21,7 @@
 #include "dataplane/tables/ids.hpp"
 #include "dataplane/tables/policy_counters.hpp"
 #include "dataplane/tables/policy_index.hpp"
+#include "dataplane/tables/recent_rules.hpp"
 #include "dataplane/tables/reclaimer.hpp"
 #include "wire/traffic_selector.hpp"
 
