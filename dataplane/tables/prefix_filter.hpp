@@ -32,17 +32,19 @@ class PrefixFilter {
   template <typename Address>
   void add(Side side, Address mask, Address address) {
     auto& cell = cells_[cell_of(side, mask, address)];
-    const std::uint8_t rules = cell.load(std::memory_order_relaxed);
+    const std::uint16_t rules = cell.load(std::memory_order_relaxed);
     // Relaxed: who must see the rule sees it through whatever tells of the rule.
-    if (rules != kMany) cell.store(rules + 1, std::memory_order_relaxed);
+    if (rules != kMany)
+      cell.store(static_cast<std::uint16_t>(rules + 1), std::memory_order_relaxed);
   }
   /// When workers do not find it any more.
   template <typename Address>
   void remove(Side side, Address mask, Address address) {
     auto& cell = cells_[cell_of(side, mask, address)];
-    const std::uint8_t rules = cell.load(std::memory_order_relaxed);
+    const std::uint16_t rules = cell.load(std::memory_order_relaxed);
     // Release: who sees this sees that the rule is gone.
-    if (rules != kMany) cell.store(rules - 1, std::memory_order_release);
+    if (rules != kMany)
+      cell.store(static_cast<std::uint16_t>(rules - 1), std::memory_order_release);
   }
 
   // ---- workers ----
@@ -65,14 +67,15 @@ class PrefixFilter {
   }
 
  private:
-  /// Of two prefixes a rule. With four, a quarter of the prefixes of no rule seemed to be of one,
-  /// and a search of 351 shapes asked for fifty in vain.
-  static constexpr std::size_t kCellsARule = 16;
-  /// Not counted further, nor down again: rules share wide prefixes.
-  static constexpr std::uint8_t kMany = 255;
+  /// Of two prefixes a rule. With four and a full table, a quarter of the prefixes of no rule seem
+  /// to be of one, and a search of 351 shapes asked for fifty in vain.
+  static constexpr std::size_t kCellsARule = 8;
+  /// Not counted further, nor down again: rules share wide prefixes. More than one policy has, or a
+  /// peer may have: else who makes policies and takes them back would fill the cells for good.
+  static constexpr std::uint16_t kMany = 65535;
 
   std::size_t mask_;
-  MappedArray<std::atomic<std::uint8_t>> cells_;
+  MappedArray<std::atomic<std::uint16_t>> cells_;
 };
 
 }  // namespace culvert::dataplane

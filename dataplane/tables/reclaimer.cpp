@@ -52,6 +52,8 @@ void Reclaimer::free_first() {
 
 bool Reclaimer::is_over(std::uint64_t token, bool waits) {
   if (rte_rcu_qsbr_check(qsbr_.get(), token, waits) != 1) return false;
+  if (token <= acquired_) return true;
+  acquired_ = std::max(token, qsbr_->acked_token);
   // A token that DPDK's tables have found to be over (`handle`) is so without a look at who
   // reported. They looked inside their library, where ThreadSanitizer does not see it: here is the
   // acquire that pairs with the release in `quiescent` and `offline`.

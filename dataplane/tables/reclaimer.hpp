@@ -62,6 +62,7 @@ class Reclaimer {
   void free_first();
 
   std::unique_ptr<rte_rcu_qsbr, void (*)(rte_rcu_qsbr*)> qsbr_;
+  std::uint64_t acquired_ = 0;  ///< up to this token every worker's report has been looked at
   std::deque<Waiting> waiting_;
   alignas(64) std::atomic<std::uint64_t> era_{1};
 };

@@ -67,6 +67,38 @@ TEST_CASE("policies: a search asks for no shape without rules around the address
   CHECK(asked < 273 * 30);
 }
 
+TEST_CASE("policies: policies that came and went leave nothing that a search asks for") {
+  Reclaimer reclaimer{1};
+  PolicyIndex index(1000, reclaimer);
+  for (std::uint32_t number = 0; number < 273; ++number) {
+    index.insert(
+        rule_of(number, 0x0a000000 + (number << 12U), 0x14000000 + (number << 12U), false));
+  }
+  index.publish();
+  const auto address = [](std::uint32_t number) { return wire::IpAddress::v4(number); };
+  const FlowKey elsewhere = flow_between(address(0x30000001), address(0x31000001));
+  const std::size_t before = index.effort(elsewhere, true).probes;
+  // As many rules as a policy has, with the shapes of those that stay.
+  for (std::uint32_t policy = 0; policy < 60; ++policy) {
+    std::vector<PolicyRule> rules;
+    for (std::uint32_t pair = 0; pair < 512; ++pair) {
+      rules.push_back(rule_of(policy * 13 % 273, 0x30000000 + (policy << 12U),
+                              0x31000000 + (policy << 12U), false));
+      rules.back().destination.protocol = wire::protocol::kUdp;
+      rules.back().destination.port_first = static_cast<std::uint16_t>(pair);
+      rules.back().destination.port_last = static_cast<std::uint16_t>(pair);
+      rules.back().rank.place = 1000 + policy;
+      rules.back().entry = 1000 + pair;
+      index.insert(rules.back());
+    }
+    index.publish();
+    index.erase(rules, reclaimer);
+    index.publish();
+    reclaimer.poll();
+  }
+  CHECK(index.effort(elsewhere, true).probes == before);
+}
+
 TEST_CASE("policies: what a search finds among many shapes is the first that the packet meets") {
   std::mt19937 random(20261201);
   const auto below = [&](std::uint32_t most) {
