@@ -12,7 +12,7 @@ using crypto::Bytes;
 using wire::ike::ExchangeType;
 using wire::ike::NotifyType;
 
-constexpr std::uint16_t kPort = 500, kNatPort = 4500;
+constexpr std::uint16_t kPort = 500;
 /// A peer that goes on demanding cookies or groups is not worth more tries.
 constexpr std::uint32_t kMaxInitRestarts = 4;
 

@@ -10,7 +10,6 @@ using wire::ike::ExchangeType;
 
 namespace {
 
-constexpr std::uint16_t kNatPort = 4500;
 constexpr std::size_t kUdpHeaderBytes = 8;
 /// A peer that goes on talking and never answers one request is given up all the same.
 constexpr std::uint32_t kMostRounds = 3;
