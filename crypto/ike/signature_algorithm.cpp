@@ -58,7 +58,7 @@ const EVP_MD* digest_of(SignatureHash hash) {
   return nullptr;
 }
 
-std::unexpected<CryptoError> refused(std::string what) {
+std::unexpected<CryptoError> algorithm_refused(std::string what) {
   ERR_clear_error();
   return std::unexpected(CryptoError{std::move(what)});
 }
@@ -92,32 +92,33 @@ int mask_hash_of(const RSA_PSS_PARAMS& parameters) {
 Result<SignatureAlgorithm> parse_pss(int type, const void* value) {
   if (type != V_ASN1_SEQUENCE) {
     // RFC 8247 §4.3 forbids RSASSA-PSS with empty and with default parameters: they mean SHA-1.
-    return refused("RSASSA-PSS without parameters means SHA-1, which is not allowed");
+    return algorithm_refused("RSASSA-PSS without parameters means SHA-1, which is not allowed");
   }
   const auto* sequence = static_cast<const ASN1_STRING*>(value);
   const unsigned char* at = ASN1_STRING_get0_data(sequence);
   const PssParameters parameters(d2i_RSA_PSS_PARAMS(nullptr, &at, ASN1_STRING_length(sequence)));
   if (parameters == nullptr ||
       at != ASN1_STRING_get0_data(sequence) + ASN1_STRING_length(sequence)) {
-    return refused("the parameters of RSASSA-PSS are malformed");
+    return algorithm_refused("the parameters of RSASSA-PSS are malformed");
   }
   const int hash_nid =
       parameters->hashAlgorithm == nullptr ? NID_sha1 : nid_of(parameters->hashAlgorithm);
   const auto hash = hash_of(hash_nid);
   if (!hash) {
-    return refused(std::string("RSASSA-PSS with ") +
-                   (hash_nid == NID_undef ? "an unknown hash" : OBJ_nid2sn(hash_nid)) +
-                   " is not allowed; SHA-256, SHA-384 and SHA-512 are");
+    return algorithm_refused(std::string("RSASSA-PSS with ") +
+                             (hash_nid == NID_undef ? "an unknown hash" : OBJ_nid2sn(hash_nid)) +
+                             " is not allowed; SHA-256, SHA-384 and SHA-512 are");
   }
   if (mask_hash_of(*parameters) != hash_nid) {
-    return refused("RSASSA-PSS with another hash under its mask (RFC 4055 §3.1) is not supported");
+    return algorithm_refused(
+        "RSASSA-PSS with another hash under its mask (RFC 4055 §3.1) is not supported");
   }
   const long salt = parameters->saltLength == nullptr ? kDefaultSaltBytes
                                                       : ASN1_INTEGER_get(parameters->saltLength);
   const bool trailer_fits =
       parameters->trailerField == nullptr || ASN1_INTEGER_get(parameters->trailerField) == 1;
   if (salt < 0 || salt > 512 || !trailer_fits) {
-    return refused("the salt length or trailer of RSASSA-PSS cannot be");
+    return algorithm_refused("the salt length or trailer of RSASSA-PSS cannot be");
   }
   return SignatureAlgorithm{SignatureFamily::rsa_pss, *hash, static_cast<int>(salt)};
 }
@@ -160,7 +161,7 @@ Result<SignatureAlgorithm> parse_algorithm_identifier(Bytes der) {
   const openssl::AlgorithmId parsed(
       der.empty() ? nullptr : d2i_X509_ALGOR(nullptr, &at, static_cast<long>(der.size())));
   if (parsed == nullptr || at != der.data() + der.size()) {
-    return refused("the AlgorithmIdentifier is malformed");
+    return algorithm_refused("the AlgorithmIdentifier is malformed");
   }
   const ASN1_OBJECT* object = nullptr;
   int type = 0;
@@ -170,13 +171,14 @@ Result<SignatureAlgorithm> parse_algorithm_identifier(Bytes der) {
   if (nid == NID_rsassaPss) return parse_pss(type, value);
   const auto row = std::ranges::find(kFixed, nid, &Row::nid);
   if (row == kFixed.end()) {
-    return refused("the signature algorithm " + oid_text(object) + " is not allowed");
+    return algorithm_refused("the signature algorithm " + oid_text(object) + " is not allowed");
   }
   // RFC 7427 Appendix A: NULL for RSASSA-PKCS1-v1_5, nothing for ECDSA; RFC 8410 §3: nothing. An
   // absent NULL is tolerated (RFC 4055 §5).
   const bool parameters_fit =
       type == V_ASN1_UNDEF || (type == V_ASN1_NULL && row->family == SignatureFamily::rsa_pkcs1);
-  if (!parameters_fit) return refused(oid_text(object) + " has parameters that cannot be");
+  if (!parameters_fit)
+    return algorithm_refused(oid_text(object) + " has parameters that cannot be");
   return SignatureAlgorithm{row->family, row->hash, 0};
 }
 

@@ -16,8 +16,6 @@ using SignerStack = Handle<STACK_OF(X509), [](STACK_OF(X509) * stack) { sk_X509_
 using AddressStack = Handle<STACK_OF(OPENSSL_STRING),
                             [](STACK_OF(OPENSSL_STRING) * stack) { X509_email_free(stack); }>;
 
-/// OpenSSL's level of 112 bits, as for paths: RSA from 2048 bits.
-constexpr int kSecurityLevel = 2;
 /// Statuses in one response; ours ask for one, a peer's may tell of its whole path.
 constexpr int kMostStatuses = 64;
 constexpr std::size_t kMostAddressCharacters = 2048;
@@ -49,7 +47,7 @@ bool speaks_for(const Certificate& issuer, OCSP_BASICRESP* basic, std::int64_t n
   X509_VERIFY_PARAM* parameters = X509_STORE_get0_param(store.get());
   X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_PARTIAL_CHAIN);
   X509_VERIFY_PARAM_set_time(parameters, now);
-  X509_VERIFY_PARAM_set_auth_level(parameters, kSecurityLevel);
+  X509_VERIFY_PARAM_set_auth_level(parameters, openssl::kSecurityLevel);
   // Without NOEXPLICIT a root could be trusted for OCSP of everybody by its auxiliary settings.
   const int verified = OCSP_basic_verify(basic, signers.get(), store.get(), OCSP_NOEXPLICIT);
   ERR_clear_error();

@@ -23,6 +23,10 @@ using AlgorithmId = Handle<X509_ALGOR, X509_ALGOR_free>;
 using GeneralNames = Handle<GENERAL_NAMES, GENERAL_NAMES_free>;
 using KeyUsages = Handle<EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free>;
 
+/// OpenSSL's level of 112 bits, of paths and of OCSP responses: RSA from 2048, no SHA-1 signatures
+/// (RFC 8247 §4.2, §4.3).
+inline constexpr int kSecurityLevel = 2;
+
 /// A name as one printable line; whatever could steer a terminal is escaped.
 [[nodiscard]] std::string text_of(const X509_NAME* name);
 /// Seconds since 1970; nullopt: absent or no date.

@@ -15,8 +15,6 @@ using CertificateStack =
 
 /// Certificates between the end entity and the authority. Real paths have one or two.
 constexpr int kMaxDepth = 8;
-/// OpenSSL's level of 112 bits: RSA from 2048, no SHA-1 signatures (RFC 8247 §4.2, §4.3).
-constexpr int kSecurityLevel = 2;
 
 /// What the callback decides and remembers while OpenSSL walks along a path.
 struct Walk {
@@ -178,7 +176,7 @@ void set_rules(X509_STORE_CTX* context, const ValidationRules& rules, bool any_l
   X509_VERIFY_PARAM_set_flags(parameters, flags);
   X509_VERIFY_PARAM_set_time(parameters, rules.now);
   X509_VERIFY_PARAM_set_depth(parameters, kMaxDepth);
-  X509_VERIFY_PARAM_set_auth_level(parameters, kSecurityLevel);
+  X509_VERIFY_PARAM_set_auth_level(parameters, openssl::kSecurityLevel);
 }
 
 std::vector<Certificate> certificates_of(X509_STORE_CTX* context) {

@@ -4,18 +4,14 @@
 #include <utility>
 
 #include <rte_cycles.h>
-#include <spdlog/fmt/fmt.h>
 
+#include "dataplane/control/report.hpp"
 #include "runtime/log.hpp"
 
 namespace culvert::dataplane::control {
 namespace {
 
 using channel::Outcome;
-
-std::string spi_text(channel::Spi spi) {
-  return fmt::format("0x{:08x}", static_cast<std::uint32_t>(spi));
-}
 
 channel::ExpiryCause cause_of(StopCause stop) {
   switch (stop) {

@@ -22,6 +22,9 @@
 
 namespace culvert::dataplane::control {
 
+/// As reports and the log have it: 0x and eight digits.
+[[nodiscard]] std::string spi_text(channel::Spi spi);
+
 /// Upper bounds of the burst histogram's buckets but the last.
 inline constexpr std::array<double, 7> kBurstBounds{1, 2, 4, 8, 16, 32, 64};
 

@@ -21,10 +21,6 @@ json or_null(const std::optional<Value>& value) {
   return value ? json(*value) : json(nullptr);
 }
 
-std::string spi_text(channel::Spi spi) {
-  return fmt::format("0x{:08x}", static_cast<std::uint32_t>(spi));
-}
-
 json counts(const std::vector<std::pair<std::string, std::uint64_t>>& drops) {
   json result = json::object();
   for (const auto& [reason, packets] : drops) result[reason] = packets;
@@ -206,6 +202,10 @@ json list(std::string_view name, const std::vector<Item>& items, Render render) 
 }
 
 }  // namespace
+
+std::string spi_text(channel::Spi spi) {
+  return fmt::format("0x{:08x}", static_cast<std::uint32_t>(spi));
+}
 
 json to_json(const ChildReport& child) {
   json directions = json::array();

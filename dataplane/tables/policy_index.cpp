@@ -139,11 +139,15 @@ RuleTable<Address>::RuleTable(std::size_t rules, Reclaimer& reclaimer)
 
 template <typename Address>
 RuleTable<Address>::~RuleTable() {
-  for (std::size_t index = 0; index <= mask_; ++index) {
+  std::size_t left = 0;
+  for (const auto& [shape, group] : shapes_) left += group.rules;
+  // Not to the last bucket: there are some for all rules that might have come.
+  for (std::size_t index = 0; left != 0 && index <= mask_; ++index) {
     Node* node = buckets_[index].load(std::memory_order_relaxed);
     while (node != nullptr) {
       const std::unique_ptr<Node> owned(node);
       node = owned->next.load(std::memory_order_relaxed);
+      --left;
     }
   }
   delete probes_.load(std::memory_order_relaxed);

@@ -47,7 +47,7 @@ bool may_hold_its_buffer(const WorkerState& worker, const rte_mbuf* packet, Punt
 constexpr unsigned int kPartKeptForTooBig = 8;
 
 /// The way of a packet to the main thread, and how many of the ring's places it may not take.
-struct Way {
+struct RingWay {
   rte_ring* ring;
   unsigned int left_to_others = 0;
 };
@@ -57,15 +57,15 @@ struct Way {
 /// depend on some few others, which go by rings of their own. Who begins an IKE SA, names one that
 /// he saw on the way or quotes one of our packets may be anybody: half of the places are for the
 /// addresses of configured peers alone.
-Way way_of(const WorkerState& worker, const rte_mbuf* packet, const PuntedPacket& what) {
+RingWay way_of(const WorkerState& worker, const rte_mbuf* packet, const PuntedPacket& what) {
   const WorkerContext& context = worker.context;
   const auto apart = [&](rte_ring* ring) { return ring != nullptr ? ring : context.punt; };
   const auto half_of = [&](rte_ring* ring) {
-    return Way{apart(ring), ring != nullptr ? rte_ring_get_capacity(ring) / 2 : 0};
+    return RingWay{apart(ring), ring != nullptr ? rte_ring_get_capacity(ring) / 2 : 0};
   };
   const auto ike_way = [&](rte_ring* ring) {
     const auto* const ip = rte_pktmbuf_mtod_offset(packet, const std::uint8_t*, what.ip_offset);
-    return worker.tables.peers.contains(source_of(ip)) ? Way{apart(ring)} : half_of(ring);
+    return worker.tables.peers.contains(source_of(ip)) ? RingWay{apart(ring)} : half_of(ring);
   };
   // Nothing of size crosses a tunnel without "too big": a place for it is there.
   const Way common{context.punt, rte_ring_get_capacity(context.punt) / kPartKeptForTooBig};

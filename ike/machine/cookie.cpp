@@ -13,12 +13,6 @@ using wire::ike::NotifyType;
 /// A cookie is good for one to two of these.
 constexpr std::chrono::seconds kCookieLife{60};
 
-std::array<std::uint8_t, 8> octets_of(std::uint64_t value) {
-  std::array<std::uint8_t, 8> octets{};
-  wire::Writer(octets).u64(value);
-  return octets;
-}
-
 }  // namespace
 
 Octets Core::cookie_for(std::uint32_t version, Bytes secret, const wire::ike::Message& message,

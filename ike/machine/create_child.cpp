@@ -13,15 +13,12 @@ using wire::ike::NotifyType;
 
 /// After TEMPORARY_FAILURE: long enough for the conflicting exchange to end.
 constexpr std::chrono::milliseconds kTemporaryFailureDelay{1500};
-/// A rekey that was refused for good is asked again this much later: the peer may be reconfigured.
-constexpr std::chrono::seconds kRefusedRekeyDelay{60};
 /// As long as a request may be under way, retransmissions included.
 constexpr std::chrono::seconds kCrossingCreation{40};
 /// A request for a child whose Delete we owe the peer waits so long. Longer only a Delete waits
 /// that is not answered.
 constexpr std::chrono::seconds kOwedDelete{10};
 constexpr std::uint32_t kMaxGroupRetries = 2;
-constexpr std::uint32_t kMaxTemporaryFailures = 20;
 
 /// What the peer's error says to a child of ours. What it took in IKE_AUTH and refuses now differs
 /// in what IKE_AUTH does not have: the child's own key exchange.

@@ -1,6 +1,7 @@
 // An IKE SA: identities, keys, message window, the exchange on its way and those that wait.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -17,6 +18,12 @@
 #include "wire/udp.hpp"
 
 namespace culvert::ike {
+
+/// Where IKE goes on beside a NAT, behind a marker (RFC 7296 §2.23).
+inline constexpr std::uint16_t kNatPort = 4500;
+/// A rekey that was refused for good is asked again this much later: the peer may be reconfigured.
+inline constexpr std::chrono::seconds kRefusedRekeyDelay{60};
+inline constexpr std::uint32_t kMaxTemporaryFailures = 20;
 
 enum class TaskKind : std::uint8_t {
   init,

@@ -21,13 +21,6 @@ Octets join(std::initializer_list<Bytes> pieces) {
   return all;
 }
 
-std::array<std::uint8_t, 8> octets_of(std::uint64_t value) {
-  std::array<std::uint8_t, 8> octets{};
-  wire::Writer writer(octets);
-  writer.u64(value);
-  return octets;
-}
-
 /// {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr} = prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)
 crypto::ike::Result<IkeKeys> expand(const KeyInputs& in, const SecretBytes& skeyseed) {
   const auto spi_i = octets_of(in.initiator_spi), spi_r = octets_of(in.responder_spi);
@@ -65,6 +58,12 @@ crypto::ike::Result<IkeKeys> expand(const KeyInputs& in, const SecretBytes& skey
 }
 
 }  // namespace
+
+std::array<std::uint8_t, 8> octets_of(std::uint64_t value) {
+  std::array<std::uint8_t, 8> octets{};
+  wire::Writer(octets).u64(value);
+  return octets;
+}
 
 crypto::ike::Result<IkeKeys> derive_first_keys(const KeyInputs& inputs, Bytes shared_secret) {
   const Octets nonces = join({inputs.initiator_nonce, inputs.responder_nonce});

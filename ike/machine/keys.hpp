@@ -1,6 +1,7 @@
 // Key derivation (RFC 7296 §2.14, §2.15, §2.17, §2.18): pure functions over octet strings.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -11,6 +12,9 @@
 namespace culvert::ike {
 
 using Octets = std::vector<std::uint8_t>;
+
+/// An SPI of IKE as it stands in messages, and in what is hashed.
+[[nodiscard]] std::array<std::uint8_t, 8> octets_of(std::uint64_t value);
 
 /// What SKEYSEED expands to; `outbound` and `inbound` are SK_e* and SK_a* of our two directions.
 struct IkeKeys {

@@ -9,12 +9,6 @@ namespace {
 using crypto::Bytes;
 using wire::ike::NotifyType;
 
-std::array<std::uint8_t, 8> octets_of(std::uint64_t value) {
-  std::array<std::uint8_t, 8> octets{};
-  wire::Writer(octets).u64(value);
-  return octets;
-}
-
 /// RFC 7296 §2.23: SHA-1(SPIi | SPIr | address | port).
 Octets nat_hash(std::uint64_t spi_i, std::uint64_t spi_r, const wire::Endpoint& endpoint) {
   const auto i = octets_of(spi_i), r = octets_of(spi_r);

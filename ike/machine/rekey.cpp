@@ -13,8 +13,6 @@ using wire::ike::NotifyType;
 
 /// An IKE SA that its maker should delete and does not.
 constexpr std::chrono::seconds kAbandonedLife{120};
-constexpr std::chrono::seconds kRefusedRekeyDelay{60};
-constexpr std::uint32_t kMaxTemporaryFailures = 20;
 /// Of one peer's IKE SAs that were rekeyed and not deleted. A peer that deletes them has one.
 constexpr std::ptrdiff_t kMostRekeyed = 16;
 

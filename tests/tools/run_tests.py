@@ -162,21 +162,27 @@ def test_programs(build):
                   if program.startswith(str(build)))
 
 
+# unity: half of the compiler's time is headers, read once for twenty sources here.
+# Warnings are the main build's business.
+INSTRUMENTED = ("-Db_lundef=false", "-Doptimization=1", "-Dunity=on", "-Dunity_size=20", "-Dwerror=false")
+
+
+def ninja(build, *targets):
+    """One compiler a processor: ninja would start two more, and one wants up to a gigabyte of memory."""
+    return run(["ninja", "-C", build, "-j", os.cpu_count() or 1, *targets]) == 0
+
+
 def set_up_sanitized():
     """One clang build with ASan and UBSan for the units, the storms and the fuzzers."""
     # fuzzer-no-link: libFuzzer steers by the coverage of our libraries, not only of its target.
-    # unity: half of the compiler's time is headers, read once for eight sources here.
-    # Warnings are the main build's business.
     return set_up(SANITIZED_BUILD, "clang++-19", [
-        "-Dfuzzers=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1",
-        "-Dunity=on", "-Dunity_size=8", "-Dwerror=false",
+        "-Dfuzzers=true", "-Db_sanitize=address,undefined", *INSTRUMENTED,
         "-Dcpp_args=-fno-sanitize-recover=all -fsanitize=fuzzer-no-link -gline-tables-only"])
 
 
 def build_sanitized():
     """What the stages `sanitizers` and `fuzz` run."""
-    return set_up_sanitized() and run(["ninja", "-C", SANITIZED_BUILD, *fuzz_programs(),
-                                       *test_programs(SANITIZED_BUILD)]) == 0
+    return set_up_sanitized() and ninja(SANITIZED_BUILD, *fuzz_programs(), *test_programs(SANITIZED_BUILD))
 
 
 def sanitizers():
@@ -197,7 +203,7 @@ def worker_storm():
 
 def churn():
     """The packet daemon with ASan and UBSan, thousands of SAs, policies and routes changed (at no certain rate)."""
-    if not set_up_sanitized() or run(["ninja", "-C", SANITIZED_BUILD, "dataplane/culvert-dataplane", "cli/culvert"]) != 0:
+    if not set_up_sanitized() or not ninja(SANITIZED_BUILD, "dataplane/culvert-dataplane", "cli/culvert"):
         return Tally(failed=1)
     report = run_pytest("churn", "-k", "test_churn", environment={
         # Behind the daemon's own seccomp filter no symbolizer can be started.
@@ -225,10 +231,9 @@ THREAD_SUPPRESSIONS = REPOSITORY / "tests/unit/dataplane/race/dpdk.supp"
 def races():
     """TSan over the programs whose threads share memory; a build of its own, of these only."""
     if not set_up(THREAD_BUILD, "clang++-19", [
-            "-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1", "-Dunity=on", "-Dunity_size=8",
-            "-Dwerror=false", "-Dcpp_args=-gline-tables-only"]):
+            "-Db_sanitize=thread", *INSTRUMENTED, "-Dcpp_args=-gline-tables-only"]):
         return Tally(failed=1)
-    if run(["ninja", "-C", THREAD_BUILD, *THREADED_PROGRAMS]) != 0:
+    if not ninja(THREAD_BUILD, *THREADED_PROGRAMS):
         return Tally(failed=1)
     tally = Tally()
     for program, arguments in THREADED_PROGRAMS.items():

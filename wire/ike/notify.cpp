@@ -9,7 +9,7 @@ namespace {
 
 /// §3.10: 4 bytes for ESP and AH, none about the IKE SA itself. What carries no protocol is not
 /// interpreted: a notify that we do not know must not spoil the message.
-bool spi_size_fits(Protocol protocol, std::size_t size) {
+bool notify_spi_fits(Protocol protocol, std::size_t size) {
   switch (protocol) {
     case Protocol::none:
       return true;
@@ -30,7 +30,7 @@ Parsed<Notify> parse_notify(Reader body) {
   payload.protocol = static_cast<Protocol>(fields.u8("notify protocol ID"));
   const std::uint8_t spi_size = fields.u8("notify SPI size");
   payload.type = static_cast<NotifyType>(fields.u16("notify message type"));
-  fields.require(spi_size_fits(payload.protocol, spi_size), "notify SPI size",
+  fields.require(notify_spi_fits(payload.protocol, spi_size), "notify SPI size",
                  "does not fit the protocol");
   payload.spi = fields.bytes(spi_size, "notify SPI");
   payload.data = fields.rest("notification data");

@@ -17,7 +17,7 @@ constexpr std::uint16_t kKeyLength = 14;      // §3.3.5, the one attribute that
 constexpr std::uint16_t kFixedSize = 0x8000;  // AF bit: two bytes of value, no length
 
 /// The SPI sizes that §3.3.1 gives; a protocol we do not know keeps what it has and is not chosen.
-bool spi_size_fits(Protocol protocol, std::size_t size) {
+bool proposal_spi_fits(Protocol protocol, std::size_t size) {
   switch (protocol) {
     case Protocol::none:
       return false;
@@ -85,7 +85,7 @@ SaProposal parse_proposal(Fields& payload, bool& last) {
   proposal.protocol = static_cast<Protocol>(fields.u8("proposal protocol ID"));
   const std::uint8_t spi_size = fields.u8("proposal SPI size");
   const std::uint8_t transforms = fields.u8("number of transforms");
-  fields.require(spi_size_fits(proposal.protocol, spi_size), "proposal SPI size",
+  fields.require(proposal_spi_fits(proposal.protocol, spi_size), "proposal SPI size",
                  "does not fit the protocol");
   fields.require(transforms != 0, "number of transforms", "none");
   fields.require(transforms <= kMaxTransforms, "number of transforms", "too many");

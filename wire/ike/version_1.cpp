@@ -4,7 +4,7 @@
 namespace culvert::wire::ike {
 namespace {
 
-constexpr std::uint8_t kVersion1 = 0x10, kInformational = 5, kNotificationPayload = 11;
+constexpr std::uint8_t kVersion1 = 0x10, kVersion1Informational = 5, kNotificationPayload = 11;
 constexpr std::uint8_t kProtocolIsakmp = 1;
 constexpr std::uint16_t kInvalidMajorVersion = 5;
 constexpr std::uint32_t kIpsecDoi = 1;
@@ -20,7 +20,7 @@ std::vector<std::uint8_t> encode_version_1_refusal(const Header& request,
   writer.u64(request.responder_spi);
   writer.u8(kNotificationPayload);
   writer.u8(kVersion1);
-  writer.u8(kInformational);
+  writer.u8(kVersion1Informational);
   writer.u8(0);  // flags: in clear
   writer.u32(message_id);
   writer.u32(static_cast<std::uint32_t>(message.size()));

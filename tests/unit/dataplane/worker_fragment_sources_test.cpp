@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <random>
 #include <vector>
@@ -38,13 +39,13 @@ class PlainSources {
   };
   template <typename Share>
   [[nodiscard]] std::optional<std::size_t> first_by(const Share& share) const {
+    std::map<std::uint64_t, unsigned> together;
+    for (const Packet& packet : packets_) together[packet.name] += share(packet);
     std::optional<std::size_t> chosen;
     unsigned most = 0;
     for (const Packet& packet : packets_) {
-      unsigned together = 0;
-      for (const Packet& other : packets_) together += other.name == packet.name ? share(other) : 0;
-      if (share(packet) == 0 || together <= most) continue;
-      most = together;
+      if (share(packet) == 0 || together[packet.name] <= most) continue;
+      most = together[packet.name];
       chosen = packet.index;
     }
     return chosen;

@@ -6,7 +6,7 @@ namespace culvert::ike {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Instant kNow = 100s;
+constexpr Instant kStart = 100s;
 
 channel::Completion lease_of(std::uint32_t first, std::uint32_t count) {
   channel::Completion lease;
@@ -22,7 +22,7 @@ channel::Completion lease_of(std::uint32_t first, std::uint32_t count) {
 TEST_CASE("spi stock: what was leased is given out, each SPI once") {
   SpiStock stock;
   CHECK_FALSE(stock.take());
-  stock.add(lease_of(0x1000, 2), kNow);
+  stock.add(lease_of(0x1000, 2), kStart);
   const auto one = stock.take();
   const auto other = stock.take();
   REQUIRE(one);
@@ -35,19 +35,19 @@ TEST_CASE("spi stock: as many blocks are asked for at once as a storm of rekeys 
   SpiStock stock(SpiStock::low_water_for(65536));
   const auto ask = [&] {
     std::uint32_t asked = 0;
-    for (; stock.wants_lease(kNow); ++asked) stock.lease_sent();
+    for (; stock.wants_lease(kStart); ++asked) stock.lease_sent();
     return asked;
   };
   CHECK(ask() == 1);  // whether there are any
-  stock.add(lease_of(0x1000, 64), kNow);
+  stock.add(lease_of(0x1000, 64), kStart);
   CHECK(ask() == 15);
   for (std::uint32_t block = 1; block < 16; ++block) {
-    stock.add(lease_of(0x1000 + 64 * block, 64), kNow);
+    stock.add(lease_of(0x1000 + 64 * block, 64), kStart);
   }
   CHECK_FALSE(stock.awaits_lease());
-  CHECK_FALSE(stock.wants_lease(kNow));
+  CHECK_FALSE(stock.wants_lease(kStart));
   CHECK(stock.take());
-  CHECK(stock.wants_lease(kNow));
+  CHECK(stock.wants_lease(kStart));
 }
 
 TEST_CASE("spi stock: a small data plane is not emptied ahead of need") {
@@ -58,15 +58,15 @@ TEST_CASE("spi stock: a small data plane is not emptied ahead of need") {
   SpiStock stock(SpiStock::low_water_for(16));
   CHECK(stock.block() == 8);
   stock.lease_sent();
-  stock.add(lease_of(0x1000, 8), kNow);
-  CHECK_FALSE(stock.wants_lease(kNow));
+  stock.add(lease_of(0x1000, 8), kStart);
+  CHECK_FALSE(stock.wants_lease(kStart));
   CHECK(stock.take());
-  CHECK(stock.wants_lease(kNow));
+  CHECK(stock.wants_lease(kStart));
 }
 
 TEST_CASE("spi stock: an SPI that was not used comes back into the stock") {
   SpiStock stock;
-  stock.add(lease_of(0x1000, 1), kNow);
+  stock.add(lease_of(0x1000, 1), kStart);
   const channel::Spi spi = stock.take().value();
   stock.give_back(spi);
   CHECK(stock.take() == spi);
@@ -74,11 +74,11 @@ TEST_CASE("spi stock: an SPI that was not used comes back into the stock") {
 
 TEST_CASE("spi stock: after a refusal another SPI is offered while there is one") {
   SpiStock stock;
-  stock.add(lease_of(0x1000, 3), kNow);
+  stock.add(lease_of(0x1000, 3), kStart);
   const channel::Spi refused = stock.take().value();
   stock.give_back(refused);
   CHECK(stock.take() != refused);
-  stock.add(lease_of(0x2000, 1), kNow);
+  stock.add(lease_of(0x2000, 1), kStart);
   CHECK(stock.take() != refused);
   CHECK(stock.take() != refused);
   CHECK(stock.take() == refused);
@@ -86,7 +86,7 @@ TEST_CASE("spi stock: after a refusal another SPI is offered while there is one"
 
 TEST_CASE("spi stock: an SPI is not taken back twice, nor one that nobody leased") {
   SpiStock stock;
-  stock.add(lease_of(0x1000, 1), kNow);
+  stock.add(lease_of(0x1000, 1), kStart);
   const channel::Spi spi = stock.take().value();
   stock.give_back(spi);
   stock.give_back(spi);
@@ -96,10 +96,10 @@ TEST_CASE("spi stock: an SPI is not taken back twice, nor one that nobody leased
 
 TEST_CASE("spi stock: an SPI of a data plane that is gone does not enter the next one's lease") {
   SpiStock stock;
-  stock.add(lease_of(0x1000, 1), kNow);
+  stock.add(lease_of(0x1000, 1), kStart);
   const channel::Spi old = stock.take().value();
   stock.clear();
-  stock.add(lease_of(0x2000, 1), kNow);
+  stock.add(lease_of(0x2000, 1), kStart);
   stock.give_back(old);
   CHECK(stock.take() == channel::Spi{0x2000});
   CHECK_FALSE(stock.take());
@@ -107,7 +107,7 @@ TEST_CASE("spi stock: an SPI of a data plane that is gone does not enter the nex
 
 TEST_CASE("spi stock: an SPI in use is the data plane's, not the stock's") {
   SpiStock stock;
-  stock.add(lease_of(0x1000, 1), kNow);
+  stock.add(lease_of(0x1000, 1), kStart);
   const channel::Spi spi = stock.take().value();
   stock.installed(spi);
   stock.give_back(spi);
@@ -116,13 +116,13 @@ TEST_CASE("spi stock: an SPI in use is the data plane's, not the stock's") {
 
 TEST_CASE("spi stock: it asks below the low water mark, for one lease at a time") {
   SpiStock stock;
-  CHECK(stock.wants_lease(kNow));
+  CHECK(stock.wants_lease(kStart));
   stock.lease_sent();
-  CHECK_FALSE(stock.wants_lease(kNow));
-  stock.add(lease_of(0x1000, channel::kMaxLeasedSpis), kNow);
-  CHECK_FALSE(stock.wants_lease(kNow));
+  CHECK_FALSE(stock.wants_lease(kStart));
+  stock.add(lease_of(0x1000, channel::kMaxLeasedSpis), kStart);
+  CHECK_FALSE(stock.wants_lease(kStart));
   REQUIRE(stock.take());
-  CHECK(stock.wants_lease(kNow));
+  CHECK(stock.wants_lease(kStart));
 }
 
 TEST_CASE("spi stock: a refused lease is not asked for again at once") {
@@ -130,10 +130,10 @@ TEST_CASE("spi stock: a refused lease is not asked for again at once") {
   stock.lease_sent();
   channel::Completion refused = lease_of(0x1000, 3);
   refused.outcome = channel::Outcome::no_room;
-  stock.add(refused, kNow);
+  stock.add(refused, kStart);
   CHECK(stock.size() == 0);
-  CHECK_FALSE(stock.wants_lease(kNow));
-  CHECK(stock.wants_lease(kNow + SpiStock::kRefusedPause));
+  CHECK_FALSE(stock.wants_lease(kStart));
+  CHECK(stock.wants_lease(kStart + SpiStock::kRefusedPause));
 }
 
 }  // namespace culvert::ike

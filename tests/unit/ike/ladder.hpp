@@ -52,6 +52,13 @@ inline GatewayOptions mirrored(GatewayOptions options) {
   return options;
 }
 
+/// Of the other addresses it has kept none.
+inline GatewayOptions moved_to(GatewayOptions options, const std::string& address) {
+  options.address = address;
+  options.other_addresses = {};
+  return options;
+}
+
 /// A Delete follows its rekey without a pause, so that a ladder needs no time to pass.
 inline ike::Tuning without_linger() {
   ike::Tuning tuning;

@@ -18,11 +18,6 @@ GatewayOptions mover() {
   a.other_addresses = {"192.0.2.9"};
   return a;
 }
-GatewayOptions moved_to(GatewayOptions options, const std::string& address) {
-  options.address = address;
-  options.other_addresses = {};
-  return options;
-}
 
 TEST_CASE("mobike: an IKE SA whose peer returns another COOKIE2 is closed and made anew (§3.7)") {
   const int asker = GENERATE(kA, kB);

@@ -185,11 +185,6 @@ GatewayOptions following() {
   b.other_addresses = {"192.0.2.8"};
   return b;
 }
-GatewayOptions moved_to(GatewayOptions options, const std::string& address) {
-  options.address = address;
-  options.other_addresses = {};
-  return options;
-}
 GatewayOptions fixed() {
   GatewayOptions a = gateway_a();
   a.mobike = Mobike::yes;

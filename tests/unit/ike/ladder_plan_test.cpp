@@ -5,7 +5,7 @@ namespace culvert::ladder {
 namespace {
 
 /// A second child that nobody asks for.
-GatewayOptions with_lab() {
+GatewayOptions with_idle_lab() {
   GatewayOptions options = gateway_a();
   ChildOptions lab;
   lab.name = "lab";
@@ -28,7 +28,7 @@ std::uint64_t refused(Ladder& ladder, int side, Failure reason) {
 }  // namespace
 
 TEST_CASE("plan: a child is coming while its own negotiation is under way, and not before") {
-  Ladder ladder(with_lab());
+  Ladder ladder(with_idle_lab());
   CHECK_FALSE(plan(ladder, kA, 0).is_coming);
   ladder.initiate(kA);
   CHECK(plan(ladder, kA, 0).is_coming);
@@ -48,7 +48,7 @@ TEST_CASE("plan: a child is coming while its own negotiation is under way, and n
 }
 
 TEST_CASE("plan: what a command took down stays so until a command brings it up") {
-  Ladder ladder(with_lab());
+  Ladder ladder(with_idle_lab());
   ladder.connect();
   CHECK_FALSE(plan(ladder, kA, 0).is_terminated);
   ladder.world.command(kA, CommandVerb::terminate, "office");
@@ -65,7 +65,7 @@ TEST_CASE("plan: what a command took down stays so until a command brings it up"
 }
 
 TEST_CASE("plan: rekeys are counted for the child that they are of, on both sides") {
-  Ladder ladder(with_lab());
+  Ladder ladder(with_idle_lab());
   ladder.connect();
   ladder.rekey(kA);
   ladder.run();

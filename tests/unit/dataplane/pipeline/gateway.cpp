@@ -230,8 +230,10 @@ Gateway::Gateway(const Addresses& addresses, std::uint32_t workers, std::uint16_
                  std::unique_ptr<crypto::esp::Engine> (*make_engine)(), Routes routes)
     : receiver(worker), addresses_(addresses), engine_((start_eal(), make_engine())) {
   config::Limits limits;
+  // All of it is touched at the start of every test.
   limits.sas = 1024;
-  limits.flows = 1024;  // they are touched at the start of every test
+  limits.policies = 256;
+  limits.flows = 1024;
   auto fib = routes == Routes::used ? std::make_unique<UsedFib>() : nullptr;
   UsedFib* const used = fib.get();
   auto made = Tables::create(limits, workers, *engine_, std::move(fib));

@@ -19,7 +19,7 @@ namespace {
 
 /// The right gateway's: in the SA, and another.
 const std::string kBefore = "198.51.100.2", kAfter = "10.2.0.1";
-const std::string kPeer = "198.51.100.1", kElsewhere = "198.51.100.77";
+const std::string kLeftEnd = "198.51.100.1", kElsewhere = "198.51.100.77";
 
 /// The same ESP between other addresses.
 Packet between(Packet sealed, const std::string& source, const std::string& destination) {
@@ -57,9 +57,9 @@ TEST_CASE("moved: what the peer sent to our address before arrives (RFC 4555 §3
   const bool udp = GENERATE(false, true);
   Pair pair = pair_with(udp);
   const std::vector<Packet> under_way = {pair.sealed(), pair.sealed()};
-  move_right(pair, kAfter, kPeer);
+  move_right(pair, kAfter, kLeftEnd);
   CHECK(pair.right.receive(kWan, under_way).lan.size() == 2);
-  CHECK(pair.right.receive(kWan, between(pair.sealed(), kPeer, kAfter)).lan.size() == 1);
+  CHECK(pair.right.receive(kWan, between(pair.sealed(), kLeftEnd, kAfter)).lan.size() == 1);
   CHECK(pair.traffic().packets == 3);
 }
 
@@ -118,19 +118,19 @@ TEST_CASE("moved: a hint for which there was no place is not the last one for a 
 
 TEST_CASE("moved: there too a packet is taken once, and only when it is authentic") {
   Pair pair;
-  const Packet sealed = between(pair.sealed(), kPeer, kAfter);
+  const Packet sealed = between(pair.sealed(), kLeftEnd, kAfter);
   Packet forged = sealed;
   forged.back() ^= 1U;
   CHECK(pair.right.receive(kWan, forged).dropped(DropReason::icv_mismatch) == 1);
   CHECK(pair.right.receive(kWan, sealed).lan.size() == 1);
   CHECK(pair.right.receive(kWan, sealed).dropped(DropReason::replay_duplicate) == 1);
-  CHECK(pair.right.receive(kWan, between(sealed, kPeer, kBefore))
+  CHECK(pair.right.receive(kWan, between(sealed, kLeftEnd, kBefore))
             .dropped(DropReason::replay_duplicate) == 1);
 }
 
 TEST_CASE("moved: an address that is not ours is not the SA's, whatever its SPI") {
   Pair pair;
-  const Result result = pair.right.receive(kWan, between(pair.sealed(), kPeer, "198.51.100.77"));
+  const Result result = pair.right.receive(kWan, between(pair.sealed(), kLeftEnd, "198.51.100.77"));
   CHECK(result.lan.empty());
   CHECK(result.dropped(DropReason::no_policy_match) == 1);
   CHECK(pair.traffic().packets == 0);
@@ -142,10 +142,10 @@ TEST_CASE("moved: in transport mode the destination is the packet's own, and no 
   options.local_selectors = {"198.51.100.1/32"};
   options.remote_selectors = {"0.0.0.0/0"};
   Pair pair({}, options);
-  const Packet inner = echo_request(kPeer, kBefore);
+  const Packet inner = echo_request(kLeftEnd, kBefore);
   const Result sent = pair.left.inject(inner, {InjectKind::outbound_local, kWan, false});
   REQUIRE(sent.wan.size() == 1);
-  const Result result = pair.right.receive(kWan, between(sent.wan[0], kPeer, kAfter));
+  const Result result = pair.right.receive(kWan, between(sent.wan[0], kLeftEnd, kAfter));
   CHECK(result.dropped(DropReason::sa_endpoint_mismatch) == 1);
   CHECK(pair.traffic().packets == 0);
   static_cast<void>(pair.right.receive(kWan, sent.wan[0]));

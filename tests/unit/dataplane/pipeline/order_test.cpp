@@ -57,7 +57,7 @@ void note(const Packet& whole, Serials& serials) {
 }
 
 /// Of large ones only fragments fit. IPv6 is cut by its sender alone.
-enum Kind : std::size_t { small, large, with_more };
+enum PacketKind : std::size_t { small, large, with_more };
 constexpr std::size_t kTwoKinds = 2, kAllKinds = 3, kLargeAlone = 0;
 
 /// A burst of packets of the flows, each of which is one of `kinds`, and what is to come of them.

@@ -137,7 +137,7 @@ Packet too_big() {
   return frame(too_big_about(quoted, 1300, *wire::IpAddress::parse("198.51.100.9"), us));
 }
 
-const std::string kPeer = "198.51.100.2", kStranger = "198.51.100.9";
+const std::string kConfigured = "198.51.100.2", kStranger = "198.51.100.9";
 
 }  // namespace
 
@@ -146,7 +146,7 @@ TEST_CASE("punt rings: packets to a closed port push neither neighbours nor keys
   CHECK(site.come(to_us(kStranger, 9, Packet(32)), 2000, PuntReason::port_unreachable) == kCommon);
   CHECK(site.come(arp_reply(), PuntReason::arp) == 1);
   CHECK(site.come(advertisement(), PuntReason::neighbor_discovery) == 1);
-  CHECK(site.come(ike(kPeer, 7), PuntReason::ike) == 1);
+  CHECK(site.come(ike(kConfigured, 7), PuntReason::ike) == 1);
   CHECK(site.come(ike(kStranger, 7), PuntReason::ike) == 1);
   CHECK(site.come(too_big(), PuntReason::path_too_big) == 1);
   CHECK(site.come(ike(kStranger, 0), PuntReason::ike_newcomer) == 1);
@@ -160,7 +160,7 @@ TEST_CASE("punt rings: nor do packets whose tunnel is down, or whose time is ove
   CHECK(site.come(packet, 2000, is_over ? PuntReason::ttl_exceeded : PuntReason::acquire) ==
         kCommon);
   CHECK(site.come(arp_reply(), PuntReason::arp) == 1);
-  CHECK(site.come(ike(kPeer, 7), PuntReason::ike) == 1);
+  CHECK(site.come(ike(kConfigured, 7), PuntReason::ike) == 1);
 }
 
 TEST_CASE("punt rings: nothing pushes out what senders are to be told of sizes (RFC 4443 §3.2)") {
@@ -176,7 +176,7 @@ TEST_CASE("punt rings: IKE of one IKE SA leaves configured peers half of the pla
   const bool is_ike = GENERATE(false, true);
   CHECK(site.come(is_ike ? ike(kStranger, 7) : too_big(), 2000,
                   is_ike ? PuntReason::ike : PuntReason::path_too_big) == kPlaces / 2);
-  CHECK(site.come(ike(kPeer, 7), kPlaces, PuntReason::ike) == kPlaces / 2);
+  CHECK(site.come(ike(kConfigured, 7), kPlaces, PuntReason::ike) == kPlaces / 2);
   // However many they are: neighbours are not among them, nor who begins.
   CHECK(site.come(arp_reply(), PuntReason::arp) == 1);
   CHECK(site.come(ike(kStranger, 0), PuntReason::ike_newcomer) == 1);
@@ -185,19 +185,19 @@ TEST_CASE("punt rings: IKE of one IKE SA leaves configured peers half of the pla
 TEST_CASE("punt rings: who begins an IKE SA leaves configured peers half of the places") {
   Site site;
   CHECK(site.come(ike(kStranger, 0), 2000, PuntReason::ike_newcomer) == kPlaces / 2);
-  CHECK(site.come(ike(kPeer, 0), kPlaces, PuntReason::ike_newcomer) == kPlaces / 2);
+  CHECK(site.come(ike(kConfigured, 0), kPlaces, PuntReason::ike_newcomer) == kPlaces / 2);
 }
 
 TEST_CASE("punt rings: a storm of ARP leaves IKE its places") {
   Site site;
   CHECK(site.come(arp_reply(), 2000, PuntReason::arp) == kPlaces);
-  CHECK(site.come(ike(kPeer, 7), PuntReason::ike) == 1);
+  CHECK(site.come(ike(kConfigured, 7), PuntReason::ike) == 1);
 }
 
 TEST_CASE("punt rings: who is no configured peer any more has no places kept") {
   Site site;
   site.gateway.tables().peers.publish({}, *site.gateway.tables().reclaimer);
-  CHECK(site.come(ike(kPeer, 7), kPlaces, PuntReason::ike) == kPlaces / 2);
+  CHECK(site.come(ike(kConfigured, 7), kPlaces, PuntReason::ike) == kPlaces / 2);
 }
 
 }  // namespace culvert::test::punt_rings

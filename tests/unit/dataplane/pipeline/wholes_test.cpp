@@ -39,7 +39,7 @@ std::vector<Packet> in_fragments(Packet ip, std::uint16_t mtu = 1500) {
 }
 
 /// What stands behind the IP headers of one packet's fragments.
-Packet joined(const std::vector<Packet>& frames) {
+Packet whole_of(const std::vector<Packet>& frames) {
   std::vector<model::Fragment> pieces;
   for (const Packet& one : frames) {
     const auto piece = model::fragment_of(ip_of(one));
@@ -186,7 +186,7 @@ TEST_CASE("wholes: an echo of 8 KB is answered with each of its bytes") {
   CHECK(result.drops.empty());
   CHECK(result.lan.size() == 6);
   for (const Packet& reply : result.lan) CHECK(reply.size() <= 1514);
-  CHECK(joined(result.lan) == echo(is_v6 ? 129 : 0));
+  CHECK(whole_of(result.lan) == echo(is_v6 ? 129 : 0));
   CHECK(all_are_back());
 }
 
@@ -211,7 +211,7 @@ TEST_CASE("wholes: ESP of many fragments is opened, and what was inside is cut f
   const Result opened = pair.right.receive(kWan, sealed.wan);
   CHECK(opened.drops.empty());
   CHECK(pair.right.worker().counters.reassembled.read() == 1);
-  CHECK(joined(opened.lan) == packet.payload);
+  CHECK(whole_of(opened.lan) == packet.payload);
   CHECK(all_are_back());
 }
 

@@ -94,7 +94,7 @@ class Associations {
 
 // ---- policies ----
 
-wire::TrafficSelector network(std::uint32_t address, std::uint8_t length) {
+wire::TrafficSelector selector_of(std::uint32_t address, std::uint8_t length) {
   return wire::TrafficSelector::of({wire::IpAddress::v4(address), length});
 }
 PolicyEntry policy(std::uint32_t number) {
@@ -103,14 +103,15 @@ PolicyEntry policy(std::uint32_t number) {
   entry.origin = PolicyOrigin::negotiated;
   entry.action = PolicyAction::protect;
   entry.policy = channel::PolicyId{number};
-  entry.local = {network(0x0a000000, 9)};
-  entry.remote = {network(0x20000000 + (number << 8U), 24)};
+  entry.local = {selector_of(0x0a000000, 9)};
+  entry.remote = {selector_of(0x20000000 + (number << 8U), 24)};
   return entry;
 }
 
-class Policies {
+class GrownPolicies {
  public:
-  explicit Policies(std::uint32_t count) : count_(count), spd_(1, reclaimer_, count + kChanges) {
+  explicit GrownPolicies(std::uint32_t count)
+      : count_(count), spd_(1, reclaimer_, count + kChanges) {
     std::vector<PolicyEntry> all;
     for (std::uint32_t number = 0; number < count; ++number) all.push_back(policy(number));
     spd_.replace(std::move(all));
@@ -174,7 +175,7 @@ TEST_CASE("sad: an SA more, one less and a lookup cost the same beside 400 and 2
 
 TEST_CASE(
     "spd: a policy more, one less and a search cost the same among 2 000 and 100 000 others") {
-  Policies few(kFew), many(kMany);
+  GrownPolicies few(kFew), many(kMany);
   CHECK(times_as_long([&] { few.change(); }, [&] { many.change(); }, is_constant) <= kMostTimes);
   CHECK(times_as_long([&] { few.look_up(); }, [&] { many.look_up(); }, is_constant) <= kMostTimes);
   CHECK(few.probes() == many.probes());
@@ -189,7 +190,7 @@ TEST_CASE("growth: a change that goes through the whole table is seen") {
                         [&] { many.change_and_go_through_all(); }, grows) > kMostTimes);
   }
   SECTION("of policies") {
-    Policies few(kFew / 5), many(kMany / 5);
+    GrownPolicies few(kFew / 5), many(kMany / 5);
     CHECK(times_as_long([&] { few.change_and_go_through_all(); },
                         [&] { many.change_and_go_through_all(); }, grows) > kMostTimes);
   }
