@@ -33,7 +33,7 @@ enum class NeighborState : std::uint8_t {
 std::string_view to_string(NeighborState state);
 
 /// Why a packet goes to a neighbour: anybody can send to any address of a connected network, while
-/// the next hops of routes are the operator's.
+/// the next hops of routes, and the peers on a link, are the operator's.
 enum class WantedBy : std::uint8_t { packet, route };
 
 /// What becomes of a packet for a neighbour.
