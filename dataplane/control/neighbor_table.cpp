@@ -40,8 +40,8 @@ Wanted NeighborTable::want(const NeighborKey& key, WantedBy by, Instant now,
         break;
     }
   }
-  if (!may_ask(key, by, now, out)) return Wanted::refused;
-  ask(key, now, out);
+  if (!may_ask(key, by, new_resolutions_, now, out)) return Wanted::refused;
+  ask(key, by, now, out);
   return Wanted::hold;
 }
 
@@ -49,14 +49,16 @@ void NeighborTable::used(const NeighborKey& key, WantedBy by, Instant now,
                          std::vector<NeighborAction>& out) {
   const Entry* const known = find(key);
   if (known == nullptr || known->state != NeighborState::stale) return;
-  if (may_ask(key, by, now, out)) ask(key, now, out);
+  if (may_ask(key, by, stale_asked_, now, out)) ask(key, by, now, out);
 }
 
 /// What waits goes to everybody; whoever said where it is, is asked there first.
-void NeighborTable::ask(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out) {
+void NeighborTable::ask(const NeighborKey& key, WantedBy by, Instant now,
+                        std::vector<NeighborAction>& out) {
   Entry& entry = entries_[key];
   settle(entry);
-  entry = {NeighborState::incomplete, entry.mac, 1, now, now + kRetransmit, ++last_place_};
+  if (entry.by == WantedBy::route) by = WantedBy::route;
+  entry = {NeighborState::incomplete, entry.mac, 1, now, now + kRetransmit, ++last_place_, by};
   unresolved_.emplace(entry.place, key);
   out.emplace_back(Solicit{key, entry.mac});
 }
@@ -180,7 +182,11 @@ void NeighborTable::confirm(const NeighborKey& key, Entry& entry, const wire::Ma
       entry.state == NeighborState::reachable || entry.state == NeighborState::probing;
   const bool unchanged = was_usable && entry.mac == mac;
   settle(entry);
-  entry = {NeighborState::reachable, mac, 0, now, now + kReachable};
+  entry = {NeighborState::reachable, mac, 0, now, now + kReachable, 0, entry.by};
+  if (entry.by == WantedBy::packet) {
+    entry.place = ++last_place_;
+    answered_.emplace(entry.place, key);
+  }
   if (!unchanged) out.emplace_back(Resolved{key, mac});
 }
 
@@ -231,7 +237,7 @@ bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
 }
 
 /// Makes room for one more that is asked for, if there may be one.
-bool NeighborTable::may_ask(const NeighborKey& key, WantedBy by, Instant now,
+bool NeighborTable::may_ask(const NeighborKey& key, WantedBy by, PortRate& rate, Instant now,
                             std::vector<NeighborAction>& out) {
   const std::size_t kept = by == WantedBy::route ? 0 : kKeptForRoutes;
   const Entry* const known = find(key);
@@ -240,21 +246,25 @@ bool NeighborTable::may_ask(const NeighborKey& key, WantedBy by, Instant now,
   const bool lacks_unresolved = !is_unresolved && unresolved_.size() >= kMaxUnresolved - kept;
   const bool lacks_entry = known == nullptr && entries_.size() >= kMaxNeighbors - kept;
   const bool takes_stale = lacks_entry && !stale_.empty();
-  const bool takes_unresolved = lacks_unresolved || (lacks_entry && !takes_stale);
-  if (takes_unresolved && !can_give_way(now)) return false;
-  if (!take_token(key.port, by, now)) return false;
+  const bool can_take = can_give_way(now);
+  const bool takes_unresolved = lacks_unresolved || (lacks_entry && !takes_stale && can_take);
+  const bool takes_answered = lacks_entry && !takes_stale && !takes_unresolved;
+  if (takes_unresolved && !can_take) return false;
+  if (takes_answered && answered_.empty()) return false;
+  if (!rate.take(key.port, by, now)) return false;
   if (takes_unresolved) {
     give_way(out);
   } else if (takes_stale) {
     forget_oldest_stale();
+  } else if (takes_answered) {
+    lose_oldest_answered(out);
   }
   return true;
 }
 
-bool NeighborTable::take_token(PortId port, WantedBy by, Instant now) {
+bool NeighborTable::PortRate::take(PortId port, WantedBy by, Instant now) {
   if (by == WantedBy::route) return true;
-  const auto bucket = new_resolutions_.try_emplace(port, kNewResolutions, now).first;
-  return bucket->second.take(kNewResolutions, now);
+  return buckets.try_emplace(port, rate, now).first->second.take(rate, now);
 }
 
 /// Whether the first of the unresolved has had its time. Who failed was asked for before all whose
@@ -282,10 +292,19 @@ void NeighborTable::forget_oldest_stale() {
   stale_.erase(oldest);
 }
 
+/// Precondition: there are such.
+void NeighborTable::lose_oldest_answered(std::vector<NeighborAction>& out) {
+  const auto oldest = answered_.begin();
+  out.emplace_back(Lost{oldest->second});
+  entries_.erase(oldest->second);
+  answered_.erase(oldest);
+}
+
 void NeighborTable::settle(const Entry& entry) {
   if (entry.place == 0) return;
   unresolved_.erase(entry.place);
   stale_.erase(entry.place);
+  answered_.erase(entry.place);
 }
 
 }  // namespace culvert::dataplane::control

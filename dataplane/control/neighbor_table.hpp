@@ -85,6 +85,10 @@ class NeighborTable {
   /// to everybody on the link. A place among kMaxUnresolved is its own for kRetransmit at this
   /// rate.
   static constexpr Rate kNewResolutions{400, 100};
+  /// Such as asked for us that a port asks in turn because of a packet, a second. What goes there
+  /// goes anyway; each that answers takes a place and makes workers look up their flows anew, and a
+  /// host on the link is as many as it has addresses to say.
+  static constexpr Rate kStaleAsked{50, 50};
   static constexpr int kMaxAttempts = 3;                           ///< RFC 4861 §10
   static constexpr Instant kRetransmit = std::chrono::seconds{1};  ///< RFC 4861 §10 RetransTimer
   static constexpr Instant kReachable = std::chrono::seconds{30};  ///< RFC 4861 §10
@@ -101,8 +105,9 @@ class NeighborTable {
     int attempts = 0;
     Instant since{};  ///< when the state was entered or confirmed
     Instant due{};    ///< when something happens next without a message
-    /// Its place among the unresolved or the stale; 0: it is none of them.
+    /// Its place among the unresolved, the stale or those who answered; 0: it is none of them.
     std::uint64_t place = 0;
+    WantedBy by = WantedBy::packet;  ///< once a route's, always
   };
 
   /// A packet wants to go there. Starts a resolution unless one is going on, or the neighbour
@@ -146,19 +151,26 @@ class NeighborTable {
   [[nodiscard]] const Entry* find(const NeighborKey& key) const;
 
  private:
+  struct PortRate {
+    Rate rate;
+    std::map<PortId, TokenBucket> buckets{};
+    /// Routes' are not counted.
+    bool take(PortId port, WantedBy by, Instant now);
+  };
   void confirm(const NeighborKey& key, Entry& entry, const wire::MacAddress& mac, Instant now,
                std::vector<NeighborAction>& out);
-  void ask(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out);
+  void ask(const NeighborKey& key, WantedBy by, Instant now, std::vector<NeighborAction>& out);
   void probe(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
   void enter_stale(const NeighborKey& key, const wire::MacAddress& mac, Instant now);
   /// Whether the entry is to be erased.
   bool expire(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
-  bool may_ask(const NeighborKey& key, WantedBy by, Instant now, std::vector<NeighborAction>& out);
-  bool take_token(PortId port, WantedBy by, Instant now);
+  bool may_ask(const NeighborKey& key, WantedBy by, PortRate& rate, Instant now,
+               std::vector<NeighborAction>& out);
   [[nodiscard]] bool can_give_way(Instant now) const;
   void give_way(std::vector<NeighborAction>& out);
   void forget_oldest_stale();
-  /// It is none of the unresolved or the stale any more.
+  void lose_oldest_answered(std::vector<NeighborAction>& out);
+  /// It is none of the unresolved, the stale or those who answered any more.
   void settle(const Entry& entry);
 
   using Places = std::map<std::uint64_t, NeighborKey>;
@@ -167,8 +179,11 @@ class NeighborTable {
   Places unresolved_;
   /// Entries that are stale, in the order in which they first asked for us.
   Places stale_;
+  /// Entries that are reachable or probing and no route's, in the order in which they answered
+  /// last: in a full table the first gives way.
+  Places answered_;
   std::uint64_t last_place_ = 0;
-  std::map<PortId, TokenBucket> new_resolutions_;
+  PortRate new_resolutions_{kNewResolutions}, stale_asked_{kStaleAsked};
 };
 
 }  // namespace culvert::dataplane::control

@@ -122,6 +122,37 @@ TEST_CASE("neighbours: a table full of those who answered takes nobody new but n
   CHECK(link.want(other) == Wanted::hold);
 }
 
+TEST_CASE("neighbours: a full table has room for one more: of those whom no route wants") {
+  AskedLink link;
+  fill(link, static_cast<std::uint32_t>(kMost - NeighborTable::kKeptForRoutes - 2));
+  for (const std::uint32_t number : {kMost, kMost + 1}) {
+    REQUIRE(link.want(host(number)) == Wanted::hold);
+    link.table.answered(host(number), kMac, link.now, link.actions);
+    link.now += 1ms;
+  }
+  CHECK(link.want() == Wanted::hold);
+  CHECK(link.count<Lost>() == 1);
+  CHECK(link.table.find(host(kMost)) == nullptr);  // it answered before the other
+  CHECK(link.table.find(host(kMost + 1)) != nullptr);
+  CHECK(link.table.find(host(0)) != nullptr);
+}
+
+TEST_CASE("neighbours: a host that makes up who it is and answers takes few places") {
+  AskedLink link;
+  for (std::uint32_t number = 0; number < 1000; ++number) {
+    link.now += 1ms;
+    link.ask_us(host(number), kOtherMac);
+    link.use(host(number));
+    link.table.answered(host(number), kOtherMac, link.now, link.actions);
+  }
+  const double most = NeighborTable::kStaleAsked.burst + NeighborTable::kStaleAsked.per_second;
+  CHECK(static_cast<double>(link.count<Resolved>()) <= most);
+  // Nor does it take anything of what packets to others may ask.
+  for (std::uint32_t number = 0; number < kAtOnce; ++number) {
+    CHECK(link.want(host(2000 + number)) == Wanted::hold);
+  }
+}
+
 TEST_CASE("neighbours: hosts that make up who they are take nobody's place (RFC 4861 §7.2.3)") {
   AskedLink link;
   const auto forge = [&](std::uint32_t first) {
