@@ -73,7 +73,9 @@ class NeighborTable {
   static constexpr std::size_t kMaxNeighbors = 8192;
   /// Of these, such as have not answered: packets to every address of a network make as many as
   /// they like (RFC 6583). The one that was asked for longest ago gives way to a new one when it
-  /// has had kRetransmit to answer, and a table of those who did has room.
+  /// has had kRetransmit to answer, and a table of those who did has room. A port with fewer than
+  /// its share of the places takes one of the port with the most at once: who scans some links
+  /// takes nothing from the others. A route's gives way to a route's alone.
   static constexpr std::size_t kMaxUnresolved = ports::kUnresolvedNeighbors;
   /// Of these, such as asked for us and are nobody's next hop: a host on the link makes up as many
   /// as it has addresses to say. The oldest gives way to a new one, and to whoever is wanted; they
@@ -142,7 +144,7 @@ class NeighborTable {
   void forget_if(Gone gone) {
     std::erase_if(entries_, [&](const auto& item) {
       if (!gone(item.first)) return false;
-      settle(item.second);
+      settle(item.first, item.second);
       return true;
     });
   }
@@ -166,17 +168,22 @@ class NeighborTable {
   bool expire(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
   bool may_ask(const NeighborKey& key, WantedBy by, PortRate& rate, Instant now,
                std::vector<NeighborAction>& out);
-  [[nodiscard]] bool can_give_way(Instant now) const;
-  void give_way(std::vector<NeighborAction>& out);
+  [[nodiscard]] bool has_room(WantedBy by) const;
+  [[nodiscard]] std::optional<NeighborKey> to_give_way(PortId port, WantedBy by, Instant now) const;
+  [[nodiscard]] bool had_its_time(const NeighborKey& key, Instant now) const;
+  void give_way(const NeighborKey& key, std::vector<NeighborAction>& out);
   void forget_oldest_stale();
   void lose_oldest_answered(std::vector<NeighborAction>& out);
   /// It is none of the unresolved, the stale or those who answered any more.
-  void settle(const Entry& entry);
+  void settle(const NeighborKey& key, const Entry& entry);
 
   using Places = std::map<std::uint64_t, NeighborKey>;
   std::map<NeighborKey, Entry> entries_;
-  /// Entries that are incomplete or failed, in the order in which they were asked for last.
-  Places unresolved_;
+  /// Entries that are incomplete or failed, in the order in which they were asked for last: because
+  /// of packets, of ports that have such, and because of routes.
+  std::map<PortId, Places> unresolved_;
+  std::size_t unresolved_count_ = 0;  ///< on all ports
+  Places unresolved_of_routes_;
   /// Entries that are stale, in the order in which they first asked for us.
   Places stale_;
   /// Entries that are reachable or probing and no route's, in the order in which they answered
