@@ -41,7 +41,7 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
     return suppress();
   }
   const SlotIndex tunnel = origin.from_tunnel ? tunnel_of(bytes_of(offending)) : kNoSlot;
-  if (origin.from_tunnel && !per_tunnel_.may_admit(tunnel, now)) return suppress();
+  if (origin.from_tunnel && !limits.per_tunnel.may_admit(tunnel, now)) return suppress();
   const auto source = source_for(origin, pair->source, pair->destination);
   if (!source) return;
   std::array<std::uint8_t, kMaxIcmpv6ErrorBytes> buffer{};
@@ -50,7 +50,7 @@ void IcmpSender::report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& off
   if (!limits.per_destination.admit(pair->source, now)) return suppress();
   // The error quotes the packet: what came encrypted must not go back in clear (RFC 4301 §6).
   if (origin.from_tunnel && !would_be_protected(spd_.snapshot(), writer.written())) return;
-  if (origin.from_tunnel && !per_tunnel_.admit(tunnel, now)) return suppress();
+  if (origin.from_tunnel && !limits.per_tunnel.admit(tunnel, now)) return suppress();
   if (!limits.in_all.take(kInAll, now)) return suppress();
   Packet error = packets_.make(writer.written());
   if (!error) return;

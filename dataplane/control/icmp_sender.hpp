@@ -26,8 +26,7 @@ class IcmpSender {
         spd_(spd),
         packets_(packets),
         errors_(now),
-        too_big_{Limits(now), Limits(now)},
-        per_tunnel_(kPerTunnel, kTunnels, now) {}
+        too_big_{Limits(now), Limits(now)} {}
 
   /// `offending` starts at its IP header; `origin` says how it came. `mtu`: packet_too_big only.
   void report(IcmpErrorKind kind, std::uint32_t mtu, const Packet& offending,
@@ -36,9 +35,12 @@ class IcmpSender {
  private:
   struct Limits {
     explicit Limits(Instant now)
-        : in_all(kInAll, now), per_destination(kPerDestination, kDestinations, now) {}
+        : in_all(kInAll, now),
+          per_destination(kPerDestination, kDestinations, now),
+          per_tunnel(kPerTunnel, kTunnels, now) {}
     TokenBucket in_all;
     SourcePolicer per_destination;
+    Policer<SlotIndex> per_tunnel;
   };
   /// Without "too big" nothing of size crosses a tunnel, while of others a few do: those take
   /// nothing of its rate, nor one family of the other's.
@@ -53,8 +55,7 @@ class IcmpSender {
   const Spd& spd_;
   Packets& packets_;
   Limits errors_;
-  std::array<Limits, 2> too_big_;  ///< by family
-  Policer<SlotIndex> per_tunnel_;
+  std::array<Limits, 2> too_big_;     ///< by family
   std::uint16_t identification_ = 0;  ///< of the last IPv4 error
 };
 

@@ -40,8 +40,8 @@ Wanted NeighborTable::want(const NeighborKey& key, WantedBy by, Instant now,
         break;
     }
   }
-  if (!may_ask(key, by, now, out)) return Wanted::refused;
-  ask(key, now, out);
+  if (!may_ask(key, by, new_resolutions_, now, out)) return Wanted::refused;
+  ask(key, by, now, out);
   return Wanted::hold;
 }
 
@@ -49,15 +49,22 @@ void NeighborTable::used(const NeighborKey& key, WantedBy by, Instant now,
                          std::vector<NeighborAction>& out) {
   const Entry* const known = find(key);
   if (known == nullptr || known->state != NeighborState::stale) return;
-  if (may_ask(key, by, now, out)) ask(key, now, out);
+  if (may_ask(key, by, stale_asked_, now, out)) ask(key, by, now, out);
 }
 
 /// What waits goes to everybody; whoever said where it is, is asked there first.
-void NeighborTable::ask(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out) {
+void NeighborTable::ask(const NeighborKey& key, WantedBy by, Instant now,
+                        std::vector<NeighborAction>& out) {
   Entry& entry = entries_[key];
-  settle(entry);
-  entry = {NeighborState::incomplete, entry.mac, 1, now, now + kRetransmit, ++last_place_};
-  unresolved_.emplace(entry.place, key);
+  settle(key, entry);
+  if (entry.by == WantedBy::route) by = WantedBy::route;
+  entry = {NeighborState::incomplete, entry.mac, 1, now, now + kRetransmit, ++last_place_, by};
+  if (by == WantedBy::route) {
+    unresolved_of_routes_.emplace(entry.place, key);
+  } else {
+    unresolved_[key.port].emplace(entry.place, key);
+    ++unresolved_count_;
+  }
   out.emplace_back(Solicit{key, entry.mac});
 }
 
@@ -96,7 +103,7 @@ void NeighborTable::asked_us(const NeighborKey& key, const wire::MacAddress& mac
       announced(key, mac, now, out);
       break;
     case NeighborState::failed:
-      settle(entry);
+      settle(key, entry);
       entries_.erase(found);
       enter_stale(key, mac, now);
       break;
@@ -139,7 +146,7 @@ void NeighborTable::announced(const NeighborKey& key, const wire::MacAddress& ma
       out.emplace_back(Solicit{key, std::nullopt});
       break;
     case NeighborState::stale:
-      settle(entry);
+      settle(key, entry);
       entries_.erase(found);
       break;
     case NeighborState::probing:
@@ -160,7 +167,7 @@ void NeighborTable::fix(const std::map<NeighborKey, wire::MacAddress>& neighbors
   for (const auto& [key, mac] : neighbors) {
     Entry& entry = entries_[key];
     if (entry.state == NeighborState::fixed && entry.mac == mac) continue;
-    settle(entry);
+    settle(key, entry);
     entry = {NeighborState::fixed, mac, 0, now, Instant::max()};
     out.emplace_back(Resolved{key, mac});
   }
@@ -169,7 +176,7 @@ void NeighborTable::fix(const std::map<NeighborKey, wire::MacAddress>& neighbors
 void NeighborTable::tick(Instant now, std::vector<NeighborAction>& out) {
   for (auto item = entries_.begin(); item != entries_.end();) {
     const bool gone = item->second.due <= now && expire(item->first, item->second, now, out);
-    if (gone) settle(item->second);
+    if (gone) settle(item->first, item->second);
     item = gone ? entries_.erase(item) : std::next(item);
   }
 }
@@ -179,8 +186,12 @@ void NeighborTable::confirm(const NeighborKey& key, Entry& entry, const wire::Ma
   const bool was_usable =
       entry.state == NeighborState::reachable || entry.state == NeighborState::probing;
   const bool unchanged = was_usable && entry.mac == mac;
-  settle(entry);
-  entry = {NeighborState::reachable, mac, 0, now, now + kReachable};
+  settle(key, entry);
+  entry = {NeighborState::reachable, mac, 0, now, now + kReachable, 0, entry.by};
+  if (entry.by == WantedBy::packet) {
+    entry.place = ++last_place_;
+    answered_.emplace(entry.place, key);
+  }
   if (!unchanged) out.emplace_back(Resolved{key, mac});
 }
 
@@ -231,47 +242,76 @@ bool NeighborTable::expire(const NeighborKey& key, Entry& entry, Instant now,
 }
 
 /// Makes room for one more that is asked for, if there may be one.
-bool NeighborTable::may_ask(const NeighborKey& key, WantedBy by, Instant now,
+bool NeighborTable::may_ask(const NeighborKey& key, WantedBy by, PortRate& rate, Instant now,
                             std::vector<NeighborAction>& out) {
   const std::size_t kept = by == WantedBy::route ? 0 : kKeptForRoutes;
   const Entry* const known = find(key);
   // One that failed has a place there.
   const bool is_unresolved = known != nullptr && known->state == NeighborState::failed;
-  const bool lacks_unresolved = !is_unresolved && unresolved_.size() >= kMaxUnresolved - kept;
+  const bool lacks_unresolved = !is_unresolved && !has_room(by);
   const bool lacks_entry = known == nullptr && entries_.size() >= kMaxNeighbors - kept;
   const bool takes_stale = lacks_entry && !stale_.empty();
-  const bool takes_unresolved = lacks_unresolved || (lacks_entry && !takes_stale);
-  if (takes_unresolved && !can_give_way(now)) return false;
-  if (!take_token(key.port, by, now)) return false;
-  if (takes_unresolved) {
-    give_way(out);
+  std::optional<NeighborKey> unresolved;
+  if (lacks_unresolved || (lacks_entry && !takes_stale)) {
+    unresolved = to_give_way(key.port, by, now);
+    if (!unresolved && (lacks_unresolved || answered_.empty())) return false;
+  }
+  if (!rate.take(key.port, by, now)) return false;
+  if (unresolved) {
+    give_way(*unresolved, out);
   } else if (takes_stale) {
     forget_oldest_stale();
+  } else if (lacks_entry) {
+    lose_oldest_answered(out);
   }
   return true;
 }
 
-bool NeighborTable::take_token(PortId port, WantedBy by, Instant now) {
+bool NeighborTable::PortRate::take(PortId port, WantedBy by, Instant now) {
   if (by == WantedBy::route) return true;
-  const auto bucket = new_resolutions_.try_emplace(port, kNewResolutions, now).first;
-  return bucket->second.take(kNewResolutions, now);
+  return buckets.try_emplace(port, rate, now).first->second.take(rate, now);
 }
 
-/// Whether the first of the unresolved has had its time. Who failed was asked for before all whose
-/// time is not over.
-bool NeighborTable::can_give_way(Instant now) const {
-  if (unresolved_.empty()) return false;
-  const Entry& oldest = entries_.at(unresolved_.begin()->second);
-  return oldest.state == NeighborState::failed || now - oldest.since >= kRetransmit;
+bool NeighborTable::has_room(WantedBy by) const {
+  if (unresolved_count_ + unresolved_of_routes_.size() >= kMaxUnresolved) return false;
+  return by == WantedBy::route || unresolved_count_ < kMaxUnresolved - kKeptForRoutes;
 }
 
-/// Precondition: there are unresolved ones.
-void NeighborTable::give_way(std::vector<NeighborAction>& out) {
-  const auto oldest = unresolved_.begin();
-  const NeighborKey key = oldest->second;
+/// Whose place among the unresolved one more on a port takes.
+std::optional<NeighborKey> NeighborTable::to_give_way(PortId port, WantedBy by, Instant now) const {
+  const Places* oldest = nullptr;
+  const Places* most = nullptr;
+  for (const auto& [each, places] : unresolved_) {
+    if (oldest == nullptr || places.begin()->first < oldest->begin()->first) oldest = &places;
+    if (most == nullptr || places.size() > most->size()) most = &places;
+  }
+  if (oldest != nullptr && had_its_time(oldest->begin()->second, now)) {
+    return oldest->begin()->second;
+  }
+  if (by == WantedBy::route) {
+    const Places& routes = unresolved_of_routes_;
+    if (routes.empty() || !had_its_time(routes.begin()->second, now)) return std::nullopt;
+    return routes.begin()->second;
+  }
+  const auto own = unresolved_.find(port);
+  const std::size_t ports = unresolved_.size() + (own == unresolved_.end() ? 1 : 0);
+  const std::size_t share = (kMaxUnresolved - kKeptForRoutes) / ports;
+  const std::size_t count = own == unresolved_.end() ? 0 : own->second.size();
+  if (most == nullptr || count >= share || most->size() <= share) return std::nullopt;
+  return most->begin()->second;
+}
+
+/// Who failed was asked for before all on its port whose time is not over.
+bool NeighborTable::had_its_time(const NeighborKey& key, Instant now) const {
+  const Entry& entry = entries_.at(key);
+  return entry.state == NeighborState::failed || now - entry.since >= kRetransmit;
+}
+
+/// Precondition: it is one of the unresolved.
+void NeighborTable::give_way(const NeighborKey& key, std::vector<NeighborAction>& out) {
   const auto found = entries_.find(key);
   if (found->second.state == NeighborState::incomplete) out.emplace_back(GaveWay{key});
-  unresolved_.erase(oldest);
+  settle(key, found->second);
   entries_.erase(found);
 }
 
@@ -282,10 +322,23 @@ void NeighborTable::forget_oldest_stale() {
   stale_.erase(oldest);
 }
 
-void NeighborTable::settle(const Entry& entry) {
+/// Precondition: there are such.
+void NeighborTable::lose_oldest_answered(std::vector<NeighborAction>& out) {
+  const auto oldest = answered_.begin();
+  out.emplace_back(Lost{oldest->second});
+  entries_.erase(oldest->second);
+  answered_.erase(oldest);
+}
+
+void NeighborTable::settle(const NeighborKey& key, const Entry& entry) {
   if (entry.place == 0) return;
-  unresolved_.erase(entry.place);
+  if (const auto port = unresolved_.find(key.port); port != unresolved_.end()) {
+    unresolved_count_ -= port->second.erase(entry.place);
+    if (port->second.empty()) unresolved_.erase(port);
+  }
+  unresolved_of_routes_.erase(entry.place);
   stale_.erase(entry.place);
+  answered_.erase(entry.place);
 }
 
 }  // namespace culvert::dataplane::control

@@ -33,7 +33,7 @@ enum class NeighborState : std::uint8_t {
 std::string_view to_string(NeighborState state);
 
 /// Why a packet goes to a neighbour: anybody can send to any address of a connected network, while
-/// the next hops of routes are the operator's.
+/// the next hops of routes, and the peers on a link, are the operator's.
 enum class WantedBy : std::uint8_t { packet, route };
 
 /// What becomes of a packet for a neighbour.
@@ -73,7 +73,9 @@ class NeighborTable {
   static constexpr std::size_t kMaxNeighbors = 8192;
   /// Of these, such as have not answered: packets to every address of a network make as many as
   /// they like (RFC 6583). The one that was asked for longest ago gives way to a new one when it
-  /// has had kRetransmit to answer, and a table of those who did has room.
+  /// has had kRetransmit to answer, and a table of those who did has room. A port with fewer than
+  /// its share of the places takes one of the port with the most at once: who scans some links
+  /// takes nothing from the others. A route's gives way to a route's alone.
   static constexpr std::size_t kMaxUnresolved = ports::kUnresolvedNeighbors;
   /// Of these, such as asked for us and are nobody's next hop: a host on the link makes up as many
   /// as it has addresses to say. The oldest gives way to a new one, and to whoever is wanted; they
@@ -85,6 +87,10 @@ class NeighborTable {
   /// to everybody on the link. A place among kMaxUnresolved is its own for kRetransmit at this
   /// rate.
   static constexpr Rate kNewResolutions{400, 100};
+  /// Such as asked for us that a port asks in turn because of a packet, a second. What goes there
+  /// goes anyway; each that answers takes a place and makes workers look up their flows anew, and a
+  /// host on the link is as many as it has addresses to say.
+  static constexpr Rate kStaleAsked{50, 50};
   static constexpr int kMaxAttempts = 3;                           ///< RFC 4861 §10
   static constexpr Instant kRetransmit = std::chrono::seconds{1};  ///< RFC 4861 §10 RetransTimer
   static constexpr Instant kReachable = std::chrono::seconds{30};  ///< RFC 4861 §10
@@ -101,8 +107,9 @@ class NeighborTable {
     int attempts = 0;
     Instant since{};  ///< when the state was entered or confirmed
     Instant due{};    ///< when something happens next without a message
-    /// Its place among the unresolved or the stale; 0: it is none of them.
+    /// Its place among the unresolved, the stale or those who answered; 0: it is none of them.
     std::uint64_t place = 0;
+    WantedBy by = WantedBy::packet;  ///< once a route's, always
   };
 
   /// A packet wants to go there. Starts a resolution unless one is going on, or the neighbour
@@ -137,7 +144,7 @@ class NeighborTable {
   void forget_if(Gone gone) {
     std::erase_if(entries_, [&](const auto& item) {
       if (!gone(item.first)) return false;
-      settle(item.second);
+      settle(item.first, item.second);
       return true;
     });
   }
@@ -146,29 +153,44 @@ class NeighborTable {
   [[nodiscard]] const Entry* find(const NeighborKey& key) const;
 
  private:
+  struct PortRate {
+    Rate rate;
+    std::map<PortId, TokenBucket> buckets{};
+    /// Routes' are not counted.
+    bool take(PortId port, WantedBy by, Instant now);
+  };
   void confirm(const NeighborKey& key, Entry& entry, const wire::MacAddress& mac, Instant now,
                std::vector<NeighborAction>& out);
-  void ask(const NeighborKey& key, Instant now, std::vector<NeighborAction>& out);
+  void ask(const NeighborKey& key, WantedBy by, Instant now, std::vector<NeighborAction>& out);
   void probe(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
   void enter_stale(const NeighborKey& key, const wire::MacAddress& mac, Instant now);
   /// Whether the entry is to be erased.
   bool expire(const NeighborKey& key, Entry& entry, Instant now, std::vector<NeighborAction>& out);
-  bool may_ask(const NeighborKey& key, WantedBy by, Instant now, std::vector<NeighborAction>& out);
-  bool take_token(PortId port, WantedBy by, Instant now);
-  [[nodiscard]] bool can_give_way(Instant now) const;
-  void give_way(std::vector<NeighborAction>& out);
+  bool may_ask(const NeighborKey& key, WantedBy by, PortRate& rate, Instant now,
+               std::vector<NeighborAction>& out);
+  [[nodiscard]] bool has_room(WantedBy by) const;
+  [[nodiscard]] std::optional<NeighborKey> to_give_way(PortId port, WantedBy by, Instant now) const;
+  [[nodiscard]] bool had_its_time(const NeighborKey& key, Instant now) const;
+  void give_way(const NeighborKey& key, std::vector<NeighborAction>& out);
   void forget_oldest_stale();
-  /// It is none of the unresolved or the stale any more.
-  void settle(const Entry& entry);
+  void lose_oldest_answered(std::vector<NeighborAction>& out);
+  /// It is none of the unresolved, the stale or those who answered any more.
+  void settle(const NeighborKey& key, const Entry& entry);
 
   using Places = std::map<std::uint64_t, NeighborKey>;
   std::map<NeighborKey, Entry> entries_;
-  /// Entries that are incomplete or failed, in the order in which they were asked for last.
-  Places unresolved_;
+  /// Entries that are incomplete or failed, in the order in which they were asked for last: because
+  /// of packets, of ports that have such, and because of routes.
+  std::map<PortId, Places> unresolved_;
+  std::size_t unresolved_count_ = 0;  ///< on all ports
+  Places unresolved_of_routes_;
   /// Entries that are stale, in the order in which they first asked for us.
   Places stale_;
+  /// Entries that are reachable or probing and no route's, in the order in which they answered
+  /// last: in a full table the first gives way.
+  Places answered_;
   std::uint64_t last_place_ = 0;
-  std::map<PortId, TokenBucket> new_resolutions_;
+  PortRate new_resolutions_{kNewResolutions}, stale_asked_{kStaleAsked};
 };
 
 }  // namespace culvert::dataplane::control

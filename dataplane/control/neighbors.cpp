@@ -33,7 +33,7 @@ void give_back_hop(wire::MutableBytes packet) {
 
 void Neighbors::send(const NeighborKey& neighbor, Packet packet, const PuntedPacket& origin,
                      Instant now) {
-  const WantedBy by = origin.next_hop.is_unspecified() ? WantedBy::packet : WantedBy::route;
+  const WantedBy by = wanted_by(neighbor, origin);
   if (const auto mac = mac_of(neighbor)) {
     table_.used(neighbor, by, now, actions_);
     act(actions_);
@@ -72,6 +72,12 @@ void Neighbors::go_on(Packet packet, const PuntedPacket& origin, const Link& lin
   }
   give_back_hop(bytes_of(packet));
   packets_.resume(std::move(packet), origin);
+}
+
+WantedBy Neighbors::wanted_by(const NeighborKey& neighbor, const PuntedPacket& origin) const {
+  const bool is_configured = !origin.next_hop.is_unspecified() || topology_.is_gateway(neighbor) ||
+                             packets_.is_peer(neighbor.address);
+  return is_configured ? WantedBy::route : WantedBy::packet;
 }
 
 std::optional<MacAddress> Neighbors::mac_of(const NeighborKey& neighbor) const {

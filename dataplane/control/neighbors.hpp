@@ -56,6 +56,9 @@ class Neighbors {
     Packet packet;
     PuntedPacket origin;
   };
+  /// Nobody but the operator makes the gateways and the peers that he configured: a packet for one
+  /// of them, also our own ESP or IKE for a peer on the link, asks as a route's does.
+  [[nodiscard]] WantedBy wanted_by(const NeighborKey& neighbor, const PuntedPacket& origin) const;
   [[nodiscard]] std::optional<wire::MacAddress> mac_of(const NeighborKey& neighbor) const;
   [[nodiscard]] bool may_tell(PortId port, const wire::IpAddress& neighbor) const;
   void go_on(Packet packet, const PuntedPacket& origin, const Link& link);

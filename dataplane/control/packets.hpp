@@ -69,6 +69,10 @@ class Packets {
   [[nodiscard]] const wire::MacAddress& mac(PortId port) const {
     return tables_.ports[raw(port)].mac;
   }
+  /// Whether it is a configured peer's address.
+  [[nodiscard]] bool is_peer(const wire::IpAddress& address) const {
+    return tables_.peers.contains(address);
+  }
   [[nodiscard]] std::uint16_t mtu(PortId port) const { return tables_.ports[raw(port)].mtu; }
 
  private:

@@ -46,8 +46,9 @@ Topology::Topology(const config::Dataplane& dataplane, std::span<const PortId> p
       unplaced_.push_back(route);
       continue;
     }
-    routes_.push_back(
-        {{route.to.first(), route.to.length}, route.via, port_of(*interface), RouteKind::fixed});
+    const PortId port = port_of(*interface);
+    routes_.push_back({{route.to.first(), route.to.length}, route.via, port, RouteKind::fixed});
+    gateways_.insert({port, route.via});
   }
   for (const config::StaticNeighbor& neighbor : dataplane.neighbors) {
     const auto interface =

@@ -67,6 +67,10 @@ class Topology {
   [[nodiscard]] std::optional<PortId> port_of(const wire::IpAddress& own) const;
   /// Where a packet goes; nullopt: no route, or it is for us.
   [[nodiscard]] std::optional<NextHop> next_hop(const wire::IpAddress& destination) const;
+  /// Whether a configured route leads to the neighbour.
+  [[nodiscard]] bool is_gateway(const NeighborKey& neighbor) const {
+    return gateways_.contains(neighbor);
+  }
   /// Our address on a port that a neighbour should know us by: the one whose network holds it,
   /// else the first of its family that is link-local as it is, else the first.
   [[nodiscard]] std::optional<wire::IpAddress> source_on(PortId port,
@@ -91,6 +95,7 @@ class Topology {
   std::vector<OwnAddress> own_;
   std::set<PortId> silent_;  ///< nobody answers there
   std::map<NeighborKey, wire::MacAddress> static_neighbors_;
+  std::set<NeighborKey> gateways_;
   std::vector<Route> routes_;
   RouteIndex index_;  ///< of them
   std::vector<config::Route> unplaced_;

@@ -66,10 +66,14 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       ChildSa* child = child_of_sa(event.body.peer_moved.sa);
       IkeSa* ike = child != nullptr ? find_ike(child->ike_spi) : nullptr;
       if (ike == nullptr || !ike->encapsulate || !ike->nat_remote || ike->nat_local) return;
-      if (ike->remote == event.body.peer_moved.seen) return;
-      // RFC 7296 §2.23: only the peer's own traffic, authenticated, moves it.
+      const wire::Endpoint& seen = event.body.peer_moved.seen;
+      constexpr std::uint16_t kEspPort = wire::udp::kNatTraversalPort;
+      if (ike->remote == seen && ike->local.port == kEspPort) return;
+      // RFC 7296 §2.23: only the peer's own traffic, authenticated, moves it. What a NAT has for the
+      // peer's ESP leads to it from port 4500: IKE that was on port 500 goes there too.
       touch(*ike);
-      ike->remote = event.body.peer_moved.seen;
+      ike->remote = seen;
+      ike->local.port = kEspPort;
       if (!ike->checked_remote) {
         endpoints_changed(*ike);
         return;

@@ -182,11 +182,13 @@ struct IkeSa {
   }
   /// Between what a child's ESP goes; without UDP no ports. "An IPsec endpoint that discovers a NAT
   /// between it and its correspondent … MUST send all subsequent traffic from port 4500" (RFC 7296
-  /// §2.23), and the data plane takes it there alone: also where the peer has kept IKE on port 500.
+  /// §2.23), and the data plane takes it there alone. A peer that has kept IKE on our port 500 is
+  /// seen at what a NAT has for its own, which leads no ESP to it: its 4500 may, and what comes
+  /// from it says where it is.
   [[nodiscard]] EspEndpoints esp_endpoints(const ChildSa& child) const {
     EspEndpoints ends{{local.address, 0}, {esp_remote().address, 0}};
     if (!child.udp_encapsulation) return ends;
-    const bool is_on_first_port = esp_remote().port == wire::udp::kIkePort;
+    const bool is_on_first_port = local.port == wire::udp::kIkePort;
     ends.local.port = wire::udp::kNatTraversalPort;
     ends.remote.port = is_on_first_port ? wire::udp::kNatTraversalPort : esp_remote().port;
     return ends;

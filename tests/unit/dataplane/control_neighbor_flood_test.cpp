@@ -85,7 +85,7 @@ TEST_CASE("neighbours: a scan that lasts asks at a rate, a port, and takes nobod
 TEST_CASE("neighbours: one that is asked for has a second to answer before it gives way") {
   AskedLink link;
   fill_unresolved(link);
-  const NeighborKey other{PortId{9}, test::address("192.0.2.9")};
+  const NeighborKey other{PortId{0}, test::address("192.0.2.9")};
   CHECK(link.want(other) == Wanted::refused);
   CHECK(link.count<GaveWay>() == 0);
   // The next hop of a route has a place.
@@ -96,6 +96,32 @@ TEST_CASE("neighbours: one that is asked for has a second to answer before it gi
   CHECK(link.count<GaveWay>() == 1);
   CHECK(link.table.find(host(0)) == nullptr);
   CHECK(link.table.find(kPeer) != nullptr);
+}
+
+TEST_CASE("neighbours: packets take no place of a route's next hop that is asked for") {
+  AskedLink link;
+  REQUIRE(link.want(kPeer, WantedBy::route) == Wanted::hold);
+  fill_unresolved(link);
+  link.now += 1s;
+  CHECK(link.want({PortId{0}, test::address("192.0.2.9")}) == Wanted::hold);
+  CHECK(link.count<GaveWay>() == 1);
+  REQUIRE(link.table.find(kPeer) != nullptr);
+  CHECK(link.want(kPeer) == Wanted::hold);
+  for (int second = 0; second < 3; ++second) link.pass(1s);
+  REQUIRE(link.table.find(kPeer) != nullptr);
+  CHECK(link.table.find(kPeer)->state == NeighborState::failed);
+}
+
+TEST_CASE("neighbours: a scan of two links takes no place of a third's hosts (RFC 6583)") {
+  AskedLink link;
+  for (std::uint32_t number = 0; number < 3 * 10'000; ++number) {
+    if (number % 1000 == 0) link.pass(100ms);
+    static_cast<void>(link.want(host(number, PortId{0})));
+    static_cast<void>(link.want(host(number, PortId{1})));
+  }
+  CHECK(link.want(host(0, PortId{2})) == Wanted::hold);
+  link.table.answered(host(0, PortId{2}), kMac, link.now, link.actions);
+  CHECK(link.table.find(host(0, PortId{2}))->state == NeighborState::reachable);
 }
 
 TEST_CASE("neighbours: of the unresolved those that failed give way first, and silently") {
@@ -120,6 +146,37 @@ TEST_CASE("neighbours: a table full of those who answered takes nobody new but n
   CHECK(link.count<GaveWay>() == 0);
   link.table.forget_if([](const NeighborKey& key) { return key == host(0) || key == host(1); });
   CHECK(link.want(other) == Wanted::hold);
+}
+
+TEST_CASE("neighbours: a full table has room for one more: of those whom no route wants") {
+  AskedLink link;
+  fill(link, static_cast<std::uint32_t>(kMost - NeighborTable::kKeptForRoutes - 2));
+  for (const std::uint32_t number : {kMost, kMost + 1}) {
+    REQUIRE(link.want(host(number)) == Wanted::hold);
+    link.table.answered(host(number), kMac, link.now, link.actions);
+    link.now += 1ms;
+  }
+  CHECK(link.want() == Wanted::hold);
+  CHECK(link.count<Lost>() == 1);
+  CHECK(link.table.find(host(kMost)) == nullptr);  // it answered before the other
+  CHECK(link.table.find(host(kMost + 1)) != nullptr);
+  CHECK(link.table.find(host(0)) != nullptr);
+}
+
+TEST_CASE("neighbours: a host that makes up who it is and answers takes few places") {
+  AskedLink link;
+  for (std::uint32_t number = 0; number < 1000; ++number) {
+    link.now += 1ms;
+    link.ask_us(host(number), kOtherMac);
+    link.use(host(number));
+    link.table.answered(host(number), kOtherMac, link.now, link.actions);
+  }
+  const double most = NeighborTable::kStaleAsked.burst + NeighborTable::kStaleAsked.per_second;
+  CHECK(static_cast<double>(link.count<Resolved>()) <= most);
+  // Nor does it take anything of what packets to others may ask.
+  for (std::uint32_t number = 0; number < kAtOnce; ++number) {
+    CHECK(link.want(host(2000 + number)) == Wanted::hold);
+  }
 }
 
 TEST_CASE("neighbours: hosts that make up who they are take nobody's place (RFC 4861 §7.2.3)") {

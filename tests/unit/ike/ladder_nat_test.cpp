@@ -218,5 +218,36 @@ TEST_CASE("NAT: ESP in UDP is on port 4500, whatever port the peer has IKE on (R
   esp_is_on_4500(ladder);
 }
 
+TEST_CASE("NAT: what it has for the peer's port 500 gets no ESP, nor IKE once ESP has come") {
+  GatewayOptions a = gateway_a();
+  a.encapsulation = config::Encapsulation::forced;
+  a.mobike = config::Mobike::no;
+  Ladder ladder(a, mirrored(gateway_a()));
+  ladder.initiate(kA);
+  ladder("a --> b  IKE_SA_INIT request");
+  ladder("b --> a  IKE_SA_INIT response");
+  REQUIRE(ladder.wire.size() == 1);
+  ladder.wire[0].local.port = 61000;
+  ladder.wire[0].remote.port = 500;
+  ladder("a --> b  IKE_AUTH request");
+  ladder("b --> a  IKE_AUTH response");
+  esp_is_on_4500(ladder);
+
+  channel::Event event;
+  event.type = channel::EventType::peer_moved;
+  event.body.peer_moved.sa = ladder.ike_sa(kB).children.at(0).inbound_sa;
+  event.body.peer_moved.seen = {ladder.ike_sa(kB).remote.address, 62000};
+  ladder.world.event(kB, event);
+  for (const auto& [id, installed] : ladder.gateway(kB).data_plane.sas) {
+    CHECK(installed.sa.local.port == 4500);
+    CHECK(installed.sa.remote.port == 62000);
+  }
+  ladder.rekey(kB);
+  REQUIRE(ladder.wire.size() == 1);
+  CHECK(ladder.wire[0].local.port == 4500);
+  CHECK(ladder.wire[0].remote.port == 62000);
+  ladder.run();
+}
+
 }  // namespace
 }  // namespace culvert::ladder

@@ -92,6 +92,13 @@ TEST_CASE("icmp rates: no others take anything from \"too big\" (RFC 4443 §3.2)
   CHECK(site.told(IcmpErrorKind::packet_too_big, "10.2.0.9", true));
 }
 
+TEST_CASE("icmp rates: a tunnel's other errors take nothing from its own \"too big\"") {
+  Site site;
+  CHECK(site.flood("10.2.0.", true) == kTunnels);
+  CHECK_FALSE(site.told(IcmpErrorKind::time_exceeded, "10.2.0.200", true));
+  CHECK(site.told(IcmpErrorKind::packet_too_big, "10.2.0.200", true));
+}
+
 TEST_CASE("icmp rates: \"too big\" of one family takes nothing from the other's") {
   Site site;
   std::uint32_t count = 0;

@@ -117,6 +117,43 @@ Counted counted(const std::string& from, const std::string& to, bool has_buffers
           dropped(DropReason::ike_datagram_refused)};
 }
 
+/// Whether a host on the link is asked for when IKE speaks to it after packets to all others have
+/// taken what may be asked.
+bool is_asked_for_in_a_scan(const std::string& to, const std::vector<std::string>& peers) {
+  Gateway gateway;
+  config::Dataplane dataplane;
+  dataplane.interfaces.resize(2);
+  dataplane.interfaces[1].name = "wan";
+  dataplane.interfaces[1].addresses = {wire::Prefix::parse("10.77.0.1/16").value()};
+  dataplane.routes.push_back(
+      {wire::Prefix::parse("0.0.0.0/0").value(), wire::IpAddress::parse("10.77.0.254").value()});
+  std::vector<wire::IpAddress> configured;
+  for (const std::string& peer : peers) configured.push_back(wire::IpAddress::parse(peer).value());
+  gateway.tables().peers.publish(std::move(configured), *gateway.tables().reclaimer);
+  const control::Instant now = std::chrono::hours{1};
+  const control::Topology topology(dataplane);
+  control::Forwarding forwarding(gateway.tables());
+  control::Packets packets(gateway.tables(), packet_pool(), gateway.context().inject);
+  control::Neighbors neighbors(topology, *gateway.tables().spd, forwarding, packets);
+  constexpr auto kScanned =
+      static_cast<std::uint32_t>(control::NeighborTable::kNewResolutions.burst) + 1;
+  for (std::uint32_t host = 0; host < kScanned; ++host) {
+    neighbors.send({kWan, wire::IpAddress::v4(0x0a4d0100U + host)}, packets.make(Packet(40, 0x45)),
+                   {}, now);
+    static_cast<void>(gateway.serve_main_thread());
+  }
+  channel::Datagram datagram;
+  datagram.local = {wire::IpAddress::parse("10.77.0.1").value(), 500};
+  datagram.remote = {wire::IpAddress::parse(to).value(), 500};
+  datagram.length = 100;
+  OneDatagram key_daemon(datagram);
+  control::IkePath path(topology, neighbors, packets, key_daemon, *gateway.tables().ike_spis, now);
+  path.send_waiting(now);
+  const std::size_t questions = gateway.serve_main_thread().wan.size();
+  neighbors.stop();
+  return questions == 1;
+}
+
 std::vector<std::size_t> sizes_of(const std::vector<Packet>& packets) {
   std::vector<std::size_t> sizes;
   for (const Packet& packet : packets) sizes.push_back(packet.size());
@@ -149,6 +186,12 @@ TEST_CASE("ike path: what may not leave is counted, from elsewhere and without a
   const Counted refused = counted(from, from == "10.77.0.1" ? "192.0.2.1" : "10.77.0.2", true);
   CHECK(refused.refused == 1);
   CHECK(refused.originated == 1);
+}
+
+TEST_CASE("ike path: a peer and a gateway on the link are asked for also during a scan (RFC 6583)") {
+  CHECK(is_asked_for_in_a_scan("10.77.0.9", {"10.77.0.9"}));
+  CHECK(is_asked_for_in_a_scan("10.77.0.254", {}));
+  CHECK_FALSE(is_asked_for_in_a_scan("10.77.0.10", {"10.77.0.9"}));
 }
 
 TEST_CASE("ike path: a message over IPv6 is cut where 1280 bytes do not hold it (RFC 8200 §5)") {
