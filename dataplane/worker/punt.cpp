@@ -68,7 +68,7 @@ RingWay way_of(const WorkerState& worker, const rte_mbuf* packet, const PuntedPa
     return worker.tables.peers.contains(source_of(ip)) ? RingWay{apart(ring)} : half_of(ring);
   };
   // Nothing of size crosses a tunnel without "too big": a place for it is there.
-  const Way common{context.punt, rte_ring_get_capacity(context.punt) / kPartKeptForTooBig};
+  const RingWay common{context.punt, rte_ring_get_capacity(context.punt) / kPartKeptForTooBig};
   switch (what.reason) {
     case PuntReason::arp:
     case PuntReason::neighbor_discovery:
