@@ -45,8 +45,11 @@ int run(const Arguments& arguments, config::Config config) {
   // A large file takes seconds, in which neighbours and the key daemon are not to wait.
   config::LoadResult loaded;
   std::string version;
-  const auto load = [&] {
+  const auto begins = [&] {
     runtime::notify_reloading();
+    runtime::log(runtime::Level::info, "reload_begun", {{"file", arguments.config_file}});
+  };
+  const auto load = [&] {
     loaded = config::load_file(arguments.config_file, config::Purpose::run);
     version = config::config_version(arguments.config_file);
   };
@@ -54,7 +57,7 @@ int run(const Arguments& arguments, config::Config config) {
     if (!ended) loaded = config::not_loaded(arguments.config_file, ended.error());
     if (gateway) gateway->reload(std::exchange(loaded, {}), version);
   };
-  auto reloading = runtime::SideTask::create(**loop, load, reload);
+  auto reloading = runtime::SideTask::create(**loop, load, reload, begins);
   if (!reloading) return fail("start_failed", reloading.error());
   for (const int signal : {SIGTERM, SIGINT}) {
     if (auto done = (*loop)->on_signal(signal, stop); !done) {
@@ -69,7 +72,12 @@ int run(const Arguments& arguments, config::Config config) {
   gateway = std::move(*started);
   (*loop)->run();
   gateway->stop();
-  return 0;  // behind a load that is under way
+  if ((*reloading)->is_under_way()) {
+    runtime::log(runtime::Level::warning, "reload_waited_for",
+                 {{"file", arguments.config_file},
+                  {"effect", "the daemon ends when the file has been read"}});
+  }
+  return 0;
 }
 
 }  // namespace

@@ -95,6 +95,11 @@ int run(const culvert::config::Config& configuration) {
   daemon.start();
   (*loop)->run();
   runtime::log(Level::info, "stopped", {});
+  if (daemon.is_reloading()) {
+    runtime::log(
+        Level::warning, "reload_waited_for",
+        {{"file", configuration.file}, {"effect", "the daemon ends when the file has been read"}});
+  }
   return 0;
 }
 

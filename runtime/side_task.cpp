@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -17,8 +16,12 @@ namespace {
 class ThreadTask final : public SideTask {
  public:
   ThreadTask(EventLoop& loop, int descriptor, std::function<void()> work,
-             std::function<void(const Ended&)> done)
-      : loop_(loop), descriptor_(descriptor), work_(std::move(work)), done_(std::move(done)) {}
+             std::function<void(const Ended&)> done, std::function<void()> begins)
+      : loop_(loop),
+        descriptor_(descriptor),
+        work_(std::move(work)),
+        done_(std::move(done)),
+        begins_(std::move(begins)) {}
   ThreadTask(const ThreadTask&) = delete;
   ThreadTask& operator=(const ThreadTask&) = delete;
   ~ThreadTask() override {
@@ -36,12 +39,16 @@ class ThreadTask final : public SideTask {
       is_asked_again_ = true;
       return;
     }
+    begins_();
     try {
       thread_ = std::thread([this] { run(); });
-    } catch (const std::system_error&) {
-      run();  // no thread can be had: the loop waits rather than that nothing is done
+    } catch (const std::exception&) {
+      // No thread can be had, or no memory for one: the loop waits rather than that nothing is
+      // done.
+      run();
     }
   }
+  [[nodiscard]] bool is_under_way() const override { return is_under_way_; }
 
  private:
   void run() {
@@ -72,6 +79,7 @@ class ThreadTask final : public SideTask {
   const int descriptor_;
   std::function<void()> work_;
   std::function<void(const Ended&)> done_;
+  std::function<void()> begins_;
   Ended how_;  ///< the thread's while it runs
   std::thread thread_;
   bool is_under_way_ = false;
@@ -81,10 +89,12 @@ class ThreadTask final : public SideTask {
 }  // namespace
 
 std::expected<std::unique_ptr<SideTask>, std::string> SideTask::create(
-    EventLoop& loop, std::function<void()> work, std::function<void(const Ended&)> done) {
+    EventLoop& loop, std::function<void()> work, std::function<void(const Ended&)> done,
+    std::function<void()> begins) {
   const int descriptor = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (descriptor < 0) return std::unexpected(std::string("eventfd: ") + std::strerror(errno));
-  auto task = std::make_unique<ThreadTask>(loop, descriptor, std::move(work), std::move(done));
+  auto task = std::make_unique<ThreadTask>(loop, descriptor, std::move(work), std::move(done),
+                                           std::move(begins));
   if (auto watched = task->watch(); !watched) return std::unexpected(watched.error());
   return task;
 }

@@ -62,6 +62,7 @@ void RunningGateway::take_configuration(config::Config wanted) {
   associations_->children_changed();
   change_over(*forwarding_, *policies_, *hardware_->tables->reclaimer,
               [this] { manual_sas_->begin_numbers(); });
+  manual_sas_->log_begun();
   forwarding_->ports_changed();
 }
 

@@ -1,6 +1,7 @@
 #include "dataplane/control/manual_sas.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -264,39 +265,59 @@ LastNumbers ManualSas::make_way(const Addition& addition) {
   return before.key == addition.key ? last : LastNumbers{};
 }
 
-/// Outbound SAs that go under this key and SPI give out no number beyond `last`. False: one may
-/// have come further.
-bool ManualSas::end_numbers(const ManualKeys::Use& use, std::uint64_t last) {
-  bool done = true;
-  for (const Standing& standing : replaced_) {
-    if (use_of(standing.configured, standing.key) != use) continue;
-    const SaRecord* const record = tables_.sad->find(standing.id);
-    if (record != nullptr) done = tables_.sad->end_numbers(*record, last) && done;
+/// What comes, and what it comes behind, by the key and SPI that they send under.
+ManualSas::Successions ManualSas::successions() {
+  Successions of;
+  for (Standing& standing : standing_) {
+    if (std::exchange(standing.has_begun, true) || is_inbound(standing.configured)) continue;
+    of[use_of(standing.configured, standing.key)].coming.push_back(&standing);
   }
-  return done;
+  for (const Standing& standing : replaced_) {
+    const auto found = of.find(use_of(standing.configured, standing.key));
+    const SaRecord* const record = found == of.end() ? nullptr : tables_.sad->find(standing.id);
+    if (record != nullptr) found->second.leaving.push_back(record);
+  }
+  return of;
 }
 
-/// Those before it go on sending until workers meet the policies that name it: up to where it
-/// begins and no further (RFC 4303 §3.3.3), however long that takes. Its IVs begin where they were
-/// to begin or, by as many as were sent meanwhile, behind that: their place is far larger
-/// (ManualKeys::take_iv_start).
-void ManualSas::begin_behind_others(const Standing& standing) {
-  const ManualKeys::Use use = use_of(standing.configured, standing.key);
-  std::uint64_t first = 0;
-  do {
-    remember_leaving();
-    first = first_sequence(standing.configured, standing.key);
-  } while (!end_numbers(use, first - 1));
-  if (const SaRecord* const record = tables_.sad->find(standing.id)) {
-    tables_.sad->begin_behind(*record, first - 1);
+/// Those before go on sending until workers meet the policies that name their successors: up to
+/// where the first of these begins and no further (RFC 4303 §3.3.3), however long that takes. IVs
+/// begin where they were to begin or, by as many as were sent meanwhile, behind that: their place
+/// is far larger (ManualKeys::take_iv_start).
+void ManualSas::begin_behind_others(const ManualKeys::Use& use, const Succession& of) {
+  const auto may_have_come_further = [&] {
+    for (const SaRecord* const record : of.leaving) {
+      keys_.used(use, tables_.sad->usage(*record).sequence);
+    }
+    // All of them from one look: the next one might let those before send what the first begins at.
+    std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
+    for (Standing* const standing : of.coming) {
+      standing->begins_at = first_sequence(standing->configured, standing->key);
+      least = std::min(least, standing->begins_at);
+    }
+    bool done = true;
+    for (const SaRecord* const record : of.leaving) {
+      done = tables_.sad->end_numbers(*record, least - 1) && done;
+    }
+    return !done;
+  };
+  while (may_have_come_further()) {
   }
-  log_continued(standing.configured, first);
+  for (const Standing* const standing : of.coming) {
+    if (const SaRecord* const record = tables_.sad->find(standing->id)) {
+      tables_.sad->begin_behind(*record, standing->begins_at - 1);
+    }
+  }
 }
 
 void ManualSas::begin_numbers() {
+  for (const auto& [use, of] : successions()) begin_behind_others(use, of);
+}
+
+void ManualSas::log_begun() {
   for (Standing& standing : standing_) {
-    if (std::exchange(standing.has_begun, true) || is_inbound(standing.configured)) continue;
-    begin_behind_others(standing);
+    const std::uint64_t first = std::exchange(standing.begins_at, 0);
+    if (first != 0) log_continued(standing.configured, first);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,8 +67,11 @@ class ManualSas {
   /// With an error what came is gone again.
   std::expected<void, std::string> apply(const config::Config& wanted, Plan plan, Instant now);
   /// Directly before these policies are in force: what sends under a key and SPI that others sent
-  /// under begins behind them, and they end there.
+  /// under begins behind them, and they end there. Nothing is logged: what is sent until the
+  /// policies are in force is counted.
   void begin_numbers();
+  /// Call when they are: says where those began that go on behind others.
+  void log_begun();
   /// Call when no policy names them any more; waits until no worker goes by one that did.
   void remove_replaced();
 
@@ -78,8 +82,15 @@ class ManualSas {
     SlotIndex slot = kNoSlot;
     Digest key{};  ///< the key itself is in the SAD alone
     bool stays = false;
-    bool has_begun = false;  ///< `begin_numbers` has seen it
+    bool has_begun = false;       ///< `begin_numbers` has seen it
+    std::uint64_t begins_at = 0;  ///< its first number, until it is logged; 0: it is
   };
+  /// Outbound SAs under one key and SPI: numbers of theirs follow each other.
+  struct Succession {
+    std::vector<Standing*> coming;
+    std::vector<const SaRecord*> leaving;
+  };
+  using Successions = std::map<ManualKeys::Use, Succession>;
   using Failure = std::unexpected<std::string>;
 
   [[nodiscard]] static ManualKeys::Use use_of(const config::ManualSa& sa, const Digest& key);
@@ -92,9 +103,9 @@ class ManualSas {
                                            Instant now);
   std::expected<SlotIndex, std::string> install_one(const config::ManualSa& wanted,
                                                     const Addition& addition, Instant now);
-  void begin_behind_others(const Standing& standing);
+  [[nodiscard]] Successions successions();
+  void begin_behind_others(const ManualKeys::Use& use, const Succession& of);
   void log_continued(const config::ManualSa& wanted, std::uint64_t first_sequence) const;
-  [[nodiscard]] bool end_numbers(const ManualKeys::Use& use, std::uint64_t last);
   void remember_leaving();
   void take_out(const std::vector<Standing>& leaving);
   [[nodiscard]] std::uint64_t first_sequence(const config::ManualSa& wanted,

@@ -48,6 +48,8 @@ class Daemon {
   /// SIGHUP: reads the file again, beside the loop, and applies it or says in the log why not
   /// (reload.cpp).
   void reload() { reloading_->begin(); }
+  /// A file is being read, which the daemon's end waits for.
+  [[nodiscard]] bool is_reloading() const { return reloading_ && reloading_->is_under_way(); }
 
  private:
   enum class Phase : std::uint8_t { disconnected, synchronizing, running };

@@ -33,15 +33,18 @@ std::vector<std::string> needs_restart(const config::Config& running, const conf
 /// are not touched. The path is that of the start, whatever was applied since.
 std::expected<void, std::string> Daemon::prepare_reload() {
   const auto load = [this, file = configuration_->file] {
-    runtime::notify_reloading();
     for_reload_.file = config::load_file(file, config::Purpose::run);
     for_reload_.version = config::config_version(file);
     if (!for_reload_.file.ok()) return;
     for_reload_.keys = PreSharedKeys::load(*for_reload_.file.config);
     for_reload_.certificates = Certificates::load(*for_reload_.file.config);
   };
+  const auto begins = [this] {
+    runtime::notify_reloading();
+    runtime::log(runtime::Level::info, "reload_begun", {{"file", configuration_->file}});
+  };
   auto task = runtime::SideTask::create(
-      loop_, load, [this](const runtime::SideTask::Ended& ended) { loaded(ended); });
+      loop_, load, [this](const runtime::SideTask::Ended& ended) { loaded(ended); }, begins);
   if (!task) return std::unexpected(task.error());
   reloading_ = std::move(*task);
   return {};

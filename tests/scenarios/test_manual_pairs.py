@@ -1,8 +1,11 @@
 """Manual SAs between two gateways of ours: numbers that begin near 2^32, and tunnels that lead in a circle."""
 
+import re
+
 import pytest
 
 from harness.configuration import SIDE_A, SIDE_B, write_secret
+from harness.reloads import reload
 from harness.shell import wait_until
 from harness.traffic import SteadyPing, ping
 
@@ -86,3 +89,36 @@ def test_a_circle_of_tunnels_ends_by_the_hop_limit_and_is_counted(bed):
     spis = [frame.spi for frame in capture.frames() if frame.kind == "esp"]
     assert len(spis) == count * (hops - 1)
     assert spis.count(0x1000) == spis.count(0x1001)
+
+
+def test_numbers_go_on_behind_those_before_when_an_sa_changes_under_traffic(bed):
+    """RFC 4303 §3.3.3, §3.4.3: the peer, which knows of no change, has no number twice."""
+    def sas(letter):
+        near, far = SIDE_A.network(), SIDE_B.network()
+        if letter == "b":
+            near, far = far, near
+        entries = manual_sas(bed, letter, near, far)
+        entries[1].update(local_ts=[near], remote_ts=[far], replay_window=1024)
+        return entries
+
+    a, b = two_gateways(bed, sas)
+    steady = SteadyPing(bed["client-a"], SIDE_B.client_address(), bed.directory)
+    steady.wait_for_replies(20)
+    # When the SA that sends changes, twice
+    first = 1
+    for hop_limit in (9, 10):
+        a.configuration["manual_sas"][0]["hop_limit"] = hop_limit
+        before = len(a.dataplane.text())
+        reload(a, dataplane_only=True)
+        said = a.dataplane.text()[before:]
+        # Then the log says where the next one begins
+        continued = re.search(r"manual_sa_continued name=pair direction=out first_sequence=(\d+)", said)
+        assert continued, said
+        assert int(continued[1]) > first
+        first = int(continued[1])
+        steady.wait_for_replies(20)
+        sending = next(sa for sa in a.sas()["sas"] if sa["direction"] == "out")
+        assert sending["sequence"] >= first
+    # and nothing is lost or taken for a packet that was there before
+    assert steady.stop().lost_packets == []
+    assert a.drops() == b.drops() == {}

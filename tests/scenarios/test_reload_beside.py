@@ -98,6 +98,7 @@ def test_who_is_stopped_while_he_reads_ends_behind_it(bed, name):
     file.wait_for_reader()
     daemon.send_signal(signal.SIGTERM)
     wait_until(lambda: "stopped" in daemon.text(), 10, "the end of its work")
+    wait_until(lambda: "reload_waited_for" in daemon.text(), 10, "a word of what it waits for")
     file.serve()
     assert daemon.wait(10) == 0
     assert "reloaded " not in daemon.text()

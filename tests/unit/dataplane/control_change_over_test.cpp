@@ -124,11 +124,11 @@ struct Gateway {
   [[nodiscard]] bool leads_nowhere(const Met& packet) const {
     return (*tables->adjacencies)[packet.way].kind.load() == AdjacencyKind::drop;
   }
-  void change_over_to(config::Config config) {
+  void change_over_to(config::Config config, const std::function<void()>& before_swap = [] {}) {
     file = std::move(config);
     REQUIRE(forwarding.reserve(Topology(file.dataplane)).has_value());
     directory.take(file, {});
-    change_over(forwarding, policies, *tables->reclaimer, [] {});
+    change_over(forwarding, policies, *tables->reclaimer, before_swap);
   }
 
   struct Dpdk {
@@ -208,6 +208,26 @@ TEST_CASE("change over: no packet meets one configuration's policies and the oth
     const bool has_way = !change.after.dataplane.routes.empty() ||
                          change.after.dataplane.interfaces[1].addresses.size() > 2;
     CHECK(gateway.leads_nowhere(after) != has_way);
+  }
+}
+
+TEST_CASE(
+    "change over: numbers end once, under the policies before and without a route that goes") {
+  const char* const destination = GENERATE(as<const char*>{}, "10.9.0.7", "2001:db8:9::7");
+  for (const Change& change : changes()) {
+    INFO(change.what << ", " << destination);
+    Gateway gateway(change.before);
+    const Met before = gateway.met(destination);
+    const std::uint32_t generation = gateway.tables->spd->snapshot().generation();
+    int calls = 0;
+    gateway.change_over_to(change.after, [&] {
+      ++calls;
+      CHECK(gateway.tables->spd->snapshot().generation() == generation);
+      CHECK(gateway.met(destination).is_protected == before.is_protected);
+      CHECK(gateway.leads_nowhere(gateway.met(destination)));
+    });
+    CHECK(calls == 1);
+    CHECK(gateway.tables->spd->snapshot().generation() != generation);
   }
 }
 

@@ -42,10 +42,10 @@ class KeyFolder {
                                   ("culvert_manual_reload_" + std::to_string(getpid()));
 };
 
-inline config::Limits few() {
+inline config::Limits few(std::uint32_t sas = 16) {
   config::Limits limits;
-  limits.sas = 16;
-  limits.policies = 16;
+  limits.sas = sas;
+  limits.policies = sas;
   limits.flows = 16;
   return limits;
 }
@@ -60,10 +60,11 @@ inline config::Dataplane network() {
 
 class Gateway {
  public:
-  explicit Gateway(std::unique_ptr<crypto::esp::Engine> with = crypto::esp::make_engine())
-      : engine(std::move(with)) {
+  explicit Gateway(std::unique_ptr<crypto::esp::Engine> with = crypto::esp::make_engine(),
+                   config::Limits with_limits = few())
+      : limits(with_limits), engine(std::move(with)) {
     file.dataplane = network();
-    file.dataplane.limits = few();
+    file.dataplane.limits = limits;
   }
 
   ManualSa& add(std::string name, ManualSa::Direction direction, std::uint32_t spi) {
@@ -146,8 +147,9 @@ class Gateway {
   } dpdk;  ///< first
   KeyFolder keys;
   config::Config file;
+  config::Limits limits;
   std::unique_ptr<crypto::esp::Engine> engine;
-  std::unique_ptr<Tables> tables = *Tables::create(few(), 1, *engine);
+  std::unique_ptr<Tables> tables = *Tables::create(limits, 1, *engine);
   Topology topology{network()};
   ChildDirectory directory{file};
   std::unique_ptr<Steering> steering = Steering::create({}, 1, tables->sad->slots()).value();

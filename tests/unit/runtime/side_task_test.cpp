@@ -2,15 +2,34 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
+#include <new>
 #include <semaphore>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <catch2/catch.hpp>
 
 using namespace culvert::runtime;
 using namespace std::chrono_literals;
+
+namespace {
+
+/// This thread's, once.
+thread_local bool is_memory_out = false;
+
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  if (!std::exchange(is_memory_out, false)) {
+    if (void* const place = std::malloc(bytes)) return place;
+  }
+  throw std::bad_alloc();
+}
+void operator delete(void* place) noexcept { std::free(place); }
+void operator delete(void* place, std::size_t) noexcept { std::free(place); }
 
 namespace {
 
@@ -128,4 +147,47 @@ TEST_CASE("side_task: signals that the loop takes are left to it") {
   task->begin();
   run_until(*loop, [&] { return is_done; });
   CHECK(is_blocked);
+}
+
+TEST_CASE("side_task: where there is no memory for a thread, the loop does the work") {
+  const auto loop = *EventLoop::create();
+  std::thread::id worked;
+  bool is_done = false;
+  const auto task = *SideTask::create(
+      *loop, [&] { worked = std::this_thread::get_id(); },
+      [&](const SideTask::Ended& how) { is_done = how.has_value(); });
+  is_memory_out = true;
+  task->begin();
+  CHECK_FALSE(is_memory_out);
+  CHECK(worked == std::this_thread::get_id());
+  CHECK(task->is_under_way());
+  run_until(*loop, [&] { return is_done; });
+  CHECK_FALSE(task->is_under_way());
+}
+
+TEST_CASE("side_task: the loop says that the work begins before it does, and of the next one too") {
+  const auto loop = *EventLoop::create();
+  std::vector<std::thread::id> said;
+  std::vector<std::size_t> said_before;  // by the thread, which the loop's end of it goes behind
+  std::binary_semaphore gate{0};
+  int ended = 0;
+  const auto task = *SideTask::create(
+      *loop,
+      [&] {
+        gate.acquire();
+        said_before.push_back(said.size());
+      },
+      [&](const SideTask::Ended&) { ++ended; },
+      [&] { said.push_back(std::this_thread::get_id()); });
+  task->begin();
+  CHECK(said.size() == 1);  // before anything else is heard
+  task->begin();
+  CHECK(said.size() == 1);
+  gate.release();
+  run_until(*loop, [&] { return ended == 1; });
+  CHECK(said.size() == 2);
+  gate.release();
+  run_until(*loop, [&] { return ended == 2; });
+  CHECK(said == std::vector(2, std::this_thread::get_id()));
+  CHECK(said_before == std::vector<std::size_t>{1, 2});
 }
