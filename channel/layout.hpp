@@ -16,7 +16,7 @@ namespace culvert::channel {
 inline constexpr std::uint64_t kMagic = 0x4354'5245'564C'5543;
 /// Raise it with every change of a message or of this file: daemons of different builds then refuse
 /// each other in words instead of misreading each other.
-inline constexpr std::uint32_t kLayoutVersion = 4;
+inline constexpr std::uint32_t kLayoutVersion = 5;
 
 /// Slots a ring, powers of two.
 inline constexpr std::size_t kRequestSlots = 1024;  ///< two rekeys a millisecond, a poll behind

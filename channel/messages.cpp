@@ -167,7 +167,7 @@ Validity check_policy(PolicyId policy) {
 
 Validity check(const Completion& completion) {
   if (completion.request == RequestId{}) return invalid("request", "zero");
-  if (completion.outcome > Outcome::no_route) return invalid("outcome", "out of range");
+  if (completion.outcome > Outcome::over_budget) return invalid("outcome", "out of range");
   if (completion.spi_count > kMaxLeasedSpis) return invalid("spi_count", "more SPIs than fit");
   const auto end = completion.spis.begin() + completion.spi_count;
   if (!std::all_of(completion.spis.begin(), end, is_usable)) {

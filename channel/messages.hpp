@@ -140,8 +140,9 @@ enum class Outcome : std::uint32_t {
   duplicate,  ///< SaId, PolicyId or SPI already in use
   spi_not_leased,
   unsupported_suite,
-  no_room,   ///< limits.sas or limits.policies reached
-  no_route,  ///< no local interface or route towards the peer
+  no_room,      ///< limits.sas or limits.policies reached; what goes makes room for what comes
+  no_route,     ///< no local interface or route towards the peer
+  over_budget,  ///< all searches would pay too much for this policy
 };
 /// "spi_not_leased"; "unknown" for a value out of range.
 std::string_view to_string(Outcome outcome);

@@ -25,6 +25,8 @@ std::string_view to_string(Outcome outcome) {
       return "no_room";
     case Outcome::no_route:
       return "no_route";
+    case Outcome::over_budget:
+      return "over_budget";
   }
   return "unknown";
 }

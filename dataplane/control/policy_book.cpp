@@ -50,13 +50,13 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
   }
   if (size_ >= config_.dataplane.limits.policies) return Outcome::no_room;
   PolicyEntry entry = negotiated_entry(request.policy, policy, children_);
-  if (const auto refused = why_no_room(policy, entry)) {
+  if (const auto refused = why_over_budget(policy, entry)) {
     runtime::log(runtime::Level::warning, "policy_refused",
                  {{"connection", children_.name(policy.child_id).connection},
                   {"child", children_.name(policy.child_id).child},
                   {"remote", record->spec.remote.address.to_string()},
                   {"reason", *refused}});
-    return Outcome::no_room;
+    return Outcome::over_budget;
   }
   tables_.spd->insert(std::move(entry));
   budget_.take(policy);
@@ -66,8 +66,8 @@ Outcome PolicyBook::install(const channel::InstallPolicy& request) {
 }
 
 /// What every search would pay for, and what those would that look for a packet of it.
-std::optional<std::string> PolicyBook::why_no_room(const NegotiatedPolicy& policy,
-                                                   const PolicyEntry& entry) const {
+std::optional<std::string> PolicyBook::why_over_budget(const NegotiatedPolicy& policy,
+                                                       const PolicyEntry& entry) const {
   if (auto refused = budget_.why_not(policy)) return refused;
   const std::size_t rules = wire::rules_between(policy.local, policy.remote);
   if (tables_.spd->most_alike(entry) + rules <= config::limits::kRulesAlike) return std::nullopt;

@@ -43,8 +43,8 @@ class PolicyBook {
  private:
   /// An installed outbound SA of this child; nullptr otherwise.
   [[nodiscard]] const SaRecord* outbound(channel::SaId sa, ChildId child_id) const;
-  [[nodiscard]] std::optional<std::string> why_no_room(const NegotiatedPolicy& policy,
-                                                       const PolicyEntry& entry) const;
+  [[nodiscard]] std::optional<std::string> why_over_budget(const NegotiatedPolicy& policy,
+                                                           const PolicyEntry& entry) const;
 
   Tables& tables_;
   const config::Config& config_;

@@ -212,6 +212,15 @@ std::expected<Core::Answer, Refusal> Core::answer_child(IkeSa& ike, const Payloa
   // 1. which child  2. mode, suite  3. key exchange  4. keys and SAs  5. answer
   auto narrowed = choose_child(ike, payloads, rekeyed);
   if (!narrowed) return std::unexpected(narrowed.error());
+  // RFC 4555 §3.7: ESP goes to where the peer was until it has been heard where it is. A child
+  // without remote_ts is for one address, and there are two for now (RFC 7296 §2.25).
+  if (ike.awaits_check() && narrowed->child->remote_ts.empty()) {
+    return std::unexpected(Refusal{NotifyType::temporary_failure,
+                                   Failure::temporary_failure,
+                                   "the peer has not been heard at its new address",
+                                   {},
+                                   narrowed->child->id});
+  }
   if (!has_room(ike, rekeyed != nullptr)) {
     return std::unexpected(no_room(ike, *narrowed->child));
   }

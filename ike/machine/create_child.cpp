@@ -178,7 +178,8 @@ void Core::answer_create_child(IkeSa& ike, const wire::ike::Header& header,
   Octets our_nonce;
   auto answer = answer_child(ike, payloads, *permitted, peer_nonce, our_nonce, false);
   if (!answer) {
-    if (*permitted != nullptr) {
+    // The peer asks again for what is refused for now.
+    if (*permitted != nullptr && answer.error().failure != Failure::temporary_failure) {
       ++counters_.child_rekeys_failed;
       ++state_of(*ike.connection).rekeys[(*permitted)->child_id].failed;
     }

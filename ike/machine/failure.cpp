@@ -70,8 +70,7 @@ constexpr std::array kFailures = std::to_array<FailureInfo>({
     {dataplane_refused, "dataplane_refused", "RFC 4301 §4.4.2",
      "The data plane could not install the SA or its policy.",
      "Read the outcome in the detail: limits, routes or the suite; invalid_field: its "
-     "configuration is another one, reload it; no_room of a policy: policy_refused in its log says "
-     "why."},
+     "configuration is another one, reload it; over_budget: policy_refused in its log says why."},
     {no_spi_available, "no_spi_available", "RFC 4303 §2.1",
      "There is no inbound SPI left to give to the peer.", "Raise dataplane.limits.sas."},
     {no_local_address, "no_local_address", "RFC 7296 §2.11",

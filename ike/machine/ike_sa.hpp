@@ -180,6 +180,8 @@ struct IkeSa {
   [[nodiscard]] const wire::Endpoint& esp_remote() const {
     return checked_remote ? *checked_remote : remote;
   }
+  /// The peer has said that it is elsewhere, and has not been heard there.
+  [[nodiscard]] bool awaits_check() const { return esp_remote().address != remote.address; }
   /// Between what a child's ESP goes; without UDP no ports. "An IPsec endpoint that discovers a NAT
   /// between it and its correspondent … MUST send all subsequent traffic from port 4500" (RFC 7296
   /// §2.23), and the data plane takes it there alone. A peer that has kept IKE on our port 500 is

@@ -264,6 +264,8 @@ void Core::policy_answered(const Installation& asked, channel::Outcome outcome) 
     bindings_.erase(asked.policy);
   }
   if (child == nullptr || child->redundant || child->state == ChildState::deleting) return;
+  // For one over the budget nothing goes in advance: it may be refused again, and the old one with
+  // it would leave its traffic to the default policy.
   const bool again = outcome == channel::Outcome::no_room && !std::exchange(child->made_room, true);
   if (again) make_room(*child);
   if (again || !still_meant) {

@@ -158,7 +158,7 @@ TEST_CASE("rule budget: a peer's many selectors cost a search no more than so mu
   const SearchEffort before = gateway.effort(0x0b000001, 0x0c000001, PacketOrigin::clear);
   std::size_t taken = 0, refused = 0;
   const auto count = [&](Outcome outcome) {
-    REQUIRE((outcome == Outcome::ok || outcome == Outcome::no_room));
+    REQUIRE((outcome == Outcome::ok || outcome == Outcome::over_budget));
     ++(outcome == Outcome::ok ? taken : refused);
   };
   const std::size_t most_shapes = GENERATE(0, 1) == 0 ? 1 : 2 * limits::kShapesOfPeer;

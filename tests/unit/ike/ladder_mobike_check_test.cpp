@@ -80,5 +80,36 @@ TEST_CASE("mobike: a NAT that changes its mapping while the peer is asked makes 
   CHECK(ends_at(ladder, kB) == std::set<std::string>{"192.0.2.2:4500 192.0.2.9:1024"});
 }
 
+TEST_CASE(
+    "mobike: a child for the peer's own address is rekeyed when the new one is checked (§3.7)") {
+  const bool is_for_address = GENERATE(true, false);
+  GatewayOptions a = mover();
+  GatewayOptions b = mirrored(gateway_a());
+  if (is_for_address) a.children[0].local_ts = b.children[0].remote_ts = "";
+  b.remote_address = "";
+  Ladder ladder(a, b);
+  ladder.connect();
+  const auto before = ladder.ike_sa(kB).children.front().inbound;
+  ladder.world.reconfigure(kA, moved_to(a, "192.0.2.9"));
+  ladder("a --> b  INFORMATIONAL request");
+  ladder("b --> a  INFORMATIONAL response");
+  // Given b's COOKIE2 is on its way
+  ladder.rekey(kA);
+  ladder("a --> b  CREATE_CHILD_SA request");
+  // Then SAs from the one address to the other are not made, and others are
+  CHECK(ladder.gateway(kB).data_plane.sas.size() == (is_for_address ? 2 : 4));
+  CHECK(ladder.gateway(kB).machine->counters().child_rekeys_failed == 0);
+  CHECK(ladder.reported(kB, "negotiation_failed") == 0);
+  // Until it has come back
+  ladder.settle();
+  REQUIRE(ladder.ike_sa(kB).children.size() == 1);
+  CHECK(ladder.ike_sa(kB).children.front().inbound != before);
+  CHECK(ends_at(ladder, kB) == std::set<std::string>{"192.0.2.2:0 192.0.2.9:0"});
+  if (!is_for_address) return;
+  for (const auto& [id, sa] : ladder.gateway(kB).data_plane.sas) {
+    CHECK(sa.sa.remote_selectors.items[0].to_string() == "192.0.2.9/32");
+  }
+}
+
 }  // namespace
 }  // namespace culvert::ladder

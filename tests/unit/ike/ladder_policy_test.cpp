@@ -87,6 +87,23 @@ TEST_CASE("policy: without room for both the old one goes first") {
   CHECK(policy.local_selectors.items[0].to_string() == (reloads ? "10.1.0.0/25" : "10.1.0.0/24"));
 }
 
+TEST_CASE("policy: the old one stays where the new one is over the budget") {
+  Ladder ladder;
+  ladder.connect();
+  ladder.expect_no_loss();
+  auto& data_plane = ladder.gateway(kA).data_plane;
+  const auto old = data_plane.policies.begin()->first;
+  data_plane.next_policy = channel::Outcome::over_budget;
+  ladder.world.reconfigure(kA, narrow());
+  ladder.world.reconfigure(kB, mirrored(narrow()));
+  ladder.run();
+  CHECK(has_failed(ladder, kA));
+  CHECK(data_plane.policies.size() == 1);
+  CHECK(data_plane.policies.contains(old));
+  ladder.settle(110);
+  ladder.converged();
+}
+
 TEST_CASE("policy: a child whose new form is refused goes on, and is asked for again") {
   const bool no_policy = GENERATE(true, false);
   Ladder ladder;
