@@ -218,7 +218,7 @@ TEST_CASE(
     INFO(change.what << ", " << destination);
     Gateway gateway(change.before);
     const Met before = gateway.met(destination);
-    const std::uint32_t generation = gateway.tables->spd->snapshot().generation();
+    const std::uint64_t generation = gateway.tables->spd->snapshot().generation();
     int calls = 0;
     gateway.change_over_to(change.after, [&] {
       ++calls;

@@ -125,8 +125,9 @@ bool is_asked_for_in_a_scan(const std::string& to, const std::vector<std::string
   dataplane.interfaces.resize(2);
   dataplane.interfaces[1].name = "wan";
   dataplane.interfaces[1].addresses = {wire::Prefix::parse("10.77.0.1/16").value()};
-  dataplane.routes.push_back(
-      {wire::Prefix::parse("0.0.0.0/0").value(), wire::IpAddress::parse("10.77.0.254").value()});
+  dataplane.routes.push_back({wire::Prefix::parse("0.0.0.0/0").value(),
+                              wire::IpAddress::parse("10.77.0.254").value(),
+                              {}});
   std::vector<wire::IpAddress> configured;
   for (const std::string& peer : peers) configured.push_back(wire::IpAddress::parse(peer).value());
   gateway.tables().peers.publish(std::move(configured), *gateway.tables().reclaimer);
@@ -188,7 +189,8 @@ TEST_CASE("ike path: what may not leave is counted, from elsewhere and without a
   CHECK(refused.originated == 1);
 }
 
-TEST_CASE("ike path: a peer and a gateway on the link are asked for also during a scan (RFC 6583)") {
+TEST_CASE(
+    "ike path: a peer and a gateway on the link are asked for also during a scan (RFC 6583)") {
   CHECK(is_asked_for_in_a_scan("10.77.0.9", {"10.77.0.9"}));
   CHECK(is_asked_for_in_a_scan("10.77.0.254", {}));
   CHECK_FALSE(is_asked_for_in_a_scan("10.77.0.10", {"10.77.0.9"}));

@@ -33,7 +33,7 @@ std::uint16_t port_of(const OuterHeader& outer) {
 }
 
 TEST_CASE("sad: of changes that come in the grace of another the last one is in force after it") {
-  constexpr std::uint16_t kChanges = 512;  // what the main thread takes from the channel at once
+  constexpr std::uint16_t kRequests = 512;  // what the main thread takes from the channel at once
   Database db;
   const auto slot = db.sad->install(behind_udp(1, Direction::out, 0x8000), 1);
   REQUIRE(slot);
@@ -42,7 +42,7 @@ TEST_CASE("sad: of changes that come in the grace of another the last one is in 
   const OutboundSa& out = *db.sad->outbound(*slot);
   const InboundSa& in = *db.sad->inbound(spi);
   // The worker reports nothing meanwhile: whoever waited for it would wait here for good.
-  for (std::uint16_t change = 0; change < kChanges; ++change) {
+  for (std::uint16_t change = 0; change < kRequests; ++change) {
     const auto port = static_cast<std::uint16_t>(5000 + change);
     REQUIRE(db.sad->update_endpoints(move_to(1, port)) == Outcome::ok);
     REQUIRE(db.sad->update_endpoints(move_to(2, port)) == Outcome::ok);
@@ -55,12 +55,12 @@ TEST_CASE("sad: of changes that come in the grace of another the last one is in 
   const std::uint64_t era = db.reclaimer.era();
   db.pass_grace();
   CHECK(db.reclaimer.era() != era);  // what is remembered of flows has the port before
-  CHECK(port_of(out.outer()) == 5000 + kChanges - 1);
-  CHECK(out.details->outer().remote.port == 5000 + kChanges - 1);
-  CHECK(in.details->outer().remote.port == 5000 + kChanges - 1);
+  CHECK(port_of(out.outer()) == 5000 + kRequests - 1);
+  CHECK(out.details->outer().remote.port == 5000 + kRequests - 1);
+  CHECK(in.details->outer().remote.port == 5000 + kRequests - 1);
   // And that was a change like another.
   REQUIRE(db.sad->update_endpoints(move_to(1, 7000)) == Outcome::ok);
-  CHECK(port_of(out.outer()) == 5000 + kChanges - 1);
+  CHECK(port_of(out.outer()) == 5000 + kRequests - 1);
   db.pass_grace();
   CHECK(port_of(out.outer()) == 7000);
   db.pass_grace();

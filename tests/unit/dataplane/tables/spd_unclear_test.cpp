@@ -24,14 +24,14 @@ PolicyEntry port_of_network(std::uint32_t port, std::uint64_t place) {
   return entry;
 }
 
-struct Changing {
+struct UnclearPolicies {
   Reclaimer reclaimer{1};
   Spd spd{1, reclaimer};
 
-  Changing() { reclaimer.online(kWorker); }
-  ~Changing() { reclaimer.offline(kWorker); }
-  Changing(const Changing&) = delete;
-  Changing& operator=(const Changing&) = delete;
+  UnclearPolicies() { reclaimer.online(kWorker); }
+  ~UnclearPolicies() { reclaimer.offline(kWorker); }
+  UnclearPolicies(const UnclearPolicies&) = delete;
+  UnclearPolicies& operator=(const UnclearPolicies&) = delete;
 
   void pass_grace() {
     reclaimer.quiescent(kWorker);
@@ -48,7 +48,7 @@ struct Changing {
 };
 
 TEST_CASE("spd: a policy that went behind another one is not met when that one goes, too") {
-  Changing policies;
+  UnclearPolicies policies;
   policies.insert(1, 50);
   policies.insert(2, 10);
   CHECK(policies.later_fragment().unclear);
@@ -73,7 +73,7 @@ TEST_CASE("spd: a policy that went behind another one is not met when that one g
 }
 
 TEST_CASE("spd: a policy that others came in front of for a moment is met again, and goes whole") {
-  Changing policies;
+  UnclearPolicies policies;
   policies.insert(1, 50);
   const std::uint32_t first = policies.later_fragment().entry;
   policies.insert(2, 10);
