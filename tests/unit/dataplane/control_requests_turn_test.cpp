@@ -63,7 +63,7 @@ TEST_CASE("requests: one that takes longer than a turn is answered in one") {
   CHECK_FALSE(site.turn().has_value());
 }
 
-TEST_CASE("requests: as many policies as there may be, of many selectors, have no room") {
+TEST_CASE("requests: as many policies as there may be, of many selectors, are over the budget") {
   Site site;
   site.file.dataplane.limits.policies = 64;
   site.policies.publish();
@@ -77,7 +77,7 @@ TEST_CASE("requests: as many policies as there may be, of many selectors, have n
     for (const auto& event : site.read(EventType::completion)) {
       const auto outcome = event.body.completion.outcome;
       taken += outcome == channel::Outcome::ok ? 1 : 0;
-      refused += outcome == channel::Outcome::no_room ? 1 : 0;
+      refused += outcome == channel::Outcome::over_budget ? 1 : 0;
     }
   }
   // Of the 64 that there may be: each is hundreds of rules, and all have 32 for each of the 64.
