@@ -69,8 +69,8 @@ void Core::on_event(const channel::Event& event, Instant now, std::vector<Action
       const wire::Endpoint& seen = event.body.peer_moved.seen;
       constexpr std::uint16_t kEspPort = wire::udp::kNatTraversalPort;
       if (ike->remote == seen && ike->local.port == kEspPort) return;
-      // RFC 7296 §2.23: only the peer's own traffic, authenticated, moves it. What a NAT has for the
-      // peer's ESP leads to it from port 4500: IKE that was on port 500 goes there too.
+      // RFC 7296 §2.23: only the peer's own traffic, authenticated, moves it. What a NAT has for
+      // the peer's ESP leads to it from port 4500: IKE that was on port 500 goes there too.
       touch(*ike);
       ike->remote = seen;
       ike->local.port = kEspPort;
