@@ -67,8 +67,8 @@ class PrefixFilter {
   }
 
  private:
-  /// Of two prefixes a rule. With four and a full table, a quarter of the prefixes of no rule seem
-  /// to be of one, and a search of 351 shapes asked for fifty in vain.
+  /// Of two prefixes a rule: in a full table a quarter of the prefixes of no rule seem to be of one
+  /// at most.
   static constexpr std::size_t kCellsARule = 8;
   /// Not counted further, nor down again: rules share wide prefixes. More than one policy has, or a
   /// peer may have: else who makes policies and takes them back would fill the cells for good.
